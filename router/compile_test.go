@@ -1,0 +1,132 @@
+package router
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func upstreams(names ...string) []*Upstream {
+	var list []*Upstream
+	for _, n := range names {
+		list = append(list, &Upstream{Name: n, Replicas: []*Replica{{Address: "http://" + n}}})
+	}
+	return list
+}
+
+func one(targets ...string) PoolConfig { return PoolConfig{Targets: targets, Policy: First} }
+
+// names lists the targets of a plan, pool by pool.
+func names(p *Plan, requested string) [][]string {
+	var pools [][]string
+	for _, pool := range p.Pools {
+		var list []string
+		for _, c := range pool.candidates {
+			list = append(list, c.Target.Upstream.Name+"/"+c.Target.ModelFor(requested))
+		}
+		pools = append(pools, list)
+	}
+	return pools
+}
+
+func TestCompile(t *testing.T) {
+	t.Parallel()
+	models := []Model{
+		{Name: "local", Pools: []PoolConfig{one("gpu/llama3.1:8b", "big/meta-llama/Llama-3.1-8B"), one("openai/gpt-4o-mini")}},
+		{Name: "alias", Pools: []PoolConfig{one("local"), one("claude/claude-sonnet")}},
+		{Name: "claude", Pools: []PoolConfig{one("claude/claude-sonnet-4-5")}},
+		{Name: "gpt-4*", Pools: []PoolConfig{one("openai")}},
+		{Name: "gpt-*", Pools: []PoolConfig{one("openai/gpt-4o-mini")}},
+	}
+	table, err := Compile(upstreams("gpu", "big", "openai", "claude"), models)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		ask, rule string
+		want      [][]string
+	}{
+		{"local", "local", [][]string{{"gpu/llama3.1:8b", "big/meta-llama/Llama-3.1-8B"}, {"openai/gpt-4o-mini"}}},
+		{"alias", "alias", [][]string{{"gpu/llama3.1:8b", "big/meta-llama/Llama-3.1-8B"}, {"openai/gpt-4o-mini"}, {"claude/claude-sonnet"}}},
+		{"claude", "claude", [][]string{{"claude/claude-sonnet-4-5"}}},
+		{"gpt-4o", "gpt-4*", [][]string{{"openai/gpt-4o"}}},
+		{"gpt-3.5", "gpt-*", [][]string{{"openai/gpt-4o-mini"}}},
+	} {
+		t.Run(test.ask, func(t *testing.T) {
+			t.Parallel()
+			plan, ok := table.Lookup(test.ask)
+			if !ok {
+				t.Fatal("no plan")
+			}
+			if plan.Rule != test.rule {
+				t.Errorf("rule %q, want %q", plan.Rule, test.rule)
+			}
+			if diff := cmp.Diff(test.want, names(plan, test.ask)); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+	if _, ok := table.Lookup("unknown"); ok {
+		t.Error("a name that nothing matches has a plan")
+	}
+	if diff := cmp.Diff([]string{"local", "alias", "claude"}, table.Names()); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestCompileRefuses(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name   string
+		models []Model
+		want   string
+	}{
+		{"unknown upstream", []Model{{"m", []PoolConfig{one("nowhere/x")}}}, `no upstream is named "nowhere"; there are gpu, openai`},
+		{"no target", []Model{{"m", nil}}, `model "m" has no target`},
+		{"empty model after the slash", []Model{{"m", []PoolConfig{one("gpu/")}}}, "missing after the slash"},
+		{"itself", []Model{{"m", []PoolConfig{one("m")}}}, "m → m"},
+		{"loop through fallbacks", []Model{
+			{"a", []PoolConfig{one("gpu/x"), one("b")}}, {"b", []PoolConfig{one("gpu/y"), one("c")}}, {"c", []PoolConfig{one("a")}},
+		}, "a → b → c → a"},
+		{"twice", []Model{{"m", []PoolConfig{one("gpu/x")}}, {"m", []PoolConfig{one("gpu/y")}}}, "configured twice"},
+		{"pattern never reached", []Model{{"gpt-*", []PoolConfig{one("openai")}}, {"gpt-4*", []PoolConfig{one("openai")}}}, "never reached"},
+		{"model and upstream of one name", []Model{{"gpu", []PoolConfig{one("gpu/x")}}, {"m", []PoolConfig{one("gpu")}}}, "both a model and an upstream"},
+		{"model among other targets", []Model{{"a", []PoolConfig{one("gpu/x")}}, {"m", []PoolConfig{one("gpu/y", "a")}}}, "must stand alone"},
+		{"too few weights", []Model{{"m", []PoolConfig{{Targets: []string{"gpu/x", "openai/y"}, Weights: []int{1}}}}}, "1 weights for 2 targets"},
+		{"negative weight", []Model{{"m", []PoolConfig{{Targets: []string{"gpu/x"}, Weights: []int{-1}}}}}, "below zero"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			_, err := Compile(upstreams("gpu", "openai"), test.models)
+			if err == nil || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("got %v, want something with %q", err, test.want)
+			}
+		})
+	}
+}
+
+func TestMatch(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		pattern, name string
+		want          bool
+	}{
+		{"gpt-*", "gpt-4o", true},
+		{"gpt-*", "gpt-", true},
+		{"gpt-*", "my-gpt-4", false},
+		{"*", "meta-llama/Llama-3.1:8b", true},
+		{"*/Llama-*", "meta-llama/Llama-3.1", true},
+		{"*-mini", "gpt-4o-mini", true},
+		{"*-mini", "gpt-4o-mini-high", false},
+		{"a*b*c", "a-b-b-c", true},
+		{"a*b*c", "a-c-b", false},
+		{"a*a", "a", false},
+		{"plain", "plain", true},
+		{"plain", "plain2", false},
+	} {
+		if got := Match(test.pattern, test.name); got != test.want {
+			t.Errorf("Match(%q, %q) = %v", test.pattern, test.name, got)
+		}
+	}
+}

@@ -1,0 +1,149 @@
+package router
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"sync/atomic"
+)
+
+// A Policy is how a pool picks among its targets.
+type Policy string
+
+// The policies. LeastBusy is the default: with one to eight places to generate at once, anything else leaves one
+// replica idle while another one queues.
+const (
+	First      Policy = "first"       // in the order written
+	RoundRobin Policy = "round_robin" // in turn
+	Random     Policy = "random"      // by chance
+	Weighted   Policy = "weighted"    // by chance, in proportion to the weights
+	LeastBusy  Policy = "least_busy"  // the replica with the fewest open requests, by chance among equals
+)
+
+// Policies lists every policy, for messages.
+var Policies = []Policy{First, RoundRobin, Random, Weighted, LeastBusy}
+
+// ParsePolicy reads a policy's name; the empty name is LeastBusy.
+func ParsePolicy(name string) (Policy, error) {
+	if name == "" {
+		return LeastBusy, nil
+	}
+	for _, p := range Policies {
+		if string(p) == name {
+			return p, nil
+		}
+	}
+	return "", fmt.Errorf("unknown lb_policy %q: use one of %s", name, join(Policies))
+}
+
+func join(policies []Policy) string {
+	names := make([]string, len(policies))
+	for i, p := range policies {
+		names[i] = string(p)
+	}
+	return strings.Join(names, ", ")
+}
+
+// maxCandidates bounds a pool, so that what was tried fits one word.
+const maxCandidates = 64
+
+// A Candidate is a target at one replica of its upstream: what a policy picks.
+type Candidate struct {
+	Target  Target
+	Replica *Replica
+	weight  float64
+}
+
+// A Pool is a set of targets tried as equals.
+type Pool struct {
+	policy     Policy
+	candidates []Candidate
+	turn       atomic.Uint64
+}
+
+// NewPool makes a pool of the targets. Weights, where given, are one for each target: a target's weight is shared by its
+// replicas.
+func NewPool(policy Policy, targets []Target, weights []int) (*Pool, error) {
+	if len(weights) != 0 && len(weights) != len(targets) {
+		return nil, fmt.Errorf("%d weights for %d targets: give one for each", len(weights), len(targets))
+	}
+	p := &Pool{policy: policy}
+	for i, t := range targets {
+		weight := 1.0
+		if len(weights) != 0 {
+			if weights[i] < 0 {
+				return nil, fmt.Errorf("weight %d is below zero", weights[i])
+			}
+			weight = float64(weights[i])
+		}
+		for _, r := range t.Upstream.Replicas {
+			p.candidates = append(p.candidates, Candidate{t, r, weight / float64(len(t.Upstream.Replicas))})
+		}
+	}
+	if len(p.candidates) > maxCandidates {
+		return nil, fmt.Errorf("%d replicas in one pool, at most %d are possible", len(p.candidates), maxCandidates)
+	}
+	return p, nil
+}
+
+// pick chooses among the candidates whose bit in tried is not set, or -1.
+func (p *Pool) pick(tried uint64) int {
+	switch p.policy {
+	case First:
+		return p.after(0, tried)
+	case RoundRobin:
+		return p.after(int((p.turn.Add(1)-1)%uint64(len(p.candidates))), tried)
+	case Random:
+		return p.draw(tried, func(int) float64 { return 1 })
+	case Weighted:
+		return p.draw(tried, func(i int) float64 { return p.candidates[i].weight })
+	}
+	return p.leastBusy(tried)
+}
+
+// after is the first untried candidate from start on, around the end.
+func (p *Pool) after(start int, tried uint64) int {
+	n := len(p.candidates)
+	for i := range n {
+		if at := (start + i) % n; tried&(1<<at) == 0 {
+			return at
+		}
+	}
+	return -1
+}
+
+// draw takes one untried candidate by chance. A weight of zero is drawn only when nothing else is left.
+func (p *Pool) draw(tried uint64, weight func(int) float64) int {
+	chosen, sum := -1, 0.0
+	for i := range p.candidates {
+		if tried&(1<<i) != 0 {
+			continue
+		}
+		w := weight(i)
+		sum += w
+		if chosen < 0 || w > 0 && rand.Float64()*sum < w {
+			chosen = i
+		}
+	}
+	return chosen
+}
+
+func (p *Pool) leastBusy(tried uint64) int {
+	best, fewest, ties := -1, int64(0), 0
+	for i := range p.candidates {
+		if tried&(1<<i) != 0 {
+			continue
+		}
+		open := p.candidates[i].Replica.Open()
+		switch {
+		case best < 0 || open < fewest:
+			best, fewest, ties = i, open, 1
+		case open == fewest:
+			ties++
+			if rand.IntN(ties) == 0 {
+				best = i
+			}
+		}
+	}
+	return best
+}
