@@ -1,0 +1,61 @@
+package wire
+
+import "io"
+
+// A Body is a request's body in segments, most of which lie where they lay in the client's. It can be sent any number of
+// times, several at once.
+type Body struct{ segments [][]byte }
+
+// NewBody is a body of one segment.
+func NewBody(b []byte) Body { return Body{[][]byte{b}} }
+
+// Len is its length in bytes.
+func (b Body) Len() int64 {
+	var n int64
+	for _, s := range b.segments {
+		n += int64(len(s))
+	}
+	return n
+}
+
+// Open gives a reader of its own over the body. It is an io.WriterTo too, so that nothing is copied on the way to a
+// connection.
+func (b Body) Open() io.ReadCloser { return &bodyReader{left: b.segments} }
+
+type bodyReader struct {
+	left [][]byte
+	at   int // within the first segment left
+}
+
+// Read implements io.Reader.
+func (r *bodyReader) Read(p []byte) (n int, err error) {
+	for len(r.left) > 0 && n < len(p) {
+		copied := copy(p[n:], r.left[0][r.at:])
+		n += copied
+		r.at += copied
+		if r.at == len(r.left[0]) {
+			r.left, r.at = r.left[1:], 0
+		}
+	}
+	if n == 0 && len(r.left) == 0 {
+		return 0, io.EOF
+	}
+	return n, nil
+}
+
+// WriteTo implements io.WriterTo with one Write for each segment.
+func (r *bodyReader) WriteTo(w io.Writer) (n int64, err error) {
+	for len(r.left) > 0 {
+		written, err := w.Write(r.left[0][r.at:])
+		n += int64(written)
+		if err != nil {
+			r.at += written
+			return n, err
+		}
+		r.left, r.at = r.left[1:], 0
+	}
+	return n, nil
+}
+
+// Close implements io.Closer. It changes nothing, since a transport may close while it still reads.
+func (r *bodyReader) Close() error { return nil }

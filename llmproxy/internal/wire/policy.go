@@ -1,0 +1,81 @@
+package wire
+
+import (
+	"bytes"
+	"unicode/utf8"
+)
+
+// A policy key is one on which somebody decides: this gateway, or the upstream about money and rights. Servers disagree on
+// which of two spellings or duplicates wins ({"model":"a","Model":"b"} is b for every Go server and a for Python), so that
+// a request with two of them could pass here as one thing and run there as another (api-formats §8.3).
+type policy uint8
+
+const (
+	noPolicy policy = iota
+	policyModel
+	policyStream
+	policyStreamOptions
+	policyN
+	policyMaxTokens
+	policyMaxCompletionTokens
+	policyTools
+	policyUser
+	policyOptions
+	policyModels
+	policyPreviousResponse
+	policyStore
+)
+
+var policyNames = [...]string{
+	policyModel:               "model",
+	policyStream:              "stream",
+	policyStreamOptions:       "stream_options",
+	policyN:                   "n",
+	policyMaxTokens:           "max_tokens",
+	policyMaxCompletionTokens: "max_completion_tokens",
+	policyTools:               "tools",
+	policyUser:                "user",
+	policyOptions:             "options",
+	policyModels:              "models",
+	policyPreviousResponse:    "previous_response_id",
+	policyStore:               "store",
+}
+
+// policyOf finds the policy key that a key, as it stands in the body, can be taken for.
+func policyOf(key []byte) (p policy, exact bool) {
+	for p := policyModel; int(p) < len(policyNames); p++ {
+		if string(key) == policyNames[p] {
+			return p, true
+		}
+	}
+	if !odd(key) {
+		return noPolicy, false
+	}
+	for p := policyModel; int(p) < len(policyNames); p++ {
+		if disguised(key, policyNames[p]) {
+			return p, false
+		}
+	}
+	return noPolicy, false
+}
+
+// odd tells whether a key can mean another one than it spells: it has capitals, escapes or letters beyond ASCII, two of
+// which fold to ASCII (ſ to s, K to k).
+func odd(key []byte) bool {
+	for _, c := range key {
+		if 'A' <= c && c <= 'Z' || c == '\\' || c >= utf8.RuneSelf {
+			return true
+		}
+	}
+	return false
+}
+
+// disguised tells whether a raw key means the name once it is unescaped and folded. It does not allocate: an escape takes
+// at most six bytes for one, so that a key of more than that is another one.
+func disguised(key []byte, name string) bool {
+	if len(key) < len(name) || len(key) > 6*len(name) {
+		return false
+	}
+	var text [6 * 64]byte
+	return bytes.EqualFold(appendUnescaped(text[:0], key), []byte(name))
+}
