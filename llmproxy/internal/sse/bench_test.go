@@ -1,0 +1,92 @@
+package sse
+
+import (
+	"bytes"
+	"io"
+	"strings"
+	"testing"
+)
+
+// chunk is an ordinary chat chunk of 250 bytes.
+var chunk = func() []byte {
+	head := `data: {"id":"chatcmpl-k2SHZDxfE0eESuiv8HhBhvJ1Of715ZC8","object":"chat.completion.chunk","created":1795424810,` +
+		`"model":"tiny","choices":[{"index":0,"delta":{"content":"`
+	tail := `"},"finish_reason":null}]}` + "\n\n"
+	return []byte(head + strings.Repeat("x", 250-len(head)-len(tail)) + tail)
+}()
+
+const perBatch = 16
+
+// loop is a stream without end: each read brings one batch.
+type loop struct{ batch []byte }
+
+func (l *loop) Read(p []byte) (int, error) { return copy(p, l.batch), nil }
+
+func BenchmarkNext(b *testing.B) {
+	for _, lines := range []struct{ name, end string }{{"LF", "\n"}, {"CRLF", "\r\n"}} {
+		b.Run(lines.name, func(b *testing.B) {
+			batch := bytes.Repeat(bytes.ReplaceAll(chunk, []byte("\n"), []byte(lines.end)), perBatch)
+			r := NewReader(&loop{batch}, MaxEvent)
+			defer r.Close()
+			b.ReportAllocs()
+			b.SetBytes(int64(len(batch)))
+			for b.Loop() {
+				if got, err := r.Next(); err != nil || len(got) != len(batch) {
+					b.Fatalf("%d bytes, %v", len(got), err)
+				}
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*perBatch), "ns/event")
+		})
+	}
+}
+
+func BenchmarkSplitParse(b *testing.B) {
+	batch := bytes.Repeat(chunk, perBatch)
+	b.ReportAllocs()
+	b.SetBytes(int64(len(batch)))
+	for b.Loop() {
+		for rest := batch; len(rest) > 0; {
+			var event []byte
+			event, rest = Split(rest)
+			if e := Parse(event); !e.HasData {
+				b.Fatal("no data")
+			}
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*perBatch), "ns/event")
+}
+
+// BenchmarkLongEvent shows that the cost of an event grows with its length and no faster.
+func BenchmarkLongEvent(b *testing.B) {
+	for _, size := range []struct {
+		name string
+		n    int
+	}{{"1MiB", 1 << 20}, {"16MiB", 16<<20 - 16}} {
+		b.Run(size.name, func(b *testing.B) {
+			event := []byte("data: " + strings.Repeat("x", size.n) + "\n\n")
+			b.SetBytes(int64(len(event)))
+			for b.Loop() {
+				r := NewReader(&sips{event, 4 << 10}, MaxEvent)
+				if got, err := r.Next(); err != nil || len(got) != len(event) {
+					b.Fatalf("%d bytes, %v", len(got), err)
+				}
+				r.Close()
+			}
+		})
+	}
+}
+
+// sips reads a few bytes at a time.
+type sips struct {
+	left []byte
+	size int
+}
+
+func (s *sips) Read(p []byte) (int, error) {
+	if len(s.left) == 0 {
+		return 0, io.EOF
+	}
+	n := copy(p, s.left[:min(s.size, len(s.left))])
+	s.left = s.left[n:]
+	return n, nil
+}
