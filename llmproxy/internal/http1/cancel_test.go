@@ -1,0 +1,150 @@
+package http1
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+)
+
+// TestCancel ends the request's context in each phase; the server must see the connection close.
+func TestCancel(t *testing.T) {
+	t.Parallel()
+	head := "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+	tests := []struct {
+		name, body, answer string
+		readFirst          bool // the server reads the request before it answers
+		headComes          bool
+	}{
+		{"while writing", strings.Repeat("x", 64<<20), "", false, false},
+		{"while waiting", "a", "", true, false},
+		{"while waiting after 100", "a", "HTTP/1.1 100 Continue\r\n\r\n", true, false},
+		{"in the head", "a", "HTTP/1.1 200 OK\r\nContent-", true, false},
+		{"before the first byte of the body", "a", head, true, true},
+		{"in the body", "a", head + "5\r\nhello\r\n", true, true},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			at, left, gone := make(chan struct{}), make(chan struct{}), make(chan struct{})
+			address := script(t, func(c net.Conn, r *bufio.Reader) {
+				if tt.readFirst {
+					readRequest(r)
+				} else {
+					r.ReadByte()
+				}
+				io.WriteString(c, tt.answer)
+				close(at)
+				<-left
+				untilGone(c, r)
+				close(gone)
+			})
+			ctx, leave := causing(t)
+			go func() {
+				<-at
+				if !tt.headComes {
+					leave()
+				}
+				close(left)
+			}()
+			tr := transport(t)
+			res, err := tr.RoundTrip(post(t, address, tt.body).WithContext(ctx))
+			if tt.headComes {
+				if err != nil {
+					t.Fatal(err)
+				}
+				read := make(chan error)
+				go func() {
+					_, err := io.ReadAll(res.Body)
+					read <- err
+				}()
+				leave()
+				err = <-read
+			}
+			if !errors.Is(err, errLeft) {
+				t.Errorf("got %v, want the context's cause", err)
+			}
+			<-gone
+			if n := idle(tr); n != 0 {
+				t.Errorf("%d idle connections", n)
+			}
+		})
+	}
+}
+
+func TestCancelBefore(t *testing.T) {
+	t.Parallel()
+	ctx, leave := causing(t)
+	leave()
+	body := &source{Reader: strings.NewReader("a")}
+	req := post(t, "http://127.0.0.1:1", "").WithContext(ctx)
+	req.Body, req.ContentLength = body, 1
+	if _, err := (&Transport{}).RoundTrip(req); !errors.Is(err, errLeft) || body.closed.Load() != 1 {
+		t.Errorf("got %v, body closed %d times", err, body.closed.Load())
+	}
+}
+
+// TestCancelIsNotStale has a context end while a reused connection waits: that is no reason to send it again.
+func TestCancelIsNotStale(t *testing.T) {
+	t.Parallel()
+	ctx, leave := causing(t)
+	address := script(t, func(c net.Conn, r *bufio.Reader) {
+		answers(hello)(c, r)
+		readRequest(r)
+		leave()
+		untilGone(c, r)
+	}, func(net.Conn, *bufio.Reader) { t.Error("sent again") })
+	tr := transport(t)
+	do(t, tr, get(t, address))
+	if _, err := tr.RoundTrip(post(t, address, "a").WithContext(ctx)); !errors.Is(err, errLeft) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// TestCancelAfterEnd holds that a context that ends later does no harm to whoever has the connection then.
+func TestCancelAfterEnd(t *testing.T) {
+	t.Parallel()
+	s := serve(t, func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "hello") })
+	tr := transport(t)
+	for range 20 {
+		ctx, leave := causing(t)
+		do(t, tr, get(t, s.URL).WithContext(ctx))
+		res, err := tr.RoundTrip(get(t, s.URL))
+		leave()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if b, err := io.ReadAll(res.Body); string(b) != "hello" || err != nil {
+			t.Fatalf("got %q, %v", b, err)
+		}
+	}
+	if n := s.opened.Load(); n != 1 {
+		t.Errorf("%d connections, want 1", n)
+	}
+}
+
+// TestCancelAtEnd ends contexts in the moment in which answers end. Whoever wins, the next request must not suffer.
+func TestCancelAtEnd(t *testing.T) {
+	t.Parallel()
+	s := serve(t, func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "hello") })
+	tr := transport(t)
+	for range 500 {
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() {
+			if res, err := tr.RoundTrip(get(t, s.URL).WithContext(ctx)); err == nil {
+				io.Copy(io.Discard, res.Body)
+			}
+			close(done)
+		}()
+		cancel()
+		<-done
+		if status, body := do(t, tr, get(t, s.URL)); status != http.StatusOK || body != "hello" {
+			t.Fatalf("the next request got %d %q", status, body)
+		}
+	}
+}

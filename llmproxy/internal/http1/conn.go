@@ -1,0 +1,131 @@
+package http1
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+)
+
+const (
+	// readBuffer is the most of what an open stream costs here.
+	readBuffer = 4 << 10
+	// maxHead bounds what is read before the head of an answer is complete, informational answers included.
+	maxHead = 64 << 10
+	// maxInformational bounds the 1xx answers before the real one.
+	maxInformational = 5
+)
+
+// readers holds the buffers of connections that nobody uses.
+var readers = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, readBuffer) }}
+
+// A conn is one connection; one request at a time uses it.
+type conn struct {
+	t         *Transport
+	address   string
+	nc        net.Conn
+	r         *bufio.Reader // nil while the connection is idle
+	mayRead   int64         // bounds the head of an answer
+	answered  bool          // a byte of the current answer was read
+	idleSince time.Time
+}
+
+var errHeadTooLarge = errors.New("the answer's header is too large")
+
+// Read reads for the buffered reader, and keeps the bound of the head.
+func (c *conn) Read(p []byte) (int, error) {
+	if c.mayRead <= 0 {
+		return 0, errHeadTooLarge
+	}
+	if int64(len(p)) > c.mayRead {
+		p = p[:c.mayRead]
+	}
+	n, err := c.nc.Read(p)
+	c.mayRead -= int64(n)
+	if n > 0 {
+		c.answered = true
+	}
+	return n, err
+}
+
+func (c *conn) close() { c.nc.Close() } //nolint:errcheck // nothing is left to do
+
+// release gives the buffer back. Only the goroutine that reads may call it.
+func (c *conn) release() {
+	c.r.Reset(nil)
+	readers.Put(c.r)
+	c.r = nil
+}
+
+// past is a deadline that has passed: it wakes whoever reads or writes.
+var past = time.Unix(1, 0)
+
+// exchange writes the request and reads the head of its answer. When it fails, the connection is closed.
+func (c *conn) exchange(req *http.Request, body io.Reader) (*http.Response, error) {
+	c.r = readers.Get().(*bufio.Reader)
+	c.r.Reset(c)
+	c.answered, c.mayRead = false, maxHead
+	stop := context.AfterFunc(req.Context(), func() {
+		c.nc.SetDeadline(past) //nolint:errcheck // a connection closed meanwhile is as good
+	})
+	res, reusable, err := c.ask(req, body)
+	if err != nil {
+		stop()
+		c.close()
+		c.release()
+		return nil, err
+	}
+	c.mayRead = math.MaxInt64
+	b := &answer{src: res.Body, c: c, ctx: req.Context(), stop: stop, reusable: reusable && !res.Close && !req.Close}
+	if res.Body == http.NoBody {
+		b.end(io.EOF)
+	} else {
+		res.Body = b
+	}
+	return res, nil
+}
+
+func (c *conn) ask(req *http.Request, body io.Reader) (res *http.Response, reusable bool, err error) {
+	writeErr := c.write(req, body)
+	if _, ours := errors.AsType[*bodyError](writeErr); ours {
+		return nil, false, writeErr // the server waits for the rest of the request, in vain
+	}
+	// A server may answer before it has read everything, 413 for one, and then close.
+	res, err = c.readHead(req)
+	switch {
+	case err == nil:
+		return res, writeErr == nil, nil
+	case writeErr != nil && !c.answered:
+		return nil, false, fmt.Errorf("writing the request: %w", writeErr)
+	}
+	return nil, false, fmt.Errorf("waiting for the answer: %w", err)
+}
+
+func (c *conn) readHead(req *http.Request) (*http.Response, error) {
+	for range maxInformational + 1 {
+		res, err := http.ReadResponse(c.r, req)
+		switch {
+		case err != nil && c.mayRead <= 0:
+			return nil, errHeadTooLarge // cut there, it may look malformed
+		case err != nil:
+			return nil, err
+		case res.StatusCode >= 200:
+			return res, nil
+		case res.StatusCode == http.StatusSwitchingProtocols || res.StatusCode < 100:
+			return nil, fmt.Errorf("unexpected status %d", res.StatusCode)
+		}
+	}
+	return nil, errors.New("too many informational answers")
+}
+
+// unanswered tells whether an exchange failed because the server had closed the connection.
+func (c *conn) unanswered(err error) bool {
+	_, ours := errors.AsType[*bodyError](err)
+	return !ours && !c.answered
+}
