@@ -1,0 +1,249 @@
+package fakellm
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// Captures that only Replay gives: what generates tool calls and reasoning, and servers started in another way.
+var replayOnly = []string{
+	"llamacpp/chat-tools.txt", "llamacpp/chat-tools-stream.txt", "llamacpp/chat-reasoning-stream.txt", "llamacpp/embeddings-disabled.txt",
+	"ollama/v1-chat-tools.txt", "ollama/v1-chat-tools-stream.txt", "ollama/v1-chat-reasoning-stream.txt", "ollama/err-v1-image.txt",
+}
+
+// What the request alone does not bring about.
+var captureScripts = map[string]Answer{
+	"llamacpp/err-context.txt":        TooLong(),
+	"llamacpp/err-context-stream.txt": TooLong(),
+	"ollama/context-long.txt":         TooLong(),
+}
+
+// Answers of which the fake has only a part.
+var captureParts = []string{"llamacpp/props.txt", "llamacpp/metrics.txt", "llamacpp/head-health.txt"}
+
+// The same request brings the same shape of answer as from the real server.
+func TestCaptures(t *testing.T) {
+	t.Parallel()
+	for _, name := range captureNames(t) {
+		if slices.Contains(replayOnly, name) {
+			continue
+		}
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := loadCapture(t, name)
+			kind, _, _ := strings.Cut(name, "/")
+			s := Start(t, kind, Models("tiny", "tiny-embed", "slow"), Slots(2))
+			if a, ok := captureScripts[name]; ok {
+				s.Always(a)
+			}
+			got := capture(t, s, c)
+			if want, have := describe(t, c), describe(t, got); slices.Contains(captureParts, name) {
+				within(t, want, have, "")
+			} else if diff := cmp.Diff(want, have); diff != "" {
+				t.Errorf("the real server answers otherwise (-real +fake):\n%s\nfake said: %s", diff, got.Body)
+			}
+		})
+	}
+}
+
+// Replay gives the capture's answer byte for byte.
+func TestReplay(t *testing.T) {
+	t.Parallel()
+	for _, name := range captureNames(t) {
+		c := loadCapture(t, name)
+		if !strings.HasPrefix(c.Request.Path, "/v1/") || c.Request.Method != http.MethodPost {
+			continue
+		}
+		kind, _, _ := strings.Cut(name, "/")
+		if endpoints[c.Request.Path].render == nil || name == "ollama/other-host.txt" {
+			continue
+		}
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := Start(t, kind)
+			s.Next(Replay(c))
+			got := capture(t, s, c)
+			if got.Status != c.Status || !bytes.Equal(got.Body, c.Body) {
+				t.Errorf("got %d\n%s\nwant %d\n%s", got.Status, got.Body, c.Status, c.Body)
+			}
+			if diff := cmp.Diff(describe(t, c), describe(t, got)); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func captureNames(t *testing.T) []string {
+	t.Helper()
+	names, err := fs.Glob(Captures(), "*/*.txt")
+	if err != nil || len(names) < 60 {
+		t.Fatalf("%d captures, %v", len(names), err)
+	}
+	return names
+}
+
+func loadCapture(t *testing.T, name string) *Capture {
+	t.Helper()
+	c, err := LoadCapture(Captures(), name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// capture sends a capture's request and records the answer as a capture.
+func capture(t *testing.T, s *Server, c *Capture) *Capture {
+	t.Helper()
+	body := c.Request.Body
+	if c.Request.Cut {
+		body = fmt.Appendf(nil, `{"model":"tiny","stream":%t,"messages":[{}]}`, strings.Contains(c.Name, "stream"))
+	}
+	req, err := http.NewRequestWithContext(t.Context(), c.Request.Method, s.URL()+c.Request.Path, bytes.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header = c.Request.Header.Clone()
+	req.Header.Del("Content-Length")
+	req.Host = c.Request.Header.Get("Host")
+	resp, err := client(t).Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	got := &Capture{Status: resp.StatusCode, Header: resp.Header}
+	if resp.Close {
+		got.Header.Set("Connection", "close")
+	}
+	if got.Body, err = io.ReadAll(resp.Body); err != nil {
+		t.Fatal(err)
+	}
+	return got
+}
+
+// client is one that shares no connection with another test.
+func client(t *testing.T) *http.Client {
+	t.Helper()
+	transport := &http.Transport{DisableCompression: true}
+	t.Cleanup(transport.CloseIdleConnections)
+	return &http.Client{Transport: transport}
+}
+
+// describe says what an answer looks like, without ids, counts and texts: {status, header names, type, shape of the body}.
+func describe(t *testing.T, c *Capture) map[string]any {
+	t.Helper()
+	headers := map[string]any{}
+	for name := range c.Header {
+		switch name {
+		case "Date", "Content-Length", "Transfer-Encoding", "Keep-Alive": // made by net/http for each connection
+		case "Connection":
+			if c.Header.Get(name) == "close" {
+				headers[name] = "close"
+			}
+		default:
+			headers[name] = "present"
+		}
+	}
+	ctype := c.Header.Get("Content-Type")
+	d := map[string]any{"status": c.Status, "headers": headers, "type": ctype}
+	switch {
+	case strings.Contains(ctype, "event-stream"):
+		d["body"] = eventShapes(t, c.Body)
+	case strings.Contains(ctype, "json") && len(c.Body) > 0:
+		d["body"] = jsonShape(t, c.Body)
+	case strings.HasPrefix(ctype, "text/plain; version"):
+		d["body"] = metricNames(c.Body)
+	default:
+		d["body"] = string(c.Body)
+	}
+	return d
+}
+
+func eventShapes(t *testing.T, body []byte) []any {
+	t.Helper()
+	var shapes []any
+	for event := range strings.SplitSeq(strings.TrimSuffix(string(body), "\n\n"), "\n\n") {
+		name, content, found := strings.Cut(event, "data: ")
+		switch {
+		case !found:
+			shapes = append(shapes, event)
+		case content == "[DONE]":
+			shapes = append(shapes, content)
+		default:
+			shapes = append(shapes, map[string]any{"event": name, "data": jsonShape(t, []byte(content))})
+		}
+	}
+	return shapes
+}
+
+func jsonShape(t *testing.T, body []byte) any {
+	t.Helper()
+	var v any
+	if err := json.Unmarshal(body, &v); err != nil {
+		t.Fatalf("%v in %s", err, body)
+	}
+	return shapeOf(v)
+}
+
+// shapeOf keeps keys and types; an array is the set of its elements' shapes.
+func shapeOf(v any) any {
+	switch v := v.(type) {
+	case map[string]any:
+		m := map[string]any{}
+		for key, value := range v {
+			m[key] = shapeOf(value)
+		}
+		return m
+	case []any:
+		var set []any
+		for _, e := range v {
+			shape := shapeOf(e)
+			if !slices.ContainsFunc(set, func(s any) bool { return cmp.Equal(s, shape) }) {
+				set = append(set, shape)
+			}
+		}
+		return set
+	case nil:
+		return "null"
+	}
+	return fmt.Sprintf("%T", v)
+}
+
+func metricNames(body []byte) map[string]any {
+	names := map[string]any{}
+	for line := range strings.Lines(string(body)) {
+		if !strings.HasPrefix(line, "#") {
+			name, _, _ := strings.Cut(line, " ")
+			names[name] = "number"
+		}
+	}
+	return names
+}
+
+// within fails for whatever have has and want has not, or otherwise.
+func within(t *testing.T, want, have any, where string) {
+	t.Helper()
+	h, ok := have.(map[string]any)
+	w, ok2 := want.(map[string]any)
+	if !ok || !ok2 {
+		if diff := cmp.Diff(want, have); diff != "" {
+			t.Errorf("%s (-real +fake):\n%s", where, diff)
+		}
+		return
+	}
+	for key, value := range h {
+		if w[key] == nil {
+			t.Errorf("the real server has no %s.%s", where, key)
+			continue
+		}
+		within(t, w[key], value, where+"."+key)
+	}
+}

@@ -1,0 +1,54 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/fakellm"
+)
+
+func TestServe(t *testing.T) {
+	t.Parallel()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	over := make(chan error)
+	go func() { over <- serve(ctx, ln, fakellm.New("openai", fakellm.Benchmark(fakellm.Load{Bytes: 1024}))) }()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+ln.Addr().String()+"/v1/chat/completions", strings.NewReader("{}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if body, err := io.ReadAll(resp.Body); err != nil || len(body) != 1024 {
+		t.Errorf("%d bytes, %v", len(body), err)
+	}
+	stop()
+	if err := <-over; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestFlags(t *testing.T) {
+	t.Parallel()
+	if err := run(t.Context(), []string{"-kind", "none"}); err == nil || !strings.Contains(err.Error(), "expected openai") {
+		t.Errorf("got %v", err)
+	}
+	if err := run(t.Context(), []string{"-listen", "nowhere"}); err == nil {
+		t.Error("no error")
+	}
+	if err := run(t.Context(), []string{"-help"}); !errors.Is(err, flag.ErrHelp) {
+		t.Errorf("got %v", err)
+	}
+}

@@ -1,0 +1,218 @@
+package fakellm
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// What a client sees of a stream that goes wrong.
+func TestStreamFaults(t *testing.T) {
+	t.Parallel()
+	abc := Text("a", "b", "c")
+	tests := []struct {
+		name, kind string
+		answer     Answer
+		want       string
+	}{
+		{"none, openai", "openai", abc, "r(a)(b)(c)fd eof"},
+		{"none, vllm", "vllm", abc, "r(a)(b)(c)fd eof"},
+		{"none, llamacpp", "llamacpp", abc, "r(a)(b)(c)fd eof"},
+		{"none, ollama has the role with the token", "ollama", abc, "(a)(b)(c)fd eof"},
+		{"role first", "ollama", abc.RoleFirst(), "r(a)(b)(c)fd eof"},
+		{"nothing said", "openai", Text([]string{}...), "rfd eof"},
+		{"no done", "openai", abc.NoDone(), "r(a)(b)(c)f eof"},
+		{"no finish", "openai", abc.NoFinish(), "r(a)(b)(c)d eof"},
+		{"comments", "openai", abc.Comments(2), "ccr(a)(b)(c)fd eof"},
+		{"early error, openai", "openai", abc.ErrorEventAfter(0), "e eof"},
+		{"early error, vllm ends with done", "vllm", abc.ErrorEventAfter(0), "ed eof"},
+		{"early error, llamacpp", "llamacpp", abc.ErrorEventAfter(0), "e eof"},
+		{"early error, ollama says nothing", "ollama", abc.ErrorEventAfter(0), "r eof"},
+		{"error after the role", "openai", abc.RoleFirst().ErrorEventAfter(0), "re eof"},
+		{"late error", "vllm", abc.ErrorEventAfter(2), "r(a)(b)ed eof"},
+		{"late error, ollama", "ollama", abc.ErrorEventAfter(2), "(a)(b)r eof"},
+		{"cut at once", "openai", abc.CutAfter(0), " eof"},
+		{"cut after the role", "openai", abc.RoleFirst().CutAfter(0), "r eof"},
+		{"cut", "openai", abc.CutAfter(2), "r(a)(b) eof"},
+		{"cut before the finish", "openai", abc.CutAfter(9), "r(a)(b)(c) eof"},
+		{"drop at once", "openai", abc.DropAfter(0), "~ broken"},
+		{"drop in the middle of an event", "vllm", Text("a", "b", strings.Repeat("c", 200)).DropAfter(2), "r(a)(b)~ broken"},
+		{"reset", "llamacpp", Text("a", strings.Repeat("b", 500)).ResetAfter(1), "r(a) reset"},
+		{"inside a 200", "openai", ErrorInside200(), "ced eof"},
+		{"garbage", "openai", Garbage(), "~ eof"},
+		{"own events", "openai", RawEvents(": x", "data: [DONE]"), "cd eof"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			s := Start(t, tt.kind)
+			s.Next(tt.answer)
+			resp := post(t, s, chatPath, streamBody)
+			got := outline(resp)
+			if tt.answer.fault == reset { // of half an event the client may or may not read
+				got = strings.Replace(got, "~", "", 1)
+			}
+			if resp.StatusCode != http.StatusOK || got != tt.want {
+				t.Errorf("got %d %q, want %q", resp.StatusCode, got, tt.want)
+			}
+			if s.Wait(t, 1)[0].WaitDone(t); s.Requests()[0].Canceled() {
+				t.Error("the server thinks that the client left")
+			}
+		})
+	}
+}
+
+// What a client sees of an answer that is no stream and goes wrong: faults count bytes.
+func TestWholeFaults(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name   string
+		answer Answer
+		status int
+		body   string
+		err    error
+	}{
+		{"cut", Text().CutAfter(5), 200, `{"id"`, nil},
+		{"drop", Text().DropAfter(5), 200, `{"id"`, io.ErrUnexpectedEOF},
+		{"reset", Text().ResetAfter(5), 200, `{"id"`, syscall.ECONNRESET},
+		{"blank lines", Raw(200, nil, []byte("{}")).Comments(2), 200, "\n\n{}", nil},
+		{"error event", Text().ErrorEventAfter(3), 500, "", nil},
+		{"raw", Raw(418, http.Header{"X-A": {"b"}}, []byte("tea")), 418, "tea", nil},
+		{"inside a 200", ErrorInside200(), 200, `{"error":{"message":"Provider returned error","code":502,"metadata":{"provider_name":"Nobody"}},"user_id":"user_1"}`, nil},
+		{"garbage", Garbage(), 200, "<html><body>It works!</body></html>\n", nil},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			s := Start(t, "openai")
+			s.Next(tt.answer)
+			resp := post(t, s, chatPath, chatBody)
+			body, err := io.ReadAll(resp.Body)
+			if resp.StatusCode != tt.status || !errors.Is(err, tt.err) || tt.body != "" && string(body) != tt.body {
+				t.Errorf("got %d %q, %v", resp.StatusCode, body, err)
+			}
+		})
+	}
+}
+
+// A client that leaves is noticed wherever the answer is.
+func TestClientLeaves(t *testing.T) {
+	t.Parallel()
+	never := make(chan struct{})
+	tests := []struct {
+		name, kind, body string
+		answer           Answer
+		headers          bool
+	}{
+		{"before the headers", "openai", chatBody, Text().Hold(never), false},
+		{"while a model loads", "ollama", streamBody, Loading(), false},
+		{"during the delay", "openai", streamBody, Text().Delay(time.Hour), false},
+		{"before the first token", "vllm", streamBody, Text().DelayFirst(time.Hour), true},
+		{"between two tokens", "openai", streamBody, Text("a", "b").Interval(time.Hour), true},
+		{"at a gate", "openai", streamBody, Text("a", "b").HoldAfter(1, never), true},
+		{"stalled stream", "llamacpp", streamBody, Text("a", "b").StallAfter(1), true},
+		{"stalled before anything", "openai", streamBody, Text("a", "b").StallAfter(0), true},
+		{"stalled whole", "openai", chatBody, Text("a").StallAfter(10), true},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			s := Start(t, tt.kind)
+			s.Next(tt.answer)
+			ctx, leave := context.WithCancel(t.Context())
+			defer leave()
+			req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.URL()+chatPath, strings.NewReader(tt.body))
+			if err != nil {
+				t.Fatal(err)
+			}
+			over := make(chan error, 1)
+			go func() {
+				resp, err := client(t).Do(req)
+				if err == nil {
+					defer resp.Body.Close()
+					leave()
+				}
+				over <- err
+			}()
+			seen := s.Wait(t, 1)[0]
+			if !tt.headers {
+				leave()
+			}
+			if err := <-over; (err == nil) != tt.headers {
+				t.Fatalf("the client got: %v", err)
+			}
+			seen.WaitDone(t)
+			if s.WaitIdle(t); !seen.Canceled() {
+				t.Error("the server did not notice")
+			}
+		})
+	}
+}
+
+// A server that is closed does not take that for a client that left.
+func TestDown(t *testing.T) {
+	t.Parallel()
+	s := Start(t, "vllm")
+	s.Next(Text("a", "b").StallAfter(1))
+	resp := post(t, s, chatPath, streamBody)
+	in := bufio.NewReader(resp.Body)
+	for range 2 {
+		firstEvent(t, in)
+	}
+	s.Down()
+	if _, err := io.ReadAll(in); err == nil {
+		t.Error("the stream ended well")
+	}
+	if s.Requests()[0].WaitDone(t); s.Requests()[0].Canceled() {
+		t.Error("the server thinks that the client left")
+	}
+	if _, err := try(t, s, chatPath, chatBody); !errors.Is(err, syscall.ECONNREFUSED) {
+		t.Errorf("got %v, want refused", err)
+	}
+	s.Up(t)
+	if got := outline(post(t, s, chatPath, streamBody)); !strings.HasSuffix(got, "fd eof") {
+		t.Errorf("up again, got %q", got)
+	}
+}
+
+// Pings come while a stream is silent.
+func TestPings(t *testing.T) {
+	t.Parallel()
+	release := make(chan struct{})
+	s := Start(t, "llamacpp")
+	s.Next(Text("a", "b").HoldAfter(1, release).Pings(time.Millisecond))
+	in := bufio.NewReader(post(t, s, chatPath, streamBody).Body)
+	for _, want := range []string{"r", "(a)", "c", "c"} {
+		if got := sign(firstEvent(t, in)); got != want {
+			t.Fatalf("got %q, want %q", got, want)
+		}
+	}
+	close(release)
+	for got := ""; got != "d"; got = sign(firstEvent(t, in)) {
+		if !strings.Contains("c(b)f", got) {
+			t.Fatalf("got %q", got)
+		}
+	}
+}
+
+// Pieces and batches change how the bytes leave, not what they are.
+func TestPieces(t *testing.T) {
+	t.Parallel()
+	s := Start(t, "openai")
+	s.Next(Text("a"), Text("a").Pieces(3), Text("a").Batch(100))
+	var bodies []string
+	for range 3 {
+		bodies = append(bodies, strings.ReplaceAll(all(t, post(t, s, chatPath, streamBody)), "chatcmpl-", ""))
+	}
+	for i, body := range bodies {
+		if want := strings.ReplaceAll(bodies[0], `"id":"1"`, `"id":"`+itoa(i+1)+`"`); body != want {
+			t.Errorf("got %q, want %q", body, want)
+		}
+	}
+}
