@@ -1,0 +1,164 @@
+package upstream
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"hash/fnv"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+)
+
+// echo is the upstream that is always there: it answers in OpenAI's shape, in the process, so that the first request of a
+// newcomer works without a GPU, an account or a network, and says that it is no model.
+type echo struct{}
+
+const echoModel = "echo"
+
+const echoIntro = "This is the built-in echo upstream of llm_proxy, not a model. " +
+	"Start Ollama, vLLM or llama.cpp on its usual port, or set OPENAI_API_KEY, for real answers. You said: "
+
+type echoRequest struct {
+	Stream        bool `json:"stream"`
+	StreamOptions struct {
+		IncludeUsage bool `json:"include_usage"`
+	} `json:"stream_options"`
+	Messages []struct {
+		Content json.RawMessage `json:"content"`
+	} `json:"messages"`
+	Prompt json.RawMessage `json:"prompt"`
+	Input  json.RawMessage `json:"input"`
+}
+
+// RoundTrip implements http.RoundTripper.
+func (echo) RoundTrip(req *http.Request) (*http.Response, error) {
+	var body []byte
+	if req.Body != nil {
+		defer req.Body.Close()
+		var err error
+		if body, err = io.ReadAll(req.Body); err != nil {
+			return nil, fmt.Errorf("reading the request: %w", err)
+		}
+	}
+	var in echoRequest
+	_ = json.Unmarshal(body, &in) // what does not fit stays empty: an echo refuses nothing
+	switch strings.TrimPrefix(req.URL.Path, "/v1") {
+	case "/models":
+		return echoAnswer(req, http.StatusOK, map[string]any{"object": "list", "data": []any{map[string]any{"id": echoModel, "object": "model", "created": 0, "owned_by": "llm_proxy"}}}), nil
+	case "/chat/completions":
+		return echoText(req, &in, chatShape), nil
+	case "/completions":
+		return echoText(req, &in, textShape), nil
+	case "/embeddings":
+		return echoAnswer(req, http.StatusOK, embed(in.Input)), nil
+	}
+	return echoAnswer(req, http.StatusNotFound, map[string]any{"error": map[string]any{
+		"message": "the built-in echo upstream knows chat, completions and embeddings only", "type": "invalid_request_error", "param": nil, "code": "not_found"}}), nil
+}
+
+// textShape and chatShape put a text where each endpoint has it.
+type echoShape struct {
+	object, streamObject string
+	whole, part          func(text string) map[string]any
+}
+
+var chatShape = echoShape{"chat.completion", "chat.completion.chunk",
+	func(text string) map[string]any {
+		return map[string]any{"message": map[string]any{"role": "assistant", "content": text}}
+	},
+	func(text string) map[string]any { return map[string]any{"delta": map[string]any{"content": text}} },
+}
+
+var textShape = echoShape{"text_completion", "text_completion",
+	func(text string) map[string]any { return map[string]any{"text": text} },
+	func(text string) map[string]any { return map[string]any{"text": text} },
+}
+
+func echoText(req *http.Request, in *echoRequest, shape echoShape) *http.Response {
+	said := in.lastText()
+	text := echoIntro + said
+	words := strings.SplitAfter(text, " ")
+	usage := map[string]any{"prompt_tokens": len(strings.Fields(said)), "completion_tokens": len(words), "total_tokens": len(strings.Fields(said)) + len(words)}
+	created := time.Now().Unix()
+	chunk := func(object string, choices []any, finish any) map[string]any {
+		for _, c := range choices {
+			c.(map[string]any)["index"] = 0
+			c.(map[string]any)["finish_reason"] = finish
+		}
+		return map[string]any{"id": fmt.Sprintf("echo-%d", created), "object": object, "created": created, "model": echoModel, "choices": choices}
+	}
+	if !in.Stream {
+		whole := chunk(shape.object, []any{shape.whole(text)}, "stop")
+		whole["usage"] = usage
+		return echoAnswer(req, http.StatusOK, whole)
+	}
+	var out bytes.Buffer
+	event := func(v map[string]any) {
+		b, _ := json.Marshal(v)
+		fmt.Fprintf(&out, "data: %s\n\n", b)
+	}
+	for _, w := range words {
+		event(chunk(shape.streamObject, []any{shape.part(w)}, nil))
+	}
+	event(chunk(shape.streamObject, []any{shape.part("")}, "stop"))
+	if in.StreamOptions.IncludeUsage {
+		last := chunk(shape.streamObject, []any{}, nil)
+		last["usage"] = usage
+		event(last)
+	}
+	out.WriteString("data: [DONE]\n\n")
+	return echoResponse(req, http.StatusOK, "text/event-stream", out.Bytes())
+}
+
+// lastText is what was said last: the last message's text or text parts, or the prompt.
+func (in *echoRequest) lastText() string {
+	said := in.Prompt
+	if n := len(in.Messages); n > 0 {
+		said = in.Messages[n-1].Content
+	}
+	var text string
+	if json.Unmarshal(said, &text) == nil {
+		return text
+	}
+	var parts []struct {
+		Text string `json:"text"`
+	}
+	_ = json.Unmarshal(said, &parts) // neither a string nor parts: nothing to repeat
+	for _, p := range parts {
+		text += p.Text
+	}
+	return text
+}
+
+// embed gives each input a small vector that is the same every time and means nothing.
+func embed(input json.RawMessage) map[string]any {
+	var inputs []json.RawMessage
+	if json.Unmarshal(input, &inputs) != nil {
+		inputs = []json.RawMessage{input}
+	}
+	data := make([]any, len(inputs))
+	for i, in := range inputs {
+		h := fnv.New64a()
+		h.Write(in)
+		vector := make([]float64, 8)
+		for k, sum := 0, h.Sum64(); k < len(vector); k, sum = k+1, sum>>8 {
+			vector[k] = float64(sum&0xff)/128 - 1
+		}
+		data[i] = map[string]any{"object": "embedding", "index": i, "embedding": vector}
+	}
+	return map[string]any{"object": "list", "model": echoModel, "data": data, "usage": map[string]any{"prompt_tokens": len(inputs), "total_tokens": len(inputs)}}
+}
+
+func echoAnswer(req *http.Request, status int, v any) *http.Response {
+	b, _ := json.Marshal(v)
+	return echoResponse(req, status, "application/json", b)
+}
+
+func echoResponse(req *http.Request, status int, contentType string, body []byte) *http.Response {
+	return &http.Response{
+		StatusCode: status, Status: http.StatusText(status), Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Request: req,
+		Header: http.Header{"Content-Type": {contentType}}, ContentLength: int64(len(body)), Body: io.NopCloser(bytes.NewReader(body)),
+	}
+}

@@ -1,0 +1,59 @@
+package upstream
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/wire"
+)
+
+// A Kind is a row of the table of differences between servers.
+type Kind struct {
+	// Name is what a configuration calls it.
+	Name string
+	// Service is the base of the hosted service, where there is one; an upstream of this kind then needs no address.
+	Service string
+	// AutoModel is what serves "auto" there, where a list of models does not tell which one to take.
+	AutoModel string
+	// LocalAddress is where a server of this kind listens when nobody said otherwise.
+	LocalAddress string
+	// repair makes a request fit where the server differs from OpenAI; nil where it does not.
+	repair func(*wire.Edit)
+	// looksLike tells whether a server at the root address is of this kind; nil where it cannot be told.
+	looksLike func(*prober) bool
+}
+
+// The kinds. A new one is a row here and, where it differs, a file.
+var (
+	Ollama   = &Kind{Name: "ollama", LocalAddress: "127.0.0.1:11434", repair: repairOllama, looksLike: isOllama}
+	VLLM     = &Kind{Name: "vllm", LocalAddress: "127.0.0.1:8000", looksLike: isVLLM}
+	LlamaCpp = &Kind{Name: "llamacpp", LocalAddress: "127.0.0.1:8080", looksLike: isLlamaCpp}
+	OpenAI   = &Kind{Name: "openai", Service: "https://api.openai.com/v1", AutoModel: "gpt-4o-mini"}
+	Echo     = &Kind{Name: "echo", Service: "http://echo/v1"}
+	// Auto stands for a kind that is found by asking; until then the upstream is taken for an OpenAI-compatible one.
+	Auto = &Kind{Name: "auto"}
+)
+
+var kinds = []*Kind{Ollama, VLLM, LlamaCpp, OpenAI, Echo, Auto}
+
+// KindNamed finds a kind by its name in a configuration.
+func KindNamed(name string) (*Kind, error) {
+	i := slices.IndexFunc(kinds, func(k *Kind) bool { return k.Name == name })
+	if i < 0 {
+		names := make([]string, len(kinds))
+		for i, k := range kinds {
+			names[i] = k.Name
+		}
+		return nil, fmt.Errorf("unknown kind of upstream %q: use one of %s (openai for every OpenAI-compatible service)", name, strings.Join(names, ", "))
+	}
+	return kinds[i], nil
+}
+
+// repairOllama renames what Ollama's /v1 does not know: it ignores max_completion_tokens, so that nothing would bound the
+// answer (seen with 0.32.15, v1-chat-max-completion-tokens).
+func repairOllama(e *wire.Edit) {
+	if e.Has("max_completion_tokens") {
+		e.Rename("max_completion_tokens", "max_tokens")
+	}
+}

@@ -1,0 +1,113 @@
+package upstream
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"net/url"
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/wire"
+	"github.com/caddy-llmproxy/caddy-llmproxy/router"
+)
+
+// A Call is what all attempts of one request share.
+type Call struct {
+	Endpoint *wire.Endpoint
+	// ID is the request's id, sent along so that it can be found in the upstream's log.
+	ID string
+	// Header is the client's; only what allowedHeaders names goes up.
+	Header http.Header
+	// Head is the request's JSON, or nil for a form.
+	Head *wire.Head
+	// Form opens the request's form with another model in it; nil for JSON.
+	Form func(model string) Payload
+	edit wire.Edit
+}
+
+// A Payload is a request body that can be sent more than once.
+type Payload interface {
+	Len() int64
+	Open() io.ReadCloser
+}
+
+// Everything else of the client's headers stays here: its credentials, its cookies, its address.
+var allowedHeaders = []string{"Accept", "Openai-Beta", "Idempotency-Key", "Traceparent", "Tracestate"}
+
+// userAgent is sent in place of the client's.
+var userAgent = []string{"caddy-llmproxy"}
+
+var (
+	identity = []string{"identity"}
+	// What curl -d sends says "form"; llama.cpp and vLLM read JSON only from what says so.
+	jsonType = []string{"application/json"}
+)
+
+// Request builds the request for one attempt at a replica.
+func (u *Upstream) Request(ctx context.Context, call *Call, replica *router.Replica, model string) *http.Request {
+	payload := u.payload(call, model)
+	body := payload.Open()
+	base := u.base(replica)
+	req := (&http.Request{
+		Method: http.MethodPost,
+		URL:    &url.URL{Scheme: base.Scheme, Host: base.Host, Path: base.Path + call.Endpoint.Path},
+		Host:   base.Host,
+		Proto:  "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Header:        u.header(call),
+		Body:          body,
+		ContentLength: payload.Len(),
+		// With it a transport may send again what a kept-alive connection lost before anything was answered.
+		GetBody: func() (io.ReadCloser, error) { return payload.Open(), nil },
+	}).WithContext(ctx)
+	if u.HeaderUp != nil {
+		u.HeaderUp(req)
+	}
+	return req
+}
+
+func (u *Upstream) header(call *Call) http.Header {
+	h := make(http.Header, 8)
+	for _, name := range allowedHeaders {
+		if v := call.Header[name]; v != nil {
+			h[name] = v
+		}
+	}
+	h["Content-Type"] = jsonType
+	if call.Head == nil {
+		h["Content-Type"] = call.Header["Content-Type"] // the form's boundary stands there
+	}
+	// Go would ask for gzip by itself, and a compressed answer cannot be read for usage and errors.
+	h["Accept-Encoding"] = identity
+	h["User-Agent"] = userAgent
+	h["X-Request-Id"] = []string{call.ID}
+	u.authorize(h)
+	return h
+}
+
+func (u *Upstream) authorize(h http.Header) {
+	if u.APIKey != "" {
+		h["Authorization"] = []string{"Bearer " + u.APIKey}
+	}
+}
+
+// payload is the request's body as this upstream wants it: the client's bytes, spliced.
+func (u *Upstream) payload(call *Call, model string) Payload {
+	if call.Head == nil {
+		return call.Form(model)
+	}
+	e := &call.edit
+	e.Reset(&call.Head.Object)
+	e.SetModel(model)
+	if repair := u.Speaks().repair; repair != nil {
+		repair(e)
+	}
+	for _, p := range u.Params {
+		e.Default(p.Name, p.Value)
+	}
+	if call.Head.Stream && call.Endpoint.AsksUsage {
+		e.AskUsage(call.Head)
+	}
+	for _, name := range u.Drop {
+		e.Drop(name)
+	}
+	return e.Body()
+}
