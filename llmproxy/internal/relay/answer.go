@@ -1,0 +1,103 @@
+package relay
+
+import (
+	"errors"
+	"fmt"
+	"mime"
+	"net/http"
+	"strings"
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/wire"
+)
+
+// Expect is what must be known of the request to judge its answer.
+type Expect struct {
+	Endpoint *wire.Endpoint
+	// HideUsage drops the event with the usage, which was asked for on the gateway's own account.
+	HideUsage bool
+	// Choices is the number of choices that must finish before a stream without [DONE] counts as complete.
+	Choices int
+	// Progress is called after each read that brought something, once the answer was committed to; nil for nobody.
+	Progress func()
+}
+
+// A Meter is what was seen of an answer.
+type Meter struct {
+	Usage    wire.Usage
+	HasUsage bool
+	Events   int   // events sent to the client
+	Bytes    int64 // bytes of the body sent to the client
+}
+
+// The ways in which an answer fails to be one.
+var (
+	// ErrCut says that the answer ended before it was complete. SDKs take a clean close for success (api-formats §1.10),
+	// so that nobody but the gateway would notice.
+	ErrCut = errors.New("the answer ended before it was complete")
+	// ErrTooMuch says that an upstream sent more before its first content than is held.
+	ErrTooMuch = errors.New("the upstream sent too much before its first content")
+)
+
+// An EventError is an error that the upstream sent inside a 200: as an event or as the whole answer.
+type EventError struct{ Value []byte }
+
+// Error quotes the upstream; for logs only.
+func (e *EventError) Error() string { return "the upstream sent an error: " + string(e.Value) }
+
+// A ClientError is a failure to write to the client: it left.
+type ClientError struct{ Err error }
+
+// Error gives the cause.
+func (e *ClientError) Error() string { return "writing to the client: " + e.Err.Error() }
+
+// Unwrap gives the cause.
+func (e *ClientError) Unwrap() error { return e.Err }
+
+// An Answer is an upstream's good answer, held until Send commits to it.
+type Answer interface {
+	// Send commits: it writes status, header and body. An error comes after the client got a part. A *ClientError says that
+	// the client left.
+	Send(w http.ResponseWriter) error
+	// End tells the client, after a Send that failed, what happened, if the answer's form allows to tell; otherwise false.
+	End(w http.ResponseWriter, e *wire.Error) bool
+	// Meter is what was seen so far.
+	Meter() Meter
+	// Close lets go of the upstream, which stops generating if it has not finished.
+	Close()
+}
+
+// Hold reads an answer of status 200 until it is worth committing to. The response is closed if that fails.
+func Hold(res *http.Response, expect Expect) (Answer, error) {
+	answer, err := hold(res, expect)
+	if err != nil {
+		res.Body.Close()
+		return nil, err
+	}
+	return answer, nil
+}
+
+func hold(res *http.Response, expect Expect) (Answer, error) {
+	contentType := res.Header.Get("Content-Type")
+	media, _, err := mime.ParseMediaType(contentType)
+	switch {
+	case media == "text/event-stream":
+		return holdStream(res, expect)
+	case media == "application/json", strings.HasSuffix(media, "+json"), err != nil && contentType == "":
+		return holdWhole(res, expect)
+	case expect.Endpoint.AnyAnswer:
+		return holdBytes(res, expect)
+	}
+	return nil, fmt.Errorf("the upstream answered %q where JSON or events were expected", contentType)
+}
+
+// What of an upstream's header reaches the client: what says how to read the body. Its own limits, cookies and server name
+// are nobody's business.
+var passedHeaders = []string{"Content-Type", "Content-Disposition", "Openai-Processing-Ms", "Openai-Version"}
+
+func copyHeader(to, from http.Header) {
+	for _, name := range passedHeaders {
+		if v := from[name]; v != nil {
+			to[name] = v
+		}
+	}
+}

@@ -1,0 +1,106 @@
+package relay
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"sync"
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/wire"
+)
+
+// buffers holds answers while they are read; those that grew large are left to the collector.
+var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
+
+const maxPooled = 256 << 10
+
+// A whole answer is JSON that was read to its end before the client gets a byte, so that a cut, an error inside a 200 or
+// something that is no JSON can still be answered by another target. One that is larger than what is held is passed on as
+// it comes.
+type whole struct {
+	res      *http.Response
+	progress func()
+	head     *bytes.Buffer
+	all      bool // head is everything
+	meter    Meter
+}
+
+func holdWhole(res *http.Response, expect Expect) (Answer, error) {
+	a := &whole{res: res, progress: expect.Progress, head: buffers.Get().(*bytes.Buffer)}
+	a.head.Reset()
+	if n := res.ContentLength; n > 0 && n <= maxHeld {
+		a.head.Grow(int(n) + bytes.MinRead)
+	}
+	n, err := a.head.ReadFrom(io.LimitReader(res.Body, maxHeld))
+	if err == nil && n == maxHeld {
+		return a, nil
+	}
+	if err == nil {
+		err = a.parse()
+	} else {
+		err = ended(err)
+	}
+	if err != nil {
+		a.release()
+		return nil, err
+	}
+	a.all = true
+	return a, nil
+}
+
+func (a *whole) parse() error {
+	var answer wire.Answer
+	if err := answer.Parse(a.head.Bytes()); err != nil {
+		return fmt.Errorf("the answer is not JSON: %w", err)
+	}
+	if answer.Err != nil {
+		return eventError(answer.Err)
+	}
+	a.meter.Usage, a.meter.HasUsage = answer.Usage, answer.HasUsage
+	return nil
+}
+
+// Send implements Answer.
+func (a *whole) Send(w http.ResponseWriter) error {
+	h := w.Header()
+	copyHeader(h, a.res.Header)
+	switch {
+	case a.all:
+		h["Content-Length"] = []string{strconv.Itoa(a.head.Len())}
+	case a.res.ContentLength > 0:
+		h["Content-Length"] = []string{strconv.FormatInt(a.res.ContentLength, 10)}
+	}
+	w.WriteHeader(http.StatusOK)
+	n, err := w.Write(a.head.Bytes())
+	a.meter.Bytes += int64(n)
+	if err != nil {
+		return &ClientError{err}
+	}
+	if a.all {
+		return nil
+	}
+	n64, err := copyBody(w, a.res.Body, bodyCopy{progress: a.progress})
+	a.meter.Bytes += n64
+	return err
+}
+
+// End implements Answer: what follows on half a JSON text cannot tell anything.
+func (a *whole) End(http.ResponseWriter, *wire.Error) bool { return false }
+
+// Meter implements Answer.
+func (a *whole) Meter() Meter { return a.meter }
+
+// Close implements Answer.
+func (a *whole) Close() {
+	a.release()
+	a.res.Body.Close()
+}
+
+func (a *whole) release() {
+	if a.head != nil && a.head.Cap() <= maxPooled {
+		buffers.Put(a.head)
+	}
+	a.head = nil
+}
