@@ -1,0 +1,221 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"time"
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/relay"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/upstream"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/wire"
+	"github.com/caddy-llmproxy/caddy-llmproxy/router"
+)
+
+// The waits of an attempt, where the upstream's configuration does not say otherwise.
+const (
+	firstTokenNotLast = 30 * time.Second // another target is left
+	firstTokenLast    = 5 * time.Minute  // a cold model may be loading
+	idleDefault       = 60 * time.Second
+	wholeDefault      = 10 * time.Minute // an answer that is no stream shows no sign of life until it is complete
+)
+
+// Why an attempt's context ended, if it was not the client.
+var (
+	errSilent   = errors.New("the upstream was silent for too long")
+	errTotal    = errors.New("the attempt took longer than its timeout")
+	errDraining = errors.New("the gateway is shutting down")
+)
+
+// maxErrorBody bounds what is read of an error answer.
+const maxErrorBody = 64 << 10
+
+// An attempt is one try at one target, with a context of its own: cancelling it stops the upstream.
+type attempt struct {
+	c         *call
+	u         *upstream.Upstream
+	candidate router.Candidate
+	model     string
+	status    int
+	ctx       context.Context
+	cancel    context.CancelCauseFunc
+	watch     *time.Timer // expires while the upstream is silent
+	idle      time.Duration
+	stops     [2]func() bool
+}
+
+func (c *call) attempt(candidate router.Candidate, last bool) *attempt {
+	a := &attempt{c: c, u: c.g.upstreams[candidate.Target.Upstream], candidate: candidate, model: candidate.Target.ModelFor(c.rec.Model)}
+	a.ctx, a.cancel = context.WithCancelCause(c.r.Context())
+	timers := a.u.Timers
+	a.idle = or(timers.Idle, idleDefault)
+	a.watch = time.AfterFunc(a.patience(last), func() { a.cancel(errSilent) })
+	if timers.Total > 0 {
+		a.stops[0] = time.AfterFunc(timers.Total, func() { a.cancel(errTotal) }).Stop
+	}
+	if c.g.Draining != nil {
+		a.stops[1] = context.AfterFunc(c.g.Draining, func() { a.cancel(errDraining) })
+	}
+	return a
+}
+
+// patience is how long the first content may take.
+func (a *attempt) patience(last bool) time.Duration {
+	switch {
+	case !a.c.rec.Stream:
+		return or(a.u.Timers.Total, wholeDefault)
+	case last:
+		return or(a.u.Timers.FirstToken, firstTokenLast)
+	}
+	return or(a.u.Timers.FirstToken, firstTokenNotLast)
+}
+
+func or(d, otherwise time.Duration) time.Duration {
+	if d > 0 {
+		return d
+	}
+	return otherwise
+}
+
+func (a *attempt) close() {
+	a.watch.Stop()
+	for _, stop := range a.stops {
+		if stop != nil {
+			stop()
+		}
+	}
+	a.cancel(nil)
+}
+
+func (a *attempt) target() string { return a.u.Name + "/" + a.model }
+
+// run sends the request, holds the answer until it is worth committing to, and commits.
+func (a *attempt) run() *failure {
+	req := a.u.Request(a.ctx, &a.c.up, a.candidate.Replica, a.model)
+	a.c.rec.Target = a.target()
+	res, err := a.u.Transport.RoundTrip(req)
+	if err != nil {
+		return a.fail(a.verdict(err), err)
+	}
+	a.status = res.StatusCode
+	if res.StatusCode != http.StatusOK {
+		return a.refused(res)
+	}
+	answer, err := relay.Hold(res, a.expect())
+	if err != nil {
+		return a.unfit(err)
+	}
+	defer answer.Close()
+	a.commit(answer)
+	return nil
+}
+
+func (a *attempt) expect() relay.Expect {
+	c := a.c
+	return relay.Expect{
+		Endpoint:  c.task.endpoint,
+		HideUsage: c.up.Head != nil && !c.head.IncludeUsage,
+		Choices:   c.head.N,
+		Progress:  func() { a.watch.Reset(a.idle) },
+	}
+}
+
+// refused reads an error answer.
+func (a *attempt) refused(res *http.Response) *failure {
+	defer res.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(res.Body, maxErrorBody))
+	if err != nil && a.ctx.Err() != nil {
+		return a.fail(a.verdict(err), err)
+	}
+	f := a.fail(upstream.Classify(res.StatusCode, body), fmt.Errorf("status %d: %.300q", res.StatusCode, body))
+	f.body, f.header, f.status = body, res.Header, res.StatusCode
+	return f
+}
+
+// unfit judges an answer of status 200 that was none.
+func (a *attempt) unfit(err error) *failure {
+	var event *relay.EventError
+	if !errors.As(err, &event) {
+		return a.fail(a.verdict(err), err)
+	}
+	f := a.fail(upstream.ClassifyEvent(event.Value), err)
+	f.body = errorBody(event.Value)
+	return f
+}
+
+func errorBody(value []byte) []byte {
+	return append(append([]byte(`{"error":`), value...), '}')
+}
+
+func (a *attempt) fail(v router.Verdict, err error) *failure {
+	return &failure{verdict: v, upstream: a.u.Name, status: a.status, err: err}
+}
+
+// verdict judges a failure to get an answer at all.
+func (a *attempt) verdict(err error) router.Verdict {
+	var notSent *upstream.NotSentError
+	switch {
+	case a.c.r.Context().Err() != nil:
+		return router.Gone
+	case errors.Is(context.Cause(a.ctx), errSilent), errors.Is(context.Cause(a.ctx), errTotal):
+		return router.Slow
+	case errors.As(err, &notSent):
+		return router.NotUp
+	}
+	return router.Broken
+}
+
+// commit sends the answer. From here on a failure can only be told, not mended.
+func (a *attempt) commit(answer relay.Answer) {
+	c := a.c
+	a.watch.Reset(a.idle)
+	c.committed = true
+	c.rec.FirstContent = time.Since(c.rec.Started)
+	c.rec.Status, c.rec.Verdict = http.StatusOK, router.OK
+	c.announce(len(c.rec.Attempts) + 1)
+	err := answer.Send(c.w)
+	var end *wire.Error
+	if err != nil {
+		end = a.brokenOff(err)
+	}
+	told := end == nil || answer.End(c.w, end)
+	m := answer.Meter()
+	c.rec.Usage, c.rec.HasUsage, c.rec.Events, c.rec.Bytes = m.Usage, m.HasUsage, m.Events, m.Bytes
+	if !told {
+		// Half a body with a proper end would pass for a whole one.
+		panic(http.ErrAbortHandler)
+	}
+}
+
+// brokenOff judges a failure after the first byte and gives what the client is to be told; nil if it is gone.
+func (a *attempt) brokenOff(err error) *wire.Error {
+	c := a.c
+	var client *relay.ClientError
+	if errors.As(err, &client) || c.r.Context().Err() != nil {
+		c.gone()
+		return nil
+	}
+	c.rec.Verdict = a.verdict(err)
+	var event *relay.EventError
+	name := "The upstream \"" + a.u.Name + "\""
+	switch {
+	case errors.As(err, &event):
+		message, kind, code, param, _ := wire.ErrorOf(errorBody(event.Value))
+		c.rec.Err = &wire.Error{Status: http.StatusBadGateway, Type: kind, Code: code, Param: param, Message: message}
+		if kind == "" {
+			c.rec.Err.Type = serverError
+		}
+	case errors.Is(context.Cause(a.ctx), errDraining):
+		c.rec.Err = shuttingDown()
+	case c.rec.Verdict == router.Slow:
+		c.rec.Err = upstreamTimeout(name + " went silent; the answer is not complete.")
+	default:
+		c.rec.Err = upstreamError(name + " broke off; the answer is not complete.")
+	}
+	if c.g.Observe != nil {
+		c.g.Observe(c.rec, Attempt{Target: a.target(), Address: a.candidate.Replica.Address, Verdict: c.rec.Verdict, Status: a.status, Duration: c.rec.FirstContent, Err: err})
+	}
+	return c.rec.Err
+}

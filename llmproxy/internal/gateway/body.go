@@ -1,0 +1,85 @@
+package gateway
+
+import (
+	"bytes"
+	"compress/gzip"
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+
+	"github.com/klauspost/compress/zstd"
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/wire"
+)
+
+// openBody gives the request's body, decoded and bounded. What announces itself as too large is refused unread.
+func (c *call) openBody() (io.ReadCloser, *wire.Error) {
+	limit := c.g.MaxBody
+	if c.r.ContentLength > limit {
+		return nil, c.tooLarge(limit)
+	}
+	raw := http.MaxBytesReader(c.w, c.r.Body, limit)
+	switch coding := strings.ToLower(c.r.Header.Get("Content-Encoding")); coding {
+	case "", "identity":
+		return raw, nil
+	case "gzip", "x-gzip":
+		unzipped, err := gzip.NewReader(raw)
+		if err != nil {
+			return nil, badRequest("The body is not gzip, as its Content-Encoding says: " + err.Error() + ".")
+		}
+		return http.MaxBytesReader(c.w, unzipped, limit), nil
+	case "zstd": // Codex sends it
+		unpacked, err := zstd.NewReader(raw, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(uint64(limit)+1<<20), zstd.WithDecoderMaxWindow(8<<20))
+		if err != nil {
+			return nil, badRequest("The body is not zstd, as its Content-Encoding says: " + err.Error() + ".")
+		}
+		return http.MaxBytesReader(c.w, unpacked.IOReadCloser(), limit), nil
+	default:
+		return nil, unsupportedMedia("The Content-Encoding " + coding + " is not known here; send the body as it is, or gzip or zstd.")
+	}
+}
+
+// readChunk is how much of a body of unknown length is read at a time.
+const readChunk = 256 << 10
+
+// readBody reads the whole body into memory: once where its length is known, joined from chunks where it is not, so that
+// there are never more than two copies of it.
+func (c *call) readBody() ([]byte, *wire.Error) {
+	body, failure := c.openBody()
+	if failure != nil {
+		return nil, failure
+	}
+	defer body.Close()
+	if n := c.r.ContentLength; n >= 0 && c.r.Header["Content-Encoding"] == nil {
+		whole := make([]byte, n, n+1)
+		if _, err := io.ReadFull(body, whole); err != nil {
+			return nil, c.failedBody(err)
+		}
+		// Only the read that finds the end makes net/http watch for a client that leaves.
+		_, _ = body.Read(whole[n : n+1])
+		return whole, nil
+	}
+	var chunks [][]byte
+	for {
+		chunk := make([]byte, readChunk)
+		n, err := fill(body, chunk)
+		chunks = append(chunks, chunk[:n])
+		if errors.Is(err, io.EOF) {
+			return bytes.Join(chunks, nil), nil
+		}
+		if err != nil {
+			return nil, c.failedBody(err)
+		}
+	}
+}
+
+// fill reads until the chunk is full. Unlike io.ReadFull it keeps apart a body that ended from one that was cut.
+func fill(r io.Reader, chunk []byte) (n int, err error) {
+	for n < len(chunk) && err == nil {
+		var more int
+		more, err = r.Read(chunk[n:])
+		n += more
+	}
+	return n, err
+}

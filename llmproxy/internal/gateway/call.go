@@ -1,0 +1,106 @@
+package gateway
+
+import (
+	"errors"
+	"math/rand/v2"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/upstream"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/wire"
+	"github.com/caddy-llmproxy/caddy-llmproxy/router"
+)
+
+// A call is one request on its way.
+type call struct {
+	g         *Gateway
+	w         http.ResponseWriter
+	r         *http.Request
+	task      Task
+	rec       *Record
+	head      wire.Head
+	form      *form // nil for JSON
+	up        upstream.Call
+	committed bool // the client has got a part of an answer
+}
+
+// begin opens the record. The request's id is known to the client whatever happens.
+func (g *Gateway) begin(w http.ResponseWriter, r *http.Request, task Task, rec *Record) *call {
+	rec.Started = time.Now()
+	rec.ID = requestID(r.Header.Get("X-Request-Id"))
+	if task.endpoint != nil {
+		rec.Endpoint = task.endpoint.Name
+	} else if task.models {
+		rec.Endpoint = "models"
+	}
+	w.Header()["X-Request-Id"] = []string{rec.ID}
+	return &call{g: g, w: w, r: r, task: task, rec: rec}
+}
+
+// account closes the record and lets go of what the request held. It runs exactly once, on panics too.
+func (c *call) account() {
+	c.rec.Duration = time.Since(c.rec.Started)
+	if c.form != nil {
+		c.form.close()
+	}
+}
+
+// requestID takes the client's own id if it is harmless in headers and logs, else makes one.
+func requestID(given string) string {
+	if given != "" && len(given) <= 64 && strings.Trim(given, idCharacters) == "" {
+		return given
+	}
+	b := make([]byte, 0, 36)
+	b = append(b, "req_"...)
+	b = strconv.AppendUint(b, rand.Uint64()|1<<63, 16)
+	b = strconv.AppendUint(b, rand.Uint64()|1<<63, 16)
+	return string(b)
+}
+
+const idCharacters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_."
+
+// fail answers with an error, unless the client left.
+func (c *call) fail(e *wire.Error) {
+	if c.r.Context().Err() != nil {
+		c.gone()
+		return
+	}
+	c.rec.Err, c.rec.Status, c.rec.Verdict = e, e.Status, verdictFor(c.rec.Verdict, e.Status)
+	body := e.AppendJSON(nil)
+	h := c.w.Header()
+	h["Content-Type"] = []string{"application/json"}
+	h["Content-Length"] = []string{strconv.Itoa(len(body))}
+	c.w.WriteHeader(e.Status)
+	n, _ := c.w.Write(body) // the client may be gone; the record says what it was to be told
+	c.rec.Bytes += int64(n)
+}
+
+// verdictFor is the verdict of a request that no attempt ended: the gateway itself refused it.
+func verdictFor(v router.Verdict, status int) router.Verdict {
+	if v == router.OK && status < 500 {
+		return router.Caller
+	}
+	return v
+}
+
+// gone records a client that left before it got anything. The status is for the access log; nobody reads it.
+func (c *call) gone() {
+	c.rec.Verdict, c.rec.Status = router.Gone, StatusClientGone
+	if !c.committed {
+		c.w.WriteHeader(StatusClientGone)
+	}
+}
+
+// StatusClientGone is nginx's status for a client that left before the answer.
+const StatusClientGone = 499
+
+// failed turns an error of reading the request's body into what the client is told.
+func (c *call) failedBody(err error) *wire.Error {
+	var tooLarge *http.MaxBytesError
+	if errors.As(err, &tooLarge) {
+		return c.tooLarge(tooLarge.Limit)
+	}
+	return badRequest("the request's body could not be read to its end: " + err.Error())
+}

@@ -1,0 +1,106 @@
+package gateway
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/upstream"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/wire"
+	"github.com/caddy-llmproxy/caddy-llmproxy/router"
+)
+
+// DefaultMaxBody bounds request bodies, decoded: 32 MiB, as Anthropic does; images fit.
+const DefaultMaxBody = 32 << 20
+
+// A Config is what a gateway is made of.
+type Config struct {
+	Upstreams []*upstream.Upstream
+	// Models finds the plan for a configured name.
+	Models *router.Table
+	// Discover serves the models that the upstreams have under their own names.
+	Discover bool
+	// Auto serves the name "auto" with the first upstream that is present, in their order: for a gateway that nobody
+	// configured.
+	Auto bool
+	// MaxBody bounds request bodies, in bytes, decoded. Zero means DefaultMaxBody.
+	MaxBody int64
+	// Draining is done when the process is about to end: open streams then end with an error event.
+	Draining context.Context
+	// Observe hears of every attempt that failed, as it happens; nil for nobody. It must not block.
+	Observe func(*Record, Attempt)
+}
+
+// A Gateway serves OpenAI's API in front of upstreams. It is safe for concurrent use, and goes on working for requests that
+// are under way when a new configuration has taken its place.
+type Gateway struct {
+	Config
+	upstreams map[*router.Upstream]*upstream.Upstream
+	catalog   catalog
+}
+
+// New makes a gateway.
+func New(c Config) *Gateway {
+	if c.MaxBody == 0 {
+		c.MaxBody = DefaultMaxBody
+	}
+	g := &Gateway{Config: c, upstreams: make(map[*router.Upstream]*upstream.Upstream, len(c.Upstreams))}
+	for _, u := range c.Upstreams {
+		g.upstreams[u.Route] = u
+	}
+	g.catalog.upstreams = c.Upstreams
+	return g
+}
+
+// A Task is what a request asks for, as far as its path tells.
+type Task struct {
+	endpoint *wire.Endpoint
+	models   bool   // the list of models, or one of it
+	modelID  string // that one's id
+	closed   string // why the path is not served
+}
+
+// Match tells whether a path is the gateway's, and what it asks for; every other path is for the next handler.
+func Match(path string) (Task, bool) {
+	if e, ok := wire.LookupEndpoint(path); ok {
+		return Task{endpoint: e}, true
+	}
+	if id, ok := wire.ModelPath(path); ok {
+		return Task{models: true, modelID: id}, true
+	}
+	if why, ok := wire.ClosedPath(path); ok {
+		return Task{closed: why}, true
+	}
+	return Task{}, false
+}
+
+// Serve answers a request whose path matched. The record holds all that is known of it when Serve returns or panics:
+// with http.ErrAbortHandler, when an answer that is no stream of events broke off after its first byte.
+func (g *Gateway) Serve(w http.ResponseWriter, r *http.Request, task Task, rec *Record) {
+	c := g.begin(w, r, task, rec)
+	defer c.account()
+	switch {
+	case task.closed != "":
+		c.fail(notServed(r.URL.Path, task.closed))
+	case task.models:
+		c.listModels()
+	default:
+		c.generate()
+	}
+}
+
+// generate is the way of a request that generates.
+func (c *call) generate() {
+	if err := c.parse(); err != nil {
+		c.fail(err)
+		return
+	}
+	plan, err := c.route()
+	if err != nil {
+		c.fail(err)
+		return
+	}
+	c.deliver(plan)
+}
+
+// draining tells whether the process is about to end: no new attempt is begun then.
+func (g *Gateway) draining() bool { return g.Draining != nil && g.Draining.Err() != nil }

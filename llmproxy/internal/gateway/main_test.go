@@ -1,0 +1,163 @@
+package gateway
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/http1"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/upstream"
+	"github.com/caddy-llmproxy/caddy-llmproxy/router"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// notSent translates dial errors as the skin does.
+type notSent struct{ *http1.Transport }
+
+func (n notSent) RoundTrip(req *http.Request) (*http.Response, error) {
+	res, err := n.Transport.RoundTrip(req)
+	if dial, ok := err.(*http1.DialError); ok {
+		return nil, &upstream.NotSentError{Err: dial}
+	}
+	return res, err
+}
+
+// A setup is a gateway on a real socket.
+type setup struct {
+	t         *testing.T
+	upstreams []*upstream.Upstream
+	config    Config
+	server    *httptest.Server
+	mu        sync.Mutex
+	records   []*Record
+}
+
+// up adds an upstream; change may set its timers and so on.
+func (s *setup) up(name string, kind *upstream.Kind, change func(*upstream.Config), addresses ...string) {
+	s.t.Helper()
+	transport := notSent{&http1.Transport{}}
+	s.t.Cleanup(transport.CloseIdleConnections)
+	c := upstream.Config{Name: name, Kind: kind, Transport: transport}
+	for _, a := range addresses {
+		base, err := upstream.ParseAddress(a)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		c.Bases = append(c.Bases, base)
+	}
+	if kind.Service != "" && len(addresses) == 0 {
+		base, err := url.Parse(kind.Service)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		c.Bases = append(c.Bases, base)
+	}
+	if change != nil {
+		change(&c)
+	}
+	s.upstreams = append(s.upstreams, upstream.New(c, func(a string) *router.Replica { return &router.Replica{Address: a} }))
+}
+
+// serve starts the gateway with the models, each "name target…", with "|" between pools.
+func (s *setup) serve(models ...string) *setup {
+	s.t.Helper()
+	var configured []router.Model
+	for _, m := range models {
+		name, rest, _ := strings.Cut(m, " ")
+		model := router.Model{Name: name}
+		for pool := range strings.SplitSeq(rest, "|") {
+			model.Pools = append(model.Pools, router.PoolConfig{Targets: strings.Fields(pool), Policy: router.First})
+		}
+		configured = append(configured, model)
+	}
+	var routes []*router.Upstream
+	for _, u := range s.upstreams {
+		routes = append(routes, u.Route)
+	}
+	table, err := router.Compile(routes, configured)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.config.Upstreams, s.config.Models = s.upstreams, table
+	g := New(s.config)
+	s.server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		task, ok := Match(r.URL.Path)
+		if !ok {
+			http.Error(w, "next handler", http.StatusTeapot)
+			return
+		}
+		rec := &Record{}
+		defer func() {
+			s.mu.Lock()
+			s.records = append(s.records, rec)
+			s.mu.Unlock()
+		}()
+		g.Serve(w, r, task, rec)
+	}))
+	s.t.Cleanup(s.server.Close)
+	return s
+}
+
+// record is the record of the last request, once it is closed.
+func (s *setup) record() *Record {
+	s.t.Helper()
+	s.server.Close() // waits for the handlers
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.records) == 0 {
+		s.t.Fatal("nothing was recorded")
+	}
+	return s.records[len(s.records)-1]
+}
+
+// A reply is what a client saw.
+type reply struct {
+	status int
+	header http.Header
+	body   string
+	err    error // what reading the body ended with, if not its end
+}
+
+func (s *setup) post(path, body string, header ...string) reply {
+	s.t.Helper()
+	req, err := http.NewRequest(http.MethodPost, s.server.URL+path, strings.NewReader(body))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	req.Header.Set("Content-Type", "application/json")
+	for i := 0; i < len(header); i += 2 {
+		req.Header.Set(header[i], header[i+1])
+	}
+	return s.do(req)
+}
+
+func (s *setup) do(req *http.Request) reply {
+	s.t.Helper()
+	ctx, cancel := context.WithTimeout(req.Context(), 20*time.Second)
+	defer cancel()
+	res, err := s.server.Client().Do(req.WithContext(ctx))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer res.Body.Close()
+	var body bytes.Buffer
+	_, err = io.Copy(&body, res.Body)
+	return reply{res.StatusCode, res.Header, body.String(), err}
+}
+
+func chat(model string, stream bool) string {
+	if stream {
+		return `{"messages":[{"role":"user","content":"Hi"}],"model":"` + model + `","stream":true}`
+	}
+	return `{"messages":[{"role":"user","content":"Hi"}],"model":"` + model + `"}`
+}

@@ -1,0 +1,88 @@
+package gateway
+
+import (
+	"mime"
+	"net/http"
+	"strings"
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/wire"
+)
+
+// parse reads the request as far as the gateway must know it. Everything else of it stays the bytes that came.
+func (c *call) parse() *wire.Error {
+	if c.r.Method != http.MethodPost {
+		c.w.Header()["Allow"] = []string{http.MethodPost}
+		return wrongMethod(c.r.Method, c.r.URL.Path, http.MethodPost)
+	}
+	contentType := c.r.Header.Get("Content-Type")
+	media, params, err := mime.ParseMediaType(contentType)
+	if err != nil && contentType != "" {
+		return unsupportedMedia("The Content-Type header cannot be read; send application/json.")
+	}
+	switch {
+	case strings.HasPrefix(media, "multipart/"):
+		if !c.task.endpoint.Form || media != "multipart/form-data" || params["boundary"] == "" {
+			return unsupportedMedia(c.r.URL.Path + " does not take " + media + "; send application/json.")
+		}
+		err := c.parseForm(params["boundary"])
+		if err != nil {
+			return err
+		}
+	case saysJSON(media):
+		if err := c.parseJSON(); err != nil {
+			return err
+		}
+	default:
+		return unsupportedMedia("The Content-Type is " + media + "; send application/json.")
+	}
+	if c.rec.Model == "" {
+		c.rec.Model = c.task.endpoint.DefaultModel
+	}
+	if c.rec.Model == "" {
+		return modelMissing(c.r.URL.Path)
+	}
+	return nil
+}
+
+// saysJSON accepts, besides JSON, what says nothing or what curl -d says by itself: the body decides.
+func saysJSON(media string) bool {
+	switch media {
+	case "", "application/json", "text/plain", "text/json", "application/x-www-form-urlencoded":
+		return true
+	}
+	return strings.HasSuffix(media, "+json")
+}
+
+func (c *call) parseJSON() *wire.Error {
+	body, err := c.readBody()
+	if err != nil {
+		return err
+	}
+	if err := c.head.Parse(body); err != nil {
+		return err
+	}
+	c.rec.Model, c.rec.Stream = c.head.Model, c.head.Stream
+	c.up.Head = &c.head
+	return nil
+}
+
+func (c *call) parseForm(boundary string) *wire.Error {
+	body, err := c.openBody()
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	spooled, err := c.spool(body)
+	if err != nil {
+		return err
+	}
+	c.form = &form{spool: spooled}
+	fields, err := wire.ParseForm(spooled, spooled.size, boundary)
+	if err != nil {
+		return err
+	}
+	c.form.fields = fields
+	c.rec.Model, c.rec.Stream = fields.Model, fields.Stream
+	c.up.Form = c.form.withModel
+	return nil
+}

@@ -1,0 +1,47 @@
+package gateway
+
+import (
+	"time"
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/wire"
+	"github.com/caddy-llmproxy/caddy-llmproxy/router"
+)
+
+// A Record is all that is known of a request when it is over.
+type Record struct {
+	ID       string
+	Endpoint string // "chat", "embeddings", …; "models" for the list
+	Model    string // as the client asked for it
+	Stream   bool   // as the client asked for it
+	// Target is what answered, "upstream/model"; empty if nothing did.
+	Target string
+	// Route is the rule that led to the target, or "fallback:" and the verdict that made the last pool be left.
+	Route    string
+	Attempts []Attempt
+	// Status is what the client was answered; 499 when it left before an answer began.
+	Status int
+	// Verdict is how the request ended; after the first byte a status cannot tell.
+	Verdict router.Verdict
+	// Err is the error that the client was told, or that ended its stream; nil for none.
+	Err      *wire.Error
+	Usage    wire.Usage
+	HasUsage bool
+	Started  time.Time
+	// FirstContent is how long the first content took from the start; zero if none came.
+	FirstContent time.Duration
+	Duration     time.Duration
+	Events       int   // events sent to the client
+	Bytes        int64 // bytes of the answer's body sent to the client
+}
+
+// An Attempt is one try at one target.
+type Attempt struct {
+	Target  string // "upstream/model"
+	Address string // the replica's
+	Verdict router.Verdict
+	// Status is what the upstream answered; zero if it did not.
+	Status   int
+	Duration time.Duration
+	// Err is why it failed; it may quote the upstream and is for logs only.
+	Err error
+}
