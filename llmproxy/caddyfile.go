@@ -1,0 +1,87 @@
+package llmproxy
+
+import (
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/dustin/go-humanize"
+)
+
+func init() {
+	httpcaddyfile.RegisterHandlerDirective("llm_proxy", func(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
+		handler := new(Handler)
+		return handler, handler.UnmarshalCaddyfile(h.Dispenser)
+	})
+	httpcaddyfile.RegisterDirectiveOrder("llm_proxy", httpcaddyfile.Before, "reverse_proxy")
+}
+
+// UnmarshalCaddyfile reads the directive:
+//
+//	llm_proxy [<addresses...>] {
+//	    upstream <name> <kind> [<addresses...>] {
+//	        api_key             <key>
+//	        header_up           [+|-]<field> [<value> [<replacement>]]
+//	        params              <name> <value>
+//	        drop                <names...>
+//	        dial_timeout        <duration>
+//	        first_token_timeout <duration>
+//	        idle_timeout        <duration>
+//	        timeout             <duration>
+//	        transport           <name> { ... }
+//	    }
+//	    model <name> <targets...>
+//	    model <name> {
+//	        to        <targets...>
+//	        weight    <numbers...>
+//	        lb_policy <policy>
+//	        fallback  <targets...>
+//	    }
+//	    discover
+//	    max_body <size>
+//	}
+//
+// An address of the first line is an upstream of kind auto, named by its address.
+func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	d.Next() // the directive's name
+	for _, address := range d.RemainingArgs() {
+		h.Upstreams = append(h.Upstreams, &Upstream{Name: nameOf(address), Addresses: []string{address}})
+	}
+	for d.NextBlock(0) {
+		if err := h.subdirective(d); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (h *Handler) subdirective(d *caddyfile.Dispenser) error {
+	switch name := d.Val(); name {
+	case "upstream":
+		u, err := parseUpstream(d)
+		h.Upstreams = append(h.Upstreams, u)
+		return err
+	case "model":
+		m, err := parseModel(d)
+		h.Models = append(h.Models, m)
+		return err
+	case "discover":
+		if d.NextArg() {
+			return d.ArgErr()
+		}
+		h.Discover = true
+		return nil
+	case "max_body":
+		var text string
+		if !d.AllArgs(&text) {
+			return d.ArgErr()
+		}
+		size, err := humanize.ParseBytes(text)
+		if err != nil || size == 0 {
+			return d.Errf("max_body: %q is not a size such as 32MiB", text)
+		}
+		h.MaxBody = int64(size)
+		return nil
+	default:
+		return d.Errf("unknown subdirective %q of llm_proxy: expected upstream, model, discover or max_body", name)
+	}
+}

@@ -1,0 +1,29 @@
+package llmproxy
+
+import (
+	"net/http"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"go.uber.org/zap"
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/gateway"
+)
+
+// ServeHTTP implements caddyhttp.MiddlewareHandler.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	task, ours := gateway.Match(r.URL.Path)
+	if !ours {
+		return next.ServeHTTP(w, r)
+	}
+	rec := new(gateway.Record)
+	if repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok {
+		repl.Map(placeholders(rec))
+	}
+	if extra, ok := r.Context().Value(caddyhttp.ExtraLogFieldsCtxKey).(*caddyhttp.ExtraLogFields); ok {
+		// The line is written when the handler has returned; the object is read then.
+		extra.Add(zap.Object("llm", logged{rec}))
+	}
+	h.gateway.Serve(w, r, task, rec)
+	return nil
+}

@@ -1,0 +1,137 @@
+package llmproxy
+
+import (
+	"context"
+	"encoding/json"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/headers"
+	"go.uber.org/zap"
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/gateway"
+)
+
+func init() { caddy.RegisterModule(new(Handler)) }
+
+// Handler makes LLM servers and hosted APIs look like one OpenAI-compatible server. Paths that are not an API's go to the
+// next handler.
+//
+// Without any upstream it looks for Ollama, vLLM and llama.cpp on their usual ports of this machine, takes OpenAI if
+// OPENAI_API_KEY is set, and has a built-in upstream that echoes; the model "auto" is then the first of these that is there.
+//
+// These placeholders are there once the request was served, for log_append for one:
+//
+// Placeholder | Description
+// ------------|-------------
+// `{llm.request_id}` | The request's id, as the client got it and the upstream was sent it
+// `{llm.endpoint}` | chat, completions, embeddings, …; models for the list
+// `{llm.model}` | The model as the client asked for it
+// `{llm.stream}` | Whether it asked for a stream
+// `{llm.target}` | What answered: upstream/model
+// `{llm.upstream}` | The upstream of it
+// `{llm.route}` | The model or pattern that led there, or fallback: and a verdict
+// `{llm.attempts}` | How many attempts were made
+// `{llm.status}` | The status; 499 if the client left
+// `{llm.verdict}` | How the request ended: ok, not_up, busy, …
+// `{llm.tokens.input}`, `{llm.tokens.output}`, `{llm.tokens.cached}`, `{llm.tokens.reasoning}` | What the upstream counted
+// `{llm.ttft_ms}` | The time to the first content, in milliseconds
+// `{llm.duration_ms}` | The time to the end, in milliseconds
+// `{llm.error.code}`, `{llm.error.type}`, `{llm.error.message}` | The error that the client was told
+type Handler struct {
+	// Servers and services that generate.
+	Upstreams []*Upstream `json:"upstreams,omitempty"`
+
+	// Names that clients use, and where they lead.
+	Models []*Model `json:"models,omitempty"`
+
+	// Serve every model that an upstream has under its own name, besides the configured ones. Always so where no
+	// model is configured. Default: false.
+	Discover bool `json:"discover,omitempty"`
+
+	// The largest request body, in bytes, after decompression. Default: 33554432 (32 MiB).
+	MaxBody int64 `json:"max_body,omitempty"`
+
+	ctx      caddy.Context
+	logger   *zap.Logger
+	gateway  *gateway.Gateway
+	acquired []string // keys of the pool of replicas
+	closers  []func()
+	drain    context.CancelFunc
+}
+
+// An Upstream is a server or service that generates.
+type Upstream struct {
+	// The name by which targets and headers call it. No slash, asterisk or white space.
+	Name string `json:"name"`
+
+	// What it speaks: ollama, vllm, llamacpp, openai (every OpenAI-compatible service), echo, or auto to find out by asking.
+	// Default: auto.
+	Kind string `json:"kind,omitempty"`
+
+	// Its replicas. Without a scheme they are http, without a path their base is /v1. Default: the service's own, for
+	// openai and echo; other kinds need one.
+	Addresses []string `json:"addresses,omitempty"`
+
+	// Sent as a bearer token. Global placeholders such as {env.OPENAI_API_KEY} are replaced when the configuration is
+	// loaded. Default: none.
+	APIKey string `json:"api_key,omitempty"`
+
+	// Changes of the headers of requests to it. A client's own headers are sent by an allow-list only.
+	Headers *headers.HeaderOps `json:"headers,omitempty"`
+
+	// Members that are added to a request's JSON where the client did not send them.
+	Params map[string]json.RawMessage `json:"params,omitempty"`
+
+	// Members that are taken out of a request's JSON, also those that were added.
+	Drop []string `json:"drop,omitempty"`
+
+	// How connections are made: any module of http.reverse_proxy.transport. Default: a lean client for http://, and
+	// Caddy's http transport for https://.
+	TransportRaw json.RawMessage `json:"transport,omitempty" caddy:"namespace=http.reverse_proxy.transport inline_key=protocol"`
+
+	// The longest wait for a connection. Not for a transport of your own, which has its own. Default: 3s.
+	DialTimeout caddy.Duration `json:"dial_timeout,omitempty"`
+
+	// The longest wait for the first content of a stream. Default: 30s while another target is left, else 5m.
+	FirstTokenTimeout caddy.Duration `json:"first_token_timeout,omitempty"`
+
+	// The longest silence between two events of a stream. Default: 60s.
+	IdleTimeout caddy.Duration `json:"idle_timeout,omitempty"`
+
+	// The longest time of an attempt. Default: none for streams, 10m for other answers.
+	Timeout caddy.Duration `json:"timeout,omitempty"`
+}
+
+// A Model is a name that clients use.
+type Model struct {
+	// The name. An asterisk in it stands for any characters; exact names go before patterns, and patterns in their order.
+	Name string `json:"name"`
+
+	// The targets that are tried as equals, written upstream/model, or upstream alone to keep the client's name.
+	To []string `json:"to"`
+
+	// One for each target of "to". Default: equal.
+	Weights []int `json:"weights,omitempty"`
+
+	// Which of the equals is next: first, round_robin, random, weighted or least_busy. Default: least_busy, or weighted
+	// where there are weights.
+	LBPolicy string `json:"lb_policy,omitempty"`
+
+	// Each one the targets to try when those before failed, or, alone, the name of another model.
+	Fallbacks [][]string `json:"fallbacks,omitempty"`
+}
+
+// CaddyModule returns the Caddy module information.
+func (*Handler) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "http.handlers.llm_proxy", New: func() caddy.Module { return new(Handler) }}
+}
+
+// Interface guards
+var (
+	_ caddy.Provisioner           = (*Handler)(nil)
+	_ caddy.CleanerUpper          = (*Handler)(nil)
+	_ caddyhttp.MiddlewareHandler = (*Handler)(nil)
+	_ caddyfile.Unmarshaler       = (*Handler)(nil)
+)

@@ -1,0 +1,146 @@
+package llmproxy
+
+import (
+	"strings"
+	"time"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/gateway"
+	"github.com/caddy-llmproxy/caddy-llmproxy/router"
+)
+
+// placeholders answers {llm.*} from the record.
+func placeholders(rec *gateway.Record) func(string) (any, bool) {
+	return func(key string) (any, bool) {
+		name, ours := strings.CutPrefix(key, "llm.")
+		if !ours {
+			return nil, false
+		}
+		switch name {
+		case "request_id":
+			return rec.ID, true
+		case "endpoint":
+			return rec.Endpoint, true
+		case "model":
+			return rec.Model, true
+		case "stream":
+			return rec.Stream, true
+		case "target":
+			return rec.Target, true
+		case "upstream":
+			u, _, _ := strings.Cut(rec.Target, "/")
+			return u, true
+		case "route":
+			return rec.Route, true
+		case "attempts":
+			return len(rec.Attempts), true
+		case "status":
+			return rec.Status, true
+		case "verdict":
+			return rec.Verdict.String(), true
+		case "ttft_ms":
+			return rec.FirstContent.Milliseconds(), true
+		case "duration_ms":
+			return rec.Duration.Milliseconds(), true
+		}
+		if tokens, ok := strings.CutPrefix(name, "tokens."); ok {
+			return tokenCount(rec, tokens)
+		}
+		return errorPart(rec, name)
+	}
+}
+
+func tokenCount(rec *gateway.Record, name string) (any, bool) {
+	switch name {
+	case "input":
+		return rec.Usage.Input, true
+	case "output":
+		return rec.Usage.Output, true
+	case "cached":
+		return rec.Usage.Cached, true
+	case "reasoning":
+		return rec.Usage.Reasoning, true
+	}
+	return nil, false
+}
+
+func errorPart(rec *gateway.Record, name string) (any, bool) {
+	part, ok := strings.CutPrefix(name, "error.")
+	if !ok {
+		return nil, false
+	}
+	if rec.Err == nil {
+		return "", part == "code" || part == "type" || part == "message"
+	}
+	switch part {
+	case "code":
+		return rec.Err.Code, true
+	case "type":
+		return rec.Err.Type, true
+	case "message":
+		return rec.Err.Message, true
+	}
+	return nil, false
+}
+
+// logged is the record as the access log shows it.
+type logged struct{ *gateway.Record }
+
+// MarshalLogObject implements zapcore.ObjectMarshaler.
+func (l logged) MarshalLogObject(enc zapcore.ObjectEncoder) error {
+	enc.AddString("id", l.ID)
+	enc.AddString("endpoint", l.Endpoint)
+	enc.AddString("model", l.Model)
+	enc.AddBool("stream", l.Stream)
+	enc.AddString("target", l.Target)
+	enc.AddString("route", l.Route)
+	enc.AddInt("status", l.Status)
+	enc.AddString("verdict", l.Verdict.String())
+	enc.AddDuration("duration", l.Duration)
+	enc.AddDuration("ttft", l.FirstContent)
+	enc.AddInt("events", l.Events)
+	enc.AddInt64("bytes", l.Bytes)
+	if l.HasUsage {
+		enc.AddInt64("input_tokens", l.Usage.Input)
+		enc.AddInt64("output_tokens", l.Usage.Output)
+		enc.AddInt64("cached_tokens", l.Usage.Cached)
+		enc.AddInt64("reasoning_tokens", l.Usage.Reasoning)
+	}
+	if l.Err != nil {
+		enc.AddString("error", l.Err.Code)
+	}
+	return enc.AddArray("attempts", attempts(l.Attempts))
+}
+
+type attempts []gateway.Attempt
+
+// MarshalLogArray implements zapcore.ArrayMarshaler.
+func (a attempts) MarshalLogArray(enc zapcore.ArrayEncoder) error {
+	for _, one := range a {
+		err := enc.AppendObject(zapcore.ObjectMarshalerFunc(func(enc zapcore.ObjectEncoder) error {
+			enc.AddString("target", one.Target)
+			enc.AddString("verdict", one.Verdict.String())
+			enc.AddInt("status", one.Status)
+			enc.AddDuration("duration", one.Duration)
+			return nil
+		}))
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// observe logs a failed attempt: loudly if somebody must mend the configuration, else for those who look.
+func (h *Handler) observe(rec *gateway.Record, a gateway.Attempt) {
+	level := zapcore.DebugLevel
+	if a.Verdict == router.Config {
+		level = zapcore.WarnLevel
+	}
+	if c := h.logger.Check(level, "attempt failed"); c != nil {
+		c.Write(zap.String("id", rec.ID), zap.String("target", a.Target), zap.String("address", a.Address), zap.String("verdict", a.Verdict.String()),
+			zap.Int("status", a.Status), zap.Duration("duration", a.Duration.Round(time.Microsecond)), zap.Error(a.Err))
+	}
+}
