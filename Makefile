@@ -1,0 +1,51 @@
+# What is done here, and nothing else: see CONTRIBUTING.md.
+# xcaddy builds with these flags; with the same ones, builds and tests share one cache (a cold build of Caddy takes minutes).
+export GOFLAGS := -buildvcs=false -trimpath -tags=nobadger,nomysql,nopgx
+export CGO_ENABLED := 0
+
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+CONFIG := $(firstword $(wildcard Caddyfile) Caddyfile.example)
+FUZZTIME ?= 30s
+
+.PHONY: help run build test race e2e bench fuzz golden check
+
+help: ## list the targets
+	@awk -F':.*## ' '/^[a-z0-9]+:.*## /{printf "%-8s %s\n", $$1, $$2}' Makefile
+
+run: build ## serve http://localhost:8080 with your Caddyfile, else with Caddyfile.example
+	bin/caddy run --adapter caddyfile --config $(CONFIG)
+
+build: ## build bin/caddy: Caddy with this plugin
+	go build -ldflags '-w -s' -o bin/caddy ./llmproxy/cmd/caddy
+
+test: ## run the tests
+	go test ./...
+
+race: ## run the tests with the race detector (needs a C compiler)
+	CGO_ENABLED=1 go test -race ./...
+
+e2e: ## run against real Ollama, real llama.cpp and the official SDKs, which it installs
+	XCADDY_OUT=bin/caddy-xcaddy ./xcaddy.sh
+	e2e/install.sh
+	cd e2e && CADDY=../bin/caddy-xcaddy GOFLAGS=-buildvcs=false go test -count=1 -timeout 20m ./...
+
+bench: build ## measure against Caddy's reverse_proxy and print ratios and bars
+	go build -o bin/fakellm ./llmproxy/internal/fakellm/cmd/fakellm
+	go run ./bench
+
+fuzz: ## fuzz every parser of foreign bytes for FUZZTIME each
+	@for p in wire sse; do \
+	  for f in $$(go test -list '^Fuzz' ./llmproxy/internal/$$p | grep ^Fuzz); do \
+	    go test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) ./llmproxy/internal/$$p || exit 1; \
+	  done; \
+	done
+
+golden: ## write the goldens anew; read the diff before you commit it
+	go test ./llmproxy -run Adapt -update
+
+check: ## formatting, vet, staticcheck, tidy go.mod
+	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo "run gofmt -w on these"; exit 1; }
+	go vet ./...
+	cd e2e && GOFLAGS=-buildvcs=false go vet ./...
+	go mod tidy -diff
+	go run $(STATICCHECK) ./...
