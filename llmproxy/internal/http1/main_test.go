@@ -30,24 +30,40 @@ func transport(t testing.TB) *Transport {
 type server struct {
 	*httptest.Server
 	opened atomic.Int64
-	open   sync.WaitGroup
+
+	mu      sync.Mutex
+	open    int
+	changed *sync.Cond
 }
 
 func serve(t testing.TB, handler http.HandlerFunc) *server {
 	t.Helper()
 	s := &server{Server: httptest.NewUnstartedServer(handler)}
+	s.changed = sync.NewCond(&s.mu)
 	s.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
 		switch state {
 		case http.StateNew:
 			s.opened.Add(1)
-			s.open.Add(1)
+			s.open++
 		case http.StateClosed, http.StateHijacked:
-			s.open.Done()
+			s.open--
 		}
+		s.changed.Broadcast()
 	}
 	s.Start()
 	t.Cleanup(s.Close)
 	return s
+}
+
+// waitClosed waits until the server has seen every connection close. It hangs where one is left open.
+func (s *server) waitClosed() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for s.open > 0 {
+		s.changed.Wait()
+	}
 }
 
 // script serves every connection with the function of its turn, and closes it after; the last function serves the rest.

@@ -81,7 +81,7 @@ func TestRequestClose(t *testing.T) {
 	req := get(t, s.URL)
 	req.Close = true
 	do(t, tr, req)
-	s.open.Wait()
+	s.waitClosed()
 	if n := idle(tr); n != 0 {
 		t.Errorf("%d idle connections", n)
 	}
@@ -251,7 +251,7 @@ func TestIdleTimeout(t *testing.T) {
 	tr.swept = tr.swept.Add(-DefaultIdleTimeout)
 	tr.mu.Unlock()
 	do(t, tr, get(t, other.URL))
-	s.open.Wait()
+	s.waitClosed()
 	if n := idle(tr); n != 1 {
 		t.Errorf("%d idle connections after the sweep, want 1", n)
 	}
@@ -286,7 +286,7 @@ func TestCloseIdleConnections(t *testing.T) {
 	if _, err := io.ReadAll(res.Body); err != nil { // a stream that is open goes on to its end
 		t.Error(err)
 	}
-	s.open.Wait() // and then nothing is kept of a transport that was given up
+	s.waitClosed() // and then nothing is kept of a transport that was given up
 	do(t, tr, get(t, s.URL))
 	if n := idle(tr); n != 1 {
 		t.Errorf("%d idle connections after a new request, want 1", n)

@@ -74,7 +74,7 @@ func (p *formParser) parse() *Error {
 		return err
 	}
 	if at, found, err := p.w.index(p.dashed, b.next); err != nil {
-		return unreadable(err)
+		return unreadable()
 	} else if found {
 		return badForm(at, "its boundary stands again behind its end")
 	}
@@ -100,14 +100,14 @@ func (p *formParser) find(from int64) (boundary, *Error) {
 	for {
 		at, found, err := p.w.index(p.dashed, from)
 		if err != nil {
-			return boundary{}, unreadable(err)
+			return boundary{}, unreadable()
 		}
 		if !found {
 			return boundary{}, badForm(p.w.size, "its closing boundary is missing: was it cut off?")
 		}
 		before, err := p.w.slice(max(at-2, 0), int(min(at, 2)))
 		if err != nil {
-			return boundary{}, unreadable(err)
+			return boundary{}, unreadable()
 		}
 		if at == 0 || string(before) == "\r\n" {
 			return p.line(at)
@@ -124,7 +124,7 @@ func (p *formParser) line(at int64) (boundary, *Error) {
 	next := at + int64(len(p.dashed))
 	rest, err := p.w.slice(next, maxPadding+4)
 	if err != nil {
-		return boundary{}, unreadable(err)
+		return boundary{}, unreadable()
 	}
 	last := bytes.HasPrefix(rest, []byte("--"))
 	if last {
@@ -159,7 +159,7 @@ func (p *formParser) note(h partHeader, at Span64) *Error {
 	}
 	value, err := p.w.slice(at.Start, int(at.End-at.Start))
 	if err != nil {
-		return unreadable(err)
+		return unreadable()
 	}
 	if name == "stream" {
 		return p.noteStream(string(value))
@@ -184,6 +184,7 @@ func badForm(at int64, problem string) *Error {
 	return invalid("", fmt.Sprintf("The body is not a multipart form: %s (byte %d).", problem, at))
 }
 
-func unreadable(err error) *Error {
-	return &Error{Status: http.StatusInternalServerError, Type: "server_error", Message: "The form that was received could not be read back: " + err.Error()}
+// unreadable does not name the cause, which holds the path of a temporary file.
+func unreadable() *Error {
+	return &Error{Status: http.StatusInternalServerError, Type: "server_error", Message: "The gateway could not read back the form that it received. Try again."}
 }

@@ -17,7 +17,7 @@ type partHeader struct {
 func (p *formParser) header(at int64) (h partHeader, body int64, e *Error) {
 	block, err := p.w.slice(at, maxPartHeader+4)
 	if err != nil {
-		return h, 0, unreadable(err)
+		return h, 0, unreadable()
 	}
 	if bytes.HasPrefix(block, []byte("\r\n")) {
 		return h, at + 2, nil

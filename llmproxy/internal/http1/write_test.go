@@ -1,0 +1,108 @@
+package http1
+
+import (
+	"bytes"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+)
+
+// A recorder is a connection that keeps what is written, piece by piece, as it was given.
+type recorder struct {
+	net.Conn
+	pieces [][]byte
+	at     []*byte
+}
+
+func (r *recorder) Write(p []byte) (int, error) {
+	r.pieces = append(r.pieces, bytes.Clone(p))
+	r.at = append(r.at, &p[0])
+	return len(p), nil
+}
+
+// segments is a body in pieces that writes itself.
+type segments [][]byte
+
+func (s segments) Read([]byte) (int, error) { panic("read, although it can write itself") }
+
+func (s segments) WriteTo(w io.Writer) (n int64, err error) {
+	for _, piece := range s {
+		written, err := w.Write(piece)
+		n += int64(written)
+		if err != nil {
+			return n, err
+		}
+	}
+	return n, nil
+}
+
+func TestWritePieces(t *testing.T) {
+	t.Parallel()
+	small, large := []byte(strings.Repeat("s", 1<<10)), []byte(strings.Repeat("L", 100<<10))
+	tests := []struct {
+		name string
+		body io.Reader
+		want string // H the head, s and L the pieces; what stands together left together and was copied, [] uncopied
+	}{
+		{"small", segments{small}, "Hs"},
+		{"some small ones", segments{small, small, small}, "Hsss"},
+		{"large", segments{large}, "H [L]"},
+		{"spliced at the start", segments{small, small, large, small}, "Hss [L] s"},
+		{"spliced in the middle", segments{large, small, large}, "H [L] s [L]"},
+		{"empty pieces", segments{nil, small, nil}, "Hs"},
+		{"read", strings.NewReader(string(small)), "Hs"},
+		{"read, without WriteTo", struct{ io.Reader }{bytes.NewReader(small)}, "Hs"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			length := int64(strings.Count(tt.want, "s")*len(small) + strings.Count(tt.want, "L")*len(large))
+			r := &recorder{}
+			req := post(t, "http://gpu", "")
+			req.Body, req.ContentLength = io.NopCloser(tt.body), length
+			if err := (&conn{nc: r}).write(req, tt.body); err != nil {
+				t.Fatal(err)
+			}
+			var got []string
+			for i, piece := range r.pieces {
+				what := ""
+				if head, body, found := bytes.Cut(piece, []byte("\r\n\r\n")); found && bytes.HasPrefix(head, []byte("POST / HTTP/1.1\r\n")) {
+					what, piece = "H", body
+				}
+				what += strings.Repeat("s", bytes.Count(piece, small)) + strings.Repeat("L", bytes.Count(piece, large))
+				if r.at[i] == &large[0] {
+					what = "[" + what + "]"
+				}
+				got = append(got, what)
+			}
+			if got := strings.Join(got, " "); got != tt.want {
+				t.Errorf("written as %q, want %q", got, tt.want)
+			}
+		})
+	}
+}
+
+func TestWriteHugeHead(t *testing.T) {
+	t.Parallel()
+	// The buffer grows with the head; what follows must still be framed right.
+	requests := make(chan string, 3)
+	s := serve(t, func(_ http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		requests <- r.Header.Get("X-A") + string(body)
+	})
+	tr := transport(t)
+	value, text := strings.Repeat("x", 200<<10), strings.Repeat("y", 300<<10)
+	for _, length := range []int64{int64(len(text)), -1} {
+		for _, body := range []io.Reader{strings.NewReader(text), struct{ io.Reader }{strings.NewReader(text)}} {
+			req := post(t, s.URL, "")
+			req.Header.Set("X-A", value)
+			req.Body, req.ContentLength = io.NopCloser(body), length
+			do(t, tr, req)
+			if got := <-requests; got != value+text {
+				t.Errorf("the server got %d bytes, want %d", len(got), len(value)+len(text))
+			}
+		}
+	}
+}
