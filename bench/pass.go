@@ -1,0 +1,89 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+// A pass is one measurement of one scenario at one side.
+type pass struct {
+	scenario *scenario
+	servers  *servers
+	side     side
+	want     *want
+	lasting  time.Duration
+}
+
+// A sample is what a pass found.
+type sample map[figure]float64
+
+// warmUp is how long connections and processes run before they are measured.
+const warmUp = 250 * time.Millisecond
+
+func (p *pass) process() *process { return p.servers.running[p.side] }
+
+func (p *pass) load(ctx context.Context, size int) (*load, error) {
+	return newLoad(ctx, p.process().addr, p.scenario.connections, p.scenario.request(size), p.want)
+}
+
+// busy sends one request after the other on every connection.
+func busy(ctx context.Context, p *pass) (sample, error) {
+	l, err := p.load(ctx, p.scenario.size)
+	if err != nil {
+		return nil, err
+	}
+	defer l.close()
+	if _, err := l.repeat(ctx, warmUp); err != nil {
+		return nil, fmt.Errorf("warming up: %w", err)
+	}
+	return p.measured(func() (result, error) { return l.repeat(ctx, p.lasting) })
+}
+
+// pacedStreams lets the upstream set the pace.
+func pacedStreams(ctx context.Context, p *pass) (sample, error) {
+	l, err := p.load(ctx, p.scenario.size)
+	if err != nil {
+		return nil, err
+	}
+	defer l.close()
+	return p.measured(func() (result, error) { return l.paced(ctx, p.scenario.upstream.lasting()) })
+}
+
+// measured reads what the process has used before and after the work, while nothing else is sent to it.
+func (p *pass) measured(work func() (result, error)) (sample, error) {
+	before, err := p.process().cpu()
+	if err != nil {
+		return nil, err
+	}
+	r, err := work()
+	if err != nil {
+		return nil, err
+	}
+	after, err := p.process().cpu()
+	if err != nil {
+		return nil, err
+	}
+	rss, err := p.process().memory("VmRSS")
+	if err != nil {
+		return nil, err
+	}
+	s := sample{
+		requestRate: float64(r.requests) / r.elapsed.Seconds(),
+		latency50:   quantile(r.total, 0.50),
+		latency99:   quantile(r.total, 0.99),
+		rssNow:      rss / megabyte,
+	}
+	used := float64((after - before).Microseconds())
+	if !p.scenario.stream {
+		s[cpuPerRequest] = used / float64(r.requests)
+		return s, nil
+	}
+	s[cpuPerEvent] = used / float64(r.events)
+	s[eventRate] = float64(r.events) / r.elapsed.Seconds()
+	s[first50], s[first99] = quantile(r.first, 0.50), quantile(r.first, 0.99)
+	if len(r.gaps) > 0 {
+		s[gap50], s[gap99] = quantile(r.gaps, 0.50), quantile(r.gaps, 0.99)
+	}
+	return s, nil
+}
