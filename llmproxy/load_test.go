@@ -1,0 +1,296 @@
+package llmproxy
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig"
+	caddyfmt "github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	_ "github.com/caddyserver/caddy/v2/modules/logging" // the access log's file
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/fakellm"
+)
+
+// load runs a Caddyfile in this process and stops it with the test.
+func load(t *testing.T, caddyfile string) error {
+	t.Helper()
+	config, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(caddyfile), map[string]any{"filename": "Caddyfile"})
+	if err != nil {
+		return err
+	}
+	t.Cleanup(func() {
+		if err := caddy.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	return caddy.Load(config, true)
+}
+
+const global = "{\n\tadmin off\n\tpersist_config off\n\tauto_https off\n\tgrace_period 2s\n}\n"
+
+// site gives a Caddyfile with one site on a port that is free, and its URL.
+func site(t *testing.T, inside string) (caddyfile, url string) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return global + "http://" + l.Addr().String() + " {\n" + inside + "\n}\n", "http://" + l.Addr().String()
+}
+
+func ask(t *testing.T, url string, stream bool) *http.Response {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	t.Cleanup(cancel)
+	body := fmt.Sprintf(`{"messages":[{"role":"user","content":"Hi"}],"model":"m","stream":%v}`, stream)
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url+"/v1/chat/completions", strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { res.Body.Close() })
+	return res
+}
+
+func text(t *testing.T, res *http.Response) string {
+	t.Helper()
+	body, err := io.ReadAll(res.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(body)
+}
+
+func TestServesAndLogs(t *testing.T) {
+	fake := fakellm.Start(t, "openai")
+	logFile := filepath.Join(t.TempDir(), "access.log")
+	caddyfile, url := site(t, `	log {
+		output file `+logFile+`
+	}
+	llm_proxy {
+		upstream u openai `+fake.URL()+` {
+			api_key the-secret
+		}
+		model m u/real
+	}
+	respond /other "next handler" 418`)
+	if err := load(t, caddyfile); err != nil {
+		t.Fatal(err)
+	}
+	if res := ask(t, url, false); res.StatusCode != 200 || res.Header.Get("X-LLM-Target") != "u/real" {
+		t.Errorf("status %d, target %q", res.StatusCode, res.Header.Get("X-LLM-Target"))
+	}
+	if got := text(t, ask(t, url, true)); !strings.HasSuffix(got, "data: [DONE]\n\n") {
+		t.Errorf("stream: %s", got)
+	}
+	res, err := http.Get(url + "/other")
+	if err != nil {
+		t.Fatal(err)
+	}
+	res.Body.Close()
+	if res.StatusCode != http.StatusTeapot {
+		t.Errorf("another path: status %d", res.StatusCode)
+	}
+	if err := caddy.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	log, err := os.ReadFile(logFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{`"llm":{"id":"req_`, `"target":"u/real"`, `"verdict":"ok"`, `"input_tokens":`} {
+		if !strings.Contains(string(log), want) {
+			t.Errorf("%s is not in the access log: %s", want, log)
+		}
+	}
+	if strings.Contains(string(log), "the-secret") {
+		t.Error("the upstream's key stands in the log")
+	}
+}
+
+// A reload must not touch a stream that is open, and its replica stays counted.
+func TestStreamSurvivesReload(t *testing.T) {
+	release := make(chan struct{})
+	fake := fakellm.Start(t, "openai")
+	fake.Always(fakellm.Text("one", " two").HoldAfter(1, release))
+	inside := "\tllm_proxy {\n\t\tupstream u openai " + fake.URL() + "\n\t\tmodel m u\n\t}"
+	caddyfile, url := site(t, inside)
+	if err := load(t, caddyfile); err != nil {
+		t.Fatal(err)
+	}
+	res := ask(t, url, true)
+	lines := bufio.NewReader(res.Body)
+	if first, err := lines.ReadString('\n'); err != nil || !strings.HasPrefix(first, "data: ") {
+		t.Fatalf("the stream began with %q, %v", first, err)
+	}
+	if err := load(t, strings.Replace(caddyfile, "model m u", "model other u\n\t\tmodel m u", 1)); err != nil {
+		t.Fatal(err)
+	}
+	value, ok := replicas.References(fake.URL() + "/v1")
+	if !ok || value != 1 {
+		t.Errorf("%d handlers hold the replica after the reload", value)
+	}
+	close(release)
+	rest, err := io.ReadAll(lines)
+	if err != nil || !strings.HasSuffix(string(rest), "data: [DONE]\n\n") {
+		t.Errorf("after the reload came %q, %v", rest, err)
+	}
+}
+
+func TestExitEndsStreamsWithAnError(t *testing.T) {
+	exiting = func() bool { return true }
+	t.Cleanup(func() { exiting = caddy.Exiting })
+	fake := fakellm.Start(t, "openai")
+	fake.Always(fakellm.Text("one", " two").StallAfter(1))
+	caddyfile, url := site(t, "\tllm_proxy {\n\t\tupstream u openai "+fake.URL()+"\n\t\tmodel m u\n\t}")
+	if err := load(t, caddyfile); err != nil {
+		t.Fatal(err)
+	}
+	res := ask(t, url, true)
+	stopped := make(chan error, 1)
+	go func() { stopped <- caddy.Stop() }()
+	if got := text(t, res); !strings.Contains(got, `data: {"error":{"message":"The gateway is shutting down`) || strings.Contains(got, "[DONE]") {
+		t.Errorf("the stream was %s", got)
+	}
+	if err := <-stopped; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestLoadErrorsAreUnderstandable(t *testing.T) {
+	t.Setenv("EMPTY_KEY", "")
+	for _, test := range []struct{ name, inside, want string }{
+		{"no address", "upstream u vllm", "no address: write where it is reached"},
+		{"unknown kind", "upstream u bedrock", `unknown kind of upstream "bedrock"`},
+		{"empty key", "upstream u openai {\n\t\t\tapi_key {env.EMPTY_KEY}\n\t\t}", "api_key is empty"},
+		{"unknown upstream", "upstream u openai\n\t\tmodel m v/x", `no upstream is named "v"`},
+		{"loop", "upstream u openai\n\t\tmodel a b\n\t\tmodel b a", "a → b → a"},
+		{"slash in a name", "upstream a/b openai", "a name without slash"},
+		{"weights with another policy", "upstream u openai\n\t\tmodel m {\n\t\t\tto u\n\t\t\tweight 1\n\t\t\tlb_policy first\n\t\t}", "weights need lb_policy weighted"},
+		{"password in an address", "upstream u openai http://me:hunter2@localhost", "holds a password"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			caddyfile, _ := site(t, "\tllm_proxy {\n\t\t"+test.inside+"\n\t}")
+			err := load(t, caddyfile)
+			if err == nil || !strings.Contains(err.Error(), test.want) || strings.Contains(err.Error(), "hunter2") {
+				t.Errorf("got %v, want %q", err, test.want)
+			}
+		})
+	}
+}
+
+// Provisioning, which is all that `caddy validate` does, must dial nobody.
+func TestValidatingDialsNobody(t *testing.T) {
+	fake := fakellm.Start(t, "ollama")
+	caddyfile, _ := site(t, "\tllm_proxy "+fake.Addr())
+	config, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(caddyfile), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var c caddy.Config
+	if err := caddy.StrictUnmarshalJSON(config, &c); err != nil {
+		t.Fatal(err)
+	}
+	if err := caddy.Validate(&c); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(fake.Probes()) + len(fake.Requests()); n != 0 {
+		t.Errorf("%d requests were made", n)
+	}
+}
+
+func TestKindIsFoundByAsking(t *testing.T) {
+	for _, kind := range []string{"ollama", "vllm", "llamacpp", "openai"} {
+		t.Run(kind, func(t *testing.T) {
+			fake := fakellm.Start(t, kind, fakellm.Models("m"))
+			caddyfile, url := site(t, "\tllm_proxy "+fake.Addr())
+			if err := load(t, caddyfile); err != nil {
+				t.Fatal(err)
+			}
+			res := ask(t, url, true)
+			if got := text(t, res); res.StatusCode != 200 || !strings.Contains(got, "[DONE]") || res.Header.Get("X-LLM-Route") != "discover" {
+				t.Errorf("status %d, route %q: %s", res.StatusCode, res.Header.Get("X-LLM-Route"), got)
+			}
+		})
+	}
+}
+
+var fence = regexp.MustCompile("(?s)```caddyfile\n(.*?)```")
+
+// Every Caddyfile that a reader may copy must load.
+func TestDocumentedCaddyfilesLoad(t *testing.T) {
+	t.Setenv("OPENAI_API_KEY", "sk-test")
+	sources := map[string]string{}
+	example, err := os.ReadFile("../Caddyfile.example")
+	if err != nil {
+		t.Fatal(err)
+	}
+	sources["Caddyfile.example"] = string(example)
+	sources["Caddyfile.example, its comments taken away"] = string(caddyfmt.Format([]byte(uncommented(string(example)))))
+	pages, err := filepath.Glob("../docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, page := range append(pages, "../README.md") {
+		content, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, block := range fence.FindAllStringSubmatch(string(content), -1) {
+			sources[fmt.Sprintf("%s block %d", filepath.Base(page), i+1)] = block[1]
+		}
+	}
+	if len(sources) < 3 {
+		t.Fatalf("only %d Caddyfiles were found", len(sources))
+	}
+	for name, source := range sources {
+		t.Run(name, func(t *testing.T) {
+			config, warnings, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(source), map[string]any{"filename": name})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, w := range warnings {
+				t.Errorf("warning: %s", w)
+			}
+			var c caddy.Config
+			if err := caddy.StrictUnmarshalJSON(config, &c); err != nil {
+				t.Fatal(err)
+			}
+			c.Admin = &caddy.AdminConfig{Disabled: true}
+			if err := caddy.Validate(&c); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// uncommented replaces the bare directive of the example by the one in its comments.
+func uncommented(example string) string {
+	var out strings.Builder
+	for line := range strings.Lines(example) {
+		body, commented := strings.CutPrefix(line, "\t# ")
+		switch {
+		case strings.TrimSpace(line) == "llm_proxy":
+		case commented && (strings.HasPrefix(body, "\t") || strings.HasPrefix(body, "llm_proxy {") || strings.HasPrefix(body, "}")):
+			out.WriteString("\t" + body)
+		default:
+			out.WriteString(line)
+		}
+	}
+	return out.String()
+}
