@@ -16,5 +16,6 @@ mkdir -p "$(dirname "$out")"
 # The version @v0.0.0 keeps Go from asking for the published versions of a module that stands right here.
 # xcaddy sets the flags of Caddy's own releases itself; those of the Makefile would only collide.
 GOFLAGS=-buildvcs=false go tool xcaddy build "$version" --with "$module@v0.0.0=$PWD" --output "$out"
-"$out" list-modules | grep -q '^http.handlers.llm_proxy$'
+# Not by a pipe: grep -q stops reading at its match, and Caddy would die of that.
+grep -q '^http.handlers.llm_proxy$' <<<"$("$out" list-modules)"
 echo "$out: $("$out" version | cut -d' ' -f1) with llm_proxy"

@@ -1,0 +1,111 @@
+#!/usr/bin/env bash
+# Installs what the end-to-end tests need into a cache outside the repository, and nothing that is there already:
+# Ollama, llama.cpp's server, the official OpenAI SDKs for Python and Node, and the test models.
+# The tests find everything under $cache/current. Whatever cannot be installed is an error; nothing is skipped.
+set -euo pipefail
+cd "$(dirname "$0")"
+
+ollama_version=v0.11.4 # the last one whose own CPU engine builds from the Go module alone
+cache=${LLMPROXY_E2E_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/caddy-llmproxy-e2e}
+
+main() {
+	need_system_packages
+	mkdir -p "$cache"
+	cache=$(cd "$cache" && pwd)
+	exec 9>"$cache/lock"
+	flock 9 # two runs at once would build into the same place
+
+	# The slow one first, beside the others.
+	provide ollama "$ollama_version" build_ollama 9>&- &
+	local ollama=$!
+	provide python "$(fingerprint sdk/requirements.txt "$(python3 -VV)")" install_python
+	provide node "$(fingerprint sdk/package.json "$(node --version)")" install_node
+	wait "$ollama"
+	provide models "$(fingerprint testmodel/* "$ollama_version")" make_models
+}
+
+# need_system_packages installs compilers and interpreters where it may, and says what to install where it may not.
+need_system_packages() {
+	local need=()
+	command -v gcc >/dev/null || need+=(gcc libc6-dev)
+	command -v g++ >/dev/null || need+=(g++)
+	command -v curl >/dev/null || need+=(curl)
+	command -v python3 >/dev/null || need+=(python3)
+	python3 -c 'import ensurepip, venv' 2>/dev/null || need+=(python3-venv)
+	command -v node >/dev/null || need+=(nodejs)
+	command -v npm >/dev/null || need+=(npm)
+	((${#need[@]})) || return 0
+	if ((EUID != 0)) || ! command -v apt-get >/dev/null; then
+		echo "e2e: install these first: ${need[*]}" >&2
+		exit 1
+	fi
+	apt-get update -q
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${need[@]}"
+}
+
+fingerprint() { # of files, and of words that are no files
+	local arg
+	for arg; do if [[ -f $arg ]]; then cat "$arg"; else echo "$arg"; fi; done | sha256sum | cut -c1-12
+}
+
+# provide NAME VERSION COMMAND runs COMMAND DIR, which fills DIR, unless that version is complete, and makes it the current one.
+provide() {
+	local name=$1 dir=$cache/$1-$2 started=$SECONDS
+	if [[ ! -e $dir/.complete ]]; then
+		rm -rf "$dir"
+		mkdir -p "$dir"
+		echo "e2e: installing $name into $dir"
+		"$3" "$dir"
+		touch "$dir/.complete"
+		echo "e2e: $name took $((SECONDS - started)) s"
+	fi
+	mkdir -p "$cache/current"
+	ln -sfn "$dir" "$cache/current/$name"
+}
+
+build_ollama() {
+	# Its engine is C++; the flags that Caddy is built with must not reach it.
+	env -C / GOFLAGS= CGO_ENABLED=1 GOBIN="$1" nice go install "github.com/ollama/ollama@$ollama_version"
+	"$1/ollama" --version >/dev/null
+}
+
+install_python() {
+	python3 -m venv "$1"
+	"$1/bin/pip" install --quiet --disable-pip-version-check --only-binary :all: -r sdk/requirements.txt
+	"$1/bin/python" -c 'import openai, xllamacpp; xllamacpp.Server'
+}
+
+install_node() {
+	cp sdk/package.json "$1"
+	npm install --prefix "$1" --no-package-lock --no-audit --no-fund --ignore-scripts --loglevel=error
+	NODE_PATH=$1/node_modules node -e 'require("openai")'
+}
+
+# make_models writes the models' files and lets Ollama import them, one of them under a name with a slash, too.
+make_models() {
+	cp testmodel/* "$1"
+	(
+		cd "$1"
+		python3 mktiny.py llama tiny.gguf
+		python3 mktiny.py llama slow.gguf --layers 8 --ffn 16384 --name slow
+		python3 mktiny.py bert tiny-embed.gguf --name tiny-embed
+		import_into_ollama "$1"
+	)
+}
+
+import_into_ollama() (
+	ollama=$cache/current/ollama/ollama
+	free_port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+	export HOME=$1/home OLLAMA_MODELS=$1/ollama OLLAMA_NOPRUNE=1 OLLAMA_HOST=127.0.0.1:$free_port
+	mkdir "$HOME"
+	exec 3>&2 >import.log 2>&1
+	"$ollama" serve 9>&- &
+	trap '(($? == 0)) || cat import.log >&3; kill %1' EXIT
+	curl --silent --fail --retry 50 --retry-delay 1 --retry-all-errors --output /dev/null "http://$OLLAMA_HOST/api/version"
+	"$ollama" create tiny -f Modelfile.tiny-gotemplate
+	"$ollama" create slow -f Modelfile.slow
+	"$ollama" create tiny-embed -f Modelfile.tiny-embed
+	"$ollama" cp tiny team/tiny:v1
+)
+
+main

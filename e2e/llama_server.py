@@ -1,0 +1,33 @@
+"""Runs llama.cpp's own HTTP server, as the xllamacpp wheel brings it, in the foreground.
+
+    llama_server.py MODEL.gguf --alias NAME --port PORT [--parallel N] [--ctx N] [--embeddings]
+"""
+
+import argparse
+import threading
+
+import xllamacpp
+
+parser = argparse.ArgumentParser()
+parser.add_argument("model")
+parser.add_argument("--alias", required=True)
+parser.add_argument("--port", type=int, required=True)
+parser.add_argument("--parallel", type=int, default=1)
+parser.add_argument("--ctx", type=int, default=4096)
+parser.add_argument("--embeddings", action="store_true")
+args = parser.parse_args()
+
+params = xllamacpp.CommonParams()
+params.model.path = args.model
+params.model_alias = {args.alias}
+params.hostnames = ["127.0.0.1"]
+params.port = args.port
+params.n_parallel = args.parallel
+params.n_ctx = args.ctx
+params.embedding = args.embeddings
+params.cpuparams.n_threads = 1  # waiting threads spin, which is slow where cores are few or busy
+params.fit_params = False
+
+server = xllamacpp.Server(params)  # returns once it listens and the model is loaded
+print("listening on", server.listening_address, flush=True)
+threading.Event().wait()
