@@ -54,7 +54,7 @@ func (c *conn) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func (c *conn) close() { c.nc.Close() } //nolint:errcheck // nothing is left to do
+func (c *conn) close() { c.nc.Close() }
 
 // release gives the buffer back. Only the goroutine that reads may call it.
 func (c *conn) release() {
@@ -72,7 +72,7 @@ func (c *conn) exchange(req *http.Request, body io.Reader) (*http.Response, erro
 	c.r.Reset(c)
 	c.answered, c.mayRead = false, maxHead
 	stop := context.AfterFunc(req.Context(), func() {
-		c.nc.SetDeadline(past) //nolint:errcheck // a connection closed meanwhile is as good
+		c.nc.SetDeadline(past) // fails where the connection is closed meanwhile, which is as good
 	})
 	res, reusable, err := c.ask(req, body)
 	if err != nil {

@@ -1,7 +1,6 @@
 package http1
 
 import (
-	"bufio"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -201,57 +200,5 @@ func TestConcurrency(t *testing.T) {
 	s.waitClosed()
 	if n := idle(tr); n != 0 {
 		t.Errorf("%d idle connections after CloseIdleConnections", n)
-	}
-}
-
-func TestBodyAtFault(t *testing.T) {
-	t.Parallel()
-	broken := errors.New("disk error")
-	tests := []struct {
-		name   string
-		body   io.Reader
-		length int64
-		want   string
-	}{
-		{"fails", iotest.ErrReader(broken), 5, "disk error"},
-		{"fails in the middle", io.MultiReader(strings.NewReader("abc"), iotest.ErrReader(broken)), 5, "disk error"},
-		{"fails in the middle, chunked", io.MultiReader(strings.NewReader("abc"), iotest.ErrReader(broken)), -1, "disk error"},
-		{"too short", struct{ io.Reader }{strings.NewReader("abc")}, 5, "2 bytes shorter than announced"},
-		{"too long", struct{ io.Reader }{strings.NewReader("abcdef")}, 5, "longer than announced"},
-		{"too short, writes itself", strings.NewReader("abc"), 5, "2 bytes shorter than announced"},
-		{"too long, writes itself", strings.NewReader("abcdef"), 5, "longer than announced"},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			t.Parallel()
-			got := make(chan string, 1)
-			address := script(t, func(_ net.Conn, r *bufio.Reader) {
-				b, _ := io.ReadAll(r)
-				_, body, _ := strings.Cut(string(b), "\r\n\r\n")
-				got <- body
-			})
-			body := &source{Reader: tt.body}
-			req := post(t, address, "")
-			req.Body, req.ContentLength = body, tt.length
-			if from, ok := tt.body.(io.WriterTo); ok {
-				req.Body = struct {
-					*source
-					io.WriterTo
-				}{body, from}
-			}
-			_, err := transport(t).RoundTrip(req)
-			if err == nil || !strings.Contains(err.Error(), tt.want) {
-				t.Errorf("got %v, want %q", err, tt.want)
-			}
-			if strings.Contains(tt.want, "disk") && !errors.Is(err, broken) {
-				t.Errorf("%v does not wrap its cause", err)
-			}
-			if n := body.closed.Load(); n != 1 {
-				t.Errorf("the body was closed %d times", n)
-			}
-			if sent := <-got; len(sent) > 5 && tt.length > 0 || strings.HasSuffix(sent, "0\r\n\r\n") {
-				t.Errorf("the server got %q: more than announced, or an end that is none", sent)
-			}
-		})
 	}
 }

@@ -4,7 +4,7 @@ import "bytes"
 
 // window is how far searchEnd looks for an LF before it looks for a CR. Without it a stream of short lines that end with CR
 // would be searched for an LF to its end once a line.
-const window = 4 << 10
+const window = 1 << 10
 
 // lineEnd finds the first line end in b, which begins at i and is n bytes long: LF, CR or CRLF. Without one, n is 0 and i
 // is len(b).

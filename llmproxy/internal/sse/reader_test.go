@@ -150,7 +150,7 @@ func (silent) Read([]byte) (int, error) { return 0, nil }
 func TestReaderBound(t *testing.T) {
 	t.Parallel()
 	event := func(size int) string { return "data: " + strings.Repeat("x", size-8) + "\n\n" }
-	for _, max := range []int{20, startSize, startSize + 1, 3 * startSize, 1 << 20} {
+	for _, max := range []int{20, startSize, startSize + 1, 3 * startSize, 1 << 18} {
 		fits, over := event(max), event(max+1)
 		tests := []struct {
 			name, text, bytes string
@@ -174,13 +174,14 @@ func TestReaderBound(t *testing.T) {
 	}
 }
 
-// TestReaderCost holds that no input is searched or copied over and over: each of these took hours.
+// TestReaderCost holds that no input is searched or copied over and over: a reader that did would run
+// into the time limit of the tests here.
 func TestReaderCost(t *testing.T) {
 	t.Parallel()
 	for _, text := range []string{
-		strings.Repeat("\r", 2<<20),
-		strings.Repeat("\r\r\n", 1<<20),
-		strings.Repeat("data: a\r\r", 1<<18),
+		strings.Repeat("\r", 1<<20),
+		strings.Repeat("\r\r\n", 1<<17),
+		strings.Repeat("data: a\r\r", 1<<16),
 		strings.Repeat("data\n", 1<<20) + "\n",
 		strings.Repeat("data\r", 1<<20) + "\r",
 		"data: " + strings.Repeat("x", MaxEvent-8) + "\n\n",

@@ -7,11 +7,17 @@ import (
 	"testing"
 )
 
+const (
+	prose = `Explain the difference between a queue and a stack, with an example in Go, please.\n`
+	code  = `\tfmt.Println(\"a queue\", len(q))\n`
+)
+
 // chatBody is a chat request of about a size, in the order of openai-python: the model stands behind the messages.
-func chatBody(size int) []byte {
+func chatBody(size int) []byte { return chatBodyOf(size, prose) }
+
+func chatBodyOf(size int, line string) []byte {
 	var b bytes.Buffer
 	b.WriteString(`{"messages":[{"role":"system","content":"You are a helpful assistant."}`)
-	line := `Explain the difference between a \"queue\" and a stack, with an example in Go.\n`
 	for b.Len() < size-200 {
 		fmt.Fprintf(&b, `,{"role":"user","content":"%s"}`, strings.Repeat(line, min(12, max(1, (size-b.Len())/len(line)))))
 	}
@@ -30,6 +36,9 @@ func benchmarkHead(b *testing.B, body []byte) {
 		}
 	}
 }
+
+// BenchmarkHead100KCode has an escape every nine bytes.
+func BenchmarkHead100KCode(b *testing.B) { benchmarkHead(b, chatBodyOf(100<<10, code)) }
 
 // BenchmarkHead100KPlain has one long string without an escape, as images and audio are sent.
 func BenchmarkHead100KPlain(b *testing.B) {

@@ -61,6 +61,7 @@ func TestEdit(t *testing.T) {
 		{"model is there", `{"model":"a"}`, []func(*Edit){model("a")}, `{"model":"a"}`},
 		{"model is there with an escape", `{"model":"\u0061"}`, []func(*Edit){model("a")}, `{"model":"\u0061"}`},
 		{"model is missing", `{"n":1}`, []func(*Edit){model("a")}, `{"n":1,"model":"a"}`},
+		{"model twice", `{"model":"a","model":"b"}`, []func(*Edit){model("a")}, `{"model":"a"}`},
 		{"model is null", `{"model":null}`, []func(*Edit){model("a")}, `{"model":"a"}`},
 		{"numbers, zeros and order survive", `{"z":1e400,"temperature":0.0,"a":12345678901234567890,"model":"x","logit_bias":{}}`, []func(*Edit){model("y")},
 			`{"z":1e400,"temperature":0.0,"a":12345678901234567890,"model":"y","logit_bias":{}}`},
@@ -140,6 +141,7 @@ func TestEditIsUsedAgain(t *testing.T) {
 	var e Edit
 	e.Reset(&o)
 	e.SetModel("first")
+	e.Rename("n", "m")
 	e.Set("x", []byte("1"))
 	first := e.Body()
 	e.Reset(&o)
@@ -147,7 +149,7 @@ func TestEditIsUsedAgain(t *testing.T) {
 	if got, want := readAll(t, e.Body()), `{"model":"second","n":1}`; got != want {
 		t.Errorf("the second body is %s, want %s", got, want)
 	}
-	if got, want := readAll(t, first), `{"model":"first","n":1,"x":1}`; got != want {
+	if got, want := readAll(t, first), `{"model":"first","m":1,"x":1}`; got != want {
 		t.Errorf("the first body is %s, want %s", got, want)
 	}
 }

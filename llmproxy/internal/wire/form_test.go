@@ -100,6 +100,7 @@ func TestParseFormRejects(t *testing.T) {
 		{"boundary in a header", part("--b: x"), "", "boundary stands in the header"},
 		{"header without an end", "--b\r\nX: " + strings.Repeat("y", 20<<10), "", "16 KiB"},
 		{"model empty", field("model", "") + end, "model", "empty"},
+		{"model without a value", crlf("--b", `Content-Disposition: form-data; name="model"`, "", end), "model", "empty"},
 		{"model too long", field("model", strings.Repeat("m", 257)) + end, "model", "257 bytes"},
 		{"model with a line end", field("model", "a\r\nb") + end, "model", "control character"},
 		{"model not UTF-8", field("model", "\xff") + end, "model", "UTF-8"},

@@ -21,7 +21,7 @@ func FuzzEdit(f *testing.F) {
 		}
 		var e Edit
 		e.Reset(&h.Object)
-		m := model{}
+		m := decoded{}
 		if err := json.Unmarshal(body, &m); err != nil {
 			t.Fatal(err)
 		}
@@ -36,11 +36,11 @@ func FuzzEdit(f *testing.F) {
 		if folds(h.Object) {
 			return // which one of them is meant is nobody's to say
 		}
-		decoded := model{}
-		if err := json.Unmarshal([]byte(got), &decoded); err != nil {
+		result := decoded{}
+		if err := json.Unmarshal([]byte(got), &result); err != nil {
 			t.Fatal(err)
 		}
-		if diff := cmp.Diff(m, decoded); diff != "" || len(o.Members) != len(m) {
+		if diff := cmp.Diff(m, result); diff != "" || len(o.Members) != len(m) {
 			t.Fatalf("after %q the body is %s (-want +got):\n%s", ops, got, diff)
 		}
 	})
@@ -52,7 +52,7 @@ type edit struct {
 	key, other, value string
 }
 
-func apply(e *Edit, h *Head, m model, step edit) {
+func apply(e *Edit, h *Head, m decoded, step edit) {
 	key, value := step.key, json.RawMessage(step.value)
 	if strings.ContainsRune("SDR", step.op) {
 		key, step.other = step.other, key
@@ -87,10 +87,10 @@ func apply(e *Edit, h *Head, m model, step edit) {
 	}
 }
 
-// A model is what the body should say.
-type model map[string]json.RawMessage
+// A decoded body is what the body should say.
+type decoded map[string]json.RawMessage
 
-func (m model) find(key string) (json.RawMessage, bool) {
+func (m decoded) find(key string) (json.RawMessage, bool) {
 	for k, v := range m {
 		if strings.EqualFold(k, key) {
 			return v, true
@@ -99,7 +99,7 @@ func (m model) find(key string) (json.RawMessage, bool) {
 	return nil, false
 }
 
-func (m model) drop(key string) {
+func (m decoded) drop(key string) {
 	for k := range m {
 		if strings.EqualFold(k, key) {
 			delete(m, k)
@@ -107,7 +107,7 @@ func (m model) drop(key string) {
 	}
 }
 
-func (m model) askUsage(h *Head) {
+func (m decoded) askUsage(h *Head) {
 	if h.IncludeUsage {
 		return
 	}

@@ -2,6 +2,7 @@ package wire
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 
@@ -72,6 +73,7 @@ func TestScanRejects(t *testing.T) {
 		{"cut in a number", `{"a":1.`, 7, "digit"},
 		{"cut before the end", `{"a":1`, 6, "closing brace"},
 		{"leading zero", `{"a":01}`, 6, "comma"},
+		{"two zeros", `{"a":00}`, 6, "comma"},
 		{"plus", `{"a":+1}`, 5, "no value"},
 		{"no digit before the point", `{"a":.5}`, 5, "no value"},
 		{"no digit behind the point", `{"a":1.e5}`, 7, "digit"},
@@ -91,6 +93,7 @@ func TestScanRejects(t *testing.T) {
 		{"low surrogate alone", `{"a":"\ude00"}`, 6, "surrogate"},
 		{"not UTF-8", "{\"a\":\"b\xff\"}", 7, "UTF-8"},
 		{"not UTF-8 behind UTF-8", "{\"a\":\"éé\xc3\"}", 10, "UTF-8"},
+		{"not UTF-8 behind a replacement character", "{\"a\":\"\ufffd\xff\"}", 9, "UTF-8"},
 		{"overlong UTF-8", "{\"a\":\"\xc0\xaf\"}", 6, "UTF-8"},
 		{"surrogate in UTF-8", "{\"a\":\"\xed\xa0\x80\"}", 6, "UTF-8"},
 		{"not UTF-8 in a key", "{\"\xff\":1}", 2, "UTF-8"},
@@ -174,6 +177,21 @@ func TestScanStringAtEveryOffset(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A body that is cut anywhere must be told from a whole one, and not be read past its end.
+func TestScanEveryCut(t *testing.T) {
+	t.Parallel()
+	body := []byte(`{"text":"` + strings.Repeat(`0123456789abcd\n\u00e9\ud83d\ude00`, 5) + "é😀" + `","n":[-1.5e+10,true,false,null,{}]}`)
+	var o Object
+	if err := o.Scan(body); err != nil {
+		t.Fatal(err)
+	}
+	for n := range body {
+		if err := o.Scan(slices.Clip(body[:n])); err == nil {
+			t.Errorf("Scan took %s for whole", body[:n])
+		}
 	}
 }
 

@@ -5,7 +5,7 @@ func (e *Edit) Body() Body {
 	if !e.changed {
 		return NewBody(e.o.Body)
 	}
-	p := splicer{body: e.o.Body, segments: make([][]byte, 0, 2*len(e.entries)+2)}
+	p := splicer{body: e.o.Body, segments: make([][]byte, 0, 8)}
 	p.end = e.opening()
 	last := -1
 	for i := range e.entries {

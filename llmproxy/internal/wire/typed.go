@@ -78,7 +78,7 @@ func (e *Event) readResponse(data []byte) {
 			return true
 		}
 		_ = EachMember(response, func(key, value []byte) bool {
-			if e.Err != nil && string(key) == "error" && !null(value) {
+			if string(key) == "error" && !null(value) {
 				e.Err = value
 			}
 			return e.noteUsage(key, value)
