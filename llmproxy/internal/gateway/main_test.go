@@ -3,6 +3,7 @@ package gateway
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -26,8 +27,9 @@ type notSent struct{ *http1.Transport }
 
 func (n notSent) RoundTrip(req *http.Request) (*http.Response, error) {
 	res, err := n.Transport.RoundTrip(req)
-	if dial, ok := err.(*http1.DialError); ok {
-		return nil, &upstream.NotSentError{Err: dial}
+	var dial *http1.DialError
+	if errors.As(err, &dial) {
+		return nil, &upstream.NotSentError{Err: err}
 	}
 	return res, err
 }
