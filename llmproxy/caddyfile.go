@@ -1,6 +1,10 @@
 package llmproxy
 
 import (
+	"maps"
+	"slices"
+	"strings"
+
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -54,34 +58,50 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	return nil
 }
 
+// subdirectives reads each of the directive's subdirectives; its name was just read.
+var subdirectives = map[string]func(*Handler, *caddyfile.Dispenser) error{
+	"discover": (*Handler).parseDiscover,
+	"max_body": (*Handler).parseMaxBody,
+	"model":    (*Handler).parseModel,
+	"upstream": (*Handler).parseUpstream,
+}
+
 func (h *Handler) subdirective(d *caddyfile.Dispenser) error {
-	switch name := d.Val(); name {
-	case "upstream":
-		u, err := parseUpstream(d)
-		h.Upstreams = append(h.Upstreams, u)
-		return err
-	case "model":
-		m, err := parseModel(d)
-		h.Models = append(h.Models, m)
-		return err
-	case "discover":
-		if d.NextArg() {
-			return d.ArgErr()
-		}
-		h.Discover = true
-		return nil
-	case "max_body":
-		var text string
-		if !d.AllArgs(&text) {
-			return d.ArgErr()
-		}
-		size, err := humanize.ParseBytes(text)
-		if err != nil || size == 0 {
-			return d.Errf("max_body: %q is not a size such as 32MiB", text)
-		}
-		h.MaxBody = int64(size)
-		return nil
-	default:
-		return d.Errf("unknown subdirective %q of llm_proxy: expected upstream, model, discover or max_body", name)
+	if read := subdirectives[d.Val()]; read != nil {
+		return read(h, d)
 	}
+	return d.Errf("unknown subdirective %q of llm_proxy: expected one of %s", d.Val(), strings.Join(slices.Sorted(maps.Keys(subdirectives)), ", "))
+}
+
+func (h *Handler) parseDiscover(d *caddyfile.Dispenser) error {
+	if d.NextArg() {
+		return d.ArgErr()
+	}
+	h.Discover = true
+	return nil
+}
+
+func (h *Handler) parseMaxBody(d *caddyfile.Dispenser) error {
+	var text string
+	if !d.AllArgs(&text) {
+		return d.ArgErr()
+	}
+	size, err := humanize.ParseBytes(text)
+	if err != nil || size == 0 {
+		return d.Errf("max_body: %q is not a size such as 32MiB", text)
+	}
+	h.MaxBody = int64(size)
+	return nil
+}
+
+func (h *Handler) parseUpstream(d *caddyfile.Dispenser) error {
+	u, err := parseUpstream(d)
+	h.Upstreams = append(h.Upstreams, u)
+	return err
+}
+
+func (h *Handler) parseModel(d *caddyfile.Dispenser) error {
+	m, err := parseModel(d)
+	h.Models = append(h.Models, m)
+	return err
 }

@@ -45,6 +45,9 @@ func (c *call) account() {
 	if c.form != nil {
 		c.form.close()
 	}
+	if c.g.Account != nil {
+		c.g.Account(c.rec)
+	}
 }
 
 // requestID takes the client's own id if it is harmless in headers and logs, else makes one.

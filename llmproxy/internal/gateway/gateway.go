@@ -28,6 +28,9 @@ type Config struct {
 	Draining context.Context
 	// Observe hears of every attempt that failed, as it happens; nil for nobody. It must not block.
 	Observe func(*Record, Attempt)
+	// Account gets the record of every request when it is over, disconnects and panics included; nil for nobody. It must not
+	// block.
+	Account func(*Record)
 }
 
 // A Gateway serves OpenAI's API in front of upstreams. It is safe for concurrent use, and goes on working for requests that
