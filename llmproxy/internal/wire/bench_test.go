@@ -118,3 +118,29 @@ func BenchmarkAnswer(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkSignals reads what Head left unread.
+func BenchmarkSignals(b *testing.B) {
+	for _, t := range []struct {
+		name string
+		body []byte
+	}{
+		{"1K", chatBody(1 << 10)}, {"100K", chatBody(100 << 10)}, {"100KCode", chatBodyOf(100<<10, code)},
+		{"100KImage", []byte(`{"messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"` + strings.Repeat("iVBORw0KGgo/", 100<<10/12) + `"}}]}]}`)},
+	} {
+		b.Run(t.name, func(b *testing.B) {
+			var h Head
+			if err := h.Parse(t.body); err != nil {
+				b.Fatal(err)
+			}
+			b.SetBytes(int64(len(t.body)))
+			b.ReportAllocs()
+			for b.Loop() {
+				h.signals = nil
+				if h.Signals().PromptTokens == 0 {
+					b.Fatal("no tokens")
+				}
+			}
+		})
+	}
+}

@@ -18,6 +18,7 @@ type Head struct {
 	Stream       bool
 	IncludeUsage bool // stream_options.include_usage is true
 	N            int  // choices asked for; 1 unless said otherwise
+	signals      *Signals
 }
 
 // Reset forgets the body and keeps the capacity, so that heads can be pooled.

@@ -24,6 +24,14 @@ const (
 	policyModels
 	policyPreviousResponse
 	policyStore
+	policyMaxOutputTokens
+	policyMessages
+	policyPrompt
+	policyInput
+	policyInstructions
+	policyFunctions
+	policyResponseFormat
+	policyText
 )
 
 var policyNames = [...]string{
@@ -39,6 +47,14 @@ var policyNames = [...]string{
 	policyModels:              "models",
 	policyPreviousResponse:    "previous_response_id",
 	policyStore:               "store",
+	policyMaxOutputTokens:     "max_output_tokens",
+	policyMessages:            "messages",
+	policyPrompt:              "prompt",
+	policyInput:               "input",
+	policyInstructions:        "instructions",
+	policyFunctions:           "functions",
+	policyResponseFormat:      "response_format",
+	policyText:                "text",
 }
 
 // policyOf finds the policy key that a key, as it stands in the body, can be taken for.

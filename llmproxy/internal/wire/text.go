@@ -12,6 +12,12 @@ func String(value []byte) (string, bool) {
 	return string(unescape(inside)), ok
 }
 
+// says tells whether a value is a string of that text.
+func says(value []byte, text string) bool {
+	raw, ok := inside(value)
+	return ok && string(unescape(raw)) == text
+}
+
 // inside takes the quotes off a string.
 func inside(value []byte) ([]byte, bool) {
 	if len(value) < 2 || value[0] != '"' || value[len(value)-1] != '"' {
