@@ -42,6 +42,9 @@ func init() {
 //	    }
 //	    discover
 //	    max_body <size>
+//	    price  <target|model> <input> <output> [<cached>] [instead_of <model>]
+//	    price  <target|model> per_hour <usd> [instead_of <model>]
+//	    prices <file>
 //	}
 //
 // An address of the first line is an upstream of kind auto, named by its address.
@@ -63,6 +66,8 @@ var subdirectives = map[string]func(*Handler, *caddyfile.Dispenser) error{
 	"discover": (*Handler).parseDiscover,
 	"max_body": (*Handler).parseMaxBody,
 	"model":    (*Handler).parseModel,
+	"price":    (*Handler).parsePrice,
+	"prices":   (*Handler).parsePrices,
 	"upstream": (*Handler).parseUpstream,
 }
 

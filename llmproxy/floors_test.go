@@ -16,6 +16,7 @@ var floor = map[string]int{
 	"llmproxy/internal/gateway":             3,
 	"llmproxy/internal/upstream":            2,
 	"llmproxy/internal/relay":               2,
+	"llmproxy/internal/prices":              2,
 	"router":                                1,
 	"llmproxy/internal/wire":                0,
 	"llmproxy/internal/sse":                 0,

@@ -36,6 +36,7 @@ func init() { caddy.RegisterModule(new(Handler)) }
 // `{llm.status}` | The status; 499 if the client left
 // `{llm.verdict}` | How the request ended: ok, not_up, busy, …
 // `{llm.tokens.input}`, `{llm.tokens.output}`, `{llm.tokens.cached}`, `{llm.tokens.reasoning}` | What the upstream counted
+// `{llm.cost_usd}` | What the answer costs in US dollars; 0 where that is not known
 // `{llm.ttft_ms}` | The time to the first content, in milliseconds
 // `{llm.duration_ms}` | The time to the end, in milliseconds
 // `{llm.error.code}`, `{llm.error.type}`, `{llm.error.message}` | The error that the client was told
@@ -49,6 +50,13 @@ type Handler struct {
 	// Serve every model that an upstream has under its own name, besides the configured ones. Always so where no
 	// model is configured. Default: false.
 	Discover bool `json:"discover,omitempty"`
+
+	// What targets cost, before all tables; the first line that matches counts.
+	Prices []*Price `json:"prices,omitempty"`
+
+	// A file of prices in the shape of LiteLLM's model_prices_and_context_window.json, read when the configuration is
+	// loaded. It goes before the built-in table. Default: none.
+	PricesFile string `json:"prices_file,omitempty"`
 
 	// The largest request body, in bytes, after decompression. Default: 33554432 (32 MiB).
 	MaxBody int64 `json:"max_body,omitempty"`

@@ -40,6 +40,8 @@ func placeholders(rec *gateway.Record) func(string) (any, bool) {
 			return rec.Status, true
 		case "verdict":
 			return rec.Verdict.String(), true
+		case "cost_usd":
+			return rec.Cost, true
 		case "ttft_ms":
 			return rec.FirstContent.Milliseconds(), true
 		case "duration_ms":
@@ -107,6 +109,9 @@ func (l logged) MarshalLogObject(enc zapcore.ObjectEncoder) error {
 		enc.AddInt64("output_tokens", l.Usage.Output)
 		enc.AddInt64("cached_tokens", l.Usage.Cached)
 		enc.AddInt64("reasoning_tokens", l.Usage.Reasoning)
+	}
+	if l.HasCost {
+		enc.AddFloat64("cost_usd", l.Cost)
 	}
 	if l.Err != nil {
 		enc.AddString("error", l.Err.Code)

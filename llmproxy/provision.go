@@ -35,11 +35,15 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if err != nil {
 		return err
 	}
+	book, err := h.priceBook()
+	if err != nil {
+		return err
+	}
 	draining, drain := context.WithCancel(context.Background())
 	h.drain = drain
 	h.gateway = gateway.New(gateway.Config{
 		Upstreams: upstreams, Models: table, Discover: h.Discover || len(h.Models) == 0, Auto: auto,
-		MaxBody: h.MaxBody, Draining: draining, Observe: h.observe,
+		Prices: book, MaxBody: h.MaxBody, Draining: draining, Observe: h.observe,
 	})
 	h.drainOnExit()
 	h.lookSoon(upstreams)

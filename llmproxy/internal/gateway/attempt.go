@@ -38,6 +38,7 @@ type attempt struct {
 	u         *upstream.Upstream
 	candidate router.Candidate
 	model     string
+	started   time.Time
 	status    int
 	ctx       context.Context
 	cancel    context.CancelCauseFunc
@@ -47,7 +48,7 @@ type attempt struct {
 }
 
 func (c *call) attempt(candidate router.Candidate, last bool) *attempt {
-	a := &attempt{c: c, u: c.g.upstreams[candidate.Target.Upstream], candidate: candidate, model: candidate.Target.ModelFor(c.rec.Model)}
+	a := &attempt{c: c, u: c.g.upstreams[candidate.Target.Upstream], candidate: candidate, model: candidate.Target.ModelFor(c.rec.Model), started: time.Now()}
 	a.ctx, a.cancel = context.WithCancelCause(c.r.Context())
 	timers := a.u.Timers
 	a.idle = or(timers.Idle, idleDefault)
@@ -183,6 +184,7 @@ func (a *attempt) commit(answer relay.Answer) {
 	told := end == nil || answer.End(c.w, end)
 	m := answer.Meter()
 	c.rec.Usage, c.rec.HasUsage, c.rec.Events, c.rec.Bytes = m.Usage, m.HasUsage, m.Events, m.Bytes
+	a.cost()
 	if !told {
 		// Half a body with a proper end would pass for a whole one.
 		panic(http.ErrAbortHandler)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/prices"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/upstream"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/wire"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
@@ -24,6 +25,8 @@ type Config struct {
 	Auto bool
 	// MaxBody bounds request bodies, in bytes, decoded. Zero means DefaultMaxBody.
 	MaxBody int64
+	// Prices knows what answers cost; nil if only what is local does.
+	Prices *prices.Book
 	// Draining is done when the process is about to end: open streams then end with an error event.
 	Draining context.Context
 	// Observe hears of every attempt that failed, as it happens; nil for nobody. It must not block.

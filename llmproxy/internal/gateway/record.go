@@ -26,7 +26,13 @@ type Record struct {
 	Err      *wire.Error
 	Usage    wire.Usage
 	HasUsage bool
-	Started  time.Time
+	// Cost is what the answer costs in US dollars, by the price of the target that gave it; HasCost is false where that
+	// price, or the number of tokens, is not known.
+	Cost    float64
+	HasCost bool
+	// Saved is what the same tokens would have cost at the target's price to compare with, less Cost.
+	Saved   float64
+	Started time.Time
 	// FirstContent is how long the first content took from the start; zero if none came.
 	FirstContent time.Duration
 	Duration     time.Duration
