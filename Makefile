@@ -30,7 +30,7 @@ bench: build ## measure against Caddy's reverse_proxy and print ratios and bars
 	go run ./bench
 
 fuzz: ## fuzz every parser of foreign bytes for FUZZTIME each
-	@for p in wire sse prices; do \
+	@for p in wire sse prices upstream; do \
 	  for f in $$(go test -list '^Fuzz' ./llmproxy/internal/$$p | grep ^Fuzz); do \
 	    go test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) ./llmproxy/internal/$$p || exit 1; \
 	  done; \

@@ -45,6 +45,7 @@ func init() {
 //	    price  <target|model> <input> <output> [<cached>] [instead_of <model>]
 //	    price  <target|model> per_hour <usd> [instead_of <model>]
 //	    prices <file>
+//	    deadline <duration>
 //	}
 //
 // An address of the first line is an upstream of kind auto, named by its address.
@@ -63,6 +64,7 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 
 // subdirectives reads each of the directive's subdirectives; its name was just read.
 var subdirectives = map[string]func(*Handler, *caddyfile.Dispenser) error{
+	"deadline": (*Handler).parseDeadline,
 	"discover": (*Handler).parseDiscover,
 	"max_body": (*Handler).parseMaxBody,
 	"model":    (*Handler).parseModel,
@@ -110,3 +112,5 @@ func (h *Handler) parseModel(d *caddyfile.Dispenser) error {
 	h.Models = append(h.Models, m)
 	return err
 }
+
+func (h *Handler) parseDeadline(d *caddyfile.Dispenser) error { return parseDuration(d, &h.Deadline) }

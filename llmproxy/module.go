@@ -61,6 +61,10 @@ type Handler struct {
 	// The largest request body, in bytes, after decompression. Default: 33554432 (32 MiB).
 	MaxBody int64 `json:"max_body,omitempty"`
 
+	// The longest time to the first content of an answer (to the end of one that is no stream), over all attempts and the waits
+	// between them. Default: none.
+	Deadline caddy.Duration `json:"deadline,omitempty"`
+
 	ctx      caddy.Context
 	logger   *zap.Logger
 	gateway  *gateway.Gateway

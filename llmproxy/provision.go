@@ -43,7 +43,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	h.drain = drain
 	h.gateway = gateway.New(gateway.Config{
 		Upstreams: upstreams, Models: table, Discover: h.Discover || len(h.Models) == 0, Auto: auto,
-		Prices: book, MaxBody: h.MaxBody, Draining: draining, Observe: h.observe,
+		Prices: book, MaxBody: h.MaxBody, Deadline: time.Duration(h.Deadline), Draining: draining, Observe: h.observe,
 	})
 	h.drainOnExit()
 	h.lookSoon(upstreams)

@@ -86,6 +86,31 @@ func NewPool(policy Policy, targets []Target, weights []int) (*Pool, error) {
 	return p, nil
 }
 
+// all has the bit of every candidate.
+func (p *Pool) all() uint64 { return uint64(1)<<len(p.candidates) - 1 }
+
+// ready are the candidates that are not shut out for the model that a client asked for.
+func (p *Pool) ready(requested string) (ready uint64) {
+	for i := range p.candidates {
+		if c := &p.candidates[i]; c.Replica.Ready(c.Target.ModelFor(requested)) {
+			ready |= 1 << i
+		}
+	}
+	return ready
+}
+
+// same are the candidates that a try has already spoken for: the one that was tried, wherever it stands, and, where the target
+// cannot take the request, that target at its other replicas.
+func (p *Pool) same(t *try) (same uint64) {
+	for i := range p.candidates {
+		c := &p.candidates[i]
+		if c.Target == t.target && (c.Replica == t.replica || t.outcome.Verdict == FitsElsewhere) {
+			same |= 1 << i
+		}
+	}
+	return same
+}
+
 // pick chooses among the candidates whose bit in tried is not set, or -1.
 func (p *Pool) pick(tried uint64) int {
 	switch p.policy {

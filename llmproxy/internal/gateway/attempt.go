@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
+	"strconv"
 	"time"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/relay"
@@ -26,6 +28,7 @@ const (
 var (
 	errSilent   = errors.New("the upstream was silent for too long")
 	errTotal    = errors.New("the attempt took longer than its timeout")
+	errOverdue  = errors.New("the request's deadline is over")
 	errDraining = errors.New("the gateway is shutting down")
 )
 
@@ -52,7 +55,8 @@ func (c *call) attempt(candidate router.Candidate, last bool) *attempt {
 	a.ctx, a.cancel = context.WithCancelCause(c.r.Context())
 	timers := a.u.Timers
 	a.idle = or(timers.Idle, idleDefault)
-	a.watch = time.AfterFunc(a.patience(last), func() { a.cancel(errSilent) })
+	patience, why := a.patience(last)
+	a.watch = time.AfterFunc(patience, func() { a.cancel(why) })
 	if timers.Total > 0 {
 		a.stops[0] = time.AfterFunc(timers.Total, func() { a.cancel(errTotal) }).Stop
 	}
@@ -62,15 +66,22 @@ func (c *call) attempt(candidate router.Candidate, last bool) *attempt {
 	return a
 }
 
-// patience is how long the first content may take.
-func (a *attempt) patience(last bool) time.Duration {
+// patience is how long the first content may take, and what it means when it took longer.
+func (a *attempt) patience(last bool) (time.Duration, error) {
+	patience := or(a.u.Timers.FirstToken, firstTokenNotLast)
 	switch {
 	case !a.c.rec.Stream:
-		return or(a.u.Timers.Total, wholeDefault)
+		patience = or(a.u.Timers.Total, wholeDefault)
 	case last:
-		return or(a.u.Timers.FirstToken, firstTokenLast)
+		patience = or(a.u.Timers.FirstToken, firstTokenLast)
 	}
-	return or(a.u.Timers.FirstToken, firstTokenNotLast)
+	if a.c.deadline.IsZero() {
+		return patience, errSilent
+	}
+	if left := time.Until(a.c.deadline); left < patience {
+		return left, errOverdue
+	}
+	return patience, errSilent
 }
 
 func or(d, otherwise time.Duration) time.Duration {
@@ -130,8 +141,9 @@ func (a *attempt) refused(res *http.Response) *failure {
 	if err != nil && a.ctx.Err() != nil {
 		return a.fail(a.verdict(err), err)
 	}
-	f := a.fail(upstream.Classify(res.StatusCode, body), fmt.Errorf("status %d: %.300q", res.StatusCode, body))
-	f.body, f.header, f.status = body, res.Header, res.StatusCode
+	found := a.u.Speaks().Classify(res.StatusCode, res.Header, body)
+	f := a.fail(found.Verdict, refusal(res.StatusCode, body))
+	f.Finding, f.body = found, body
 	return f
 }
 
@@ -141,8 +153,9 @@ func (a *attempt) unfit(err error) *failure {
 	if !errors.As(err, &event) {
 		return a.fail(a.verdict(err), err)
 	}
-	f := a.fail(upstream.ClassifyEvent(event.Value), err)
-	f.body = errorBody(event.Value)
+	found := a.u.Speaks().ClassifyEvent(event.Value)
+	f := a.fail(found.Verdict, err)
+	f.Finding, f.body = found, errorBody(event.Value)
 	return f
 }
 
@@ -151,7 +164,15 @@ func errorBody(value []byte) []byte {
 }
 
 func (a *attempt) fail(v router.Verdict, err error) *failure {
-	return &failure{verdict: v, upstream: a.u.Name, status: a.status, err: err}
+	return &failure{Finding: upstream.Finding{Verdict: v}, upstream: a.u.Name, target: a.target(), status: a.status, err: err}
+}
+
+// refusal quotes an error answer for the log, unless it may quote our key.
+func refusal(status int, body []byte) error {
+	if status == http.StatusUnauthorized {
+		return fmt.Errorf("status %d", status)
+	}
+	return fmt.Errorf("status %d: %.300q", status, body)
 }
 
 // verdict judges a failure to get an answer at all.
@@ -160,12 +181,16 @@ func (a *attempt) verdict(err error) router.Verdict {
 	switch {
 	case a.c.r.Context().Err() != nil:
 		return router.Gone
-	case errors.Is(context.Cause(a.ctx), errSilent), errors.Is(context.Cause(a.ctx), errTotal):
+	case isAny(context.Cause(a.ctx), errSilent, errTotal, errOverdue):
 		return router.Slow
 	case errors.As(err, &notSent):
 		return router.NotUp
 	}
 	return router.Broken
+}
+
+func isAny(err error, targets ...error) bool {
+	return slices.ContainsFunc(targets, func(target error) bool { return errors.Is(err, target) })
 }
 
 // commit sends the answer. From here on a failure can only be told, not mended.
@@ -175,7 +200,7 @@ func (a *attempt) commit(answer relay.Answer) {
 	c.committed = true
 	c.rec.FirstContent = time.Since(c.rec.Started)
 	c.rec.Status, c.rec.Verdict = http.StatusOK, router.OK
-	c.announce(len(c.rec.Attempts) + 1)
+	c.announce(strconv.Itoa(len(c.rec.Attempts) + 1))
 	err := answer.Send(c.w)
 	var end *wire.Error
 	if err != nil {

@@ -23,7 +23,8 @@ type call struct {
 	head      wire.Head
 	form      *form // nil for JSON
 	up        upstream.Call
-	committed bool // the client has got a part of an answer
+	committed bool      // the client has got a part of an answer
+	deadline  time.Time // when the first content must be there; zero for no bound
 }
 
 // begin opens the record. The request's id is known to the client whatever happens.
@@ -36,7 +37,11 @@ func (g *Gateway) begin(w http.ResponseWriter, r *http.Request, task Task, rec *
 		rec.Endpoint = "models"
 	}
 	w.Header()["X-Request-Id"] = []string{rec.ID}
-	return &call{g: g, w: w, r: r, task: task, rec: rec}
+	c := &call{g: g, w: w, r: r, task: task, rec: rec}
+	if g.Deadline > 0 {
+		c.deadline = rec.Started.Add(g.Deadline)
+	}
+	return c
 }
 
 // account closes the record and lets go of what the request held. It runs exactly once, on panics too.

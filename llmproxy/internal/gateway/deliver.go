@@ -1,50 +1,96 @@
 package gateway
 
 import (
-	"net/http"
 	"strconv"
 	"time"
 
-	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/wire"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 )
 
-// deliver walks the plan: one attempt after the other until one was committed to, or the failure is the caller's own.
+// deliver walks the plan: one attempt after the other until one was committed to, or the failure is the caller's own, or
+// nothing is left.
 func (c *call) deliver(plan *router.Plan) {
 	c.up.Endpoint, c.up.ID, c.up.Header = c.task.endpoint, c.rec.ID, c.r.Header
-	walk := router.Walk{Plan: plan}
 	c.rec.Route = plan.Rule
-	pool := 0
-	var last *failure
+	d := delivery{call: c, walk: router.Walk{Plan: plan, Model: c.rec.Model}}
 	for {
-		candidate, at, ok := walk.Next()
+		turn, ok := d.walk.Next()
+		if !ok || !d.wait(turn) {
+			break
+		}
+		candidate, ok := d.walk.Take(turn)
 		if !ok {
-			c.giveUp(last)
+			break
+		}
+		d.enter(turn.Pool)
+		failed := c.try(candidate, d.walk.Last())
+		if failed == nil {
 			return
 		}
-		if at > pool && last != nil {
-			pool = at
-			c.rec.Route = "fallback:" + last.verdict.String()
-		}
-		last = c.try(candidate, walk.Last())
-		if last == nil {
-			return
-		}
-		if !last.verdict.TryNext() || c.g.draining() {
-			c.giveUp(last)
-			return
+		d.walk.Failed(failed.Outcome())
+		d.note(failed)
+		if !failed.Verdict.TryNext() || c.g.draining() || c.overdue() {
+			break
 		}
 	}
+	c.giveUp(d.telling)
 }
 
-// A failure is an attempt that ended before anything was committed.
-type failure struct {
-	verdict  router.Verdict
-	upstream string
-	status   int    // what the upstream answered, zero if it did not
-	body     []byte // the error it answered with
-	header   http.Header
-	err      error
+// A delivery is a call on its way through the plan.
+type delivery struct {
+	*call
+	walk router.Walk
+	pool int
+	// last is the failure of the last attempt, telling the one that says most to the client.
+	last, telling *failure
+}
+
+// wait leaves the candidate alone for as long as the turn says; false when the client leaves meanwhile, or when the wait is
+// longer than the request's deadline.
+func (d *delivery) wait(turn router.Turn) bool {
+	if turn.Wait == 0 {
+		return true
+	}
+	if !d.deadline.IsZero() && time.Until(d.deadline) < turn.Wait {
+		return false
+	}
+	timer := time.NewTimer(turn.Wait)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-d.r.Context().Done():
+	case <-d.drained():
+	}
+	return false
+}
+
+// drained is closed when the process is about to end.
+func (c *call) drained() <-chan struct{} {
+	if c.g.Draining == nil {
+		return nil
+	}
+	return c.g.Draining.Done()
+}
+
+// enter notes that a later pool is begun with, and why.
+func (d *delivery) enter(pool int) {
+	if pool > d.pool && d.last != nil {
+		d.rec.Route = "fallback:" + d.last.Verdict.String()
+	}
+	d.pool = pool
+}
+
+// note keeps what the client may have to be told, and what the next attempt is to know.
+func (d *delivery) note(f *failure) {
+	d.last = f
+	if d.telling == nil || f.Verdict.Telling(d.telling.Verdict) {
+		d.telling = f
+	}
+	d.up.MaxOutput = 0
+	if f.Verdict == router.Fixable {
+		d.up.MaxOutput = f.MaxOutput
+	}
 }
 
 // try makes one attempt and writes it into the record; nil means that the client got its answer, or as much of it as came.
@@ -59,8 +105,8 @@ func (c *call) try(candidate router.Candidate, last bool) *failure {
 		Target: a.target(), Address: candidate.Replica.Address, Status: a.status, Duration: time.Since(start), Verdict: c.rec.Verdict,
 	}
 	if failed != nil {
-		done.Verdict, done.Err = failed.verdict, failed.err
-		c.rec.Verdict = failed.verdict
+		done.Verdict, done.Err = failed.Verdict, failed.err
+		c.rec.Verdict = failed.Verdict
 	}
 	c.rec.Attempts = append(c.rec.Attempts, done)
 	if failed != nil && c.g.Observe != nil {
@@ -70,72 +116,52 @@ func (c *call) try(candidate router.Candidate, last bool) *failure {
 }
 
 // announce sets the headers that say where the answer comes from; they are sent when it is committed to.
-func (c *call) announce(attempts int) {
+func (c *call) announce(attempts string) {
 	h := c.w.Header()
 	h["X-Llm-Target"] = []string{c.rec.Target}
 	h["X-Llm-Route"] = []string{c.rec.Route}
-	h["X-Llm-Attempts"] = []string{strconv.Itoa(attempts)}
+	h["X-Llm-Attempts"] = []string{attempts}
 }
 
-// giveUp tells the client of the last failure.
-func (c *call) giveUp(last *failure) {
-	if last == nil {
+// tried tells what was tried and how it ended: "2; gpu/llama3 not_up, openai/gpt-4o busy".
+func (c *call) tried() string {
+	b := strconv.AppendInt(nil, int64(len(c.rec.Attempts)), 10)
+	for i, a := range c.rec.Attempts {
+		separator := ", "
+		if i == 0 {
+			separator = "; "
+		}
+		b = append(append(append(append(b, separator...), a.Target...), ' '), a.Verdict.String()...)
+	}
+	return string(b)
+}
+
+// overdue tells whether the request's deadline is over.
+func (c *call) overdue() bool { return !c.deadline.IsZero() && !time.Now().Before(c.deadline) }
+
+// giveUp tells the client of the failure that says most.
+func (c *call) giveUp(f *failure) {
+	switch {
+	case c.r.Context().Err() != nil:
+		c.gone()
+		return
+	case f == nil:
 		c.fail(noUpstream("No upstream is there to answer for this model."))
 		return
 	}
-	if last.verdict == router.Gone {
-		c.gone()
-		return
-	}
-	c.announce(len(c.rec.Attempts))
-	if c.g.draining() && last.verdict.TryNext() {
+	c.rec.Verdict, c.rec.Target = f.Verdict, f.target
+	c.announce(c.tried())
+	if c.g.draining() && f.Verdict.TryNext() {
 		c.fail(shuttingDown())
 		return
 	}
-	if after := last.header.Get("Retry-After"); after != "" && last.verdict == router.Busy {
-		c.w.Header()["Retry-After"] = []string{after}
+	if f.Verdict == router.Busy && f.RetryAfter > 0 {
+		c.w.Header()["Retry-After"] = []string{seconds(f.RetryAfter)}
 	}
-	c.fail(last.tell())
+	c.fail(f.tell())
 }
 
-// tell puts a failure into the words and the status that SDKs expect. What the upstream said of the request itself
-// reaches the client; what it said of our key or itself does not.
-func (f *failure) tell() *wire.Error {
-	name := "The upstream " + strconv.Quote(f.upstream)
-	switch f.verdict {
-	case router.Caller, router.FitsElsewhere:
-		return f.theirWords()
-	case router.NotUp:
-		return noUpstream(name + " cannot be reached, or is still loading its model. Try again in a moment.")
-	case router.Busy:
-		if f.status == http.StatusTooManyRequests {
-			return &wire.Error{Status: f.status, Type: "rate_limit_error", Code: "rate_limit_exceeded", Message: name + " has reached its limit. Try again later."}
-		}
-		return noUpstream(name + " is overloaded. Try again in a moment.")
-	case router.Config:
-		if f.status == http.StatusNotFound || f.status == http.StatusBadRequest {
-			return &wire.Error{Status: http.StatusNotFound, Type: invalidRequest, Param: "model", Code: "model_not_found",
-				Message: name + " does not have the model that this gateway asks it for."}
-		}
-		return upstreamError(name + " refuses this gateway's credentials. Its configuration must be mended.")
-	case router.Slow:
-		return upstreamTimeout(name + " did not begin to answer in time.")
-	}
-	return upstreamError(name + " failed before it answered.")
-}
-
-// theirWords is the upstream's own error, in OpenAI's shape.
-func (f *failure) theirWords() *wire.Error {
-	message, kind, code, param, ok := wire.ErrorOf(f.body)
-	if !ok || message == "" {
-		message = "The upstream " + strconv.Quote(f.upstream) + " refused the request with status " + strconv.Itoa(f.status) + "."
-	}
-	if kind == "" {
-		kind = invalidRequest
-	}
-	status := f.status
-	if status < 400 || status >= 500 {
-		status = http.StatusBadRequest // llama.cpp says 500 of an image it cannot see; SDKs would send it again
-	}
-	return &wire.Error{Status: status, Type: kind, Code: code, Param: param, Message: message}
+// seconds is a wait as Retry-After has it, rounded up.
+func seconds(d time.Duration) string {
+	return strconv.FormatInt(int64((d+time.Second-1)/time.Second), 10)
 }

@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"net/http"
+	"time"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/prices"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/upstream"
@@ -27,6 +28,8 @@ type Config struct {
 	MaxBody int64
 	// Prices knows what answers cost; nil if only what is local does.
 	Prices *prices.Book
+	// Deadline bounds how long a request may take to its first content, over all its attempts and waits. Zero means no bound.
+	Deadline time.Duration
 	// Draining is done when the process is about to end: open streams then end with an error event.
 	Draining context.Context
 	// Observe hears of every attempt that failed, as it happens; nil for nobody. It must not block.

@@ -1,85 +1,107 @@
 package upstream
 
 import (
+	"bytes"
 	"net/http"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/wire"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 )
 
-// Classify tells which verdict an error answer stands for. The servers agree neither on statuses nor on types, so that the
-// words of the message decide where the status does not.
-func Classify(status int, body []byte) router.Verdict {
-	message, kind, code, param, _ := wire.ErrorOf(body)
+// A Finding is what an error that an upstream sent means.
+type Finding struct {
+	Verdict router.Verdict
+	// Loading tells that the server says of itself that it is loading its model.
+	Loading bool
+	// RetryAfter is how long it asks to be left alone; zero if it does not.
+	RetryAfter time.Duration
+	// Limit is the context length that a FitsElsewhere tells, in tokens; zero if it tells none.
+	Limit int
+	// MaxOutput is what a Fixable allows to ask for, in tokens.
+	MaxOutput int
+}
+
+// Outcome is the finding as far as the walk is concerned.
+func (f Finding) Outcome() router.Outcome {
+	return router.Outcome{Verdict: f.Verdict, RetryAfter: f.RetryAfter, Loading: f.Loading}
+}
+
+// Classify tells what an answer means whose status is not 200.
+func (k *Kind) Classify(status int, header http.Header, body []byte) Finding {
+	e := problem{status: status, body: body}
+	e.message, e.typ, e.code, e.param, _ = wire.ErrorOf(body)
+	f := k.judge(&e)
+	if f.Verdict == router.Busy || f.Verdict == router.NotUp {
+		f.RetryAfter = retryAfter(header, body)
+	}
+	return f
+}
+
+// ClassifyEvent tells what an error means that came inside a 200: as the first event of a stream or as the whole answer.
+// Value is what stood at "error".
+func (k *Kind) ClassifyEvent(value []byte) Finding {
+	e := problem{body: append(append([]byte(`{"error":`), value...), '}')}
+	e.message, e.typ, e.code, e.param, _ = wire.ErrorOf(e.body)
+	if len(e.code) == 3 && e.code[0] >= '4' && e.code[0] <= '5' {
+		e.status = int(e.code[0]-'0')*100 + int(e.code[1]-'0')*10 + int(e.code[2]-'0')
+	}
+	f := k.judge(&e)
+	if f.Verdict == router.Busy {
+		f.RetryAfter = retryAfter(nil, e.body)
+	}
+	return f
+}
+
+// A problem is an error as a server tells it.
+type problem struct {
+	status                    int // zero for an error inside a 200 that names none
+	message, typ, code, param string
+	body                      []byte
+}
+
+// judge finds the first row that fits: the kind's own, the ones of all, then those that go by the status alone.
+func (k *Kind) judge(e *problem) Finding {
+	if n, ok := outputThatFits(e.message); ok {
+		return Finding{Verdict: router.Fixable, MaxOutput: n}
+	}
+	for _, rows := range [...][]row{k.errors, everywhere, statuses} {
+		if i := slices.IndexFunc(rows, func(r row) bool { return r.fits(e) }); i >= 0 {
+			f := Finding{Verdict: rows[i].is, Loading: rows[i].loading}
+			if f.Verdict == router.FitsElsewhere {
+				f.Limit = contextLimit(e)
+			}
+			return f
+		}
+	}
+	if e.status == 0 || e.status >= 500 {
+		return Finding{Verdict: router.Broken}
+	}
+	return Finding{Verdict: router.Caller}
+}
+
+// A row of a table of errors. What is not given does not matter.
+type row struct {
+	from, to int    // of the status; to is from where it is zero
+	typ      string // or Gemini's "status"
+	code     string
+	param    string
+	words    string // in the message
+	body     string // anywhere in the body
+	is       router.Verdict
+	loading  bool
+}
+
+func (r *row) fits(e *problem) bool {
 	switch {
-	case status == http.StatusUnauthorized, status == http.StatusForbidden, status == http.StatusPaymentRequired:
-		return router.Config
-	case status == http.StatusTooManyRequests, status == 529:
-		return router.Busy
-	case status == http.StatusServiceUnavailable:
-		if strings.Contains(message, "Loading model") {
-			return router.NotUp // llama.cpp, on every path, while it loads
-		}
-		return router.Busy
-	case needsAnother(message, kind, code, param):
-		return router.FitsElsewhere
-	case modelMissing(status, message):
-		return router.Config
-	case status == http.StatusNotFound, status == http.StatusMethodNotAllowed, status == http.StatusNotImplemented:
-		return router.FitsElsewhere // this server has no such endpoint
-	case status == http.StatusRequestTimeout, status == 499, status >= 500:
-		return router.Broken
-	case status >= 300 && status < 400:
-		return router.Config // an API does not redirect: the address is wrong
-	}
-	return router.Caller
-}
-
-// ClassifyEvent tells which verdict an error stands for that came inside a 200: as the first event of a stream or as the
-// whole answer. Value is what stood at "error".
-func ClassifyEvent(value []byte) router.Verdict {
-	body := append(append([]byte(`{"error":`), value...), '}')
-	message, kind, code, param, _ := wire.ErrorOf(body)
-	if needsAnother(message, kind, code, param) {
-		return router.FitsElsewhere
-	}
-	if len(code) == 3 && code[0] >= '4' && code[0] <= '5' {
-		status := int(code[0]-'0')*100 + int(code[1]-'0')*10 + int(code[2]-'0')
-		return Classify(status, body)
-	}
-	switch kind {
-	case "overloaded_error", "rate_limit_error":
-		return router.Busy
-	case "invalid_request_error":
-		return router.Caller
-	}
-	return router.Broken
-}
-
-// needsAnother recognises requests that this model or server cannot take but another one may: too long for its context
-// (llama.cpp by type, OpenAI by code, vLLM by parameter, Ollama by words, its runner's JSON inside the message included),
-// or with images, tools, sound it does not know. Some of them come as 500.
-func needsAnother(message, kind, code, param string) bool {
-	if kind == "exceed_context_size_error" || code == "context_length_exceeded" || param == "input_tokens" {
-		return true
-	}
-	for _, words := range [...]string{
-		"exceed_context_size_error", "maximum context length", "context length currently available", "exceeds the available context size",
-		"is too large to process", "does not support", "is not supported - hint",
-	} {
-		if strings.Contains(message, words) {
-			return true
-		}
-	}
-	return false
-}
-
-// modelMissing recognises a model that the server does not have; llama.cpp's router mode says so with 400.
-func modelMissing(status int, message string) bool {
-	if status != http.StatusNotFound && status != http.StatusBadRequest {
+	case r.from != 0 && (e.status < r.from || e.status > max(r.from, r.to)):
+		return false
+	case r.typ != "" && r.typ != e.typ, r.code != "" && r.code != e.code, r.param != "" && r.param != e.param:
+		return false
+	case r.words != "" && !strings.Contains(e.message, r.words):
 		return false
 	}
-	return strings.Contains(message, "model") &&
-		(strings.Contains(message, "not found") || strings.Contains(message, "does not exist") || strings.Contains(message, "is not loaded"))
+	return r.body == "" || bytes.Contains(e.body, []byte(r.body))
 }

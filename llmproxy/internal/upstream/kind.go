@@ -22,13 +22,15 @@ type Kind struct {
 	repair func(*wire.Edit)
 	// looksLike tells whether a server at the root address is of this kind; nil where it cannot be told.
 	looksLike func(*prober) bool
+	// errors are the errors that mean something else here than elsewhere.
+	errors []row
 }
 
 // The kinds. A new one is a row here and, where it differs, a file.
 var (
-	Ollama   = &Kind{Name: "ollama", LocalAddress: "127.0.0.1:11434", repair: repairOllama, looksLike: isOllama}
-	VLLM     = &Kind{Name: "vllm", LocalAddress: "127.0.0.1:8000", looksLike: isVLLM}
-	LlamaCpp = &Kind{Name: "llamacpp", LocalAddress: "127.0.0.1:8080", looksLike: isLlamaCpp}
+	Ollama   = &Kind{Name: "ollama", LocalAddress: "127.0.0.1:11434", repair: repairOllama, looksLike: isOllama, errors: ollamaErrors}
+	VLLM     = &Kind{Name: "vllm", LocalAddress: "127.0.0.1:8000", looksLike: isVLLM, errors: vllmErrors}
+	LlamaCpp = &Kind{Name: "llamacpp", LocalAddress: "127.0.0.1:8080", looksLike: isLlamaCpp, errors: llamaCppErrors}
 	OpenAI   = &Kind{Name: "openai", Service: "https://api.openai.com/v1", AutoModel: "gpt-4o-mini"}
 	Echo     = &Kind{Name: "echo", Service: "http://echo/v1"}
 	// Auto stands for a kind that is found by asking; until then the upstream is taken for an OpenAI-compatible one.

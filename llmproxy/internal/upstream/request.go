@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strconv"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/wire"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
@@ -21,7 +22,9 @@ type Call struct {
 	Head *wire.Head
 	// Form opens the request's form with another model in it; nil for JSON.
 	Form func(model string) Payload
-	edit wire.Edit
+	// MaxOutput bounds the tokens of output that the next attempt asks for; zero leaves the request's own bound.
+	MaxOutput int
+	edit      wire.Edit
 }
 
 // A Payload is a request body that can be sent more than once.
@@ -103,6 +106,9 @@ func (u *Upstream) payload(call *Call, model string) Payload {
 	for _, p := range u.Params {
 		e.Default(p.Name, p.Value)
 	}
+	if call.MaxOutput > 0 {
+		clampOutput(e, call.MaxOutput)
+	}
 	if call.Head.Stream && call.Endpoint.AsksUsage {
 		e.AskUsage(call.Head)
 	}
@@ -110,4 +116,19 @@ func (u *Upstream) payload(call *Call, model string) Payload {
 		e.Drop(name)
 	}
 	return e.Body()
+}
+
+// clampOutput bounds the output by whichever name the request has for it.
+func clampOutput(e *wire.Edit, n int) {
+	value := strconv.AppendInt(nil, int64(n), 10)
+	found := false
+	for _, name := range [...]string{"max_completion_tokens", "max_tokens", "max_output_tokens"} {
+		if e.Has(name) {
+			e.Set(name, value)
+			found = true
+		}
+	}
+	if !found {
+		e.Set("max_tokens", value)
+	}
 }

@@ -1,0 +1,62 @@
+package gateway
+
+import (
+	"net/http"
+	"strconv"
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/upstream"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/wire"
+	"github.com/caddy-llmproxy/caddy-llmproxy/router"
+)
+
+// A failure is an attempt that ended before anything was committed.
+type failure struct {
+	upstream.Finding
+	upstream string
+	target   string // "upstream/model"
+	status   int    // what the upstream answered, zero if it did not
+	body     []byte // the error it answered with
+	err      error
+}
+
+// tell puts a failure into the words and the status that SDKs expect. What the upstream said of the request itself
+// reaches the client; what it said of our key or itself does not.
+func (f *failure) tell() *wire.Error {
+	name := "The upstream " + strconv.Quote(f.upstream)
+	switch f.Verdict {
+	case router.Caller, router.FitsElsewhere, router.Fixable:
+		return f.theirWords()
+	case router.NotUp:
+		return noUpstream(name + " cannot be reached, or is still loading its model. Try again in a moment.")
+	case router.Busy:
+		if f.status == http.StatusTooManyRequests {
+			return &wire.Error{Status: f.status, Type: "rate_limit_error", Code: "rate_limit_exceeded", Message: name + " has reached its limit. Try again later."}
+		}
+		return noUpstream(name + " is overloaded. Try again in a moment.")
+	case router.Config:
+		if f.status == http.StatusNotFound || f.status == http.StatusBadRequest {
+			return &wire.Error{Status: http.StatusNotFound, Type: invalidRequest, Param: "model", Code: "model_not_found",
+				Message: name + " does not have the model that this gateway asks it for."}
+		}
+		return upstreamError(name + " refuses this gateway's credentials. Its configuration must be mended.")
+	case router.Slow:
+		return upstreamTimeout(name + " did not begin to answer in time.")
+	}
+	return upstreamError(name + " failed before it answered.")
+}
+
+// theirWords is the upstream's own error, in OpenAI's shape.
+func (f *failure) theirWords() *wire.Error {
+	message, kind, code, param, ok := wire.ErrorOf(f.body)
+	if !ok || message == "" {
+		message = "The upstream " + strconv.Quote(f.upstream) + " refused the request with status " + strconv.Itoa(f.status) + "."
+	}
+	if kind == "" {
+		kind = invalidRequest
+	}
+	status := f.status
+	if status < 400 || status >= 500 || status == http.StatusTooManyRequests {
+		status = http.StatusBadRequest // llama.cpp says 500 of an image it cannot see; SDKs would send it again
+	}
+	return &wire.Error{Status: status, Type: kind, Code: code, Param: param, Message: message}
+}

@@ -1,0 +1,100 @@
+package gateway
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/fakellm"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/upstream"
+)
+
+// A lone target that failed in a way that may pass is asked again, and the client never learns of it.
+func TestLoneTargetIsAskedAgain(t *testing.T) {
+	for name, answer := range map[string]fakellm.Answer{"broken": fakellm.InternalError(), "busy": fakellm.Busy().With("Retry-After-Ms", "20")} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s, fake := one(t, "openai", nil)
+			fake.Next(answer)
+			s.serve("m u/x")
+			if got := s.post("/v1/chat/completions", chat("m", true)); got.status != http.StatusOK || got.header.Get("X-Llm-Attempts") != "2" {
+				t.Errorf("status %d, attempts %q", got.status, got.header.Get("X-Llm-Attempts"))
+			}
+		})
+	}
+}
+
+// What the client is told is the failure that says most, with all that was tried.
+func TestMostTellingErrorIsTold(t *testing.T) {
+	t.Parallel()
+	busy, wrong := fakellm.Start(t, "openai"), fakellm.Start(t, "openai")
+	busy.Always(fakellm.RateLimited().With("Retry-After", "30"))
+	wrong.Always(fakellm.Unauthorized())
+	s := &setup{t: t}
+	s.up("a", upstream.OpenAI, nil, busy.URL())
+	s.up("b", upstream.OpenAI, nil, wrong.URL())
+	s.serve("m a/x | b/y")
+	got := s.post("/v1/chat/completions", chat("m", false))
+	if got.status != http.StatusTooManyRequests || got.header.Get("Retry-After") != "30" {
+		t.Errorf("status %d, Retry-After %q: %s", got.status, got.header.Get("Retry-After"), got.body)
+	}
+	if diff := cmp.Diff("2; a/x busy, b/y config", got.header.Get("X-Llm-Attempts")); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// A request for more output than fits is sent once more, with what fits, and nothing else of it changes.
+func TestTooMuchOutputIsClamped(t *testing.T) {
+	for _, test := range []struct{ name, send, want string }{
+		{"max_tokens", `{"model":"m","max_tokens":100000,"messages":[]}`, `{"model":"x","max_tokens":4084,"messages":[]}`},
+		{"max_completion_tokens", `{"messages":[],"max_completion_tokens":100000,"model":"m"}`, `{"messages":[],"max_completion_tokens":4084,"model":"x"}`},
+		{"none, so that the server's default was too much", `{"model":"m","messages":[]}`, `{"model":"x","messages":[],"max_tokens":4084}`},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			s, fake := one(t, "vllm", nil)
+			fake.Next(fakellm.OutputTooLong())
+			s.serve("m u/x")
+			got := s.post("/v1/chat/completions", test.send)
+			requests := fake.Requests()
+			if got.status != http.StatusOK || len(requests) != 2 {
+				t.Fatalf("status %d after %d requests: %s", got.status, len(requests), got.body)
+			}
+			if diff := cmp.Diff(test.want, string(requests[1].Body)); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+// A server that refuses the clamped request, too, is not asked a third time, and its words reach the client.
+func TestClampingIsTriedOnce(t *testing.T) {
+	t.Parallel()
+	s, fake := one(t, "vllm", nil)
+	fake.Always(fakellm.OutputTooLong())
+	s.serve("m u/x")
+	got := s.post("/v1/chat/completions", chat("m", false))
+	if got.status != http.StatusBadRequest || !strings.Contains(got.body, "is too large: 100000") || len(fake.Requests()) != 2 {
+		t.Errorf("status %d after %d requests: %s", got.status, len(fake.Requests()), got.body)
+	}
+}
+
+// The deadline is over the whole request: attempts and waits together.
+func TestDeadlineEndsTheRequest(t *testing.T) {
+	for name, answer := range map[string]fakellm.Answer{"in an attempt": fakellm.Text("a").StallAfter(0), "before a wait": fakellm.RateLimited().With("Retry-After", "9")} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s, fake := one(t, "openai", nil)
+			fake.Always(answer)
+			s.config.Deadline = 150 * time.Millisecond
+			s.serve("m u/x")
+			got := s.post("/v1/chat/completions", chat("m", true))
+			if got.status != http.StatusGatewayTimeout && got.status != http.StatusTooManyRequests || len(fake.Requests()) != 1 {
+				t.Errorf("status %d after %d requests: %s", got.status, len(fake.Requests()), got.body)
+			}
+		})
+	}
+}

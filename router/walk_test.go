@@ -1,0 +1,201 @@
+package router
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// walk lists what a walk gives when the attempts end as told, in order; the last outcome goes on for ever.
+func walk(outcomes []Outcome, pools ...*Pool) []string {
+	w := Walk{Plan: &Plan{Pools: pools}}
+	var got []string
+	for {
+		turn, ok := w.Next()
+		if !ok {
+			return got
+		}
+		c, ok := w.Take(turn)
+		if !ok {
+			return append(got, "nothing to take")
+		}
+		step := fmt.Sprintf("%d:%s", turn.Pool, c.Target.Upstream.Name)
+		if turn.Wait > 0 {
+			step += " later"
+		}
+		if turn.Loading {
+			step += " when it is up"
+		}
+		got = append(got, step)
+		w.Failed(outcomes[min(len(got), len(outcomes))-1])
+	}
+}
+
+func TestWalk(t *testing.T) {
+	t.Parallel()
+	on := func(verdicts ...Verdict) []Outcome {
+		var list []Outcome
+		for _, v := range verdicts {
+			list = append(list, Outcome{Verdict: v})
+		}
+		return list
+	}
+	for _, test := range []struct {
+		name     string
+		pools    string // names, with "|" between pools
+		outcomes []Outcome
+		want     string
+	}{
+		{"each once in order, then again after a wait", "a b | c", on(Broken), "0:a 0:b 1:c + three of them later"},
+		{"a lone one three times", "a", on(Broken), "0:a, 0:a later, 0:a later"},
+		{"silence is not waited for twice", "a", on(Slow), "0:a"},
+		{"what is not allowed is not asked again", "a | b", on(Config), "0:a, 1:b"},
+		{"what does not fit goes to the others", "a | b", on(FitsElsewhere), "0:a, 1:b"},
+		{"too much output is asked for again, less, at once and once", "a | b", on(Fixable, Fixable, Caller), "0:a, 0:a, 1:b"},
+		{"a long Retry-After is not waited for", "a", []Outcome{{Verdict: Busy, RetryAfter: 11 * time.Second}}, "0:a"},
+		{"a short one is", "a", []Outcome{{Verdict: Busy, RetryAfter: 10 * time.Second}}, "0:a, 0:a later, 0:a later"},
+		{"the one that says when comes first", "a | b", []Outcome{{Verdict: Busy, RetryAfter: 9 * time.Second}, {Verdict: Busy, RetryAfter: time.Millisecond}, {Verdict: Slow}}, "0:a, 1:b, 1:b later, 0:a later"},
+		{"a loading one is waited for", "a", []Outcome{{Verdict: NotUp, Loading: true}, {Verdict: Slow}}, "0:a, 0:a later when it is up"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			var pools []*Pool
+			for names := range strings.SplitSeq(test.pools, "|") {
+				pools = append(pools, poolOf(t, First, nil, strings.Fields(names)...))
+			}
+			got := walk(test.outcomes, pools...)
+			if test.want == "0:a 0:b 1:c + three of them later" { // by chance, whose wait is shortest
+				test.want = "0:a, 0:b, 1:c"
+				for _, again := range got[3:] {
+					if !strings.HasSuffix(again, " later") {
+						t.Errorf("%s is tried again at once", again)
+					}
+				}
+				if len(got) != MaxAttempts {
+					t.Errorf("%d attempts, want %d", len(got), MaxAttempts)
+				}
+				got = got[:3]
+			}
+			if diff := cmp.Diff(test.want, strings.Join(got, ", ")); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+// The other replicas of a target that cannot take the request are not asked, and a target that stands in two pools is not
+// asked twice in a row.
+func TestWalkKnowsWhatItHasTried(t *testing.T) {
+	t.Parallel()
+	many := &Upstream{Name: "many", Replicas: []*Replica{{}, {}, {}}}
+	pool := func(us ...*Upstream) *Pool {
+		var targets []Target
+		for _, u := range us {
+			targets = append(targets, Target{Upstream: u, Model: "m"})
+		}
+		p, err := NewPool(First, targets, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	other := upstreams("other")[0]
+	if diff := cmp.Diff([]string{"0:many", "1:other"}, walk([]Outcome{{Verdict: FitsElsewhere}}, pool(many), pool(many, other))); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff([]string{"0:other", "1:many", "1:many", "1:many"}, walk([]Outcome{{Verdict: Slow}}, pool(other), pool(other, many))); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestEveryPolicyTriesEachOnce(t *testing.T) {
+	t.Parallel()
+	for _, policy := range Policies {
+		t.Run(string(policy), func(t *testing.T) {
+			t.Parallel()
+			seen := map[string]int{}
+			for _, at := range walk([]Outcome{{Verdict: Config}}, poolOf(t, policy, []int{3, 0, 1}, "a", "b", "c")) {
+				seen[at]++
+			}
+			if diff := cmp.Diff(map[string]int{"0:a": 1, "0:b": 1, "0:c": 1}, seen); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+func TestWalkIsBounded(t *testing.T) {
+	t.Parallel()
+	if got := len(walk([]Outcome{{Verdict: Config}}, poolOf(t, First, nil, "a", "b", "c", "d", "e"), poolOf(t, First, nil, "f", "g", "h"))); got != MaxAttempts {
+		t.Errorf("%d attempts, want %d", got, MaxAttempts)
+	}
+}
+
+func TestLast(t *testing.T) {
+	t.Parallel()
+	w := Walk{Plan: &Plan{Pools: []*Pool{poolOf(t, First, nil, "a", "b"), poolOf(t, First, nil, "c")}}}
+	for _, want := range []bool{false, false, true, true} {
+		turn, ok := w.Next()
+		if !ok {
+			t.Fatal("the walk ended early")
+		}
+		w.Take(turn)
+		if w.Last() != want {
+			t.Errorf("Last() = %v, want %v", !want, want)
+		}
+		w.Failed(Outcome{Verdict: Broken})
+	}
+}
+
+func TestBackoffDoublesAndJitters(t *testing.T) {
+	t.Parallel()
+	for n, want := range map[int]time.Duration{1: 250 * time.Millisecond, 2: 500 * time.Millisecond, 3: time.Second, 7: 10 * time.Second, 20: 10 * time.Second} {
+		low, high := time.Hour, time.Duration(0)
+		for range 2000 {
+			d := backoff(n)
+			low, high = min(low, d), max(high, d)
+		}
+		if low < want*4/5 || high > want*6/5 || high-low < want/3 {
+			t.Errorf("backoff(%d) is between %s and %s, want %s by a fifth more or less", n, low, high, want)
+		}
+	}
+}
+
+func TestVerdicts(t *testing.T) {
+	t.Parallel()
+	for v, want := range map[Verdict]string{
+		OK: "", NotUp: "next again", Busy: "next again", FitsElsewhere: "next", Fixable: "next", Config: "next",
+		Caller: "", Slow: "next strike", Broken: "next again strike", Gone: "",
+	} {
+		got := []string{}
+		for word, is := range map[string]bool{"next": v.TryNext(), "again": v.again(), "strike": v.Strikes()} {
+			if is {
+				got = append(got, word)
+			}
+		}
+		if diff := cmp.Diff(sorted(strings.Fields(want)), sorted(got)); diff != "" {
+			t.Errorf("%s: %s", v, diff)
+		}
+	}
+}
+
+func TestTelling(t *testing.T) {
+	t.Parallel()
+	order := []Verdict{Caller, Busy, Slow, Broken, NotUp, FitsElsewhere, Fixable, Config}
+	for i, more := range order {
+		for j, less := range order {
+			if got := more.Telling(less); got != (i < j) {
+				t.Errorf("%s.Telling(%s) = %v", more, less, got)
+			}
+		}
+	}
+}
+
+func sorted(list []string) []string {
+	slices.Sort(list)
+	return list
+}
