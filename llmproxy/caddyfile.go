@@ -31,6 +31,8 @@ func init() {
 //	        first_token_timeout <duration>
 //	        idle_timeout        <duration>
 //	        timeout             <duration>
+//	        max_concurrent      <number>
+//	        queue               <places> [<longest_wait>]
 //	        transport           <name> { ... }
 //	    }
 //	    model <name> <targets...>

@@ -63,11 +63,15 @@ func (u *Upstream) subdirective(d *caddyfile.Dispenser) error {
 		return parseDuration(d, &u.IdleTimeout)
 	case "timeout":
 		return parseDuration(d, &u.Timeout)
+	case "max_concurrent":
+		return u.parseMaxConcurrent(d)
+	case "queue":
+		return u.parseQueue(d)
 	case "transport":
 		return u.parseTransport(d)
 	default:
 		return d.Errf("unknown subdirective %q of upstream: expected api_key, header_up, params, drop, dial_timeout, first_token_timeout, "+
-			"idle_timeout, timeout or transport", name)
+			"idle_timeout, timeout, max_concurrent, queue or transport", name)
 	}
 }
 

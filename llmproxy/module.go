@@ -37,6 +37,7 @@ func init() { caddy.RegisterModule(new(Handler)) }
 // `{llm.verdict}` | How the request ended: ok, not_up, busy, …
 // `{llm.tokens.input}`, `{llm.tokens.output}`, `{llm.tokens.cached}`, `{llm.tokens.reasoning}` | What the upstream counted
 // `{llm.cost_usd}` | What the answer costs in US dollars; 0 where that is not known
+// `{llm.queue_ms}` | The time spent waiting for a slot, in milliseconds
 // `{llm.ttft_ms}` | The time to the first content, in milliseconds
 // `{llm.duration_ms}` | The time to the end, in milliseconds
 // `{llm.error.code}`, `{llm.error.type}`, `{llm.error.message}` | The error that the client was told
@@ -114,6 +115,23 @@ type Upstream struct {
 
 	// The longest time of an attempt. Default: none for streams, 10m for other answers.
 	Timeout caddy.Duration `json:"timeout,omitempty"`
+
+	// How many requests may be at one replica at once, over all names and handlers. Default: 1 for ollama (its own
+	// OLLAMA_NUM_PARALLEL), as many as it has slots for llamacpp, no limit for other kinds.
+	MaxConcurrent int `json:"max_concurrent,omitempty"`
+
+	// Where requests wait for one of these slots, first come, first served. Default: 64 places.
+	Queue *Queue `json:"queue,omitempty"`
+}
+
+// A Queue is the waiting room of each replica of an upstream.
+type Queue struct {
+	// How many may wait at once. 0 means that nobody waits.
+	Places int `json:"places"`
+
+	// The longest wait. Who waited that long goes on to the next pool of targets, or gets status 429. Default: 30s while
+	// another pool is left, else 5m.
+	LongestWait caddy.Duration `json:"longest_wait,omitempty"`
 }
 
 // A Model is a name that clients use.

@@ -42,6 +42,8 @@ func placeholders(rec *gateway.Record) func(string) (any, bool) {
 			return rec.Verdict.String(), true
 		case "cost_usd":
 			return rec.Cost, true
+		case "queue_ms":
+			return rec.Queue.Milliseconds(), true
 		case "ttft_ms":
 			return rec.FirstContent.Milliseconds(), true
 		case "duration_ms":
@@ -101,6 +103,7 @@ func (l logged) MarshalLogObject(enc zapcore.ObjectEncoder) error {
 	enc.AddInt("status", l.Status)
 	enc.AddString("verdict", l.Verdict.String())
 	enc.AddDuration("duration", l.Duration)
+	enc.AddDuration("queue", l.Queue)
 	enc.AddDuration("ttft", l.FirstContent)
 	enc.AddInt("events", l.Events)
 	enc.AddInt64("bytes", l.Bytes)

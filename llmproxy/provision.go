@@ -118,7 +118,8 @@ func (h *Handler) upstream(u *Upstream, optional bool) (*upstream.Upstream, erro
 	}
 	return upstream.New(upstream.Config{
 		Name: u.Name, Kind: kind, Optional: optional, Bases: bases, APIKey: key, HeaderUp: headerUp, Params: params(u.Params), Drop: u.Drop,
-		Timers:    upstream.Timers{FirstToken: time.Duration(u.FirstTokenTimeout), Idle: time.Duration(u.IdleTimeout), Total: time.Duration(u.Timeout)},
+		Timers:        upstream.Timers{FirstToken: time.Duration(u.FirstTokenTimeout), Idle: time.Duration(u.IdleTimeout), Total: time.Duration(u.Timeout)},
+		MaxConcurrent: u.MaxConcurrent, Room: u.room(),
 		Transport: transport,
 	}, h.replica), nil
 }
@@ -214,11 +215,11 @@ func (m *Model) policy() (router.Policy, error) {
 	return router.Weighted, nil
 }
 
-// lookSoon asks the upstreams whose kind or models matter, in the background, so that the first client does not wait for it.
+// lookSoon asks the upstreams whose kind, slots or models matter, in the background, so that the first client does not wait for it.
 func (h *Handler) lookSoon(upstreams []*upstream.Upstream) {
 	timer := time.AfterFunc(firstLook, func() {
 		for _, u := range upstreams {
-			if u.Kind == upstream.Auto || h.Discover || len(h.Models) == 0 {
+			if u.Kind == upstream.Auto || u.Kind == upstream.LlamaCpp || h.Discover || len(h.Models) == 0 {
 				go u.View(context.Background())
 			}
 		}

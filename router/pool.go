@@ -111,6 +111,21 @@ func (p *Pool) same(t *try) (same uint64) {
 	return same
 }
 
+// take takes a slot at one of the candidates: at the one that the policy likes best of those that have one free.
+func (p *Pool) take(among uint64) int {
+	for among != 0 {
+		i := p.pick(^among)
+		if i < 0 {
+			break
+		}
+		if c := &p.candidates[i]; c.Replica.take(c.Target.Upstream.Limit()) {
+			return i
+		}
+		among &^= 1 << i
+	}
+	return -1
+}
+
 // pick chooses among the candidates whose bit in tried is not set, or -1.
 func (p *Pool) pick(tried uint64) int {
 	switch p.policy {
@@ -154,7 +169,7 @@ func (p *Pool) draw(tried uint64, weight func(int) float64) int {
 }
 
 func (p *Pool) leastBusy(tried uint64) int {
-	best, fewest, ties := -1, int64(0), 0
+	best, fewest, ties := -1, 0, 0
 	for i := range p.candidates {
 		if tried&(1<<i) != 0 {
 			continue

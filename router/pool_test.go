@@ -34,15 +34,15 @@ func TestRoundRobinTakesTurns(t *testing.T) {
 func TestLeastBusyTakesTheIdlest(t *testing.T) {
 	t.Parallel()
 	p := poolOf(t, LeastBusy, nil, "a", "b", "c")
-	p.candidates[0].Replica.Begin()
-	p.candidates[1].Replica.Begin()
+	p.candidates[0].Replica.take(0)
+	p.candidates[1].Replica.take(0)
 	for range 20 {
 		if got := p.pick(0); got != 2 {
 			t.Fatalf("picked %d, which is busy", got)
 		}
 	}
-	p.candidates[2].Replica.Begin()
-	p.candidates[2].Replica.Begin()
+	p.candidates[2].Replica.take(0)
+	p.candidates[2].Replica.take(0)
 	p.candidates[1].Replica.End()
 	if got := p.pick(0); got != 1 {
 		t.Errorf("picked %d, want the one that became idle", got)
@@ -96,6 +96,7 @@ func BenchmarkWalk(b *testing.B) {
 	for b.Loop() {
 		w := Walk{Plan: plan}
 		turn, _ := w.Next()
-		w.Take(turn)
+		c, _ := w.Take(turn)
+		c.Replica.End()
 	}
 }

@@ -1,28 +1,37 @@
 package router
 
-import "sync/atomic"
+import (
+	"math"
+	"sync/atomic"
+)
 
-// An Upstream is a server or service that generates, as far as routing is concerned: a name and its replicas.
+// An Upstream is a server or service that generates, as far as routing is concerned: a name, its replicas, and the rules for
+// them, which are those of one configuration.
 type Upstream struct {
 	Name     string
 	Replicas []*Replica
+	// Room is the waiting room of each replica.
+	Room  Room
+	limit atomic.Uint32
+}
+
+// Limit is how many requests may be at one replica at once; zero for no limit.
+func (u *Upstream) Limit() int { return int(u.limit.Load()) }
+
+// SetLimit sets how many requests may be at one replica at once; zero for no limit. Those that wait profit at once.
+func (u *Upstream) SetLimit(n int) {
+	u.limit.Store(uint32(min(max(n, 0), math.MaxInt32)))
+	for _, r := range u.Replicas {
+		r.admit()
+	}
 }
 
 // A Replica is one address of an upstream. It holds facts only, never rules, so that every handler that names the
 // address can share it, over reloads too.
 type Replica struct {
 	Address string
-	open    atomic.Int64
+	slots   slots
 }
-
-// Begin counts a request that was sent to the replica.
-func (r *Replica) Begin() { r.open.Add(1) }
-
-// End takes back what Begin counted.
-func (r *Replica) End() { r.open.Add(-1) }
-
-// Open is the number of requests that are at the replica now.
-func (r *Replica) Open() int64 { return r.open.Load() }
 
 // A Target is an upstream and the model's name there.
 type Target struct {

@@ -14,6 +14,7 @@ type Walk struct {
 	pool  int
 	tries [MaxAttempts]try
 	made  int
+	over  bool // the last ones had no slot in time
 }
 
 // A stage is one round through the plan.
@@ -46,7 +47,7 @@ type Turn struct {
 
 // Next tells what to try next; false when nothing is left.
 func (w *Walk) Next() (Turn, bool) {
-	if w.made == MaxAttempts {
+	if w.made == MaxAttempts || w.over {
 		return Turn{}, false
 	}
 	if t, ok := w.fix(); ok {
@@ -62,10 +63,11 @@ func (w *Walk) Next() (Turn, bool) {
 	return w.again()
 }
 
-// Take picks one of the turn's candidates by the pool's policy and counts the attempt.
+// Take takes a slot at one of the turn's candidates, by the pool's policy, and counts the attempt; false when none is free: see
+// Queue. The slot must be given back by Replica.End.
 func (w *Walk) Take(t Turn) (Candidate, bool) {
 	pool := w.Plan.Pools[t.Pool]
-	i := pool.pick(^t.among)
+	i := pool.take(t.among)
 	if i < 0 {
 		return Candidate{}, false
 	}

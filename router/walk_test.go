@@ -32,6 +32,7 @@ func walk(outcomes []Outcome, pools ...*Pool) []string {
 		}
 		got = append(got, step)
 		w.Failed(outcomes[min(len(got), len(outcomes))-1])
+		c.Replica.End()
 	}
 }
 

@@ -18,9 +18,12 @@ func (c *call) deliver(plan *router.Plan) {
 		if !ok || !d.wait(turn) {
 			break
 		}
-		candidate, ok := d.walk.Take(turn)
+		candidate, ok := d.slot(turn)
 		if !ok {
-			break
+			if d.hopeless() {
+				break
+			}
+			continue
 		}
 		d.enter(turn.Pool)
 		failed := c.try(candidate, d.walk.Last())
@@ -29,7 +32,7 @@ func (c *call) deliver(plan *router.Plan) {
 		}
 		d.walk.Failed(failed.Outcome())
 		d.note(failed)
-		if !failed.Verdict.TryNext() || c.g.draining() || c.overdue() {
+		if !failed.Verdict.TryNext() || d.hopeless() {
 			break
 		}
 	}
@@ -43,6 +46,11 @@ type delivery struct {
 	pool int
 	// last is the failure of the last attempt, telling the one that says most to the client.
 	last, telling *failure
+}
+
+// hopeless tells that no attempt can be made any more: nobody is there to answer to, or no time is left.
+func (d *delivery) hopeless() bool {
+	return d.r.Context().Err() != nil || d.g.draining() || !d.deadline.IsZero() && !time.Now().Before(d.deadline)
 }
 
 // wait leaves the candidate alone for as long as the turn says; false when the client leaves meanwhile, or when the wait is
@@ -75,7 +83,11 @@ func (c *call) drained() <-chan struct{} {
 
 // enter notes that a later pool is begun with, and why.
 func (d *delivery) enter(pool int) {
-	if pool > d.pool && d.last != nil {
+	switch {
+	case pool <= d.pool || d.last == nil:
+	case d.last.spill:
+		d.rec.Route = "spill"
+	default:
 		d.rec.Route = "fallback:" + d.last.Verdict.String()
 	}
 	d.pool = pool
@@ -97,7 +109,6 @@ func (d *delivery) note(f *failure) {
 func (c *call) try(candidate router.Candidate, last bool) *failure {
 	start := time.Now()
 	a := c.attempt(candidate, last)
-	candidate.Replica.Begin()
 	defer candidate.Replica.End()
 	defer a.close()
 	failed := a.run()
@@ -121,6 +132,7 @@ func (c *call) announce(attempts string) {
 	h["X-Llm-Target"] = []string{c.rec.Target}
 	h["X-Llm-Route"] = []string{c.rec.Route}
 	h["X-Llm-Attempts"] = []string{attempts}
+	c.announceQueue()
 }
 
 // tried tells what was tried and how it ended: "2; gpu/llama3 not_up, openai/gpt-4o busy".
@@ -136,14 +148,14 @@ func (c *call) tried() string {
 	return string(b)
 }
 
-// overdue tells whether the request's deadline is over.
-func (c *call) overdue() bool { return !c.deadline.IsZero() && !time.Now().Before(c.deadline) }
-
 // giveUp tells the client of the failure that says most.
 func (c *call) giveUp(f *failure) {
 	switch {
 	case c.r.Context().Err() != nil:
 		c.gone()
+		return
+	case f == nil && c.g.draining():
+		c.fail(shuttingDown())
 		return
 	case f == nil:
 		c.fail(noUpstream("No upstream is there to answer for this model."))

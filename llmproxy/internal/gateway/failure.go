@@ -3,6 +3,7 @@ package gateway
 import (
 	"net/http"
 	"strconv"
+	"time"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/upstream"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/wire"
@@ -17,12 +18,19 @@ type failure struct {
 	status   int    // what the upstream answered, zero if it did not
 	body     []byte // the error it answered with
 	err      error
+	// spill tells that no attempt was made, because no slot was free in time; waited is for how long, zero if the waiting
+	// rooms were full.
+	spill  bool
+	waited time.Duration
 }
 
 // tell puts a failure into the words and the status that SDKs expect. What the upstream said of the request itself
 // reaches the client; what it said of our key or itself does not.
 func (f *failure) tell() *wire.Error {
 	name := "The upstream " + strconv.Quote(f.upstream)
+	if f.spill {
+		return f.tellFull()
+	}
 	switch f.Verdict {
 	case router.Caller, router.FitsElsewhere, router.Fixable:
 		return f.theirWords()

@@ -163,3 +163,19 @@ func chat(model string, stream bool) string {
 	}
 	return `{"messages":[{"role":"user","content":"Hi"}],"model":"` + model + `"}`
 }
+
+// until waits for what another goroutine brings about and nobody can be told of.
+func until(t *testing.T, is func() bool) {
+	t.Helper()
+	deadline := time.NewTimer(10 * time.Second)
+	defer deadline.Stop()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for !is() {
+		select {
+		case <-tick.C:
+		case <-deadline.C:
+			t.Fatal("it did not happen within 10 s")
+		}
+	}
+}

@@ -33,6 +33,8 @@ type Record struct {
 	// Saved is what the same tokens would have cost at the target's price to compare with, less Cost.
 	Saved   float64
 	Started time.Time
+	// Queue is how long the request waited for slots.
+	Queue time.Duration
 	// FirstContent is how long the first content took from the start; zero if none came.
 	FirstContent time.Duration
 	Duration     time.Duration

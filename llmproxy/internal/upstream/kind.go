@@ -24,13 +24,18 @@ type Kind struct {
 	looksLike func(*prober) bool
 	// errors are the errors that mean something else here than elsewhere.
 	errors []row
+	// slots is how many requests a replica takes at once where nobody says otherwise; zero for no limit. Ollama generates one
+	// at a time for a model (OLLAMA_NUM_PARALLEL), and llama.cpp says how many (the start is its least); both put the others
+	// into a queue without end and without order among clients. vLLM shares its batches among as many as its memory holds,
+	// and a service has its own 429: to hold requests back from those only costs time.
+	slots int
 }
 
 // The kinds. A new one is a row here and, where it differs, a file.
 var (
-	Ollama   = &Kind{Name: "ollama", LocalAddress: "127.0.0.1:11434", repair: repairOllama, looksLike: isOllama, errors: ollamaErrors}
+	Ollama   = &Kind{Name: "ollama", LocalAddress: "127.0.0.1:11434", repair: repairOllama, looksLike: isOllama, errors: ollamaErrors, slots: 1}
 	VLLM     = &Kind{Name: "vllm", LocalAddress: "127.0.0.1:8000", looksLike: isVLLM, errors: vllmErrors}
-	LlamaCpp = &Kind{Name: "llamacpp", LocalAddress: "127.0.0.1:8080", looksLike: isLlamaCpp, errors: llamaCppErrors}
+	LlamaCpp = &Kind{Name: "llamacpp", LocalAddress: "127.0.0.1:8080", looksLike: isLlamaCpp, errors: llamaCppErrors, slots: 1}
 	OpenAI   = &Kind{Name: "openai", Service: "https://api.openai.com/v1", AutoModel: "gpt-4o-mini"}
 	Echo     = &Kind{Name: "echo", Service: "http://echo/v1"}
 	// Auto stands for a kind that is found by asking; until then the upstream is taken for an OpenAI-compatible one.

@@ -131,6 +131,7 @@ func (u *Upstream) lookNow(ctx context.Context, last *View) *View {
 			errs = append(errs, err)
 			continue
 		}
+		p.slots()
 		models, err := p.models()
 		if err != nil {
 			errs = append(errs, err)
@@ -166,14 +167,14 @@ func (u *Upstream) recognise(p *prober, view *View) error {
 		return nil
 	}
 	if p.base.Path != "/v1" {
-		u.kind.Store(OpenAI) // an address with a path is an API's base: nothing else is to be found there
+		u.become(OpenAI) // an address with a path is an API's base: nothing else is to be found there
 		return nil
 	}
 	k, err := p.kind()
 	if err != nil {
 		return err
 	}
-	u.kind.Store(k)
+	u.become(k)
 	return nil
 }
 

@@ -85,3 +85,18 @@ func isLlamaCpp(p *prober) bool {
 	}
 	return status == http.StatusOK && strings.Contains(string(body), `"default_generation_settings"`)
 }
+
+// slots asks a llama.cpp server how many requests it generates for at once. Where its replicas differ, the last one's number
+// is taken for all.
+func (p *prober) slots() {
+	if p.u.MaxConcurrent != 0 || p.u.Speaks() != LlamaCpp {
+		return
+	}
+	status, body := p.get("/props")
+	var props struct {
+		Total int `json:"total_slots"`
+	}
+	if status == http.StatusOK && json.Unmarshal(body, &props) == nil && props.Total > 0 {
+		p.u.Route.SetLimit(props.Total)
+	}
+}

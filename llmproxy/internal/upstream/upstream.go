@@ -24,6 +24,10 @@ type Config struct {
 	Params   []Param
 	Drop     []string
 	Timers   Timers
+	// MaxConcurrent is how many requests may be at one replica at once. Zero means the kind's.
+	MaxConcurrent int
+	// Room is the waiting room of each replica.
+	Room router.Room
 	// Transport carries the requests; its connections are the caller's to close.
 	Transport http.RoundTripper
 }
@@ -56,17 +60,26 @@ type Upstream struct {
 
 // New makes an upstream. Replica gives the shared facts of an address.
 func New(c Config, replica func(address string) *router.Replica) *Upstream {
-	u := &Upstream{Config: c, Route: &router.Upstream{Name: c.Name}}
+	u := &Upstream{Config: c, Route: &router.Upstream{Name: c.Name, Room: c.Room}}
 	for _, base := range c.Bases {
 		u.Route.Replicas = append(u.Route.Replicas, replica(base.String()))
 	}
+	u.Route.SetLimit(c.MaxConcurrent)
 	if c.Kind != Auto {
-		u.kind.Store(c.Kind)
+		u.become(c.Kind)
 	}
 	if c.Kind == Echo {
 		u.Transport = echo{}
 	}
 	return u
+}
+
+// become takes the kind that was configured or found.
+func (u *Upstream) become(k *Kind) {
+	u.kind.Store(k)
+	if u.MaxConcurrent == 0 {
+		u.Route.SetLimit(k.slots)
+	}
 }
 
 // Speaks is the kind of the upstream as far as known now.
