@@ -48,6 +48,8 @@ func init() {
 //	    price  <target|model> per_hour <usd> [instead_of <model>]
 //	    prices <file>
 //	    deadline <duration>
+//	    state <url>
+//	    on_state_error allow|deny
 //	}
 //
 // An address of the first line is an upstream of kind auto, named by its address.
@@ -66,13 +68,15 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 
 // subdirectives reads each of the directive's subdirectives; its name was just read.
 var subdirectives = map[string]func(*Handler, *caddyfile.Dispenser) error{
-	"deadline": (*Handler).parseDeadline,
-	"discover": (*Handler).parseDiscover,
-	"max_body": (*Handler).parseMaxBody,
-	"model":    (*Handler).parseModel,
-	"price":    (*Handler).parsePrice,
-	"prices":   (*Handler).parsePrices,
-	"upstream": (*Handler).parseUpstream,
+	"deadline":       (*Handler).parseDeadline,
+	"discover":       (*Handler).parseDiscover,
+	"max_body":       (*Handler).parseMaxBody,
+	"model":          (*Handler).parseModel,
+	"on_state_error": (*Handler).parseOnStateError,
+	"price":          (*Handler).parsePrice,
+	"prices":         (*Handler).parsePrices,
+	"state":          (*Handler).parseState,
+	"upstream":       (*Handler).parseUpstream,
 }
 
 func (h *Handler) subdirective(d *caddyfile.Dispenser) error {

@@ -184,6 +184,8 @@ func TestLoadErrorsAreUnderstandable(t *testing.T) {
 		{"weights with another policy", "upstream u openai\n\t\tmodel m {\n\t\t\tto u\n\t\t\tweight 1\n\t\t\tlb_policy first\n\t\t}", "weights need lb_policy weighted"},
 		{"no file of prices", "upstream u openai\n\t\tprices /nowhere.json", "prices /nowhere.json: open"},
 		{"nothing to compare with", "upstream u openai\n\t\tprice u/* per_hour 1 instead_of gpt-99", `no price is known of "gpt-99"`},
+		{"not an address of Redis", "upstream u openai\n\t\tstate http://:hunter2@localhost", "not an address such as redis://"},
+		{"option of Redis", "upstream u openai\n\t\tstate redis://:hunter2@localhost?nonsense=1", "none that the client of Redis understands"},
 		{"password in an address", "upstream u openai http://me:hunter2@localhost", "holds a password"},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/headers"
+	"github.com/redis/go-redis/v9"
 	"go.uber.org/zap"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/gateway"
@@ -65,6 +66,11 @@ type Handler struct {
 	// The longest time to the first content of an answer (to the end of one that is no stream), over all attempts and the waits
 	// between them. Default: none.
 	Deadline caddy.Duration `json:"deadline,omitempty"`
+
+	// Where limits, budgets, keys and usage are kept for more than one Caddy. Default: on this machine.
+	State *State `json:"state,omitempty"`
+
+	redisClient redis.UniversalClient
 
 	ctx      caddy.Context
 	logger   *zap.Logger

@@ -39,6 +39,9 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if err != nil {
 		return err
 	}
+	if _, err := h.redis(); err != nil {
+		return err
+	}
 	draining, drain := context.WithCancel(context.Background())
 	h.drain = drain
 	h.gateway = gateway.New(gateway.Config{
