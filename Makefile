@@ -30,9 +30,9 @@ bench: build ## measure against Caddy's reverse_proxy and print ratios and bars
 	go run ./bench
 
 fuzz: ## fuzz every parser of foreign bytes for FUZZTIME each
-	@for p in wire sse prices upstream; do \
-	  for f in $$(go test -list '^Fuzz' ./llmproxy/internal/$$p | grep ^Fuzz); do \
-	    go test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) ./llmproxy/internal/$$p || exit 1; \
+	@for p in $$(grep -rl --include='*_test.go' '^func Fuzz' . | xargs -n1 dirname | sort -u); do \
+	  for f in $$(go test -list '^Fuzz' $$p | grep ^Fuzz); do \
+	    go test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$p || exit 1; \
 	  done; \
 	done
 

@@ -48,6 +48,7 @@ func flags() (*bench, error) {
 	flag.StringVar(&b.servers.caddy, "caddy", "bin/caddy", "Caddy with llm_proxy")
 	flag.StringVar(&b.servers.fakellm, "fakellm", "bin/fakellm", "the upstream")
 	flag.BoolVar(&b.servers.noise, "noise", false, "measure reverse_proxy against itself, to see what a difference means")
+	flag.StringVar(&b.servers.profiles, "profile", "", "write CPU profiles of the proxies to this directory; what is measured then carries their cost")
 	flag.BoolVar(&b.check, "check", false, "exit with 1 when a bar is missed")
 	flag.IntVar(&b.passes, "passes", 5, "paired passes of each scenario")
 	flag.DurationVar(&b.duration, "duration", 1500*time.Millisecond, "length of a pass that is not paced by the upstream")

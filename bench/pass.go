@@ -37,7 +37,7 @@ func busy(ctx context.Context, p *pass) (sample, error) {
 	if _, err := l.repeat(ctx, warmUp); err != nil {
 		return nil, fmt.Errorf("warming up: %w", err)
 	}
-	return p.measured(func() (result, error) { return l.repeat(ctx, p.lasting) })
+	return p.measured(ctx, p.lasting, func() (result, error) { return l.repeat(ctx, p.lasting) })
 }
 
 // pacedStreams lets the upstream set the pace.
@@ -47,11 +47,13 @@ func pacedStreams(ctx context.Context, p *pass) (sample, error) {
 		return nil, err
 	}
 	defer l.close()
-	return p.measured(func() (result, error) { return l.paced(ctx, p.scenario.upstream.lasting()) })
+	lasting := p.scenario.upstream.lasting()
+	return p.measured(ctx, lasting, func() (result, error) { return l.paced(ctx, lasting) })
 }
 
 // measured reads what the process has used before and after the work, while nothing else is sent to it.
-func (p *pass) measured(work func() (result, error)) (sample, error) {
+func (p *pass) measured(ctx context.Context, lasting time.Duration, work func() (result, error)) (sample, error) {
+	profiled := p.profile(ctx, lasting)
 	before, err := p.process().cpu()
 	if err != nil {
 		return nil, err
@@ -62,6 +64,9 @@ func (p *pass) measured(work func() (result, error)) (sample, error) {
 	}
 	after, err := p.process().cpu()
 	if err != nil {
+		return nil, err
+	}
+	if err := profiled(); err != nil {
 		return nil, err
 	}
 	rss, err := p.process().memory("VmRSS")

@@ -26,7 +26,8 @@ func (s side) String() string { return [...]string{"direct", "reverse_proxy", "l
 type servers struct {
 	caddy, fakellm string // paths of the binaries
 	dir            string
-	noise          bool // reverse_proxy on both sides
+	noise          bool   // reverse_proxy on both sides
+	profiles       string // where CPU profiles of the proxies go; empty: none are taken
 	running        [sides]*process
 }
 
@@ -101,8 +102,12 @@ func (s *servers) caddyfile(proxy side, addr string) string {
 		model m u/m
 	}`
 	}
+	admin := "off"
+	if s.profiles != "" {
+		admin = "unix/" + s.adminSocket(proxy)
+	}
 	return `{
-	admin off
+	admin ` + admin + `
 	persist_config off
 	auto_https off
 	grace_period 1s
@@ -114,6 +119,8 @@ http://` + addr + ` {
 }
 `
 }
+
+func (s *servers) adminSocket(proxy side) string { return filepath.Join(s.dir, proxy.String()+".sock") }
 
 func freeAddr() (string, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")

@@ -11,6 +11,7 @@ import (
 // closed. One goroutine reads; any may close, while it reads too.
 type answer struct {
 	src      io.Reader
+	chunks   chunked // src, of an answer in chunks
 	c        *conn
 	ctx      context.Context
 	stop     func() bool // ends the watch over ctx
@@ -47,7 +48,7 @@ func (a *answer) end(err error) {
 		return
 	}
 	// Bytes behind the answer belong to no request, and after the watch has fired the deadline has passed for good.
-	clean := a.stop() && err == io.EOF && a.reusable && a.c.r.Buffered() == 0
+	clean := a.stop() && err == io.EOF && a.reusable && !a.chunks.surplus && (a.c.r == nil || a.c.r.Buffered() == 0)
 	a.c.release()
 	if clean {
 		a.c.t.put(a.c)

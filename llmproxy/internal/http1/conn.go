@@ -14,7 +14,7 @@ import (
 )
 
 const (
-	// readBuffer is the most of what an open stream costs here.
+	// readBuffer is for the head of an answer. One that comes in chunks does without as soon as it was read to its end.
 	readBuffer = 4 << 10
 	// maxHead bounds what is read before the head of an answer is complete, informational answers included.
 	maxHead = 64 << 10
@@ -30,7 +30,7 @@ type conn struct {
 	t         *Transport
 	address   string
 	nc        net.Conn
-	r         *bufio.Reader // nil while the connection is idle
+	r         *bufio.Reader // nil while the connection is idle, and where an answer needs none any more
 	mayRead   int64         // bounds the head of an answer
 	answered  bool          // a byte of the current answer was read
 	idleSince time.Time
@@ -58,9 +58,32 @@ func (c *conn) close() { c.nc.Close() }
 
 // release gives the buffer back. Only the goroutine that reads may call it.
 func (c *conn) release() {
+	if c.r == nil {
+		return
+	}
 	c.r.Reset(nil)
 	readers.Put(c.r)
 	c.r = nil
+}
+
+// A behindHead is a connection behind the head of an answer.
+type behindHead conn
+
+// Read gives what was read together with the head, then what comes: without the buffer, which has done its work.
+func (b *behindHead) Read(p []byte) (int, error) {
+	c := (*conn)(b)
+	if c.r == nil {
+		return c.nc.Read(p)
+	}
+	if c.r.Buffered() == 0 {
+		c.release()
+		return c.nc.Read(p)
+	}
+	n, err := c.r.Read(p)
+	if c.r.Buffered() == 0 {
+		c.release()
+	}
+	return n, err
 }
 
 // past is a deadline that has passed: it wakes whoever reads or writes.
@@ -85,9 +108,13 @@ func (c *conn) exchange(req *http.Request, body io.Reader) (*http.Response, erro
 	b := &answer{src: res.Body, c: c, ctx: req.Context(), stop: stop, reusable: reusable && !res.Close && !req.Close}
 	if res.Body == http.NoBody {
 		b.end(io.EOF)
-	} else {
-		res.Body = b
+		return res, nil
 	}
+	if res.TransferEncoding != nil { // net/http knows only one
+		b.chunks.src = (*behindHead)(c)
+		b.src = &b.chunks
+	}
+	res.Body = b
 	return res, nil
 }
 

@@ -14,22 +14,27 @@ const MaxEvent = 16 << 20
 var ErrTooLong = errors.New("event longer than allowed")
 
 const (
-	// startSize is what a stream costs in memory while its events are small.
+	// startSize is what a stream costs in memory while little comes at a time.
 	startSize = 4 << 10
-	// keepSize is how large a buffer may stay that an earlier event made grow.
-	keepSize = 64 << 10
+	// wideSize is for streams that come faster than they are passed on: the more a batch holds, the fewer calls of the system.
+	wideSize = 32 << 10
 	// maxEmptyReads is how often in a row a source may give neither bytes nor an error, as in bufio.
 	maxEmptyReads = 100
 )
 
-var buffers = sync.Pool{New: func() any { return new([startSize]byte) }}
+var (
+	buffers = sync.Pool{New: func() any { return new([startSize]byte) }}
+	wides   = sync.Pool{New: func() any { return new([wideSize]byte) }}
+)
 
 // A Reader cuts a stream into batches of whole events. One goroutine at a time may use it.
 type Reader struct {
 	src    io.Reader
 	max    int
 	pooled *[startSize]byte
+	wide   *[wideSize]byte // nil while it is not needed
 	buf    []byte
+	read   int   // bytes that the last read brought
 	err    error // what reading ended with
 
 	// Places in buf: the batches given out end at start; from there to end lies what was read; the line that is not
@@ -51,6 +56,7 @@ func (r *Reader) Close() {
 	if r.pooled != nil {
 		buffers.Put(r.pooled)
 	}
+	r.narrow()
 	*r = Reader{err: io.ErrClosedPipe}
 }
 
@@ -146,25 +152,41 @@ func (r *Reader) fill() {
 		r.end += n
 		r.err = err
 		if n > 0 || err != nil {
+			r.read = n
 			return
 		}
 	}
 	r.err = io.ErrNoProgress
 }
 
-// makeRoom moves what is not given out yet to the front. The buffer grows when that fills it, and shrinks again when an event
-// that made it large is gone.
+// makeRoom moves what is not given out yet to the front. The buffer widens when a read all but filled it (the framing of
+// chunks took room too), since more may be waiting behind; it grows when one event fills it, and is the small one again when
+// little waits and little came.
 func (r *Reader) makeRoom() {
 	waiting := r.buf[r.start:r.end]
 	switch {
+	case len(r.buf) < wideSize && r.end > len(r.buf)*3/4:
+		r.wide = wides.Get().(*[wideSize]byte)
+		r.buf = r.wide[:]
 	case len(waiting) == len(r.buf):
 		// One byte over the bound shows that an event is too long.
 		r.buf = make([]byte, max(min(2*len(r.buf), r.max+1), len(waiting)+1))
-	case len(r.buf) > keepSize && len(waiting) < startSize:
+	case len(r.buf) > startSize && len(waiting)+r.read < startSize/2:
 		r.buf = r.pooled[:]
 	}
 	r.end = copy(r.buf, waiting)
+	if len(r.buf) != wideSize {
+		r.narrow() // only now that nothing waits in it any more
+	}
 	r.line -= r.start
 	r.seen -= r.start
 	r.start = 0
+}
+
+// narrow gives the wide buffer back.
+func (r *Reader) narrow() {
+	if r.wide != nil {
+		wides.Put(r.wide)
+		r.wide = nil
+	}
 }

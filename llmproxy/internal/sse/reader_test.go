@@ -209,16 +209,42 @@ func TestReaderCost(t *testing.T) {
 	}
 }
 
-func TestReaderShrinks(t *testing.T) {
+// TestReaderBuffer holds how much memory a stream takes: little while little comes at a time.
+func TestReaderBuffer(t *testing.T) {
 	t.Parallel()
-	long := "data: " + strings.Repeat("x", 1<<20) + "\n\n"
-	r := NewReader(&pieces{long, "data: a\n\n"}, MaxEvent)
-	defer r.Close()
-	if batch, err := r.Next(); string(batch) != long || err != nil {
-		t.Fatalf("got %d bytes, %v", len(batch), err)
+	event := func(size int) string { return "data: " + strings.Repeat("x", size-8) + "\n\n" }
+	steps := []struct {
+		text string
+		size int // of the buffer when the next read begins
+	}{
+		{event(100), startSize},
+		{event(startSize / 2), startSize},
+		{event(startSize - 10), wideSize},
+		{event(wideSize / 2), wideSize},
+		{event(100), startSize},
+		{event(wideSize), wideSize},
+		{event(wideSize + startSize), 2 * wideSize},
+		{event(100), startSize},
+		{event(1 << 20), 1 << 20},
+		{event(100), startSize},
 	}
-	if batch, err := r.Next(); string(batch) != "data: a\n\n" || err != nil || len(r.buf) != startSize {
-		t.Fatalf("got %q, %v, with a buffer of %d bytes", batch, err, len(r.buf))
+	var stream pieces
+	for _, s := range steps {
+		stream = append(stream, s.text)
+	}
+	r := NewReader(&stream, MaxEvent)
+	defer r.Close()
+	for i, s := range steps {
+		batch, err := r.Next()
+		if string(batch) != s.text || err != nil {
+			t.Fatalf("step %d: got %d bytes, %v", i, len(batch), err)
+		}
+		if r.makeRoom(); len(r.buf) != s.size {
+			t.Errorf("step %d, after an event of %d bytes: the buffer has %d bytes, want %d", i, len(s.text), len(r.buf), s.size)
+		}
+		if (r.wide != nil) != (s.size == wideSize) {
+			t.Errorf("step %d: holds a wide buffer: %v", i, r.wide != nil)
+		}
 	}
 }
 

@@ -1,0 +1,209 @@
+package http1
+
+import (
+	"errors"
+	"io"
+)
+
+// A chunked reads a body that comes in chunks (RFC 9112 §7.1). It takes the framing out of the very bytes that a read of the
+// connection brought: no buffer stands between the connection and whoever reads, who may then take as much at once as has
+// come, where net/http's reader gives what fits its 4 KiB. What that one takes for an error is one here too.
+type chunked struct {
+	src   io.Reader
+	state chunkState
+	left  uint64 // of the chunk's data
+	// digits is how many the chunk's length has so far: zeros before it are bounded too.
+	digits int
+	// line is how long the line of framing at hand is so far; a trailer counts as one line.
+	line int
+	// overhead is by how much framing outweighs data.
+	overhead int64
+	// surplus tells that something stood behind the body.
+	surplus bool
+}
+
+// A chunkState is what the next byte is a part of.
+type chunkState uint8
+
+const (
+	chunkLength chunkState = iota
+	lengthPadding
+	chunkExtension
+	lengthLF
+	chunkData
+	dataCR
+	dataLF
+	trailerStart
+	trailerLine
+	trailerLF
+	lastLF
+	chunksEnd
+)
+
+const (
+	// maxChunkLine bounds a chunk's length with its extensions, and the trailer, which nobody reads.
+	maxChunkLine = 4 << 10
+	// maxChunk is where net/http's count of overhead overflows.
+	maxChunk = 1 << 61
+	// maxOverhead bounds what extensions may waste; 16 bytes a chunk and twice its data are free, as in net/http.
+	maxOverhead = 16 << 10
+)
+
+var (
+	errChunk     = errors.New("malformed chunked encoding")
+	errChunkSize = errors.New("a chunk is longer than anything can be")
+	errChunkLine = errors.New("a line of the chunked encoding is too long")
+	errOverhead  = errors.New("the chunked encoding has too much that is no data")
+)
+
+// Read implements io.Reader. It gives no byte count of zero without an error.
+func (r *chunked) Read(p []byte) (int, error) {
+	for len(p) > 0 {
+		if r.state == chunksEnd {
+			return 0, io.EOF
+		}
+		got, err := r.src.Read(p)
+		n, bad := r.decode(p[:got])
+		switch {
+		case bad != nil:
+			return n, bad
+		case r.state == chunksEnd:
+			return n, io.EOF
+		case err == io.EOF:
+			return n, io.ErrUnexpectedEOF
+		case n > 0 || err != nil:
+			return n, err
+		}
+	}
+	return 0, nil
+}
+
+// decode moves the data in p to its front and gives its length.
+func (r *chunked) decode(p []byte) (n int, err error) {
+	for i := 0; i < len(p); {
+		switch r.state {
+		case chunkData:
+			part := p[i : i+int(min(r.left, uint64(len(p)-i)))]
+			n += copy(p[n:], part)
+			i += len(part)
+			if r.left -= uint64(len(part)); r.left == 0 {
+				r.state = dataCR
+			}
+		case chunksEnd:
+			r.surplus = true
+			return n, nil
+		default:
+			if err := r.frame(p[i]); err != nil {
+				return n, err
+			}
+			i++
+		}
+	}
+	return n, nil
+}
+
+// frame takes one byte of framing.
+func (r *chunked) frame(b byte) error {
+	if r.line++; r.line > maxChunkLine {
+		return errChunkLine
+	}
+	switch r.state {
+	case chunkLength:
+		return r.length(b)
+	case lengthPadding:
+		if b == ' ' || b == '\t' {
+			return nil
+		}
+		return r.expect(b, '\r', lengthLF)
+	case chunkExtension:
+		return r.skip(b, lengthLF)
+	case lengthLF:
+		return r.begin(b)
+	case dataCR:
+		return r.expect(b, '\r', dataLF)
+	case dataLF:
+		r.line, r.digits = 0, 0
+		return r.expect(b, '\n', chunkLength)
+	case trailerStart:
+		if b == '\r' {
+			r.state = lastLF
+			return nil
+		}
+		r.state = trailerLine
+		return r.skip(b, trailerLF)
+	case trailerLine:
+		return r.skip(b, trailerLF)
+	case trailerLF:
+		return r.expect(b, '\n', trailerStart)
+	}
+	return r.expect(b, '\n', chunksEnd)
+}
+
+func (r *chunked) expect(b, want byte, then chunkState) error {
+	if b != want {
+		return errChunk
+	}
+	r.state = then
+	return nil
+}
+
+// skip passes over a line that nobody reads. A line feed alone does not end it: who takes it for an end sees other chunks.
+func (r *chunked) skip(b byte, then chunkState) error {
+	switch b {
+	case '\r':
+		r.state = then
+	case '\n':
+		return errChunk
+	}
+	return nil
+}
+
+// length takes a digit of the chunk's length, or what ends it.
+func (r *chunked) length(b byte) error {
+	if digit, ok := hex(b); ok {
+		r.left = r.left<<4 | uint64(digit)
+		if r.digits++; r.digits > 16 || r.left > maxChunk {
+			return errChunkSize
+		}
+		return nil
+	}
+	if r.digits == 0 {
+		return errChunk
+	}
+	switch b {
+	case ';':
+		r.state = chunkExtension
+	case ' ', '\t':
+		r.state = lengthPadding
+	case '\r':
+		r.state = lengthLF
+	default:
+		return errChunk
+	}
+	return nil
+}
+
+// begin ends the line of a chunk's length.
+func (r *chunked) begin(b byte) error {
+	then := chunkData
+	if r.left == 0 {
+		then = trailerStart
+	}
+	if r.overhead = max(r.overhead+int64(r.line)-16-2*int64(r.left), 0); r.overhead > maxOverhead {
+		return errOverhead
+	}
+	r.line = 0
+	return r.expect(b, '\n', then)
+}
+
+func hex(b byte) (digit byte, ok bool) {
+	switch {
+	case '0' <= b && b <= '9':
+		return b - '0', true
+	case 'a' <= b && b <= 'f':
+		return b - 'a' + 10, true
+	case 'A' <= b && b <= 'F':
+		return b - 'A' + 10, true
+	}
+	return 0, false
+}
