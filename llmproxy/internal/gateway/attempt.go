@@ -130,6 +130,7 @@ func (a *attempt) expect() relay.Expect {
 		Endpoint:  c.task.endpoint,
 		HideUsage: c.up.Head != nil && !c.head.IncludeUsage,
 		Choices:   c.head.N,
+		Base64:    c.task.endpoint.Vectors && c.head.WantsBase64(),
 		Progress:  func() { a.watch.Reset(a.idle) },
 	}
 }

@@ -17,6 +17,8 @@ type Expect struct {
 	HideUsage bool
 	// Choices is the number of choices that must finish before a stream without [DONE] counts as complete.
 	Choices int
+	// Base64 turns lists of numbers in an answer with embeddings into base64, which the request asked for.
+	Base64 bool
 	// Progress is called after each read that brought something, once the answer was committed to; nil for nobody.
 	Progress func()
 }

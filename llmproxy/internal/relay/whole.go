@@ -2,6 +2,7 @@ package relay
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -23,31 +24,47 @@ type whole struct {
 	res      *http.Response
 	progress func()
 	head     *bytes.Buffer
-	all      bool // head is everything
+	all      bool          // head is everything
+	vectors  *wire.Vectors // turns lists into base64; nil where nobody asked for it
 	meter    Meter
 }
 
 func holdWhole(res *http.Response, expect Expect) (Answer, error) {
 	a := &whole{res: res, progress: expect.Progress, head: buffers.Get().(*bytes.Buffer)}
 	a.head.Reset()
+	if expect.Base64 {
+		a.vectors = new(wire.Vectors)
+	}
 	if n := res.ContentLength; n > 0 && n <= maxHeld {
 		a.head.Grow(int(n) + bytes.MinRead)
 	}
 	n, err := a.head.ReadFrom(io.LimitReader(res.Body, maxHeld))
-	if err == nil && n == maxHeld {
-		return a, nil
-	}
-	if err == nil {
-		err = a.parse()
-	} else {
+	switch {
+	case err != nil:
 		err = ended(err)
+	case n < maxHeld:
+		a.all = true
+		err = a.parse()
+	}
+	if err == nil && a.vectors != nil {
+		err = a.turn()
 	}
 	if err != nil {
 		a.release()
 		return nil, err
 	}
-	a.all = true
 	return a, nil
+}
+
+// turn makes base64 of the lists in what is held.
+func (a *whole) turn() error {
+	turned, err := a.vectors.Append(nil, a.head.Bytes())
+	if err != nil {
+		return fmt.Errorf("turning the answer into base64: %w", err)
+	}
+	a.head.Reset()
+	a.head.Write(turned)
+	return nil
 }
 
 func (a *whole) parse() error {
@@ -69,7 +86,7 @@ func (a *whole) Send(w http.ResponseWriter) error {
 	switch {
 	case a.all:
 		h["Content-Length"] = []string{strconv.Itoa(a.head.Len())}
-	case a.res.ContentLength > 0:
+	case a.res.ContentLength > 0 && a.vectors == nil:
 		h["Content-Length"] = []string{strconv.FormatInt(a.res.ContentLength, 10)}
 	}
 	w.WriteHeader(http.StatusOK)
@@ -81,9 +98,45 @@ func (a *whole) Send(w http.ResponseWriter) error {
 	if a.all {
 		return nil
 	}
+	if a.vectors != nil {
+		return a.sendTurned(w)
+	}
 	n64, err := copyBody(w, a.res.Body, bodyCopy{progress: a.progress})
 	a.meter.Bytes += n64
 	return err
+}
+
+// sendTurned passes on the rest with its lists turned.
+func (a *whole) sendTurned(w io.Writer) error {
+	to := &turning{to: w, vectors: a.vectors}
+	_, err := copyBody(to, a.res.Body, bodyCopy{progress: a.progress})
+	a.meter.Bytes += to.sent
+	if errors.Is(err, wire.ErrNoVector) {
+		return errors.Unwrap(err) // no fault of the client, to whom it was written
+	}
+	return err
+}
+
+// A turning writer makes base64 of the lists that pass through it.
+type turning struct {
+	to      io.Writer
+	vectors *wire.Vectors
+	turned  []byte
+	sent    int64
+}
+
+// Write implements io.Writer.
+func (t *turning) Write(p []byte) (int, error) {
+	var err error
+	if t.turned, err = t.vectors.Append(t.turned[:0], p); err != nil {
+		return 0, err
+	}
+	n, err := t.to.Write(t.turned)
+	t.sent += int64(n)
+	if err != nil {
+		return 0, err
+	}
+	return len(p), nil
 }
 
 // End implements Answer: what follows on half a JSON text cannot tell anything.

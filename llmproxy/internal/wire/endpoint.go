@@ -16,6 +16,8 @@ type Endpoint struct {
 	AsksUsage bool
 	// AnyAnswer tells that an answer may be something else than JSON or events: audio, subtitles.
 	AnyAnswer bool
+	// Vectors tells that its answers hold lists of numbers, which may be asked for as base64.
+	Vectors bool
 	// DefaultModel is the model that OpenAI documents for requests without one; empty where a request must name it.
 	DefaultModel string
 }
@@ -23,7 +25,7 @@ type Endpoint struct {
 var endpoints = []*Endpoint{
 	{Name: "chat", Path: "/chat/completions", Framing: Chunks, AsksUsage: true},
 	{Name: "completions", Path: "/completions", Framing: Chunks, AsksUsage: true},
-	{Name: "embeddings", Path: "/embeddings"},
+	{Name: "embeddings", Path: "/embeddings", Vectors: true},
 	{Name: "responses", Path: "/responses", Framing: Typed},
 	{Name: "moderations", Path: "/moderations", DefaultModel: "omni-moderation-latest"},
 	{Name: "rerank", Path: "/rerank"},
