@@ -80,10 +80,16 @@ func (c *call) fail(e *wire.Error) {
 	h := c.w.Header()
 	h["Content-Type"] = []string{"application/json"}
 	h["Content-Length"] = []string{strconv.Itoa(len(body))}
+	if e.Status == http.StatusServiceUnavailable && h["Retry-After"] == nil {
+		h["Retry-After"] = soon
+	}
 	c.w.WriteHeader(e.Status)
 	n, _ := c.w.Write(body) // the client may be gone; the record says what it was to be told
 	c.rec.Bytes += int64(n)
 }
+
+// soon is when to come again where nobody said: a server that loads or was restarted may be there by then.
+var soon = []string{"1"}
 
 // verdictFor is the verdict of a request that no attempt ended: the gateway itself refused it.
 func verdictFor(v router.Verdict, status int) router.Verdict {

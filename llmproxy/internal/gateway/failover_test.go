@@ -88,8 +88,8 @@ func TestRefusedUpstreamIsNotUp(t *testing.T) {
 		t.Errorf("status %d, route %q", got.status, got.header.Get("X-Llm-Route"))
 	}
 	got := s.post("/v1/chat/completions", chat("lone", true))
-	if got.status != http.StatusServiceUnavailable || !strings.Contains(got.body, `"code":"no_upstream_available"`) {
-		t.Errorf("status %d, body %s", got.status, got.body)
+	if got.status != http.StatusServiceUnavailable || !strings.Contains(got.body, `"code":"no_upstream_available"`) || got.header.Get("Retry-After") != "1" {
+		t.Errorf("status %d, Retry-After %q, body %s", got.status, got.header.Get("Retry-After"), got.body)
 	}
 	if strings.Contains(got.body, "127.0.0.1") {
 		t.Errorf("the upstream's address reached the client: %s", got.body)
