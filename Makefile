@@ -8,7 +8,7 @@ CONFIG := $(firstword $(wildcard Caddyfile) Caddyfile.example)
 # A count, not a time: a fuzz run that ends by time may fail with "context deadline exceeded" (golang/go#75804).
 FUZZTIME ?= 300000x
 
-.PHONY: help run build test race bench fuzz golden check
+.PHONY: help run build test race e2e bench fuzz golden check
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z0-9]+:.*## /{printf "%-8s %s\n", $$1, $$2}' Makefile
@@ -24,6 +24,11 @@ test: ## run the tests
 
 race: ## run the tests with the race detector (needs a C compiler)
 	CGO_ENABLED=1 go test -race ./...
+
+e2e: ## run against real Ollama, real llama.cpp and the official SDKs, which it installs
+	XCADDY_OUT=bin/caddy-xcaddy ./xcaddy.sh
+	e2e/install.sh
+	cd e2e && CADDY=../bin/caddy-xcaddy go test -count=1 -timeout 20m ./...
 
 bench: build ## measure against Caddy's reverse_proxy and print ratios and bars
 	go build -o bin/fakellm ./llmproxy/internal/fakellm/cmd/fakellm
@@ -44,3 +49,4 @@ check: ## formatting, vet, staticcheck, tidy go.mod
 	go vet ./...
 	go mod tidy -diff
 	go run $(STATICCHECK) ./...
+	cd e2e && go vet ./... && go run $(STATICCHECK) ./...

@@ -17,11 +17,19 @@ const (
 	numbers = " one two three four five six seven eight nine ten"
 )
 
+// said is a text as the model made it: newer llama.cpp leaves out the space that it begins with, Ollama does not.
+func said(text string) string {
+	if strings.HasPrefix(text, "one") {
+		return " " + text
+	}
+	return text
+}
+
 // An apiError is an error as OpenAI's SDKs read it.
 type apiError struct {
 	Message string `json:"message"`
 	Type    string `json:"type"`
-	Code    any    `json:"code"`
+	Code    string `json:"code"`
 }
 
 type message struct {
@@ -165,7 +173,13 @@ func chatStream(t *testing.T, ctx context.Context, base, body string) *stream {
 		read, _ := io.ReadAll(answer.Body)
 		t.Fatalf("no stream but %s, %s: %s", answer.Status, kind, read)
 	}
-	return &stream{Response: answer, lines: bufio.NewScanner(answer.Body)}
+	return &stream{Response: answer, lines: lines(answer.Body)}
+}
+
+func lines(r io.Reader) *bufio.Scanner {
+	scanner := bufio.NewScanner(r)
+	scanner.Buffer(nil, 1<<20)
+	return scanner
 }
 
 // next takes one event in; false is the end.
@@ -238,7 +252,7 @@ func (s *stream) rest(t *testing.T) story {
 // wholly fails unless the story is complete: a finish, [DONE], a clean end and no error.
 func (s story) wholly(t *testing.T, text, finish string) {
 	t.Helper()
-	if s.text != text || s.finish != finish || !s.done || s.failure != nil || s.err != nil {
+	if said(s.text) != text || s.finish != finish || !s.done || s.failure != nil || s.err != nil {
 		t.Errorf("the stream told %+v, want %q, finish %q, [DONE]", s, text, finish)
 	}
 }

@@ -79,7 +79,7 @@ func (g *gateway) reload(t *testing.T, directive string) {
 func fleetGateway(t *testing.T) *gateway {
 	t.Helper()
 	f := servers(t)
-	return startGateway(t, strings.NewReplacer("OLLAMA", f.ollama.url(), "LLAMA", f.llama.url(), "EMBED", f.embed.url(), "SLOW", f.slow.url()).Replace(`
+	return startGateway(t, directive(`
 	llm_proxy {
 		upstream ollama ollama OLLAMA
 		upstream llama llamacpp LLAMA
@@ -96,7 +96,15 @@ func fleetGateway(t *testing.T) *gateway {
 			to llama/tiny
 		}
 		discover
-	}`))
+	}`, "OLLAMA", f.ollama.url(), "LLAMA", f.llama.url(), "EMBED", f.embed.url(), "SLOW", f.slow.url()))
+}
+
+// directive fills places into a text: name, value, name, value.
+func directive(text string, places ...any) string {
+	for i := 0; i < len(places); i += 2 {
+		text = strings.ReplaceAll(text, places[i].(string), fmt.Sprint(places[i+1]))
+	}
+	return text
 }
 
 // chatServers are the two real servers, by the name of their quick model at fleetGateway.

@@ -9,7 +9,7 @@ ollama_version=v0.11.4 # the last one whose own CPU engine builds from the Go mo
 cache=${LLMPROXY_E2E_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/caddy-llmproxy-e2e}
 
 main() {
-	need_system_packages
+	../.ci/packages
 	mkdir -p "$cache"
 	cache=$(cd "$cache" && pwd)
 	exec 9>"$cache/lock"
@@ -22,25 +22,6 @@ main() {
 	provide node "$(fingerprint sdk/package.json "$(node --version)")" install_node
 	wait "$ollama"
 	provide models "$(fingerprint testmodel/* "$ollama_version")" make_models
-}
-
-# need_system_packages installs compilers and interpreters where it may, and says what to install where it may not.
-need_system_packages() {
-	local need=()
-	command -v gcc >/dev/null || need+=(gcc libc6-dev)
-	command -v g++ >/dev/null || need+=(g++)
-	command -v curl >/dev/null || need+=(curl)
-	command -v python3 >/dev/null || need+=(python3)
-	python3 -c 'import ensurepip, venv' 2>/dev/null || need+=(python3-venv)
-	command -v node >/dev/null || need+=(nodejs)
-	command -v npm >/dev/null || need+=(npm)
-	((${#need[@]})) || return 0
-	if ((EUID != 0)) || ! command -v apt-get >/dev/null; then
-		echo "e2e: install these first: ${need[*]}" >&2
-		exit 1
-	fi
-	apt-get update -q
-	DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${need[@]}"
 }
 
 fingerprint() { # of files, and of words that are no files

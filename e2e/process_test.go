@@ -101,11 +101,13 @@ func (l *logbook) mark() int {
 	return len(l.text)
 }
 
-func (l *logbook) tail(n int) []byte {
+func (l *logbook) since(mark int) []byte {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return bytes.Clone(l.text[max(0, len(l.text)-n):])
+	return bytes.Clone(l.text[mark:])
 }
+
+func (l *logbook) tail(n int) []byte { return l.since(max(0, l.mark()-n)) }
 
 // await waits until text has been written after the mark.
 func (l *logbook) await(t *testing.T, mark int, text string, limit time.Duration) {

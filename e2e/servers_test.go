@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 )
 
@@ -92,20 +93,21 @@ func (s *server) load(t *testing.T, model string) {
 // runner is the process id of the engine that Ollama has started for a model.
 func (s *server) runner(t *testing.T) int {
 	t.Helper()
-	children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%[1]d/children", s.cmd.Process.Pid))
+	lines, err := filepath.Glob("/proc/[0-9]*/cmdline")
 	if err != nil {
 		t.Fatal(err)
 	}
-	for child := range strings.FieldsSeq(string(children)) {
-		if line, _ := os.ReadFile("/proc/" + child + "/cmdline"); strings.Contains(string(line), "\x00runner\x00") {
-			pid, err := strconv.Atoi(child)
-			if err != nil {
-				t.Fatal(err)
-			}
+	for _, file := range lines {
+		line, _ := os.ReadFile(file) // it may have ended by now
+		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(file)))
+		if err != nil || !strings.Contains(string(line), "\x00runner\x00") {
+			continue
+		}
+		if group, err := syscall.Getpgid(pid); err == nil && group == s.cmd.Process.Pid {
 			return pid
 		}
 	}
-	t.Fatalf("Ollama has no runner among its children %q", children)
+	t.Fatal("Ollama has no runner")
 	return 0
 }
 
