@@ -13,6 +13,8 @@ var outputPatterns = []*regexp.Regexp{
 	regexp.MustCompile(`is too large: \d+\. This model's maximum context length is (?P<limit>\d+) tokens and your request has (?P<used>\d+) input tokens`),
 	// vLLM from 0.18; "at least" before the number means that the prompt was not counted to its end.
 	regexp.MustCompile(`maximum context length is (?P<limit>\d+) tokens\. However, you requested \d+ output tokens and your prompt contains (?P<used>\d+) input tokens`),
+	// vLLM 0.32, which by itself shortens what is only too much for this prompt.
+	regexp.MustCompile(`cannot be greater than max_model_len=(?P<limit>\d+)`),
 	// OpenAI's older models, and those who copied them.
 	regexp.MustCompile(`maximum context length is (?P<limit>\d+) tokens.*\((?P<used>\d+) in the (?:messages|prompt)[,;] \d+ in the completion\)`),
 	regexp.MustCompile(`supports at most (?P<limit>\d+) completion tokens`),

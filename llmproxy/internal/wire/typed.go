@@ -57,8 +57,8 @@ func kindOf(name, data []byte) (kind, failure []byte) {
 	return kind, failure
 }
 
-// untyped reads an event without a type: vLLM streams its transcriptions as chunks with choices. What is neither has to be
-// content.
+// untyped reads an event without a type: vLLM streams its transcriptions as chunks with choices. These finish once for every
+// half minute of sound, so that only [DONE] ends them. What is neither has to be content.
 func untyped(data []byte) Event {
 	hasChoices := false
 	err := EachMember(data, func(key, _ []byte) bool {
@@ -66,7 +66,9 @@ func untyped(data []byte) Event {
 		return !hasChoices
 	})
 	if hasChoices {
-		return chunk(nil, data)
+		e := chunk(nil, data)
+		e.Finish, e.Finishes = false, 0
+		return e
 	}
 	return Event{Content: err == nil}
 }
