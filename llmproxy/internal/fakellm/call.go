@@ -75,7 +75,7 @@ func (c *call) model() refusal {
 		return accepted
 	}
 	if c.ask.Model == "" {
-		if c.path == "/v1/moderations" || strings.HasPrefix(c.path, "/v1/images/") {
+		if c.kind.firstModel || c.path == "/v1/moderations" || strings.HasPrefix(c.path, "/v1/images/") {
 			c.ask.Model = c.s.names()[0]
 			return accepted
 		}

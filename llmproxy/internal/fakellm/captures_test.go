@@ -17,6 +17,8 @@ import (
 // Captures that only Replay gives: what generates tool calls and reasoning, and servers started in another way.
 var replayOnly = []string{
 	"llamacpp/chat-tools.txt", "llamacpp/chat-tools-stream.txt", "llamacpp/chat-reasoning-stream.txt", "llamacpp/embeddings-disabled.txt",
+	"vllm/chat-tools.txt", "vllm/chat-tools-stream.txt", "vllm/responses.txt", "vllm/responses-stream.txt",
+	"vllm/err-image.txt", "vllm/err-embeddings.txt", "vllm/err-content-type.txt", "vllm/err-empty-messages.txt",
 	"ollama/v1-chat-tools.txt", "ollama/v1-chat-tools-stream.txt", "ollama/v1-chat-reasoning-stream.txt", "ollama/err-v1-image.txt",
 }
 
@@ -25,6 +27,12 @@ var captureScripts = map[string]Answer{
 	"llamacpp/err-context.txt":        TooLong(),
 	"llamacpp/err-context-stream.txt": TooLong(),
 	"ollama/context-long.txt":         TooLong(),
+	"vllm/err-context.txt":            TooLong(),
+	"vllm/err-context-stream.txt":     TooLong(),
+	// It puts tokens together as they come.
+	"vllm/chat-stream.txt":        Text("Hello", " from", " the tiny", " test", " model", "."),
+	"vllm/chat-stream-usage.txt":  Text("Hello", " from", " the tiny", " test", " model", "."),
+	"vllm/completions-stream.txt": Text(" one", " two"), // the finish comes with the third
 }
 
 // Answers of which the fake has only a part.

@@ -18,7 +18,9 @@ type kind struct {
 	noDate    bool
 	early     bool // headers of a stream leave before the first token is there
 	anyModel  bool // the name asked for does not matter
-	prefix    bool // anything may stand before /v1
+	// firstModel: a request that names none gets the first.
+	firstModel bool
+	prefix     bool // anything may stand before /v1
 
 	// Chat and completions.
 	role       string // the delta that opens a chat stream; none: the first token's chunk has the role

@@ -118,7 +118,7 @@ func sign(event string) string {
 		return "c"
 	case has("[DONE]"):
 		return "d"
-	case has(`"error":{`):
+	case has(`"error":{`), has(`"error": {`):
 		return "e"
 	case has(`"finish_reason":"`):
 		return "f"

@@ -44,15 +44,15 @@ func transcriptionEvents(c *call) reply {
 
 // transcriptionChunks is vLLM's stream, which is not OpenAI's: chunks as of chat, and [DONE].
 func transcriptionChunks(c *call) reply {
-	chunk := func(delta, finish, stop string) string {
-		return fmt.Sprintf(`{"id":"trsc-%032x","object":"transcription.chunk","created":%s,"model":%s,"choices":[{"delta":{"content":%s},`+
-			`"finish_reason":%s%s}]}`, c.id, created, quote(c.ask.Model), quote(delta), finish, stop)
+	chunk := func(delta, finish string) string {
+		return fmt.Sprintf(`{"id":"trsc-%016x","object":"transcription.chunk","created":%s,"model":%s,"choices":[{"delta":{"content":%s}%s}]}`,
+			c.id, created, quote(c.ask.Model), quote(delta), finish)
 	}
 	var tokens [][]byte
 	for _, t := range c.answer.tokens {
-		tokens = append(tokens, data(chunk(t, "null", "")))
+		tokens = append(tokens, data(chunk(t, "")))
 	}
-	finish := chunk("", quote(c.answer.finish), `,"stop_reason":null`)
+	finish := chunk("", `,"finish_reason":`+quote(c.answer.finish)+`,"stop_reason":null`)
 	return c.stream(nil, tokens, c.closing([]string{finish}, nil))
 }
 

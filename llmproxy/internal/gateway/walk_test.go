@@ -49,9 +49,9 @@ func TestMostTellingErrorIsTold(t *testing.T) {
 // A request for more output than fits is sent once more, with what fits, and nothing else of it changes.
 func TestTooMuchOutputIsClamped(t *testing.T) {
 	for _, test := range []struct{ name, send, want string }{
-		{"max_tokens", `{"model":"m","max_tokens":100000,"messages":[]}`, `{"model":"x","max_tokens":4084,"messages":[]}`},
-		{"max_completion_tokens", `{"messages":[],"max_completion_tokens":100000,"model":"m"}`, `{"messages":[],"max_completion_tokens":4084,"model":"x"}`},
-		{"none, so that the server's default was too much", `{"model":"m","messages":[]}`, `{"model":"x","messages":[],"max_tokens":4084}`},
+		{"max_tokens", `{"model":"m","max_tokens":100000,"messages":[]}`, `{"model":"x","max_tokens":4096,"messages":[]}`},
+		{"max_completion_tokens", `{"messages":[],"max_completion_tokens":100000,"model":"m"}`, `{"messages":[],"max_completion_tokens":4096,"model":"x"}`},
+		{"none, so that the server's default was too much", `{"model":"m","messages":[]}`, `{"model":"x","messages":[],"max_tokens":4096}`},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -77,7 +77,7 @@ func TestClampingIsTriedOnce(t *testing.T) {
 	fake.Always(fakellm.OutputTooLong())
 	s.serve("m u/x")
 	got := s.post("/v1/chat/completions", chat("m", false))
-	if got.status != http.StatusBadRequest || !strings.Contains(got.body, "is too large: 100000") || len(fake.Requests()) != 2 {
+	if got.status != http.StatusBadRequest || !strings.Contains(got.body, "max_tokens=100000 cannot be") || len(fake.Requests()) != 2 {
 		t.Errorf("status %d after %d requests: %s", got.status, len(fake.Requests()), got.body)
 	}
 }
