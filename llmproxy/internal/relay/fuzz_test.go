@@ -1,0 +1,128 @@
+package relay
+
+import (
+	"bytes"
+	"io"
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"testing/iotest"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/sse"
+)
+
+// FuzzStream holds that every split of a stream means what the events mean one by one, and that nothing reaches the client
+// which the upstream did not send.
+func FuzzStream(f *testing.F) {
+	for i, tt := range streams {
+		f.Add(tt.in, uint64(i), tt.hide, false)
+	}
+	f.Add("event: response.output_text.delta\ndata: {\"type\":\"response.output_text.delta\"}\n\nevent: response.completed\ndata: {}\n\n", uint64(1), false, true)
+	chat, responses := endpoint(f, "/v1/chat/completions"), endpoint(f, "/v1/responses")
+	f.Fuzz(func(t *testing.T, in string, seed uint64, hide, typed bool) {
+		expect := Expect{Endpoint: chat, HideUsage: hide, Choices: 1}
+		if typed {
+			expect.Endpoint = responses
+		}
+		want := oneByOne(in, expect)
+		random := rand.New(rand.NewPCG(seed, 0))
+		var pieces []io.Reader
+		for rest := in; rest != ""; {
+			n := 1 + random.IntN(len(rest))
+			pieces = append(pieces, strings.NewReader(rest[:n]))
+			rest = rest[n:]
+		}
+		for name, src := range map[string]io.Reader{
+			"whole":        strings.NewReader(in),
+			"byte by byte": iotest.OneByteReader(strings.NewReader(in)),
+			"random":       io.MultiReader(pieces...),
+		} {
+			if diff := cmp.Diff(want, pass(t, "text/event-stream", src, expect, newClient())); diff != "" {
+				t.Errorf("%s (-want +got):\n%s", name, diff)
+			}
+		}
+	})
+}
+
+// oneByOne is the plain way: all events first, then one look at each.
+func oneByOne(in string, expect Expect) (want result) {
+	events := eventsOf(in)
+	first := -1
+	for i, raw := range events {
+		e := sse.Parse(raw)
+		if e.ErrorField != nil {
+			return result{Held: "event " + string(e.ErrorField)}
+		}
+		x := expect.Endpoint.Framing.First(e.Name, e.Data)
+		if e.HasData && x.Err != nil {
+			return result{Held: "event " + string(x.Err)}
+		}
+		if e.HasData && x.Content {
+			first = i
+			break
+		}
+	}
+	if first < 0 {
+		return result{Held: "cut"}
+	}
+	finishes, done := 0, false
+	for _, raw := range events {
+		e := sse.Parse(raw)
+		x := expect.Endpoint.Framing.Next(e.Name, e.Data)
+		switch {
+		case e.ErrorField != nil:
+			want.Sent = "event " + string(e.ErrorField)
+			return want
+		case !e.HasData:
+			if e.OnlyComments {
+				want.Body += string(raw)
+			}
+			continue
+		case done:
+			continue
+		case x.Err != nil:
+			want.Sent = "event " + string(x.Err)
+			return want
+		}
+		if x.HasUsage {
+			want.Usage, want.HasUsage = x.Usage, true
+		}
+		finishes += x.Finishes
+		done = x.Done
+		if !x.UsageOnly || !expect.HideUsage {
+			want.Body += string(raw)
+			want.Events++
+		}
+	}
+	switch {
+	case done || finishes > 0 && expect.Endpoint.Name == "responses":
+	case finishes > 0:
+		want.Body += "data: [DONE]\n\n"
+	default:
+		want.Sent = "cut"
+	}
+	return want
+}
+
+// eventsOf cuts a stream into events. Of one that was cut only a [DONE] counts.
+func eventsOf(in string) (events [][]byte) {
+	r := sse.NewReader(strings.NewReader(in), sse.MaxEvent)
+	defer r.Close()
+	for {
+		batch, err := r.Next()
+		batch = bytes.Clone(batch)
+		if err != nil {
+			if rest := sse.Parse(batch); string(rest.Data) == "[DONE]" && len(batch) > 0 {
+				events = append(events, []byte("data: [DONE]\n\n"))
+			}
+			return events
+		}
+		for len(batch) > 0 {
+			var raw []byte
+			raw, batch = sse.Split(batch)
+			events = append(events, raw)
+		}
+	}
+}

@@ -1,0 +1,283 @@
+package relay
+
+import (
+	"errors"
+	"io"
+	"strings"
+	"testing"
+	"testing/iotest"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/sse"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/wire"
+)
+
+// The events that chat streams are made of.
+const (
+	role     = `data: {"choices":[{"index":0,"delta":{"role":"assistant","content":""},"finish_reason":null}]}` + "\n\n"
+	hi       = `data: {"choices":[{"index":0,"delta":{"content":"Hi"},"finish_reason":null}]}` + "\n\n"
+	there    = `data: {"choices":[{"index":0,"delta":{"content":" there"},"finish_reason":null}]}` + "\n\n"
+	stop     = `data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}` + "\n\n"
+	stop1    = `data: {"choices":[{"index":1,"delta":{},"finish_reason":"length"}]}` + "\n\n"
+	usage    = `data: {"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":2,"total_tokens":5}}` + "\n\n"
+	counted  = `data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}],"usage":{"prompt_tokens":3,"completion_tokens":2}}` + "\n\n"
+	done     = "data: [DONE]\n\n"
+	failure  = `{"message":"out of memory","code":500}`
+	errEvent = `data: {"error":` + failure + "}\n\n"
+	ping     = ": ping\n\n"
+)
+
+var used = wire.Usage{Input: 3, Output: 2}
+
+// streams is what upstreams send, and what reaches the client of it.
+var streams = []struct {
+	name, in string
+	hide     bool
+	choices  int
+	want     result
+}{
+	{"usual", role + hi + there + stop + done, true, 1, result{Body: role + hi + there + stop + done, Events: 5}},
+	{"an empty answer is one", role + stop + done, true, 1, result{Body: role + stop + done, Events: 3}},
+	{"comments", ping + role + ping + hi + ping + stop + ping + done + ping, true, 1,
+		result{Body: ping + role + ping + hi + ping + stop + ping + done + ping, Events: 4}},
+	{"events without data", "retry: 3000\n\n" + role + "event: ping\n\n" + hi + "id: 7\n\n" + stop + done, true, 1,
+		result{Body: role + hi + stop + done, Events: 4}},
+	{"usage hidden", role + hi + stop + usage + done, true, 1,
+		result{Body: role + hi + stop + done, Usage: used, HasUsage: true, Events: 4}},
+	{"usage asked for", role + hi + stop + usage + done, false, 1,
+		result{Body: role + hi + stop + usage + done, Usage: used, HasUsage: true, Events: 5}},
+	{"usage in an event that says more", role + hi + counted + done, true, 1,
+		result{Body: role + hi + counted + done, Usage: used, HasUsage: true, Events: 4}},
+	{"usage before any content", usage + hi + stop + done, true, 1,
+		result{Body: hi + stop + done, Usage: used, HasUsage: true, Events: 3}},
+	{"a finish without [DONE]", role + hi + stop, true, 1, result{Body: role + hi + stop + done, Events: 3}},
+	{"a finish and usage without [DONE]", role + hi + stop + usage, true, 1,
+		result{Body: role + hi + stop + done, Usage: used, HasUsage: true, Events: 3}},
+	{"[DONE] without its blank line", hi + stop + "data: [DONE]", true, 1, result{Body: hi + stop + done, Events: 3}},
+	{"[DONE] without a finish", hi + done, true, 1, result{Body: hi + done, Events: 2}},
+	{"events behind [DONE]", hi + stop + done + there + usage, true, 1, result{Body: hi + stop + done, Events: 3}},
+	{"two choices", hi + stop + stop1 + done, true, 2, result{Body: hi + stop + stop1 + done, Events: 4}},
+	{"two choices without [DONE]", hi + stop + stop1, true, 2, result{Body: hi + stop + stop1 + done, Events: 3}},
+	{"one choice of two", hi + stop, true, 2, result{Sent: "cut", Body: hi + stop, Events: 2}},
+	{"CRLF", strings.ReplaceAll(role+hi+stop+done, "\n", "\r\n"), true, 1,
+		result{Body: strings.ReplaceAll(role+hi+stop+done, "\n", "\r\n"), Events: 4}},
+
+	{"nothing", "", true, 1, result{Held: "cut"}},
+	{"comments alone", ping + ping, true, 1, result{Held: "cut"}},
+	{"a role alone", role, true, 1, result{Held: "cut"}},
+	{"[DONE] alone", done, true, 1, result{Held: "cut"}},
+	{"cut in the first content", role + hi[:40], true, 1, result{Held: "cut"}},
+	{"an error first", errEvent, true, 1, result{Held: "event " + failure}},
+	{"an error after the role", ping + role + errEvent + done, true, 1, result{Held: "event " + failure}},
+	{"an error as text", role + `data: {"error":"crashed"}` + "\n\n", true, 1, result{Held: `event "crashed"`}},
+	{"an error field", "error: " + failure + "\n\n", true, 1, result{Held: "event " + failure}},
+
+	{"cut", role + hi + there, true, 1, result{Sent: "cut", Body: role + hi + there, Events: 3}},
+	{"cut in an event", role + hi + there[:40], true, 1, result{Sent: "cut", Body: role + hi, Events: 2}},
+	{"cut in the finish", hi + strings.TrimSuffix(stop, "\n"), true, 1, result{Sent: "cut", Body: hi, Events: 1}},
+	{"an error", role + hi + errEvent + done, true, 1, result{Sent: "event " + failure, Body: role + hi, Events: 2}},
+	{"an error field behind content", hi + "error: " + failure + "\n\n", true, 1, result{Sent: "event " + failure, Body: hi, Events: 1}},
+}
+
+func TestStream(t *testing.T) {
+	t.Parallel()
+	for _, tt := range streams {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			expect := Expect{Endpoint: endpoint(t, "/v1/chat/completions"), HideUsage: tt.hide, Choices: tt.choices}
+			for name, src := range map[string]io.Reader{
+				"whole":          strings.NewReader(tt.in),
+				"byte by byte":   iotest.OneByteReader(strings.NewReader(tt.in)),
+				"with the error": iotest.DataErrReader(strings.NewReader(tt.in)),
+			} {
+				if diff := cmp.Diff(tt.want, pass(t, "text/event-stream; charset=utf-8", src, expect, newClient())); diff != "" {
+					t.Errorf("%s (-want +got):\n%s", name, diff)
+				}
+			}
+		})
+	}
+}
+
+// Events of the Responses API have names, and no [DONE].
+func TestTypedStream(t *testing.T) {
+	t.Parallel()
+	event := func(kind, rest string) string {
+		return "event: " + kind + "\ndata: {\"type\":\"" + kind + "\"" + rest + "}\n\n"
+	}
+	created := event("response.created", `,"response":{"usage":null}`)
+	delta := event("response.output_text.delta", `,"delta":"Hi"`)
+	completed := event("response.completed", `,"response":{"usage":{"input_tokens":3,"output_tokens":2}}`)
+	failed := event("response.failed", `,"response":{"error":`+failure+`}`)
+	for _, tt := range []struct {
+		name, in string
+		want     result
+	}{
+		{"usual", created + delta + completed, result{Body: created + delta + completed, Usage: used, HasUsage: true, Events: 3}},
+		{"cut", created + delta, result{Sent: "cut", Body: created + delta, Events: 2}},
+		{"no content", created, result{Held: "cut"}},
+		{"failed at once", created + failed, result{Held: "event " + failure}},
+		{"failed behind content", created + delta + failed, result{Sent: "event " + failure, Body: created + delta, Events: 2}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			expect := Expect{Endpoint: endpoint(t, "/v1/responses"), Choices: 1}
+			if diff := cmp.Diff(tt.want, pass(t, "text/event-stream", strings.NewReader(tt.in), expect, newClient())); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestStreamBounds(t *testing.T) {
+	t.Parallel()
+	expect := Expect{Endpoint: endpoint(t, "/v1/chat/completions"), HideUsage: true, Choices: 1}
+	long := func(size int) string {
+		const head, tail = `data: {"choices":[{"delta":{"content":"`, `"}}]}` + "\n\n"
+		return head + strings.Repeat("x", size-len(head)-len(tail)) + tail
+	}
+	comments := func(size int) string { return strings.Repeat(ping, size/len(ping)) }
+	tests := []struct{ name, in, held, sent string }{
+		{"little before the content", comments(maxHeld-1000) + hi + stop + done, "", ""},
+		{"much before the content", comments(maxHeld+100_000) + hi + stop + done, "too much", ""},
+		{"a line of 16 MiB", long(sse.MaxEvent) + stop + done, "", ""},
+		{"such a line behind content", hi + long(sse.MaxEvent) + stop + done, "", ""},
+		{"a longer line", long(sse.MaxEvent+1) + stop + done, sse.ErrTooLong.Error(), ""},
+		{"a longer line behind content", hi + long(sse.MaxEvent+1) + stop + done, "", sse.ErrTooLong.Error()},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			got := pass(t, "text/event-stream", strings.NewReader(tt.in), expect, newClient())
+			if !strings.Contains(got.Held, tt.held) || (got.Held == "") != (tt.held == "") {
+				t.Errorf("held: %q, want %q", got.Held, tt.held)
+			}
+			if !strings.Contains(got.Sent, tt.sent) || (got.Sent == "") != (tt.sent == "") {
+				t.Errorf("sent: %q, want %q", got.Sent, tt.sent)
+			}
+			if tt.held == "" && tt.sent == "" && got.Body != tt.in {
+				t.Errorf("%d bytes came, want all %d", len(got.Body), len(tt.in))
+			}
+		})
+	}
+}
+
+// What the connection broke off with reaches whoever judges it.
+func TestStreamReadErrors(t *testing.T) {
+	t.Parallel()
+	reset := errors.New("connection reset")
+	expect := Expect{Endpoint: endpoint(t, "/v1/chat/completions"), Choices: 1}
+	for _, tt := range []struct {
+		name, in string
+		complete bool
+	}{{"before content", role, false}, {"behind content", role + hi, false}, {"behind the finish", hi + stop, true}, {"behind [DONE]", hi + stop + done, true}} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			res, _ := respond("text/event-stream", io.MultiReader(strings.NewReader(tt.in), iotest.ErrReader(reset)))
+			answer, err := Hold(res, expect)
+			if err == nil {
+				defer answer.Close()
+				err = answer.Send(newClient())
+			}
+			if tt.complete != (err == nil) || !tt.complete && !errors.Is(err, reset) {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+}
+
+func TestStreamHeaders(t *testing.T) {
+	t.Parallel()
+	to := newClient()
+	pass(t, "text/event-stream; charset=utf-8", strings.NewReader(hi+stop+done), Expect{Endpoint: endpoint(t, "/v1/chat/completions"), Choices: 1}, to)
+	want := map[string][]string{
+		"Content-Type": {"text/event-stream; charset=utf-8"}, "Openai-Version": {"2020-10-01"},
+		"Cache-Control": {"no-cache, no-transform"}, "X-Accel-Buffering": {"no"},
+	}
+	if diff := cmp.Diff(want, map[string][]string(to.header)); diff != "" || to.status != 200 {
+		t.Errorf("status %d, header (-want +got):\n%s", to.status, diff)
+	}
+}
+
+// The client may leave at any byte, or be found gone with a flush.
+func TestStreamClientLeaves(t *testing.T) {
+	t.Parallel()
+	const in = role + hi + there + stop
+	expect := Expect{Endpoint: endpoint(t, "/v1/chat/completions"), Choices: 1}
+	for room := 1; room < len(in+done); room++ {
+		to := newClient()
+		to.room = room
+		got := pass(t, "text/event-stream", iotest.OneByteReader(strings.NewReader(in)), expect, to)
+		if got.Sent != "client left" || got.Body != (in + done)[:room] {
+			t.Fatalf("with room for %d bytes: %+v", room, got)
+		}
+	}
+	to := newClient()
+	to.flushes = errLeft
+	if got := pass(t, "text/event-stream", strings.NewReader(in), expect, to); got.Sent != "client left" {
+		t.Errorf("when a flush fails: %+v", got)
+	}
+}
+
+// All events that one read brings leave with one write; what is there is never kept waiting for more.
+func TestStreamBatches(t *testing.T) {
+	t.Parallel()
+	src, feed := io.Pipe()
+	progress := make(chan struct{})
+	expect := Expect{Endpoint: endpoint(t, "/v1/chat/completions"), HideUsage: true, Choices: 1, Progress: func() { progress <- struct{}{} }}
+	ended := make(chan error, 1)
+	to := newClient()
+	go func() {
+		res, _ := respond("text/event-stream", src)
+		answer, err := Hold(res, expect)
+		if err == nil {
+			defer answer.Close()
+			err = answer.Send(to)
+		}
+		ended <- err
+	}()
+	want := ""
+	for i, batch := range []struct {
+		in, out string
+		writes  int
+	}{{role + hi, role + hi, 1}, {there + there + there, there + there + there, 2}, {hi + usage + there, hi + there, 4}, {ping, ping, 5}} {
+		if _, err := io.WriteString(feed, batch.in); err != nil {
+			t.Fatal(err)
+		}
+		<-progress
+		want += batch.out
+		if to.body.String() != want || to.flushed != len(want) || to.writes != batch.writes {
+			t.Fatalf("batch %d: %d writes, %d bytes flushed, body %q", i, to.writes, to.flushed, to.body.String())
+		}
+	}
+	feed.Close()
+	if err := <-ended; !errors.Is(err, ErrCut) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// End tells the client in the way its SDK looks for errors.
+func TestStreamEnd(t *testing.T) {
+	t.Parallel()
+	e := &wire.Error{Status: 502, Type: "server_error", Code: "upstream_error", Message: "It broke\noff."}
+	for path, want := range map[string]string{
+		"/v1/chat/completions": `data: {"error":{"message":"It broke\noff.","type":"server_error","param":null,"code":"upstream_error"}}` + "\n\n",
+		"/v1/responses": "event: error\ndata: " + `{"error":{"message":"It broke\noff.","type":"server_error","param":null,"code":"upstream_error"},` +
+			`"type":"error","code":"upstream_error","message":"It broke\noff.","param":null,"sequence_number":0}` + "\n\n",
+	} {
+		res, _ := respond("text/event-stream", strings.NewReader(`data: {"type":"response.output_text.delta","choices":[{"delta":{"content":"Hi"}}]}`+"\n\n"))
+		answer, err := Hold(res, Expect{Endpoint: endpoint(t, path), Choices: 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		to := newClient()
+		if err := answer.Send(to); !errors.Is(err, ErrCut) {
+			t.Errorf("%s: %v", path, err)
+		}
+		sent := to.body.Len()
+		if !answer.End(to, e) || to.body.String()[sent:] != want || to.flushed != to.body.Len() {
+			t.Errorf("%s: got %q, want %q", path, to.body.String()[sent:], want)
+		}
+		answer.Close()
+	}
+}

@@ -1,0 +1,128 @@
+package relay
+
+import (
+	"errors"
+	"io"
+	"strconv"
+	"strings"
+	"testing"
+	"testing/iotest"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/wire"
+)
+
+func TestWhole(t *testing.T) {
+	t.Parallel()
+	const answer = `{"choices":[{"message":{"content":"Hi"}}],"usage":{"prompt_tokens":3,"completion_tokens":2}}`
+	large := `{"data":"` + strings.Repeat("x", maxHeld) + `"}`
+	tests := []struct {
+		name, in string
+		want     result
+	}{
+		{"usual", answer, result{Body: answer, Usage: used, HasUsage: true}},
+		{"blank lines before it", "\n\n\n" + answer + "\n", result{Body: "\n\n\n" + answer + "\n", Usage: used, HasUsage: true}},
+		{"an array", `[{"a":1}]`, result{Body: `[{"a":1}]`}},
+		{"no usage", `{"usage":null}`, result{Body: `{"usage":null}`}},
+		{"just too large to be held", large[:maxHeld], result{Body: large[:maxHeld]}}, // passed on as it comes, unchecked
+		{"large", large, result{Body: large}},
+		{"nothing", "", result{Held: "no JSON"}},
+		{"an error", `{"error":` + failure + `}`, result{Held: "event " + failure}},
+		{"an error in an array", `[{"error":` + failure + `}]`, result{Held: "event " + failure}},
+		{"error null", `{"error":null}`, result{Body: `{"error":null}`}},
+		{"cut short of its braces", answer[:20], result{Held: "no JSON"}},
+		{"two answers", `{}{}`, result{Held: "no JSON"}},
+		{"a page", "<html>", result{Held: "no JSON"}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			expect := Expect{Endpoint: endpoint(t, "/v1/chat/completions"), Choices: 1}
+			for _, contentType := range []string{"application/json", "application/json; charset=utf-8", "application/problem+json", ""} {
+				if diff := cmp.Diff(tt.want, pass(t, contentType, iotest.HalfReader(strings.NewReader(tt.in)), expect, newClient())); diff != "" {
+					t.Errorf("%q (-want +got):\n%.2000s", contentType, diff)
+				}
+			}
+		})
+	}
+}
+
+func TestWholeCut(t *testing.T) {
+	t.Parallel()
+	expect := Expect{Endpoint: endpoint(t, "/v1/embeddings")}
+	reset := errors.New("connection reset")
+	for _, tt := range []struct {
+		name       string
+		size       int
+		end        error
+		held, sent string
+	}{
+		{"small, cut", 100, io.ErrUnexpectedEOF, "cut", ""},
+		{"small, reset", 100, reset, "reading the answer: connection reset", ""},
+		{"large, cut", maxHeld + 100, io.ErrUnexpectedEOF, "", "cut"},
+		{"large, reset", maxHeld + 100, reset, "", "reading the answer: connection reset"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			src := io.MultiReader(strings.NewReader(`{"data":"`+strings.Repeat("x", tt.size)), iotest.ErrReader(tt.end))
+			got := pass(t, "application/json", src, expect, newClient())
+			if got.Held != tt.held || got.Sent != tt.sent {
+				t.Errorf("held %q, sent %q; want %q, %q", got.Held, got.Sent, tt.held, tt.sent)
+			}
+		})
+	}
+}
+
+// The length of an answer that is whole is known; of one that is passed on it is what the upstream said.
+func TestWholeLength(t *testing.T) {
+	t.Parallel()
+	large := `{"data":"` + strings.Repeat("x", maxHeld) + `"}`
+	for _, tt := range []struct {
+		name, in string
+		said     int64
+		want     string
+	}{
+		{"whole", "{}", 2, "2"},
+		{"whole, not said", "{}", -1, "2"},
+		{"large", large, int64(len(large)), strconv.Itoa(len(large))},
+		{"large, not said", large, -1, ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			res, _ := respond("application/json", strings.NewReader(tt.in))
+			res.ContentLength = tt.said
+			answer, err := Hold(res, Expect{Endpoint: endpoint(t, "/v1/embeddings")})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer answer.Close()
+			to := newClient()
+			if err := answer.Send(to); err != nil || to.body.String() != tt.in || to.header.Get("Content-Length") != tt.want {
+				t.Errorf("%v, %d bytes, Content-Length %q, want %q", err, to.body.Len(), to.header.Get("Content-Length"), tt.want)
+			}
+			if answer.End(to, &wire.Error{Message: "m"}) {
+				t.Error("half a JSON text was said to tell an error")
+			}
+		})
+	}
+}
+
+func TestWholeClientLeaves(t *testing.T) {
+	t.Parallel()
+	large := `{"data":"` + strings.Repeat("x", 2*maxHeld) + `"}`
+	for name, tt := range map[string]struct {
+		in   string
+		room int
+	}{"small": {`{"a":1}`, 3}, "large, in what was held": {large, 10}, "large, behind it": {large, maxHeld + 10}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			to := newClient()
+			to.room = tt.room
+			got := pass(t, "application/json", strings.NewReader(tt.in), Expect{Endpoint: endpoint(t, "/v1/embeddings")}, to)
+			if got.Sent != "client left" || len(got.Body) != tt.room {
+				t.Errorf("sent %q, %d bytes", got.Sent, len(got.Body))
+			}
+		})
+	}
+}
