@@ -1,0 +1,36 @@
+package upstream
+
+import (
+	"net/http"
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/http1"
+	"github.com/caddy-llmproxy/caddy-llmproxy/router"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// upstreamAt makes an upstream over real connections.
+func upstreamAt(t testing.TB, c Config, addresses ...string) *Upstream {
+	t.Helper()
+	for _, a := range addresses {
+		base, err := ParseAddress(a)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Bases = append(c.Bases, base)
+	}
+	if c.Transport == nil {
+		transport := &http1.Transport{}
+		t.Cleanup(transport.CloseIdleConnections)
+		c.Transport = transport
+	}
+	return New(c, func(address string) *router.Replica { return &router.Replica{Address: address} })
+}
+
+// A transport that answers by itself.
+type roundTrip func(*http.Request) (*http.Response, error)
+
+func (f roundTrip) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }

@@ -1,0 +1,182 @@
+package upstream
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/wire"
+	"github.com/caddy-llmproxy/caddy-llmproxy/router"
+)
+
+func endpoint(t testing.TB, path string) *wire.Endpoint {
+	t.Helper()
+	e, ok := wire.LookupEndpoint(path)
+	if !ok {
+		t.Fatalf("no endpoint %s", path)
+	}
+	return e
+}
+
+// callOf is a client's request.
+func callOf(t testing.TB, path, body string) *Call {
+	t.Helper()
+	head := new(wire.Head)
+	if err := head.Parse([]byte(body)); err != nil {
+		t.Fatal(err)
+	}
+	return &Call{Endpoint: endpoint(t, path), ID: "req_1", Header: http.Header{}, Head: head}
+}
+
+// sent reads a request's body, twice: it may have to be sent again.
+func sent(t testing.TB, req *http.Request) string {
+	t.Helper()
+	first, err := io.ReadAll(req.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := req.GetBody()
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, err := io.ReadAll(again)
+	if err != nil || string(second) != string(first) {
+		t.Errorf("sent again it is %q, %v; it was %q", second, err, first)
+	}
+	if int64(len(first)) != req.ContentLength {
+		t.Errorf("%d bytes, Content-Length %d", len(first), req.ContentLength)
+	}
+	return string(first)
+}
+
+func TestRequestBody(t *testing.T) {
+	t.Parallel()
+	const chat, embeddings = "/v1/chat/completions", "/v1/embeddings"
+	param := func(name, value string) Param { return Param{Name: name, Value: []byte(value)} }
+	for _, tt := range []struct {
+		name, path, body string
+		config           Config
+		maxOutput        int
+		want             string
+	}{
+		{"nothing to change", chat, `{ "model":"there", "x":0.0, "y":1e2 }`, Config{Kind: OpenAI}, 0, `{ "model":"there", "x":0.0, "y":1e2 }`},
+		{"model", chat, `{"x":0.0,"model":"m","y":[1, 2]}`, Config{Kind: OpenAI}, 0, `{"x":0.0,"model":"there","y":[1, 2]}`},
+		{"usage asked for", chat, `{"model":"m","stream":true}`, Config{Kind: OpenAI}, 0,
+			`{"model":"there","stream":true,"stream_options":{"include_usage":true}}`},
+		{"usage asked for beside other options", chat, `{"model":"m","stream":true,"stream_options":{"a":1}}`, Config{Kind: OpenAI}, 0,
+			`{"model":"there","stream":true,"stream_options":{"a":1,"include_usage":true}}`},
+		{"the client asks for usage", chat, `{"model":"m","stream":true,"stream_options":{"include_usage": true}}`, Config{Kind: OpenAI}, 0,
+			`{"model":"there","stream":true,"stream_options":{"include_usage": true}}`},
+		{"no stream, no usage", chat, `{"model":"m","stream":false}`, Config{Kind: OpenAI}, 0, `{"model":"there","stream":false}`},
+		{"an endpoint that counts unasked", "/v1/responses", `{"model":"m","stream":true}`, Config{Kind: OpenAI}, 0, `{"model":"there","stream":true}`},
+		{"a default", chat, `{"model":"m"}`, Config{Kind: OpenAI, Params: []Param{param("temperature", "0.2"), param("stop", `["a"]`)}}, 0,
+			`{"model":"there","temperature":0.2,"stop":["a"]}`},
+		{"a default that the client overrides", chat, `{"temperature":null,"model":"m"}`, Config{Kind: OpenAI, Params: []Param{param("temperature", "0.2")}}, 0,
+			`{"temperature":null,"model":"there"}`},
+		{"dropped", chat, `{"model":"m","logit_bias":{"1":2},"user":"u"}`, Config{Kind: OpenAI, Drop: []string{"logit_bias", "user", "seed"}}, 0, `{"model":"there"}`},
+		{"a default that is dropped", chat, `{"model":"m"}`, Config{Kind: OpenAI, Params: []Param{param("user", `"u"`)}, Drop: []string{"user"}}, 0, `{"model":"there"}`},
+		{"ollama's name for max_completion_tokens", chat, `{"model":"m","max_completion_tokens":5}`, Config{Kind: Ollama}, 0, `{"model":"there","max_tokens":5}`},
+		{"ollama has that already", chat, `{"max_tokens":7,"model":"m","max_completion_tokens":5}`, Config{Kind: Ollama}, 0, `{"model":"there","max_tokens":5}`},
+		{"others keep it", chat, `{"model":"m","max_completion_tokens":5}`, Config{Kind: VLLM}, 0, `{"model":"there","max_completion_tokens":5}`},
+		{"clamped", chat, `{"model":"m","max_tokens":9000}`, Config{Kind: VLLM}, 100, `{"model":"there","max_tokens":100}`},
+		{"clamped by its own name", chat, `{"model":"m","max_completion_tokens":9000}`, Config{Kind: VLLM}, 100, `{"model":"there","max_completion_tokens":100}`},
+		{"clamped by ollama's name", chat, `{"model":"m","max_completion_tokens":9000}`, Config{Kind: Ollama}, 100, `{"model":"there","max_tokens":100}`},
+		{"clamped unasked", chat, `{"model":"m"}`, Config{Kind: VLLM}, 100, `{"model":"there","max_tokens":100}`},
+		{"embeddings", embeddings, `{"input":["a"],"model":"m"}`, Config{Kind: OpenAI}, 0, `{"input":["a"],"model":"there"}`},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			u := upstreamAt(t, tt.config, "http://gpu:8000")
+			call := callOf(t, tt.path, tt.body)
+			call.MaxOutput = tt.maxOutput
+			for range 2 { // one attempt leaves nothing behind for the next one
+				req := u.Request(t.Context(), call, u.Route.Replicas[0], "there")
+				if got := sent(t, req); got != tt.want {
+					t.Errorf("got %s, want %s", got, tt.want)
+				}
+			}
+		})
+	}
+}
+
+// Of the client's headers only those on the list go up.
+func TestRequestHeader(t *testing.T) {
+	t.Parallel()
+	call := callOf(t, "/v1/chat/completions", `{"model":"m"}`)
+	call.Header = http.Header{
+		"Authorization": {"Bearer of-the-client"}, "Cookie": {"a=b"}, "X-Api-Key": {"k"}, "X-Forwarded-For": {"1.2.3.4"}, "Forwarded": {"for=1.2.3.4"},
+		"User-Agent": {"OpenAI/Python"}, "Accept-Encoding": {"gzip"}, "Content-Type": {"text/plain"}, "Content-Encoding": {"gzip"}, "Content-Length": {"7"},
+		"Connection": {"close"}, "Host": {"evil"}, "Openai-Organization": {"org"}, "X-Stainless-Lang": {"python"}, "X-Request-Id": {"of-the-client"},
+		"Accept": {"text/event-stream"}, "Openai-Beta": {"assistants=v2"}, "Idempotency-Key": {"i"}, "Traceparent": {"00-1-2-01"}, "Tracestate": {"s"},
+	}
+	changed := ""
+	u := upstreamAt(t, Config{Kind: OpenAI, APIKey: "ours", HeaderUp: func(req *http.Request) {
+		changed = req.Header.Get("Authorization")
+		req.Header.Set("X-Mine", "1")
+	}}, "https://api.example.com/openai/v1")
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	req := u.Request(ctx, call, u.Route.Replicas[0], "there")
+	want := http.Header{
+		"Accept": {"text/event-stream"}, "Openai-Beta": {"assistants=v2"}, "Idempotency-Key": {"i"}, "Traceparent": {"00-1-2-01"}, "Tracestate": {"s"},
+		"Authorization": {"Bearer ours"}, "Content-Type": {"application/json"}, "Accept-Encoding": {"identity"}, "User-Agent": {"caddy-llmproxy"},
+		"X-Request-Id": {"req_1"}, "X-Mine": {"1"},
+	}
+	if diff := cmp.Diff(want, req.Header); diff != "" {
+		t.Errorf("header (-want +got):\n%s", diff)
+	}
+	if changed != "Bearer ours" {
+		t.Errorf("header_up came before the rest: it saw %q", changed)
+	}
+	if req.Method != http.MethodPost || req.URL.String() != "https://api.example.com/openai/v1/chat/completions" || req.Host != "api.example.com" || req.Context() != ctx {
+		t.Errorf("got %s %s, host %s", req.Method, req.URL, req.Host)
+	}
+	if len(call.Header) != 20 {
+		t.Errorf("the client's header was changed: %v", call.Header)
+	}
+	if u := upstreamAt(t, Config{Kind: VLLM}, "gpu"); u.Request(ctx, call, u.Route.Replicas[0], "m").Header["Authorization"] != nil {
+		t.Error("without a key of ours there is one")
+	}
+}
+
+// A form goes up with its own boundary, spliced by the gateway.
+func TestRequestForm(t *testing.T) {
+	t.Parallel()
+	call := &Call{Endpoint: endpoint(t, "/v1/audio/transcriptions"), ID: "req_1",
+		Header: http.Header{"Content-Type": {"multipart/form-data; boundary=x"}},
+		Form:   func(model string) Payload { return wire.NewBody([]byte("a form with " + model)) }}
+	u := upstreamAt(t, Config{Kind: OpenAI}, "gpu")
+	req := u.Request(t.Context(), call, u.Route.Replicas[0], "whisper")
+	if got := sent(t, req); got != "a form with whisper" || req.Header.Get("Content-Type") != "multipart/form-data; boundary=x" {
+		t.Errorf("got %q as %s", got, req.Header.Get("Content-Type"))
+	}
+}
+
+// Each replica gets its own requests, and one that is not known gets the first's.
+func TestRequestReplica(t *testing.T) {
+	t.Parallel()
+	u := upstreamAt(t, Config{Kind: VLLM}, "http://a:1", "http://b:2/base")
+	call := callOf(t, "/v1/chat/completions", `{"model":"m"}`)
+	for replica, want := range map[*router.Replica]string{
+		u.Route.Replicas[0]: "http://a:1/v1/chat/completions",
+		u.Route.Replicas[1]: "http://b:2/base/chat/completions",
+		{}:                  "http://a:1/v1/chat/completions",
+	} {
+		if got := u.Request(t.Context(), call, replica, "m").URL.String(); got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+	}
+}
+
+func TestRequestAllocations(t *testing.T) {
+	u := upstreamAt(t, Config{Kind: OpenAI, APIKey: "k"}, "gpu")
+	call := callOf(t, "/v1/chat/completions", `{"messages":[{"role":"user","content":"Hi"}],"model":"m","stream":true}`)
+	allocs := testing.AllocsPerRun(100, func() { u.Request(t.Context(), call, u.Route.Replicas[0], "there") })
+	// Request and URL, header and its values, the body's segments and readers.
+	if allocs > 20 {
+		t.Errorf("%v allocations a request, want at most 20", allocs)
+	}
+}
