@@ -3,7 +3,6 @@ package gateway
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"slices"
@@ -42,6 +41,7 @@ type attempt struct {
 	candidate router.Candidate
 	model     string
 	started   time.Time
+	span      Span // nil where nobody traces
 	status    int
 	ctx       context.Context
 	cancel    context.CancelCauseFunc
@@ -52,7 +52,11 @@ type attempt struct {
 
 func (c *call) attempt(candidate router.Candidate, last bool) *attempt {
 	a := &attempt{c: c, u: c.g.upstreams[candidate.Target.Upstream], candidate: candidate, model: candidate.Target.ModelFor(c.rec.Model), started: time.Now()}
-	a.ctx, a.cancel = context.WithCancelCause(c.r.Context())
+	ctx := c.r.Context()
+	if c.g.Trace != nil {
+		ctx, a.span = c.g.Trace(ctx, c.rec, a.done(router.OK))
+	}
+	a.ctx, a.cancel = context.WithCancelCause(ctx)
 	timers := a.u.Timers
 	a.idle = or(timers.Idle, idleDefault)
 	patience, why := a.patience(last)
@@ -106,7 +110,10 @@ func (a *attempt) target() string { return a.u.Name + "/" + a.model }
 // run sends the request, holds the answer until it is worth committing to, and commits.
 func (a *attempt) run() *failure {
 	req := a.u.Request(a.ctx, &a.c.up, a.candidate.Replica, a.model)
-	a.c.rec.Target = a.target()
+	a.c.rec.Target, a.c.rec.Configured = a.target(), a.candidate.Target
+	if a.span != nil {
+		a.span.Inject(req.Header)
+	}
 	res, err := a.u.Transport.RoundTrip(req)
 	if err != nil {
 		return a.fail(a.verdict(err), err)
@@ -143,7 +150,7 @@ func (a *attempt) refused(res *http.Response) *failure {
 		return a.fail(a.verdict(err), err)
 	}
 	found := a.u.Speaks().Classify(res.StatusCode, res.Header, body)
-	f := a.fail(found.Verdict, refusal(res.StatusCode, body))
+	f := a.fail(found.Verdict, a.refusal(res.StatusCode, body))
 	f.Finding, f.body = found, body
 	return f
 }
@@ -155,7 +162,7 @@ func (a *attempt) unfit(err error) *failure {
 		return a.fail(a.verdict(err), err)
 	}
 	found := a.u.Speaks().ClassifyEvent(event.Value)
-	f := a.fail(found.Verdict, err)
+	f := a.fail(found.Verdict, a.refusal(http.StatusOK, errorBody(event.Value)))
 	f.Finding, f.body = found, errorBody(event.Value)
 	return f
 }
@@ -165,15 +172,7 @@ func errorBody(value []byte) []byte {
 }
 
 func (a *attempt) fail(v router.Verdict, err error) *failure {
-	return &failure{Finding: upstream.Finding{Verdict: v}, upstream: a.u.Name, target: a.target(), status: a.status, err: err}
-}
-
-// refusal quotes an error answer for the log, unless it may quote our key.
-func refusal(status int, body []byte) error {
-	if status == http.StatusUnauthorized {
-		return fmt.Errorf("status %d", status)
-	}
-	return fmt.Errorf("status %d: %.300q", status, body)
+	return &failure{Finding: upstream.Finding{Verdict: v}, upstream: a.u.Name, target: a.target(), configured: a.candidate.Target, status: a.status, err: err}
 }
 
 // verdict judges a failure to get an answer at all.
@@ -202,6 +201,10 @@ func (a *attempt) commit(answer relay.Answer) {
 	c.rec.FirstContent = time.Since(c.rec.Started)
 	c.rec.Status, c.rec.Verdict = http.StatusOK, router.OK
 	c.announce(strconv.Itoa(len(c.rec.Attempts) + 1))
+	if c.rec.Stream && c.g.Streaming != nil {
+		c.g.Streaming(1)
+		defer c.g.Streaming(-1)
+	}
 	err := answer.Send(c.w)
 	var end *wire.Error
 	if err != nil {
@@ -209,7 +212,8 @@ func (a *attempt) commit(answer relay.Answer) {
 	}
 	told := end == nil || answer.End(c.w, end)
 	m := answer.Meter()
-	c.rec.Usage, c.rec.HasUsage, c.rec.Events, c.rec.Bytes = m.Usage, m.HasUsage, m.Events, m.Bytes
+	c.rec.Events, c.rec.Bytes, c.rec.Chars = m.Events, m.Bytes, m.Said.Chars
+	c.use(m)
 	a.cost()
 	if !told {
 		// Half a body with a proper end would pass for a whole one.
@@ -243,7 +247,9 @@ func (a *attempt) brokenOff(err error) *wire.Error {
 		c.rec.Err = upstreamError(name + " broke off; the answer is not complete.")
 	}
 	if c.g.Observe != nil {
-		c.g.Observe(c.rec, Attempt{Target: a.target(), Address: a.candidate.Replica.Address, Verdict: c.rec.Verdict, Status: a.status, Duration: c.rec.FirstContent, Err: err})
+		done := a.done(c.rec.Verdict)
+		done.Err = err
+		c.g.Observe(c.rec, done)
 	}
 	return c.rec.Err
 }

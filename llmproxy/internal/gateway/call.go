@@ -47,6 +47,9 @@ func (g *Gateway) begin(w http.ResponseWriter, r *http.Request, task Task, rec *
 // account closes the record and lets go of what the request held. It runs exactly once, on panics too.
 func (c *call) account() {
 	c.rec.Duration = time.Since(c.rec.Started)
+	if c.g.LogPrompts > 0 && c.up.Head != nil {
+		c.rec.Prompt = excerpt(c.head.Signals().Content(), c.g.LogPrompts)
+	}
 	if c.form != nil {
 		c.form.close()
 	}

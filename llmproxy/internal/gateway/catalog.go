@@ -22,7 +22,8 @@ type index struct {
 	plans map[string]*router.Plan
 }
 
-const discovered = "discover"
+// RuleDiscover is the rule of models that the configuration does not name, but an upstream.
+const RuleDiscover = "discover"
 
 // find gives the plan for a model that upstreams have: all that have it are one pool.
 func (c *catalog) find(ctx context.Context, name string) (*router.Plan, bool) {
@@ -82,7 +83,7 @@ func (c *catalog) current(ctx context.Context) *index {
 	for name, list := range targets {
 		// More replicas than a pool takes: the model is left to those who configure it.
 		if pool, err := router.NewPool(router.LeastBusy, list, nil); err == nil {
-			in.plans[name] = &router.Plan{Rule: discovered, Pools: []*router.Pool{pool}}
+			in.plans[name] = &router.Plan{Rule: RuleDiscover, Pools: []*router.Pool{pool}}
 		}
 	}
 	c.index.Store(in)

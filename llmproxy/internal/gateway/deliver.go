@@ -11,7 +11,7 @@ import (
 // nothing is left.
 func (c *call) deliver(plan *router.Plan) {
 	c.up.Endpoint, c.up.ID, c.up.Header = c.task.endpoint, c.rec.ID, c.r.Header
-	c.rec.Route = plan.Rule
+	c.rec.Route, c.rec.Rule = plan.Rule, plan.Rule
 	d := delivery{call: c, walk: router.Walk{Plan: plan, Model: c.rec.Model}}
 	for {
 		turn, ok := d.walk.Next()
@@ -62,8 +62,11 @@ func (d *delivery) wait(turn router.Turn) bool {
 	if !d.deadline.IsZero() && time.Until(d.deadline) < turn.Wait {
 		return false
 	}
-	timer := time.NewTimer(turn.Wait)
-	defer timer.Stop()
+	timer, began := time.NewTimer(turn.Wait), time.Now()
+	defer func() {
+		timer.Stop()
+		d.rec.Paused += time.Since(began)
+	}()
 	select {
 	case <-timer.C:
 		return true
@@ -107,23 +110,37 @@ func (d *delivery) note(f *failure) {
 
 // try makes one attempt and writes it into the record; nil means that the client got its answer, or as much of it as came.
 func (c *call) try(candidate router.Candidate, last bool) *failure {
-	start := time.Now()
 	a := c.attempt(candidate, last)
 	defer candidate.Replica.End()
 	defer a.close()
-	failed := a.run()
-	done := Attempt{
-		Target: a.target(), Address: candidate.Replica.Address, Status: a.status, Duration: time.Since(start), Verdict: c.rec.Verdict,
-	}
+	var failed *failure
+	defer func() { a.over(failed) }() // also when an answer breaks off that cannot tell its end
+	failed = a.run()
+	return failed
+}
+
+// over writes the attempt into the record.
+func (a *attempt) over(failed *failure) {
+	c := a.c
+	done := a.done(c.rec.Verdict)
 	if failed != nil {
 		done.Verdict, done.Err = failed.Verdict, failed.err
 		c.rec.Verdict = failed.Verdict
 	}
 	c.rec.Attempts = append(c.rec.Attempts, done)
+	if a.span != nil {
+		a.span.End(c.rec, done)
+	}
 	if failed != nil && c.g.Observe != nil {
 		c.g.Observe(c.rec, done)
 	}
-	return failed
+}
+
+func (a *attempt) done(v router.Verdict) Attempt {
+	return Attempt{
+		Target: a.target(), Configured: a.candidate.Target, Address: a.candidate.Replica.Address,
+		Verdict: v, Status: a.status, Duration: time.Since(a.started),
+	}
 }
 
 // announce sets the headers that say where the answer comes from; they are sent when it is committed to.
@@ -161,7 +178,7 @@ func (c *call) giveUp(f *failure) {
 		c.fail(noUpstream("No upstream is there to answer for this model."))
 		return
 	}
-	c.rec.Verdict, c.rec.Target = f.Verdict, f.target
+	c.rec.Verdict, c.rec.Target, c.rec.Configured = f.Verdict, f.target, f.configured
 	c.announce(c.tried())
 	if c.g.draining() && f.Verdict.TryNext() {
 		c.fail(shuttingDown())

@@ -13,11 +13,12 @@ import (
 // A failure is an attempt that ended before anything was committed.
 type failure struct {
 	upstream.Finding
-	upstream string
-	target   string // "upstream/model"
-	status   int    // what the upstream answered, zero if it did not
-	body     []byte // the error it answered with
-	err      error
+	upstream   string
+	configured router.Target
+	target     string // "upstream/model"
+	status     int    // what the upstream answered, zero if it did not
+	body       []byte // the error it answered with
+	err        error
 	// spill tells that no attempt was made, because no slot was free in time; waited is for how long, zero if the waiting
 	// rooms were full.
 	spill  bool

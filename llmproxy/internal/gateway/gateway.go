@@ -34,9 +34,24 @@ type Config struct {
 	Draining context.Context
 	// Observe hears of every attempt that failed, as it happens; nil for nobody. It must not block.
 	Observe func(*Record, Attempt)
+	// LogPrompts is how many characters of the last user message go into the record, for the log. With zero nothing that a
+	// client or a model said does, not even where an upstream's error quotes it.
+	LogPrompts int
+	// Trace begins the span of an attempt, and gives the context to make it in; nil for no tracing.
+	Trace func(context.Context, *Record, Attempt) (context.Context, Span)
+	// Streaming hears of each stream that begins, 1, and that is over, -1; nil for nobody.
+	Streaming func(int)
 	// Account gets the record of every request when it is over, disconnects and panics included; nil for nobody. It must not
 	// block.
 	Account func(*Record)
+}
+
+// A Span is an attempt as a trace shows it.
+type Span interface {
+	// Inject puts what the upstream needs to go on with the trace into the headers of the attempt's request.
+	Inject(http.Header)
+	// End closes the span.
+	End(*Record, Attempt)
 }
 
 // A Gateway serves OpenAI's API in front of upstreams. It is safe for concurrent use, and goes on working for requests that
@@ -59,6 +74,9 @@ func New(c Config) *Gateway {
 	g.catalog.upstreams = c.Upstreams
 	return g
 }
+
+// KindOf names what an upstream speaks, as far as known now.
+func (g *Gateway) KindOf(u *router.Upstream) string { return g.upstreams[u].Speaks().Name }
 
 // A Task is what a request asks for, as far as its path tells.
 type Task struct {

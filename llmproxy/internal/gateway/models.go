@@ -53,7 +53,7 @@ func (g *Gateway) models(r *http.Request) []modelEntry {
 		add(name, plan.First().Name, 0)
 	}
 	if g.Auto {
-		add(autoModel, "llm_proxy", 0)
+		add(RuleAuto, "llm_proxy", 0)
 	}
 	for i, u := range g.Config.Upstreams {
 		if !views[i].Present {

@@ -4,6 +4,7 @@ import (
 	"mime"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/wire"
 )
@@ -54,7 +55,9 @@ func saysJSON(media string) bool {
 }
 
 func (c *call) parseJSON() *wire.Error {
+	began := time.Now()
 	body, err := c.readBody()
+	c.rec.Received, c.rec.Reading = int64(len(body)), time.Since(began)
 	if err != nil {
 		return err
 	}
@@ -67,6 +70,7 @@ func (c *call) parseJSON() *wire.Error {
 }
 
 func (c *call) parseForm(boundary string) *wire.Error {
+	began := time.Now()
 	body, err := c.openBody()
 	if err != nil {
 		return err
@@ -77,6 +81,7 @@ func (c *call) parseForm(boundary string) *wire.Error {
 		return err
 	}
 	c.form = &form{spool: spooled}
+	c.rec.Received, c.rec.Reading = spooled.size, time.Since(began)
 	fields, err := wire.ParseForm(spooled, spooled.size, boundary)
 	if err != nil {
 		return err

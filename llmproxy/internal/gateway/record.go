@@ -23,9 +23,12 @@ type Record struct {
 	// Verdict is how the request ended; after the first byte a status cannot tell.
 	Verdict router.Verdict
 	// Err is the error that the client was told, or that ended its stream; nil for none.
-	Err      *wire.Error
-	Usage    wire.Usage
-	HasUsage bool
+	Err *wire.Error
+	// Usage is what the upstream counted. Estimated tells that it did not, or that the client left before it did: then it is
+	// reckoned from the length of the texts. HasUsage is false where even that is not possible.
+	Usage     wire.Usage
+	HasUsage  bool
+	Estimated bool
 	// Cost is what the answer costs in US dollars, by the price of the target that gave it; HasCost is false where that
 	// price, or the number of tokens, is not known.
 	Cost    float64
@@ -40,13 +43,31 @@ type Record struct {
 	Duration     time.Duration
 	Events       int   // events sent to the client
 	Bytes        int64 // bytes of the answer's body sent to the client
+	Chars        int   // characters of text in the answer, reasoning and arguments of tools included
+	Received     int64 // bytes of the request's body
+	// Reading is how long the request's body took to come.
+	Reading time.Duration
+	// Prompt is the beginning of the last user message, where the configuration wants it logged.
+	Prompt string
+	// Key is the name of the client's key; empty for none.
+	Key string
+	// Cache is what the cache did: hit, miss, coalesced or bypass; empty where it was not asked.
+	Cache string
+	// Paused is how long the gateway waited between attempts.
+	Paused time.Duration
+	// Rule is the model or pattern of the configuration that the request was routed by, "discover", or empty.
+	Rule string
+	// Configured is the target that answered as the configuration has it: its model is empty if it is the client's.
+	Configured router.Target
 }
 
 // An Attempt is one try at one target.
 type Attempt struct {
-	Target  string // "upstream/model"
-	Address string // the replica's
-	Verdict router.Verdict
+	Target string // "upstream/model"
+	// Configured is the target as the configuration has it: its model is empty if it is the client's.
+	Configured router.Target
+	Address    string // the replica's
+	Verdict    router.Verdict
 	// Status is what the upstream answered; zero if it did not.
 	Status   int
 	Duration time.Duration

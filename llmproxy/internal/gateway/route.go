@@ -9,8 +9,8 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 )
 
-// autoModel is the name that a gateway nobody configured serves with whatever is there.
-const autoModel = "auto"
+// RuleAuto is the rule, and the name, that a gateway nobody configured serves with whatever is there.
+const RuleAuto = "auto"
 
 // route finds the plan: configured name, pattern, then what upstreams really have.
 func (c *call) route() (*router.Plan, *wire.Error) {
@@ -18,7 +18,7 @@ func (c *call) route() (*router.Plan, *wire.Error) {
 		return plan, nil
 	}
 	ctx := c.r.Context()
-	if c.g.Auto && c.rec.Model == autoModel {
+	if c.g.Auto && c.rec.Model == RuleAuto {
 		return c.g.catalog.auto(ctx)
 	}
 	if !c.g.Discover {
@@ -50,7 +50,7 @@ func (c *catalog) auto(ctx context.Context) (*router.Plan, *wire.Error) {
 		}
 		pool, err := router.NewPool(router.First, []router.Target{{Upstream: u.Route, Model: model}}, nil)
 		if err == nil {
-			return &router.Plan{Rule: autoModel, Pools: []*router.Pool{pool}}, nil
+			return &router.Plan{Rule: RuleAuto, Pools: []*router.Pool{pool}}, nil
 		}
 	}
 	return nil, noUpstream("No upstream is there to answer.")

@@ -29,6 +29,7 @@ type Meter struct {
 	HasUsage bool
 	Events   int   // events sent to the client
 	Bytes    int64 // bytes of the body sent to the client
+	Said     wire.Said
 }
 
 // The ways in which an answer fails to be one.
@@ -43,8 +44,8 @@ var (
 // An EventError is an error that the upstream sent inside a 200: as an event or as the whole answer.
 type EventError struct{ Value []byte }
 
-// Error quotes the upstream; for logs only.
-func (e *EventError) Error() string { return "the upstream sent an error: " + string(e.Value) }
+// Error does not quote the upstream, which may quote the client.
+func (e *EventError) Error() string { return "the upstream sent an error inside its answer" }
 
 // A ClientError is a failure to write to the client: it left.
 type ClientError struct{ Err error }

@@ -24,13 +24,14 @@ type whole struct {
 	res      *http.Response
 	progress func()
 	head     *bytes.Buffer
+	texts    bool          // the answer is made of text
 	all      bool          // head is everything
 	vectors  *wire.Vectors // turns lists into base64; nil where nobody asked for it
 	meter    Meter
 }
 
 func holdWhole(res *http.Response, expect Expect) (Answer, error) {
-	a := &whole{res: res, progress: expect.Progress, head: buffers.Get().(*bytes.Buffer)}
+	a := &whole{res: res, progress: expect.Progress, texts: expect.Endpoint.Texts && !expect.Endpoint.Vectors, head: buffers.Get().(*bytes.Buffer)}
 	a.head.Reset()
 	if expect.Base64 {
 		a.vectors = new(wire.Vectors)
@@ -76,6 +77,9 @@ func (a *whole) parse() error {
 		return eventError(answer.Err)
 	}
 	a.meter.Usage, a.meter.HasUsage = answer.Usage, answer.HasUsage
+	if a.texts {
+		a.meter.Said = wire.Heard(a.head.Bytes())
+	}
 	return nil
 }
 

@@ -18,17 +18,19 @@ type Endpoint struct {
 	AnyAnswer bool
 	// Vectors tells that its answers hold lists of numbers, which may be asked for as base64.
 	Vectors bool
+	// Texts tells that what goes in and what comes out are texts, so that tokens can be estimated where nobody counts them.
+	Texts bool
 	// DefaultModel is the model that OpenAI documents for requests without one; empty where a request must name it.
 	DefaultModel string
 }
 
 var endpoints = []*Endpoint{
-	{Name: "chat", Path: "/chat/completions", Framing: Chunks, AsksUsage: true},
-	{Name: "completions", Path: "/completions", Framing: Chunks, AsksUsage: true},
-	{Name: "embeddings", Path: "/embeddings", Vectors: true},
-	{Name: "responses", Path: "/responses", Framing: Typed},
-	{Name: "moderations", Path: "/moderations", DefaultModel: "omni-moderation-latest"},
-	{Name: "rerank", Path: "/rerank"},
+	{Name: "chat", Path: "/chat/completions", Framing: Chunks, AsksUsage: true, Texts: true},
+	{Name: "completions", Path: "/completions", Framing: Chunks, AsksUsage: true, Texts: true},
+	{Name: "embeddings", Path: "/embeddings", Vectors: true, Texts: true},
+	{Name: "responses", Path: "/responses", Framing: Typed, Texts: true},
+	{Name: "moderations", Path: "/moderations", Texts: true, DefaultModel: "omni-moderation-latest"},
+	{Name: "rerank", Path: "/rerank", Texts: true},
 	{Name: "transcriptions", Path: "/audio/transcriptions", Form: true, Framing: Typed, AnyAnswer: true},
 	{Name: "translations", Path: "/audio/translations", Form: true, Framing: Typed, AnyAnswer: true},
 	{Name: "speech", Path: "/audio/speech", Framing: Typed, AnyAnswer: true},

@@ -1,0 +1,74 @@
+package wire
+
+import (
+	"encoding/json"
+	"testing"
+	"unicode/utf8"
+)
+
+func TestHeard(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name, data string
+		want       Said
+	}{
+		{"a chunk", `{"id":"x","choices":[{"index":0,"delta":{"content":"Hello"},"finish_reason":null}]}`, Said{5, 5}},
+		{"the first chunk", `{"choices":[{"delta":{"role":"assistant","content":""}}]}`, Said{}},
+		{"no content", `{"choices":[{"delta":{"content":null}}]}`, Said{}},
+		{"several choices", `{"choices":[{"delta":{"content":"ab"}},{"delta":{"content":"c"}}]}`, Said{3, 3}},
+		{"reasoning", `{"choices":[{"delta":{"reasoning_content":"why"}}]}`, Said{3, 3}},
+		{"reasoning beside an empty content", `{"choices":[{"delta":{"content":"","reasoning":"so"}}]}`, Said{2, 2}},
+		{"tools", `{"choices":[{"delta":{"tool_calls":[{"function":{"name":"f","arguments":"{\"a\":1}"}}]}}]}`, Said{7, 7}},
+		{"completions", `{"choices":[{"text":" word","index":0}]}`, Said{5, 5}},
+		{"a typed event", `{"type":"response.output_text.delta","delta":"word","item_id":"m"}`, Said{4, 4}},
+		{"spaces", `{"choices": [{"delta": {"content" : "four"}}]}`, Said{4, 4}},
+		{"letters of more bytes", `{"content":"héß語😀"}`, Said{5, 12}},
+		{"escapes", `{"content":"\n\"\\\u00e9\u8a9e\ud83d\ude00"}`, Said{6, 12}},
+		{"a lone surrogate", `{"content":"\ud83dx"}`, Said{6, 6}},
+		{"a key inside a string", `{"content":"say \"content\":\"x\""}`, Said{17, 17}},
+		{"logprobs", `{"logprobs":{"content":[{"token":"Hi","logprob":-1}]}}`, Said{}},
+		{"cut", `{"content":"ab`, Said{2, 2}},
+		{"cut in an escape", `{"content":"ab\`, Said{3, 3}},
+		{"short", `:`, Said{}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			if got := Chunks.Said([]byte(test.data)); got != test.want {
+				t.Errorf("as a chunk %+v, want %+v", got, test.want)
+			}
+			if got := Heard([]byte(test.data)); got != test.want {
+				t.Errorf("%+v, want %+v", got, test.want)
+			}
+		})
+	}
+}
+
+// Any text that a server quotes is counted to the character.
+func FuzzHeard(f *testing.F) {
+	f.Add("plain", []byte(`{"content": "x"}`))
+	f.Add("\"content\":\"é\U0001F600\n", []byte(`"text":"\u`))
+	f.Fuzz(func(t *testing.T, text string, foreign []byte) {
+		Heard(foreign)
+		Typed.Said(foreign)
+		if !utf8.ValidString(text) {
+			return
+		}
+		quoted, err := json.Marshal(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := Said{utf8.RuneCountInString(text), len(text)}
+		if got := Heard([]byte(`{"choices":[{"delta":{"content":` + string(quoted) + `}}]}`)); got != want {
+			t.Errorf("%q: %+v, want %+v", text, got, want)
+		}
+	})
+}
+
+func BenchmarkSaid(b *testing.B) {
+	chunk := []byte(`{"id":"chatcmpl-123","object":"chat.completion.chunk","created":1694268190,"model":"gpt-4o-mini","system_fingerprint":"fp_44709d6fcb","choices":[{"index":0,"delta":{"content":" Hello"},"logprobs":null,"finish_reason":null}]}`)
+	b.SetBytes(int64(len(chunk)))
+	b.ReportAllocs()
+	for b.Loop() {
+		Chunks.Said(chunk)
+	}
+}
