@@ -3,6 +3,7 @@ package llmproxy
 import (
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
@@ -44,6 +45,7 @@ func init() {
 //	    }
 //	    discover
 //	    max_body <size>
+//	    log_prompts [<characters>]
 //	    price  <target|model> <input> <output> [<cached>] [instead_of <model>]
 //	    price  <target|model> per_hour <usd> [instead_of <model>]
 //	    prices <file>
@@ -70,6 +72,7 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 var subdirectives = map[string]func(*Handler, *caddyfile.Dispenser) error{
 	"deadline":       (*Handler).parseDeadline,
 	"discover":       (*Handler).parseDiscover,
+	"log_prompts":    (*Handler).parseLogPrompts,
 	"max_body":       (*Handler).parseMaxBody,
 	"model":          (*Handler).parseModel,
 	"on_state_error": (*Handler).parseOnStateError,
@@ -104,6 +107,23 @@ func (h *Handler) parseMaxBody(d *caddyfile.Dispenser) error {
 		return d.Errf("max_body: %q is not a size such as 32MiB", text)
 	}
 	h.MaxBody = int64(size)
+	return nil
+}
+
+// promptsDefault is how many characters of a prompt log_prompts alone shows.
+const promptsDefault = 100
+
+func (h *Handler) parseLogPrompts(d *caddyfile.Dispenser) error {
+	h.LogPrompts = promptsDefault
+	if args := d.RemainingArgs(); len(args) == 1 {
+		n, err := strconv.Atoi(args[0])
+		if err != nil || n < 1 || n > 10000 {
+			return d.Errf("log_prompts: %q is not a number of characters from 1 to 10000", args[0])
+		}
+		h.LogPrompts = n
+	} else if len(args) > 1 {
+		return d.ArgErr()
+	}
 	return nil
 }
 

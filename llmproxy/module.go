@@ -67,6 +67,10 @@ type Handler struct {
 	// between them. Default: none.
 	Deadline caddy.Duration `json:"deadline,omitempty"`
 
+	// How many characters of the last user message stand in the log, with the words of upstreams' errors, which may quote
+	// it. Default: 0, nothing that was said is logged.
+	LogPrompts int `json:"log_prompts,omitempty"`
+
 	// Where limits, budgets, keys and usage are kept for more than one Caddy. Default: on this machine.
 	State *State `json:"state,omitempty"`
 
@@ -75,6 +79,8 @@ type Handler struct {
 	ctx      caddy.Context
 	logger   *zap.Logger
 	gateway  *gateway.Gateway
+	meters   *meters
+	troubles *troubles
 	acquired []string // keys of the pool of replicas
 	closers  []func()
 	drain    context.CancelFunc

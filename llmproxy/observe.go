@@ -1,6 +1,7 @@
 package llmproxy
 
 import (
+	"math"
 	"strings"
 	"time"
 
@@ -95,6 +96,9 @@ type logged struct{ *gateway.Record }
 // MarshalLogObject implements zapcore.ObjectMarshaler.
 func (l logged) MarshalLogObject(enc zapcore.ObjectEncoder) error {
 	enc.AddString("id", l.ID)
+	if l.Key != "" {
+		enc.AddString("key", l.Key)
+	}
 	enc.AddString("endpoint", l.Endpoint)
 	enc.AddString("model", l.Model)
 	enc.AddBool("stream", l.Stream)
@@ -102,24 +106,48 @@ func (l logged) MarshalLogObject(enc zapcore.ObjectEncoder) error {
 	enc.AddString("route", l.Route)
 	enc.AddInt("status", l.Status)
 	enc.AddString("verdict", l.Verdict.String())
-	enc.AddDuration("duration", l.Duration)
-	enc.AddDuration("queue", l.Queue)
-	enc.AddDuration("ttft", l.FirstContent)
+	l.times(enc)
 	enc.AddInt("events", l.Events)
 	enc.AddInt64("bytes", l.Bytes)
+	enc.AddInt("chars", l.Chars)
 	if l.HasUsage {
 		enc.AddInt64("input_tokens", l.Usage.Input)
 		enc.AddInt64("output_tokens", l.Usage.Output)
 		enc.AddInt64("cached_tokens", l.Usage.Cached)
 		enc.AddInt64("reasoning_tokens", l.Usage.Reasoning)
+		enc.AddBool("estimated", l.Estimated)
 	}
 	if l.HasCost {
 		enc.AddFloat64("cost_usd", l.Cost)
+	}
+	if l.Cache != "" {
+		enc.AddString("cache", l.Cache)
+	}
+	if l.Prompt != "" {
+		enc.AddString("prompt", l.Prompt)
 	}
 	if l.Err != nil {
 		enc.AddString("error", l.Err.Code)
 	}
 	return enc.AddArray("attempts", attempts(l.Attempts))
+}
+
+func (l logged) times(enc zapcore.ObjectEncoder) {
+	enc.AddDuration("queue", l.Queue)
+	enc.AddDuration("ttft", l.FirstContent)
+	enc.AddDuration("duration", l.Duration)
+	if speed := speedOf(l.Record); speed > 0 {
+		enc.AddFloat64("tokens_per_second", speed)
+	}
+}
+
+// speedOf is how many output tokens a second came, behind the first content of a stream, to one decimal.
+func speedOf(rec *gateway.Record) float64 {
+	each := perOutputToken(rec)
+	if !rec.Stream || each <= 0 {
+		return 0
+	}
+	return math.Round(10/each.Seconds()) / 10
 }
 
 type attempts []gateway.Attempt
@@ -141,14 +169,27 @@ func (a attempts) MarshalLogArray(enc zapcore.ArrayEncoder) error {
 	return nil
 }
 
-// observe logs a failed attempt: loudly if somebody must mend the configuration, else for those who look.
+// observe logs a failed attempt: for all to see when it begins a trouble of an upstream, else for those who look.
 func (h *Handler) observe(rec *gateway.Record, a gateway.Attempt) {
-	level := zapcore.DebugLevel
-	if a.Verdict == router.Config {
-		level = zapcore.WarnLevel
+	level, message := zapcore.DebugLevel, "attempt failed"
+	if h.troubles.failed(rec, a) {
+		level, message = zapcore.WarnLevel, troubleBegins(a.Verdict)
 	}
-	if c := h.logger.Check(level, "attempt failed"); c != nil {
+	if c := h.logger.Check(level, message); c != nil {
 		c.Write(zap.String("id", rec.ID), zap.String("target", a.Target), zap.String("address", a.Address), zap.String("verdict", a.Verdict.String()),
 			zap.Int("status", a.Status), zap.Duration("duration", a.Duration.Round(time.Microsecond)), zap.Error(a.Err))
+	}
+}
+
+// account takes a request that is over into metrics and log.
+func (h *Handler) account(rec *gateway.Record) {
+	h.meters.count(rec)
+	if n := len(rec.Attempts); n > 0 && rec.Attempts[n-1].Verdict == router.OK {
+		if a := rec.Attempts[n-1]; h.troubles.worked(rec, a) {
+			h.logger.Info("upstream answers again", zap.String("id", rec.ID), zap.String("target", a.Target), zap.String("address", a.Address))
+		}
+	}
+	if c := h.logger.Check(zapcore.DebugLevel, "request is over"); c != nil {
+		c.Write(zap.Inline(logged{rec}))
 	}
 }

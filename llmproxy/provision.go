@@ -27,6 +27,9 @@ const firstLook = 250 * time.Millisecond
 // Provision implements caddy.Provisioner.
 func (h *Handler) Provision(ctx caddy.Context) error {
 	h.ctx, h.logger = ctx, ctx.Logger()
+	if err := exposeMetrics(ctx.GetMetricsRegistry()); err != nil {
+		return err
+	}
 	upstreams, auto, err := h.upstreams()
 	if err != nil {
 		return err
@@ -47,7 +50,10 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	h.gateway = gateway.New(gateway.Config{
 		Upstreams: upstreams, Models: table, Discover: h.Discover || len(h.Models) == 0, Auto: auto,
 		Prices: book, MaxBody: h.MaxBody, Deadline: time.Duration(h.Deadline), Draining: draining, Observe: h.observe,
+		Streaming: streaming, Account: h.account, Trace: h.trace, LogPrompts: h.LogPrompts,
 	})
+	h.meters, h.troubles = newMeters(table), newTroubles()
+	h.show(upstreams)
 	h.drainOnExit()
 	h.lookSoon(upstreams)
 	return nil
@@ -237,6 +243,7 @@ func (h *Handler) Cleanup() error {
 		f()
 	}
 	h.closers = nil
+	shown.Delete(h)
 	h.release()
 	return nil
 }

@@ -1,0 +1,120 @@
+package llmproxy
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/gateway"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/wire"
+	"github.com/caddy-llmproxy/caddy-llmproxy/router"
+)
+
+func tableOf(t testing.TB) (*router.Table, *router.Upstream) {
+	t.Helper()
+	u := &router.Upstream{Name: "u", Replicas: []*router.Replica{{Address: "http://u"}}}
+	table, err := router.Compile([]*router.Upstream{u}, []router.Model{
+		{Name: "m", Pools: []router.PoolConfig{{Targets: []string{"u/real"}, Policy: router.First}}},
+		{Name: "gpt-*", Pools: []router.PoolConfig{{Targets: []string{"u"}, Policy: router.First}}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return table, u
+}
+
+func answeredRecord(u *router.Upstream) *gateway.Record {
+	target := router.Target{Upstream: u, Model: "real"}
+	return &gateway.Record{
+		ID: "req_1", Endpoint: "chat", Model: "m", Stream: true, Target: "u/real", Configured: target, Route: "m", Rule: "m", Status: 200,
+		Usage: wire.Usage{Input: 100, Output: 50, Cached: 10}, HasUsage: true, Cost: 0.01, HasCost: true, Started: time.Now(),
+		FirstContent: 20 * time.Millisecond, Duration: time.Second, Events: 50, Bytes: 10_000, Received: 500,
+		Attempts: []gateway.Attempt{{Target: "u/real", Configured: target, Address: "http://u", Duration: 999 * time.Millisecond}},
+	}
+}
+
+// What observing a request costs must not be felt.
+func TestCountingAllocatesNothing(t *testing.T) {
+	table, u := tableOf(t)
+	m, rec := newMeters(table), answeredRecord(u)
+	if n := testing.AllocsPerRun(100, func() { m.count(rec) }); n > 0 {
+		t.Errorf("%v allocations a request", n)
+	}
+}
+
+func BenchmarkCount(b *testing.B) {
+	table, u := tableOf(b)
+	m, rec := newMeters(table), answeredRecord(u)
+	b.ReportAllocs()
+	for b.Loop() {
+		m.count(rec)
+	}
+}
+
+// seriesOf counts the series of the metrics whose labels are models or targets.
+func seriesOf(t *testing.T) int {
+	t.Helper()
+	registry := prometheus.NewPedanticRegistry()
+	if err := exposeMetrics(registry); err != nil {
+		t.Fatal(err)
+	}
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for _, f := range families {
+		n += len(f.Metric)
+	}
+	return n
+}
+
+// Whatever clients and their keys are called, and whatever models an upstream lists, the series stay few.
+func TestSeriesAreBounded(t *testing.T) {
+	table, u := tableOf(t)
+	m := newMeters(table)
+	wild := router.Target{Upstream: u}
+	for i := range 100_000 {
+		name := fmt.Sprintf("made-up-%d", i)
+		m.count(&gateway.Record{ID: name, Endpoint: "chat", Model: name, Key: name, Status: 404, Verdict: router.Caller})
+		m.count(&gateway.Record{ID: name, Endpoint: "chat", Model: "gpt-" + name, Key: name, Rule: "gpt-*", Target: "u/gpt-" + name, Configured: wild,
+			Status: 200, FirstContent: 1, Attempts: []gateway.Attempt{{Target: "u/gpt-" + name, Configured: wild}}})
+		listed := router.Target{Upstream: u, Model: name}
+		m.count(&gateway.Record{ID: name, Endpoint: "chat", Model: name, Rule: gateway.RuleDiscover, Target: "u/" + name, Configured: listed, Status: 200,
+			FirstContent: 1, Attempts: []gateway.Attempt{{Target: "u/" + name, Configured: listed}}})
+	}
+	if n := seriesOf(t); n > 20*maxDiscovered {
+		t.Errorf("%d series", n)
+	}
+	if n := len(m.series) + len(m.ended) + len(m.attempts); n > 5*maxDiscovered {
+		t.Errorf("%d children are remembered", n)
+	}
+	for _, c := range []*prometheus.CounterVec{requests, attemptsMade} {
+		for _, labels := range labelsOf(t, c) {
+			if strings.Contains(labels, "made-up-99999") {
+				t.Errorf("a made-up name is a label: %s", labels)
+			}
+		}
+	}
+}
+
+func labelsOf(t *testing.T, c prometheus.Collector) (all []string) {
+	t.Helper()
+	registry := prometheus.NewPedanticRegistry()
+	if err := registry.Register(c); err != nil {
+		t.Fatal(err)
+	}
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		for _, m := range f.Metric {
+			all = append(all, m.String())
+		}
+	}
+	return all
+}
