@@ -10,8 +10,21 @@ import (
 // A Model is a name that clients use, as configured: pools of targets, each target written "upstream/model", "upstream"
 // (the name is kept), or, alone in its pool, the name of another model, whose pools then stand in its place.
 type Model struct {
-	Name  string
-	Pools []PoolConfig
+	Name string
+	// Routes go before the pools.
+	Routes    []RouteConfig
+	Pools     []PoolConfig
+	LocalOnly bool
+}
+
+// A RouteConfig is one rule of a Model, as configured: one pool, or the name of another model.
+type RouteConfig struct {
+	// Matcher names what must match, "@hard"; empty for a route that always does.
+	Matcher string
+	// Match is the caller's own number of the matcher.
+	Match   int
+	Targets []string
+	Shadow  bool
 }
 
 // A PoolConfig is one pool of a Model, as configured.
@@ -35,6 +48,9 @@ func Compile(upstreams []*Upstream, models []Model) (*Table, error) {
 			c.fail("model %q is configured twice: give its targets in one block", models[i].Name)
 		}
 		c.models[models[i].Name] = &models[i]
+		if IsPattern(models[i].Name) {
+			c.patterns = append(c.patterns, &models[i])
+		}
 	}
 	t := &Table{exact: map[string]*Plan{}}
 	for i := range models {
@@ -46,6 +62,7 @@ func Compile(upstreams []*Upstream, models []Model) (*Table, error) {
 type compiler struct {
 	upstreams map[string]*Upstream
 	models    map[string]*Model
+	patterns  []*Model
 	errs      []error
 }
 
@@ -54,7 +71,7 @@ func (c *compiler) fail(format string, args ...any) {
 }
 
 func (c *compiler) add(t *Table, m *Model) {
-	plan := &Plan{Rule: m.Name, Pools: c.pools(m, nil)}
+	plan := c.plan(m, nil)
 	if !IsPattern(m.Name) {
 		t.exact[m.Name] = plan
 		t.names = append(t.names, m.Name)
@@ -69,13 +86,37 @@ func (c *compiler) add(t *Table, m *Model) {
 	t.patterns = append(t.patterns, patternPlan{m.Name, plan})
 }
 
-// pools resolves the pools of m; via are the models that led to it.
+// plan resolves m, with its routes; via are the models that led to it.
+func (c *compiler) plan(m *Model, via []string) *Plan {
+	plan := &Plan{Rule: m.Name, LocalOnly: m.LocalOnly}
+	if c.circular(m, via) {
+		return plan
+	}
+	if len(m.Routes) == 0 {
+		plan.Pools = c.pools(m, via)
+		return plan
+	}
+	plan.Routes = c.routes(m, via)
+	if len(m.Pools) > 0 {
+		rest := &Plan{Rule: m.Name, LocalOnly: m.LocalOnly, Pools: c.pools(m, via)}
+		plan.Routes = append(plan.Routes, Route{Rule: m.Name, Always: true, Plan: rest})
+	}
+	return plan
+}
+
+func (c *compiler) circular(m *Model, via []string) bool {
+	i := slices.Index(via, m.Name)
+	if i < 0 {
+		return false
+	}
+	c.fail("model %q leads back to itself: %s", m.Name, strings.Join(append(via[i:len(via):len(via)], m.Name), " → "))
+	return true
+}
+
+// pools resolves the pools of m.
 func (c *compiler) pools(m *Model, via []string) []*Pool {
-	for i, name := range via {
-		if name == m.Name {
-			c.fail("model %q leads back to itself: %s", m.Name, strings.Join(append(via[i:len(via):len(via)], m.Name), " → "))
-			return nil
-		}
+	if c.circular(m, via) {
+		return nil
 	}
 	if len(m.Pools) == 0 || len(m.Pools[0].Targets) == 0 {
 		c.fail("model %q has no target: say `to upstream/model`", m.Name)
@@ -84,10 +125,14 @@ func (c *compiler) pools(m *Model, via []string) []*Pool {
 	var pools []*Pool
 	for _, config := range m.Pools {
 		if other := c.reference(m, config.Targets); other != nil {
+			if len(other.Routes) > 0 {
+				c.fail("model %q: %q decides by content; only a route may lead there", m.Name, other.Name)
+				continue
+			}
 			pools = append(pools, c.pools(other, append(via[:len(via):len(via)], m.Name))...)
 			continue
 		}
-		if pool := c.pool(m, config); pool != nil {
+		if pool := c.pool(m, config, len(via) > 0); pool != nil {
 			pools = append(pools, pool)
 		}
 	}
@@ -96,23 +141,46 @@ func (c *compiler) pools(m *Model, via []string) []*Pool {
 
 // reference finds the model that a pool of one bare name stands for.
 func (c *compiler) reference(m *Model, targets []string) *Model {
-	if len(targets) != 1 || c.models[targets[0]] == nil || targets[0] == m.Name && c.upstreams[targets[0]] != nil {
+	if len(targets) != 1 {
 		return nil
 	}
-	if c.upstreams[targets[0]] != nil {
-		c.fail("model %q: %q names both a model and an upstream: say %q, or rename one", m.Name, targets[0], targets[0]+"/…")
+	name := targets[0]
+	other := c.models[name]
+	switch {
+	case other == nil && c.upstreams[name] == nil && !strings.Contains(name, "/"):
+		return c.byPattern(name)
+	case other == nil, name == m.Name && c.upstreams[name] != nil:
+		return nil
+	case c.upstreams[name] != nil:
+		c.fail("model %q: %q names both a model and an upstream: say %q, or rename one", m.Name, name, name+"/…")
 		return nil
 	}
-	return c.models[targets[0]]
+	return other
 }
 
-func (c *compiler) pool(m *Model, config PoolConfig) *Pool {
+// byPattern is what a pattern makes of a name, as if the name were configured.
+func (c *compiler) byPattern(name string) *Model {
+	for _, m := range c.patterns {
+		if Match(m.Name, name) {
+			named := *m
+			named.Name = name
+			return &named
+		}
+	}
+	return nil
+}
+
+// pool makes one pool of m. Where another model led to m, the client asked for that one's name, which its targets do not know.
+func (c *compiler) pool(m *Model, config PoolConfig, referred bool) *Pool {
 	var targets []Target
 	for _, written := range config.Targets {
 		target, err := c.target(m.Name, written)
 		if err != nil {
 			c.fail("model %q: %w", m.Name, err)
 			continue
+		}
+		if referred && target.Model == "" && !IsPattern(m.Name) {
+			target.Model = m.Name
 		}
 		targets = append(targets, target)
 	}
@@ -122,7 +190,9 @@ func (c *compiler) pool(m *Model, config PoolConfig) *Pool {
 	pool, err := NewPool(config.Policy, targets, config.Weights)
 	if err != nil {
 		c.fail("model %q: %w", m.Name, err)
+		return nil
 	}
+	pool.localOnly = m.LocalOnly
 	return pool
 }
 

@@ -82,19 +82,19 @@ func TestCompileRefuses(t *testing.T) {
 		models []Model
 		want   string
 	}{
-		{"unknown upstream", []Model{{"m", []PoolConfig{one("nowhere/x")}}}, `no upstream is named "nowhere"; there are gpu, openai`},
-		{"no target", []Model{{"m", nil}}, `model "m" has no target`},
-		{"empty model after the slash", []Model{{"m", []PoolConfig{one("gpu/")}}}, "missing after the slash"},
-		{"itself", []Model{{"m", []PoolConfig{one("m")}}}, "m → m"},
+		{"unknown upstream", []Model{{Name: "m", Pools: []PoolConfig{one("nowhere/x")}}}, `no upstream is named "nowhere"; there are gpu, openai`},
+		{"no target", []Model{{Name: "m", Pools: nil}}, `model "m" has no target`},
+		{"empty model after the slash", []Model{{Name: "m", Pools: []PoolConfig{one("gpu/")}}}, "missing after the slash"},
+		{"itself", []Model{{Name: "m", Pools: []PoolConfig{one("m")}}}, "m → m"},
 		{"loop through fallbacks", []Model{
-			{"a", []PoolConfig{one("gpu/x"), one("b")}}, {"b", []PoolConfig{one("gpu/y"), one("c")}}, {"c", []PoolConfig{one("a")}},
+			{Name: "a", Pools: []PoolConfig{one("gpu/x"), one("b")}}, {Name: "b", Pools: []PoolConfig{one("gpu/y"), one("c")}}, {Name: "c", Pools: []PoolConfig{one("a")}},
 		}, "a → b → c → a"},
-		{"twice", []Model{{"m", []PoolConfig{one("gpu/x")}}, {"m", []PoolConfig{one("gpu/y")}}}, "configured twice"},
-		{"pattern never reached", []Model{{"gpt-*", []PoolConfig{one("openai")}}, {"gpt-4*", []PoolConfig{one("openai")}}}, "never reached"},
-		{"model and upstream of one name", []Model{{"gpu", []PoolConfig{one("gpu/x")}}, {"m", []PoolConfig{one("gpu")}}}, "both a model and an upstream"},
-		{"model among other targets", []Model{{"a", []PoolConfig{one("gpu/x")}}, {"m", []PoolConfig{one("gpu/y", "a")}}}, "must stand alone"},
-		{"too few weights", []Model{{"m", []PoolConfig{{Targets: []string{"gpu/x", "openai/y"}, Weights: []int{1}}}}}, "1 weights for 2 targets"},
-		{"negative weight", []Model{{"m", []PoolConfig{{Targets: []string{"gpu/x"}, Weights: []int{-1}}}}}, "below zero"},
+		{"twice", []Model{{Name: "m", Pools: []PoolConfig{one("gpu/x")}}, {Name: "m", Pools: []PoolConfig{one("gpu/y")}}}, "configured twice"},
+		{"pattern never reached", []Model{{Name: "gpt-*", Pools: []PoolConfig{one("openai")}}, {Name: "gpt-4*", Pools: []PoolConfig{one("openai")}}}, "never reached"},
+		{"model and upstream of one name", []Model{{Name: "gpu", Pools: []PoolConfig{one("gpu/x")}}, {Name: "m", Pools: []PoolConfig{one("gpu")}}}, "both a model and an upstream"},
+		{"model among other targets", []Model{{Name: "a", Pools: []PoolConfig{one("gpu/x")}}, {Name: "m", Pools: []PoolConfig{one("gpu/y", "a")}}}, "must stand alone"},
+		{"too few weights", []Model{{Name: "m", Pools: []PoolConfig{{Targets: []string{"gpu/x", "openai/y"}, Weights: []int{1}}}}}, "1 weights for 2 targets"},
+		{"negative weight", []Model{{Name: "m", Pools: []PoolConfig{{Targets: []string{"gpu/x"}, Weights: []int{-1}}}}}, "below zero"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()

@@ -59,6 +59,7 @@ type Pool struct {
 	policy     Policy
 	candidates []Candidate
 	turn       atomic.Uint64
+	localOnly  bool // only its local targets may be tried, whoever asks
 }
 
 // NewPool makes a pool of the targets. Weights, where given, are one for each target: a target's weight is shared by its
@@ -97,6 +98,34 @@ func (p *Pool) ready(requested string) (ready uint64) {
 		}
 	}
 	return ready
+}
+
+// locals are the candidates whose upstream is local, as far as is known now.
+func (p *Pool) locals() (locals uint64) {
+	for i := range p.candidates {
+		if u := p.candidates[i].Target.Upstream; u.Local != nil && u.Local() {
+			locals |= 1 << i
+		}
+	}
+	return locals
+}
+
+// allowed are the candidates that a request may go to, which must stay local or not.
+func (p *Pool) allowed(localOnly bool) uint64 {
+	if localOnly || p.localOnly {
+		return p.locals()
+	}
+	return p.all()
+}
+
+// misfits are the candidates that cannot take a request.
+func (p *Pool) misfits(misfit func(Target) bool) (misfits uint64) {
+	for i := range p.candidates {
+		if misfit(p.candidates[i].Target) {
+			misfits |= 1 << i
+		}
+	}
+	return misfits
 }
 
 // same are the candidates that a try has already spoken for: the one that was tried, wherever it stands, and, where the target

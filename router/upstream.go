@@ -11,7 +11,9 @@ type Upstream struct {
 	Name     string
 	Replicas []*Replica
 	// Room is the waiting room of each replica.
-	Room  Room
+	Room Room
+	// Local tells whether what is sent there stays on machines of one's own; nil where it does not.
+	Local func() bool
 	limit atomic.Uint32
 }
 

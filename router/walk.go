@@ -9,6 +9,10 @@ type Walk struct {
 	Plan *Plan
 	// Model is the name that the client asked for.
 	Model string
+	// LocalOnly leaves out every target whose upstream is not local.
+	LocalOnly bool
+	// Misfit tells of a target that it cannot take the request, so that it is left out; nil where all can.
+	Misfit func(Target) bool
 
 	stage stage
 	pool  int
@@ -112,10 +116,22 @@ func (w *Walk) left(at int) uint64 {
 	if w.stage == shut {
 		left = pool.all() &^ left
 	}
+	if w.LocalOnly || pool.localOnly {
+		left &= pool.locals()
+	}
+	if w.Misfit != nil {
+		left &^= pool.misfits(w.Misfit)
+	}
 	for i := range w.tries[:w.made] {
 		left &^= pool.same(&w.tries[i])
 	}
 	return left
+}
+
+// Unfit tells whether none of a pool's targets can take the request.
+func (w *Walk) Unfit(at int) bool {
+	pool := w.Plan.Pools[at]
+	return w.Misfit != nil && pool.allowed(w.LocalOnly)&^pool.misfits(w.Misfit) == 0
 }
 
 // fix is the turn after a Fixable: the same candidate, at once, but only once.

@@ -28,6 +28,7 @@ var (
 	errSilent   = errors.New("the upstream was silent for too long")
 	errTotal    = errors.New("the attempt took longer than its timeout")
 	errOverdue  = errors.New("the request's deadline is over")
+	errStays    = errors.New("the request must stay local, and the upstream is not")
 	errDraining = errors.New("the gateway is shutting down")
 )
 
@@ -109,8 +110,11 @@ func (a *attempt) target() string { return a.u.Name + "/" + a.model }
 
 // run sends the request, holds the answer until it is worth committing to, and commits.
 func (a *attempt) run() *failure {
-	req := a.u.Request(a.ctx, &a.c.up, a.candidate.Replica, a.model)
 	a.c.rec.Target, a.c.rec.Configured = a.target(), a.candidate.Target
+	if a.c.localOnly && !a.u.IsLocal() {
+		return a.fail(router.Config, errStays) // the walk does not come here; should it ever, nothing leaves
+	}
+	req := a.u.Request(a.ctx, &a.c.up, a.candidate.Replica, a.model)
 	if a.span != nil {
 		a.span.Inject(req.Header)
 	}
@@ -152,6 +156,7 @@ func (a *attempt) refused(res *http.Response) *failure {
 	found := a.u.Speaks().Classify(res.StatusCode, res.Header, body)
 	f := a.fail(found.Verdict, a.refusal(res.StatusCode, body))
 	f.Finding, f.body = found, body
+	a.learn(found)
 	return f
 }
 
@@ -164,6 +169,7 @@ func (a *attempt) unfit(err error) *failure {
 	found := a.u.Speaks().ClassifyEvent(event.Value)
 	f := a.fail(found.Verdict, a.refusal(http.StatusOK, errorBody(event.Value)))
 	f.Finding, f.body = found, errorBody(event.Value)
+	a.learn(found)
 	return f
 }
 
@@ -201,6 +207,9 @@ func (a *attempt) commit(answer relay.Answer) {
 	c.rec.FirstContent = time.Since(c.rec.Started)
 	c.rec.Status, c.rec.Verdict = http.StatusOK, router.OK
 	c.announce(strconv.Itoa(len(c.rec.Attempts) + 1))
+	if a.compare(answer.Meter()); c.rec.Warning != "" {
+		c.w.Header()["X-Llm-Warning"] = []string{c.rec.Warning}
+	}
 	if c.rec.Stream && c.g.Streaming != nil {
 		c.g.Streaming(1)
 		defer c.g.Streaming(-1)
@@ -214,6 +223,9 @@ func (a *attempt) commit(answer relay.Answer) {
 	m := answer.Meter()
 	c.rec.Events, c.rec.Bytes, c.rec.Chars = m.Events, m.Bytes, m.Said.Chars
 	c.use(m)
+	if c.rec.Stream {
+		a.compare(m)
+	}
 	a.cost()
 	if !told {
 		// Half a body with a proper end would pass for a whole one.

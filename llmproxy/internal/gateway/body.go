@@ -20,24 +20,40 @@ func (c *call) openBody() (io.ReadCloser, *wire.Error) {
 		return nil, c.tooLarge(limit)
 	}
 	raw := http.MaxBytesReader(c.w, c.r.Body, limit)
-	switch coding := strings.ToLower(c.r.Header.Get("Content-Encoding")); coding {
-	case "", "identity":
+	coding := strings.ToLower(c.r.Header.Get("Content-Encoding"))
+	plain, err := decoder(raw, coding, limit)
+	switch {
+	case errors.Is(err, errUnknownCoding):
+		return nil, unsupportedMedia("The Content-Encoding " + coding + " is not known here; send the body as it is, or gzip or zstd.")
+	case err != nil:
+		return nil, badRequest("The body is not " + coding + ", as its Content-Encoding says: " + err.Error() + ".")
+	}
+	if plain == raw {
 		return raw, nil
-	case "gzip", "x-gzip":
-		unzipped, err := gzip.NewReader(raw)
-		if err != nil {
-			return nil, badRequest("The body is not gzip, as its Content-Encoding says: " + err.Error() + ".")
+	}
+	return http.MaxBytesReader(c.w, plain, limit), nil
+}
+
+var errUnknownCoding = errors.New("unknown Content-Encoding")
+
+// decoder undoes a Content-Encoding. It does not bound what comes out.
+func decoder(raw io.Reader, coding string, limit int64) (io.ReadCloser, error) {
+	switch coding {
+	case "", "identity":
+		if r, ok := raw.(io.ReadCloser); ok {
+			return r, nil
 		}
-		return http.MaxBytesReader(c.w, unzipped, limit), nil
+		return io.NopCloser(raw), nil
+	case "gzip", "x-gzip":
+		return gzip.NewReader(raw)
 	case "zstd": // Codex sends it
 		unpacked, err := zstd.NewReader(raw, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(uint64(limit)+1<<20), zstd.WithDecoderMaxWindow(8<<20))
 		if err != nil {
-			return nil, badRequest("The body is not zstd, as its Content-Encoding says: " + err.Error() + ".")
+			return nil, err
 		}
-		return http.MaxBytesReader(c.w, unpacked.IOReadCloser(), limit), nil
-	default:
-		return nil, unsupportedMedia("The Content-Encoding " + coding + " is not known here; send the body as it is, or gzip or zstd.")
+		return unpacked.IOReadCloser(), nil
 	}
+	return nil, errUnknownCoding
 }
 
 // readChunk is how much of a body of unknown length is read at a time.

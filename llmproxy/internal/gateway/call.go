@@ -23,6 +23,7 @@ type call struct {
 	head      wire.Head
 	form      *form // nil for JSON
 	up        upstream.Call
+	localOnly bool      // it must not leave for an upstream that is not local
 	committed bool      // the client has got a part of an answer
 	deadline  time.Time // when the first content must be there; zero for no bound
 }

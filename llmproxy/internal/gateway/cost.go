@@ -10,7 +10,7 @@ import (
 
 // Price gives the price of a target of the upstream, written "upstream/model"; nil if it is unknown.
 func (g *Gateway) Price(u *upstream.Upstream, target string) *prices.Price {
-	return g.Prices.Find(prices.Place{Service: prices.Service(u.Bases[0].Hostname()), Local: u.Local()}, target)
+	return g.Prices.Find(prices.Place{Service: prices.Service(u.Bases[0].Hostname()), Local: u.IsLocal()}, target)
 }
 
 // cost puts into the record what the answer costs at the target that gave it.

@@ -11,8 +11,7 @@ import (
 // nothing is left.
 func (c *call) deliver(plan *router.Plan) {
 	c.up.Endpoint, c.up.ID, c.up.Header = c.task.endpoint, c.rec.ID, c.r.Header
-	c.rec.Route, c.rec.Rule = plan.Rule, plan.Rule
-	d := delivery{call: c, walk: router.Walk{Plan: plan, Model: c.rec.Model}}
+	d := delivery{call: c, walk: router.Walk{Plan: plan, Model: c.rec.Model, LocalOnly: c.localOnly, Misfit: c.misfit(plan)}}
 	for {
 		turn, ok := d.walk.Next()
 		if !ok || !d.wait(turn) {
@@ -87,11 +86,13 @@ func (c *call) drained() <-chan struct{} {
 // enter notes that a later pool is begun with, and why.
 func (d *delivery) enter(pool int) {
 	switch {
-	case pool <= d.pool || d.last == nil:
-	case d.last.spill:
+	case pool <= d.pool:
+	case d.last != nil && d.last.spill:
 		d.rec.Route = "spill"
-	default:
+	case d.last != nil:
 		d.rec.Route = "fallback:" + d.last.Verdict.String()
+	case d.walk.Unfit(d.pool):
+		d.rec.Route = "fallback:" + router.FitsElsewhere.String()
 	}
 	d.pool = pool
 }
@@ -187,7 +188,11 @@ func (c *call) giveUp(f *failure) {
 	if f.Verdict == router.Busy && f.RetryAfter > 0 {
 		c.w.Header()["Retry-After"] = []string{seconds(f.RetryAfter)}
 	}
-	c.fail(f.tell())
+	told := f.tell()
+	if c.localOnly && f.Verdict.TryNext() {
+		told.Message += " The request must not leave the gateway's own machines, so that nothing else was tried."
+	}
+	c.fail(told)
 }
 
 // seconds is a wait as Retry-After has it, rounded up.

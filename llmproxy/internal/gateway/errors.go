@@ -52,6 +52,11 @@ func noUpstream(message string) *wire.Error {
 	return &wire.Error{Status: http.StatusServiceUnavailable, Type: serverError, Code: "no_upstream_available", Message: message}
 }
 
+func mustStay(model string) *wire.Error {
+	return &wire.Error{Status: http.StatusForbidden, Type: invalidRequest, Param: "model", Code: "model_not_allowed",
+		Message: fmt.Sprintf("This request must not leave the gateway's own machines, and the model %q has no upstream there.", model)}
+}
+
 func upstreamError(message string) *wire.Error {
 	return &wire.Error{Status: http.StatusBadGateway, Type: serverError, Code: "upstream_error", Message: message}
 }

@@ -30,6 +30,13 @@ type Config struct {
 	Prices *prices.Book
 	// Deadline bounds how long a request may take to its first content, over all its attempts and waits. Zero means no bound.
 	Deadline time.Duration
+	// Matches tells whether a request matches a rule of a model, by the number that its RouteConfig has; nil where no model
+	// has rules.
+	Matches func(r *http.Request, rec *Record, match int) bool
+	// LocalOnly tells whether a request must not leave for an upstream that is not local; nil where none must not.
+	LocalOnly func(r *http.Request, rec *Record) bool
+	// Pins keeps conversations on their rules; nil where no model has rules.
+	Pins *Pins
 	// Draining is done when the process is about to end: open streams then end with an error event.
 	Draining context.Context
 	// Observe hears of every attempt that failed, as it happens; nil for nobody. It must not block.

@@ -39,6 +39,7 @@ type setup struct {
 	t         *testing.T
 	upstreams []*upstream.Upstream
 	config    Config
+	models    []router.Model // beside those that serve is given
 	server    *httptest.Server
 	mu        sync.Mutex
 	records   []*Record
@@ -73,7 +74,7 @@ func (s *setup) up(name string, kind *upstream.Kind, change func(*upstream.Confi
 // serve starts the gateway with the models, each "name target…", with "|" between pools.
 func (s *setup) serve(models ...string) *setup {
 	s.t.Helper()
-	var configured []router.Model
+	configured := s.models
 	for _, m := range models {
 		name, rest, _ := strings.Cut(m, " ")
 		model := router.Model{Name: name}

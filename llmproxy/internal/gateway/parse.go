@@ -55,15 +55,20 @@ func saysJSON(media string) bool {
 }
 
 func (c *call) parseJSON() *wire.Error {
-	began := time.Now()
-	body, err := c.readBody()
-	c.rec.Received, c.rec.Reading = int64(len(body)), time.Since(began)
-	if err != nil {
-		return err
+	if ahead, ok := c.r.Body.(*peeked); ok && ahead.head != nil && int64(len(ahead.head.Body)) <= c.g.MaxBody {
+		c.head, c.rec.Received = *ahead.head, int64(len(ahead.head.Body))
+	} else {
+		began := time.Now()
+		body, err := c.readBody()
+		c.rec.Received, c.rec.Reading = int64(len(body)), time.Since(began)
+		if err != nil {
+			return err
+		}
+		if err := c.head.Parse(body); err != nil {
+			return err
+		}
 	}
-	if err := c.head.Parse(body); err != nil {
-		return err
-	}
+	c.rec.head = &c.head
 	c.rec.Model, c.rec.Stream = c.head.Model, c.head.Stream
 	c.up.Head = &c.head
 	return nil

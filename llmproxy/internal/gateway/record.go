@@ -16,7 +16,16 @@ type Record struct {
 	// Target is what answered, "upstream/model"; empty if nothing did.
 	Target string
 	// Route is the rule that led to the target, or "fallback:" and the verdict that made the last pool be left.
-	Route    string
+	Route string
+	// Shadow is the first rule that is only tried out and would have taken the request; empty for none.
+	Shadow string
+	// Pinned tells that the rule was that of the conversation, not that of the request.
+	Pinned bool
+	// LocalOnly tells that the request was not to leave for an upstream that is not local.
+	LocalOnly bool
+	// Warning tells what is wrong with an answer that was given: "truncated" where the prompt did not fit and was cut
+	// without a word.
+	Warning  string
 	Attempts []Attempt
 	// Status is what the client was answered; 499 when it left before an answer began.
 	Status int
@@ -59,6 +68,15 @@ type Record struct {
 	Rule string
 	// Configured is the target that answered as the configuration has it: its model is empty if it is the client's.
 	Configured router.Target
+	head       *wire.Head
+}
+
+// Signals are what the request says of itself, read when somebody asks; none of a request that was not JSON.
+func (r *Record) Signals() *wire.Signals {
+	if r.head == nil {
+		return &wire.Signals{}
+	}
+	return r.head.Signals()
 }
 
 // An Attempt is one try at one target.

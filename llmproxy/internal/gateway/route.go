@@ -12,14 +12,34 @@ import (
 // RuleAuto is the rule, and the name, that a gateway nobody configured serves with whatever is there.
 const RuleAuto = "auto"
 
-// route finds the plan: configured name, pattern, then what upstreams really have.
+// route decides where the request goes: its model's plan, and in it what its rules say.
 func (c *call) route() (*router.Plan, *wire.Error) {
+	if c.g.LocalOnly != nil && c.g.LocalOnly(c.r, c.rec) {
+		c.localOnly = true
+	}
+	plan, err := c.find()
+	if err != nil {
+		return nil, err
+	}
+	plan = c.choose(plan)
+	c.localOnly = c.localOnly || plan.LocalOnly
+	c.rec.LocalOnly = c.localOnly
+	if c.localOnly && !plan.Any(true, anyTarget) {
+		return nil, mustStay(c.rec.Model)
+	}
+	return plan, nil
+}
+
+func anyTarget(router.Target) bool { return true }
+
+// find finds the plan: configured name, pattern, then what upstreams really have.
+func (c *call) find() (*router.Plan, *wire.Error) {
 	if plan, ok := c.g.Models.Lookup(c.rec.Model); ok {
 		return plan, nil
 	}
 	ctx := c.r.Context()
 	if c.g.Auto && c.rec.Model == RuleAuto {
-		return c.g.catalog.auto(ctx)
+		return c.g.catalog.auto(ctx, c.localOnly)
 	}
 	if !c.g.Discover {
 		return nil, modelNotFound(c.rec.Model)
@@ -37,15 +57,15 @@ func (c *call) route() (*router.Plan, *wire.Error) {
 	return nil, modelNotFound(c.rec.Model)
 }
 
-// auto takes the first upstream that is present.
-func (c *catalog) auto(ctx context.Context) (*router.Plan, *wire.Error) {
+// auto takes the first upstream that is present, and may be asked.
+func (c *catalog) auto(ctx context.Context, localOnly bool) (*router.Plan, *wire.Error) {
 	views := c.views(ctx)
 	for i, u := range c.upstreams {
 		model := u.Kind.AutoModel
 		if model == "" {
 			model = firstChat(views[i].Models)
 		}
-		if !views[i].Present || model == "" {
+		if !views[i].Present || model == "" || localOnly && !u.IsLocal() {
 			continue
 		}
 		pool, err := router.NewPool(router.First, []router.Target{{Upstream: u.Route, Model: model}}, nil)

@@ -22,6 +22,8 @@ type Kind struct {
 	repair func(*wire.Edit)
 	// looksLike tells whether a server at the root address is of this kind; nil where it cannot be told.
 	looksLike func(*prober) bool
+	// inquire asks a server what its models can take; nil where it cannot be asked.
+	inquire func(*prober, *inquiry)
 	// errors are the errors that mean something else here than elsewhere.
 	errors []row
 	// slots is how many requests a replica takes at once where nobody says otherwise; zero for no limit. Ollama generates one
@@ -33,9 +35,9 @@ type Kind struct {
 
 // The kinds. A new one is a row here and, where it differs, a file.
 var (
-	Ollama   = &Kind{Name: "ollama", LocalAddress: "127.0.0.1:11434", repair: repairOllama, looksLike: isOllama, errors: ollamaErrors, slots: 1}
-	VLLM     = &Kind{Name: "vllm", LocalAddress: "127.0.0.1:8000", looksLike: isVLLM, errors: vllmErrors}
-	LlamaCpp = &Kind{Name: "llamacpp", LocalAddress: "127.0.0.1:8080", looksLike: isLlamaCpp, errors: llamaCppErrors, slots: 1}
+	Ollama   = &Kind{Name: "ollama", LocalAddress: "127.0.0.1:11434", repair: repairOllama, looksLike: isOllama, inquire: askOllama, errors: ollamaErrors, slots: 1}
+	VLLM     = &Kind{Name: "vllm", LocalAddress: "127.0.0.1:8000", looksLike: isVLLM, inquire: askVLLM, errors: vllmErrors}
+	LlamaCpp = &Kind{Name: "llamacpp", LocalAddress: "127.0.0.1:8080", looksLike: isLlamaCpp, inquire: askLlamaCpp, errors: llamaCppErrors, slots: 1}
 	OpenAI   = &Kind{Name: "openai", Service: "https://api.openai.com/v1", AutoModel: "gpt-4o-mini"}
 	Echo     = &Kind{Name: "echo", Service: "http://echo/v1"}
 	// Auto stands for a kind that is found by asking; until then the upstream is taken for an OpenAI-compatible one.

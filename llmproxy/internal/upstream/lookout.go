@@ -14,6 +14,8 @@ import (
 type Model struct {
 	ID      string
 	Created int64
+	// Context is how many tokens it takes, where the list tells; zero where it does not.
+	Context int
 }
 
 // A View is what was last seen of an upstream: never changed once made.
@@ -191,6 +193,7 @@ func (p *prober) models() ([]Model, error) {
 		Data []struct {
 			ID      string
 			Created json.Number `json:"created"`
+			Context int         `json:"max_model_len"` // vLLM
 		} `json:"data"`
 	}
 	if err := json.Unmarshal(body, &list); err != nil {
@@ -200,7 +203,7 @@ func (p *prober) models() ([]Model, error) {
 	for _, m := range list.Data {
 		created, _ := m.Created.Int64() // a fraction or nothing: no date
 		if m.ID != "" {
-			models = append(models, Model{ID: m.ID, Created: created})
+			models = append(models, Model{ID: m.ID, Created: created, Context: m.Context})
 		}
 	}
 	return models, nil

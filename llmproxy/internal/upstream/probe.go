@@ -22,20 +22,26 @@ type prober struct {
 }
 
 // get asks for a path below the root, or below the API's base where the path starts without a slash.
-func (p *prober) get(path string) (status int, body []byte) {
+func (p *prober) get(path string) (status int, body []byte) { return p.ask(http.MethodGet, path, "") }
+
+// ask is get with a body, where there is one.
+func (p *prober) ask(method, path, question string) (status int, body []byte) {
 	at := *p.base
 	if strings.HasPrefix(path, "/") {
 		at.Path = path
 	} else {
 		at.Path += "/" + path
 	}
-	req, err := http.NewRequestWithContext(p.ctx, http.MethodGet, at.String(), nil)
+	req, err := http.NewRequestWithContext(p.ctx, method, at.String(), strings.NewReader(question))
 	if err != nil {
 		p.last = err
 		return 0, nil
 	}
 	req.Header["User-Agent"] = userAgent
 	req.Header["Accept-Encoding"] = identity
+	if question != "" {
+		req.Header["Content-Type"] = jsonType
+	}
 	p.u.authorize(req.Header)
 	if p.u.HeaderUp != nil {
 		p.u.HeaderUp(req)

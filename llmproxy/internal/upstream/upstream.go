@@ -28,6 +28,11 @@ type Config struct {
 	MaxConcurrent int
 	// Room is the waiting room of each replica.
 	Room router.Room
+	// Local says whether it runs on machines of one's own; nil where its kind tells.
+	Local *bool
+	// Can is what is said of all its models, ModelCan of single ones.
+	Can      Said
+	ModelCan map[string]Said
 	// Transport carries the requests; its connections are the caller's to close.
 	Transport http.RoundTripper
 }
@@ -56,6 +61,7 @@ type Upstream struct {
 	Route *router.Upstream
 	kind  atomic.Pointer[Kind]
 	look  lookout
+	facts facts
 }
 
 // New makes an upstream. Replica gives the shared facts of an address.
@@ -68,6 +74,8 @@ func New(c Config, replica func(address string) *router.Replica) *Upstream {
 	if c.Kind != Auto {
 		u.become(c.Kind)
 	}
+	u.Route.Local = u.IsLocal
+	u.facts.start(&u.Config)
 	if c.Kind == Echo {
 		u.Transport = echo{}
 	}

@@ -55,6 +55,9 @@ func (h *Head) Signals() *Signals {
 	return h.signals
 }
 
+// SignalsRead gives the signals if somebody asked for them before.
+func (h *Head) SignalsRead() (*Signals, bool) { return h.signals, h.signals != nil }
+
 func (s *Signals) read(o *Object) {
 	for _, m := range o.Members {
 		if value := m.Value.Of(o.Body); !null(value) {

@@ -1,0 +1,121 @@
+package gateway
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/fakellm"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/upstream"
+	"github.com/caddy-llmproxy/caddy-llmproxy/router"
+)
+
+// ruled is a gateway whose rule number n matches requests with a header X-N.
+func ruled(t *testing.T) *setup {
+	t.Helper()
+	s := &setup{t: t}
+	s.up("u", upstream.OpenAI, nil, fakellm.Start(t, "openai").URL())
+	s.config.Pins = new(Pins)
+	s.config.Matches = func(r *http.Request, _ *Record, n int) bool { return r.Header.Get(fmt.Sprintf("X-%d", n)) != "" }
+	s.models = []router.Model{
+		{Name: "auto", Routes: []router.RouteConfig{
+			{Matcher: "@new", Match: 1, Targets: []string{"u/new"}, Shadow: true},
+			{Matcher: "@hard", Match: 2, Targets: []string{"u/large"}},
+			{Matcher: "@deep", Match: 3, Targets: []string{"inner"}},
+			{Targets: []string{"u/small"}},
+		}},
+		{Name: "inner", Routes: []router.RouteConfig{{Matcher: "@more", Match: 4, Targets: []string{"u/more"}}, {Targets: []string{"u/less"}}}},
+	}
+	return s.serve()
+}
+
+func TestRules(t *testing.T) {
+	t.Parallel()
+	s := ruled(t)
+	for _, tt := range []struct{ name, header, target, route, shadow string }{
+		{"none matches", "", "u/small", "auto", ""},
+		{"one matches", "X-2", "u/large", "auto/@hard", ""},
+		{"the first of two", "X-2 X-3", "u/large", "auto/@hard", ""},
+		{"a shadow", "X-1", "u/small", "auto", "auto/@new"},
+		{"a shadow before another", "X-1 X-2", "u/large", "auto/@hard", "auto/@new"},
+		{"to a model with rules", "X-3", "u/less", "auto/@deep>inner", ""},
+		{"through both", "X-3 X-4", "u/more", "auto/@deep>inner/@more", ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var header []string
+			for _, h := range strings.Fields(tt.header) {
+				header = append(header, h, "1")
+			}
+			got := s.post("/v1/chat/completions", chat("auto", false), header...)
+			if got.header.Get("X-Llm-Target") != tt.target || got.header.Get("X-Llm-Route") != tt.route {
+				t.Errorf("target %q, route %q", got.header.Get("X-Llm-Target"), got.header.Get("X-Llm-Route"))
+			}
+		})
+	}
+}
+
+func TestShadowIsRecorded(t *testing.T) {
+	t.Parallel()
+	s := ruled(t)
+	s.post("/v1/chat/completions", chat("auto", false), "X-1", "1")
+	if rec := s.record(); rec.Shadow != "auto/@new" || rec.Target != "u/small" {
+		t.Errorf("shadow %q, target %q", rec.Shadow, rec.Target)
+	}
+}
+
+func TestConversationsStay(t *testing.T) {
+	t.Parallel()
+	s := ruled(t)
+	ask := func(header ...string) string {
+		return s.post("/v1/chat/completions", chat("auto", false), header...).header.Get("X-Llm-Route")
+	}
+	for _, name := range []string{"X-Claude-Code-Session-Id", "X-Session-Affinity", "Session-Id", "Session_id", "X-Session-Id"} {
+		if got := ask(name, name, "X-2", "1"); got != "auto/@hard" {
+			t.Fatalf("the first went to %s", got)
+		}
+		if got := ask(name, name); got != "auto/@hard" {
+			t.Errorf("with %s the second went to %s", name, got)
+		}
+		if got := ask(name, name, "Authorization", "Bearer another"); got != "auto" {
+			t.Errorf("with %s another caller went to %s", name, got)
+		}
+	}
+	if got := ask("X-Session-Id", "another"); got != "auto" {
+		t.Errorf("another conversation went to %s", got)
+	}
+	if got := ask("X-Session-Id", "another", "X-3", "1", "X-4", "1"); got != "auto" {
+		t.Errorf("a conversation on the last rule went to %s", got)
+	}
+	if got := ask("X-Session-Id", "deep", "X-3", "1", "X-4", "1"); got != "auto/@deep>inner/@more" {
+		t.Errorf("a new one went to %s", got)
+	}
+	if got := ask("X-Session-Id", "deep"); got != "auto/@deep>inner/@more" {
+		t.Errorf("its second request went to %s", got)
+	}
+}
+
+func TestPinsAreBounded(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var p Pins
+		id := func(i int) pinID { return pinID{byte(i), byte(i >> 8), 1} }
+		for i := range maxPins + 100 {
+			p.put(id(i), []string{"a"})
+		}
+		if len(p.byID) != maxPins || p.order.Len() != maxPins || p.get(id(0)) != nil || p.get(id(100)) == nil {
+			t.Errorf("%d and %d are kept", len(p.byID), p.order.Len())
+		}
+		time.Sleep(pinFor)
+		p.put(id(200), []string{"b"})
+		time.Sleep(time.Second)
+		if p.get(id(201)) != nil {
+			t.Error("an hour of idleness did not end a conversation")
+		}
+		if got := p.get(id(200)); len(got) != 1 || got[0] != "b" {
+			t.Errorf("one that went on has %v", got)
+		}
+	})
+}

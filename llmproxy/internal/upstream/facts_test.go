@@ -1,0 +1,258 @@
+package upstream
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/fakellm"
+	"github.com/caddy-llmproxy/caddy-llmproxy/router"
+)
+
+func at(t *testing.T, kind *Kind, handler http.Handler, change func(*Config)) *Upstream {
+	t.Helper()
+	server := httptest.NewServer(handler)
+	t.Cleanup(server.Close)
+	transport := &http.Transport{}
+	t.Cleanup(transport.CloseIdleConnections)
+	base, err := ParseAddress(server.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := Config{Name: "u", Kind: kind, Transport: transport}
+	c.Bases = append(c.Bases, base)
+	if change != nil {
+		change(&c)
+	}
+	return New(c, func(a string) *router.Replica { return &router.Replica{Address: a} })
+}
+
+func TestServersTellTheirLimits(t *testing.T) {
+	t.Parallel()
+	both := router.Images | router.Audio
+	for _, tt := range []struct {
+		name  string
+		kind  *Kind
+		model string
+		paths map[string]string
+		want  router.Limits
+	}{
+		{"vllm", VLLM, "m", map[string]string{"/v1/models": `{"data":[{"id":"m","max_model_len":4096},{"id":"n","max_model_len":1}]}`}, router.Limits{Context: 4096}},
+		{"vllm, a name that it does not have", VLLM, "x", map[string]string{"/v1/models": `{"data":[{"id":"m","max_model_len":4096}]}`}, router.Limits{}},
+		{"llamacpp, whatever the name", LlamaCpp, "x", map[string]string{"/props": `{"default_generation_settings":{"n_ctx":2048},"modalities":{"vision":true,"audio":false}}`},
+			router.Limits{Context: 2048, Lacks: router.Audio}},
+		{"llamacpp, an old one", LlamaCpp, "x", map[string]string{"/props": `{"default_generation_settings":{"n_ctx":2048}}`}, router.Limits{Context: 2048}},
+		{"llamacpp, loading", LlamaCpp, "x", nil, router.Limits{}},
+		{"ollama, loaded", Ollama, "m", map[string]string{
+			"/api/ps":   `{"models":[{"name":"m:latest","context_length":8192}]}`,
+			"/api/show": `{"capabilities":["completion","tools"],"model_info":{"llama.context_length":131072,"llama.block_count":1}}`,
+		}, router.Limits{Context: 8192, Lacks: both}},
+		{"ollama, not loaded, with num_ctx", Ollama, "m:8b", map[string]string{
+			"/api/ps":   `{"models":[{"name":"m:latest","context_length":8192}]}`,
+			"/api/show": `{"capabilities":["completion","vision","audio"],"parameters":"stop \"<|x|>\"\nnum_ctx                        16384\n","model_info":{"llama.context_length":131072}}`,
+		}, router.Limits{Context: 16384, Lacks: router.Tools}},
+		{"ollama, not loaded", Ollama, "m", map[string]string{
+			"/api/ps":   `{"models":[]}`,
+			"/api/show": `{"model_info":{"llama.context_length":131072}}`,
+		}, router.Limits{Context: 131072}},
+		{"ollama without the model", Ollama, "m", map[string]string{"/api/ps": `{"models":[]}`}, router.Limits{}},
+		{"nonsense", Ollama, "m", map[string]string{"/api/ps": `{"models":[]}`, "/api/show": `["x"]`}, router.Limits{}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			u := at(t, tt.kind, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if tt.paths[r.URL.Path] == "" {
+					http.Error(w, "{}", http.StatusNotFound)
+					return
+				}
+				_, _ = w.Write([]byte(tt.paths[r.URL.Path]))
+			}), nil)
+			if got := u.Limits(tt.model); got != (router.Limits{}) {
+				t.Errorf("%+v was known before the server was asked", got)
+			}
+			u.inquire(t.Context())
+			if diff := cmp.Diff(tt.want, u.Limits(tt.model)); diff != "" {
+				t.Errorf("Limits (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// The scripted servers tell as the real ones do.
+func TestFakesTellTheirLimits(t *testing.T) {
+	t.Parallel()
+	for kind, want := range map[*Kind]router.Limits{
+		VLLM: {Context: 4096}, LlamaCpp: {Context: 2048, Lacks: router.Images | router.Audio}, Ollama: {Context: 4096, Lacks: router.Images | router.Audio},
+	} {
+		u := at(t, kind, fakellm.New(kind.Name, fakellm.Models("m")), nil)
+		u.Limits("m")
+		u.inquire(t.Context())
+		if diff := cmp.Diff(want, u.Limits("m")); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", kind.Name, diff)
+		}
+	}
+}
+
+func TestConfigurationGoesFirst(t *testing.T) {
+	t.Parallel()
+	u := at(t, LlamaCpp, fakellm.New("llamacpp"), func(c *Config) {
+		c.Can = Said{Context: 1000, Can: router.Images, Cannot: router.Tools}
+		c.ModelCan = map[string]Said{"m": {Context: 500, Can: router.Tools}}
+	})
+	check := func(when string) {
+		t.Helper()
+		audio := router.Audio
+		if when == "before" {
+			audio = 0
+		}
+		if got, want := u.Limits("x"), (router.Limits{Context: 1000, Lacks: router.Tools | audio}); got != want {
+			t.Errorf("%s, any model: %+v, want %+v", when, got, want)
+		}
+		if got, want := u.Limits("m"), (router.Limits{Context: 500, Lacks: audio}); got != want {
+			t.Errorf("%s, m: %+v, want %+v", when, got, want)
+		}
+	}
+	check("before")
+	u.inquire(t.Context())
+	check("after")
+}
+
+func TestErrorsTeachALimit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		u := New(Config{Name: "u", Kind: OpenAI}, nil)
+		u.Learn("m", 8000)
+		if got := u.Limits("m").Context; got != 8000 || u.Limits("n").Context != 0 {
+			t.Errorf("m has %d, n %d", got, u.Limits("n").Context)
+		}
+		for range 1000 {
+			u.Learn("m"+time.Now().String(), 1)
+			time.Sleep(time.Millisecond)
+		}
+		if n := len(u.facts.learned); n > maxModels {
+			t.Errorf("%d lessons are kept", n)
+		}
+		time.Sleep(learnedFresh)
+		if got := u.Limits("m").Context; got != 0 {
+			t.Errorf("%d is still believed", got)
+		}
+	})
+}
+
+// However many names clients make up, what is kept is bounded, and one question is under way at a time.
+func TestFactsAreBounded(t *testing.T) {
+	t.Parallel()
+	var open, most atomic.Int32
+	u := at(t, Ollama, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if n := open.Add(1); n > most.Load() {
+			most.Store(n)
+		}
+		defer open.Add(-1)
+		_, _ = w.Write([]byte("{}"))
+	}), nil)
+	for i := range 1000 {
+		u.Limits("m" + string(rune('a'+i%26)) + string(rune('a'+i/26)))
+	}
+	u.inquire(t.Context())
+	if n := len(u.facts.found); n > maxModels {
+		t.Errorf("facts of %d models are kept", n)
+	}
+	if most.Load() > 2 {
+		t.Errorf("%d questions at a time", most.Load())
+	}
+}
+
+func TestEstimatesAreCorrected(t *testing.T) {
+	t.Parallel()
+	u := New(Config{Name: "u", Kind: OpenAI}, nil)
+	if got := u.Correct("m", 1000); got != 1000 {
+		t.Errorf("nothing was counted, yet 1000 became %d", got)
+	}
+	for range 50 {
+		u.Counted("m", 1000, 1500)
+	}
+	u.Counted("m", 10, 1_000_000) // too short to say anything
+	if got := u.Correct("m", 1000); got != 1500 || u.Correct("n", 1000) != 1000 {
+		t.Errorf("1000 became %d", got)
+	}
+	u.Counted("n", 1000, 1_000_000)
+	if got := u.Correct("n", 1000); got != maxRatio*1000 {
+		t.Errorf("nonsense made %d of 1000", got)
+	}
+}
+
+func TestTruncated(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name              string
+		kind              *Kind
+		context           int
+		estimate, counted int
+		want              bool
+	}{
+		{"cut", Ollama, 4096, 10000, 4096, true},
+		{"cut, limit unknown", Ollama, 0, 10000, 4096, true},
+		{"counted all", Ollama, 4096, 10000, 9000, false},
+		{"a text that the model knows well", Ollama, 32768, 10000, 5000, false},
+		{"another server says so", VLLM, 4096, 10000, 4096, false},
+		{"counts nothing", Ollama, 4096, 10000, 0, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			u := New(Config{Name: "u", Kind: tt.kind, Can: Said{Context: tt.context}}, nil)
+			if got := u.Truncated("m", tt.estimate, tt.counted); got != tt.want {
+				t.Errorf("Truncated = %v", got)
+			}
+		})
+	}
+}
+
+func TestIsLocal(t *testing.T) {
+	t.Parallel()
+	yes, no := true, false
+	for _, tt := range []struct {
+		name string
+		kind *Kind
+		said *bool
+		want bool
+	}{
+		{"ollama", Ollama, nil, true}, {"vllm", VLLM, nil, true}, {"llamacpp", LlamaCpp, nil, true}, {"echo", Echo, nil, true},
+		{"openai", OpenAI, nil, false}, {"not known yet", Auto, nil, false},
+		{"openai said to be local", OpenAI, &yes, true}, {"ollama said to be remote", Ollama, &no, false},
+		{"not known, but said", Auto, &yes, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			u := New(Config{Name: "u", Kind: tt.kind, Local: tt.said}, nil)
+			if got := u.Route.Local(); got != tt.want {
+				t.Errorf("Local = %v", got)
+			}
+		})
+	}
+	u := at(t, Auto, fakellm.New("ollama"), nil)
+	if u.IsLocal() {
+		t.Error("local before it was asked")
+	}
+	if u.View(t.Context()); !u.IsLocal() {
+		t.Error("remote after it was found to be Ollama")
+	}
+}
+
+// BenchmarkLimits is what every attempt's choice pays.
+func BenchmarkLimits(b *testing.B) {
+	for name, kind := range map[string]*Kind{"openai": OpenAI, "ollama": Ollama} {
+		u := New(Config{Name: "u", Kind: kind}, nil)
+		u.facts.found = map[string]router.Limits{"llama3.1:8b": {Context: 8192}}
+		u.facts.publish(time.Now().Add(time.Hour))
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				u.Limits("llama3.1:8b")
+			}
+		})
+	}
+}

@@ -1,0 +1,206 @@
+package router
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func local(is bool) func() bool { return func() bool { return is } }
+
+func TestRoutes(t *testing.T) {
+	t.Parallel()
+	ups := upstreams("gpu", "openai")
+	ups[0].Local = local(true)
+	table, err := Compile(ups, []Model{
+		{Name: "local", Pools: []PoolConfig{one("gpu/llama"), one("openai/mini")}},
+		{Name: "gpt-*", Pools: []PoolConfig{one("openai")}},
+		{Name: "kept", Pools: []PoolConfig{one("openai")}},
+		{Name: "alias", Pools: []PoolConfig{one("kept")}},
+		{Name: "secret", LocalOnly: true, Pools: []PoolConfig{one("gpu/llama"), one("openai/mini")}},
+		{Name: "auto", Routes: []RouteConfig{
+			{Matcher: "@private", Targets: []string{"secret"}},
+			{Matcher: "@hard", Targets: []string{"gpt-4o"}},
+			{Matcher: "@new", Targets: []string{"gpu/a", "gpu/b"}, Shadow: true},
+			{Matcher: "@kept", Targets: []string{"kept"}},
+			{Targets: []string{"local"}},
+		}},
+		{Name: "outer", Routes: []RouteConfig{{Matcher: "@x", Targets: []string{"auto"}}}, Pools: []PoolConfig{one("gpu/llama")}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	plan, _ := table.Lookup("auto")
+	for i, want := range []struct {
+		rule        string
+		targets     [][]string
+		stays, shad bool
+	}{
+		{"auto/@private", [][]string{{"gpu/llama"}, {"openai/mini"}}, true, false},
+		{"auto/@hard", [][]string{{"openai/gpt-4o"}}, false, false},
+		{"auto/@new", [][]string{{"gpu/a", "gpu/b"}}, true, true},
+		{"auto/@kept", [][]string{{"openai/kept"}}, false, false},
+		{"auto", [][]string{{"gpu/llama"}, {"openai/mini"}}, false, false},
+	} {
+		r := plan.Routes[i]
+		if r.Rule != want.rule || r.Shadow != want.shad || r.Plan.StaysLocal() != want.stays || r.Always != (i == 4) {
+			t.Errorf("route %d is %+v, stays local: %v", i, r, r.Plan.StaysLocal())
+		}
+		if diff := cmp.Diff(want.targets, names(r.Plan, "auto")); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", r.Rule, diff)
+		}
+	}
+	if len(plan.Pools) != 0 || plan.First().Name != "gpu" || plan.StaysLocal() {
+		t.Errorf("auto has %d pools, first %s, stays local: %v", len(plan.Pools), plan.First().Name, plan.StaysLocal())
+	}
+	outer, _ := table.Lookup("outer")
+	if len(outer.Pools) != 0 || len(outer.Routes) != 2 || len(outer.Routes[0].Plan.Routes) != 5 || !outer.Routes[1].Always {
+		t.Errorf("outer is %+v", outer)
+	}
+	alias, _ := table.Lookup("alias")
+	if diff := cmp.Diff([][]string{{"openai/kept"}}, names(alias, "alias")); diff != "" {
+		t.Errorf("an alias asks for its own name (-want +got):\n%s", diff)
+	}
+}
+
+func TestRoutesRefuse(t *testing.T) {
+	t.Parallel()
+	to := func(matcher string, targets ...string) RouteConfig {
+		return RouteConfig{Matcher: matcher, Targets: targets}
+	}
+	pool := []PoolConfig{one("gpu/x")}
+	for _, test := range []struct {
+		name   string
+		models []Model
+		want   string
+	}{
+		{"no way out", []Model{{Name: "m", Routes: []RouteConfig{to("@x", "gpu/x")}}}, "nothing is left for a request that no route matches"},
+		{"only a shadow", []Model{{Name: "m", Routes: []RouteConfig{{Matcher: "@x", Targets: []string{"gpu/x"}, Shadow: true}}}}, "nothing is left"},
+		{"a shadow that always matches", []Model{{Name: "m", Pools: pool, Routes: []RouteConfig{{Targets: []string{"gpu/x"}, Shadow: true}}}}, "cannot be a shadow"},
+		{"behind one that always matches", []Model{{Name: "m", Routes: []RouteConfig{to("", "gpu/x"), to("@x", "gpu/y")}}}, "are never reached"},
+		{"to behind one that always matches", []Model{{Name: "m", Pools: pool, Routes: []RouteConfig{to("", "gpu/x")}}}, "`to` is never reached"},
+		{"twice", []Model{{Name: "m", Pools: pool, Routes: []RouteConfig{to("@x", "gpu/x"), to("@x", "gpu/y")}}}, "route @x stands twice"},
+		{"no target", []Model{{Name: "m", Pools: pool, Routes: []RouteConfig{to("@x")}}}, "route @x has no target"},
+		{"unknown upstream", []Model{{Name: "m", Pools: pool, Routes: []RouteConfig{to("@x", "nowhere/x")}}}, `no upstream is named "nowhere"`},
+		{"unknown name", []Model{{Name: "m", Pools: pool, Routes: []RouteConfig{to("@x", "nobody")}}}, `no upstream is named "nobody"`},
+		{"itself", []Model{{Name: "m", Pools: pool, Routes: []RouteConfig{to("@x", "m")}}}, "m → m"},
+		{"loop", []Model{
+			{Name: "a", Pools: pool, Routes: []RouteConfig{to("@x", "b")}},
+			{Name: "b", Pools: []PoolConfig{one("gpu/y")}, Routes: []RouteConfig{to("@y", "a")}},
+		}, "a → b → a"},
+		{"loop through a pattern", []Model{{Name: "gpt-*", Pools: []PoolConfig{one("gpt-4")}}}, "gpt-4 → gpt-4"},
+		{"fallback to rules", []Model{
+			{Name: "a", Pools: []PoolConfig{one("gpu/x"), one("b")}},
+			{Name: "b", Pools: pool, Routes: []RouteConfig{to("@y", "gpu/z")}},
+		}, "only a route may lead there"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			_, err := Compile(upstreams("gpu"), test.models)
+			if err == nil || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("got %v, want something with %q", err, test.want)
+			}
+		})
+	}
+}
+
+// However a request that must stay local is walked, no target that is not local comes up.
+func TestWalkStaysLocal(t *testing.T) {
+	t.Parallel()
+	ups := upstreams("near", "far", "unknown", "near2")
+	ups[0].Local, ups[1].Local, ups[3].Local = local(true), local(false), local(true)
+	for verdict := range Gone {
+		for _, policy := range Policies {
+			pool := func(names ...int) *Pool {
+				var targets []Target
+				for _, i := range names {
+					targets = append(targets, Target{Upstream: ups[i]})
+				}
+				p, err := NewPool(policy, targets, nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return p
+			}
+			only := pool(0, 1)
+			only.localOnly = true
+			for name, w := range map[string]*Walk{
+				"the request": {Plan: &Plan{Pools: []*Pool{pool(0, 1), pool(2), pool(1), pool(3)}}, LocalOnly: true},
+				"a pool":      {Plan: &Plan{Pools: []*Pool{only}}},
+				"none":        {Plan: &Plan{Pools: []*Pool{pool(1, 2)}}, LocalOnly: true},
+			} {
+				taken := 0
+				for turn, ok := w.Next(); ok; turn, ok = w.Next() {
+					c, ok := w.Take(turn)
+					if !ok || c.Target.Upstream != ups[0] && c.Target.Upstream != ups[3] {
+						t.Fatalf("%s, %s, %v: took %q", name, policy, verdict, c.Target.Upstream.Name)
+					}
+					w.Failed(Outcome{Verdict: verdict})
+					taken++
+				}
+				if want := map[string]bool{"the request": true, "a pool": true}[name]; taken > 0 != want {
+					t.Errorf("%s, %s, %v: %d attempts", name, policy, verdict, taken)
+				}
+			}
+		}
+	}
+}
+
+func TestWalkLeavesOutMisfits(t *testing.T) {
+	t.Parallel()
+	ups := upstreams("small", "large", "other")
+	var pools []*Pool
+	for _, u := range ups {
+		p, err := NewPool(First, []Target{{Upstream: u}}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		pools = append(pools, p)
+	}
+	w := Walk{Plan: &Plan{Pools: pools}, Misfit: func(t Target) bool { return t.Upstream.Name == "small" }}
+	var got []string
+	for turn, ok := w.Next(); ok; turn, ok = w.Next() {
+		c, _ := w.Take(turn)
+		got = append(got, c.Target.Upstream.Name)
+		w.Failed(Outcome{Verdict: Config})
+	}
+	if diff := cmp.Diff([]string{"large", "other"}, got); diff != "" || !w.Last() {
+		t.Errorf("Last = %v, tried (-want +got):\n%s", w.Last(), diff)
+	}
+}
+
+func TestNeedsWithin(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name   string
+		needs  Needs
+		limits Limits
+		want   bool
+	}{
+		{"nothing known", Needs{Prompt: 1 << 30, Abilities: Tools | Images}, Limits{}, true},
+		{"fits", Needs{Prompt: 1000}, Limits{Context: 2048}, true},
+		{"a tenth more would not", Needs{Prompt: 1400}, Limits{Context: 2048}, false},
+		{"room for the usual answer", Needs{Prompt: 1500}, Limits{Context: 2048}, false},
+		{"room for a short one", Needs{Prompt: 1800, Output: 10}, Limits{Context: 2048}, true},
+		{"a long answer is cut", Needs{Prompt: 1000, Output: 100_000}, Limits{Context: 2048}, true},
+		{"a small context keeps a quarter", Needs{Prompt: 300}, Limits{Context: 512}, true},
+		{"lacks what is needed", Needs{Abilities: Tools | Images}, Limits{Lacks: Images}, false},
+		{"lacks something else", Needs{Abilities: Tools}, Limits{Lacks: Images | Audio}, true},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			if got := test.needs.Within(test.limits); got != test.want {
+				t.Errorf("%+v within %+v = %v", test.needs, test.limits, got)
+			}
+		})
+	}
+	for i, name := range Abilities {
+		if a, ok := AbilityNamed(name); !ok || a != 1<<i {
+			t.Errorf("AbilityNamed(%q) = %v, %v", name, a, ok)
+		}
+	}
+	if _, ok := AbilityNamed("sight"); ok {
+		t.Error("an unknown ability was found")
+	}
+}
