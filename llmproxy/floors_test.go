@@ -17,6 +17,7 @@ var floor = map[string]int{
 	"llmproxy/internal/upstream":            2,
 	"llmproxy/internal/relay":               2,
 	"llmproxy/internal/prices":              2,
+	"llmproxy/internal/ledger":              2,
 	"router":                                1,
 	"llmproxy/internal/wire":                0,
 	"llmproxy/internal/sse":                 0,

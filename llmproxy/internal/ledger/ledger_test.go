@@ -1,0 +1,325 @@
+package ledger
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"go.etcd.io/bbolt"
+)
+
+// onDisk is what a reader of the file finds, whatever waits in memory.
+func onDisk(t *testing.T, l *Ledger) (requests int64) {
+	t.Helper()
+	l.writing.Lock()
+	open := l.file.db != nil
+	l.writing.Unlock()
+	if !open {
+		return 0
+	}
+	err := l.read(func(tx *bbolt.Tx) {
+		for _, d := range readDays(tx, 0, dayOf(time.Now())) {
+			if err := readDay(tx, d, func(_ rowID, s Sums) { requests += s.Requests }); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return requests
+}
+
+func TestUseIsWrittenWithinASecond(t *testing.T) {
+	path := newPath(t)
+	synctest.Test(t, func(t *testing.T) {
+		l := open(t, path)
+		for i := range int64(3) {
+			l.Add(Use{At: time.Now(), Requests: 1})
+			if got := onDisk(t, l); got != i {
+				t.Errorf("%d requests are on the disk at once, not %d", got, i)
+			}
+			<-time.After(time.Second)
+			if got := onDisk(t, l); got != i+1 {
+				t.Errorf("%d requests are on the disk after a second, not %d", got, i+1)
+			}
+		}
+	})
+}
+
+// A configuration that is only validated makes a ledger, too.
+func TestNothingIsTouchedUntilItIsNeeded(t *testing.T) {
+	t.Parallel()
+	path := newPath(t)
+	if err := New(Config{Path: path}).Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(filepath.Dir(path)); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the folder is there: %v", err)
+	}
+}
+
+func TestSaveAndLoad(t *testing.T) {
+	t.Parallel()
+	path := newPath(t)
+	l := open(t, path)
+	value := []byte("one")
+	l.Save("keys", "a", value)
+	copy(value, "two") // the caller's again
+	l.Save("keys", "b", []byte("old"))
+	l.Save("keys", "empty", []byte{})
+	l.Save("other", "a", []byte("elsewhere"))
+	l.Save("keys", "gone", []byte("x"))
+	if err := l.SaveNow("keys", "b", []byte("new")); err != nil {
+		t.Fatal(err)
+	}
+	l.Delete("keys", "gone")
+	l.Delete("keys", "never there")
+	if err := l.SaveNow("keys", "revoked", []byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.SaveNow("keys", "revoked", nil); err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]string{"a": "one", "b": "new", "empty": ""}
+	if diff := cmp.Diff(want, saved(t, l, "keys")); diff != "" {
+		t.Error(diff)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	again := open(t, path)
+	if diff := cmp.Diff(want, saved(t, again, "keys")); diff != "" {
+		t.Error("opened again:", diff)
+	}
+	if diff := cmp.Diff(map[string]string{}, saved(t, again, "nobody's")); diff != "" {
+		t.Error(diff)
+	}
+	enough := errors.New("enough")
+	calls := 0
+	err := again.Load("keys", func(string, []byte) error { calls++; return enough })
+	if !errors.Is(err, enough) || calls != 1 {
+		t.Errorf("after %d calls: %v", calls, err)
+	}
+}
+
+// A name that the file refuses would keep all that is written with it from being written.
+func TestBadNamesAreRefused(t *testing.T) {
+	t.Parallel()
+	var reports []error
+	l := New(Config{Path: newPath(t), Report: func(err error) { reports = append(reports, err) }})
+	l.Add(Use{At: noon("2026-11-01"), Requests: 1})
+	for _, name := range []string{"", strings.Repeat("x", maxEntryName+1)} {
+		if l.SaveNow("b", name, nil) == nil || l.SaveNow(name, "k", nil) == nil {
+			t.Errorf("a name of %d bytes was taken", len(name))
+		}
+		l.Save("b", name, []byte("x"))
+	}
+	if got := requests(t, l); got != 1 || len(reports) != 2 {
+		t.Errorf("%d requests, reports %v", got, reports)
+	}
+	if err := l.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// While another process has the file, or the disk is full, what is to be written waits, and is told of once.
+func TestWaitsForAFileThatCannotBeUsed(t *testing.T) {
+	for _, test := range []struct {
+		name  string
+		block func(t *testing.T, path string) (unblock func())
+		want  string
+	}{
+		{"in use", func(t *testing.T, path string) func() {
+			first := New(Config{Path: path})
+			if err := first.SaveNow("b", "first", []byte("x")); err != nil {
+				t.Fatal(err)
+			}
+			return func() { first.Close() }
+		}, "is in use by another process"},
+		{"no folder", func(t *testing.T, path string) func() {
+			if err := os.WriteFile(filepath.Dir(path), nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			return func() { os.Remove(filepath.Dir(path)) }
+		}, "not a directory"},
+	} {
+		path := newPath(t)
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				unblock := test.block(t, path)
+				var reports []string
+				l := New(Config{Path: path, Report: func(err error) { reports = append(reports, fmt.Sprint(err)) }})
+				for range 30 {
+					l.Add(Use{At: time.Now(), Requests: 1})
+					l.Save("b", "k", []byte(time.Now().String()))
+					<-time.After(time.Second)
+				}
+				l.Save("b", "k", []byte("last"))
+				if err := l.SaveNow("b", "k", []byte("refused")); err == nil || !strings.Contains(err.Error(), test.want) {
+					t.Errorf("SaveNow: %v", err)
+				}
+				if _, err := l.Query(Query{}); err == nil || !strings.Contains(err.Error(), test.want) {
+					t.Errorf("Query: %v", err)
+				}
+				unblock()
+				<-time.After(retry + time.Second)
+				if got := onDisk(t, l); got != 30 {
+					t.Errorf("%d requests are on the disk", got)
+				}
+				if got := saved(t, l, "b")["k"]; got != "last" {
+					t.Errorf("%q was saved", got)
+				}
+				if len(reports) != 2 || !strings.Contains(reports[0], test.want) || reports[1] != "<nil>" {
+					t.Errorf("reports: %q", reports)
+				}
+				if err := l.Close(); err != nil {
+					t.Error(err)
+				}
+			})
+		})
+	}
+}
+
+func TestClosed(t *testing.T) {
+	t.Parallel()
+	l := New(Config{Path: newPath(t)})
+	l.Add(Use{At: noon("2026-11-01"), Requests: 1})
+	for range 2 {
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	l.Add(Use{Requests: 1}) // by a request that outlives all: no panic
+	l.Save("b", "k", nil)
+	_, queried := l.Query(Query{})
+	for _, err := range []error{queried, l.SaveNow("b", "k", nil), l.Load("b", nil), l.Flush()} {
+		if !errors.Is(err, errClosed) {
+			t.Errorf("got %v", err)
+		}
+	}
+}
+
+func TestRetention(t *testing.T) {
+	path := newPath(t)
+	synctest.Test(t, func(t *testing.T) {
+		l := open(t, path)
+		first := dayOf(time.Now())
+		for range retention + 50 {
+			l.Add(Use{At: time.Now(), Requests: 1})
+			<-time.After(24 * time.Hour)
+		}
+		var days []day
+		if err := l.read(func(tx *bbolt.Tx) { days = readDays(tx, 0, dayOf(time.Now())) }); err != nil {
+			t.Fatal(err)
+		}
+		want := make([]day, retention)
+		for i := range want {
+			want[i] = first + 50 + day(i)
+		}
+		if !slices.Equal(want, days) {
+			t.Errorf("%d days from %v to %v", len(days), days[0], days[len(days)-1])
+		}
+	})
+}
+
+// A clock that says it were ten years later costs the oldest days only.
+func TestClockStep(t *testing.T) {
+	path := newPath(t)
+	synctest.Test(t, func(t *testing.T) {
+		l := open(t, path)
+		for i := range 30 {
+			l.Add(Use{At: time.Now().AddDate(0, 0, i), Requests: 1})
+		}
+		if got := requests(t, l); got != 30 {
+			t.Errorf("%d requests", got)
+		}
+		<-time.After(10 * 366 * 24 * time.Hour)
+		for range 5 {
+			l.Add(Use{At: time.Now(), Requests: 1})
+			<-time.After(time.Second)
+		}
+		l.Add(Use{At: time.Time{}, Requests: 1}) // and one that was not set
+		if got, want := requests(t, l), int64(30-prunedAtOnce+5+1); got != want {
+			t.Errorf("%d requests, not %d", got, want)
+		}
+	})
+}
+
+func TestManyAtOnce(t *testing.T) {
+	t.Parallel()
+	path := newPath(t)
+	l := open(t, path)
+	const goroutines, each = 1000, 50
+	var all sync.WaitGroup
+	for i := range goroutines {
+		all.Go(func() {
+			for j := range each {
+				l.Add(Use{Key: strconv.Itoa(i % 7), Model: "m", Target: "t", At: noon("2026-11-01"), Requests: 1, Output: int64(j)})
+				l.Save("budgets", strconv.Itoa(i%50), []byte("x"))
+			}
+			switch {
+			case i%100 == 0:
+				if err := l.SaveNow("keys", strconv.Itoa(i), []byte("x")); err != nil {
+					t.Error(err)
+				}
+			case i%100 == 1:
+				query(t, l, Query{By: []string{"key"}})
+			}
+		})
+	}
+	all.Wait()
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	l = open(t, path)
+	want := []Row{{Sums: Sums{Requests: goroutines * each, Output: goroutines * each * (each - 1) / 2}}}
+	if diff := cmp.Diff(want, query(t, l, Query{})); diff != "" {
+		t.Error(diff)
+	}
+	if n, m := len(saved(t, l, "keys")), len(saved(t, l, "budgets")); n != 10 || m != 50 {
+		t.Errorf("%d keys and %d budgets were saved", n, m)
+	}
+}
+
+func TestAddDoesNotAllocate(t *testing.T) {
+	l := open(t, newPath(t))
+	u := Use{Key: "alice", Model: "local", Target: "gpu/llama", At: time.Now(), Requests: 1, Input: 10}
+	if n := testing.AllocsPerRun(1000, func() { l.Add(u) }); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
+func BenchmarkAdd(b *testing.B) {
+	l := open(b, newPath(b))
+	now := time.Now()
+	b.ReportAllocs()
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			l.Add(Use{Key: "alice", Model: "local", Target: "gpu/meta-llama/Llama-3.1-8B-Instruct", At: now, Requests: 1, Input: 10, Output: 20})
+		}
+	})
+}
+
+// A commit of a busy half second: 100 rows.
+func BenchmarkCommit(b *testing.B) {
+	l := open(b, newPath(b))
+	b.ReportAllocs()
+	for b.Loop() {
+		for i := range 100 {
+			l.Add(Use{Key: strconv.Itoa(i), Model: "local", Target: "gpu/llama", At: time.Now(), Requests: 1})
+		}
+		if err := l.Flush(); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -1,0 +1,116 @@
+package ledger
+
+import (
+	"encoding/binary"
+	"errors"
+	"math"
+	"strings"
+	"unicode/utf8"
+)
+
+const (
+	// maxRows is how many rows a day may have before models and targets that are new are no longer told apart, and twice
+	// that many before keys are not: a client can make up names of models, and a row costs some 100 bytes of the file.
+	maxRows = 4096
+	// maxName bounds the names of a row, in bytes.
+	maxName = 200
+	// other is the name under which the rows above these bounds are summed.
+	other = "other"
+)
+
+// A rowID names a row of a day.
+type rowID struct {
+	day                day
+	key, model, target string
+}
+
+// cut shortens a name that is too long, between two characters.
+func cut(name string) string {
+	if len(name) <= maxName {
+		return name
+	}
+	end := maxName
+	for end > maxName-utf8.UTFMax && !utf8.RuneStart(name[end]) {
+		end--
+	}
+	return name[:end]
+}
+
+// clone takes the names out of what they may be a part of, such as a request's body.
+func (id rowID) clone() rowID {
+	return rowID{id.day, strings.Clone(id.key), strings.Clone(id.model), strings.Clone(id.target)}
+}
+
+// within is the row to use instead of id among n rows, so that they stay bounded.
+func (id rowID) within(n int, exists func(rowID) bool) rowID {
+	if n < maxRows || exists(id) {
+		return id
+	}
+	id.model, id.target = other, other
+	if n < 2*maxRows || exists(id) {
+		return id
+	}
+	id.key = other
+	return id
+}
+
+// errRow says that a row of the file cannot be read.
+var errRow = errors.New("a row cannot be read")
+
+// appendName appends the row's name within its day: each part with its length before it.
+func (id rowID) appendName(b []byte) []byte {
+	for _, part := range [...]string{id.key, id.model, id.target} {
+		b = binary.AppendUvarint(b, uint64(len(part)))
+		b = append(b, part...)
+	}
+	return b
+}
+
+// parseName reads what appendName wrote.
+func (id *rowID) parseName(b []byte) error {
+	for _, part := range [...]*string{&id.key, &id.model, &id.target} {
+		n, size := binary.Uvarint(b)
+		if size <= 0 || n > uint64(len(b)-size) {
+			return errRow
+		}
+		*part, b = string(b[size:size+int(n)]), b[size+int(n):]
+	}
+	if len(b) > 0 {
+		return errRow
+	}
+	return nil
+}
+
+// sumsFormat is the first byte of a row's value.
+const sumsFormat = 1
+
+// appendValue appends the sums as the file has them.
+func (s *Sums) appendValue(b []byte) []byte {
+	b = append(b, sumsFormat)
+	for _, n := range [...]int64{s.Requests, s.Input, s.Output, s.Cached, s.Spilled, s.Unpriced} {
+		b = binary.AppendVarint(b, n)
+	}
+	b = binary.BigEndian.AppendUint64(b, math.Float64bits(s.USD))
+	return binary.BigEndian.AppendUint64(b, math.Float64bits(s.Saved))
+}
+
+// parseValue reads what appendValue wrote.
+func (s *Sums) parseValue(b []byte) error {
+	if len(b) == 0 || b[0] != sumsFormat {
+		return errRow
+	}
+	b = b[1:]
+	for _, n := range [...]*int64{&s.Requests, &s.Input, &s.Output, &s.Cached, &s.Spilled, &s.Unpriced} {
+		value, size := binary.Varint(b)
+		if size <= 0 {
+			return errRow
+		}
+		*n, b = value, b[size:]
+	}
+	if len(b) != 16 {
+		return errRow
+	}
+	s.USD = math.Float64frombits(binary.BigEndian.Uint64(b))
+	s.Saved = math.Float64frombits(binary.BigEndian.Uint64(b[8:]))
+	return nil
+}
