@@ -50,6 +50,7 @@ func init() {
 //	    price  <target|model> per_hour <usd> [instead_of <model>]
 //	    prices <file>
 //	    deadline <duration>
+//	    health <path>
 //	    state <url>
 //	    on_state_error allow|deny
 //	}
@@ -72,6 +73,7 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 var subdirectives = map[string]func(*Handler, *caddyfile.Dispenser) error{
 	"deadline":       (*Handler).parseDeadline,
 	"discover":       (*Handler).parseDiscover,
+	"health":         (*Handler).parseHealth,
 	"log_prompts":    (*Handler).parseLogPrompts,
 	"max_body":       (*Handler).parseMaxBody,
 	"model":          (*Handler).parseModel,

@@ -14,6 +14,9 @@ import (
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	task, ours := gateway.Match(r.URL.Path)
 	if !ours {
+		if h.serveHealth(w, r) {
+			return nil
+		}
 		return next.ServeHTTP(w, r)
 	}
 	rec := new(gateway.Record)

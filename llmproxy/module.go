@@ -6,6 +6,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyevents"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/headers"
 	"github.com/redis/go-redis/v9"
@@ -71,6 +72,10 @@ type Handler struct {
 	// it. Default: 0, nothing that was said is logged.
 	LogPrompts int `json:"log_prompts,omitempty"`
 
+	// A path that tells whether a request for at least one model can be served now: status 200, else 503; with ?verbose the
+	// models and replicas. The path with /live after it answers 200 as long as the process runs. Default: none.
+	Health string `json:"health,omitempty"`
+
 	// Where limits, budgets, keys and usage are kept for more than one Caddy. Default: on this machine.
 	State *State `json:"state,omitempty"`
 
@@ -81,6 +86,7 @@ type Handler struct {
 	gateway  *gateway.Gateway
 	meters   *meters
 	troubles *troubles
+	events   *caddyevents.App
 	acquired []string // keys of the pool of replicas
 	closers  []func()
 	drain    context.CancelFunc

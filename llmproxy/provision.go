@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyevents"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/gateway"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/upstream"
@@ -30,6 +31,11 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if err := exposeMetrics(ctx.GetMetricsRegistry()); err != nil {
 		return err
 	}
+	events, err := ctx.App("events")
+	if err != nil {
+		return fmt.Errorf("preparing events: %w", err)
+	}
+	h.events = events.(*caddyevents.App)
 	upstreams, auto, err := h.upstreams()
 	if err != nil {
 		return err
@@ -50,10 +56,11 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	h.gateway = gateway.New(gateway.Config{
 		Upstreams: upstreams, Models: table, Discover: h.Discover || len(h.Models) == 0, Auto: auto,
 		Prices: book, MaxBody: h.MaxBody, Deadline: time.Duration(h.Deadline), Draining: draining, Observe: h.observe,
-		Streaming: streaming, Account: h.account, Trace: h.trace, LogPrompts: h.LogPrompts,
+		Streaming: streaming, Account: h.account, Trace: h.trace, LogPrompts: h.LogPrompts, Changed: h.changed,
 	})
 	h.meters, h.troubles = newMeters(table), newTroubles()
 	h.show(upstreams)
+	h.closers = append(h.closers, h.gateway.Close)
 	h.drainOnExit()
 	h.lookSoon(upstreams)
 	return nil
@@ -227,6 +234,7 @@ func (m *Model) policy() (router.Policy, error) {
 // lookSoon asks the upstreams whose kind, slots or models matter, in the background, so that the first client does not wait for it.
 func (h *Handler) lookSoon(upstreams []*upstream.Upstream) {
 	timer := time.AfterFunc(firstLook, func() {
+		h.gateway.WatchAll()
 		for _, u := range upstreams {
 			if u.Kind == upstream.Auto || u.Kind == upstream.LlamaCpp || h.Discover || len(h.Models) == 0 {
 				go u.View(context.Background())

@@ -76,3 +76,18 @@ func (p *Plan) Any(localOnly bool, ok func(Target) bool) bool {
 	}
 	return false
 }
+
+// Ready tells whether a request for the plan's model could be sent somewhere now.
+func (p *Plan) Ready(requested string) bool {
+	for i := range p.Routes {
+		if p.Routes[i].Plan.Ready(requested) {
+			return true
+		}
+	}
+	for _, pool := range p.Pools {
+		if pool.ready(requested)&pool.allowed(p.LocalOnly) != 0 {
+			return true
+		}
+	}
+	return false
+}

@@ -140,15 +140,20 @@ func (p *Pool) same(t *try) (same uint64) {
 	return same
 }
 
-// take takes a slot at one of the candidates: at the one that the policy likes best of those that have one free.
-func (p *Pool) take(among uint64) int {
+// take takes a slot at one of the candidates: at the one that the policy likes best of those that have one free. Force takes it
+// also where another request is already trying whether the replica is well again.
+func (p *Pool) take(among uint64, force bool) int {
 	for among != 0 {
 		i := p.pick(^among)
 		if i < 0 {
 			break
 		}
-		if c := &p.candidates[i]; c.Replica.take(c.Target.Upstream.Limit()) {
-			return i
+		c := &p.candidates[i]
+		if c.Replica.take(c.Target.Upstream.Limit()) {
+			if force || c.Replica.claim() {
+				return i
+			}
+			c.Replica.End()
 		}
 		among &^= 1 << i
 	}

@@ -30,6 +30,16 @@ func (t *Table) Lookup(name string) (*Plan, bool) {
 // Names lists the exact names in the order written: what a list of models shows of the configuration.
 func (t *Table) Names() []string { return t.names }
 
+// Each visits every configured name and pattern with its plan, names first.
+func (t *Table) Each(visit func(name string, plan *Plan)) {
+	for _, name := range t.names {
+		visit(name, t.exact[name])
+	}
+	for _, p := range t.patterns {
+		visit(p.pattern, p.plan)
+	}
+}
+
 // Len is the number of models in the configuration, patterns included.
 func (t *Table) Len() int { return len(t.names) + len(t.patterns) }
 

@@ -33,6 +33,7 @@ func (u *Upstream) SetLimit(n int) {
 type Replica struct {
 	Address string
 	slots   slots
+	health  health
 }
 
 // A Target is an upstream and the model's name there.
@@ -48,6 +49,3 @@ func (t Target) ModelFor(requested string) string {
 	}
 	return t.Model
 }
-
-// Ready tells whether requests for a model may be sent to the replica now.
-func (r *Replica) Ready(string) bool { return true }

@@ -71,7 +71,7 @@ func (w *Walk) Next() (Turn, bool) {
 // Queue. The slot must be given back by Replica.End.
 func (w *Walk) Take(t Turn) (Candidate, bool) {
 	pool := w.Plan.Pools[t.Pool]
-	i := pool.take(t.among)
+	i := pool.take(t.among, w.stage != fresh)
 	if i < 0 {
 		return Candidate{}, false
 	}
@@ -87,6 +87,12 @@ func (w *Walk) begin(t Turn, i int) {
 
 // Failed tells how the attempt of the last Take ended.
 func (w *Walk) Failed(o Outcome) { w.tries[w.made-1].outcome = o }
+
+// Passed is why a pool was passed over: what its first candidate is shut out for.
+func (w *Walk) Passed(pool int) Verdict {
+	c := &w.Plan.Pools[pool].candidates[0]
+	return c.Replica.shutBy(c.Target.ModelFor(w.Model))
+}
 
 // Last tells whether no other target is left after the one that Take gave last: it is waited for longer.
 func (w *Walk) Last() bool {

@@ -93,6 +93,8 @@ func (d *delivery) enter(pool int) {
 		d.rec.Route = "fallback:" + d.last.Verdict.String()
 	case d.walk.Unfit(d.pool):
 		d.rec.Route = "fallback:" + router.FitsElsewhere.String()
+	case d.walk.Passed(d.pool) != router.OK:
+		d.rec.Route = "fallback:" + d.walk.Passed(d.pool).String()
 	}
 	d.pool = pool
 }
@@ -123,11 +125,12 @@ func (c *call) try(candidate router.Candidate, last bool) *failure {
 // over writes the attempt into the record.
 func (a *attempt) over(failed *failure) {
 	c := a.c
-	done := a.done(c.rec.Verdict)
+	done, outcome := a.done(c.rec.Verdict), router.Outcome{Verdict: c.rec.Verdict}
 	if failed != nil {
-		done.Verdict, done.Err = failed.Verdict, failed.err
-		c.rec.Verdict = failed.Verdict
+		outcome, done.Err = failed.Outcome(), failed.err
+		done.Verdict, c.rec.Verdict = failed.Verdict, failed.Verdict
 	}
+	a.took(outcome)
 	c.rec.Attempts = append(c.rec.Attempts, done)
 	if a.span != nil {
 		a.span.End(c.rec, done)

@@ -48,6 +48,9 @@ type Config struct {
 	Trace func(context.Context, *Record, Attempt) (context.Context, Span)
 	// Streaming hears of each stream that begins, 1, and that is over, -1; nil for nobody.
 	Streaming func(int)
+	// Changed hears when a replica becomes healthy or unhealthy, and when a model is hidden there; nil for nobody. It must not
+	// block.
+	Changed func(Change)
 	// Account gets the record of every request when it is over, disconnects and panics included; nil for nobody. It must not
 	// block.
 	Account func(*Record)
@@ -67,6 +70,9 @@ type Gateway struct {
 	Config
 	upstreams map[*router.Upstream]*upstream.Upstream
 	catalog   catalog
+	// closed ends the probes under way.
+	closed context.Context
+	close  context.CancelFunc
 }
 
 // New makes a gateway.
@@ -79,6 +85,7 @@ func New(c Config) *Gateway {
 		g.upstreams[u.Route] = u
 	}
 	g.catalog.upstreams = c.Upstreams
+	g.closed, g.close = context.WithCancel(context.Background())
 	return g
 }
 

@@ -40,6 +40,7 @@ type setup struct {
 	upstreams []*upstream.Upstream
 	config    Config
 	models    []router.Model // beside those that serve is given
+	gateway   *Gateway
 	server    *httptest.Server
 	mu        sync.Mutex
 	records   []*Record
@@ -93,6 +94,8 @@ func (s *setup) serve(models ...string) *setup {
 	}
 	s.config.Upstreams, s.config.Models = s.upstreams, table
 	g := New(s.config)
+	s.gateway = g
+	s.t.Cleanup(g.Close)
 	s.server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		task, ok := Match(r.URL.Path)
 		if !ok {

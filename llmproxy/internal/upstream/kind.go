@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/wire"
+	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 )
 
 // A Kind is a row of the table of differences between servers.
@@ -31,13 +32,17 @@ type Kind struct {
 	// into a queue without end and without order among clients. vLLM shares its batches among as many as its memory holds,
 	// and a service has its own 429: to hold requests back from those only costs time.
 	slots int
+	// health asks a replica how it fares; nil where that cannot be done without generating.
+	health func(*prober) router.State
+	// loads tells that a model is loaded when it is asked for, and only as long as the one who asked waits.
+	loads bool
 }
 
 // The kinds. A new one is a row here and, where it differs, a file.
 var (
-	Ollama   = &Kind{Name: "ollama", LocalAddress: "127.0.0.1:11434", repair: repairOllama, looksLike: isOllama, inquire: askOllama, errors: ollamaErrors, slots: 1}
-	VLLM     = &Kind{Name: "vllm", LocalAddress: "127.0.0.1:8000", looksLike: isVLLM, inquire: askVLLM, errors: vllmErrors}
-	LlamaCpp = &Kind{Name: "llamacpp", LocalAddress: "127.0.0.1:8080", looksLike: isLlamaCpp, inquire: askLlamaCpp, errors: llamaCppErrors, slots: 1}
+	Ollama   = &Kind{Name: "ollama", LocalAddress: "127.0.0.1:11434", repair: repairOllama, looksLike: isOllama, inquire: askOllama, errors: ollamaErrors, slots: 1, health: healthOfOllama, loads: true}
+	VLLM     = &Kind{Name: "vllm", LocalAddress: "127.0.0.1:8000", looksLike: isVLLM, inquire: askVLLM, errors: vllmErrors, health: healthOfVLLM}
+	LlamaCpp = &Kind{Name: "llamacpp", LocalAddress: "127.0.0.1:8080", looksLike: isLlamaCpp, inquire: askLlamaCpp, errors: llamaCppErrors, slots: 1, health: healthOfLlamaCpp}
 	OpenAI   = &Kind{Name: "openai", Service: "https://api.openai.com/v1", AutoModel: "gpt-4o-mini"}
 	Echo     = &Kind{Name: "echo", Service: "http://echo/v1"}
 	// Auto stands for a kind that is found by asking; until then the upstream is taken for an OpenAI-compatible one.

@@ -52,6 +52,8 @@ type Timers struct {
 	// Total bounds the whole attempt. Default: none for streams, 10 min for other answers, which show no sign of life before
 	// they are complete.
 	Total time.Duration
+	// Load bounds the wait for a model that is loading. Default: 5 min.
+	Load time.Duration
 }
 
 // An Upstream is a server or service that generates, reached at one or more replicas.
@@ -62,6 +64,8 @@ type Upstream struct {
 	kind  atomic.Pointer[Kind]
 	look  lookout
 	facts facts
+	// loader knows which models are loaded.
+	loader loader
 }
 
 // New makes an upstream. Replica gives the shared facts of an address.

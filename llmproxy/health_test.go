@@ -1,0 +1,143 @@
+package llmproxy
+
+import (
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/fakellm"
+)
+
+func get(t *testing.T, url string) (int, string) {
+	t.Helper()
+	res, err := http.Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	return res.StatusCode, text(t, res)
+}
+
+func TestHealthEndpoint(t *testing.T) {
+	fake := fakellm.Start(t, "vllm")
+	caddyfile, url := site(t, "\tllm_proxy {\n\t\tupstream u vllm "+fake.URL()+"\n\t\tmodel m u/x\n\t\thealth /health\n\t}\n\trespond /healthy \"next handler\" 418")
+	if err := load(t, caddyfile); err != nil {
+		t.Fatal(err)
+	}
+	if code, body := get(t, url+"/health"); code != http.StatusOK || body != "{\"status\":\"ok\"}\n" {
+		t.Errorf("up: %d %s", code, body)
+	}
+	fake.Down()
+	limit := time.NewTimer(10 * time.Second)
+	defer limit.Stop()
+	for code := 0; code != http.StatusServiceUnavailable; {
+		select {
+		case <-limit.C:
+			t.Fatalf("still %d, and nothing can be served", code)
+		default:
+			code, _ = get(t, url+"/health")
+		}
+	}
+	code, body := get(t, url+"/health?verbose")
+	if code != http.StatusServiceUnavailable || strings.Contains(body, fake.Addr()) {
+		t.Errorf("down: %d %s", code, body)
+	}
+	var answer struct {
+		Models    map[string]bool
+		Upstreams []struct {
+			Name, Kind string
+			Replicas   []struct{ State string }
+		}
+	}
+	if err := json.Unmarshal([]byte(body), &answer); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(map[string]bool{"m": false}, answer.Models); diff != "" {
+		t.Error(diff)
+	}
+	if u := answer.Upstreams; len(u) != 1 || u[0].Name != "u" || u[0].Kind != "vllm" || u[0].Replicas[0].State != "down" {
+		t.Errorf("upstreams: %+v", u)
+	}
+	if code, _ := get(t, url+"/health/live"); code != http.StatusOK {
+		t.Errorf("live: %d", code)
+	}
+	if code, _ := get(t, url+"/healthy"); code != http.StatusTeapot {
+		t.Errorf("another path: %d", code)
+	}
+}
+
+func TestAdminListsUpstreams(t *testing.T) {
+	fake := fakellm.Start(t, "vllm")
+	caddyfile, url := site(t, "\tllm_proxy {\n\t\tupstream u vllm "+fake.URL()+" {\n\t\t\tapi_key the-secret\n\t\t}\n\t\tmodel m u/x\n\t}")
+	if err := load(t, caddyfile); err != nil {
+		t.Fatal(err)
+	}
+	fake.Always(fakellm.Unauthorized())
+	ask(t, url, false)
+	ask := func(method string) (*httptest.ResponseRecorder, error) {
+		w := httptest.NewRecorder()
+		for _, route := range (adminAPI{}).Routes() {
+			if route.Pattern == "/llm_proxy/upstreams" {
+				return w, route.Handler.ServeHTTP(w, httptest.NewRequest(method, route.Pattern, nil))
+			}
+		}
+		t.Fatal("there is no such route")
+		return nil, nil
+	}
+	w, err := ask(http.MethodGet)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := `[{"address":"` + fake.URL() + `/v1","state":"up","requests":0,"waiting":0,"strikes":0,"hidden_models":["x"]}]` + "\n"
+	if diff := cmp.Diff(want, w.Body.String()); diff != "" {
+		t.Error(diff)
+	}
+	if _, err := ask(http.MethodDelete); err == nil {
+		t.Error("DELETE is possible")
+	}
+}
+
+// The state of a replica outlives a reload, and an event tells of it.
+func TestStateSurvivesReload(t *testing.T) {
+	fake := fakellm.Start(t, "vllm")
+	inside := "\tllm_proxy {\n\t\tupstream u vllm " + fake.URL() + "\n\t\tmodel m u/x\n\t}"
+	caddyfile, url := site(t, inside)
+	if err := load(t, caddyfile); err != nil {
+		t.Fatal(err)
+	}
+	fake.Down()
+	if res := ask(t, url, false); res.StatusCode != http.StatusServiceUnavailable {
+		t.Fatalf("status %d", res.StatusCode)
+	}
+	state := func() string {
+		var s string
+		replicas.Range(func(_, value any) bool {
+			s = value.(*sharedReplica).Facts().State.String()
+			return false
+		})
+		return s
+	}
+	if err := load(t, strings.Replace(caddyfile, "model m u/x", "model other u\n\t\tmodel m u/x", 1)); err != nil {
+		t.Fatal(err)
+	}
+	if got := state(); got != "down" {
+		t.Errorf("after the reload it is %s", got)
+	}
+	fake.Up(t)
+	limit := time.NewTimer(10 * time.Second)
+	defer limit.Stop()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for state() != "up" {
+		select {
+		case <-limit.C:
+			t.Fatal("the new configuration does not probe what the old one left down")
+		case <-tick.C:
+		}
+	}
+}
