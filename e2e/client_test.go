@@ -115,6 +115,10 @@ func openContext(t *testing.T, ctx context.Context, method, url, body string, he
 }
 
 func send(ctx context.Context, method, url, body string, header ...string) (*http.Response, error) {
+	return sendBy(ctx, http.DefaultClient, method, url, body, header...)
+}
+
+func sendBy(ctx context.Context, client *http.Client, method, url, body string, header ...string) (*http.Response, error) {
 	request, err := http.NewRequestWithContext(ctx, method, url, strings.NewReader(body))
 	if err != nil {
 		return nil, err
@@ -126,7 +130,7 @@ func send(ctx context.Context, method, url, body string, header ...string) (*htt
 	if host := request.Header.Get("Host"); host != "" {
 		request.Host = host
 	}
-	return http.DefaultClient.Do(request)
+	return client.Do(request)
 }
 
 // call sends a request and reads the answer to its end.
@@ -168,7 +172,16 @@ type story struct {
 
 func chatStream(t *testing.T, ctx context.Context, base, body string) *stream {
 	t.Helper()
-	answer := openContext(t, ctx, http.MethodPost, base+"/v1/chat/completions", body)
+	return chatStreamBy(t, ctx, http.DefaultClient, base, body)
+}
+
+func chatStreamBy(t *testing.T, ctx context.Context, client *http.Client, base, body string) *stream {
+	t.Helper()
+	answer, err := sendBy(ctx, client, http.MethodPost, base+"/v1/chat/completions", body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = answer.Body.Close() })
 	if kind := answer.Header.Get("Content-Type"); answer.StatusCode != http.StatusOK || !strings.HasPrefix(kind, "text/event-stream") {
 		read, _ := io.ReadAll(answer.Body)
 		t.Fatalf("no stream but %s, %s: %s", answer.Status, kind, read)

@@ -29,7 +29,7 @@ func caddyfile(port int, admin, directive string) string {
 }
 
 // startCaddy runs Caddy with a whole Caddyfile, which must use these ports.
-func startCaddy(t *testing.T, port int, admin, text string) *gateway {
+func startCaddy(t *testing.T, port int, admin, text string, env ...string) *gateway {
 	t.Helper()
 	dir := t.TempDir()
 	g := &gateway{port: port, admin: admin, file: filepath.Join(dir, "Caddyfile"), url: fmt.Sprintf("http://127.0.0.1:%d", port)}
@@ -37,7 +37,8 @@ func startCaddy(t *testing.T, port int, admin, text string) *gateway {
 		t.Fatal(err)
 	}
 	var err error
-	g.process, err = launch("Caddy", []string{"HOME=" + dir, "XDG_CONFIG_HOME=" + dir, "XDG_DATA_HOME=" + dir},
+	env = append(env, "HOME="+dir, "XDG_CONFIG_HOME="+dir, "XDG_DATA_HOME="+dir)
+	g.process, err = launch("Caddy", env,
 		installed.caddy, "run", "--adapter", "caddyfile", "--config", g.file)
 	if err != nil {
 		t.Fatal(err)

@@ -29,9 +29,7 @@ func TestQuickstart(t *testing.T) {
 		t.Fatal(err)
 	}
 	port, admin := twoPorts(t)
-	text := strings.Replace(string(example), "{\n", "{\n\tadmin "+admin+"\n", 1)
-	text = strings.Replace(text, ":8080 {", fmt.Sprintf(":%d {", port), 1)
-	g := startCaddy(t, port, admin, text)
+	g := startCaddy(t, port, admin, string(example), fmt.Sprint("PORT=", port), "CADDY_ADMIN="+admin)
 
 	story, target := first(t, g)
 	if !strings.Contains(story.text, "echo") || !strings.HasPrefix(target, "echo/") {
