@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestReuse(t *testing.T) {
@@ -216,5 +217,21 @@ func TestNoRetry(t *testing.T) {
 	do(t, tr, get(t, address))
 	if _, err := tr.RoundTrip(fails); err == nil || len(ends) != 4 {
 		t.Errorf("GetBody fails: %v after %d connections", err, len(ends)-3)
+	}
+}
+
+// TestNoRetryLate has a server that dies after it had the time to work on the request, which may be why.
+func TestNoRetryLate(t *testing.T) {
+	t.Parallel()
+	address := script(t, func(c net.Conn, r *bufio.Reader) {
+		answers(hello)(c, r)
+		r.ReadString('\n')
+	}, func(net.Conn, *bufio.Reader) { t.Error("sent again") })
+	tr := transport(t)
+	tr.stale = time.Nanosecond
+	do(t, tr, get(t, address))
+	if res, err := tr.RoundTrip(post(t, address, "a")); err == nil {
+		t.Errorf("status %d", res.StatusCode)
+		res.Body.Close()
 	}
 }

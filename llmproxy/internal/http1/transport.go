@@ -1,6 +1,7 @@
 package http1
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +11,10 @@ import (
 	"sync"
 	"time"
 )
+
+// staleAfter is the latest that a connection which its server was closing shows it. A request that fails after it may have
+// been at work, and may be what its server died of: it is not sent again.
+const staleAfter = time.Second
 
 // The defaults of a Transport.
 const (
@@ -30,6 +35,8 @@ type Transport struct {
 	IdleTimeout time.Duration
 	// MaxIdlePerHost bounds the unused connections per address. Zero means DefaultMaxIdlePerHost.
 	MaxIdlePerHost int
+
+	stale time.Duration // for tests; zero means staleAfter
 
 	mu      sync.Mutex
 	idle    map[string][]*conn // the one used last is the last
@@ -75,8 +82,9 @@ func (t *Transport) send(req *http.Request) (*http.Response, error) {
 		return nil, errNotSent
 	}
 	if c := t.take(address); c != nil {
+		sent := time.Now()
 		res, err := c.exchange(req, body)
-		if err == nil || !c.unanswered(err) || ctx.Err() != nil {
+		if err == nil || !c.unanswered(err) || ctx.Err() != nil || time.Since(sent) > cmp.Or(t.stale, staleAfter) {
 			return res, err
 		}
 		// A server may close a connection in the moment in which it is used again. Nothing of an answer has come then, and
