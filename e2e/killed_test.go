@@ -46,13 +46,47 @@ func TestKilledBeforeTheFirstWord(t *testing.T) {
 					t.Errorf("X-LLM-Route is %q", route)
 				}
 
-				// Now that it is down: refused at once.
+				// Now that it is down: refused at once, or not asked any more where a probe was quicker.
 				answer = chat(t, g.url, `{"model":"m",`+streaming(mode)+`"messages":[{"role":"user","content":"hi"}]}`)
 				saysHello(t, mode, answer)
-				headers(t, answer.header, "spare/tiny", "2", "fallback:not_up")
+				if route := answer.header.Get("X-LLM-Route"); route != "fallback:not_up" {
+					t.Errorf("X-LLM-Route is %q", route)
+				}
 			})
 		}
 	}
+}
+
+// A server that is there again is used again, without a request that had to fail first.
+func TestComesBack(t *testing.T) {
+	first := startLlama(t, "tiny")
+	g := startGateway(t, directive(`
+	llm_proxy {
+		upstream first llamacpp FIRST
+		upstream spare llamacpp SPARE
+		model m {
+			to first/tiny
+			fallback spare/tiny
+		}
+	}`, "FIRST", first.url(), "SPARE", servers(t).llama.url()))
+	answers := func() string {
+		answer := chat(t, g.url, `{"model":"m","messages":[{"role":"user","content":"hi"}]}`)
+		saysHello(t, "", answer)
+		return answer.header.Get("X-LLM-Target")
+	}
+	if target := answers(); target != "first/tiny" {
+		t.Errorf("before: %s", target)
+	}
+	first.kill()
+	if target := answers(); target != "spare/tiny" {
+		t.Errorf("while it is down: %s", target)
+	}
+	again, err := runLlamaAt(first.port(), "tiny")
+	if err != nil {
+		t.Fatal(err)
+	}
+	again.attend(t)
+	eventually(t, 30*time.Second, "an answer from the server that is there again", func() bool { return answers() == "first/tiny" })
 }
 
 // A server that takes the request and then hangs is left when first_token_timeout is over.

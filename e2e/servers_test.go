@@ -20,12 +20,22 @@ type server struct {
 
 func (s *server) url() string { return "http://" + s.addr }
 
+func (s *server) port() int {
+	_, port, _ := strings.Cut(s.addr, ":")
+	n, _ := strconv.Atoi(port) // which this test chose
+	return n
+}
+
 // runLlama starts llama.cpp's server with one of the test models under its own name.
 func runLlama(model string, flags ...string) (*server, error) {
 	port, err := freePort()
 	if err != nil {
 		return nil, err
 	}
+	return runLlamaAt(port, model, flags...)
+}
+
+func runLlamaAt(port int, model string, flags ...string) (*server, error) {
 	args := append([]string{"llama_server.py", filepath.Join(installed.models, model+".gguf"), "--alias", model, "--port", strconv.Itoa(port)}, flags...)
 	p, err := launch("llama.cpp", nil, installed.python, args...)
 	if err != nil {
