@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/klauspost/compress/zstd"
+
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/upstream"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/wire"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
@@ -114,11 +116,14 @@ func (c *call) gone() {
 // StatusClientGone is nginx's status for a client that left before the answer.
 const StatusClientGone = 499
 
-// failed turns an error of reading the request's body into what the client is told.
+// failedBody turns an error of reading the request's body into what the client is told.
 func (c *call) failedBody(err error) *wire.Error {
 	var tooLarge *http.MaxBytesError
 	if errors.As(err, &tooLarge) {
 		return c.tooLarge(tooLarge.Limit)
 	}
-	return badRequest("the request's body could not be read to its end: " + err.Error())
+	if errors.Is(err, zstd.ErrDecoderSizeExceeded) { // its frame announces more than the limit
+		return c.tooLarge(c.g.MaxBody)
+	}
+	return badRequest("The request's body could not be read to its end: " + err.Error() + ".")
 }

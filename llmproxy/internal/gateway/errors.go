@@ -33,7 +33,11 @@ func unsupportedMedia(message string) *wire.Error {
 	return &wire.Error{Status: http.StatusUnsupportedMediaType, Type: invalidRequest, Code: "unsupported_media_type", Message: message}
 }
 
+// tooLarge also ends the connection: net/http would read on, for the next request's sake, before it sends the refusal.
 func (c *call) tooLarge(limit int64) *wire.Error {
+	if c.r.ProtoMajor == 1 {
+		c.w.Header()["Connection"] = []string{"close"}
+	}
 	return &wire.Error{Status: http.StatusRequestEntityTooLarge, Type: invalidRequest, Code: "request_too_large",
 		Message: fmt.Sprintf("The request's body is larger than %d bytes, the limit of this gateway. Send less, or raise max_body.", limit)}
 }

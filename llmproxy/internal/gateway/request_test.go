@@ -107,8 +107,9 @@ func TestHeadersGoUpByAllowList(t *testing.T) {
 func TestBadInput(t *testing.T) {
 	t.Parallel()
 	s, fake := one(t, "openai", nil)
-	s.config.MaxBody = 4096
+	s.config.MaxBody = 1 << 20
 	s.serve("m u")
+	bomb := `{"model":"m","x":"` + strings.Repeat("x", 2<<20) + `"}`
 	for _, test := range []struct {
 		name, body string
 		status     int
@@ -128,8 +129,17 @@ func TestBadInput(t *testing.T) {
 		{"model is null", `{"model":null}`, 400, nil},
 		{"invalid UTF-8", "{\"model\":\"m\",\"x\":\"\xff\"}", 400, nil},
 		{"deep", `{"model":"m","x":` + strings.Repeat("[", 1000) + strings.Repeat("]", 1000) + `}`, 400, nil},
+		{"100,000 arrays deep", `{"model":"m","x":` + strings.Repeat("[", 100_000) + strings.Repeat("]", 100_000) + `}`, 400, nil},
+		{"100,000 objects deep", `{"model":"m","x":` + strings.Repeat(`{"a":`, 100_000) + "1" + strings.Repeat("}", 100_000) + `}`, 400, nil},
+		{"100,000 brackets", strings.Repeat("[", 100_000), 400, nil},
 		{"unknown model", chat("nope", false), 404, nil},
-		{"too large", `{"model":"m","x":"` + strings.Repeat("x", 5000) + `"}`, 413, nil},
+		{"too large", bomb, 413, nil},
+		{"too large when unpacked, gzip", gzipped(bomb), 413, []string{"Content-Encoding", "gzip"}},
+		{"too large when unpacked, zstd", zstandard(t, bomb), 413, []string{"Content-Encoding", "zstd"}},
+		{"packed twice", gzipped(gzipped(chat("m", false))), 400, []string{"Content-Encoding", "gzip"}},
+		{"packed twice, and said so", gzipped(gzipped(chat("m", false))), 415, []string{"Content-Encoding", "gzip, gzip"}},
+		{"gzip cut off", gzipped(chat("m", false))[:30], 400, []string{"Content-Encoding", "gzip"}},
+		{"an unreadable type", chat("m", false), 415, []string{"Content-Type", "application/json; ;"}},
 		{"wrong type", chat("m", false), 415, []string{"Content-Type", "application/xml"}},
 		{"form where JSON is needed", chat("m", false), 415, []string{"Content-Type", "multipart/form-data; boundary=x"}},
 		{"unknown coding", chat("m", false), 415, []string{"Content-Encoding", "br"}},
@@ -146,6 +156,23 @@ func TestBadInput(t *testing.T) {
 	if n := len(fake.Requests()); n != 0 {
 		t.Errorf("%d bad requests were forwarded", n)
 	}
+}
+
+func gzipped(text string) string {
+	var packed bytes.Buffer
+	z := gzip.NewWriter(&packed)
+	fmt.Fprint(z, text)
+	z.Close()
+	return packed.String()
+}
+
+func zstandard(t *testing.T, text string) string {
+	t.Helper()
+	enc, err := zstd.NewWriter(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(enc.EncodeAll([]byte(text), nil))
 }
 
 func TestWrongMethodAndClosedPaths(t *testing.T) {
@@ -180,22 +207,13 @@ func TestCompressedBodies(t *testing.T) {
 	s, fake := one(t, "openai", nil)
 	s.config.MaxBody = 1 << 16
 	s.serve("m u")
-	var zipped bytes.Buffer
-	z := gzip.NewWriter(&zipped)
-	fmt.Fprint(z, chat("m", false))
-	z.Close()
-	enc, err := zstd.NewWriter(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	bomb := enc.EncodeAll([]byte(`{"model":"m","x":"`+strings.Repeat("x", 1<<20)+`"}`), nil)
 	for _, test := range []struct {
 		name, coding, body string
 		status             int
 	}{
-		{"gzip", "gzip", zipped.String(), 200},
-		{"zstd", "zstd", string(enc.EncodeAll([]byte(chat("m", false)), nil)), 200},
-		{"a small body that unpacks to a large one", "zstd", string(bomb), 413},
+		{"gzip", "gzip", gzipped(chat("m", false)), 200},
+		{"zstd", "zstd", zstandard(t, chat("m", false)), 200},
+		{"a small body that unpacks to a large one", "zstd", zstandard(t, `{"model":"m","x":"`+strings.Repeat("x", 1<<20)+`"}`), 413},
 	} {
 		if got := s.post("/v1/chat/completions", test.body, "Content-Encoding", test.coding); got.status != test.status {
 			t.Errorf("%s: status %d, want %d: %s", test.name, got.status, test.status, got.body)
