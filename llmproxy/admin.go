@@ -25,6 +25,7 @@ var adminRoutes = []struct {
 	answer       func(http.ResponseWriter, *http.Request) error
 }{
 	{http.MethodGet, "/upstreams", adminUpstreams},
+	{http.MethodGet, "/usage", adminUsage},
 }
 
 // Routes implements caddy.AdminRouter.

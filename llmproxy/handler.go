@@ -27,6 +27,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		// The line is written when the handler has returned; the object is read then.
 		extra.Add(zap.Object("llm", logged{rec}))
 	}
+	h.underWay.enter()
+	defer h.underWay.leave()
 	requestsOpen.Inc()
 	defer requestsOpen.Dec()
 	h.gateway.Serve(w, r, task, rec)

@@ -13,6 +13,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/gateway"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/ledger"
 )
 
 func init() { caddy.RegisterModule(new(Handler)) }
@@ -80,6 +81,8 @@ type Handler struct {
 	State *State `json:"state,omitempty"`
 
 	redisClient redis.UniversalClient
+	local       *ledger.Ledger
+	used        usageLedger
 
 	ctx      caddy.Context
 	logger   *zap.Logger
@@ -89,6 +92,8 @@ type Handler struct {
 	events   *caddyevents.App
 	acquired []string // keys of the pool of replicas
 	closers  []func()
+	lasting  []func() // closers of what requests need to their end
+	underWay presence
 	drain    context.CancelFunc
 }
 

@@ -181,9 +181,12 @@ func (h *Handler) observe(rec *gateway.Record, a gateway.Attempt) {
 	}
 }
 
-// account takes a request that is over into metrics and log.
+// account takes a request that is over into metrics, ledger and log.
 func (h *Handler) account(rec *gateway.Record) {
 	h.meters.count(rec)
+	if u, ok := use(rec); ok {
+		h.used.Add(u)
+	}
 	if n := len(rec.Attempts); n > 0 && rec.Attempts[n-1].Verdict == router.OK {
 		if a := rec.Attempts[n-1]; h.troubles.worked(rec, a) {
 			h.logger.Info("upstream answers again", zap.String("id", rec.ID), zap.String("target", a.Target), zap.String("address", a.Address))

@@ -51,6 +51,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if _, err := h.redis(); err != nil {
 		return err
 	}
+	h.used = h.ledger()
 	draining, drain := context.WithCancel(context.Background())
 	h.drain = drain
 	h.gateway = gateway.New(gateway.Config{
@@ -253,5 +254,6 @@ func (h *Handler) Cleanup() error {
 	h.closers = nil
 	shown.Delete(h)
 	h.release()
+	h.letGo()
 	return nil
 }

@@ -101,3 +101,18 @@ func rowsOf(groups map[rowID]*Sums, byDay bool) []Row {
 	})
 	return rows
 }
+
+// Name gives what the row has in a dimension.
+func (r *Row) Name(dimension string) string {
+	switch dimension {
+	case "day":
+		return r.Day
+	case "key":
+		return r.Key
+	case "model":
+		return r.Model
+	case "target":
+		return r.Target
+	}
+	return ""
+}

@@ -1,0 +1,22 @@
+package llmproxy
+
+import (
+	"fmt"
+	"os"
+	"testing"
+)
+
+// What Caddy keeps, the tests keep in a folder of their own.
+func TestMain(m *testing.M) {
+	dir, err := os.MkdirTemp("", "llm_proxy-")
+	if err == nil {
+		err = os.Setenv("XDG_DATA_HOME", dir)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	code := m.Run()
+	os.RemoveAll(dir)
+	os.Exit(code)
+}

@@ -1,0 +1,366 @@
+package llmproxy
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig"
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/fakellm"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/gateway"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/ledger"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/wire"
+)
+
+func TestUseOfARecord(t *testing.T) {
+	at := time.Date(2026, 11, 25, 23, 59, 59, 0, time.UTC)
+	answered := gateway.Record{
+		Key: "alice", Model: "local", Target: "gpu/llama", Rule: "local", Route: "local", Started: at, Duration: 2 * time.Second, FirstContent: time.Second,
+		Usage: wire.Usage{Input: 10, Output: 5, Cached: 4, Reasoning: 3}, HasUsage: true, Attempts: make([]gateway.Attempt, 1),
+	}
+	want := ledger.Use{Key: "alice", Model: "local", Target: "gpu/llama", At: at.Add(2 * time.Second), Requests: 1, Input: 10, Output: 5, Cached: 4}
+	for _, test := range []struct {
+		name   string
+		change func(*gateway.Record)
+		want   func(*ledger.Use)
+	}{
+		{"a price", func(r *gateway.Record) { r.Cost, r.HasCost, r.Saved = 0.5, true, 0.25 }, func(u *ledger.Use) { u.USD, u.Saved = 0.5, 0.25 }},
+		{"no price", func(*gateway.Record) {}, func(u *ledger.Use) { u.Unpriced = 1 }},
+		{"spilled", func(r *gateway.Record) { r.Route = "spill" }, func(u *ledger.Use) { u.Spilled, u.Unpriced = 1, 1 }},
+		{"fell back", func(r *gateway.Record) { r.Route = "fallback:broken" }, func(u *ledger.Use) { u.Spilled, u.Unpriced = 1, 1 }},
+		{"a model named spill", func(r *gateway.Record) { r.Rule, r.Route = "spill", "spill" }, func(u *ledger.Use) { u.Unpriced = 1 }},
+		{"from the cache", func(r *gateway.Record) { r.Cache, r.Attempts, r.Usage = "hit", nil, wire.Usage{} }, func(u *ledger.Use) { u.Input, u.Output, u.Cached = 0, 0, 0 }},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			rec, want := answered, want
+			test.change(&rec)
+			test.want(&want)
+			got, ok := use(&rec)
+			if diff := cmp.Diff(want, got); diff != "" || !ok {
+				t.Error(ok, diff)
+			}
+		})
+	}
+	if u, ok := use(&gateway.Record{Model: "nope", Status: http.StatusNotFound}); ok {
+		t.Errorf("a request that was refused used %v", u)
+	}
+}
+
+func BenchmarkUse(b *testing.B) {
+	l := ledger.New(ledger.Config{Path: filepath.Join(b.TempDir(), "ledger.db")})
+	defer l.Close()
+	h := &Handler{used: l}
+	rec := &gateway.Record{Model: "local", Target: "gpu/llama", Started: time.Now(), FirstContent: 1, Usage: wire.Usage{Input: 10}, HasUsage: true}
+	b.ReportAllocs()
+	for b.Loop() {
+		h.underWay.enter()
+		if u, ok := use(rec); ok {
+			h.used.Add(u)
+		}
+		h.underWay.leave()
+	}
+}
+
+// adminGet asks the admin API as Caddy would.
+func adminGet(t *testing.T, uri, accept string) (status int, body string) {
+	t.Helper()
+	req := httptest.NewRequest(http.MethodGet, uri, nil)
+	req.Header.Set("Accept", accept)
+	for _, route := range (adminAPI{}).Routes() {
+		if route.Pattern != req.URL.Path {
+			continue
+		}
+		w := httptest.NewRecorder()
+		if err := route.Handler.ServeHTTP(w, req); err != nil {
+			return err.(caddy.APIError).HTTPStatus, err.Error()
+		}
+		return w.Code, w.Body.String()
+	}
+	t.Fatalf("no route for %s", uri)
+	return 0, ""
+}
+
+// used is what the admin API says was used, by model.
+func used(t *testing.T) map[string]int64 {
+	t.Helper()
+	status, body := adminGet(t, "/llm_proxy/usage?by=model", "")
+	var answer usageAnswer
+	if err := json.Unmarshal([]byte(body), &answer); err != nil {
+		t.Fatal(status, body, err)
+	}
+	requests := map[string]int64{}
+	for _, row := range answer.Rows {
+		requests[row.Model] = row.Requests
+	}
+	return requests
+}
+
+const echo = "\tllm_proxy {\n\t\tupstream echo echo\n\t\tmodel m echo/parrot\n\t}"
+
+func TestAdminUsage(t *testing.T) {
+	t.Setenv("XDG_DATA_HOME", t.TempDir())
+	caddyfile, url := site(t, echo)
+	if err := load(t, caddyfile); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		text(t, ask(t, url, true))
+	}
+	today := time.Now().UTC().Format(time.DateOnly)
+	const sums = `"requests":3,"input_tokens":3,"output_tokens":87,"cached_tokens":0,"spilled":0,"unpriced":0,"usd":0,"saved_usd":0`
+	for _, test := range []struct {
+		name, query, accept string
+		status              int
+		want                string
+	}{
+		{"as it is", "", "", 200, `"by":["key"],"rows":[{` + sums + "}]}\n"},
+		{"by all", "by=day,key,model,target&from=" + today + "&to=0s", "*/*", 200,
+			`{"from":"` + today + `","to":"` + today + `","by":["day","key","model","target"],"rows":[{"day":"` + today + `","model":"m","target":"echo/parrot",` + sums + "}]}\n"},
+		{"total", "by=", "", 200, `"by":[],"rows":[{` + sums + "}]}\n"},
+		{"another time", "to=2d", "", 200, `"rows":[]}`},
+		{"CSV", "by=model,day", "text/csv", 200,
+			"model,day,requests,input_tokens,output_tokens,cached_tokens,spilled,unpriced,usd,saved_usd\nm," + today + ",3,3,87,0,0,0,0,0\n"},
+		{"CSV by format", "by=&format=csv", "", 200, "requests,input_tokens,output_tokens,cached_tokens,spilled,unpriced,usd,saved_usd\n3,3,87,0,0,0,0,0\n"},
+		{"JSON by format", "format=json", "text/csv", 200, `"rows":[{`},
+		{"unknown dimension", "by=colour", "", 400, `"colour" is none of day, key, model, target`},
+		{"no date", "from=yesterday", "", 400, `from: "yesterday" is neither a date`},
+		{"in the future", "to=-1d", "", 400, `to: "-1d" is neither a date`},
+		{"unknown format", "format=xml", "", 400, `"xml" is neither json nor csv`},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			status, body := adminGet(t, "/llm_proxy/usage?"+test.query, test.accept)
+			if status != test.status || !strings.Contains(body, test.want) {
+				t.Errorf("status %d: %s", status, body)
+			}
+		})
+	}
+}
+
+// Two reloads under traffic, and one that takes llm_proxy away under an open stream: everything is counted.
+func TestUsageSurvivesReloads(t *testing.T) {
+	t.Setenv("XDG_DATA_HOME", t.TempDir())
+	release := make(chan struct{})
+	fake := fakellm.Start(t, "openai")
+	fake.Always(fakellm.Text("one", " two").HoldAfter(1, release))
+	inside := strings.Replace(echo, "model m", "upstream slow openai "+fake.URL()+"\n\t\tmodel slow slow\n\t\tmodel m", 1)
+	caddyfile, url := site(t, inside)
+	if err := load(t, caddyfile); err != nil {
+		t.Fatal(err)
+	}
+	slow := openSlow(t, url)
+	const clients, each = 4, 100
+	var traffic sync.WaitGroup
+	var answered atomic.Int64
+	for range clients {
+		traffic.Go(func() {
+			for range each {
+				if hello(url) == nil { // connections that are about to be accepted are reset by a reload
+					answered.Add(1)
+				}
+			}
+		})
+	}
+	first := ledgerInUse(t)
+	for i := range 2 {
+		if err := load(t, strings.Replace(caddyfile, "model m", fmt.Sprintf("model new%d echo\n\t\tmodel m", i), 1)); err != nil {
+			t.Fatal(err)
+		}
+		if ledgerInUse(t) != first {
+			t.Error("a reload opened the ledger anew")
+		}
+	}
+	traffic.Wait()
+	if n := answered.Load(); n < clients*each/2 {
+		t.Errorf("only %d requests were answered", n)
+	}
+	if diff := cmp.Diff(map[string]int64{"m": answered.Load()}, used(t)); diff != "" {
+		t.Error(diff)
+	}
+	if err := load(t, strings.Replace(caddyfile, inside, "\trespond gone", 1)); err != nil {
+		t.Fatal(err)
+	}
+	close(release)
+	if _, err := io.Copy(io.Discard, slow.Body); err != nil {
+		t.Error(err)
+	}
+	waitForClosed(t, filepath.Join(caddy.AppDataDir(), "llm_proxy", "ledger.db"))
+	if err := load(t, caddyfile); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(map[string]int64{"m": answered.Load(), "slow": 1}, used(t)); diff != "" {
+		t.Error("opened again:", diff)
+	}
+}
+
+// waitForClosed waits until the last request has let go of the ledger.
+func waitForClosed(t *testing.T, path string) {
+	t.Helper()
+	limit := time.NewTimer(10 * time.Second)
+	defer limit.Stop()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		l := ledger.New(ledger.Config{Path: path})
+		_, err := l.Query(ledger.Query{})
+		if closing := l.Close(); err == nil && closing == nil {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-limit.C:
+			t.Fatal("nobody closed the ledger: ", err)
+		}
+	}
+}
+
+// openSlow begins a stream that is held.
+func openSlow(t *testing.T, url string) *http.Response {
+	t.Helper()
+	res, err := http.Post(url+"/v1/chat/completions", "application/json", strings.NewReader(`{"model":"slow","stream":true,"messages":[{"role":"user","content":"Hi"}]}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { res.Body.Close() })
+	if _, err := io.ReadFull(res.Body, make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	return res
+}
+
+// hello asks on a connection of its own: those that are kept see nothing of a reload.
+func hello(url string) error {
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	res, err := client.Post(url+"/v1/chat/completions", "application/json", strings.NewReader(`{"model":"m","messages":[{"role":"user","content":"Hi"}]}`))
+	if err != nil {
+		return err
+	}
+	defer res.Body.Close()
+	if _, err := io.Copy(io.Discard, res.Body); err != nil || res.StatusCode != http.StatusOK {
+		return fmt.Errorf("status %d, %w", res.StatusCode, err)
+	}
+	return nil
+}
+
+func inPool() (list []*ledger.Ledger) {
+	ledgers.Range(func(_, value any) bool {
+		list = append(list, value.(sharedLedger).Ledger)
+		return true
+	})
+	return list
+}
+
+func ledgerInUse(t *testing.T) *ledger.Ledger {
+	t.Helper()
+	list := inPool()
+	if len(list) != 1 {
+		t.Fatalf("%d ledgers are in use", len(list))
+	}
+	return list[0]
+}
+
+// `caddy validate` leaves nothing behind.
+func TestValidatingKeepsNothing(t *testing.T) {
+	dir := t.TempDir()
+	t.Setenv("XDG_DATA_HOME", dir)
+	caddyfile, _ := site(t, echo)
+	config, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(caddyfile), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var c caddy.Config
+	if err := caddy.StrictUnmarshalJSON(config, &c); err != nil {
+		t.Fatal(err)
+	}
+	if err := caddy.Validate(&c); err != nil {
+		t.Fatal(err)
+	}
+	err = filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
+		if path != dir {
+			t.Errorf("%s was made", path)
+		}
+		return err
+	})
+	if err != nil || len(inPool()) != 0 {
+		t.Errorf("%v, %d ledgers are in use", err, len(inPool()))
+	}
+}
+
+// Two Caddys with one data directory: the second one serves, and says why it cannot tell what was used.
+func TestAnotherProcessHasTheLedger(t *testing.T) {
+	t.Setenv("XDG_DATA_HOME", t.TempDir())
+	path := filepath.Join(caddy.AppDataDir(), "llm_proxy", "ledger.db")
+	another := ledger.New(ledger.Config{Path: path})
+	if err := another.SaveNow("keys", "a", []byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	caddyfile, url := site(t, echo)
+	if err := load(t, caddyfile); err != nil {
+		t.Fatal(err)
+	}
+	if err := hello(url); err != nil {
+		t.Error(err)
+	}
+	if status, body := adminGet(t, "/llm_proxy/usage", ""); status != http.StatusServiceUnavailable || !strings.Contains(body, path+" is in use by another process") {
+		t.Errorf("status %d: %s", status, body)
+	}
+	if err := another.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(map[string]int64{"m": 1}, used(t)); diff != "" {
+		t.Error("once the other one has ended:", diff)
+	}
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("%v, %v", info.Mode(), err)
+	}
+}
+
+func TestUsageCommand(t *testing.T) {
+	var asked string
+	admin := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked = r.URL.RequestURI()
+		if r.URL.Query().Get("format") == "csv" {
+			io.WriteString(w, "key,requests\n")
+			return
+		}
+		json.NewEncoder(w).Encode(usageAnswer{By: []string{"key", "model"}, Rows: []ledger.Row{
+			{Model: "local", Sums: ledger.Sums{Requests: 12, Input: 3, Unpriced: 12}},
+			{Key: "alice", Model: "gpt-4o", Sums: ledger.Sums{Requests: 3, Input: 1000, Output: 20, Cached: 5, Spilled: 1, USD: 0.25, Saved: 1}},
+			{Key: "bob", Model: "red\x1b[31m", Sums: ledger.Sums{Requests: 2, USD: 0.5, Unpriced: 1}},
+		}})
+	}))
+	defer admin.Close()
+	for _, test := range []struct{ name, args, asked, want string }{
+		{"table", "--by key,model --from 7d", "/llm_proxy/usage?by=key%2Cmodel&from=7d", `KEY    MODEL        REQUESTS  INPUT  OUTPUT  CACHED  SPILLED  USD                   SAVED
+-      local        12        3      0       0       0        unknown               0.0000
+alice  gpt-4o       3         1000   20      5       1        0.2500                1.0000
+bob    red\x1b[31m  2         0      0       0       0        0.5000 and 1 unknown  0.0000
+`},
+		{"CSV", "--csv --to 2026-11-25", "/llm_proxy/usage?by=key&format=csv&to=2026-11-25", "key,requests\n"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			var out strings.Builder
+			cmd := usageCommand()
+			cmd.SetOut(&out)
+			cmd.SetArgs(append(strings.Fields(test.args), "--address", strings.TrimPrefix(admin.URL, "http://")))
+			if err := cmd.Execute(); err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(test.want, out.String()); diff != "" || asked != test.asked {
+				t.Error(asked, diff)
+			}
+		})
+	}
+}
