@@ -43,6 +43,16 @@ func init() {
 //	        lb_policy <policy>
 //	        fallback  <targets...>
 //	    }
+//	    cache [<name>] {
+//	        ttl                <duration> [<longest>]
+//	        max_size           <size>
+//	        max_entry          <size>
+//	        scope              key|site
+//	        endpoints          <names...>
+//	        deterministic_only
+//	        keep_cut
+//	        vary               <headers...>
+//	    }
 //	    discover
 //	    max_body <size>
 //	    log_prompts [<characters>]
@@ -71,6 +81,7 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 
 // subdirectives reads each of the directive's subdirectives; its name was just read.
 var subdirectives = map[string]func(*Handler, *caddyfile.Dispenser) error{
+	"cache":          (*Handler).parseCache,
 	"deadline":       (*Handler).parseDeadline,
 	"discover":       (*Handler).parseDiscover,
 	"health":         (*Handler).parseHealth,

@@ -19,6 +19,7 @@ var floor = map[string]int{
 	"llmproxy/internal/prices":              2,
 	"llmproxy/internal/ledger":              2,
 	"router":                                1,
+	"caching":                               1,
 	"llmproxy/internal/wire":                0,
 	"llmproxy/internal/sse":                 0,
 	"llmproxy/internal/http1":               0,

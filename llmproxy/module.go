@@ -36,6 +36,7 @@ func init() { caddy.RegisterModule(new(Handler)) }
 // `{llm.upstream}` | The upstream of it
 // `{llm.route}` | The model or pattern that led there, or fallback: and a verdict
 // `{llm.attempts}` | How many attempts were made
+// `{llm.cache}` | What the cache did: hit, miss, coalesced, bypass; empty without one
 // `{llm.status}` | The status; 499 if the client left
 // `{llm.verdict}` | How the request ended: ok, not_up, busy, …
 // `{llm.tokens.input}`, `{llm.tokens.output}`, `{llm.tokens.cached}`, `{llm.tokens.reasoning}` | What the upstream counted
@@ -61,6 +62,9 @@ type Handler struct {
 	// A file of prices in the shape of LiteLLM's model_prices_and_context_window.json, read when the configuration is
 	// loaded. It goes before the built-in table. Default: none.
 	PricesFile string `json:"prices_file,omitempty"`
+
+	// Keeps answers and gives them to whoever asks the same again. Default: none.
+	Cache *Cache `json:"cache,omitempty"`
 
 	// The largest request body, in bytes, after decompression. Default: 33554432 (32 MiB).
 	MaxBody int64 `json:"max_body,omitempty"`

@@ -37,6 +37,8 @@ func placeholders(rec *gateway.Record) func(string) (any, bool) {
 			return rec.Route, true
 		case "attempts":
 			return len(rec.Attempts), true
+		case "cache":
+			return rec.Cache, true
 		case "status":
 			return rec.Status, true
 		case "verdict":

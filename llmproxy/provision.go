@@ -48,6 +48,10 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if err != nil {
 		return err
 	}
+	cache, err := h.cache()
+	if err != nil {
+		return err
+	}
 	if _, err := h.redis(); err != nil {
 		return err
 	}
@@ -56,7 +60,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	h.drain = drain
 	h.gateway = gateway.New(gateway.Config{
 		Upstreams: upstreams, Models: table, Discover: h.Discover || len(h.Models) == 0, Auto: auto,
-		Prices: book, MaxBody: h.MaxBody, Deadline: time.Duration(h.Deadline), Draining: draining, Observe: h.observe,
+		Cache: cache, Prices: book, MaxBody: h.MaxBody, Deadline: time.Duration(h.Deadline), Draining: draining, Observe: h.observe,
 		Streaming: streaming, Account: h.account, Trace: h.trace, LogPrompts: h.LogPrompts, Changed: h.changed,
 	})
 	h.meters, h.troubles = newMeters(table), newTroubles()
@@ -133,8 +137,12 @@ func (h *Handler) upstream(u *Upstream, optional bool) (*upstream.Upstream, erro
 	if err != nil {
 		return nil, err
 	}
+	stands, err := fingerprint(u)
+	if err != nil {
+		return nil, err
+	}
 	return upstream.New(upstream.Config{
-		Name: u.Name, Kind: kind, Optional: optional, Bases: bases, APIKey: key, HeaderUp: headerUp, Params: params(u.Params), Drop: u.Drop,
+		Name: u.Name, Fingerprint: stands, Kind: kind, Optional: optional, Bases: bases, APIKey: key, HeaderUp: headerUp, Params: params(u.Params), Drop: u.Drop,
 		Timers:        upstream.Timers{FirstToken: time.Duration(u.FirstTokenTimeout), Idle: time.Duration(u.IdleTimeout), Total: time.Duration(u.Timeout)},
 		MaxConcurrent: u.MaxConcurrent, Room: u.room(),
 		Transport: transport,

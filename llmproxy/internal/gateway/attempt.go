@@ -139,7 +139,7 @@ func (a *attempt) expect() relay.Expect {
 	c := a.c
 	return relay.Expect{
 		Endpoint:  c.task.endpoint,
-		HideUsage: c.up.Head != nil && !c.head.IncludeUsage,
+		HideUsage: c.up.Head != nil && !c.head.IncludeUsage && c.tee == nil,
 		Choices:   c.head.N,
 		Base64:    c.task.endpoint.Vectors && c.head.WantsBase64(),
 		Progress:  func() { a.watch.Reset(a.idle) },

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"context"
 	"errors"
 	"math/rand/v2"
 	"net/http"
@@ -25,9 +26,11 @@ type call struct {
 	head      wire.Head
 	form      *form // nil for JSON
 	up        upstream.Call
-	localOnly bool      // it must not leave for an upstream that is not local
-	committed bool      // the client has got a part of an answer
-	deadline  time.Time // when the first content must be there; zero for no bound
+	localOnly bool            // it must not leave for an upstream that is not local
+	committed bool            // the client has got a part of an answer
+	deadline  time.Time       // when the first content must be there; zero for no bound
+	detached  context.Context // of a request that leads a flight; ends when nobody wants its answer any more
+	tee       *tee            // where the answer is written down; nil for nowhere
 }
 
 // begin opens the record. The request's id is known to the client whatever happens.

@@ -61,6 +61,11 @@ func mustStay(model string) *wire.Error {
 		Message: fmt.Sprintf("This request must not leave the gateway's own machines, and the model %q has no upstream there.", model)}
 }
 
+func notCached() *wire.Error {
+	return &wire.Error{Status: http.StatusGatewayTimeout, Type: invalidRequest, Code: "not_cached",
+		Message: "No answer to this request is kept, and its Cache-Control says only-if-cached. Send it without that to have one generated."}
+}
+
 func upstreamError(message string) *wire.Error {
 	return &wire.Error{Status: http.StatusBadGateway, Type: serverError, Code: "upstream_error", Message: message}
 }

@@ -37,6 +37,8 @@ type Config struct {
 	LocalOnly func(r *http.Request, rec *Record) bool
 	// Pins keeps conversations on their rules; nil where no model has rules.
 	Pins *Pins
+	// Cache keeps answers and gives them again; nil for none.
+	Cache *Cache
 	// Draining is done when the process is about to end: open streams then end with an error event.
 	Draining context.Context
 	// Observe hears of every attempt that failed, as it happens; nil for nobody. It must not block.
@@ -138,6 +140,10 @@ func (c *call) generate() {
 	plan, err := c.route()
 	if err != nil {
 		c.fail(err)
+		return
+	}
+	if c.g.Cache != nil {
+		c.replay(plan)
 		return
 	}
 	c.deliver(plan)

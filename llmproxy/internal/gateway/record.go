@@ -38,6 +38,8 @@ type Record struct {
 	Usage     wire.Usage
 	HasUsage  bool
 	Estimated bool
+	// Spared is the tokens that the cache spared; they are not part of Usage.
+	Spared wire.Usage
 	// Cost is what the answer costs in US dollars, by the price of the target that gave it; HasCost is false where that
 	// price, or the number of tokens, is not known.
 	Cost    float64

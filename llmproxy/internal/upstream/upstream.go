@@ -19,6 +19,8 @@ type Config struct {
 	Bases    []*url.URL
 	// APIKey is sent as a bearer token; empty for none.
 	APIKey string
+	// Fingerprint stands for everything in the configuration that answers may depend on.
+	Fingerprint string
 	// HeaderUp changes a request's headers last; nil for no change.
 	HeaderUp func(*http.Request)
 	Params   []Param

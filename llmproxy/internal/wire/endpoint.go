@@ -14,6 +14,8 @@ type Endpoint struct {
 	Framing Framing
 	// AsksUsage tells that a stream counts its tokens only when stream_options asks for it.
 	AsksUsage bool
+	// Repeatable tells that an answer may be given again to whoever asks the same.
+	Repeatable bool
 	// AnyAnswer tells that an answer may be something else than JSON or events: audio, subtitles.
 	AnyAnswer bool
 	// Vectors tells that its answers hold lists of numbers, which may be asked for as base64.
@@ -24,13 +26,17 @@ type Endpoint struct {
 	DefaultModel string
 }
 
+// Streams tells whether answers may come as a stream of events that the gateway knows how to make from a whole one, or to
+// put together.
+func (e *Endpoint) Streams() bool { return e.AsksUsage || e.Name == "responses" }
+
 var endpoints = []*Endpoint{
-	{Name: "chat", Path: "/chat/completions", Framing: Chunks, AsksUsage: true, Texts: true},
-	{Name: "completions", Path: "/completions", Framing: Chunks, AsksUsage: true, Texts: true},
-	{Name: "embeddings", Path: "/embeddings", Vectors: true, Texts: true},
-	{Name: "responses", Path: "/responses", Framing: Typed, Texts: true},
-	{Name: "moderations", Path: "/moderations", Texts: true, DefaultModel: "omni-moderation-latest"},
-	{Name: "rerank", Path: "/rerank", Texts: true},
+	{Name: "chat", Path: "/chat/completions", Framing: Chunks, AsksUsage: true, Texts: true, Repeatable: true},
+	{Name: "completions", Path: "/completions", Framing: Chunks, AsksUsage: true, Texts: true, Repeatable: true},
+	{Name: "embeddings", Path: "/embeddings", Vectors: true, Texts: true, Repeatable: true},
+	{Name: "responses", Path: "/responses", Framing: Typed, Texts: true, Repeatable: true},
+	{Name: "moderations", Path: "/moderations", Texts: true, Repeatable: true, DefaultModel: "omni-moderation-latest"},
+	{Name: "rerank", Path: "/rerank", Texts: true, Repeatable: true},
 	{Name: "transcriptions", Path: "/audio/transcriptions", Form: true, Framing: Typed, AnyAnswer: true},
 	{Name: "translations", Path: "/audio/translations", Form: true, Framing: Typed, AnyAnswer: true},
 	{Name: "speech", Path: "/audio/speech", Framing: Typed, AnyAnswer: true},

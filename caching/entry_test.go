@@ -1,0 +1,102 @@
+package caching
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestEntryRoundTrip(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name  string
+		entry Entry
+	}{
+		{"small", Entry{Form: Whole, ContentType: "application/json", Target: "u/m", Body: []byte(`{"a":1}`)}},
+		{"large", Entry{Form: Events, ContentType: "text/event-stream", Body: []byte(strings.Repeat("data: x\n\n", 1000)), Extra: []Span{{0, 9}, {18, 27}}}},
+		{"counted", Entry{Form: Part, Counted: true, Tokens: Tokens{1, 2, 3, 1 << 40}, Body: []byte("x")}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			e := test.entry
+			e.Created, e.TTL = time.UnixMilli(1795424810123), time.Hour
+			b := e.Marshal()
+			if len(e.Body) > packAbove && len(b) > len(e.Body)/10 {
+				t.Errorf("%d bytes became %d", len(e.Body), len(b))
+			}
+			got, err := UnmarshalEntry(b)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(&e, got); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+func TestEntryPieces(t *testing.T) {
+	t.Parallel()
+	e := Entry{Body: []byte("aaXXbYY"), Extra: []Span{{2, 4}, {5, 7}}}
+	for extra, want := range map[bool]string{true: "aaXXbYY", false: "aa|b"} {
+		var got []string
+		e.Pieces(extra, func(p []byte) { got = append(got, string(p)) })
+		if strings.Join(got, "|") != want {
+			t.Errorf("%q", got)
+		}
+	}
+}
+
+func TestEntryIsFresh(t *testing.T) {
+	t.Parallel()
+	now := time.UnixMilli(1795424810123)
+	e := Entry{Created: now.Add(-time.Minute), TTL: time.Hour}
+	if !e.Fresh(now) || e.Fresh(now.Add(time.Hour)) || e.Age(now) != time.Minute || e.Age(now.Add(-time.Hour)) != 0 {
+		t.Error("age or freshness is wrong")
+	}
+}
+
+func FuzzUnmarshalEntry(f *testing.F) {
+	e := Entry{Form: Events, ContentType: "c", Target: "t", Created: time.UnixMilli(5), TTL: time.Hour, Body: bytes.Repeat([]byte("data: y\n\n"), 300), Extra: []Span{{0, 3}}}
+	f.Add(e.Marshal())
+	e.Body = e.Body[:20]
+	f.Add(e.Marshal())
+	f.Add([]byte{layout, 0, 1})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		got, err := UnmarshalEntry(b)
+		if err != nil {
+			return
+		}
+		n := 0
+		got.Pieces(false, func(p []byte) { n += len(p) })
+		if n > len(got.Body) {
+			t.Errorf("%d bytes of %d", n, len(got.Body))
+		}
+		again, err := UnmarshalEntry(got.Marshal())
+		if err != nil || !bytes.Equal(again.Body, got.Body) {
+			t.Errorf("%v", err)
+		}
+	})
+}
+
+func BenchmarkEntry(b *testing.B) {
+	for _, size := range []int{500, 5_000, 50_000} {
+		chunk := "data: {\"id\":\"chatcmpl-1\",\"object\":\"chat.completion.chunk\",\"created\":1795424810,\"model\":\"x\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\" word\"},\"finish_reason\":null}]}\n\n"
+		e := Entry{Form: Events, Body: []byte(strings.Repeat(chunk, size/len(chunk)+1))}
+		packed := e.Marshal()
+		b.Run(fmt.Sprintf("unmarshal-%d", size), func(b *testing.B) {
+			b.ReportAllocs()
+			b.SetBytes(int64(len(e.Body)))
+			for b.Loop() {
+				if _, err := UnmarshalEntry(packed); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(float64(len(packed)), "bytes-kept")
+		})
+	}
+}

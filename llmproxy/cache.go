@@ -1,0 +1,155 @@
+package llmproxy
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/caching"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/gateway"
+)
+
+// A Cache keeps answers and gives them to whoever asks the same again.
+type Cache struct {
+	// Keeps caches apart: answers are shared by handlers whose caches have the same name, as far as scope allows, and
+	// max_size is one for all of them. Default: default.
+	Name string `json:"name,omitempty"`
+
+	// How long an answer is kept. Default: 1h.
+	TTL caddy.Duration `json:"ttl,omitempty"`
+
+	// The longest that a client may ask for with X-LLM-Cache-TTL. Default: ttl.
+	MaxTTL caddy.Duration `json:"max_ttl,omitempty"`
+
+	// What all answers in memory may take, in bytes, compressed and with what it costs to keep them. Answers that are just
+	// being written down may take as much again. Default: 268435456 (256 MiB).
+	MaxSize int64 `json:"max_size,omitempty"`
+
+	// The largest answer that is kept, in bytes, before compression; of embeddings, the largest single one. Default: 4194304
+	// (4 MiB).
+	MaxEntry int64 `json:"max_entry,omitempty"`
+
+	// Who shares answers: those with the same key ("key"; all without a key are one), or everybody at the site ("site").
+	// Default: key.
+	Scope string `json:"scope,omitempty"`
+
+	// The endpoints whose answers are kept, by name: chat, completions, embeddings, rerank, moderations, responses.
+	// Default: all but responses.
+	Endpoints []string `json:"endpoints,omitempty"`
+
+	// Keep only answers that are not drawn by chance: temperature 0, one choice. Default: false.
+	DeterministicOnly bool `json:"deterministic_only,omitempty"`
+
+	// Keep also answers that were cut at max_tokens. Default: false.
+	KeepCut bool `json:"keep_cut,omitempty"`
+
+	// Request headers on which answers depend, besides those of the API itself. Default: none.
+	Vary []string `json:"vary,omitempty"`
+}
+
+// The defaults of a Cache.
+const (
+	defaultCacheName     = "default"
+	defaultCacheTTL      = time.Hour
+	defaultCacheSize     = 256 << 20
+	defaultCacheMaxEntry = 4 << 20
+	scopeKey, scopeSite  = "key", "site"
+)
+
+var (
+	cacheableEndpoints = []string{"chat", "completions", "embeddings", "rerank", "moderations", "responses"}
+	defaultEndpoints   = cacheableEndpoints[:5]
+)
+
+// caches holds the answers, by the name of their cache, over reloads.
+var caches = caddy.NewUsagePool()
+
+// sharedCache is what the pool holds.
+type sharedCache struct{ *caching.Cache }
+
+// Destruct implements caddy.Destructor. Requests of an old configuration may go on reading and putting.
+func (s sharedCache) Destruct() error {
+	s.Memory.Close()
+	return nil
+}
+
+// cache makes the rules, and takes a reference to what they are about; nil without a cache.
+func (h *Handler) cache() (*gateway.Cache, error) {
+	c := h.Cache
+	if c == nil {
+		return nil, nil
+	}
+	if err := c.check(); err != nil {
+		return nil, fmt.Errorf("cache: %w", err)
+	}
+	rules := &gateway.Cache{
+		Name: or(c.Name, defaultCacheName), TTL: time.Duration(or(c.TTL, caddy.Duration(defaultCacheTTL))), MaxTTL: time.Duration(c.MaxTTL),
+		MaxSize: or(c.MaxSize, defaultCacheSize), MaxEntry: or(c.MaxEntry, defaultCacheMaxEntry),
+		Everybody: c.Scope == scopeSite, Deterministic: c.DeterministicOnly, Length: c.KeepCut, Endpoints: map[string]bool{},
+	}
+	endpoints := c.Endpoints
+	if len(endpoints) == 0 {
+		endpoints = defaultEndpoints
+	}
+	for _, name := range endpoints {
+		rules.Endpoints[name] = true
+	}
+	for _, name := range c.Vary {
+		rules.Vary = append(rules.Vary, http.CanonicalHeaderKey(name))
+	}
+	value, _, err := caches.LoadOrNew(rules.Name, func() (caddy.Destructor, error) {
+		return sharedCache{caching.New(rules.MaxSize)}, nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("cache: %w", err)
+	}
+	h.closers = append(h.closers, func() { caches.Delete(rules.Name) }) //nolint:errcheck // Destruct does not fail
+	rules.Shared = value.(sharedCache).Cache
+	rules.Store = rules.Shared.Memory
+	return rules, nil
+}
+
+func or[T comparable](value, otherwise T) T {
+	var zero T
+	if value == zero {
+		return otherwise
+	}
+	return value
+}
+
+func (c *Cache) check() error {
+	if c.Scope != "" && c.Scope != scopeKey && c.Scope != scopeSite {
+		return fmt.Errorf("scope %q is neither key nor site", c.Scope)
+	}
+	for _, name := range c.Endpoints {
+		if !slices.Contains(cacheableEndpoints, name) {
+			return fmt.Errorf("answers of %q are not kept: endpoints may be %s", name, strings.Join(cacheableEndpoints, ", "))
+		}
+	}
+	if c.TTL < 0 || c.MaxTTL < 0 || c.MaxSize < 0 || c.MaxEntry < 0 {
+		return errors.New("durations and sizes must not be below zero")
+	}
+	return nil
+}
+
+// fingerprint stands for what answers of an upstream may depend on: all of its configuration but how it is reached and for
+// how long it is waited for. What is added to it counts.
+func fingerprint(u *Upstream) (string, error) {
+	same := *u
+	same.APIKey, same.TransportRaw = "", nil
+	same.DialTimeout, same.FirstTokenTimeout, same.IdleTimeout, same.Timeout = 0, 0, 0, 0
+	text, err := json.Marshal(&same)
+	if err != nil {
+		return "", fmt.Errorf("reading its configuration: %w", err)
+	}
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:]), nil
+}

@@ -1,0 +1,155 @@
+package gateway
+
+import (
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/caching"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/wire"
+	"github.com/caddy-llmproxy/caddy-llmproxy/router"
+)
+
+// A Cache is the rules by which answers are kept and given again.
+type Cache struct {
+	// Shared is what outlives a configuration.
+	Shared *caching.Cache
+	// Store keeps the answers: Shared.Memory, or one that other gateways share.
+	Store caching.Store
+	// Name keeps caches apart that share a store.
+	Name string
+	// TTL is how long an answer is kept, MaxTTL the longest that a client may ask for.
+	TTL, MaxTTL time.Duration
+	// MaxEntry bounds an answer that is kept, MaxSize all of them in memory, and also all that are being written down; in bytes.
+	MaxEntry, MaxSize int64
+	// Everybody lets all clients of a site share answers; otherwise only those with the same key do.
+	Everybody bool
+	// Deterministic keeps only answers of temperature 0.
+	Deterministic bool
+	// Length keeps answers, too, that were cut at max_tokens.
+	Length bool
+	// Endpoints are the names of those whose answers are kept.
+	Endpoints map[string]bool
+	// Vary are further request headers on which answers depend, in their canonical spelling.
+	Vary []string
+}
+
+// What X-LLM-Cache and the record say.
+const (
+	cacheHit       = "hit"
+	cacheMiss      = "miss"
+	cacheCoalesced = "coalesced"
+	cacheBypass    = "bypass"
+)
+
+// A question is a request as the cache sees it.
+type question struct {
+	control caching.Control
+	key     caching.Key
+	also    *caching.Key // where the same answer may stand as a stream
+	keep    time.Duration
+	batch   *batch // the items of a request for embeddings; nil for other requests
+}
+
+var canons = sync.Pool{New: func() any { return new(wire.Canon) }}
+
+// ask makes the question of a request; false if its answer must come from an upstream and is not kept.
+func (c *call) ask(plan *router.Plan, control caching.Control) (*question, bool) {
+	rules := c.g.Cache
+	if c.up.Head == nil || control.NoStore || !rules.Endpoints[c.task.endpoint.Name] ||
+		c.head.Unrepeatable(c.task.endpoint) != "" || rules.Deterministic && !c.head.Deterministic(c.task.endpoint) {
+		return nil, false
+	}
+	q := &question{control: control, keep: control.Keep(rules.TTL, rules.MaxTTL)}
+	canon := canons.Get().(*wire.Canon)
+	defer canons.Put(canon)
+	if c.task.endpoint.Name == "embeddings" {
+		return q, c.askItems(q, canon, c.scope(plan))
+	}
+	form, err := canon.Object(&c.head.Object, wire.ChangesNothing)
+	if err != nil {
+		return nil, false
+	}
+	hash := c.scope(plan)
+	hash.Bytes("body", form)
+	// A stream of the Responses API cannot be made from a whole answer, so that both are kept.
+	if c.task.endpoint.Framing == wire.Typed {
+		events := hash.With("form", []byte("events"))
+		if c.rec.Stream {
+			q.key = events
+			return q, true
+		}
+		q.also = &events
+	}
+	q.key = hash.Key()
+	return q, true
+}
+
+// scope begins a key with everything but the body: who shares answers, and what would generate them, as it is configured.
+func (c *call) scope(plan *router.Plan) *caching.Hash {
+	rules := c.g.Cache
+	h := caching.NewHash()
+	h.Field("cache", rules.Name)
+	h.Field("site", siteOf(c.r))
+	if !rules.Everybody {
+		h.Field("key", c.tenant())
+	}
+	h.Field("endpoint", c.task.endpoint.Name)
+	h.Field("model", c.rec.Model)
+	h.Field("rule", plan.Rule)
+	plan.Targets(func(t router.Target) {
+		h.Field("upstream", t.Upstream.Name)
+		h.Field("configuration", c.g.upstreams[t.Upstream].Fingerprint)
+		h.Field("target", t.ModelFor(c.rec.Model))
+	})
+	for _, name := range dialectHeaders {
+		c.vary(h, name)
+	}
+	for _, name := range rules.Vary {
+		c.vary(h, name)
+	}
+	return h
+}
+
+// dialectHeaders change what a request means.
+var dialectHeaders = []string{"Openai-Beta", "Anthropic-Version", "Anthropic-Beta"}
+
+func (c *call) vary(h *caching.Hash, name string) {
+	values := c.r.Header[name]
+	h.Field(name, strconv.Itoa(len(values)))
+	for _, v := range values {
+		h.Field(name, v)
+	}
+}
+
+// siteOf is the site as clients know it: keys of one name may be somebody else's on another one.
+func siteOf(r *http.Request) string {
+	host, _, err := net.SplitHostPort(r.Host)
+	if err != nil {
+		host = r.Host
+	}
+	return strings.ToLower(host)
+}
+
+// tenant is who an answer belongs to: a key's name, or everybody who has none.
+func (c *call) tenant() string { return c.rec.Key }
+
+// mark tells the client and the record what the cache did.
+func (c *call) mark(how string) {
+	c.rec.Cache = how
+	c.w.Header()["X-Llm-Cache"] = []string{how}
+	counts := &c.g.Cache.Shared.Counts
+	switch how {
+	case cacheHit:
+		counts.Hits.Add(1)
+	case cacheMiss:
+		counts.Misses.Add(1)
+	case cacheCoalesced:
+		counts.Coalesced.Add(1)
+	case cacheBypass:
+		counts.Bypassed.Add(1)
+	}
+}

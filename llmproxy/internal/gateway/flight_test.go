@@ -1,0 +1,309 @@
+package gateway
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/fakellm"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/upstream"
+)
+
+// begin posts a stream and reads its first event; the caller reads or leaves.
+func (s *setup) begin(body string) (first string, rest *bufio.Reader, leave func()) {
+	s.t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.server.URL+chatPath, strings.NewReader(body))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	res, err := s.server.Client().Do(req)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() { cancel(); res.Body.Close() })
+	rest = bufio.NewReader(res.Body)
+	for !strings.Contains(first, "content\":\"Hello") {
+		line, err := rest.ReadString('\n')
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		first += line
+	}
+	return res.Header.Get("X-Llm-Cache"), rest, cancel
+}
+
+// The leader's client leaves: whoever reads along gets all of it. When the last one leaves, so does the upstream's request.
+func TestTheLeadersClientLeaves(t *testing.T) {
+	t.Parallel()
+	s, fake := cached(t, nil)
+	gate, left := make(chan struct{}), make(chan struct{}, 2)
+	serve := s.server.Config.Handler
+	s.server.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer context.AfterFunc(r.Context(), func() { left <- struct{}{} })()
+		serve.ServeHTTP(w, r)
+	})
+	fake.Always(fakellm.Text("Hello", " world").HoldAfter(1, gate))
+	how, _, leave := s.begin(chat("m", true))
+	if how != "miss" {
+		t.Fatal(how)
+	}
+	how, rest, _ := s.begin(chat("m", true))
+	if how != "coalesced" {
+		t.Fatal(how)
+	}
+	leave()
+	<-left
+	close(gate)
+	all, err := io.ReadAll(rest)
+	if err != nil || !strings.Contains(string(all), "world") || !strings.HasSuffix(string(all), "data: [DONE]\n\n") {
+		t.Errorf("%v: %s", err, all)
+	}
+	if n := len(fake.Requests()); n != 1 {
+		t.Errorf("%d requests reached the upstream", n)
+	}
+	if got := s.settled(chatPath, chat("m", true)); got.cache() == "miss" {
+		t.Errorf("%q", got.cache())
+	}
+	s.server.Close()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	gone := 0
+	for _, rec := range s.records {
+		if rec.Status == StatusClientGone && rec.Cache == "miss" {
+			gone++
+		}
+	}
+	if gone != 1 {
+		t.Errorf("%d records say that the leader's client left", gone)
+	}
+}
+
+func TestEverybodyLeaves(t *testing.T) {
+	t.Parallel()
+	s, fake := cached(t, nil)
+	fake.Always(fakellm.Text("Hello", " world").StallAfter(1))
+	_, _, leaveFirst := s.begin(chat("m", true))
+	_, _, leaveSecond := s.begin(chat("m", true))
+	leaveFirst()
+	leaveSecond()
+	fake.WaitIdle(t)
+	waitFor(t, func() bool { s.mu.Lock(); defer s.mu.Unlock(); return len(s.records) == 2 })
+	if n := s.config.Cache.Shared.Flights.Pending(); n != 0 {
+		t.Errorf("%d bytes are still held", n)
+	}
+	fake.Always(fakellm.Text("Hello"))
+	if got := s.settled(chatPath, chat("m", true)); got.cache() != "miss" {
+		t.Errorf("%q", got.cache())
+	}
+}
+
+// A leader that fails before its answer began leaves the others to try by themselves.
+func TestTheLeaderFails(t *testing.T) {
+	t.Parallel()
+	s, fake := cached(t, nil)
+	gate := make(chan struct{})
+	fake.Next(fakellm.InternalError().Hold(gate))
+	fake.Always(fakellm.Text("Hello", " world"))
+	const clients = 20
+	replies := make([]reply, clients)
+	var all sync.WaitGroup
+	all.Go(func() { replies[0] = s.post(chatPath, chat("m", false)) })
+	waitFor(t, func() bool { return len(fake.Requests()) == 1 })
+	for i := 1; i < clients; i++ {
+		all.Go(func() { replies[i] = s.post(chatPath, chat("m", i%2 == 0)) })
+	}
+	close(gate)
+	all.Wait()
+	for i, got := range replies[1:] {
+		if got.status != 200 || !strings.Contains(got.body, "world") {
+			t.Errorf("%d: %d %s", i+1, got.status, got.body)
+		}
+	}
+}
+
+// A stream that breaks off is told to all who read along, and is not kept.
+func TestAFlightBreaksOff(t *testing.T) {
+	t.Parallel()
+	s, fake := cached(t, nil)
+	gate := make(chan struct{})
+	fake.Next(fakellm.Text("Hello", " world", " again").HoldAfter(1, gate).CutAfter(2))
+	_, leader, _ := s.begin(chat("m", true))
+	_, follower, _ := s.begin(chat("m", true))
+	close(gate)
+	a, errA := io.ReadAll(leader)
+	b, errB := io.ReadAll(follower)
+	if errA != nil || errB != nil || !strings.Contains(string(a), `data: {"error":{`) || string(a) != string(b) {
+		t.Errorf("%v %v\n%s\n%s", errA, errB, a, b)
+	}
+}
+
+// Ten thousand ask the same at once: one request reaches the upstream.
+func TestTenThousandAsOne(t *testing.T) {
+	s, fake := cached(t, nil)
+	fake.Always(fakellm.Text("Hello", " world"))
+	gateway := s.server.Config.Handler
+	const clients = 10_000
+	start := make(chan struct{})
+	var all sync.WaitGroup
+	bodies := make([]string, clients)
+	for i := range clients {
+		all.Go(func() {
+			<-start
+			w := httptest.NewRecorder()
+			r := httptest.NewRequest(http.MethodPost, chatPath, strings.NewReader(chat("m", true)))
+			gateway.ServeHTTP(w, r)
+			bodies[i] = w.Body.String()
+		})
+	}
+	close(start)
+	all.Wait()
+	for i := range bodies {
+		if bodies[i] != bodies[0] || !strings.HasSuffix(bodies[i], "data: [DONE]\n\n") {
+			t.Fatalf("%d got %s", i, bodies[i])
+		}
+	}
+	if n := len(fake.Requests()); n != 1 {
+		t.Errorf("%d requests reached the upstream", n)
+	}
+}
+
+// embedder answers with a vector that is made of the text alone, and takes note of what it was asked for.
+type embedder struct {
+	mu    sync.Mutex
+	asked [][]string
+}
+
+func (e *embedder) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	var in struct{ Input []string }
+	if err := json.NewDecoder(r.Body).Decode(&in); err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	e.mu.Lock()
+	e.asked = append(e.asked, in.Input)
+	e.mu.Unlock()
+	data := make([]string, len(in.Input))
+	for i, text := range in.Input {
+		data[len(data)-1-i] = fmt.Sprintf(`{"object":"embedding","index":%d,"embedding":[%d,0.50]}`, i, crc32.ChecksumIEEE([]byte(text)))
+	}
+	w.Header().Set("Content-Type", "application/json")
+	fmt.Fprintf(w, `{"object":"list","data":[%s],"model":"x","usage":{"prompt_tokens":%d,"total_tokens":%[2]d}}`, strings.Join(data, ","), 3*len(in.Input))
+}
+
+// A batch asks only for what is not known.
+func TestABatchAsksForWhatIsNew(t *testing.T) {
+	t.Parallel()
+	upstreamServer := &embedder{}
+	server := httptest.NewServer(upstreamServer)
+	t.Cleanup(server.Close)
+	s := &setup{t: t}
+	s.config.Cache = rules(t, nil)
+	s.up("a", upstream.OpenAI, nil, server.URL)
+	s.serve("embed a/x")
+	batch := func(from, to int, more string) string {
+		items := make([]string, 0, to-from)
+		for i := from; i < to; i++ {
+			items = append(items, fmt.Sprintf(`"text %d"`, i))
+		}
+		return `{"model":"embed","input":[` + strings.Join(items, ",") + `]` + more + `}`
+	}
+	s.settled(embedPath, batch(0, 90, ""))
+	got := s.settled(embedPath, batch(0, 100, ""))
+	if got.cache() != "miss" || got.status != 200 {
+		t.Fatalf("%d %q %s", got.status, got.cache(), got.body)
+	}
+	if asked := upstreamServer.asked; len(asked) != 2 || len(asked[1]) != 10 || asked[1][0] != "text 90" {
+		t.Errorf("asked for %v", asked)
+	}
+	if !strings.Contains(got.body, `"usage":{"prompt_tokens":300,"total_tokens":300}`) {
+		t.Errorf("usage: %s", got.body[len(got.body)-100:])
+	}
+	s.wantVectors(got, 0, 100)
+	for _, test := range []struct {
+		name, body string
+		from, to   int
+	}{
+		{"all", batch(0, 100, ""), 0, 100},
+		{"some", batch(50, 60, ""), 50, 60},
+		{"one twice", strings.Replace(batch(7, 8, ""), "]", `,"text 8","text 9"]`, 1), 7, 10},
+		{"one", `{"input":["text 5"],"model":"embed"}`, 5, 6},
+	} {
+		got := s.settled(embedPath, test.body)
+		if got.cache() != "hit" {
+			t.Errorf("%s: %q", test.name, got.cache())
+		}
+		s.wantVectors(got, test.from, test.to)
+	}
+	for name, more := range map[string]string{"base64": `,"encoding_format":"base64"`, "dimensions": `,"dimensions":4`} {
+		if got := s.settled(embedPath, batch(0, 2, more)); got.cache() != "miss" {
+			t.Errorf("%s: %q", name, got.cache())
+		}
+	}
+	twice := s.settled(embedPath, `{"model":"embed","input":["new","text 1","new"]}`)
+	if last := upstreamServer.asked[len(upstreamServer.asked)-1]; len(last) != 1 || last[0] != "new" {
+		t.Errorf("asked for %v", last)
+	}
+	if v := vectors(t, twice.body); len(v) != 3 || !cmp.Equal(v[0], v[2]) || cmp.Equal(v[0], v[1]) {
+		t.Errorf("%v", v)
+	}
+	rec := s.record()
+	if rec.Usage.Input != 3 || rec.Spared.Input == 0 { // shares are rounded
+		t.Errorf("used %d, spared %d", rec.Usage.Input, rec.Spared.Input)
+	}
+}
+
+func (s *setup) wantVectors(got reply, from, to int) {
+	s.t.Helper()
+	var want []any
+	for i := from; i < to; i++ {
+		want = append(want, []any{float64(crc32.ChecksumIEEE(fmt.Appendf(nil, "text %d", i))), 0.5})
+	}
+	if diff := cmp.Diff(want, vectors(s.t, got.body)); diff != "" {
+		s.t.Error(diff)
+	}
+}
+
+func vectors(t *testing.T, body string) (v []any) {
+	t.Helper()
+	var answer struct {
+		Data []struct {
+			Index     int
+			Embedding any
+		}
+	}
+	if err := json.Unmarshal([]byte(body), &answer); err != nil {
+		t.Fatalf("%.200s: %v", body, err)
+	}
+	for i, d := range answer.Data {
+		if d.Index != i {
+			t.Errorf("item %d has index %d", i, d.Index)
+		}
+		v = append(v, d.Embedding)
+	}
+	return v
+}
+
+// What the upstream refuses of a smaller batch reaches the client.
+func TestABatchThatFails(t *testing.T) {
+	t.Parallel()
+	s, fake := cached(t, nil)
+	s.settled(embedPath, `{"model":"embed","input":["a","b"]}`)
+	fake.Always(fakellm.RateLimited())
+	if got := s.settled(embedPath, `{"model":"embed","input":["a","c"]}`); got.status != 429 || !strings.Contains(got.body, `"error"`) {
+		t.Errorf("%d %s", got.status, got.body)
+	}
+	if got := s.settled(embedPath, `{"model":"embed","input":["a","b"]}`); got.status != 200 || got.cache() != "hit" {
+		t.Errorf("%d %q", got.status, got.cache())
+	}
+}

@@ -1,0 +1,197 @@
+package gateway
+
+import (
+	"io"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/caching"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/relay"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/sse"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/wire"
+	"github.com/caddy-llmproxy/caddy-llmproxy/router"
+)
+
+// replay answers with what was answered to the same question before, or is being answered now; else it delivers, and sees
+// to it that the answer is kept.
+func (c *call) replay(plan *router.Plan) {
+	control, err := caching.ParseControl(c.r.Header["Cache-Control"], c.r.Header.Get("X-Llm-Cache-Ttl"))
+	if err != nil {
+		c.fail(badRequest("X-LLM-Cache-TTL: " + err.Error() + "."))
+		return
+	}
+	q, ok := c.ask(plan, control)
+	switch {
+	case ok:
+		c.exact(plan, q)
+	case control.OnlyIfCached:
+		c.fail(notCached())
+	default:
+		c.mark(cacheBypass)
+		c.deliver(plan)
+	}
+}
+
+// exact looks for the answer, reads along with one that is under way, or leads the way.
+func (c *call) exact(plan *router.Plan, q *question) {
+	flights := &c.g.Cache.Shared.Flights
+	landed := flights.Landed()
+	if c.hit(q) {
+		return
+	}
+	if q.control.OnlyIfCached {
+		c.fail(notCached())
+		return
+	}
+	if q.batch != nil && q.batch.partly() {
+		c.mark(cacheMiss)
+		c.completeBatch(plan, q)
+		return
+	}
+	if q.keep == 0 || flights.Pending() > c.g.Cache.MaxSize {
+		c.mark(cacheMiss)
+		c.deliver(plan)
+		return
+	}
+	for range 2 { // who followed one that failed may lead; who did so twice goes alone
+		f, follows := c.join(q)
+		if follows {
+			if c.follow(f) {
+				return
+			}
+			continue
+		}
+		if flights.Landed() != landed && c.hit(q) { // it came while this one looked
+			f.Land(false)
+			f.Close()
+			return
+		}
+		c.mark(cacheMiss)
+		c.lead(f, plan, q)
+		return
+	}
+	c.mark(cacheMiss)
+	c.deliver(plan)
+}
+
+// hit gives the answer that is kept, if there is one that this client can be given.
+func (c *call) hit(q *question) bool {
+	if !q.control.Looks() {
+		return false
+	}
+	if q.batch != nil {
+		return c.hitBatch(q)
+	}
+	ctx, store := c.r.Context(), c.g.Cache.Store
+	e := caching.Lookup(ctx, store, c.rec.Model, q.key, &q.control)
+	if e == nil && q.also != nil {
+		e = caching.Lookup(ctx, store, c.rec.Model, *q.also, &q.control)
+	}
+	if e == nil {
+		return false
+	}
+	play, ok := c.play(e)
+	if ok {
+		c.given(e, cacheHit)
+		play()
+	}
+	return ok
+}
+
+// given notes and announces an answer that nobody generated for this client.
+func (c *call) given(e *caching.Entry, how string) {
+	c.mark(how)
+	c.rec.Target, c.rec.Status, c.rec.Verdict, c.committed = e.Target, http.StatusOK, router.OK, true
+	c.rec.FirstContent = time.Since(c.rec.Started)
+	c.rec.Spared = wire.Usage{Input: e.Tokens.Input, Output: e.Tokens.Output, Cached: e.Tokens.Cached, Reasoning: e.Tokens.Reasoning}
+	c.g.Cache.Shared.Counts.Saved.Add(e.Tokens.Input + e.Tokens.Output)
+	if how == cacheHit {
+		c.w.Header()["Age"] = []string{strconv.FormatInt(int64(e.Age(time.Now())/time.Second), 10)}
+	}
+	c.announce(strconv.Itoa(len(c.rec.Attempts)))
+}
+
+// play prepares to send an entry in the form that this client asked for; false if it cannot be brought into that form.
+func (c *call) play(e *caching.Entry) (send func(), ok bool) {
+	events := c.rec.Stream && c.task.endpoint.Streams()
+	if e.Form == caching.Whole && events {
+		if e, ok = split(e); !ok {
+			return nil, false
+		}
+	}
+	if e.Form == caching.Events && !events {
+		if e, ok = c.assemble(e); !ok {
+			return nil, false
+		}
+	}
+	if e.Form == caching.Whole {
+		return func() { c.sent(relay.ReplayWhole(c.w, e.ContentType, e.Body)) }, true
+	}
+	var pieces [][]byte
+	e.Pieces(c.head.IncludeUsage, func(piece []byte) { pieces = append(pieces, piece) })
+	next := func() (piece []byte, err error) {
+		if len(pieces) == 0 {
+			return nil, io.EOF
+		}
+		piece, pieces = pieces[0], pieces[1:]
+		return piece, nil
+	}
+	return func() { c.sent(relay.ReplayEvents(c.w, e.ContentType, next)) }, true
+}
+
+// sent notes how an answer that is not an attempt's reached the client.
+func (c *call) sent(m relay.Meter, err error) {
+	c.rec.Events, c.rec.Bytes = m.Events, m.Bytes
+	if err != nil {
+		c.gone()
+	}
+}
+
+const (
+	eventType = "text/event-stream; charset=utf-8"
+	jsonType  = "application/json"
+)
+
+// split makes a stream of a whole answer.
+func split(e *caching.Entry) (*caching.Entry, bool) {
+	stream := *e
+	stream.Form, stream.ContentType, stream.Body = caching.Events, eventType, make([]byte, 0, 2*len(e.Body))
+	ok := wire.Split(e.Body, func(data []byte, usage bool) {
+		start := len(stream.Body)
+		stream.Body = sse.AppendData(stream.Body, data)
+		if usage {
+			stream.Extra = append(stream.Extra, caching.Span{Start: start, End: len(stream.Body)})
+		}
+	})
+	stream.Body = sse.AppendData(stream.Body, []byte("[DONE]"))
+	return &stream, ok
+}
+
+// assemble makes a whole answer of a stream.
+func (c *call) assemble(e *caching.Entry) (*caching.Entry, bool) {
+	whole := *e
+	whole.Form, whole.ContentType, whole.Body = caching.Whole, jsonType, nil
+	var parts wire.Assembly
+	typed := c.task.endpoint.Framing == wire.Typed
+	for rest := e.Body; len(rest) > 0; {
+		var raw []byte
+		raw, rest = sse.Split(rest)
+		event := sse.Parse(raw)
+		switch {
+		case !event.HasData:
+		case !typed:
+			parts.Add(event.Data)
+		default:
+			if response, ok := wire.CompletedResponse(event.Name, event.Data); ok {
+				whole.Body = response
+			}
+		}
+	}
+	if typed {
+		return &whole, whole.Body != nil
+	}
+	var ok bool
+	whole.Body, ok = parts.Whole()
+	return &whole, ok
+}

@@ -1,0 +1,247 @@
+package wire
+
+import (
+	"bytes"
+	"slices"
+	"strconv"
+)
+
+// An Assembly puts the chunks of a stream of chat or completions together to the answer that the same request would have got
+// without a stream. What it does not know how to put together it refuses, rather than lose a part.
+type Assembly struct {
+	top     fields
+	choices []*choiceParts
+	usage   []byte
+	refused bool
+}
+
+type choiceParts struct {
+	index   int
+	members fields
+	delta   fields
+	calls   []*callParts
+	list    fields // the arrays of its logprobs
+	finish  []byte
+}
+
+type callParts struct {
+	index   int
+	members fields
+	inner   fields // of function or custom
+	kind    []byte
+}
+
+// Add takes the data of the next event.
+func (a *Assembly) Add(data []byte) {
+	if done(data) {
+		return
+	}
+	err := EachMember(data, func(key, value []byte) bool { a.ok(a.member(key, value)); return !a.refused })
+	a.ok(err == nil)
+}
+
+func (a *Assembly) ok(ok bool) { a.refused = a.refused || !ok }
+
+func (a *Assembly) member(key, value []byte) bool {
+	switch string(key) {
+	case "choices":
+		if null(value) {
+			return true
+		}
+		return EachElement(value, func(choice []byte) bool { a.ok(a.choice(choice)); return !a.refused }) == nil
+	case "usage":
+		if !null(value) {
+			a.usage = bytes.Clone(value)
+		}
+		return true
+	case "obfuscation": // padding of the stream
+		return true
+	case "object":
+		return a.top.first(key, bytes.Replace(value, []byte(".chunk"), nil, 1))
+	case "id", "created", "model":
+		return a.top.first(key, value)
+	case "system_fingerprint", "service_tier", "timings":
+		return a.top.last(key, value)
+	}
+	return a.top.same(key, value)
+}
+
+func (a *Assembly) choice(choice []byte) bool {
+	c, ok := a.choiceAt(choice), true
+	if c == nil {
+		return false
+	}
+	err := EachMember(choice, func(key, value []byte) bool {
+		switch string(key) {
+		case "index":
+		case "delta":
+			ok = null(value) || EachMember(value, func(key, value []byte) bool { ok = c.said(key, value); return ok }) == nil && ok
+		case "text":
+			ok = c.members.grow(key, value)
+		case "logprobs":
+			ok = null(value) || EachMember(value, func(key, value []byte) bool { ok = lengthen(&c.list, key, value); return ok }) == nil && ok
+		case "finish_reason":
+			if !null(value) {
+				c.finish = bytes.Clone(value)
+			}
+		default:
+			ok = c.members.same(key, value)
+		}
+		return ok
+	})
+	return err == nil && ok
+}
+
+// choiceAt finds the choice by its index, or begins it.
+func (a *Assembly) choiceAt(choice []byte) *choiceParts {
+	index, ok := indexOf(choice)
+	if !ok {
+		return nil
+	}
+	for _, c := range a.choices {
+		if c.index == index {
+			return c
+		}
+	}
+	c := &choiceParts{index: index}
+	a.choices = append(a.choices, c)
+	return c
+}
+
+func indexOf(object []byte) (index int, ok bool) {
+	_ = EachMember(object, func(key, value []byte) bool { // without one it has none
+		if string(key) == "index" {
+			n, err := strconv.Atoi(string(value))
+			index, ok = n, err == nil && n >= 0
+		}
+		return !ok
+	})
+	return index, ok
+}
+
+func (c *choiceParts) said(key, value []byte) bool {
+	switch string(key) {
+	case "role":
+		return c.delta.first(key, value)
+	case "content", "reasoning_content", "reasoning", "refusal":
+		return c.delta.grow(key, value)
+	case "tool_calls":
+		ok := true
+		return null(value) || EachElement(value, func(call []byte) bool { ok = c.call(call); return ok }) == nil && ok
+	}
+	return c.delta.same(key, value)
+}
+
+func (c *choiceParts) call(call []byte) bool {
+	index, ok := indexOf(call)
+	if !ok {
+		return false
+	}
+	i := slices.IndexFunc(c.calls, func(p *callParts) bool { return p.index == index })
+	if i < 0 {
+		c.calls = append(c.calls, &callParts{index: index})
+		i = len(c.calls) - 1
+	}
+	p := c.calls[i]
+	err := EachMember(call, func(key, value []byte) bool {
+		switch string(key) {
+		case "index":
+		case "function", "custom":
+			p.kind = bytes.Clone(key)
+			ok = EachMember(value, func(key, value []byte) bool {
+				switch string(key) {
+				case "arguments", "input":
+					ok = p.inner.grow(key, value)
+				default:
+					ok = empty(value) || p.inner.same(key, value)
+				}
+				return ok
+			}) == nil && ok
+		default:
+			ok = empty(value) || p.members.same(key, value)
+		}
+		return ok
+	})
+	return err == nil && ok
+}
+
+// lengthen appends to the array that a member is.
+func lengthen(f *fields, key, value []byte) bool {
+	if null(value) {
+		return f.first(key, value)
+	}
+	if len(value) < 2 || value[0] != '[' {
+		return false
+	}
+	x := f.at(key)
+	if x.value == nil || null(x.value) || string(x.value) == "[]" {
+		x.value = bytes.Clone(value)
+		return true
+	}
+	if string(value) != "[]" {
+		x.value = append(append(x.value[:len(x.value)-1], ','), value[1:]...)
+	}
+	return true
+}
+
+// Whole gives the answer; false if something was refused or nothing came.
+func (a *Assembly) Whole() ([]byte, bool) {
+	if a.refused || len(a.choices) == 0 || len(a.top) == 0 {
+		return nil, false
+	}
+	b := append(a.top.appendJSON([]byte{'{'}), `,"choices":[`...)
+	for i, c := range a.choices {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = c.appendJSON(b)
+	}
+	b = append(b, ']')
+	if a.usage != nil {
+		b = append(append(b, `,"usage":`...), a.usage...)
+	}
+	return append(b, '}'), true
+}
+
+func (c *choiceParts) appendJSON(b []byte) []byte {
+	b = strconv.AppendInt(append(b, `{"index":`...), int64(c.index), 10)
+	if len(c.delta) > 0 || len(c.calls) > 0 {
+		b = c.appendMessage(append(b, `,"message":`...))
+	}
+	if len(c.members) > 0 {
+		b = c.members.appendJSON(append(b, ','))
+	}
+	b = append(b, `,"logprobs":`...)
+	if len(c.list) > 0 {
+		b = append(c.list.appendJSON(append(b, '{')), '}')
+	} else {
+		b = append(b, "null"...)
+	}
+	b = append(b, `,"finish_reason":`...)
+	if c.finish == nil {
+		return append(b, "null}"...)
+	}
+	return append(append(b, c.finish...), '}')
+}
+
+func (c *choiceParts) appendMessage(b []byte) []byte {
+	c.delta.first([]byte("role"), []byte(`"assistant"`))
+	if content := c.delta.at([]byte("content")); content.value == nil || content.text && len(content.value) == 0 && len(c.calls) > 0 {
+		*content = fieldOf{key: content.key, value: []byte("null")}
+	}
+	b = c.delta.appendJSON(append(b, '{'))
+	for i, p := range c.calls {
+		if i == 0 {
+			b = append(b, `,"tool_calls":[`...)
+		} else {
+			b = append(b, ',')
+		}
+		b = append(p.members.appendJSON(append(b, '{')), `,"`...)
+		b = append(append(b, p.kind...), `":{`...)
+		b = append(p.inner.appendJSON(b), `}}`...)
+	}
+	if len(c.calls) > 0 {
+		b = append(b, ']')
+	}
+	return append(b, '}')
+}

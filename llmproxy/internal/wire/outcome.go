@@ -1,0 +1,97 @@
+package wire
+
+// An Outcome is how an answer ended: whether it is worth giving again.
+type Outcome struct {
+	Finished int  // choices that came to a proper end
+	Length   bool // one of them was cut at the number of tokens that was asked for
+	Unfit    bool // one ended otherwise: filtered, failed, or in a way that nobody here knows
+}
+
+// Complete tells whether that many choices came to an end that another client may see.
+func (o *Outcome) Complete(choices int, length bool) bool {
+	return !o.Unfit && (length || !o.Length) && o.Finished > 0 && o.Finished >= choices
+}
+
+func (o *Outcome) reason(value []byte) {
+	if null(value) {
+		return
+	}
+	o.Finished++
+	reason, _ := String(value)
+	switch reason {
+	case "stop", "tool_calls", "function_call", "eos", "eos_token", "end_turn", "tool_use", "stop_sequence", "completed":
+	case "length", "max_tokens", "max_output_tokens":
+		o.Length = true
+	default:
+		o.Unfit = true
+	}
+}
+
+// NoteEvent takes note of an event of a stream.
+func (o *Outcome) NoteEvent(f Framing, name, data []byte) {
+	if f == Typed {
+		if response, ok := CompletedResponse(name, data); ok {
+			o.NoteWhole(response)
+		}
+		return
+	}
+	if hasNews(data) {
+		o.NoteWhole(data)
+	}
+}
+
+// NoteWhole takes note of a whole answer, or of a chunk of one.
+func (o *Outcome) NoteWhole(body []byte) {
+	_ = EachMember(body, func(key, value []byte) bool { // what is no object has no choices
+		switch string(key) {
+		case "choices":
+			_ = EachElement(value, func(choice []byte) bool {
+				_ = EachMember(choice, func(key, value []byte) bool {
+					if string(key) == "finish_reason" {
+						o.reason(value)
+					}
+					return true
+				})
+				return true
+			})
+		case "status":
+			o.status(value)
+		case "incomplete_details":
+			_ = EachMember(value, func(key, value []byte) bool {
+				if string(key) == "reason" {
+					o.reason(value)
+				}
+				return true
+			})
+		case "data", "results":
+			if !empty(value) && !null(value) {
+				o.Finished++
+			}
+		case "error":
+			o.Unfit = o.Unfit || !null(value)
+		}
+		return true
+	})
+}
+
+// status reads that of a response. What is incomplete says why elsewhere.
+func (o *Outcome) status(value []byte) {
+	if string(value) != `"incomplete"` {
+		o.reason(value)
+	}
+}
+
+// CompletedResponse gives the response that the last event of the Responses API carries whole.
+func CompletedResponse(name, data []byte) (response []byte, ok bool) {
+	kind, failure := kindOf(name, data)
+	if failure != nil || string(kind) != "response.completed" && string(kind) != "response.incomplete" {
+		return nil, false
+	}
+	_ = EachMember(data, func(key, value []byte) bool { // without it nothing is complete
+		if string(key) == "response" {
+			response, ok = value, true
+		}
+		return !ok
+	})
+	return response, ok
+}

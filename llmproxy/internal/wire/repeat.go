@@ -1,0 +1,101 @@
+package wire
+
+import "slices"
+
+// What may be asked once and answered many times. These lists can only keep an answer from being shared: what they do not
+// know of a request is part of its key.
+
+// notInKey are members that do not change what is answered, only how, to whom or for which price.
+var notInKey = []string{
+	"stream", "stream_options", "user", "safety_identifier", "metadata", "service_tier",
+	"prompt_cache_key", "prompt_cache_retention", "prompt_cache_options",
+}
+
+// ChangesNothing tells whether a member, by its key as it stands, does not change what is answered. Another spelling of
+// one of these keys is taken for something else.
+func ChangesNothing(key []byte) bool {
+	return slices.Contains(notInKey, string(key))
+}
+
+// looksElsewhere are members with which an answer depends on more than its request: on what was stored before, on the web,
+// on what the service keeps under a name.
+var looksElsewhere = []string{
+	"previous_response_id", "conversation", "web_search_options", "web_search", "enable_search", "search_parameters", "data_sources",
+	"plugins", "mcp_servers", "container", "audio",
+}
+
+// Unrepeatable says why the answer to a request must not be given to another one like it; empty if it may.
+func (h *Head) Unrepeatable(e *Endpoint) (why string) {
+	if !e.Repeatable {
+		return "its endpoint"
+	}
+	stored := e.Framing == Typed // the Responses API stores unless told not to
+	for _, m := range h.Members {
+		key, value := m.Key.Of(h.Body), m.Value.Of(h.Body)
+		switch {
+		case string(key) == "store":
+			stored = string(value) != "false" && !null(value) || null(value) && e.Framing == Typed
+		case null(value) || string(value) == "false":
+		case slices.Contains(looksElsewhere, string(key)), string(key) == "background":
+			why = string(key)
+		case string(key) == "prompt" && value[0] == '{':
+			why = "prompt" // a template that the service keeps
+		case string(key) == "modalities" && hasString(value, "audio"):
+			why = "modalities"
+		case string(key) == "tools" && hosted(value):
+			why = "tools"
+		}
+	}
+	if stored {
+		return "store"
+	}
+	return why
+}
+
+func hasString(array []byte, text string) (found bool) {
+	_ = EachElement(array, func(value []byte) bool { // what is no array holds none
+		s, _ := String(value)
+		found = s == text
+		return !found
+	})
+	return found
+}
+
+// hosted tells whether a tool runs at the service: it may answer differently every time.
+func hosted(tools []byte) (found bool) {
+	err := EachElement(tools, func(tool []byte) bool {
+		kind := "function" // Anthropic's own tools have no type
+		err := EachMember(tool, func(key, value []byte) bool {
+			if string(key) == "type" {
+				kind, _ = String(value)
+			}
+			return true
+		})
+		found = err != nil || kind != "function" && kind != "custom"
+		return !found
+	})
+	return found || err != nil
+}
+
+// Deterministic tells whether the request asks for the one likeliest answer: temperature 0 and a single choice. What is not
+// sampled always does.
+func (h *Head) Deterministic(e *Endpoint) bool {
+	if e.Framing == Chunks && e.AsksUsage || e.Framing == Typed {
+		temperature, ok := h.Get("temperature")
+		return ok && h.N == 1 && zero(temperature)
+	}
+	return true
+}
+
+// zero tells whether a value is the number zero.
+func zero(value []byte) bool {
+	for _, c := range value {
+		if c == 'e' || c == 'E' {
+			break
+		}
+		if c != '0' && c != '.' && c != '-' {
+			return false
+		}
+	}
+	return len(value) > 0
+}
