@@ -32,6 +32,7 @@ func init() {
 //	        first_token_timeout <duration>
 //	        idle_timeout        <duration>
 //	        timeout             <duration>
+//	        load_timeout        <duration>
 //	        max_concurrent      <number>
 //	        queue               <places> [<longest_wait>]
 //	        transport           <name> { ... }

@@ -63,6 +63,8 @@ func (u *Upstream) subdirective(d *caddyfile.Dispenser) error {
 		return parseDuration(d, &u.IdleTimeout)
 	case "timeout":
 		return parseDuration(d, &u.Timeout)
+	case "load_timeout":
+		return parseDuration(d, &u.LoadTimeout)
 	case "max_concurrent":
 		return u.parseMaxConcurrent(d)
 	case "queue":
@@ -71,7 +73,7 @@ func (u *Upstream) subdirective(d *caddyfile.Dispenser) error {
 		return u.parseTransport(d)
 	default:
 		return d.Errf("unknown subdirective %q of upstream: expected api_key, header_up, params, drop, dial_timeout, first_token_timeout, "+
-			"idle_timeout, timeout, max_concurrent, queue or transport", name)
+			"idle_timeout, timeout, load_timeout, max_concurrent, queue or transport", name)
 	}
 }
 

@@ -143,6 +143,10 @@ type Upstream struct {
 	// The longest time of an attempt. Default: none for streams, 10m for other answers.
 	Timeout caddy.Duration `json:"timeout,omitempty"`
 
+	// The longest wait for a model that is loading, where no other target is left. The load goes on when the client that asked
+	// has left. Default: 5m.
+	LoadTimeout caddy.Duration `json:"load_timeout,omitempty"`
+
 	// How many requests may be at one replica at once, over all names and handlers. Default: 1 for ollama (its own
 	// OLLAMA_NUM_PARALLEL), as many as it has slots for llamacpp, no limit for other kinds.
 	MaxConcurrent int `json:"max_concurrent,omitempty"`

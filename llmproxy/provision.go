@@ -143,7 +143,7 @@ func (h *Handler) upstream(u *Upstream, optional bool) (*upstream.Upstream, erro
 	}
 	return upstream.New(upstream.Config{
 		Name: u.Name, Fingerprint: stands, Kind: kind, Optional: optional, Bases: bases, APIKey: key, HeaderUp: headerUp, Params: params(u.Params), Drop: u.Drop,
-		Timers:        upstream.Timers{FirstToken: time.Duration(u.FirstTokenTimeout), Idle: time.Duration(u.IdleTimeout), Total: time.Duration(u.Timeout)},
+		Timers:        upstream.Timers{FirstToken: time.Duration(u.FirstTokenTimeout), Idle: time.Duration(u.IdleTimeout), Total: time.Duration(u.Timeout), Load: time.Duration(u.LoadTimeout)},
 		MaxConcurrent: u.MaxConcurrent, Room: u.room(),
 		Transport: transport,
 	}, h.replica), nil

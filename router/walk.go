@@ -1,6 +1,9 @@
 package router
 
-import "time"
+import (
+	"math/bits"
+	"time"
+)
 
 // A Walk goes through a plan for one request: each candidate once, a pool after the other; then those that were passed over
 // because they are shut out; and only then, after a wait, those that failed in a way that may pass. A walk of a plan is
@@ -77,6 +80,11 @@ func (w *Walk) Take(t Turn) (Candidate, bool) {
 	}
 	w.begin(t, i)
 	return pool.candidates[i], true
+}
+
+// Candidate is the one candidate of a turn that comes after a wait.
+func (w *Walk) Candidate(t Turn) Candidate {
+	return w.Plan.Pools[t.Pool].candidates[bits.TrailingZeros64(t.among)]
 }
 
 func (w *Walk) begin(t Turn, i int) {

@@ -72,8 +72,12 @@ var ollama = &kind{
 		"GET /api/version": func(*call) reply { return ollamaNative(http.StatusOK, `{"version":"0.32.15"}`) },
 		"GET /api/tags":    ollamaTags,
 		"GET /api/ps":      ollamaPs,
-		"POST /api/show":   ollamaShow,
-		"GET /v1/models":   func(c *call) reply { return c.list(ollamaModel) },
+		// Without a prompt it loads the model.
+		"POST /api/generate": func(c *call) reply {
+			return c.json(`{"model":"tiny","created_at":"2026-11-23T00:00:00Z","response":"","done":true,"done_reason":"load"}`)
+		},
+		"POST /api/show": ollamaShow,
+		"GET /v1/models": func(c *call) reply { return c.list(ollamaModel) },
 	},
 	problems: map[refusal]problem{
 		busy:         {status: http.StatusServiceUnavailable, message: "server busy, please try again.  maximum pending requests exceeded"},
@@ -143,7 +147,7 @@ func ours(host string) bool {
 
 // ollamaLoads holds what needs the model that is being loaded, and GET /api/ps, which waits for a lock (local-servers §3.1).
 func ollamaLoads(c *call, loaded <-chan struct{}) (reply, bool) {
-	if c.path != "/api/ps" && (c.r.Method != http.MethodPost || !strings.HasPrefix(c.path, "/v1/")) {
+	if c.path != "/api/ps" && (c.r.Method != http.MethodPost || !strings.HasPrefix(c.path, "/v1/") && c.path != "/api/generate") {
 		return reply{}, false
 	}
 	select {

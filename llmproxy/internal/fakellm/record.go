@@ -43,7 +43,7 @@ func (r Request) WaitDone(tb testing.TB) {
 }
 
 func newRequest(r *http.Request, path string, body []byte) Request {
-	probe := r.Method != http.MethodPost || path == "/api/show" || path == "/tokenize"
+	probe := r.Method != http.MethodPost || path == "/api/show" || path == "/tokenize" || path == "/api/generate"
 	return Request{
 		Method: r.Method, Host: r.Host, Path: r.URL.Path, Query: r.URL.RawQuery, Header: r.Header.Clone(), Body: body,
 		state: &state{probe: probe, done: make(chan struct{})},
@@ -100,7 +100,7 @@ func (s *Server) Requests() []Request {
 	return found
 }
 
-// Probes are all other requests, in order: GET, HEAD, /api/show, /tokenize.
+// Probes are all other requests, in order: GET, HEAD, /api/show, /tokenize, and /api/generate, which loads a model.
 func (s *Server) Probes() []Request {
 	found, _ := s.record.list(true)
 	return found

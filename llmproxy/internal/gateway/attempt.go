@@ -15,22 +15,8 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 )
 
-// The waits of an attempt, where the upstream's configuration does not say otherwise.
-const (
-	firstTokenNotLast = 30 * time.Second // another target is left
-	firstTokenLast    = 5 * time.Minute  // a cold model may be loading
-	idleDefault       = 60 * time.Second
-	wholeDefault      = 10 * time.Minute // an answer that is no stream shows no sign of life until it is complete
-)
-
-// Why an attempt's context ended, if it was not the client.
-var (
-	errSilent   = errors.New("the upstream was silent for too long")
-	errTotal    = errors.New("the attempt took longer than its timeout")
-	errOverdue  = errors.New("the request's deadline is over")
-	errStays    = errors.New("the request must stay local, and the upstream is not")
-	errDraining = errors.New("the gateway is shutting down")
-)
+// errNoStream says that the client, who has waited long for its stream, cannot be given anything else any more.
+var errNoStream = errors.New("the upstream answered no stream, and the client's has begun")
 
 // maxErrorBody bounds what is read of an error answer.
 const maxErrorBody = 64 << 10
@@ -46,8 +32,10 @@ type attempt struct {
 	status    int
 	ctx       context.Context
 	cancel    context.CancelCauseFunc
-	watch     *time.Timer // expires while the upstream is silent
+	patience  patience
 	idle      time.Duration
+	last      bool // no other target is left
+	quiet     bool // its end says nothing of the replica
 	stops     [2]func() bool
 }
 
@@ -60,8 +48,9 @@ func (c *call) attempt(candidate router.Candidate, last bool) *attempt {
 	a.ctx, a.cancel = context.WithCancelCause(ctx)
 	timers := a.u.Timers
 	a.idle = or(timers.Idle, idleDefault)
-	patience, why := a.patience(last)
-	a.watch = time.AfterFunc(patience, func() { a.cancel(why) })
+	a.last = last
+	c.rec.Target, c.rec.Configured = a.target(), candidate.Target // before a sign of life may be sent, which may tell it
+	a.await(a.forContent())
 	if timers.Total > 0 {
 		a.stops[0] = time.AfterFunc(timers.Total, func() { a.cancel(errTotal) }).Stop
 	}
@@ -71,33 +60,8 @@ func (c *call) attempt(candidate router.Candidate, last bool) *attempt {
 	return a
 }
 
-// patience is how long the first content may take, and what it means when it took longer.
-func (a *attempt) patience(last bool) (time.Duration, error) {
-	patience := or(a.u.Timers.FirstToken, firstTokenNotLast)
-	switch {
-	case !a.c.rec.Stream:
-		patience = or(a.u.Timers.Total, wholeDefault)
-	case last:
-		patience = or(a.u.Timers.FirstToken, firstTokenLast)
-	}
-	if a.c.deadline.IsZero() {
-		return patience, errSilent
-	}
-	if left := time.Until(a.c.deadline); left < patience {
-		return left, errOverdue
-	}
-	return patience, errSilent
-}
-
-func or(d, otherwise time.Duration) time.Duration {
-	if d > 0 {
-		return d
-	}
-	return otherwise
-}
-
 func (a *attempt) close() {
-	a.watch.Stop()
+	a.patience.stop()
 	for _, stop := range a.stops {
 		if stop != nil {
 			stop()
@@ -110,9 +74,11 @@ func (a *attempt) target() string { return a.u.Name + "/" + a.model }
 
 // run sends the request, holds the answer until it is worth committing to, and commits.
 func (a *attempt) run() *failure {
-	a.c.rec.Target, a.c.rec.Configured = a.target(), a.candidate.Target
 	if a.c.localOnly && !a.u.IsLocal() {
 		return a.fail(router.Config, errStays) // the walk does not come here; should it ever, nothing leaves
+	}
+	if failed := a.load(); failed != nil {
+		return failed
 	}
 	req := a.u.Request(a.ctx, &a.c.up, a.candidate.Replica, a.model)
 	if a.span != nil {
@@ -131,6 +97,9 @@ func (a *attempt) run() *failure {
 		return a.unfit(err)
 	}
 	defer answer.Close()
+	if a.c.pulse.Stop() && !relay.Streams(answer) {
+		return a.fail(router.Broken, errNoStream)
+	}
 	a.commit(answer)
 	return nil
 }
@@ -142,7 +111,8 @@ func (a *attempt) expect() relay.Expect {
 		HideUsage: c.up.Head != nil && !c.head.IncludeUsage && c.tee == nil,
 		Choices:   c.head.N,
 		Base64:    c.task.endpoint.Vectors && c.head.WantsBase64(),
-		Progress:  func() { a.watch.Reset(a.idle) },
+		Begun:     a.c.pulse.Stop,
+		Progress:  func() { a.patience.watch.Reset(a.idle) },
 	}
 }
 
@@ -202,7 +172,7 @@ func isAny(err error, targets ...error) bool {
 // commit sends the answer. From here on a failure can only be told, not mended.
 func (a *attempt) commit(answer relay.Answer) {
 	c := a.c
-	a.watch.Reset(a.idle)
+	a.patience.begin(a.idle)
 	c.committed = true
 	c.rec.FirstContent = time.Since(c.rec.Started)
 	c.rec.Status, c.rec.Verdict = http.StatusOK, router.OK

@@ -11,6 +11,7 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/relay"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/upstream"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/wire"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
@@ -26,8 +27,9 @@ type call struct {
 	head      wire.Head
 	form      *form // nil for JSON
 	up        upstream.Call
-	localOnly bool            // it must not leave for an upstream that is not local
-	committed bool            // the client has got a part of an answer
+	localOnly bool // it must not leave for an upstream that is not local
+	committed bool // the client has got a part of an answer
+	pulse     relay.Heartbeat
 	deadline  time.Time       // when the first content must be there; zero for no bound
 	detached  context.Context // of a request that leads a flight; ends when nobody wants its answer any more
 	tee       *tee            // where the answer is written down; nil for nowhere
@@ -85,6 +87,11 @@ func (c *call) fail(e *wire.Error) {
 		return
 	}
 	c.rec.Err, c.rec.Status, c.rec.Verdict = e, e.Status, verdictFor(c.rec.Verdict, e.Status)
+	if c.pulse.Stop() {
+		c.rec.Status = http.StatusOK
+		c.rec.Bytes += c.pulse.Fail(c.w, c.task.endpoint.Framing, e)
+		return
+	}
 	body := e.AppendJSON(nil)
 	h := c.w.Header()
 	h["Content-Type"] = []string{"application/json"}
@@ -111,7 +118,7 @@ func verdictFor(v router.Verdict, status int) router.Verdict {
 // gone records a client that left before it got anything. The status is for the access log; nobody reads it.
 func (c *call) gone() {
 	c.rec.Verdict, c.rec.Status = router.Gone, StatusClientGone
-	if !c.committed {
+	if !c.pulse.Stop() && !c.committed {
 		c.w.WriteHeader(StatusClientGone)
 	}
 }

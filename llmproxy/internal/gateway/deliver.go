@@ -14,7 +14,7 @@ func (c *call) deliver(plan *router.Plan) {
 	d := delivery{call: c, walk: router.Walk{Plan: plan, Model: c.rec.Model, LocalOnly: c.localOnly, Misfit: c.misfit(plan)}}
 	for {
 		turn, ok := d.walk.Next()
-		if !ok || !d.wait(turn) {
+		if !ok || !d.pause(turn) {
 			break
 		}
 		candidate, ok := d.slot(turn)
@@ -52,27 +52,26 @@ func (d *delivery) hopeless() bool {
 	return d.r.Context().Err() != nil || d.g.draining() || !d.deadline.IsZero() && !time.Now().Before(d.deadline)
 }
 
-// wait leaves the candidate alone for as long as the turn says; false when the client leaves meanwhile, or when the wait is
-// longer than the request's deadline.
-func (d *delivery) wait(turn router.Turn) bool {
+// pause leaves the candidate alone for as long as the turn says, or until it has loaded; false when the client leaves meanwhile,
+// when that takes too long, or longer than the request's deadline.
+func (d *delivery) pause(turn router.Turn) bool {
 	if turn.Wait == 0 {
 		return true
+	}
+	began := time.Now()
+	defer func() { d.rec.Paused += time.Since(began) }()
+	if turn.Loading {
+		candidate := d.walk.Candidate(turn)
+		if u := d.g.upstreams[candidate.Target.Upstream]; u.Probes() {
+			_, came, _ := wait(d.call, candidate.Replica.BecomesReady(), d.atMost(u.LoadTimeout()))
+			return came
+		}
 	}
 	if !d.deadline.IsZero() && time.Until(d.deadline) < turn.Wait {
 		return false
 	}
-	timer, began := time.NewTimer(turn.Wait), time.Now()
-	defer func() {
-		timer.Stop()
-		d.rec.Paused += time.Since(began)
-	}()
-	select {
-	case <-timer.C:
-		return true
-	case <-d.r.Context().Done():
-	case <-d.drained():
-	}
-	return false
+	_, _, err := wait[struct{}](d.call, nil, turn.Wait)
+	return err == nil
 }
 
 // drained is closed when the process is about to end.
@@ -119,12 +118,14 @@ func (c *call) try(candidate router.Candidate, last bool) *failure {
 	var failed *failure
 	defer func() { a.over(failed) }() // also when an answer breaks off that cannot tell its end
 	failed = a.run()
+	a.reload(failed)
 	return failed
 }
 
 // over writes the attempt into the record.
 func (a *attempt) over(failed *failure) {
 	c := a.c
+	a.patience.stop() // no sign of life is sent while the record changes
 	done, outcome := a.done(c.rec.Verdict), router.Outcome{Verdict: c.rec.Verdict}
 	if failed != nil {
 		outcome, done.Err = failed.Outcome(), failed.err

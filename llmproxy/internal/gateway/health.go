@@ -11,7 +11,7 @@ import (
 
 // took notes what the end of an attempt says of the replica. What we ended ourselves, says nothing of it.
 func (a *attempt) took(o router.Outcome) {
-	if errors.Is(context.Cause(a.ctx), errDraining) || errors.Is(context.Cause(a.ctx), errOverdue) {
+	if a.quiet || errors.Is(context.Cause(a.ctx), errDraining) || errors.Is(context.Cause(a.ctx), errOverdue) {
 		return
 	}
 	replica := a.candidate.Replica

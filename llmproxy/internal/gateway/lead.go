@@ -71,7 +71,7 @@ func (c *call) keep(f *caching.Flight, q *question) {
 	}
 	var outcome wire.Outcome
 	e := &caching.Entry{
-		Form: head.Form, ContentType: head.ContentType, Created: time.Now(), TTL: q.keep, Target: head.Target,
+		Form: head.Form, ContentType: head.ContentType, Created: time.Now(), TTL: q.keep, Target: c.rec.Target,
 		Tokens: tokens(c.rec.Usage), Counted: c.rec.HasUsage, Extra: extra, Body: body,
 	}
 	if head.Form == caching.Whole {

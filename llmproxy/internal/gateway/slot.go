@@ -24,15 +24,12 @@ func (d *delivery) slot(turn router.Turn) (router.Candidate, bool) {
 	}
 	defer func() { d.rec.Queue += time.Since(begun) }()
 	defer ticket.Leave()
-	timer := time.NewTimer(d.atMost(ticket.Wait))
-	defer timer.Stop()
-	select {
-	case index := <-ticket.Granted():
+	index, came, err := wait(d.call, ticket.Granted(), d.atMost(ticket.Wait))
+	switch {
+	case came:
 		return d.walk.Took(ticket, index), true
-	case <-timer.C:
+	case err == nil:
 		d.full(turn, time.Since(begun))
-	case <-d.r.Context().Done():
-	case <-d.drained():
 	}
 	return router.Candidate{}, false
 }

@@ -19,6 +19,9 @@ type Expect struct {
 	Choices int
 	// Base64 turns lists of numbers in an answer with embeddings into base64, which the request asked for.
 	Base64 bool
+	// Begun tells, once the answer is to be sent, whether the client has got the header of its stream already, from a Heartbeat; nil
+	// where none beats.
+	Begun func() bool
 	// Progress is called after each read that brought something, once the answer was committed to; nil for nobody.
 	Progress func()
 }

@@ -90,14 +90,13 @@ func ended(err error) error {
 
 // Send implements Answer.
 func (s *stream) Send(w http.ResponseWriter) error {
-	h := w.Header()
-	copyHeader(h, s.res.Header)
-	// no-transform keeps Caddy's encode from holding back and compressing events (caddy#6293); the other one is for an
-	// nginx in front.
-	h["Cache-Control"] = noTransform
-	h["X-Accel-Buffering"] = noBuffering
 	s.flush = http.NewResponseController(w)
-	w.WriteHeader(http.StatusOK)
+	if s.expect.Begun == nil || !s.expect.Begun() {
+		h := w.Header()
+		copyHeader(h, s.res.Header)
+		streamHeader(h)
+		w.WriteHeader(http.StatusOK)
+	}
 	if err := s.pass(w, s.held); err != nil {
 		return err
 	}
@@ -241,13 +240,7 @@ func (s *stream) finish(w http.ResponseWriter, err error) error {
 
 // End implements Answer.
 func (s *stream) End(w http.ResponseWriter, e *wire.Error) bool {
-	var event []byte
-	if s.expect.Endpoint.Framing == wire.Typed {
-		event = sse.AppendEvent(nil, "error", e.AppendTypedJSON(nil))
-	} else {
-		event = sse.AppendData(nil, e.AppendJSON(nil))
-	}
-	if s.write(w, event) == nil {
+	if s.write(w, errorEvent(s.expect.Endpoint.Framing, e)) == nil {
 		s.flushNow() //nolint:errcheck // the client is told, or it is gone
 	}
 	return true

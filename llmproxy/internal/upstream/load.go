@@ -15,6 +15,14 @@ import (
 // LoadTimeoutDefault bounds the loading of a model.
 const LoadTimeoutDefault = 5 * time.Minute
 
+// LoadTimeout bounds the loading of a model.
+func (u *Upstream) LoadTimeout() time.Duration {
+	if u.Timers.Load > 0 {
+		return u.Timers.Load
+	}
+	return LoadTimeoutDefault
+}
+
 // warmFor is how long after its last answer a model is taken to be loaded still: less than Ollama keeps it (keep_alive, 5 min).
 const warmFor = 4 * time.Minute
 
@@ -70,11 +78,7 @@ func (u *Upstream) Load(r *router.Replica, model string, embeddings bool) <-chan
 	done := make(chan struct{})
 	l.loads[key] = done
 	go func() {
-		limit := u.Timers.Load
-		if limit <= 0 {
-			limit = LoadTimeoutDefault
-		}
-		ctx, cancel := context.WithTimeout(context.Background(), limit)
+		ctx, cancel := context.WithTimeout(context.Background(), u.LoadTimeout())
 		defer cancel()
 		p := &prober{ctx: ctx, u: u, base: u.base(r)}
 		if p.load(model, embeddings) {
