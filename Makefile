@@ -1,6 +1,7 @@
 # What is done here, and nothing else: see CONTRIBUTING.md.
 # xcaddy builds with these flags; with the same ones, builds and tests share one cache (a cold build of Caddy takes minutes).
-export GOFLAGS := -buildvcs=false -trimpath -tags=nobadger,nomysql,nopgx
+TAGS := nobadger,nomysql,nopgx
+export GOFLAGS := -buildvcs=false -trimpath -tags=$(TAGS)
 export CGO_ENABLED := 0
 
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
@@ -8,10 +9,10 @@ CONFIG := $(firstword $(wildcard Caddyfile) Caddyfile.example)
 # A count, not a time: a fuzz run that ends by time may fail with "context deadline exceeded" (golang/go#75804).
 FUZZTIME ?= 300000x
 
-.PHONY: help run build test race e2e bench fuzz golden check
+.PHONY: help run build test race e2e monitoring bench fuzz golden check
 
 help: ## list the targets
-	@awk -F':.*## ' '/^[a-z0-9]+:.*## /{printf "%-8s %s\n", $$1, $$2}' Makefile
+	@awk -F':.*## ' '/^[a-z0-9]+:.*## /{printf "%-10s %s\n", $$1, $$2}' Makefile
 
 run: build ## serve http://localhost:8080 with your Caddyfile, else with Caddyfile.example
 	bin/caddy run --adapter caddyfile --config $(CONFIG)
@@ -29,6 +30,10 @@ e2e: ## run against real Ollama, real llama.cpp and the official SDKs, which it 
 	XCADDY_OUT=bin/caddy-xcaddy ./xcaddy.sh
 	e2e/install.sh
 	cd e2e && CADDY=../bin/caddy-xcaddy go test -count=1 -timeout 20m ./...
+
+monitoring: ## let a real Prometheus evaluate the dashboard and the alerts of examples/monitoring
+	go vet -tags=$(TAGS),prometheus ./llmproxy
+	go test -tags=$(TAGS),prometheus -count=1 -run Monitoring ./llmproxy
 
 bench: build ## measure against Caddy's reverse_proxy and print ratios and bars
 	go build -o bin/fakellm ./llmproxy/internal/fakellm/cmd/fakellm

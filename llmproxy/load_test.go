@@ -246,6 +246,17 @@ func TestDocumentedCaddyfilesLoad(t *testing.T) {
 	}
 	sources["Caddyfile.example"] = string(example)
 	sources["Caddyfile.example, its comments taken away"] = string(caddyfmt.Format([]byte(uncommented(string(example)))))
+	examples, err := filepath.Glob("../examples/*/Caddyfile")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range examples {
+		content, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sources[name] = string(content)
+	}
 	pages, err := filepath.Glob("../docs/*.md")
 	if err != nil {
 		t.Fatal(err)

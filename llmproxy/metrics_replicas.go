@@ -19,8 +19,9 @@ var replicaLabels = []string{"upstream", "replica"}
 
 var (
 	openRequests = prometheus.NewDesc("llm_upstream_requests_open", "Requests that are at the replica: the slots in use.", replicaLabels, nil)
-	slotLimit    = prometheus.NewDesc("llm_upstream_slots", "Requests that may be at the replica at once; not there without a limit.", replicaLabels, nil)
 	waiting      = prometheus.NewDesc("llm_upstream_requests_waiting", "Requests that wait for the replica; those that take any of several count at each.", replicaLabels, nil)
+	slotLimit    = prometheus.NewDesc("llm_upstream_slots", "Requests that may be at the replica at once; not there without a limit.", replicaLabels, nil)
+	stateIs      = prometheus.NewDesc("llm_upstream_state", "1 for the state that the replica is in; open and half_open are those of its circuit.", append(replicaLabels, "state"), nil)
 )
 
 // replicaStates reads the replicas when somebody asks, so that nothing has to be kept in step.
@@ -28,9 +29,9 @@ type replicaStates struct{}
 
 // Describe implements prometheus.Collector.
 func (replicaStates) Describe(to chan<- *prometheus.Desc) {
-	to <- openRequests
-	to <- slotLimit
-	to <- waiting
+	for _, desc := range []*prometheus.Desc{openRequests, waiting, slotLimit, stateIs} {
+		to <- desc
+	}
 }
 
 // Collect implements prometheus.Collector. Handlers may share an address, under the same name or another one.
@@ -51,12 +52,20 @@ func (replicaStates) Collect(to chan<- prometheus.Metric) {
 }
 
 func collectReplica(to chan<- prometheus.Metric, limit int, r *router.Replica, labels []string) {
-	show := func(desc *prometheus.Desc, value int) {
+	show := func(desc *prometheus.Desc, value int, labels ...string) {
 		to <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, float64(value), labels...)
 	}
-	show(openRequests, r.Open())
-	show(waiting, r.Waiting())
+	facts := r.Facts()
+	show(openRequests, facts.Open, labels...)
+	show(waiting, facts.Waiting, labels...)
 	if limit > 0 {
-		show(slotLimit, limit)
+		show(slotLimit, limit, labels...)
+	}
+	for state := router.Up; state <= router.Open; state++ {
+		value := 0
+		if state == facts.State {
+			value = 1
+		}
+		show(stateIs, value, append(labels, state.String())...)
 	}
 }
