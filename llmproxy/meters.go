@@ -81,7 +81,7 @@ func (m *meters) count(rec *gateway.Record) {
 		m.attempt(rec, a).Inc()
 	}
 	ownTime.Observe(max(rec.Duration-waited, 0).Seconds())
-	if rec.FirstContent > 0 || rec.Verdict == router.Gone {
+	if rec.FirstContent > 0 && rec.Configured.Upstream != nil || rec.Verdict == router.Gone {
 		s.answered(rec)
 	}
 	m.countRare(s.model, rec)
@@ -96,6 +96,8 @@ func (m *meters) countRare(model string, rec *gateway.Record) {
 	}
 	if rec.Cache != "" {
 		cacheRequests.WithLabelValues(model, rec.Cache).Inc()
+		spared.WithLabelValues(model, "input").Add(float64(rec.Spared.Input))
+		spared.WithLabelValues(model, "output").Add(float64(rec.Spared.Output))
 	}
 	if rec.Status == http.StatusTooManyRequests && rec.Err != nil && len(rec.Attempts) == 0 {
 		limited.WithLabelValues(model, rec.Err.Code).Inc()
@@ -175,8 +177,8 @@ func (s *series) answered(rec *gateway.Record) {
 		a.gone.Inc()
 		a.wasted.Add(float64(rec.Usage.Output))
 	}
-	if rec.FirstContent == 0 {
-		return
+	if rec.FirstContent == 0 || rec.Configured.Upstream == nil {
+		return // nobody generated anything
 	}
 	a.input.Add(float64(rec.Usage.Input))
 	a.output.Add(float64(rec.Usage.Output))
@@ -196,7 +198,7 @@ func (s *series) answered(rec *gateway.Record) {
 
 func (a *answers) costs(rec *gateway.Record) {
 	switch {
-	case !rec.HasCost && rec.Target != "":
+	case !rec.HasCost:
 		a.unpriced.Inc()
 	case rec.HasCost:
 		a.cost.Add(rec.Cost)

@@ -24,6 +24,7 @@ var (
 	attemptsMade   = counter("attempts_total", "Attempts, by how they ended.", "target", "verdict")
 	fallbacks      = counter("fallbacks_total", "Requests that left their first pool of targets, by why.", "model", "reason")
 	cacheRequests  = counter("cache_requests_total", "Requests that the cache was asked for: hit, miss, coalesced, bypass.", "model", "result")
+	spared         = counter("cache_tokens_spared_total", "Tokens of answers that the cache gave.", "model", "type")
 	limited        = counter("limited_total", "Requests that a limit of this gateway refused.", "model", "limit")
 	clientGone     = counter("client_gone_total", "Requests whose clients left before the answer's end.", "model", "target")
 	requestBytes   = counter("request_bytes_total", "Bytes of request bodies.", "endpoint")
@@ -32,7 +33,7 @@ var (
 	streamsOpen    = gauge("streams_open", "Streams that have begun and are not over.")
 	everyCollector = collectors{
 		requests, latency, firstToken, perToken, overhead, queueWait, tokens, estimated, wasted, cost, costElsewhere, unpriced,
-		attemptsMade, fallbacks, cacheRequests, limited, clientGone, requestBytes, responseBytes, requestsOpen, streamsOpen, replicaStates{},
+		attemptsMade, fallbacks, cacheRequests, spared, limited, clientGone, requestBytes, responseBytes, requestsOpen, streamsOpen, replicaStates{},
 	}
 )
 

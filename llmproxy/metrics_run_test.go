@@ -27,6 +27,17 @@ func expectedRun() map[string]float64 {
 		answered(want, model, target, counts{answers: times, streams: times / 2, input: 100 * times, cached: 30 * times, output: 20 * times})
 		want["llm_cost_unknown_total"+labels] = times
 	}
+	// Asked three times, answered once by the upstream.
+	want[`llm_requests_total{endpoint="chat",model="run-cached",status="200",target="ok-up/x",verdict="ok"}`] = 1
+	want[`llm_requests_total{endpoint="chat",model="run-cached",status="200",target="",verdict="ok"}`] = 2
+	want[`llm_request_latency_seconds_count{endpoint="chat",model="run-cached",target="ok-up/x"}`] = 1
+	want[`llm_request_latency_seconds_count{endpoint="chat",model="run-cached",target=""}`] = 2
+	want[`llm_cache_requests_total{model="run-cached",result="miss"}`] = 1
+	want[`llm_cache_requests_total{model="run-cached",result="hit"}`] = 2
+	want[`llm_cache_tokens_spared_total{model="run-cached",type="input"}`] = 200
+	want[`llm_cache_tokens_spared_total{model="run-cached",type="output"}`] = 40
+	answered(want, "run-cached", "ok-up/x", counts{answers: 1, streams: 1, input: 100, cached: 30, output: 20})
+	want[`llm_cost_unknown_total{model="run-cached",target="ok-up/x"}`] = 1
 	ok := `{model="run-ok",target="ok-up/x"}`
 	want["llm_cost_unknown_total"+ok] = 0
 	want["llm_cost_usd_total"+ok] = 2 * (70*1 + 30*0.5 + 20*2) / 1e6

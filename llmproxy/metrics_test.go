@@ -61,9 +61,14 @@ func say(t *testing.T, url, model string, stream bool, leaveAfter int) {
 
 func tryToSay(t *testing.T, url, model string, stream bool, leaveAfter int) (status int, err error) {
 	t.Helper()
+	body := fmt.Sprintf(`{"model":%q,"messages":[{"role":"user","content":"the secret word"}],"stream":%v}`, model, stream)
+	return tryToAsk(t, url, body, leaveAfter)
+}
+
+func tryToAsk(t *testing.T, url, body string, leaveAfter int) (status int, err error) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	body := fmt.Sprintf(`{"model":%q,"messages":[{"role":"user","content":"the secret word"}],"stream":%v}`, model, stream)
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url+"/v1/chat/completions", strings.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
@@ -94,15 +99,19 @@ func TestMetricsTellWhatHappened(t *testing.T) {
 		"gone": fakellm.Text("four", "five", "six ").StallAfter(2), "cut": fakellm.Text("four", "five").CutAfter(1),
 	}
 	var inside strings.Builder
+	var okURL string
 	inside.WriteString("\tmetrics /metrics\n\tllm_proxy {\n\t\tdeadline 450ms\n\t\tprice ok-*/x 1 2 0.5 instead_of run-dear\n\t\tprice run-dear 10 20\n")
 	for name, answer := range answers {
 		fake := fakellm.Start(t, "openai")
 		fake.Always(answer)
+		if name == "ok" {
+			okURL = fake.URL()
+		}
 		fmt.Fprintf(&inside, "\t\tupstream %s-up openai %s {\n\t\t\tfirst_token_timeout 200ms\n\t\t\ttimeout 400ms\n\t\t}\n\t\tmodel run-%s %s-up/x\n", name, fake.URL(), name, name)
 	}
 	down := fakellm.Start(t, "openai")
 	down.Down()
-	fmt.Fprintf(&inside, "\t\tupstream down-up openai %s\n\t\tmodel run-down down-up/x\n\t\tmodel run-falls {\n\t\t\tto config-up/y\n\t\t\tfallback ok-up/y\n\t\t}\n\t\tmodel run-wild-* ok-up\n\t}", down.URL())
+	fmt.Fprintf(&inside, "\t\tupstream down-up openai %s\n\t\tmodel run-down down-up/x\n\t\tmodel run-falls {\n\t\t\tto config-up/y\n\t\t\tfallback ok-up/y\n\t\t}\n\t\tmodel run-wild-* ok-up\n\t}\n\thandle_path /cached/* {\n\t\tllm_proxy {\n\t\t\tupstream ok-up openai %s\n\t\t\tmodel run-cached ok-up/x\n\t\t\tcache run\n\t\t}\n\t}", down.URL(), okURL)
 	caddyfile, url := site(t, inside.String())
 	if err := load(t, caddyfile); err != nil {
 		t.Fatal(err)
@@ -112,6 +121,9 @@ func TestMetricsTellWhatHappened(t *testing.T) {
 			say(t, url, "run-"+model, stream, 0)
 		}
 	}
+	say(t, url+"/cached", "run-cached", true, 0)
+	say(t, url+"/cached", "run-cached", true, 0)
+	say(t, url+"/cached", "run-cached", false, 0)
 	say(t, url, "run-cut", true, 0)
 	say(t, url, "run-gone", true, 3)
 	say(t, url, "made-up", true, 0)

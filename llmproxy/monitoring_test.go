@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -62,24 +63,35 @@ func everything(t *testing.T, round int, gateway string, ollama, openai *fakellm
 	t.Helper()
 	ollama.Always(fakellm.Text("a", "b", "c").Interval(5*time.Millisecond).Usage(100, 30, 0))
 	openai.Always(fakellm.Text("a", "b", "c").Interval(5*time.Millisecond).Usage(100, 30, 10))
+	var text atomic.Int64
+	tell := func(model string, stream bool, leaveAfter int) int { // always something else, so that the cache does not have it
+		status, err := tryToAsk(t, gateway, fmt.Sprintf(`{"model":%q,"stream":%v,"messages":[{"role":"user","content":"%d.%d"}]}`, model, stream, round, text.Add(1)), leaveAfter)
+		if err != nil {
+			t.Error(err)
+		}
+		return status
+	}
 	for _, model := range []string{"local", "private", "gpt-4o", "gpt-nobody-knows-its-price"} {
-		say(t, gateway, model, true, 0)
-		say(t, gateway, model, false, 0)
+		tell(model, true, 0)
+		tell(model, false, 0)
+		say(t, gateway, model, true, 0) // is cached after the first round
 	}
 	ollama.Next(fakellm.InternalError())
-	say(t, gateway, "local", true, 0) // falls back
+	tell("local", true, 0) // falls back
 	openai.Next(fakellm.Unauthorized())
-	say(t, gateway, fmt.Sprintf("gpt-forbidden-%d", round), true, 0) // another one each time: it is hidden afterwards
+	tell(fmt.Sprintf("gpt-forbidden-%d", round), true, 0) // another one each time: it is hidden afterwards
 	openai.Next(fakellm.Text("four", "five").StallAfter(1))
-	say(t, gateway, "gpt-4o", true, 1) // leaves
-	release := make(chan struct{})
+	tell("gpt-4o", true, 1) // leaves
+	fillQueue(t, ollama, func() int { return tell("private", true, 0) })
+}
+
+// fillQueue asks eight times at once where there are one slot and four places to wait.
+func fillQueue(t *testing.T, ollama *fakellm.Server, ask func() int) {
+	t.Helper()
+	release, ended := make(chan struct{}), make(chan int)
 	ollama.Always(fakellm.Text("slow").Hold(release))
-	ended := make(chan int)
-	for range 8 { // one slot, four places to wait
-		go func() {
-			status, _ := tryToSay(t, gateway, "private", true, 0)
-			ended <- status
-		}()
+	for range 8 {
+		go func() { ended <- ask() }()
 	}
 	for i := range 8 {
 		if i == 3 {

@@ -13,7 +13,7 @@ type Record struct {
 	Endpoint string // "chat", "embeddings", …; "models" for the list
 	Model    string // as the client asked for it
 	Stream   bool   // as the client asked for it
-	// Target is what answered, "upstream/model"; empty if nothing did.
+	// Target is what answered, "upstream/model", also long ago, into the cache; empty if nothing did.
 	Target string
 	// Route is the rule that led to the target, or "fallback:" and the verdict that made the last pool be left.
 	Route string

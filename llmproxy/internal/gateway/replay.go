@@ -103,7 +103,7 @@ func (c *call) hit(q *question) bool {
 func (c *call) given(e *caching.Entry, how string) {
 	c.mark(how)
 	c.rec.Target, c.rec.Status, c.rec.Verdict, c.committed = e.Target, http.StatusOK, router.OK, true
-	c.rec.FirstContent = time.Since(c.rec.Started)
+	c.rec.FirstContent, c.rec.HasCost = time.Since(c.rec.Started), true // it costs nothing
 	c.rec.Spared = wire.Usage{Input: e.Tokens.Input, Output: e.Tokens.Output, Cached: e.Tokens.Cached, Reasoning: e.Tokens.Reasoning}
 	c.g.Cache.Shared.Counts.Saved.Add(e.Tokens.Input + e.Tokens.Output)
 	if how == cacheHit {
