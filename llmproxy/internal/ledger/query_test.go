@@ -82,7 +82,10 @@ func TestRowsAreBounded(t *testing.T) {
 					l.Add(Use{Key: "mallory", Model: "m" + time.Duration(total).String(), Target: "t", At: noon("2026-11-01"), Requests: 1})
 					total++
 				}
-				if n := len(l.pending.rows); n > 2*maxRows+1 {
+				l.mu.Lock() // its timer may write meanwhile
+				n := len(l.pending.rows)
+				l.mu.Unlock()
+				if n > 2*maxRows+1 {
 					t.Fatalf("%d rows wait", n)
 				}
 				if err := l.Flush(); err != nil {
