@@ -101,25 +101,34 @@ func (o *outcome) bar() string {
 	}
 	verdict := "MISSED"
 	if *o.Met {
-		verdict = "ok"
+		verdict = "met"
 	}
 	return fmt.Sprintf("≤ %g%s %s", o.Limit, unit, verdict)
 }
 
-// missed is the bars that were.
-func (r *report) missed() (list []string, of int) {
+// printBars prints every bar again, all in one place.
+func (r *report) printBars(w io.Writer) (met, of int) {
+	fmt.Fprintln(w, "\nbars:")
 	for _, s := range r.Scenarios {
 		for _, o := range s.Figures {
 			if o.Met == nil {
 				continue
 			}
 			of++
-			if !*o.Met {
-				list = append(list, s.Name+" "+string(o.Figure))
+			if *o.Met {
+				met++
 			}
+			value := "–"
+			switch {
+			case o.Of == "ratio" && o.Ratio != nil:
+				value = fmt.Sprintf("%.2f", o.Ratio.Median)
+			case o.Of != "ratio":
+				value = short(o.Median[o.Of])
+			}
+			fmt.Fprintf(w, "  %-14s %-26s %6s  %s\n", s.Name, label(o.Figure), value, o.bar())
 		}
 	}
-	return list, of
+	return met, of
 }
 
 func (r *report) write(path string) error {

@@ -44,7 +44,7 @@ func scenarios() []scenario {
 		whole("1k-256", kilobyte, 256, cpu(0.70), p99),
 		whole("100k-1", 100*kilobyte, 1, p99),
 		whole("100k-16", 100*kilobyte, 16, cpu(0.90), p99),
-		whole("100k-256", 100*kilobyte, 256, p99),
+		whole("100k-256", 100*kilobyte, 256, cpu(0.90), p99),
 		{
 			name: "stream-full", title: "streams of 200 events at full speed, 16 connections",
 			connections: 16, size: kilobyte, stream: true,

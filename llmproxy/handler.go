@@ -19,7 +19,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		}
 		return next.ServeHTTP(w, r)
 	}
-	rec := new(gateway.Record)
+	rec := &gateway.Record{Logged: logs(r)}
 	if repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok {
 		repl.Map(placeholders(rec))
 	}
@@ -33,4 +33,10 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	defer requestsOpen.Dec()
 	h.gateway.Serve(w, r, task, rec)
 	return nil
+}
+
+// logs tells whether the site's server has an access log.
+func logs(r *http.Request) bool {
+	s, ok := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
+	return ok && s.Logs != nil
 }

@@ -111,6 +111,7 @@ func (a *attempt) expect() relay.Expect {
 		HideUsage: c.up.Head != nil && !c.head.IncludeUsage && c.tee == nil,
 		Choices:   c.head.N,
 		Base64:    c.task.endpoint.Vectors && c.head.WantsBase64(),
+		Count:     c.rec.Logged,
 		Begun:     a.c.pulse.Stop,
 		Progress:  func() { a.patience.watch.Reset(a.idle) },
 	}

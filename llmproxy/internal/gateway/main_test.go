@@ -102,7 +102,7 @@ func (s *setup) serve(models ...string) *setup {
 			http.Error(w, "next handler", http.StatusTeapot)
 			return
 		}
-		rec := &Record{}
+		rec := &Record{Logged: true}
 		defer func() {
 			s.mu.Lock()
 			s.records = append(s.records, rec)

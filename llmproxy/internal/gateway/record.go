@@ -54,8 +54,12 @@ type Record struct {
 	Duration     time.Duration
 	Events       int   // events sent to the client
 	Bytes        int64 // bytes of the answer's body sent to the client
-	Chars        int   // characters of text in the answer, reasoning and arguments of tools included
-	Received     int64 // bytes of the request's body
+	// Chars is the characters of text in the answer, reasoning and arguments of tools included. Where nobody logs, they are
+	// counted only as far as an estimate of tokens needs them.
+	Chars int
+	// Logged tells beforehand that somebody will read Chars.
+	Logged   bool
+	Received int64 // bytes of the request's body
 	// Reading is how long the request's body took to come.
 	Reading time.Duration
 	// Prompt is the beginning of the last user message, where the configuration wants it logged.

@@ -22,6 +22,8 @@ type Expect struct {
 	// Begun tells, once the answer is to be sent, whether the client has got the header of its stream already, from a Heartbeat; nil
 	// where none beats.
 	Begun func() bool
+	// Count counts the text of every answer; without it, only of those whose upstream may not tell its tokens.
+	Count bool
 	// Progress is called after each read that brought something, once the answer was committed to; nil for nobody.
 	Progress func()
 }

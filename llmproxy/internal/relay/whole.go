@@ -25,13 +25,14 @@ type whole struct {
 	progress func()
 	head     *bytes.Buffer
 	texts    bool          // the answer is made of text
+	count    bool          // count it even if its usage is known
 	all      bool          // head is everything
 	vectors  *wire.Vectors // turns lists into base64; nil where nobody asked for it
 	meter    Meter
 }
 
 func holdWhole(res *http.Response, expect Expect) (Answer, error) {
-	a := &whole{res: res, progress: expect.Progress, texts: expect.Endpoint.Texts && !expect.Endpoint.Vectors, head: buffers.Get().(*bytes.Buffer)}
+	a := &whole{res: res, progress: expect.Progress, count: expect.Count, texts: expect.Endpoint.Texts && !expect.Endpoint.Vectors, head: buffers.Get().(*bytes.Buffer)}
 	a.head.Reset()
 	if expect.Base64 {
 		a.vectors = new(wire.Vectors)
@@ -77,7 +78,7 @@ func (a *whole) parse() error {
 		return eventError(answer.Err)
 	}
 	a.meter.Usage, a.meter.HasUsage = answer.Usage, answer.HasUsage
-	if a.texts {
+	if a.texts && (a.count || !a.meter.HasUsage) { // counting takes as long as parsing did
 		a.meter.Said = wire.Heard(a.head.Bytes())
 	}
 	return nil

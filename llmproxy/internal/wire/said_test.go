@@ -2,6 +2,7 @@ package wire
 
 import (
 	"encoding/json"
+	"strings"
 	"testing"
 	"unicode/utf8"
 )
@@ -71,4 +72,50 @@ func BenchmarkSaid(b *testing.B) {
 	for b.Loop() {
 		Chunks.Said(chunk)
 	}
+}
+
+func BenchmarkHeard100K(b *testing.B) {
+	for _, text := range []struct{ name, part string }{{"plain", "The quick brown fox jumps over the lazy dog. "}, {"Russian", "Съешь ещё этих мягких французских булок. "}, {"code", `\tif err != nil {\n\t\treturn \"x\"\n`}} {
+		b.Run(text.name, func(b *testing.B) {
+			answer := []byte(`{"choices":[{"message":{"content":"` + strings.Repeat(text.part, (100<<10)/len(text.part)) + `"}}]}`)
+			b.SetBytes(int64(len(answer)))
+			b.ReportAllocs()
+			for b.Loop() {
+				Heard(answer)
+			}
+		})
+	}
+}
+
+// FuzzText holds that counting eight bytes at a time is counting.
+func FuzzText(f *testing.F) {
+	for _, text := range []string{``, `"`, `Hello there, world"`, `héß語😀 and more of it"`, `\n\"\\ \u00e9\u8a9e\ud83d\ude00"`, `cut in an escape \`, "\x80\xff\xc3\"\xe2\x82", `0123456"`, `01234567"`} {
+		f.Add([]byte(text))
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		var got Said
+		n := got.text(text)
+		want, length := oneByOne(text)
+		if got != want || n != length {
+			t.Errorf("%q: %+v and a length of %d, want %+v and %d", text, got, n, want, length)
+		}
+	})
+}
+
+// oneByOne is the plain way to count.
+func oneByOne(text []byte) (said Said, length int) {
+	for i := 0; i < len(text); i++ {
+		switch c := text[i]; {
+		case c == '"':
+			return said, i
+		case c == '\\':
+			i += said.escape(text[i:])
+		default:
+			said.Bytes++
+			if c&0xc0 != 0x80 {
+				said.Chars++
+			}
+		}
+	}
+	return said, len(text)
 }
