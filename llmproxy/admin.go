@@ -24,6 +24,8 @@ var adminRoutes = []struct {
 	method, path string
 	answer       func(http.ResponseWriter, *http.Request) error
 }{
+	{http.MethodGet, "/cache", adminCache},
+	{http.MethodPost, "/cache/purge", adminPurge},
 	{http.MethodGet, "/upstreams", adminUpstreams},
 	{http.MethodGet, "/usage", adminUsage},
 }

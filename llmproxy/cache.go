@@ -23,13 +23,18 @@ type Cache struct {
 	// max_size is one for all of them. Default: default.
 	Name string `json:"name,omitempty"`
 
+	// Where answers are kept: in "memory", or in the "redis" of the shared state, for all Caddys that share it. Default: redis
+	// with shared state, else memory.
+	Store string `json:"store,omitempty"`
+
 	// How long an answer is kept. Default: 1h.
 	TTL caddy.Duration `json:"ttl,omitempty"`
 
 	// The longest that a client may ask for with X-LLM-Cache-TTL. Default: ttl.
 	MaxTTL caddy.Duration `json:"max_ttl,omitempty"`
 
-	// What all answers in memory may take, in bytes, compressed and with what it costs to keep them. Answers that are just
+	// What all answers in memory may take, in bytes, compressed and with what it costs to keep them; a shared server has a
+	// bound of its own, maxmemory. Answers that are just
 	// being written down may take as much again. Default: 268435456 (256 MiB).
 	MaxSize int64 `json:"max_size,omitempty"`
 
@@ -62,6 +67,7 @@ const (
 	defaultCacheSize     = 256 << 20
 	defaultCacheMaxEntry = 4 << 20
 	scopeKey, scopeSite  = "key", "site"
+	inMemory, inRedis    = "memory", "redis"
 )
 
 var (
@@ -113,8 +119,43 @@ func (h *Handler) cache() (*gateway.Cache, error) {
 	}
 	h.closers = append(h.closers, func() { caches.Delete(rules.Name) }) //nolint:errcheck // Destruct does not fail
 	rules.Shared = value.(sharedCache).Cache
-	rules.Store = rules.Shared.Memory
-	return rules, nil
+	rules.Store, err = h.cacheStore(rules)
+	return rules, err
+}
+
+// redisCaches holds the stores at shared servers, by name and address of the server, with what is known of how these do.
+var redisCaches = caddy.NewUsagePool()
+
+// redisCache is what the pool holds.
+type redisCache struct {
+	*caching.Redis
+	name string
+}
+
+// Destruct implements caddy.Destructor.
+func (redisCache) Destruct() error { return nil }
+
+func (h *Handler) cacheStore(rules *gateway.Cache) (caching.Store, error) {
+	client, err := h.redis()
+	if err != nil {
+		return nil, err
+	}
+	if h.Cache.Store == inMemory || h.Cache.Store == "" && client == nil {
+		return rules.Shared.Memory, nil
+	}
+	if client == nil {
+		return nil, errors.New("cache: store redis needs the shared server to be named: state redis://…")
+	}
+	type place struct{ name, address string }
+	where := place{rules.Name, h.State.URL}
+	value, _, err := redisCaches.LoadOrNew(where, func() (caddy.Destructor, error) {
+		return redisCache{caching.NewRedis(client, rules.Name), rules.Name}, nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("cache: %w", err)
+	}
+	h.closers = append(h.closers, func() { redisCaches.Delete(where) }) //nolint:errcheck // Destruct does not fail
+	return value.(redisCache).Redis, nil
 }
 
 func or[T comparable](value, otherwise T) T {
@@ -126,6 +167,9 @@ func or[T comparable](value, otherwise T) T {
 }
 
 func (c *Cache) check() error {
+	if c.Store != "" && c.Store != inMemory && c.Store != inRedis {
+		return fmt.Errorf("store %q is neither memory nor redis", c.Store)
+	}
 	if c.Scope != "" && c.Scope != scopeKey && c.Scope != scopeSite {
 		return fmt.Errorf("scope %q is neither key nor site", c.Scope)
 	}

@@ -45,6 +45,7 @@ func init() {
 //	        fallback  <targets...>
 //	    }
 //	    cache [<name>] {
+//	        store              memory|redis
 //	        ttl                <duration> [<longest>]
 //	        max_size           <size>
 //	        max_entry          <size>

@@ -36,6 +36,8 @@ func (c *Cache) subdirective(d *caddyfile.Dispenser) error {
 		return parseSize(d, &c.MaxSize)
 	case "max_entry":
 		return parseSize(d, &c.MaxEntry)
+	case "store":
+		return oneOf(d, &c.Store, inMemory, inRedis)
 	case "scope":
 		return oneOf(d, &c.Scope, scopeKey, scopeSite)
 	case "endpoints":
@@ -52,7 +54,7 @@ func (c *Cache) subdirective(d *caddyfile.Dispenser) error {
 		c.Vary = append(c.Vary, names...)
 		return nil
 	default:
-		return d.Errf("unknown subdirective %q of cache: expected ttl, max_size, max_entry, scope, endpoints, deterministic_only, keep_cut or vary", name)
+		return d.Errf("unknown subdirective %q of cache: expected store, ttl, max_size, max_entry, scope, endpoints, deterministic_only, keep_cut or vary", name)
 	}
 }
 

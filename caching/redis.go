@@ -1,0 +1,181 @@
+package caching
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+const (
+	// redisWait is the longest that a request waits for a shared store.
+	redisWait = 50 * time.Millisecond
+	// redisPut bounds what nobody waits for.
+	redisPut = time.Second
+	// redisPuts is how many may be under way; more are left out.
+	redisPuts = 64
+	// redisStrikes failures in a row make the store be left alone for redisPause, which doubles up to redisPauseMax.
+	redisStrikes  = 3
+	redisPause    = time.Second
+	redisPauseMax = 30 * time.Second
+)
+
+// A Redis keeps entries in a Redis or Valkey server that several gateways share. A server that does not answer is a miss:
+// the first few requests wait 50 ms at most, the others not at all until it is tried again.
+type Redis struct {
+	client redis.UniversalClient
+	prefix string
+	puts   chan struct{}
+
+	strikes atomic.Int64
+	until   atomic.Int64 // Unix nanoseconds, until which it is left alone
+}
+
+// NewRedis makes a store for the cache of a name.
+func NewRedis(client redis.UniversalClient, name string) *Redis {
+	return &Redis{client: client, prefix: "llm_proxy:cache:" + short(name) + ":", puts: make(chan struct{}, redisPuts)}
+}
+
+// short makes a name safe in keys and patterns.
+func short(name string) string {
+	sum := sha256.Sum256([]byte(name))
+	return hex.EncodeToString(sum[:8])
+}
+
+func (r *Redis) of(model string) string { return r.prefix + short(model) + ":" }
+
+// open tells whether the server is to be asked. After a pause, one request finds out.
+func (r *Redis) open() bool {
+	until := r.until.Load()
+	if until == 0 {
+		return true
+	}
+	now := time.Now()
+	return now.UnixNano() >= until && r.until.CompareAndSwap(until, now.Add(r.pause()).UnixNano())
+}
+
+func (r *Redis) pause() time.Duration {
+	doublings := min(max(r.strikes.Load()-redisStrikes, 0), 5)
+	return min(redisPause<<doublings, redisPauseMax)
+}
+
+// judge takes note of how the server did.
+func (r *Redis) judge(err error) {
+	if err == nil {
+		r.strikes.Store(0)
+		r.until.Store(0)
+		return
+	}
+	if r.strikes.Add(1) >= redisStrikes {
+		r.until.Store(time.Now().Add(r.pause()).UnixNano())
+	}
+}
+
+// Get implements Store.
+func (r *Redis) Get(ctx context.Context, model string, keys []Key) [][]byte {
+	values := make([][]byte, len(keys))
+	if !r.open() {
+		return values
+	}
+	ctx, cancel := context.WithTimeout(ctx, redisWait)
+	defer cancel()
+	prefix := r.of(model)
+	// Single gets in one go: in a cluster the keys lie at several servers.
+	pipe := r.client.Pipeline()
+	gets := make([]*redis.StringCmd, len(keys))
+	for i, k := range keys {
+		gets[i] = pipe.Get(ctx, prefix+string(k[:]))
+	}
+	_, err := pipe.Exec(ctx)
+	if errors.Is(err, redis.Nil) {
+		err = nil
+	}
+	if !errors.Is(err, context.Canceled) { // the client left
+		r.judge(err)
+	}
+	for i, get := range gets {
+		if value, err := get.Bytes(); err == nil {
+			values[i] = value
+		}
+	}
+	return values
+}
+
+// Put implements Store. Nobody waits for it.
+func (r *Redis) Put(model string, items []Item, ttl time.Duration) {
+	if r.until.Load() != 0 || len(items) == 0 {
+		return
+	}
+	select {
+	case r.puts <- struct{}{}:
+	default:
+		return
+	}
+	go func() {
+		defer func() { <-r.puts }()
+		ctx, cancel := context.WithTimeout(context.Background(), redisPut)
+		defer cancel()
+		prefix := r.of(model)
+		pipe := r.client.Pipeline()
+		for _, i := range items {
+			pipe.Set(ctx, prefix+string(i.Key[:]), i.Value, ttl)
+		}
+		_, err := pipe.Exec(ctx)
+		r.judge(err)
+	}()
+}
+
+// Purge implements Store.
+func (r *Redis) Purge(ctx context.Context, model string) (int, error) {
+	pattern := r.prefix + "*"
+	if model != "" {
+		pattern = r.of(model) + "*"
+	}
+	var n atomic.Int64
+	purge := func(ctx context.Context, server *redis.Client) error {
+		purged, err := purgeServer(ctx, server, pattern)
+		n.Add(int64(purged))
+		return err
+	}
+	var err error
+	switch client := r.client.(type) {
+	case *redis.ClusterClient:
+		err = client.ForEachMaster(ctx, purge)
+	case *redis.Client:
+		err = purge(ctx, client)
+	default:
+		err = fmt.Errorf("a client of type %T cannot be searched", client)
+	}
+	return int(n.Load()), err
+}
+
+// purgeServer searches one server. Keys go one by one, because those of a cluster's server may lie in several slots.
+func purgeServer(ctx context.Context, server *redis.Client, pattern string) (n int, err error) {
+	for cursor := uint64(0); ; {
+		keys, next, err := server.Scan(ctx, cursor, pattern, 1000).Result()
+		if err != nil {
+			return n, fmt.Errorf("searching the store: %w", err)
+		}
+		pipe := server.Pipeline()
+		gone := make([]*redis.IntCmd, len(keys))
+		for i, k := range keys {
+			gone[i] = pipe.Unlink(ctx, k)
+		}
+		if len(keys) > 0 {
+			if _, err := pipe.Exec(ctx); err != nil {
+				return n, fmt.Errorf("removing from the store: %w", err)
+			}
+		}
+		for _, g := range gone {
+			n += int(g.Val())
+		}
+		if cursor = next; cursor == 0 {
+			return n, nil
+		}
+	}
+}

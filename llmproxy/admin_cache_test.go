@@ -1,0 +1,105 @@
+package llmproxy
+
+import (
+	"bytes"
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/fakellm"
+)
+
+func adminPost(t *testing.T, uri string) (status int, body string) {
+	t.Helper()
+	w := httptest.NewRecorder()
+	err := adminPurge(w, httptest.NewRequest(http.MethodPost, uri, nil))
+	if err != nil {
+		return err.(caddy.APIError).HTTPStatus, err.Error()
+	}
+	return w.Code, w.Body.String()
+}
+
+func TestPurge(t *testing.T) {
+	fake := fakellm.Start(t, "openai")
+	caddyfile, url := site(t, `	llm_proxy {
+		upstream u openai `+fake.URL()+`
+		model m u/real
+		model other u/real
+		cache purged
+	}`)
+	if err := load(t, caddyfile); err != nil {
+		t.Fatal(err)
+	}
+	fill := func() {
+		text(t, ask(t, url, false))
+		res, err := http.Post(url+"/v1/chat/completions", "application/json", strings.NewReader(`{"model":"other","messages":[]}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		text(t, res)
+		res.Body.Close()
+	}
+	entries := func() int {
+		_, body := adminGet(t, "/llm_proxy/cache", "")
+		var list []cacheStatus
+		if err := json.Unmarshal([]byte(body), &list); err != nil {
+			t.Fatal(err)
+		}
+		for _, s := range list {
+			if s.Name == "purged" {
+				return s.Entries
+			}
+		}
+		t.Fatal("the cache is not listed: ", body)
+		return 0
+	}
+	for _, test := range []struct {
+		name, query string
+		status      int
+		want        string
+		left        int
+	}{
+		{"a model", "?model=m", 200, `{"purged":1}`, 1},
+		{"another model", "?model=x", 200, `{"purged":0}`, 2},
+		{"another cache", "?name=x", 200, `{"purged":0}`, 2},
+		{"this cache", "?name=purged", 200, `{"purged":2}`, 0},
+		{"mistyped", "?modle=m", 400, `"modle" is neither name nor model`, 2},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			fill()
+			for want := 2; entries() != want; { // the client has its answer a moment before it is kept
+			}
+			status, body := adminPost(t, "/llm_proxy/cache/purge"+test.query)
+			if status != test.status || !strings.Contains(body, test.want) || entries() != test.left {
+				t.Errorf("%d %s; %d are left", status, body, entries())
+			}
+		})
+	}
+	var out bytes.Buffer
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		for _, route := range (adminAPI{}).Routes() {
+			if route.Pattern == r.URL.Path {
+				if err := route.Handler.ServeHTTP(w, r); err != nil {
+					t.Error(err)
+				}
+			}
+		}
+	}))
+	defer server.Close()
+	for _, cmd := range []struct{ args, want string }{{"stats", "purged "}, {"purge --model other", "answers are gone"}} {
+		out.Reset()
+		root := cacheStatsCommand()
+		if strings.HasPrefix(cmd.args, "purge") {
+			root = cachePurgeCommand()
+		}
+		root.SetOut(&out)
+		root.SetArgs(append(strings.Fields(cmd.args)[1:], "--address", strings.TrimPrefix(server.URL, "http://")))
+		if err := root.Execute(); err != nil || !strings.Contains(out.String(), cmd.want) {
+			t.Errorf("%s: %v %s", cmd.args, err, out.String())
+		}
+	}
+}
