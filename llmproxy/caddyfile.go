@@ -35,14 +35,24 @@ func init() {
 //	        load_timeout        <duration>
 //	        max_concurrent      <number>
 //	        queue               <places> [<longest_wait>]
+//	        local | remote
+//	        context             [<model>] <tokens>
+//	        can                 [<model>] <abilities...>
+//	        cannot              [<model>] <abilities...>
 //	        transport           <name> { ... }
 //	    }
+//	    @<name> <matcher> | { ... }
 //	    model <name> <targets...>
 //	    model <name> {
 //	        to        <targets...>
 //	        weight    <numbers...>
 //	        lb_policy <policy>
 //	        fallback  <targets...>
+//	        local_only
+//	        @<name> <matcher> | { ... }
+//	        route [@<name>] <targets...> {
+//	            shadow
+//	        }
 //	    }
 //	    cache [<name>] {
 //	        store              memory|redis
@@ -55,6 +65,7 @@ func init() {
 //	        keep_cut
 //	        vary               <headers...>
 //	    }
+//	    local_only [@<names...>]
 //	    discover
 //	    max_body <size>
 //	    log_prompts [<characters>]
@@ -78,7 +89,7 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			return err
 		}
 	}
-	return nil
+	return h.resolveMatchers(d)
 }
 
 // subdirectives reads each of the directive's subdirectives; its name was just read.
@@ -87,6 +98,7 @@ var subdirectives = map[string]func(*Handler, *caddyfile.Dispenser) error{
 	"deadline":       (*Handler).parseDeadline,
 	"discover":       (*Handler).parseDiscover,
 	"health":         (*Handler).parseHealth,
+	"local_only":     (*Handler).parseLocalOnly,
 	"log_prompts":    (*Handler).parseLogPrompts,
 	"max_body":       (*Handler).parseMaxBody,
 	"model":          (*Handler).parseModel,
@@ -100,6 +112,9 @@ var subdirectives = map[string]func(*Handler, *caddyfile.Dispenser) error{
 func (h *Handler) subdirective(d *caddyfile.Dispenser) error {
 	if read := subdirectives[d.Val()]; read != nil {
 		return read(h, d)
+	}
+	if strings.HasPrefix(d.Val(), "@") {
+		return parseMatcher(d, &h.named)
 	}
 	return d.Errf("unknown subdirective %q of llm_proxy: expected one of %s", d.Val(), strings.Join(slices.Sorted(maps.Keys(subdirectives)), ", "))
 }

@@ -2,8 +2,11 @@ package llmproxy
 
 import (
 	"strconv"
+	"strings"
 
+	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 )
@@ -11,23 +14,41 @@ import (
 // parseModel reads a model: its short form, or a block.
 func parseModel(d *caddyfile.Dispenser) (*Model, error) {
 	m := new(Model)
+	var named map[string]caddy.ModuleMap
 	if !d.Args(&m.Name) {
 		return nil, d.Err("a model needs a name: model gpt-4o openai/gpt-4o")
 	}
 	m.To = d.RemainingArgs()
 	for nesting := d.Nesting(); d.NextBlock(nesting); {
-		if err := m.subdirective(d); err != nil {
+		if err := m.subdirective(d, &named); err != nil {
 			return nil, err
 		}
 	}
-	if len(m.To) == 0 {
+	for _, r := range m.Routes {
+		if set, ok := named[r.Name]; ok {
+			r.MatcherSetsRaw = caddyhttp.RawMatcherSets{set}
+		}
+	}
+	if len(m.To) == 0 && len(m.Routes) == 0 {
 		return nil, d.Errf("model %s has no target: say `to upstream/model`", m.Name)
 	}
 	return m, nil
 }
 
-func (m *Model) subdirective(d *caddyfile.Dispenser) error {
+func (m *Model) subdirective(d *caddyfile.Dispenser, named *map[string]caddy.ModuleMap) error {
 	name := d.Val()
+	switch {
+	case strings.HasPrefix(name, "@"):
+		return parseMatcher(d, named)
+	case name == "route":
+		return m.parseRoute(d)
+	case name == "local_only":
+		if d.NextArg() {
+			return d.Err("local_only of a model takes no matcher: write it outside of the model")
+		}
+		m.LocalOnly = true
+		return nil
+	}
 	args := d.RemainingArgs()
 	if len(args) == 0 {
 		return d.ArgErr()
@@ -48,7 +69,7 @@ func (m *Model) subdirective(d *caddyfile.Dispenser) error {
 		}
 		m.LBPolicy = args[0]
 	default:
-		return d.Errf("unknown subdirective %q of model: expected to, weight, lb_policy or fallback", name)
+		return d.Errf("unknown subdirective %q of model: expected to, weight, lb_policy, fallback, route, local_only or a matcher such as @hard", name)
 	}
 	return nil
 }

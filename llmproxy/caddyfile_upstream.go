@@ -69,11 +69,17 @@ func (u *Upstream) subdirective(d *caddyfile.Dispenser) error {
 		return u.parseMaxConcurrent(d)
 	case "queue":
 		return u.parseQueue(d)
+	case "local", "remote":
+		return u.parseLocal(d)
+	case "context":
+		return u.parseContext(d)
+	case "can", "cannot":
+		return u.parseAbilities(d)
 	case "transport":
 		return u.parseTransport(d)
 	default:
 		return d.Errf("unknown subdirective %q of upstream: expected api_key, header_up, params, drop, dial_timeout, first_token_timeout, "+
-			"idle_timeout, timeout, load_timeout, max_concurrent, queue or transport", name)
+			"idle_timeout, timeout, load_timeout, max_concurrent, queue, local, remote, context, can, cannot or transport", name)
 	}
 }
 

@@ -186,6 +186,12 @@ func TestLoadErrorsAreUnderstandable(t *testing.T) {
 		{"nothing to compare with", "upstream u openai\n\t\tprice u/* per_hour 1 instead_of gpt-99", `no price is known of "gpt-99"`},
 		{"not an address of Redis", "upstream u openai\n\t\tstate http://:hunter2@localhost", "not an address such as redis://"},
 		{"option of Redis", "upstream u openai\n\t\tstate redis://:hunter2@localhost?nonsense=1", "none that the client of Redis understands"},
+		{"loop of routes", "upstream u openai\n\t\t@x path /a\n\t\tmodel a {\n\t\t\troute @x b\n\t\t\tto u\n\t\t}\n\t\tmodel b {\n\t\t\troute @x a\n\t\t\tto u\n\t\t}", "a → b → a"},
+		{"route to nowhere", "upstream u openai\n\t\t@x path /a\n\t\tmodel a {\n\t\t\troute @x b\n\t\t\tto u\n\t\t}", `no upstream is named "b"`},
+		{"route without an end", "upstream u openai\n\t\t@x path /a\n\t\tmodel a {\n\t\t\troute @x u/b\n\t\t}", "nothing is left for a request that no route matches"},
+		{"expression that is none", "upstream u openai\n\t\t@x expression {llm.tools} >\n\t\tmodel a {\n\t\t\troute @x u/b\n\t\t\tto u\n\t\t}", "route @x"},
+		{"content that is none", "upstream u openai\n\t\t@x llm content (\n\t\tmodel a {\n\t\t\troute @x u/b\n\t\t\tto u\n\t\t}", "missing closing )"},
+		{"can and cannot", "upstream u openai {\n\t\t\tcan tools\n\t\t\tcannot tools\n\t\t}", "overlap"},
 		{"password in an address", "upstream u openai http://me:hunter2@localhost", "holds a password"},
 	} {
 		t.Run(test.name, func(t *testing.T) {

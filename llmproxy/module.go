@@ -44,6 +44,10 @@ func init() { caddy.RegisterModule(new(Handler)) }
 // `{llm.queue_ms}` | The time spent waiting for a slot, in milliseconds
 // `{llm.ttft_ms}` | The time to the first content, in milliseconds
 // `{llm.duration_ms}` | The time to the end, in milliseconds
+// `{llm.shadow}` | The first rule that is only tried out and would have taken the request
+// `{llm.local_only}` | Whether it was not to leave for an upstream that is not local
+// `{llm.warning}` | truncated, where the prompt was cut without a word
+// `{llm.prompt_tokens}`, `{llm.messages}`, `{llm.tools}`, `{llm.images}`, `{llm.audio}`, `{llm.files}`, `{llm.json_schema}`, `{llm.max_tokens}`, `{llm.content}` | What the request says of itself; for the matchers of routes, too
 // `{llm.error.code}`, `{llm.error.type}`, `{llm.error.message}` | The error that the client was told
 type Handler struct {
 	// Servers and services that generate.
@@ -81,12 +85,22 @@ type Handler struct {
 	// models and replicas. The path with /live after it answers 200 as long as the process runs. Default: none.
 	Health string `json:"health,omitempty"`
 
+	// Requests never leave for an upstream that is not local, whatever fails. Default: false.
+	LocalOnly bool `json:"local_only,omitempty"`
+
+	// Requests that match one of these sets of matchers never leave for an upstream that is not local. Default: none.
+	LocalOnlyMatchRaw caddyhttp.RawMatcherSets `json:"local_only_match,omitempty" caddy:"namespace=http.matchers"`
+
 	// Where limits, budgets, keys and usage are kept for more than one Caddy. Default: on this machine.
 	State *State `json:"state,omitempty"`
 
 	redisClient redis.UniversalClient
 	local       *ledger.Ledger
 	used        usageLedger
+
+	named     map[string]caddy.ModuleMap // matchers of the Caddyfile's block
+	rules     []caddyhttp.MatcherSets    // of routes, by the number that they have for the gateway
+	localOnly caddyhttp.MatcherSets
 
 	ctx      caddy.Context
 	logger   *zap.Logger
@@ -151,8 +165,30 @@ type Upstream struct {
 	// OLLAMA_NUM_PARALLEL), as many as it has slots for llamacpp, no limit for other kinds.
 	MaxConcurrent int `json:"max_concurrent,omitempty"`
 
+	// Whether it runs on machines of one's own, so that requests that must stay local may go there. Default: true for
+	// ollama, vllm, llamacpp and echo, false for others, and for auto until it is found to be one of these.
+	Local *bool `json:"local,omitempty"`
+
+	Limits
+
+	// The limits of single models, by the model's name there. They go before those of the upstream.
+	ModelLimits map[string]*Limits `json:"model_limits,omitempty"`
+
 	// Where requests wait for one of these slots, first come, first served. Default: 64 places.
 	Queue *Queue `json:"queue,omitempty"`
+}
+
+// Limits say what a model can take. They go before what the server tells.
+type Limits struct {
+	// How many tokens prompt and answer may have together. Default: what vLLM, llama.cpp and Ollama tell, and what
+	// errors told.
+	Context int `json:"context,omitempty"`
+
+	// What it can: tools, images, audio, json_schema. Default: everything, unless llama.cpp or Ollama tells otherwise.
+	Can []string `json:"can,omitempty"`
+
+	// What it cannot, by the same names.
+	Cannot []string `json:"cannot,omitempty"`
 }
 
 // A Queue is the waiting room of each replica of an upstream.
@@ -170,8 +206,12 @@ type Model struct {
 	// The name. An asterisk in it stands for any characters; exact names go before patterns, and patterns in their order.
 	Name string `json:"name"`
 
-	// The targets that are tried as equals, written upstream/model, or upstream alone to keep the client's name.
-	To []string `json:"to"`
+	// Rules by content: the first that matches takes the request. Default: none.
+	Routes []*Route `json:"routes,omitempty"`
+
+	// The targets that are tried as equals, written upstream/model, or upstream alone to keep the client's name. Not needed
+	// where the last route has no matcher.
+	To []string `json:"to,omitempty"`
 
 	// One for each target of "to". Default: equal.
 	Weights []int `json:"weights,omitempty"`
@@ -182,6 +222,24 @@ type Model struct {
 
 	// Each one the targets to try when those before failed, or, alone, the name of another model.
 	Fallbacks [][]string `json:"fallbacks,omitempty"`
+
+	// Requests for it never leave for an upstream that is not local, whatever fails. Default: false.
+	LocalOnly bool `json:"local_only,omitempty"`
+}
+
+// A Route is a rule of a model.
+type Route struct {
+	// Its name in X-LLM-Route, where "@" stands before it. Default: its number, from 1 on.
+	Name string `json:"name,omitempty"`
+
+	// Which requests it takes. Default: all; it must be the last one then.
+	MatcherSetsRaw caddyhttp.RawMatcherSets `json:"match,omitempty" caddy:"namespace=http.matchers"`
+
+	// Where they go: targets that are tried as equals, or, alone, the name of another model.
+	To []string `json:"to"`
+
+	// Only log and record what the rule would have done. Default: false.
+	Shadow bool `json:"shadow,omitempty"`
 }
 
 // CaddyModule returns the Caddy module information.

@@ -55,6 +55,9 @@ func placeholders(rec *gateway.Record) func(string) (any, bool) {
 		if tokens, ok := strings.CutPrefix(name, "tokens."); ok {
 			return tokenCount(rec, tokens)
 		}
+		if value, ok := signal(rec, name); ok {
+			return value, true
+		}
 		return errorPart(rec, name)
 	}
 }
@@ -69,6 +72,37 @@ func tokenCount(rec *gateway.Record, name string) (any, bool) {
 		return rec.Usage.Cached, true
 	case "reasoning":
 		return rec.Usage.Reasoning, true
+	}
+	return nil, false
+}
+
+// signal is what the request says of itself. These are there for the matchers of rules already.
+func signal(rec *gateway.Record, name string) (any, bool) {
+	switch name {
+	case "prompt_tokens":
+		return rec.Signals().PromptTokens, true
+	case "messages":
+		return rec.Signals().Messages, true
+	case "tools":
+		return rec.Signals().Tools, true
+	case "images":
+		return rec.Signals().Images, true
+	case "audio":
+		return rec.Signals().Audio, true
+	case "files":
+		return rec.Signals().Files, true
+	case "json_schema":
+		return rec.Signals().JSONSchema, true
+	case "max_tokens":
+		return rec.Signals().MaxTokens, true
+	case "content":
+		return rec.Signals().Content(), true
+	case "shadow":
+		return rec.Shadow, true
+	case "local_only":
+		return rec.LocalOnly, true
+	case "warning":
+		return rec.Warning, true
 	}
 	return nil, false
 }
@@ -106,6 +140,7 @@ func (l logged) MarshalLogObject(enc zapcore.ObjectEncoder) error {
 	enc.AddBool("stream", l.Stream)
 	enc.AddString("target", l.Target)
 	enc.AddString("route", l.Route)
+	l.decided(enc)
 	enc.AddInt("status", l.Status)
 	enc.AddString("verdict", l.Verdict.String())
 	l.times(enc)
@@ -132,6 +167,22 @@ func (l logged) MarshalLogObject(enc zapcore.ObjectEncoder) error {
 		enc.AddString("error", l.Err.Code)
 	}
 	return enc.AddArray("attempts", attempts(l.Attempts))
+}
+
+// decided is what rules did beyond the route.
+func (l logged) decided(enc zapcore.ObjectEncoder) {
+	if l.Shadow != "" {
+		enc.AddString("shadow", l.Shadow)
+	}
+	if l.Pinned {
+		enc.AddBool("pinned", true)
+	}
+	if l.LocalOnly {
+		enc.AddBool("local_only", true)
+	}
+	if l.Warning != "" {
+		enc.AddString("warning", l.Warning)
+	}
 }
 
 func (l logged) times(enc zapcore.ObjectEncoder) {

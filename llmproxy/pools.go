@@ -3,12 +3,33 @@ package llmproxy
 import (
 	"github.com/caddyserver/caddy/v2"
 
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/gateway"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 )
 
 // replicas holds what is known of each address: shared by all handlers, kept over reloads. It holds facts, never rules, so
 // that a configuration that fails to load has changed nothing.
 var replicas = caddy.NewUsagePool()
+
+// conversations holds which rule each conversation got, under one key: kept over reloads. It holds names of rules only; where
+// one is gone the next request is decided anew.
+var conversations = caddy.NewUsagePool()
+
+type sharedPins struct{ gateway.Pins }
+
+// Destruct implements caddy.Destructor.
+func (*sharedPins) Destruct() error { return nil }
+
+// pins takes a reference to the conversations; Cleanup gives it back.
+func (h *Handler) pins() *gateway.Pins {
+	fresh := new(sharedPins)
+	value, loaded := conversations.LoadOrStore("pins", fresh)
+	h.closers = append(h.closers, func() { conversations.Delete("pins") }) //nolint:errcheck // Destruct does not fail
+	if loaded {
+		return &value.(*sharedPins).Pins
+	}
+	return &fresh.Pins
+}
 
 // sharedReplica is what the pool holds.
 type sharedReplica struct{ router.Replica }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyevents"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/gateway"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/upstream"
@@ -40,7 +41,10 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if err != nil {
 		return err
 	}
-	table, err := compile(upstreams, h.Models)
+	if err := h.loadRules(); err != nil {
+		return err
+	}
+	table, err := compile(upstreams, h.Models, h.rules)
 	if err != nil {
 		return err
 	}
@@ -58,11 +62,13 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	h.used = h.ledger()
 	draining, drain := context.WithCancel(context.Background())
 	h.drain = drain
-	h.gateway = gateway.New(gateway.Config{
+	config := gateway.Config{
 		Upstreams: upstreams, Models: table, Discover: h.Discover || len(h.Models) == 0, Auto: auto,
 		Cache: cache, Prices: book, MaxBody: h.MaxBody, Deadline: time.Duration(h.Deadline), Draining: draining, Observe: h.observe,
 		Streaming: streaming, Account: h.account, Trace: h.trace, LogPrompts: h.LogPrompts, Changed: h.changed,
-	})
+	}
+	h.ruled(&config)
+	h.gateway = gateway.New(config)
 	h.meters, h.troubles = newMeters(table), newTroubles()
 	h.show(upstreams)
 	h.closers = append(h.closers, h.gateway.Close)
@@ -141,10 +147,14 @@ func (h *Handler) upstream(u *Upstream, optional bool) (*upstream.Upstream, erro
 	if err != nil {
 		return nil, err
 	}
+	can, modelCan, err := u.said()
+	if err != nil {
+		return nil, err
+	}
 	return upstream.New(upstream.Config{
 		Name: u.Name, Fingerprint: stands, Kind: kind, Optional: optional, Bases: bases, APIKey: key, HeaderUp: headerUp, Params: params(u.Params), Drop: u.Drop,
 		Timers:        upstream.Timers{FirstToken: time.Duration(u.FirstTokenTimeout), Idle: time.Duration(u.IdleTimeout), Total: time.Duration(u.Timeout), Load: time.Duration(u.LoadTimeout)},
-		MaxConcurrent: u.MaxConcurrent, Room: u.room(),
+		MaxConcurrent: u.MaxConcurrent, Room: u.room(), Local: u.Local, Can: can, ModelCan: modelCan,
 		Transport: transport,
 	}, h.replica), nil
 }
@@ -207,24 +217,34 @@ func params(configured map[string]json.RawMessage) (list []upstream.Param) {
 	return list
 }
 
-func compile(upstreams []*upstream.Upstream, models []*Model) (*router.Table, error) {
+func compile(upstreams []*upstream.Upstream, models []*Model, matchers []caddyhttp.MatcherSets) (*router.Table, error) {
 	var routes []*router.Upstream
 	for _, u := range upstreams {
 		routes = append(routes, u.Route)
 	}
 	var list []router.Model
+	rules := 0
 	for _, m := range models {
 		policy, err := m.policy()
 		if err != nil {
 			return nil, err
 		}
-		pools := []router.PoolConfig{{Targets: m.To, Weights: m.Weights, Policy: policy}}
-		for _, f := range m.Fallbacks {
-			pools = append(pools, router.PoolConfig{Targets: f, Policy: router.LeastBusy})
-		}
-		list = append(list, router.Model{Name: m.Name, Pools: pools})
+		list = append(list, router.Model{Name: m.Name, Routes: m.routes(matchers, rules), Pools: m.pools(policy), LocalOnly: m.LocalOnly})
+		rules += len(m.Routes)
 	}
 	return router.Compile(routes, list)
+}
+
+// pools are the model's own targets; none where its routes are all there is.
+func (m *Model) pools(policy router.Policy) []router.PoolConfig {
+	if len(m.To) == 0 && len(m.Fallbacks) == 0 && len(m.Routes) > 0 {
+		return nil
+	}
+	pools := []router.PoolConfig{{Targets: m.To, Weights: m.Weights, Policy: policy}}
+	for _, f := range m.Fallbacks {
+		pools = append(pools, router.PoolConfig{Targets: f, Policy: router.LeastBusy})
+	}
+	return pools
 }
 
 func (m *Model) policy() (router.Policy, error) {
@@ -248,6 +268,7 @@ func (h *Handler) lookSoon(upstreams []*upstream.Upstream) {
 			if u.Kind == upstream.Auto || u.Kind == upstream.LlamaCpp || h.Discover || len(h.Models) == 0 {
 				go u.View(context.Background())
 			}
+			u.Inquire()
 		}
 	})
 	h.closers = append(h.closers, func() { timer.Stop() })

@@ -17,7 +17,7 @@ func (c *compiler) routes(m *Model, via []string) []Route {
 			c.fail("model %q: a route that always matches cannot be a shadow", m.Name)
 		case route.Always && i < len(m.Routes)-1:
 			c.fail("model %q: the routes behind `route %s` are never reached: a route without a matcher is the last one", m.Name, config.Targets[0])
-		case route.Always && always:
+		case route.Always && len(m.Pools) > 0:
 			c.fail("model %q: `to` is never reached behind `route %s`: leave one of them out", m.Name, config.Targets[0])
 		}
 		for _, earlier := range routes {

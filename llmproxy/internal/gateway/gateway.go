@@ -102,6 +102,14 @@ type Task struct {
 	closed   string // why the path is not served
 }
 
+// Endpoint is the name of the endpoint that generates; empty for any other task.
+func (t Task) Endpoint() string {
+	if t.endpoint == nil {
+		return ""
+	}
+	return t.endpoint.Name
+}
+
 // Match tells whether a path is the gateway's, and what it asks for; every other path is for the next handler.
 func Match(path string) (Task, bool) {
 	if e, ok := wire.LookupEndpoint(path); ok {

@@ -1,0 +1,265 @@
+package llmproxy
+
+import (
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/fakellm"
+)
+
+// post posts a chat request and gives the answer, whose body was read.
+func post(t *testing.T, url, body string, header ...string) (*http.Response, string) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url+"/v1/chat/completions", strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := 0; i < len(header); i += 2 {
+		req.Header.Set(header[i], header[i+1])
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	return res, text(t, res)
+}
+
+func message(content string) string {
+	return `{"model":"auto","messages":[{"role":"user","content":"` + content + `"}]}`
+}
+
+func TestRoutesByContent(t *testing.T) {
+	fake := fakellm.Start(t, "openai")
+	log := filepath.Join(t.TempDir(), "access.log")
+	caddyfile, url := site(t, `	log {
+		output file `+log+`
+	}
+	llm_proxy {
+		upstream u openai `+fake.URL()+`
+		@team header X-Team core
+		model auto {
+			@hard expression {llm.prompt_tokens} > 4000 || {llm.tools} > 0
+			@code {
+				llm content "(?i)stack ?trace"
+				llm messages =1
+			}
+			@json `+"`{llm.json_schema} && {llm.model} == \"auto\"`"+`
+			@tried llm prompt_tokens <100
+			route @tried u/tried {
+				shadow
+			}
+			route @hard u/hard
+			route @code u/code
+			route @json u/json
+			route @team u/team
+			route u/rest
+		}
+	}`)
+	if err := load(t, caddyfile); err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct{ name, body, header, target, route string }{
+		{"nothing matches", message("Hi"), "", "u/rest", "auto"},
+		{"long", message(strings.Repeat("word ", 4000)), "", "u/hard", "auto/@hard"},
+		{"tools", `{"model":"auto","messages":[],"tools":[{}]}`, "", "u/hard", "auto/@hard"},
+		{"content", message("this stacktrace, please"), "", "u/code", "auto/@code"},
+		{"content of two messages", `{"model":"auto","messages":[{"role":"system","content":"x"},{"role":"user","content":"stack trace"}]}`, "", "u/rest", "auto"},
+		{"a boolean and a text", `{"model":"auto","messages":[],"response_format":{"type":"json_schema"}}`, "", "u/json", "auto/@json"},
+		{"a header, by a matcher of the whole block", message("Hi"), "X-Team", "u/team", "auto/@team"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			var header []string
+			if test.header != "" {
+				header = []string{test.header, "core"}
+			}
+			res, body := post(t, url, test.body, header...)
+			if res.StatusCode != 200 || res.Header.Get("X-LLM-Target") != test.target || res.Header.Get("X-LLM-Route") != test.route {
+				t.Errorf("status %d, target %q, route %q: %s", res.StatusCode, res.Header.Get("X-LLM-Target"), res.Header.Get("X-LLM-Route"), body)
+			}
+		})
+	}
+	if err := caddy.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	lines, err := os.ReadFile(log)
+	if err != nil || !strings.Contains(string(lines), `"route":"auto","shadow":"auto/@tried"`) {
+		t.Errorf("the shadow is not in the log, %v: %s", err, lines)
+	}
+}
+
+// A conversation keeps its rule over a reload, and what must stay local stays over one, whatever changes.
+func TestRulesOverReloads(t *testing.T) {
+	near, far := fakellm.Start(t, "ollama", fakellm.Models("x", "hard")), fakellm.Start(t, "openai", fakellm.Models("x"))
+	caddyfile, url := site(t, `	llm_proxy {
+		upstream near ollama `+near.URL()+`
+		upstream far openai `+far.URL()+`
+		model auto {
+			@hard header X-Hard 1
+			route @hard near/hard
+			route near/x
+		}
+		model both {
+			to far/x
+			fallback near/x
+		}
+		discover
+		@private header X-Privacy local
+		local_only @private
+	}`)
+	ask := func(model string, header ...string) *http.Response {
+		res, _ := post(t, url, strings.Replace(message("Hi"), "auto", model, 1), append(header, "X-Session-Id", "s")...)
+		return res
+	}
+	for i := range 3 {
+		if err := load(t, strings.Replace(caddyfile, "discover", fmt.Sprintf("discover\n\t\tmax_body %dMiB", i+1), 1)); err != nil {
+			t.Fatal(err)
+		}
+		http.DefaultClient.CloseIdleConnections() // those to the server before
+		header := []string{}
+		if i == 0 {
+			header = []string{"X-Hard", "1"}
+		}
+		if got := ask("auto", header...).Header.Get("X-LLM-Route"); got != "auto/@hard" {
+			t.Errorf("load %d: the conversation went to %s", i, got)
+		}
+		for _, model := range []string{"both", "x", "auto"} {
+			if res := ask(model, "X-Privacy", "local"); res.StatusCode != 200 || !strings.HasPrefix(res.Header.Get("X-LLM-Target"), "near/") {
+				t.Errorf("load %d, %s: status %d, target %q", i, model, res.StatusCode, res.Header.Get("X-LLM-Target"))
+			}
+		}
+	}
+	if n := len(far.Requests()); n > 0 {
+		t.Errorf("%d requests left", n)
+	}
+	if res := ask("both"); res.Header.Get("X-LLM-Target") != "far/x" {
+		t.Errorf("who may leave got %q", res.Header.Get("X-LLM-Target"))
+	}
+}
+
+// local_only of an upstream, of everything, and what the configuration says of targets.
+func TestLocalOnlyAndLimits(t *testing.T) {
+	fake := fakellm.Start(t, "openai")
+	caddyfile, url := site(t, `	llm_proxy {
+		upstream rack openai `+fake.URL()+` {
+			local
+			context 100
+			context large 100000
+			cannot images
+		}
+		upstream far openai `+fake.URL()+`
+		model auto {
+			to far/x
+			fallback rack/small
+			fallback rack/large
+		}
+		local_only
+	}`)
+	if err := load(t, caddyfile); err != nil {
+		t.Fatal(err)
+	}
+	if res, _ := post(t, url, message("Hi")); res.Header.Get("X-LLM-Target") != "rack/small" {
+		t.Errorf("a short one went to %q", res.Header.Get("X-LLM-Target"))
+	}
+	if res, _ := post(t, url, message(strings.Repeat("word ", 1000))); res.Header.Get("X-LLM-Target") != "rack/large" {
+		t.Errorf("a long one went to %q", res.Header.Get("X-LLM-Target"))
+	}
+}
+
+// The matcher works in front of other handlers, and each of them reads the body whole.
+func TestLLMMatcherElsewhere(t *testing.T) {
+	fake := fakellm.Start(t, "openai")
+	plain := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body := new(strings.Builder)
+		if _, err := fmt.Fprint(body, r.ContentLength, " "); err != nil {
+			t.Error(err)
+		}
+		buf := make([]byte, 1<<20)
+		for {
+			n, err := r.Body.Read(buf)
+			body.Write(buf[:n])
+			if err != nil {
+				break
+			}
+		}
+		fmt.Fprint(w, body)
+	}))
+	t.Cleanup(plain.Close)
+	caddyfile, url := site(t, `	@short llm {
+		prompt_tokens <100
+		model auto gpt-*
+		endpoint chat
+	}
+	handle @short {
+		llm_proxy {
+			upstream u openai `+fake.URL()+`
+			model auto u/short
+		}
+	}
+	reverse_proxy `+plain.URL)
+	if err := load(t, caddyfile); err != nil {
+		t.Fatal(err)
+	}
+	res, body := post(t, url, message("Hi"))
+	if res.Header.Get("X-LLM-Target") != "u/short" || !strings.Contains(string(fake.Requests()[0].Body), `"content":"Hi"`) {
+		t.Errorf("target %q, body %s", res.Header.Get("X-LLM-Target"), body)
+	}
+	for _, other := range []string{message(strings.Repeat("word ", 1000)), strings.Replace(message("Hi"), "auto", "other", 1), "no JSON"} {
+		if _, body := post(t, url, other); body != fmt.Sprintf("%d %s", len(other), other) {
+			t.Errorf("the next handler got %.100s", body)
+		}
+	}
+}
+
+func TestMatchLLM(t *testing.T) {
+	yes, no := true, false
+	const body = `{"model":"gpt-4o","stream":true,"max_tokens":50,"tools":[{}],"messages":[{"role":"user","content":[{"type":"text","text":"My Password"},{"type":"image_url"}]}]}`
+	for _, test := range []struct {
+		name string
+		m    MatchLLM
+		want bool
+	}{
+		{"nothing asked", MatchLLM{}, true},
+		{"all", MatchLLM{PromptTokens: ">700 <900", Messages: "=1", Tools: ">=1", Images: ">0", Audio: "<=0", MaxTokens: " > 49 < 51 ",
+			JSONSchema: &no, Stream: &yes, Endpoint: []string{"embeddings", "chat"}, Model: []string{"claude*", "gpt-*"}, Content: "(?i)password"}, true},
+		{"prompt", MatchLLM{PromptTokens: ">900"}, false},
+		{"one of two comparisons", MatchLLM{PromptTokens: ">700 <701"}, false},
+		{"tools", MatchLLM{Tools: "=0"}, false},
+		{"schema", MatchLLM{JSONSchema: &yes}, false},
+		{"stream", MatchLLM{Stream: &no}, false},
+		{"endpoint", MatchLLM{Endpoint: []string{"embeddings"}}, false},
+		{"model", MatchLLM{Model: []string{"gpt"}}, false},
+		{"content", MatchLLM{Content: "password"}, false},
+		{"nobody's key", MatchLLM{Key: []string{"alice"}}, false},
+		{"key", MatchLLM{Key: []string{"bob"}}, true},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			if err := test.m.Provision(caddy.Context{}); err != nil {
+				t.Fatal(err)
+			}
+			r := httptest.NewRequest(http.MethodPost, "/v1/chat/completions", strings.NewReader(body))
+			repl := caddy.NewReplacer()
+			repl.Set("http.auth.user.id", "bob")
+			r = caddyhttp.PrepareRequest(r, repl, httptest.NewRecorder(), &caddyhttp.Server{})
+			if got := test.m.Match(r); got != test.want {
+				t.Errorf("Match = %v", got)
+			}
+		})
+	}
+	if new(MatchLLM).Match(httptest.NewRequest(http.MethodGet, "/v1/models", nil)) {
+		t.Error("a request without a body matches")
+	}
+	for _, bad := range []MatchLLM{{Tools: "1"}, {Tools: ">"}, {Tools: ">1x"}, {Tools: ">99999999999999999999"}, {Content: "("}} {
+		if err := bad.Provision(caddy.Context{}); err == nil {
+			t.Errorf("%+v was accepted", bad)
+		}
+	}
+}
