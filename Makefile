@@ -9,7 +9,7 @@ CONFIG := $(firstword $(wildcard Caddyfile) Caddyfile.example)
 # A count, not a time: a fuzz run that ends by time may fail with "context deadline exceeded" (golang/go#75804).
 FUZZTIME ?= 300000x
 
-.PHONY: help run build test race e2e monitoring bench fuzz golden check
+.PHONY: help run build test race soak e2e monitoring bench fuzz golden check
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z0-9]+:.*## /{printf "%-10s %s\n", $$1, $$2}' Makefile
@@ -34,6 +34,9 @@ e2e: ## run against real Ollama, real llama.cpp and the official SDKs, which it 
 monitoring: ## let a real Prometheus evaluate the dashboard and the alerts of examples/monitoring
 	go vet -tags=$(TAGS),prometheus ./llmproxy
 	go test -tags=$(TAGS),prometheus -count=1 -run Monitoring ./llmproxy
+
+soak: ## a minute of an upstream that comes and goes: every request is answered
+	go test -count 1 -run TestFlappingUpstream -v ./llmproxy/internal/gateway -soak 60s
 
 bench: build ## measure against Caddy's reverse_proxy and print ratios and bars
 	go build -o bin/fakellm ./llmproxy/internal/fakellm/cmd/fakellm

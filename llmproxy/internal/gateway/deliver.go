@@ -25,6 +25,7 @@ func (c *call) deliver(plan *router.Plan) {
 			continue
 		}
 		d.enter(turn.Pool)
+		d.clamp(candidate)
 		failed := c.try(candidate, d.walk.Last())
 		if failed == nil {
 			return
@@ -98,15 +99,19 @@ func (d *delivery) enter(pool int) {
 	d.pool = pool
 }
 
-// note keeps what the client may have to be told, and what the next attempt is to know.
+// note keeps what the client may have to be told, and what the next attempt is to know of the last.
 func (d *delivery) note(f *failure) {
 	d.last = f
 	if d.telling == nil || f.Verdict.Telling(d.telling.Verdict) {
 		d.telling = f
 	}
+}
+
+// clamp bounds the output by what the target has just said that it allows; what another one allows, is another matter.
+func (d *delivery) clamp(candidate router.Candidate) {
 	d.up.MaxOutput = 0
-	if f.Verdict == router.Fixable {
-		d.up.MaxOutput = f.MaxOutput
+	if d.last != nil && d.last.Verdict == router.Fixable && d.last.configured == candidate.Target {
+		d.up.MaxOutput = d.last.MaxOutput
 	}
 }
 

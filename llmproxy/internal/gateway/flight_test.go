@@ -274,7 +274,7 @@ func (s *setup) wantVectors(got reply, from, to int) {
 	}
 }
 
-func vectors(t *testing.T, body string) (v []any) {
+func vectors(t testing.TB, body string) (v []any) {
 	t.Helper()
 	var answer struct {
 		Data []struct {

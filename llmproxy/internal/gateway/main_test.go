@@ -36,7 +36,7 @@ func (n notSent) RoundTrip(req *http.Request) (*http.Response, error) {
 
 // A setup is a gateway on a real socket.
 type setup struct {
-	t         *testing.T
+	t         testing.TB
 	upstreams []*upstream.Upstream
 	config    Config
 	models    []router.Model // beside those that serve is given
