@@ -26,7 +26,7 @@ var writers = sync.Pool{New: func() any { return &writer{buf: make([]byte, 0, wr
 type writer struct {
 	nc     net.Conn
 	buf    []byte
-	vector [2][]byte
+	vector [8][]byte
 	pieces net.Buffers // in vector; a field, because taking the address of a variable would allocate it
 	left   int64       // what the body may still have
 	err    error       // of the connection
@@ -62,7 +62,7 @@ func (c *conn) write(req *http.Request, body io.Reader) error {
 }
 
 func (w *writer) release() {
-	w.nc, w.vector, w.pieces = nil, [2][]byte{}, nil
+	w.nc, w.vector, w.pieces = nil, [8][]byte{}, nil
 	if cap(w.buf) <= writeBuffer {
 		writers.Put(w)
 	}
@@ -95,11 +95,34 @@ func (w *writer) Write(p []byte) (int, error) {
 		w.buf = append(w.buf, p...)
 		return len(p), nil
 	}
-	w.vector = [2][]byte{w.buf, p}
-	w.pieces = w.vector[:]
+	w.pieces = append(w.vector[:0], w.buf, p)
+	return len(p), w.writePieces()
+}
+
+// WriteSegments writes all pieces of a body, and what waits in the buffer, with one call of the system.
+func (w *writer) WriteSegments(segments [][]byte) (int64, error) {
+	var n int64
+	for _, s := range segments {
+		n += int64(len(s))
+	}
+	if n > w.left {
+		return 0, errLong
+	}
+	w.left -= n
+	if n <= smallPiece && n <= int64(cap(w.buf)-len(w.buf)) {
+		for _, s := range segments {
+			w.buf = append(w.buf, s...)
+		}
+		return n, nil
+	}
+	w.pieces = append(append(w.vector[:0], w.buf), segments...)
+	return n, w.writePieces()
+}
+
+func (w *writer) writePieces() error {
 	_, w.err = w.pieces.WriteTo(w.nc)
 	w.buf = w.buf[:0]
-	return len(p), w.err
+	return w.err
 }
 
 // copy reads a body to its end, behind the header in the buffer at first.

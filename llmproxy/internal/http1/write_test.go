@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -39,6 +40,57 @@ func (s segments) WriteTo(w io.Writer) (n int64, err error) {
 		}
 	}
 	return n, nil
+}
+
+// atOnce is a body that gives all its pieces together.
+type atOnce [][]byte
+
+func (atOnce) Read([]byte) (int, error) { panic("read, although it can write itself") }
+
+func (b atOnce) WriteTo(w io.Writer) (int64, error) {
+	return w.(interface {
+		WriteSegments([][]byte) (int64, error)
+	}).WriteSegments(b)
+}
+
+// TestWriteSegments holds that a spliced body leaves with one call of the system, and that no more leaves than was announced.
+func TestWriteSegments(t *testing.T) {
+	t.Parallel()
+	small, large := []byte("small"), []byte(strings.Repeat("L", 100<<10))
+	for _, tt := range []struct {
+		name  string
+		body  atOnce
+		extra int64 // announced beyond what there is
+		err   bool
+	}{
+		{"small", atOnce{small, small}, 0, false},
+		{"spliced", atOnce{large, small, nil, small}, 0, false},
+		{"in many pieces", slices.Repeat(atOnce{small, large}, 20), 0, false},
+		{"more than announced", atOnce{large, small}, -1, true},
+		{"less than announced", atOnce{large, small}, 1, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			whole := bytes.Join(tt.body, nil)
+			near, far := net.Pipe()
+			got := make(chan []byte, 1)
+			go func() {
+				b, _ := io.ReadAll(far)
+				got <- b
+			}()
+			req := post(t, "http://gpu", "")
+			req.Body, req.ContentLength = io.NopCloser(tt.body), int64(len(whole))+tt.extra
+			err := (&conn{nc: near}).write(req, tt.body)
+			near.Close()
+			_, body, _ := bytes.Cut(<-got, []byte("\r\n\r\n"))
+			if _, ours := errors.AsType[*bodyError](err); ours != tt.err {
+				t.Errorf("got %v", err)
+			}
+			if !tt.err && !bytes.Equal(body, whole) || int64(len(body)) > req.ContentLength {
+				t.Errorf("%d bytes of the body left, want %d", len(body), len(whole))
+			}
+		})
+	}
 }
 
 func TestWritePieces(t *testing.T) {

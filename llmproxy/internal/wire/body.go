@@ -43,8 +43,18 @@ func (r *bodyReader) Read(p []byte) (n int, err error) {
 	return n, nil
 }
 
-// WriteTo implements io.WriterTo with one Write for each segment.
+// A segmentWriter writes many segments with one call of the system. It keeps none of them.
+type segmentWriter interface {
+	WriteSegments([][]byte) (int64, error)
+}
+
+// WriteTo implements io.WriterTo with one Write for each segment, or with one for all where the writer can.
 func (r *bodyReader) WriteTo(w io.Writer) (n int64, err error) {
+	if all, ok := w.(segmentWriter); ok && r.at == 0 {
+		left := r.left
+		r.left = nil
+		return all.WriteSegments(left)
+	}
 	for len(r.left) > 0 {
 		written, err := w.Write(r.left[0][r.at:])
 		n += int64(written)

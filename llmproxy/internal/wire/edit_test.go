@@ -197,6 +197,36 @@ func TestBodyReaders(t *testing.T) {
 	}
 }
 
+// gatherer takes all segments at once.
+type gatherer struct {
+	bytes.Buffer
+	calls int
+}
+
+func (g *gatherer) WriteSegments(segments [][]byte) (n int64, err error) {
+	g.calls++
+	for _, s := range segments {
+		g.Write(s)
+		n += int64(len(s))
+	}
+	return n, nil
+}
+
+func TestBodyGathered(t *testing.T) {
+	t.Parallel()
+	body := Body{[][]byte{[]byte("one "), []byte("two ")}}
+	for range 2 { // it can be sent again
+		var g gatherer
+		r := body.Open()
+		if n, err := r.(io.WriterTo).WriteTo(&g); n != 8 || err != nil || g.String() != "one two " || g.calls != 1 {
+			t.Errorf("WriteTo = %d, %v, %q in %d calls", n, err, g.String(), g.calls)
+		}
+		if n, err := r.Read(make([]byte, 1)); n != 0 || !errors.Is(err, io.EOF) {
+			t.Errorf("Read at the end = %d, %v, want io.EOF", n, err)
+		}
+	}
+}
+
 func TestBodyWriteFails(t *testing.T) {
 	t.Parallel()
 	r := Body{[][]byte{[]byte("one "), []byte("two ")}}.Open()
