@@ -9,7 +9,7 @@ CONFIG := $(firstword $(wildcard Caddyfile) Caddyfile.example)
 # A count, not a time: a fuzz run that ends by time may fail with "context deadline exceeded" (golang/go#75804).
 FUZZTIME ?= 300000x
 
-.PHONY: help run build test race soak e2e monitoring bench fuzz golden check
+.PHONY: help run build test race redis soak e2e monitoring bench fuzz golden check
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z0-9]+:.*## /{printf "%-10s %s\n", $$1, $$2}' Makefile
@@ -37,6 +37,11 @@ monitoring: ## let a real Prometheus evaluate the dashboard and the alerts of ex
 
 soak: ## a minute of an upstream that comes and goes: every request is answered
 	go test -count 1 -run TestFlappingUpstream -v ./llmproxy/internal/gateway -soak 60s
+
+redis: ## run the tests that need redis-server in PATH
+	for p in $$(grep -rl --include='*_test.go' '^//go:build redis' . | xargs -n1 dirname | sort -u); do \
+	  go vet -tags=$(TAGS),redis $$p && go test -tags=$(TAGS),redis -count=1 $$p || exit 1; \
+	done
 
 bench: build ## measure against Caddy's reverse_proxy and print ratios and bars
 	go build -o bin/fakellm ./llmproxy/internal/fakellm/cmd/fakellm

@@ -83,17 +83,25 @@ func usageDay(text string, otherwise, now time.Time) (time.Time, error) {
 
 func dateOf(t time.Time) string { return t.UTC().Format(time.DateOnly) }
 
-// usedOf asks the ledger of the handlers that run.
+// usedOf asks the ledgers of the handlers that run.
 func usedOf(q ledger.Query) ([]ledger.Row, error) {
-	var books []usageLedger
+	var all []usageLedger
 	ledgers.Range(func(_, value any) bool {
-		books = append(books, value.(usageLedger))
+		all = append(all, value.(usageLedger))
 		return true
 	})
-	if len(books) == 0 {
+	if len(all) == 0 {
 		return nil, errors.New("no llm_proxy is configured")
 	}
-	return books[0].Query(q)
+	var answers [][]ledger.Row
+	for _, one := range all {
+		rows, err := one.Query(q)
+		if err != nil {
+			return nil, err
+		}
+		answers = append(answers, rows)
+	}
+	return ledger.Merge(answers...), nil
 }
 
 // usageCSV answers with what the rows are told apart by, and then the sums.

@@ -1,6 +1,9 @@
 package llmproxy
 
-import "sync"
+import (
+	"slices"
+	"sync"
+)
 
 // A presence counts the requests that are under way, so that what they need is let go of after the last one: a configuration
 // is cleaned up while its streams go on.
@@ -22,7 +25,7 @@ func (p *presence) leave() {
 	p.release()
 }
 
-// afterLast calls the functions when nobody is there: now, as a rule. It tells whether it did.
+// afterLast calls the functions, the last one first, when nobody is there: now, as a rule. It tells whether it did.
 func (p *presence) afterLast(do []func()) bool {
 	p.mu.Lock()
 	p.after = append(p.after, do...)
@@ -38,7 +41,7 @@ func (p *presence) release() bool {
 	do := p.after
 	p.after = nil
 	p.mu.Unlock()
-	for _, f := range do {
+	for _, f := range slices.Backward(do) {
 		f()
 	}
 	return true

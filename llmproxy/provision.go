@@ -56,10 +56,11 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if err != nil {
 		return err
 	}
-	if _, err := h.redis(); err != nil {
+	client, err := h.redis()
+	if err != nil {
 		return err
 	}
-	h.used = h.ledger()
+	h.used = h.usage(client)
 	draining, drain := context.WithCancel(context.Background())
 	h.drain = drain
 	config := gateway.Config{

@@ -9,11 +9,11 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/ledger"
 )
 
-// ledgers holds the file of what was used and saved on this machine, by its path: one process opens it once, and a reload
-// goes on with it.
+// ledgers holds what keeps what was used: the file of this machine by its path, which one process opens once, and shared
+// states by their clients. A reload goes on with them.
 var ledgers = caddy.NewUsagePool()
 
-// sharedLedger is what the pool holds.
+// sharedLedger is what the pool holds for a file.
 type sharedLedger struct{ *ledger.Ledger }
 
 // Destruct implements caddy.Destructor.
@@ -35,19 +35,19 @@ func (h *Handler) ledger() *ledger.Ledger {
 // letGo gives back what requests need to their end, when the last one is over. What was used until now is written in any
 // case: the process may end before the others do.
 func (h *Handler) letGo() {
-	if !h.underWay.afterLast(h.lasting) && h.local != nil {
-		h.local.Flush() //nolint:errcheck // was reported
+	if !h.underWay.afterLast(h.lasting) && h.used != nil {
+		h.used.Flush() //nolint:errcheck // was reported
 	}
 	h.lasting = nil
 }
 
-// reportLedger logs when the file cannot be used, and when it can be again. The logger is that of the process, because the
-// ledger outlives configurations.
+// reportLedger logs when a ledger cannot be used, and when it can be again. The logger is that of the process, because
+// ledgers outlive configurations.
 func reportLedger(err error) {
 	log := caddy.Log().Named("http.handlers.llm_proxy.ledger")
 	if err == nil {
-		log.Info("usage and keys are written again")
+		log.Info("usage is written again")
 		return
 	}
-	log.Error("usage waits in memory and is lost with this process, and keys cannot be kept, until this is mended", zap.Error(err))
+	log.Error("usage waits in memory until this is mended, and is lost if Caddy ends before", zap.Error(err))
 }

@@ -36,8 +36,7 @@ var redisClients = caddy.NewUsagePool()
 // sharedRedis is what the pool holds.
 type sharedRedis struct{ redis.UniversalClient }
 
-// Destruct implements caddy.Destructor. Requests of an old configuration that still use the client fail as if the server
-// were away, and are treated so.
+// Destruct implements caddy.Destructor. No request of an old configuration uses the client any more.
 func (s *sharedRedis) Destruct() error { return s.Close() }
 
 // redis gives the client of the shared state; nil without one. Nothing is dialled before the client is used.
@@ -60,7 +59,7 @@ func (h *Handler) redis() (redis.UniversalClient, error) {
 		return nil, fmt.Errorf("state: %w", err)
 	}
 	h.redisClient = value.(*sharedRedis).UniversalClient
-	h.closers = append(h.closers, func() { redisClients.Delete(address) }) //nolint:errcheck // closes connections
+	h.lasting = append(h.lasting, func() { redisClients.Delete(address) }) //nolint:errcheck // closes connections
 	return h.redisClient, nil
 }
 

@@ -3,6 +3,8 @@ package llmproxy
 import (
 	"strings"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/gateway"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/ledger"
 )
@@ -11,6 +13,23 @@ import (
 type usageLedger interface {
 	Add(ledger.Use)
 	Query(ledger.Query) ([]ledger.Row, error)
+	Flush() error
+}
+
+// sharedUsage is what the pool of ledgers holds for a shared state.
+type sharedUsage struct{ *ledger.Shared }
+
+// Destruct implements caddy.Destructor.
+func (s sharedUsage) Destruct() error { return s.Close() }
+
+// usage gives the ledger of the shared state, or, without one, that of this machine.
+func (h *Handler) usage(client redis.UniversalClient) usageLedger {
+	if client == nil {
+		return h.ledger()
+	}
+	value, _ := ledgers.LoadOrStore(client, sharedUsage{ledger.NewShared(client, reportLedger)})
+	h.lasting = append(h.lasting, func() { ledgers.Delete(client) }) //nolint:errcheck // was reported
+	return value.(sharedUsage)
 }
 
 // use is what a request that is over adds to the ledger; false for one that used nothing: it was refused, or nobody answered.

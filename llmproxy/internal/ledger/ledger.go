@@ -4,21 +4,9 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"sync"
-	"time"
 
 	"go.etcd.io/bbolt"
 )
-
-const (
-	// interval is how long a batch is gathered: with the time a disk takes, less than a second is lost by a power cut.
-	interval = 500 * time.Millisecond
-	// retry is the pause after a write that failed; what was to be written waits in memory.
-	retry = 5 * time.Second
-)
-
-// errClosed is what a closed ledger answers.
-var errClosed = errors.New("the ledger is closed")
 
 // A Config is what a ledger is made of.
 type Config struct {
@@ -31,35 +19,20 @@ type Config struct {
 
 // A Ledger is a file and what is about to be written to it. It is safe for concurrent use.
 type Ledger struct {
-	report  func(error)
-	writing sync.Mutex // held by who uses the file: guards file and failing
-	file    file
-	failing bool
-
-	mu      sync.Mutex // held for moments only: guards what follows
-	pending *batch
-	timer   *time.Timer
-	armed   bool
-	pause   time.Duration
-	closed  bool
+	gatherer
+	file file
 }
 
 // New makes a ledger. It touches nothing: the file is opened by what needs it first, the first batch as a rule.
 func New(c Config) *Ledger {
-	if c.Report == nil {
-		c.Report = func(error) {}
-	}
-	return &Ledger{report: c.Report, file: file{path: c.Path}, pending: newBatch(), pause: interval}
-}
-
-// Add sums the use into the row of its day, key, model and target. It never waits for the disk. Names are cut to 200
-// bytes, and beyond 4096 rows a day, models and targets that are new are summed under the name "other".
-func (l *Ledger) Add(u Use) {
-	id := rowID{dayOf(u.At), cut(u.Key), cut(u.Model), cut(u.Target)}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.pending.add(id, u.sums())
-	l.arm()
+	l := &Ledger{file: file{path: c.Path}}
+	l.init(c.Report, func(b *batch, now *entry) (*batch, error) {
+		if err := l.file.commit(b, now); err != nil {
+			return b, err
+		}
+		return nil, nil
+	})
+	return l
 }
 
 // Save keeps a value, of which it makes a copy, under a key of a bucket, within a second. Neither name may be empty or
@@ -90,7 +63,7 @@ func (l *Ledger) SaveNow(bucket, key string, value []byte) error {
 	}
 	l.writing.Lock()
 	defer l.writing.Unlock()
-	return l.commit(&entry{id, value})
+	return l.write(&entry{id, value})
 }
 
 // Load gives each value of a bucket, in the order of their keys; a bucket that nobody saved to is empty. It ends with the
@@ -112,106 +85,38 @@ func (l *Ledger) Load(bucket string, each func(key string, value []byte) error) 
 	return nil
 }
 
-// Flush writes what waits to be written.
-func (l *Ledger) Flush() error {
-	l.writing.Lock()
-	defer l.writing.Unlock()
-	l.mu.Lock()
-	idle := l.pending.empty()
-	l.mu.Unlock()
-	if idle {
-		return nil
-	}
-	return l.commit(nil)
-}
-
 // Close writes what waits and closes the file. What is added later is lost.
 func (l *Ledger) Close() error {
-	err := l.Flush()
+	err := l.finish()
 	l.writing.Lock()
 	defer l.writing.Unlock()
-	l.mu.Lock()
-	l.closed = true
-	if l.timer != nil {
-		l.timer.Stop()
-	}
-	l.mu.Unlock()
 	return errors.Join(err, l.file.close())
 }
 
-// arm sees to it that what is pending is written in time. The caller holds mu.
-func (l *Ledger) arm() {
-	if !l.armed && !l.closed {
-		l.armed = true
-		if l.timer == nil {
-			l.timer = time.AfterFunc(l.pause, l.tick)
-			return
-		}
-		l.timer.Reset(l.pause)
-	}
-}
-
-// tick writes a batch when its time has come.
-func (l *Ledger) tick() {
-	l.mu.Lock()
-	l.armed = false
-	l.mu.Unlock()
-	_ = l.Flush() // was reported, and is tried again
-}
-
-// read looks into the file. One at a time, and none beside a writer: after a panic, which a damaged file leads to, the
-// file's own locks stay locked.
+// read looks into the file. It is never read beside a write, because after a panic, which a damaged file leads to, its own
+// locks stay locked.
 func (l *Ledger) read(look func(*bbolt.Tx)) error {
-	l.writing.Lock()
-	defer l.writing.Unlock()
-	l.mu.Lock()
-	closed := l.closed
-	l.mu.Unlock()
-	if closed {
-		return errClosed
-	}
-	err := l.file.read(look)
-	l.tell(err)
-	return err
+	return l.use(func() error {
+		err := l.file.read(look)
+		l.tell(err)
+		return err
+	})
 }
 
-// tell reports when the file begins or ceases to be of no use. The caller holds writing.
-func (l *Ledger) tell(err error) {
-	if failing := err != nil; failing != l.failing {
-		l.failing = failing
-		l.report(err)
-	}
+// days implements pages.
+func (l *Ledger) days(first, last day) (list []day, err error) {
+	err = l.read(func(tx *bbolt.Tx) { list = readDays(tx, first, last) })
+	return list, err
 }
 
-// commit writes what is pending, and the value after it. If that fails, what was pending waits for the next time. The
-// caller holds writing.
-func (l *Ledger) commit(now *entry) error {
-	b, err := l.take()
-	if err != nil {
+// rows implements pages.
+func (l *Ledger) rows(d day, each func(rowID, Sums)) error {
+	var unreadable error
+	if err := l.read(func(tx *bbolt.Tx) { unreadable = readDay(tx, d, each) }); err != nil {
 		return err
 	}
-	err = l.file.commit(b, now)
-	l.tell(err)
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.pause = interval
-	if err != nil {
-		l.pause = retry
-		b.merge(l.pending)
-		l.pending = b
-		l.arm()
-	}
-	return err
+	return unreadable
 }
 
-// take is what is pending; from now on another batch is.
-func (l *Ledger) take() (*batch, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.closed {
-		return nil, errClosed
-	}
-	b := l.pending
-	l.pending = newBatch()
-	return b, nil
-}
+// Query sums what was used until now, in the order of days, keys, models and targets.
+func (l *Ledger) Query(q Query) ([]Row, error) { return q.ask(l) }

@@ -7,8 +7,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	"go.etcd.io/bbolt"
 )
 
 // A Query asks for sums.
@@ -31,33 +29,36 @@ type Row struct {
 // Dimensions are what a query can tell rows apart by.
 func Dimensions() []string { return []string{"day", "key", "model", "target"} }
 
-// Query sums what was used until now, in the order of days, keys, models and targets.
-func (l *Ledger) Query(q Query) ([]Row, error) {
+// pages are what is written in a ledger, day by day.
+type pages interface {
+	Flush() error
+	days(first, last day) ([]day, error)
+	rows(d day, each func(rowID, Sums)) error
+}
+
+// ask sums up, one day after the other, so that no write waits for all of them.
+func (q Query) ask(p pages) ([]Row, error) {
 	for _, by := range q.By {
 		if !slices.Contains(Dimensions(), by) {
 			return nil, fmt.Errorf("%q: rows are told apart by %s", by, strings.Join(Dimensions(), ", "))
 		}
 	}
-	if err := l.Flush(); err != nil {
+	if err := p.Flush(); err != nil {
 		return nil, err
 	}
 	first, last := dayOf(q.From), day(math.MaxUint32)
 	if !q.To.IsZero() {
 		last = dayOf(q.To)
 	}
-	var days []day
-	if err := l.read(func(tx *bbolt.Tx) { days = readDays(tx, first, last) }); err != nil {
+	days, err := p.days(first, last)
+	if err != nil {
 		return nil, err
 	}
 	groups := map[rowID]*Sums{}
 	sum := q.by(groups)
-	for _, day := range days { // one by one, so that no write waits for all of them
-		var unreadable error
-		if err := l.read(func(tx *bbolt.Tx) { unreadable = readDay(tx, day, sum) }); err != nil {
-			return nil, err
-		}
-		if unreadable != nil {
-			return nil, fmt.Errorf("the usage of %s: %w", day, unreadable)
+	for _, day := range days {
+		if err := p.rows(day, sum); err != nil {
+			return nil, fmt.Errorf("the usage of %s: %w", day, err)
 		}
 	}
 	return rowsOf(groups, slices.Contains(q.By, "day")), nil
@@ -96,10 +97,27 @@ func rowsOf(groups map[rowID]*Sums, byDay bool) []Row {
 		}
 		rows = append(rows, row)
 	}
-	slices.SortFunc(rows, func(a, b Row) int {
-		return cmp.Or(cmp.Compare(a.Day, b.Day), cmp.Compare(a.Key, b.Key), cmp.Compare(a.Model, b.Model), cmp.Compare(a.Target, b.Target))
-	})
+	slices.SortFunc(rows, compare)
 	return rows
+}
+
+func compare(a, b Row) int {
+	return cmp.Or(cmp.Compare(a.Day, b.Day), cmp.Compare(a.Key, b.Key), cmp.Compare(a.Model, b.Model), cmp.Compare(a.Target, b.Target))
+}
+
+// Merge sums up the answers of several ledgers to the same query.
+func Merge(answers ...[]Row) []Row {
+	rows := slices.Concat(answers...)
+	slices.SortFunc(rows, compare)
+	merged := make([]Row, 0, len(rows))
+	for _, row := range rows {
+		if n := len(merged); n > 0 && compare(merged[n-1], row) == 0 {
+			merged[n-1].add(row.Sums)
+			continue
+		}
+		merged = append(merged, row)
+	}
+	return merged
 }
 
 // Name gives what the row has in a dimension.

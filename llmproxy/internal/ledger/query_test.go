@@ -66,6 +66,18 @@ func TestQueryByWhatIsNot(t *testing.T) {
 	}
 }
 
+func TestMerge(t *testing.T) {
+	t.Parallel()
+	got := Merge([]Row{{Key: "a", Sums: Sums{Requests: 1}}, {Key: "c", Sums: Sums{Requests: 2}}}, nil, []Row{{Key: "a", Sums: Sums{Requests: 4, USD: 1}}, {Key: "b"}})
+	want := []Row{{Key: "a", Sums: Sums{Requests: 5, USD: 1}}, {Key: "b"}, {Key: "c", Sums: Sums{Requests: 2}}}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	if got := Merge(nil, nil); got == nil || len(got) != 0 {
+		t.Errorf("got %v, want an empty list", got)
+	}
+}
+
 // Names of models are the clients' to make up: neither memory nor the file may grow with them, and nothing goes uncounted.
 func TestRowsAreBounded(t *testing.T) {
 	t.Parallel()
