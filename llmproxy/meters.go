@@ -89,10 +89,8 @@ func (m *meters) count(rec *gateway.Record) {
 
 // countRare takes what few requests have; these labels are resolved each time.
 func (m *meters) countRare(model string, rec *gateway.Record) {
-	if reason, ok := strings.CutPrefix(rec.Route, "fallback:"); ok {
-		fallbacks.WithLabelValues(model, reason).Inc()
-	} else if rec.Route == "spill" && rec.Rule != rec.Route {
-		fallbacks.WithLabelValues(model, rec.Route).Inc()
+	if spilled(rec) {
+		fallbacks.WithLabelValues(model, strings.TrimPrefix(rec.Route, "fallback:")).Inc()
 	}
 	if rec.Cache != "" {
 		cacheRequests.WithLabelValues(model, rec.Cache).Inc()

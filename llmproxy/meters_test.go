@@ -1,14 +1,18 @@
 package llmproxy
 
 import (
+	"context"
 	"fmt"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/gateway"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/ledger"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/wire"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 )
@@ -45,12 +49,70 @@ func TestCountingAllocatesNothing(t *testing.T) {
 	}
 }
 
+// observer is a handler that observes with everything there is, as it does while nobody traces or debugs.
+func observer(tb testing.TB) (*Handler, *gateway.Record) {
+	tb.Helper()
+	table, u := tableOf(tb)
+	book := ledger.New(ledger.Config{Path: filepath.Join(tb.TempDir(), "ledger.db"), Report: func(err error) {
+		if err != nil {
+			tb.Error(err)
+		}
+	}})
+	tb.Cleanup(func() {
+		if err := book.Close(); err != nil {
+			tb.Error(err)
+		}
+	})
+	return &Handler{logger: zap.NewNop(), meters: newMeters(table), troubles: newTroubles(), used: book}, answeredRecord(u)
+}
+
+func (h *Handler) observeAll(ctx context.Context, rec *gateway.Record) {
+	streaming(1)
+	h.trace(ctx, rec, rec.Attempts[0])
+	streaming(-1)
+	h.account(rec)
+}
+
+func TestObservingIsCheap(t *testing.T) {
+	h, rec := observer(t)
+	if n := testing.AllocsPerRun(100, func() { h.observeAll(t.Context(), rec) }); n > 4 {
+		t.Errorf("%v allocations a request", n)
+	}
+}
+
+func BenchmarkObserve(b *testing.B) {
+	h, rec := observer(b)
+	b.ReportAllocs()
+	for b.Loop() {
+		h.observeAll(b.Context(), rec)
+	}
+}
+
 func BenchmarkCount(b *testing.B) {
 	table, u := tableOf(b)
 	m, rec := newMeters(table), answeredRecord(u)
 	b.ReportAllocs()
 	for b.Loop() {
 		m.count(rec)
+	}
+}
+
+// Who reads along with another request has its route, but fell back to nothing.
+func TestOnlyAttemptsFallBack(t *testing.T) {
+	table, u := tableOf(t)
+	m, rec := newMeters(table), answeredRecord(u)
+	rec.Route, rec.Rule, rec.Model = "fallback:broken", "gpt-*", "gpt-falls"
+	m.count(rec)
+	rec.Attempts, rec.Cache = nil, "coalesced"
+	m.count(rec)
+	found := 0
+	for _, labels := range labelsOf(t, fallbacks) {
+		if strings.Contains(labels, "gpt-*") && strings.Contains(labels, "counter:{value:1") {
+			found++
+		}
+	}
+	if found != 1 {
+		t.Errorf("counted: %v", labelsOf(t, fallbacks))
 	}
 }
 

@@ -50,7 +50,8 @@ func use(rec *gateway.Record) (ledger.Use, bool) {
 	return u, true
 }
 
-// spilled tells whether the request left its first pool of targets, because of load or of a failure.
+// spilled tells whether the request left its first pool of targets, because of load or of a failure. Who reads along
+// with another one has its route, but left nothing.
 func spilled(rec *gateway.Record) bool {
-	return rec.Route != rec.Rule && (rec.Route == "spill" || strings.HasPrefix(rec.Route, "fallback:"))
+	return len(rec.Attempts) > 0 && rec.Route != rec.Rule && (rec.Route == "spill" || strings.HasPrefix(rec.Route, "fallback:"))
 }
