@@ -185,19 +185,11 @@ func (s *stream) inspect(raw []byte) (keep bool, err error) {
 	if x.UsageOnly && s.expect.HideUsage {
 		return false, nil
 	}
-	if s.expect.Endpoint.Texts && !x.UsageOnly && !x.Done {
-		s.hear(e)
+	if s.expect.Endpoint.Texts {
+		s.meter.Said.Add(x.Said)
 	}
 	s.meter.Events++
 	return true, nil
-}
-
-// hear counts the text of an event. The events of the Responses API that end a part repeat all of it.
-func (s *stream) hear(e sse.Event) {
-	if s.expect.Endpoint.Framing == wire.Typed && !bytes.HasSuffix(e.Name, []byte(".delta")) {
-		return
-	}
-	s.meter.Said.Add(s.expect.Endpoint.Framing.Said(e.Data))
 }
 
 func (s *stream) write(w io.Writer, p []byte) error {

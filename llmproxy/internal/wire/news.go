@@ -16,23 +16,35 @@ var (
 // hasNews tells whether a chunk may have a finish reason, a usage or an error other than null. It looks at what stands
 // around each colon, eight bytes at a time: three searches of package bytes take twice as long. A quote that ends a key is
 // not escaped, so that text about "usage": inside an answer does not look like one. Keys written with escapes are missed;
-// no server writes these so.
-func hasNews(data []byte) bool {
-	i := 0
-	for ; i+8 <= len(data); i += 8 {
-		x := binary.LittleEndian.Uint64(data[i:]) ^ ones*':'
-		for found := (x - ones) &^ x & highs; found != 0; found &= found - 1 {
-			if newsAt(data, i+bits.TrailingZeros64(found)/8) {
-				return true
-			}
-		}
-	}
-	for ; i < len(data); i++ {
-		if data[i] == ':' && newsAt(data, i) {
+// no server writes these so. On its way it counts the text; said may be nil.
+func hasNews(data []byte, said *Said) bool {
+	for i := 0; i < len(data); {
+		colon := nextColon(data, i)
+		switch {
+		case colon == len(data):
+			return false
+		case newsAt(data, colon):
 			return true
+		case said == nil:
+			i = colon + 1
+		default:
+			i = said.at(data, colon)
 		}
 	}
 	return false
+}
+
+// nextColon finds the first colon from i on, or the end.
+func nextColon(data []byte, i int) int {
+	for ; i+8 <= len(data); i += 8 {
+		x := binary.LittleEndian.Uint64(data[i:]) ^ ones*':'
+		if found := (x - ones) &^ x & highs; found != 0 {
+			return i + bits.TrailingZeros64(found)/8
+		}
+	}
+	for ; i < len(data) && data[i] != ':'; i++ {
+	}
+	return i
 }
 
 // newsAt looks at one colon. The first that can bring news is the ninth byte, in {"error":.

@@ -35,7 +35,7 @@ func (o *Outcome) NoteEvent(f Framing, name, data []byte) {
 		}
 		return
 	}
-	if hasNews(data) {
+	if hasNews(data, nil) {
 		o.NoteWhole(data)
 	}
 }

@@ -34,7 +34,7 @@ func TestHeard(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			if got := Chunks.Said([]byte(test.data)); got != test.want {
+			if got := Chunks.Next(nil, []byte(test.data)).Said; got != test.want {
 				t.Errorf("as a chunk %+v, want %+v", got, test.want)
 			}
 			if got := Heard([]byte(test.data)); got != test.want {
@@ -50,7 +50,7 @@ func FuzzHeard(f *testing.F) {
 	f.Add("\"content\":\"é\U0001F600\n", []byte(`"text":"\u`))
 	f.Fuzz(func(t *testing.T, text string, foreign []byte) {
 		Heard(foreign)
-		Typed.Said(foreign)
+		Typed.Next([]byte("response.output_text.delta"), foreign)
 		if !utf8.ValidString(text) {
 			return
 		}
@@ -63,15 +63,6 @@ func FuzzHeard(f *testing.F) {
 			t.Errorf("%q: %+v, want %+v", text, got, want)
 		}
 	})
-}
-
-func BenchmarkSaid(b *testing.B) {
-	chunk := []byte(`{"id":"chatcmpl-123","object":"chat.completion.chunk","created":1694268190,"model":"gpt-4o-mini","system_fingerprint":"fp_44709d6fcb","choices":[{"index":0,"delta":{"content":" Hello"},"logprobs":null,"finish_reason":null}]}`)
-	b.SetBytes(int64(len(chunk)))
-	b.ReportAllocs()
-	for b.Loop() {
-		Chunks.Said(chunk)
-	}
 }
 
 func BenchmarkHeard100K(b *testing.B) {

@@ -21,6 +21,7 @@ type Event struct {
 	Finishes  int  // how many choices it ends
 	Usage     Usage
 	HasUsage  bool
+	Said      Said   // only Next tells
 	Err       []byte // the raw value of an error, object or string; nil for none
 }
 
@@ -37,10 +38,13 @@ func (f Framing) First(name, data []byte) Event {
 
 // Next looks at an event after the answer was committed to. What cannot hold news is not parsed: nearly every event.
 func (f Framing) Next(name, data []byte) Event {
-	if f == Chunks && len(name) == 0 && len(data) > 0 && data[0] == '{' && !hasNews(data) {
-		return Event{}
+	var e Event
+	if f == Chunks && len(name) == 0 && len(data) > 0 && data[0] == '{' && !hasNews(data, &e.Said) {
+		return e
 	}
-	return f.First(name, data)
+	e = f.First(name, data)
+	e.Said = f.said(name, data)
+	return e
 }
 
 func done(data []byte) bool {

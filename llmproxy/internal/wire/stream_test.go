@@ -80,7 +80,7 @@ func checkEvent(t *testing.T, f Framing, kind, data string, want Event) {
 		t.Errorf("First (-want +got):\n%s", diff)
 	}
 	got := f.Next([]byte(kind), []byte(data))
-	got.Content, want.Content = false, false
+	got.Content, want.Content, got.Said = false, false, Said{} // TestHeard looks at what is said
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("Next (-want +got):\n%s", diff)
 	}
@@ -145,10 +145,10 @@ func TestNextAtEveryOffset(t *testing.T) {
 		for _, key := range []string{"finish_reason", "usage", "error"} {
 			for _, colon := range []string{":", ": ", " : "} {
 				data := `{"p":"` + strings.Repeat("x", pad) + `","` + key + `"` + colon
-				if !hasNews([]byte(data + `"v"}`)) {
+				if !hasNews([]byte(data+`"v"}`), nil) {
 					t.Errorf("nothing new was found in %s\"v\"}", data)
 				}
-				if colon != " : " && hasNews([]byte(data+`null}`)) {
+				if colon != " : " && hasNews([]byte(data+`null}`), nil) {
 					t.Errorf("something new was found in %snull}", data)
 				}
 			}
