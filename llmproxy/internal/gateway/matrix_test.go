@@ -115,7 +115,7 @@ func (s *setup) faulty(f fault) *fakellm.Server {
 	}
 	s.up("a", upstream.OpenAI, func(c *upstream.Config) {
 		c.MaxConcurrent = 1
-		c.Timers = upstream.Timers{FirstToken: 150 * time.Millisecond, Total: 150 * time.Millisecond}
+		c.Timers = upstream.Timers{FirstToken: time.Second, Total: time.Second}
 	}, address)
 	return fake
 }
@@ -215,7 +215,7 @@ func TestMatrixAfterCommit(t *testing.T) {
 				broken.Always(test.answer)
 				refused := fakellm.Start(t, "openai")
 				refused.Always(fakellm.Unauthorized())
-				s.up("a", upstream.OpenAI, func(c *upstream.Config) { c.Timers.Idle = 150 * time.Millisecond }, broken.URL())
+				s.up("a", upstream.OpenAI, func(c *upstream.Config) { c.Timers.Idle = time.Second }, broken.URL())
 				s.up("b", upstream.OpenAI, nil, other.URL())
 				s.up("c", upstream.OpenAI, nil, refused.URL())
 				s.serve(plan)
@@ -247,7 +247,7 @@ func TestMatrixWholeAfterCommit(t *testing.T) {
 			s := &setup{t: t}
 			broken := fakellm.Start(t, "openai")
 			broken.Always(answer)
-			s.up("a", upstream.OpenAI, func(c *upstream.Config) { c.Timers.Idle = 150 * time.Millisecond }, broken.URL())
+			s.up("a", upstream.OpenAI, func(c *upstream.Config) { c.Timers.Idle = time.Second }, broken.URL())
 			s.serve("m a/x")
 			if got := s.post("/v1/chat/completions", chat("m", false)); got.status != http.StatusOK || got.err == nil {
 				t.Errorf("status %d, and %d bytes without an error", got.status, len(got.body))
