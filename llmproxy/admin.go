@@ -19,13 +19,15 @@ func (adminAPI) CaddyModule() caddy.ModuleInfo {
 	return caddy.ModuleInfo{ID: "admin.api.llm_proxy", New: func() caddy.Module { return new(adminAPI) }}
 }
 
-// adminRoutes are the paths below /llm_proxy, each for one method.
+// adminRoutes are the paths below /llm_proxy, each for one method, or for all that it tells apart itself.
 var adminRoutes = []struct {
 	method, path string
 	answer       func(http.ResponseWriter, *http.Request) error
 }{
 	{http.MethodGet, "/cache", adminCache},
 	{http.MethodPost, "/cache/purge", adminPurge},
+	{"", "/keys", adminKeys},
+	{"", "/keys/", adminKey},
 	{http.MethodGet, "/upstreams", adminUpstreams},
 	{http.MethodGet, "/usage", adminUsage},
 }
@@ -35,7 +37,7 @@ func (adminAPI) Routes() []caddy.AdminRoute {
 	var routes []caddy.AdminRoute
 	for _, r := range adminRoutes {
 		routes = append(routes, caddy.AdminRoute{Pattern: "/llm_proxy" + r.path, Handler: caddy.AdminHandlerFunc(func(w http.ResponseWriter, req *http.Request) error {
-			if req.Method != r.method {
+			if r.method != "" && req.Method != r.method {
 				return caddy.APIError{HTTPStatus: http.StatusMethodNotAllowed, Err: fmt.Errorf("method %s is not possible here: use %s", req.Method, r.method)}
 			}
 			return r.answer(w, req)

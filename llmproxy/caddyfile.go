@@ -53,6 +53,7 @@ func init() {
 //	        route [@<name>] <targets...> {
 //	            shadow
 //	        }
+//	        limit     { rate, tokens, concurrent, budget }
 //	    }
 //	    cache [<name>] {
 //	        store              memory|redis
@@ -74,6 +75,23 @@ func init() {
 //	    prices <file>
 //	    deadline <duration>
 //	    health <path>
+//	    key <name> <secret|sha256:hex> {
+//	        models     <names...>
+//	        rate       <rates...>
+//	        tokens     <rates...>
+//	        concurrent <number>
+//	        budget     <budgets...>
+//	        local_only
+//	        expires    <day|time>
+//	        tags       <words...>
+//	    }
+//	    user <name> { ... }
+//	    keys_file   <file>
+//	    require_key
+//	    rate_limit  <rates...>
+//	    limit [<name>] {
+//	        rate, tokens, concurrent, budget
+//	    }
 //	    state <url>
 //	    on_state_error allow|deny
 //	}
@@ -98,6 +116,9 @@ var subdirectives = map[string]func(*Handler, *caddyfile.Dispenser) error{
 	"deadline":       (*Handler).parseDeadline,
 	"discover":       (*Handler).parseDiscover,
 	"health":         (*Handler).parseHealth,
+	"key":            (*Handler).parseKey,
+	"keys_file":      (*Handler).parseKeysFile,
+	"limit":          (*Handler).parseLimit,
 	"local_only":     (*Handler).parseLocalOnly,
 	"log_prompts":    (*Handler).parseLogPrompts,
 	"max_body":       (*Handler).parseMaxBody,
@@ -105,8 +126,11 @@ var subdirectives = map[string]func(*Handler, *caddyfile.Dispenser) error{
 	"on_state_error": (*Handler).parseOnStateError,
 	"price":          (*Handler).parsePrice,
 	"prices":         (*Handler).parsePrices,
+	"rate_limit":     (*Handler).parseRateLimit,
+	"require_key":    (*Handler).parseRequireKey,
 	"state":          (*Handler).parseState,
 	"upstream":       (*Handler).parseUpstream,
+	"user":           (*Handler).parseUser,
 }
 
 func (h *Handler) subdirective(d *caddyfile.Dispenser) error {

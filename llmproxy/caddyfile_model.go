@@ -8,6 +8,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/keys"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 )
 
@@ -50,6 +51,10 @@ func (m *Model) subdirective(d *caddyfile.Dispenser, named *map[string]caddy.Mod
 		return nil
 	}
 	args := d.RemainingArgs()
+	if name == "limit" && len(args) == 0 {
+		m.Limit = new(keys.Limits)
+		return parseLimits(d, m.Limit)
+	}
 	if len(args) == 0 {
 		return d.ArgErr()
 	}
@@ -69,7 +74,7 @@ func (m *Model) subdirective(d *caddyfile.Dispenser, named *map[string]caddy.Mod
 		}
 		m.LBPolicy = args[0]
 	default:
-		return d.Errf("unknown subdirective %q of model: expected to, weight, lb_policy, fallback, route, local_only or a matcher such as @hard", name)
+		return d.Errf("unknown subdirective %q of model: expected to, weight, lb_policy, fallback, limit, route, local_only or a matcher such as @hard", name)
 	}
 	return nil
 }

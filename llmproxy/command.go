@@ -21,7 +21,7 @@ func init() {
 }
 
 // keyCommands make the subcommands of llm-key.
-var keyCommands = []func() *cobra.Command{usageCommand}
+var keyCommands = []func() *cobra.Command{createCommand, listCommand, revokeCommand, rotateCommand, usageCommand}
 
 // adminFlags adds the flags that say where the admin API of the running Caddy is.
 func adminFlags(cmd *cobra.Command) {

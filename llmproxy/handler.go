@@ -22,6 +22,11 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	rec := &gateway.Record{Logged: logs(r)}
 	if repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok {
 		repl.Map(placeholders(rec))
+		defer func() {
+			if rec.Key != "" {
+				repl.Set(userID, rec.Key) // the access log's user_id
+			}
+		}()
 	}
 	if extra, ok := r.Context().Value(caddyhttp.ExtraLogFieldsCtxKey).(*caddyhttp.ExtraLogFields); ok {
 		// The line is written when the handler has returned; the object is read then.

@@ -13,6 +13,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/gateway"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/keys"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/ledger"
 )
 
@@ -29,6 +30,7 @@ func init() { caddy.RegisterModule(new(Handler)) }
 // Placeholder | Description
 // ------------|-------------
 // `{llm.request_id}` | The request's id, as the client got it and the upstream was sent it
+// `{llm.key}` | The name of the key or user that called; empty for anybody
 // `{llm.endpoint}` | chat, completions, embeddings, …; models for the list
 // `{llm.model}` | The model as the client asked for it
 // `{llm.stream}` | Whether it asked for a stream
@@ -91,9 +93,33 @@ type Handler struct {
 	// Requests that match one of these sets of matchers never leave for an upstream that is not local. Default: none.
 	LocalOnlyMatchRaw caddyhttp.RawMatcherSets `json:"local_only_match,omitempty" caddy:"namespace=http.matchers"`
 
+	// Clients' keys. With one key, or user, nobody may call without.
+	Keys []*keys.Entry `json:"keys,omitempty"`
+
+	// Users that other handlers make sure of before this one, by their {http.auth.user.id}: basic_auth, JWT, forward_auth.
+	Users []*keys.Entry `json:"users,omitempty"`
+
+	// A file of more keys, in JSON, which is read again when it has changed. Keys that are made while Caddy runs are written
+	// into it. Default: none.
+	KeysFile string `json:"keys_file,omitempty"`
+
+	// Nobody may call without a key, even while there is none yet. Default: false.
+	RequireKey bool `json:"require_key,omitempty"`
+
+	// Requests of callers without a key for each client address, such as 10/m; several all apply. IPv6 addresses count by
+	// their /64. A key that is not known counts, too. Default: no limit.
+	RateLimit []string `json:"rate_limit,omitempty"`
+
+	// Limits of all requests together. Default: none.
+	Limit *SiteLimit `json:"limit,omitempty"`
+
 	// Where limits, budgets, keys and usage are kept for more than one Caddy. Default: on this machine.
 	State *State `json:"state,omitempty"`
 
+	ctx         caddy.Context
+	logger      *zap.Logger
+	gateway     *gateway.Gateway
+	events      *caddyevents.App
 	redisClient redis.UniversalClient
 	local       *ledger.Ledger
 	used        usageLedger
@@ -101,18 +127,13 @@ type Handler struct {
 	named     map[string]caddy.ModuleMap // matchers of the Caddyfile's block
 	rules     []caddyhttp.MatcherSets    // of routes, by the number that they have for the gateway
 	localOnly caddyhttp.MatcherSets
-
-	ctx      caddy.Context
-	logger   *zap.Logger
-	gateway  *gateway.Gateway
-	meters   *meters
-	troubles *troubles
-	events   *caddyevents.App
-	acquired []string // keys of the pool of replicas
-	closers  []func()
-	lasting  []func() // closers of what requests need to their end
-	underWay presence
-	drain    context.CancelFunc
+	meters    *meters
+	troubles  *troubles
+	acquired  []string // keys of the pool of replicas
+	closers   []func()
+	lasting   []func() // closers of what requests need to their end
+	underWay  presence
+	drain     context.CancelFunc
 }
 
 // An Upstream is a server or service that generates.
@@ -219,6 +240,9 @@ type Model struct {
 	// Which of the equals is next: first, round_robin, random, weighted or least_busy. Default: least_busy, or weighted
 	// where there are weights.
 	LBPolicy string `json:"lb_policy,omitempty"`
+
+	// What all requests for it together may use. Default: no limits.
+	Limit *keys.Limits `json:"limit,omitempty"`
 
 	// Each one the targets to try when those before failed, or, alone, the name of another model.
 	Fallbacks [][]string `json:"fallbacks,omitempty"`

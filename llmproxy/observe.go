@@ -22,6 +22,8 @@ func placeholders(rec *gateway.Record) func(string) (any, bool) {
 		switch name {
 		case "request_id":
 			return rec.ID, true
+		case "key":
+			return rec.Key, true
 		case "endpoint":
 			return rec.Endpoint, true
 		case "model":
@@ -134,6 +136,9 @@ func (l logged) MarshalLogObject(enc zapcore.ObjectEncoder) error {
 	enc.AddString("id", l.ID)
 	if l.Key != "" {
 		enc.AddString("key", l.Key)
+	}
+	if len(l.Tags) > 0 {
+		zap.Strings("tags", l.Tags).AddTo(enc)
 	}
 	enc.AddString("endpoint", l.Endpoint)
 	enc.AddString("model", l.Model)

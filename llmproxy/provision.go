@@ -61,11 +61,15 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		return err
 	}
 	h.used = h.usage(client)
+	access, err := h.access()
+	if err != nil {
+		return err
+	}
 	draining, drain := context.WithCancel(context.Background())
 	h.drain = drain
 	config := gateway.Config{
 		Upstreams: upstreams, Models: table, Discover: h.Discover || len(h.Models) == 0, Auto: auto,
-		Cache: cache, Prices: book, MaxBody: h.MaxBody, Deadline: time.Duration(h.Deadline), Draining: draining, Observe: h.observe,
+		Access: access, Cache: cache, Prices: book, MaxBody: h.MaxBody, Deadline: time.Duration(h.Deadline), Draining: draining, Observe: h.observe,
 		Streaming: streaming, Account: h.account, Trace: h.trace, LogPrompts: h.LogPrompts, Changed: h.changed,
 	}
 	h.ruled(&config)

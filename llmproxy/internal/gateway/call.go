@@ -11,6 +11,7 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/keys"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/relay"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/upstream"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/wire"
@@ -25,7 +26,9 @@ type call struct {
 	task      Task
 	rec       *Record
 	head      wire.Head
-	form      *form // nil for JSON
+	key       *keys.Key // who calls; nil for anybody
+	meter     *meter    // what it took of its limits; nil if none apply
+	form      *form     // nil for JSON
 	up        upstream.Call
 	localOnly bool // it must not leave for an upstream that is not local
 	committed bool // the client has got a part of an answer
@@ -43,6 +46,8 @@ func (g *Gateway) begin(w http.ResponseWriter, r *http.Request, task Task, rec *
 		rec.Endpoint = task.endpoint.Name
 	} else if task.models {
 		rec.Endpoint = "models"
+	} else if task.usage {
+		rec.Endpoint = "usage"
 	}
 	w.Header()["X-Request-Id"] = []string{rec.ID}
 	c := &call{g: g, w: w, r: r, task: task, rec: rec}
@@ -61,6 +66,7 @@ func (c *call) account() {
 	if c.form != nil {
 		c.form.close()
 	}
+	c.settle()
 	if c.g.Account != nil {
 		c.g.Account(c.rec)
 	}

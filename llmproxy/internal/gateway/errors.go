@@ -3,8 +3,10 @@ package gateway
 import (
 	"fmt"
 	"net/http"
+	"time"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/wire"
+	"github.com/caddy-llmproxy/caddy-llmproxy/ratelimit"
 )
 
 // What the gateway itself tells clients, in the statuses and codes that OpenAI's SDKs branch on. An upstream's address
@@ -76,4 +78,49 @@ func upstreamTimeout(message string) *wire.Error {
 
 func shuttingDown() *wire.Error {
 	return noUpstream("The gateway is shutting down before the answer is complete. Send the request again.")
+}
+
+func invalidKey(shown bool) *wire.Error {
+	message := "This gateway needs an API key: send it as \"Authorization: Bearer KEY\", \"x-api-key: KEY\" or \"api-key: KEY\"."
+	if shown {
+		message = "The API key is not known here. Check it, or ask who runs this gateway for a new one."
+	}
+	return &wire.Error{Status: http.StatusUnauthorized, Type: invalidRequest, Code: "invalid_api_key", Message: message}
+}
+
+func expiredKey() *wire.Error {
+	return &wire.Error{Status: http.StatusUnauthorized, Type: invalidRequest, Code: "invalid_api_key",
+		Message: "The API key has expired. Ask who runs this gateway for a new one."}
+}
+
+func modelNotAllowed(model string) *wire.Error {
+	return &wire.Error{Status: http.StatusForbidden, Type: invalidRequest, Param: "model", Code: "model_not_allowed",
+		Message: fmt.Sprintf("This API key may not use the model %q. GET /v1/models lists the ones that it may.", model)}
+}
+
+func stateUnavailable() *wire.Error {
+	return &wire.Error{Status: http.StatusServiceUnavailable, Type: serverError, Code: "state_unavailable",
+		Message: "The gateway cannot reach the state that it shares with others, and does not answer without knowing its limits. Try again in a moment."}
+}
+
+// overLimit names the limit and says when to come back. Whose limit it is, the client need not know.
+func overLimit(l *ratelimit.Limit, wait time.Duration) *wire.Error {
+	e := &wire.Error{Status: http.StatusTooManyRequests, Type: l.Rule.Unit.String(), Code: "rate_limit_exceeded"}
+	again := "Try again in " + string(appendReset(nil, wait)) + "."
+	switch {
+	case l.Rule.Unit == ratelimit.Concurrent:
+		e.Type = ratelimit.Requests.String()
+		e.Message = fmt.Sprintf("%d requests at the same time are possible, and as many are under way. Try again when one has ended.", l.Rule.Limit)
+	case l.Rule.Unit == ratelimit.Spend:
+		if wait >= ratelimit.Never {
+			again = "This request alone costs more: ask for a shorter answer with max_tokens."
+		}
+		e.Type, e.Code = "insufficient_quota", "insufficient_quota"
+		e.Message = fmt.Sprintf("The budget of %s does not cover this request. %s", l.Rule, again)
+	case wait >= ratelimit.Never:
+		e.Message = fmt.Sprintf("The prompt alone is longer than the limit of %s tokens. Send a shorter one.", l.Rule)
+	default:
+		e.Message = fmt.Sprintf("The limit of %s %s is reached. %s", l.Rule, l.Rule.Unit, again)
+	}
+	return e
 }

@@ -26,6 +26,8 @@ type Config struct {
 	Auto bool
 	// MaxBody bounds request bodies, in bytes, decoded. Zero means DefaultMaxBody.
 	MaxBody int64
+	// Access is who may call, and how much; nil if anybody may as much as they like.
+	Access *Access
 	// Prices knows what answers cost; nil if only what is local does.
 	Prices *prices.Book
 	// Deadline bounds how long a request may take to its first content, over all its attempts and waits. Zero means no bound.
@@ -99,6 +101,7 @@ type Task struct {
 	endpoint *wire.Endpoint
 	models   bool   // the list of models, or one of it
 	modelID  string // that one's id
+	usage    bool   // what is left of the caller's limits
 	closed   string // why the path is not served
 }
 
@@ -118,6 +121,9 @@ func Match(path string) (Task, bool) {
 	if id, ok := wire.ModelPath(path); ok {
 		return Task{models: true, modelID: id}, true
 	}
+	if path == UsagePath {
+		return Task{usage: true}, true
+	}
 	if why, ok := wire.ClosedPath(path); ok {
 		return Task{closed: why}, true
 	}
@@ -129,9 +135,15 @@ func Match(path string) (Task, bool) {
 func (g *Gateway) Serve(w http.ResponseWriter, r *http.Request, task Task, rec *Record) {
 	c := g.begin(w, r, task, rec)
 	defer c.account()
+	if err := c.identify(); err != nil {
+		c.fail(err)
+		return
+	}
 	switch {
 	case task.closed != "":
 		c.fail(notServed(r.URL.Path, task.closed))
+	case task.usage:
+		c.showUsage()
 	case task.models:
 		c.listModels()
 	default:
@@ -142,6 +154,10 @@ func (g *Gateway) Serve(w http.ResponseWriter, r *http.Request, task Task, rec *
 // generate is the way of a request that generates.
 func (c *call) generate() {
 	if err := c.parse(); err != nil {
+		c.fail(err)
+		return
+	}
+	if err := c.limit(); err != nil {
 		c.fail(err)
 		return
 	}

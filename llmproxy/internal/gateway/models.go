@@ -3,6 +3,7 @@ package gateway
 import (
 	"encoding/json"
 	"net/http"
+	"slices"
 	"strconv"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
@@ -24,7 +25,7 @@ func (c *call) listModels() {
 		c.fail(wrongMethod(c.r.Method, c.r.URL.Path, http.MethodGet))
 		return
 	}
-	entries := c.g.models(c.r)
+	entries := slices.DeleteFunc(c.g.models(c.r), func(e modelEntry) bool { return !c.key.May(e.ID) })
 	if c.task.modelID == "" {
 		c.answerJSON(map[string]any{"object": "list", "data": entries})
 		return

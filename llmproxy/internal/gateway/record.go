@@ -9,7 +9,11 @@ import (
 
 // A Record is all that is known of a request when it is over.
 type Record struct {
-	ID       string
+	ID string
+	// Key is the name of the key or user that called; empty for anybody.
+	Key string
+	// Tags are the key's.
+	Tags     []string
 	Endpoint string // "chat", "embeddings", …; "models" for the list
 	Model    string // as the client asked for it
 	Stream   bool   // as the client asked for it
@@ -64,8 +68,6 @@ type Record struct {
 	Reading time.Duration
 	// Prompt is the beginning of the last user message, where the configuration wants it logged.
 	Prompt string
-	// Key is the name of the client's key; empty for none.
-	Key string
 	// Cache is what the cache did: hit, miss, coalesced or bypass; empty where it was not asked.
 	Cache string
 	// Paused is how long the gateway waited between attempts.

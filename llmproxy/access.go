@@ -1,0 +1,95 @@
+package llmproxy
+
+import (
+	"fmt"
+	"net/http"
+	"net/netip"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"go.uber.org/zap"
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/gateway"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/keys"
+	"github.com/caddy-llmproxy/caddy-llmproxy/ratelimit"
+)
+
+// A SiteLimit bounds all requests together.
+type SiteLimit struct {
+	// Handlers whose limits have the same name are counted together, also on other Caddys that share the state. Default: site.
+	Name string `json:"name,omitempty"`
+
+	keys.Limits
+}
+
+// access makes who may call, and how much; nil if anybody may as much as they like.
+func (h *Handler) access() (*gateway.Access, error) {
+	ring, err := h.keyring()
+	if err != nil {
+		return nil, err
+	}
+	a := &gateway.Access{User: userOf, Address: clientAddress, Crossed: h.crossed}
+	if ring != nil {
+		a.Keys = ring.current
+	}
+	if err := h.addLimits(a); err != nil {
+		return nil, err
+	}
+	if ring == nil && len(a.Site)+len(a.Models)+len(a.Strangers) == 0 {
+		return nil, nil
+	}
+	a.Limiter, err = h.limiter()
+	return a, err
+}
+
+func (h *Handler) addLimits(a *gateway.Access) (err error) {
+	if h.Limit != nil {
+		if a.Site, err = h.Limit.For("site/" + h.Limit.Name); err != nil {
+			return fmt.Errorf("limit: %w", err)
+		}
+	}
+	for _, m := range h.Models {
+		limits, err := m.Limit.For("model/" + m.Name)
+		if err != nil {
+			return fmt.Errorf("model %q: limit: %w", m.Name, err)
+		}
+		if len(limits) > 0 {
+			if a.Models == nil {
+				a.Models = map[string][]*ratelimit.Limit{}
+			}
+			a.Models[m.Name] = limits
+		}
+	}
+	if len(h.RateLimit) > gateway.MaxStrangers {
+		return fmt.Errorf("rate_limit: %d rates are given, at most %d are possible", len(h.RateLimit), gateway.MaxStrangers)
+	}
+	for _, text := range h.RateLimit {
+		rule, err := ratelimit.ParseRate(ratelimit.Requests, text)
+		if err != nil {
+			return fmt.Errorf("rate_limit: %w", err)
+		}
+		a.Strangers = append(a.Strangers, rule)
+	}
+	return nil
+}
+
+// clientAddress is the client's, as Caddy's trusted_proxies find it.
+func clientAddress(r *http.Request) netip.Addr {
+	text, _ := caddyhttp.GetVar(r.Context(), caddyhttp.ClientIPVarKey).(string)
+	address, err := netip.ParseAddr(text)
+	if err != nil {
+		return netip.Addr{}
+	}
+	return address
+}
+
+// crossed says in the log, and with an event, that a budget is nearly or wholly used up.
+func (h *Handler) crossed(budget *ratelimit.Limit, percent int) {
+	message, event := "a budget is nearly used up", "budget_warning"
+	if percent >= 100 {
+		message, event = "a budget is used up", "budget_exceeded"
+	}
+	h.logger.Warn(message, zap.String("budget", budget.ID), zap.Stringer("limit", budget.Rule), zap.Int("percent", percent))
+	if h.events.ShouldEmit(event) {
+		go h.events.Emit(h.ctx, event, map[string]any{"budget": budget.ID, "limit": budget.Rule.String(), "percent": percent})
+	}
+}

@@ -1,0 +1,171 @@
+package llmproxy
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/keys"
+)
+
+// A keyAnswer is a key as the admin API shows it: without its digest, from which a weak secret could be guessed.
+type keyAnswer struct {
+	keys.Entry
+	// KeptIn is where the key is kept: the file of keys, "state" for the shared one, "local" for this machine. Keys of the
+	// configuration are not listed: the configuration is.
+	KeptIn string `json:"kept_in"`
+	// Plain is a new secret, which is shown once.
+	Plain string `json:"plain_secret,omitempty"`
+}
+
+// maxKeyBody bounds what the admin API reads of a new key.
+const maxKeyBody = 1 << 20
+
+var errNoKey = errors.New("no such key is kept here; keys of the configuration are changed there")
+
+// theVaults lists where keys are kept, by name.
+func theVaults() (list []*vault) {
+	vaults.Range(func(_, value any) bool {
+		list = append(list, value.(*vault))
+		return true
+	})
+	slices.SortFunc(list, func(a, b *vault) int { return strings.Compare(a.name, b.name) })
+	return list
+}
+
+// vaultOf is the one that a request means: the only one, or the one that it names.
+func vaultOf(r *http.Request) (*vault, error) {
+	list, name := theVaults(), r.URL.Query().Get("kept_in")
+	if name != "" {
+		list = slices.DeleteFunc(list, func(v *vault) bool { return v.name != name })
+	}
+	switch len(list) {
+	case 1:
+		return list[0], nil
+	case 0:
+		return nil, caddy.APIError{HTTPStatus: http.StatusConflict, Err: errors.New("no site keeps keys there: configure key, keys_file or require_key")}
+	}
+	return nil, caddy.APIError{HTTPStatus: http.StatusConflict, Err: errors.New("keys are kept in more than one place: say which with ?kept_in=")}
+}
+
+// adminListKeys answers GET /llm_proxy/keys.
+func adminListKeys(w http.ResponseWriter, _ *http.Request) error {
+	list := []keyAnswer{}
+	for _, v := range theVaults() {
+		for _, e := range v.entries() {
+			list = append(list, shownKey(v, *e))
+		}
+	}
+	return adminJSON(w, list)
+}
+
+func shownKey(v *vault, e keys.Entry) keyAnswer {
+	e.Secret = ""
+	return keyAnswer{Entry: e, KeptIn: v.name}
+}
+
+// adminCreateKey answers POST /llm_proxy/keys with a key in its body. Without a digest in it a secret is made, and shown once.
+func adminCreateKey(w http.ResponseWriter, r *http.Request) error {
+	v, err := vaultOf(r)
+	if err != nil {
+		return err
+	}
+	e := new(keys.Entry)
+	dec := json.NewDecoder(io.LimitReader(r.Body, maxKeyBody))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(e); err != nil {
+		return caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: errors.New("the body is not the JSON of a key")}
+	}
+	plain := ""
+	if e.Secret == "" {
+		plain = keys.NewSecret()
+		e.Secret = keys.Digest(plain)
+	}
+	err = v.change(func(list []*keys.Entry) ([]*keys.Entry, error) { return append(list, e), nil })
+	return answerKey(w, v, e, plain, err)
+}
+
+// adminKey answers what is below /llm_proxy/keys/: DELETE NAME revokes a key, POST NAME/rotate gives it another secret.
+func adminKey(w http.ResponseWriter, r *http.Request) error {
+	name, action, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/llm_proxy/keys/"), "/")
+	v, err := vaultOf(r)
+	if err != nil {
+		return err
+	}
+	switch {
+	case r.Method == http.MethodDelete && action == "":
+		err := v.change(func(list []*keys.Entry) ([]*keys.Entry, error) { return without(list, name) })
+		return answerKey(w, v, &keys.Entry{Name: name}, "", err)
+	case r.Method == http.MethodPost && action == "rotate":
+		plain, digest, err := newOrGiven(r)
+		if err != nil {
+			return err
+		}
+		changed := new(keys.Entry)
+		err = v.change(func(list []*keys.Entry) ([]*keys.Entry, error) { return rotated(list, name, digest, changed) })
+		return answerKey(w, v, changed, plain, err)
+	}
+	return caddy.APIError{HTTPStatus: http.StatusMethodNotAllowed, Err: errors.New("possible are DELETE /llm_proxy/keys/NAME and POST /llm_proxy/keys/NAME/rotate")}
+}
+
+// newOrGiven takes the digest that the body holds, or makes a secret.
+func newOrGiven(r *http.Request) (plain, digest string, err error) {
+	given, err := io.ReadAll(io.LimitReader(r.Body, 1024))
+	if err != nil {
+		return "", "", caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: err}
+	}
+	if digest = strings.TrimSpace(string(given)); digest != "" {
+		return "", digest, nil
+	}
+	plain = keys.NewSecret()
+	return plain, keys.Digest(plain), nil
+}
+
+func without(list []*keys.Entry, name string) ([]*keys.Entry, error) {
+	rest := slices.DeleteFunc(list, func(e *keys.Entry) bool { return e.Name == name })
+	if len(rest) == len(list) {
+		return nil, errNoKey
+	}
+	return rest, nil
+}
+
+// rotated gives a key another secret; the one from before is good for nothing from then on.
+func rotated(list []*keys.Entry, name, digest string, changed *keys.Entry) ([]*keys.Entry, error) {
+	i := slices.IndexFunc(list, func(e *keys.Entry) bool { return e.Name == name })
+	if i < 0 {
+		return nil, errNoKey
+	}
+	*changed = *list[i]
+	changed.Secret = digest
+	list[i] = changed
+	return list, nil
+}
+
+func answerKey(w http.ResponseWriter, v *vault, e *keys.Entry, plain string, err error) error {
+	switch {
+	case errors.Is(err, errNoKey):
+		return caddy.APIError{HTTPStatus: http.StatusNotFound, Err: fmt.Errorf("%w: %.80q", err, e.Name)}
+	case err != nil:
+		return caddy.APIError{HTTPStatus: http.StatusConflict, Err: err}
+	}
+	answer := shownKey(v, *e)
+	answer.Plain = plain
+	return adminJSON(w, answer)
+}
+
+// adminKeys answers /llm_proxy/keys.
+func adminKeys(w http.ResponseWriter, r *http.Request) error {
+	if r.Method == http.MethodPost {
+		return adminCreateKey(w, r)
+	}
+	if r.Method != http.MethodGet {
+		return caddy.APIError{HTTPStatus: http.StatusMethodNotAllowed, Err: errors.New("possible are GET and POST")}
+	}
+	return adminListKeys(w, r)
+}

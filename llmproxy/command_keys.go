@@ -1,0 +1,199 @@
+package llmproxy
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/caddyserver/caddy/v2"
+	caddycmd "github.com/caddyserver/caddy/v2/cmd"
+	"github.com/spf13/cobra"
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/keys"
+)
+
+func createCommand() *cobra.Command {
+	e := new(keys.Entry)
+	cmd := &cobra.Command{
+		Use:   "create <name> [--rate 60/m] [--budget '$20/month'] … [--running | --keys-file <file>]",
+		Short: "Makes a key, and prints its secret once",
+		Long: "Makes a key. Its secret is printed once and kept nowhere; its digest is printed as a line for the Caddyfile, or, with --running, kept by the " +
+			"running Caddy, or, with --keys-file, written into that file.",
+		Args: cobra.ExactArgs(1),
+	}
+	fl := cmd.Flags()
+	fl.StringSliceVar(&e.Models, "models", nil, "The models that it may ask for (default all)")
+	fl.StringSliceVar(&e.Rate, "rate", nil, "Requests in a window, such as 60/m")
+	fl.StringSliceVar(&e.Tokens, "tokens", nil, "Tokens in a window, such as 100k/m")
+	fl.Int64Var(&e.Concurrent, "concurrent", 0, "Requests at the same time")
+	fl.StringSliceVar(&e.Budget, "budget", nil, "US dollars in a window, such as $20/month")
+	fl.BoolVar(&e.LocalOnly, "local-only", false, "Only local upstreams get its requests")
+	fl.StringVar(&e.Expires, "expires", "", "Its last day, in UTC: 2026-12-31")
+	fl.StringSliceVar(&e.Tags, "tags", nil, "Words for the access log")
+	fl.Bool("running", false, "Keep the key in the running Caddy")
+	keyFlags(cmd)
+	cmd.RunE = caddycmd.WrapCommandFuncForCobra(func(fl caddycmd.Flags) (int, error) {
+		e.Name = fl.Arg(0)
+		return createKey(fl, cmd.OutOrStdout(), e)
+	})
+	return cmd
+}
+
+func listCommand() *cobra.Command {
+	cmd := &cobra.Command{Use: "list", Short: "Lists the keys that the running Caddy, or a file, keeps", Args: cobra.NoArgs}
+	cmd.RunE = caddycmd.WrapCommandFuncForCobra(func(fl caddycmd.Flags) (int, error) { return listKeys(fl, cmd.OutOrStdout()) })
+	keyFlags(cmd)
+	return cmd
+}
+
+func revokeCommand() *cobra.Command {
+	cmd := &cobra.Command{Use: "revoke <name>", Short: "Takes a key away, at once", Args: cobra.ExactArgs(1)}
+	cmd.RunE = caddycmd.WrapCommandFuncForCobra(func(fl caddycmd.Flags) (int, error) {
+		edit := func(list []*keys.Entry) ([]*keys.Entry, error) { return without(list, fl.Arg(0)) }
+		return changeKeys(fl, edit, http.MethodDelete, "/"+url.PathEscape(fl.Arg(0)), nil)
+	})
+	keyFlags(cmd)
+	return cmd
+}
+
+func rotateCommand() *cobra.Command {
+	cmd := &cobra.Command{Use: "rotate <name>", Short: "Gives a key another secret, and prints it once; the one from before ends", Args: cobra.ExactArgs(1)}
+	cmd.RunE = caddycmd.WrapCommandFuncForCobra(func(fl caddycmd.Flags) (int, error) {
+		secret := keys.NewSecret()
+		digest := keys.Digest(secret)
+		edit := func(list []*keys.Entry) ([]*keys.Entry, error) {
+			return rotated(list, fl.Arg(0), digest, new(keys.Entry))
+		}
+		code, err := changeKeys(fl, edit, http.MethodPost, "/"+url.PathEscape(fl.Arg(0))+"/rotate", []byte(digest))
+		if err == nil {
+			fmt.Fprintln(cmd.OutOrStdout(), secret)
+		}
+		return code, err
+	})
+	keyFlags(cmd)
+	return cmd
+}
+
+// keyFlags adds the flags that say where keys are kept.
+func keyFlags(cmd *cobra.Command) {
+	cmd.Flags().String("keys-file", "", "The file of keys, instead of the running Caddy")
+	cmd.Flags().String("kept-in", "", "Where the running Caddy keeps the key, if there is more than one place: see list")
+	adminFlags(cmd)
+}
+
+// createKey sends or writes the digest alone: the secret stays here.
+func createKey(fl caddycmd.Flags, out io.Writer, e *keys.Entry) (int, error) {
+	secret := keys.NewSecret()
+	e.Secret = keys.Digest(secret)
+	if _, err := keys.Compile([]*keys.Entry{e}, nil); err != nil {
+		return failed(err)
+	}
+	if fl.Bool("running") || fl.String("keys-file") != "" {
+		body, err := json.Marshal(e)
+		if err != nil {
+			return failed(err)
+		}
+		add := func(list []*keys.Entry) ([]*keys.Entry, error) { return append(list, e), nil }
+		if code, err := changeKeys(fl, add, http.MethodPost, "", body); err != nil {
+			return code, err
+		}
+		fmt.Fprintln(out, secret)
+		return caddy.ExitCodeSuccess, nil
+	}
+	fmt.Fprintf(out, "The secret, which is kept nowhere:\n\n\t%s\n\nThe line for the Caddyfile, inside llm_proxy:\n\n%s", secret, line(e))
+	return caddy.ExitCodeSuccess, nil
+}
+
+// line is the key as a Caddyfile has it.
+func line(e *keys.Entry) string {
+	var b strings.Builder
+	say := func(name string, values ...string) {
+		if len(values) > 0 && values[0] != "" {
+			fmt.Fprintf(&b, "\t\t%s %s\n", name, strings.Join(values, " "))
+		}
+	}
+	say("models", e.Models...)
+	say("rate", e.Rate...)
+	say("tokens", e.Tokens...)
+	if e.Concurrent > 0 {
+		say("concurrent", fmt.Sprint(e.Concurrent))
+	}
+	say("budget", e.Budget...)
+	if e.LocalOnly {
+		b.WriteString("\t\tlocal_only\n")
+	}
+	say("expires", e.Expires)
+	say("tags", e.Tags...)
+	if b.Len() == 0 {
+		return fmt.Sprintf("\tkey %s %s\n", e.Name, e.Secret)
+	}
+	return fmt.Sprintf("\tkey %s %s {\n%s\t}\n", e.Name, e.Secret, b.String())
+}
+
+// changeKeys edits the file of keys, or asks the running Caddy to do the same.
+func changeKeys(fl caddycmd.Flags, edit func([]*keys.Entry) ([]*keys.Entry, error), method, path string, body []byte) (int, error) {
+	if name := fl.String("keys-file"); name != "" {
+		if err := newVault(name, &keysFile{path: name}).change(edit); err != nil {
+			return failed(err)
+		}
+		return caddy.ExitCodeSuccess, nil
+	}
+	res, err := askAdmin(fl, method, keysURI(fl, path), bytes.NewReader(body))
+	if err != nil {
+		return failed(err)
+	}
+	res.Body.Close()
+	return caddy.ExitCodeSuccess, nil
+}
+
+func keysURI(fl caddycmd.Flags, path string) string {
+	uri := "/llm_proxy/keys" + path
+	if place := fl.String("kept-in"); place != "" {
+		uri += "?kept_in=" + url.QueryEscape(place)
+	}
+	return uri
+}
+
+func listKeys(fl caddycmd.Flags, out io.Writer) (int, error) {
+	var list []keyAnswer
+	if name := fl.String("keys-file"); name != "" {
+		v := newVault(name, &keysFile{path: name})
+		if _, err := v.load(); err != nil {
+			return failed(err)
+		}
+		for _, e := range v.entries() {
+			list = append(list, shownKey(v, *e))
+		}
+	} else {
+		res, err := askAdmin(fl, http.MethodGet, "/llm_proxy/keys", nil)
+		if err != nil {
+			return failed(err)
+		}
+		defer res.Body.Close()
+		if err := json.NewDecoder(res.Body).Decode(&list); err != nil {
+			return failed(fmt.Errorf("reading the answer: %w", err))
+		}
+	}
+	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, "NAME\tMODELS\tLIMITS\tEXPIRES\tKEPT IN")
+	for _, k := range list {
+		limits := append(append(append([]string{}, k.Rate...), k.Tokens...), k.Budget...)
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\n", k.Name, orDash(strings.Join(k.Models, " ")), orDash(strings.Join(limits, " ")), orDash(k.Expires), k.KeptIn)
+	}
+	if err := table.Flush(); err != nil {
+		return failed(err)
+	}
+	return caddy.ExitCodeSuccess, nil
+}
+
+func orDash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}

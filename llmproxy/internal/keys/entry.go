@@ -1,0 +1,74 @@
+package keys
+
+import (
+	"fmt"
+	"strings"
+	"time"
+)
+
+// An Entry is a key as it is written: in the configuration, in the file of keys, and in answers of the admin API.
+type Entry struct {
+	// Who it is: in logs, in {http.auth.user.id} and in the usage. Letters, digits and .-_@+ only, at most 64.
+	Name string `json:"name"`
+
+	// What proves it: sha256: and the 64 hexadecimal digits of the secret's digest. In the configuration it may be a global
+	// placeholder such as {env.ALICE_KEY}, which is replaced when the configuration is loaded. Users of other handlers have none.
+	Secret string `json:"secret,omitempty"`
+
+	// The models that it may ask for, by the names that clients use; an asterisk stands for any characters. Default: all.
+	Models []string `json:"models,omitempty"`
+
+	Limits
+
+	// Only upstreams on this machine or in its network get its requests. Default: false.
+	LocalOnly bool `json:"local_only,omitempty"`
+
+	// When it ends: 2026-12-31, which is its last day in UTC, or 2026-12-31T18:00:00Z. Default: never.
+	Expires string `json:"expires,omitempty"`
+
+	// Words for the access log, such as the team's. Default: none.
+	Tags []string `json:"tags,omitempty"`
+}
+
+// compile makes the key of an entry; kind says whether it is a key's or a user's.
+func (e *Entry) compile(kind string) (*Key, error) {
+	if err := checkName(e.Name); err != nil {
+		return nil, err
+	}
+	limits, err := e.For(kind + "/" + e.Name)
+	if err != nil {
+		return nil, err
+	}
+	expires, err := parseExpires(e.Expires)
+	if err != nil {
+		return nil, err
+	}
+	return &Key{
+		Name: e.Name, Models: e.Models, LocalOnly: e.LocalOnly, Expires: expires, Tags: e.Tags,
+		Limits: limits,
+	}, nil
+}
+
+const maxName = 64
+
+// checkName keeps names harmless in logs, headers and file names.
+func checkName(name string) error {
+	if name == "" || len(name) > maxName || strings.Trim(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_@+") != "" {
+		return fmt.Errorf("no such name is possible: letters, digits and .-_@+, at most %d of them", maxName)
+	}
+	return nil
+}
+
+func parseExpires(text string) (time.Time, error) {
+	if text == "" {
+		return time.Time{}, nil
+	}
+	if day, err := time.Parse(time.DateOnly, text); err == nil {
+		return day.AddDate(0, 0, 1), nil
+	}
+	at, err := time.Parse(time.RFC3339, text)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("expires: %q is neither a day such as 2026-12-31 nor a time such as 2026-12-31T18:00:00Z", text)
+	}
+	return at, nil
+}

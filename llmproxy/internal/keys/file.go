@@ -1,0 +1,61 @@
+package keys
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+)
+
+// A File is the file of keys.
+type File struct {
+	// Schema says to editors what the file may hold.
+	Schema string `json:"$schema,omitempty"`
+	// Keys are the keys in it.
+	Keys []*Entry `json:"keys"`
+}
+
+// ParseFile reads a file of keys and checks every key in it. A member that is not known is a mistake: a limit that is spelled
+// wrongly must not be none.
+func ParseFile(text []byte) (*File, error) {
+	f := new(File)
+	dec := json.NewDecoder(bytes.NewReader(text))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(f); err != nil {
+		return nil, fmt.Errorf("it is not the JSON of keys: %w", harmless(err))
+	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		return nil, errors.New("something stands behind the JSON of keys")
+	}
+	for _, e := range f.Keys {
+		if e == nil {
+			return nil, errors.New("one of its keys is null")
+		}
+	}
+	if _, err := Compile(f.Keys, nil); err != nil {
+		return nil, err
+	}
+	return f, nil
+}
+
+// harmless keeps a value of the file, which may be a secret, out of the message.
+func harmless(err error) error {
+	var wrong *json.UnmarshalTypeError
+	if errors.As(err, &wrong) {
+		return fmt.Errorf("%s cannot be a %s, at byte %d", wrong.Field, wrong.Value, wrong.Offset)
+	}
+	return err
+}
+
+// JSON gives the file as it is written: indented, and with a line break at its end.
+func (f *File) JSON() ([]byte, error) {
+	if f.Keys == nil {
+		f.Keys = []*Entry{}
+	}
+	text, err := json.MarshalIndent(f, "", "\t")
+	if err != nil {
+		return nil, fmt.Errorf("writing the keys: %w", err)
+	}
+	return append(text, '\n'), nil
+}

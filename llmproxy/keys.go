@@ -1,0 +1,123 @@
+package llmproxy
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync/atomic"
+
+	"github.com/caddyserver/caddy/v2"
+	"go.uber.org/zap"
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/keys"
+)
+
+// A keyring is the keys of one handler as they are now: the configuration's, and those that a vault holds.
+type keyring struct {
+	inline, users []*keys.Entry
+	vault         *vault
+	logger        *zap.Logger
+	set           atomic.Pointer[keys.Set]
+}
+
+// keyring makes the handler's; nil if anybody may call.
+func (h *Handler) keyring() (*keyring, error) {
+	if len(h.Keys)+len(h.Users) == 0 && h.KeysFile == "" && !h.RequireKey {
+		return nil, nil
+	}
+	inline, err := hashed(h.Keys)
+	if err != nil {
+		return nil, err
+	}
+	v, err := h.vault()
+	if err != nil {
+		return nil, err
+	}
+	k := &keyring{inline: inline, users: h.Users, vault: v, logger: h.logger}
+	v.subscribe(k)
+	h.closers = append(h.closers, func() { v.unsubscribe(k) })
+	if err := k.renew(); err != nil {
+		return nil, err
+	}
+	return k, nil
+}
+
+// hashed replaces placeholders and keeps only digests of what they stand for.
+func hashed(configured []*keys.Entry) (list []*keys.Entry, err error) {
+	var errs []error
+	for _, e := range configured {
+		one := *e
+		secret := strings.TrimSpace(caddy.NewReplacer().ReplaceKnown(e.Secret, ""))
+		switch {
+		case secret == "":
+			errs = append(errs, fmt.Errorf("key %q: its secret is empty: set what its placeholder stands for", e.Name))
+		case keys.IsDigest(secret):
+			one.Secret = secret
+		default:
+			one.Secret = keys.Digest(secret)
+		}
+		list = append(list, &one)
+	}
+	return list, errors.Join(errs...)
+}
+
+// all are the entries of the configuration with those of a vault.
+func (k *keyring) all(more []*keys.Entry) []*keys.Entry {
+	return append(k.inline[:len(k.inline):len(k.inline)], more...)
+}
+
+// renew takes over what the vault holds now. If that does not fit the configuration, the keys stay as they are.
+func (k *keyring) renew() error {
+	set, err := keys.Compile(k.all(k.vault.entries()), k.users)
+	if err != nil {
+		return err
+	}
+	k.set.Store(set)
+	return nil
+}
+
+// unreadable is called by the vault when its document cannot be read, once for each reason.
+func (k *keyring) unreadable(err error) {
+	k.logger.Error("the keys cannot be read; the ones from before stay in force", zap.String("keys", k.vault.name), zap.Error(err))
+}
+
+// check tells whether the entries would fit the configuration.
+func (k *keyring) check(more []*keys.Entry) error {
+	_, err := keys.Compile(k.all(more), k.users)
+	return err
+}
+
+// changed is called by the vault when it was read for the first time, or anew.
+func (k *keyring) changed(first bool) {
+	if err := k.renew(); err != nil {
+		k.logger.Error("the keys have changed and do not fit; the ones from before stay in force", zap.String("keys", k.vault.name), zap.Error(err))
+		return
+	}
+	if first && len(k.vault.entries()) == 0 {
+		return
+	}
+	k.logger.Info("the keys were read", zap.String("keys", k.vault.name), zap.Int("count", len(k.vault.entries())))
+}
+
+// current implements what gateway.Access asks for.
+func (k *keyring) current() (*keys.Set, bool) {
+	known, asked := k.vault.known()
+	if !asked {
+		k.vault.refresh() // the first caller is faster than the watch
+		known, _ = k.vault.known()
+	}
+	return k.set.Load(), known
+}
+
+// userID is where Caddy's own handlers put who they made sure of, and where its access log looks.
+const userID = "http.auth.user.id"
+
+func userOf(r *http.Request) string {
+	repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+	if !ok {
+		return ""
+	}
+	id, _ := repl.GetString(userID)
+	return id
+}

@@ -1,0 +1,168 @@
+package llmproxy
+
+import (
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/keys"
+)
+
+// status asks the site for its models.
+func status(t *testing.T, url, secret string) int {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url+"/v1/models", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Close = true // the site may be another one the next time, at the same address
+	if secret != "" {
+		req.Header.Set("Authorization", "Bearer "+secret)
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res.Body.Close()
+	return res.StatusCode
+}
+
+func TestKeysOfTheConfiguration(t *testing.T) {
+	t.Setenv("BOB_KEY", "bobs-secret")
+	logFile := filepath.Join(t.TempDir(), "access.log")
+	caddyfile, url := site(t, `	log {
+		output file `+logFile+`
+	}
+	llm_proxy {
+		upstream u echo
+		key alice alices-secret {
+			tags team-a
+		}
+		key bob {env.BOB_KEY}
+	}`)
+	if err := load(t, caddyfile); err != nil {
+		t.Fatal(err)
+	}
+	for secret, want := range map[string]int{"alices-secret": 200, "bobs-secret": 200, "": 401, "{env.BOB_KEY}": 401} {
+		if got := status(t, url, secret); got != want {
+			t.Errorf("%q: status %d, want %d", secret, got, want)
+		}
+	}
+	if err := caddy.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	log, err := os.ReadFile(logFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{`"user_id":"alice"`, `"key":"alice","tags":["team-a"]`, `"user_id":"bob"`} {
+		if !strings.Contains(string(log), want) {
+			t.Errorf("%s is not in the access log: %s", want, log)
+		}
+	}
+	if strings.Contains(string(log), "-secret") {
+		t.Error("a key stands in the log")
+	}
+}
+
+func TestKeysFile(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "keys.json")
+	write := func(text string) {
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	one := func(name string) string {
+		return `{"name":"` + name + `","secret":"` + keys.Digest("secret-"+name) + `"}`
+	}
+	write(`{"keys":[` + one("alice") + `]}`)
+	caddyfile, url := site(t, "\tllm_proxy {\n\t\tupstream u echo\n\t\tkeys_file "+file+"\n\t\tkey inline secret-inline\n\t}")
+	if err := load(t, caddyfile); err != nil {
+		t.Fatal(err)
+	}
+	value, ok := vaults.References(file)
+	if !ok || value != 1 {
+		t.Fatalf("%d references to the file", value)
+	}
+	expect := func(when string, want map[string]int) {
+		t.Helper()
+		for name, code := range want {
+			if got := status(t, url, "secret-"+name); got != code {
+				t.Errorf("%s: %s: status %d, want %d", when, name, got, code)
+			}
+		}
+	}
+	expect("at first", map[string]int{"alice": 200, "inline": 200, "bob": 401})
+	v := theVault(t, file)
+	write(`{"keys":[` + one("bob") + `]}`)
+	v.refresh()
+	expect("after a change", map[string]int{"alice": 401, "inline": 200, "bob": 200})
+	write(`{"keys":[` + one("alice"))
+	v.refresh()
+	expect("while it is broken", map[string]int{"alice": 401, "inline": 200, "bob": 200})
+	write(`{"keys":[` + one("inline") + `]}`)
+	v.refresh()
+	expect("while it has a name of the configuration", map[string]int{"inline": 200, "bob": 200})
+	if err := v.change(func(list []*keys.Entry) ([]*keys.Entry, error) { return nil, nil }); err != nil {
+		t.Fatal(err)
+	}
+	expect("when it is empty", map[string]int{"inline": 200, "bob": 401, "": 401})
+}
+
+// theVault is one that a loaded handler holds.
+func theVault(t *testing.T, name string) *vault {
+	t.Helper()
+	var found *vault
+	vaults.Range(func(key, value any) bool {
+		if key == name {
+			found = value.(*vault)
+		}
+		return true
+	})
+	if found == nil {
+		t.Fatalf("no vault %q", name)
+	}
+	return found
+}
+
+func TestUsersOfAnotherHandler(t *testing.T) {
+	caddyfile, url := site(t, `	route {
+		map {path} {http.auth.user.id} {
+			default carol
+		}
+		llm_proxy {
+			upstream u echo
+			user carol
+		}
+	}`)
+	if err := load(t, caddyfile); err != nil {
+		t.Fatal(err)
+	}
+	if got := status(t, url, ""); got != 200 {
+		t.Errorf("carol: status %d", got)
+	}
+}
+
+func TestKeysFileMayComeLater(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "keys.json")
+	caddyfile, url := site(t, "\tllm_proxy {\n\t\tupstream u echo\n\t\tkeys_file "+file+"\n\t}")
+	if err := load(t, caddyfile); err != nil {
+		t.Fatal(err)
+	}
+	if got := status(t, url, "x"); got != 401 {
+		t.Errorf("without the file: status %d", got)
+	}
+	if err := os.WriteFile(file, []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := caddy.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	if err := load(t, caddyfile); err == nil || !strings.Contains(err.Error(), "not the JSON of keys") {
+		t.Errorf("a broken file at the start: %v", err)
+	}
+}

@@ -1,0 +1,168 @@
+package llmproxy
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/keys"
+)
+
+// vaultPoll is how often a vault is asked whether its keys have changed: how long a key that was revoked elsewhere lives on.
+const vaultPoll = 2 * time.Second
+
+// A document keeps a text: the file of keys, or a place in the state that is shared.
+type document interface {
+	// read gives the text; nil if there is none.
+	read() ([]byte, error)
+	// replace puts a text in the place of an old one, and is durable when it returns. It fails with errReplaced if another one
+	// stands there.
+	replace(old, text []byte) error
+}
+
+var errReplaced = errors.New("somebody else has changed the keys at the same time: try again")
+
+// vaults holds the vaults of all handlers, by their names.
+var vaults = caddy.NewUsagePool()
+
+// A vault holds the keys that come and go while Caddy runs. It is shared by all handlers that name the same document.
+type vault struct {
+	name string
+	doc  document
+	stop chan struct{}
+
+	mu      sync.Mutex
+	text    []byte
+	file    *keys.File
+	read    bool  // once, at least
+	failed  error // of the last reading
+	holders []*keyring
+}
+
+func newVault(name string, doc document) *vault {
+	return &vault{name: name, doc: doc, stop: make(chan struct{}), file: new(keys.File)}
+}
+
+// watch asks again and again; the first time at once.
+func (v *vault) watch() {
+	tick := time.NewTicker(vaultPoll)
+	defer tick.Stop()
+	for {
+		v.refresh()
+		if _, alone := v.doc.(*savedKeys); alone {
+			if known, _ := v.known(); known {
+				return // nobody else writes there
+			}
+		}
+		select {
+		case <-tick.C:
+		case <-v.stop:
+			return
+		}
+	}
+}
+
+// Destruct implements caddy.Destructor.
+func (v *vault) Destruct() error {
+	close(v.stop)
+	return nil
+}
+
+// load reads the document. A document that is broken changes nothing.
+func (v *vault) load() (changed bool, err error) {
+	text, err := v.doc.read()
+	if err != nil {
+		return false, err
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.read && bytes.Equal(text, v.text) {
+		return false, nil
+	}
+	file := new(keys.File)
+	if text != nil {
+		if file, err = keys.ParseFile(text); err != nil {
+			return false, err
+		}
+	}
+	v.text, v.file, v.read = text, file, true
+	return true, nil
+}
+
+// refresh loads the document and tells the handlers. What is wrong with it is said once.
+func (v *vault) refresh() {
+	known, _ := v.known()
+	changed, err := v.load()
+	v.mu.Lock()
+	again := err != nil && v.failed != nil && err.Error() == v.failed.Error()
+	v.failed = err
+	holders := slices.Clone(v.holders)
+	v.mu.Unlock()
+	for i, k := range holders {
+		switch {
+		case changed:
+			k.changed(!known)
+		case err != nil && !again && i == 0:
+			k.unreadable(err)
+		}
+	}
+}
+
+func (v *vault) entries() []*keys.Entry {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.file.Keys
+}
+
+// known tells whether the document was ever read, or at least tried.
+func (v *vault) known() (known, asked bool) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.read, v.read || v.failed != nil
+}
+
+func (v *vault) subscribe(k *keyring) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.holders = append(v.holders, k)
+}
+
+func (v *vault) unsubscribe(k *keyring) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.holders = slices.DeleteFunc(v.holders, func(h *keyring) bool { return h == k })
+}
+
+// change replaces the keys by what edit makes of them, durably, and puts them into force at once.
+func (v *vault) change(edit func([]*keys.Entry) ([]*keys.Entry, error)) error {
+	if _, err := v.load(); err != nil {
+		return fmt.Errorf("the keys of %s cannot be read: %w", v.name, err)
+	}
+	v.mu.Lock()
+	old, file, holders := v.text, *v.file, slices.Clone(v.holders)
+	v.mu.Unlock()
+	list, err := edit(slices.Clone(file.Keys))
+	if err != nil {
+		return err
+	}
+	for _, k := range holders {
+		if err := k.check(list); err != nil {
+			return err
+		}
+	}
+	file.Keys = list
+	text, err := file.JSON()
+	if err != nil {
+		return err
+	}
+	if err := v.doc.replace(old, text); err != nil {
+		return fmt.Errorf("the keys of %s cannot be written: %w", v.name, err)
+	}
+	v.refresh()
+	return nil
+}

@@ -1,0 +1,71 @@
+package ratelimit
+
+import (
+	"math"
+	"time"
+)
+
+// A cell holds the facts of one limit. All its methods are called with the store's lock held.
+type cell interface {
+	// look brings the cell up to now and tells how much is used.
+	look(now time.Time, r Rule) float64
+	// take adds n, which may be below zero.
+	take(n int64)
+	// settle replaces what was taken at that time by what was really used.
+	settle(taken, used int64, at time.Time, r Rule)
+	// wait is how long it takes, from the time of the last look, until n are free if nobody else takes any; never means that
+	// time alone does not help.
+	wait(n int64, r Rule) time.Duration
+}
+
+// never is longer than any window.
+const never = time.Duration(math.MaxInt64)
+
+// A bucket is GCRA's: what is used drains evenly over the window. A clock that steps back stops the draining for once and
+// nothing else; one that steps forward drains early, at most the whole bucket, once.
+type bucket struct {
+	used float64
+	at   int64 // when used was true, in nanoseconds since 1970
+}
+
+func (b *bucket) look(now time.Time, r Rule) float64 {
+	n := now.UnixNano()
+	if passed := n - b.at; passed > 0 {
+		b.used = max(0, b.used-float64(passed)*float64(r.Limit)/float64(r.Window))
+	}
+	b.at = n
+	return b.used
+}
+
+func (b *bucket) take(n int64) { b.used += float64(n) }
+
+func (b *bucket) settle(taken, used int64, _ time.Time, _ Rule) {
+	b.used = max(0, b.used+float64(used-taken))
+}
+
+func (b *bucket) wait(n int64, r Rule) time.Duration {
+	missing := b.used + float64(n) - float64(r.Limit)
+	switch {
+	case n > r.Limit:
+		return never
+	case missing <= 0:
+		return 0
+	}
+	return time.Duration(math.Ceil(missing * float64(r.Window) / float64(r.Limit)))
+}
+
+// places counts the requests that are under way. They come free when one ends, which no clock tells.
+type places struct{ held int64 }
+
+func (p *places) look(time.Time, Rule) float64 { return float64(p.held) }
+
+func (p *places) take(n int64) { p.held += n }
+
+func (p *places) settle(int64, int64, time.Time, Rule) { p.held = max(0, p.held-1) }
+
+func (p *places) wait(n int64, r Rule) time.Duration {
+	if p.held+n <= r.Limit {
+		return 0
+	}
+	return never
+}

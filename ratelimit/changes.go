@@ -1,0 +1,130 @@
+package ratelimit
+
+import (
+	"encoding/binary"
+	"errors"
+	"math"
+)
+
+// Changes gives the facts that changed since it was last called, to be kept over a restart, and from then on takes note of
+// changes. Requests that are under way, and addresses, are not kept.
+func (m *Memory) Changes() map[string][]byte {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	changes := make(map[string][]byte, len(m.changed))
+	for id := range m.changed {
+		changes[id] = encode(m.cells[id])
+	}
+	m.changed = map[string]struct{}{}
+	return changes
+}
+
+// Restore gives facts back that Changes gave. They are added to what was counted since, if anything was.
+func (m *Memory) Restore(id string, facts []byte) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	c, err := decode(facts)
+	if err != nil {
+		return err
+	}
+	if counted, ok := m.cells[id]; ok {
+		join(c, counted)
+	}
+	m.cells[id] = c
+	return nil
+}
+
+// The first byte of encoded facts.
+const (
+	isBucket   = 'b'
+	isSpending = 's'
+	isPeriod   = 'p'
+)
+
+var errFacts = errors.New("these facts of a limit cannot be read")
+
+func encode(c cell) []byte {
+	var b []byte
+	switch c := c.(type) {
+	case *bucket:
+		b = binary.BigEndian.AppendUint64([]byte{isBucket}, math.Float64bits(c.used))
+		b = binary.BigEndian.AppendUint64(b, uint64(c.at))
+	case *spending:
+		b = binary.BigEndian.AppendUint64([]byte{isSpending, c.level}, uint64(c.head))
+		for _, n := range c.spent {
+			b = binary.AppendVarint(b, n)
+		}
+	case *period:
+		b = binary.BigEndian.AppendUint64([]byte{isPeriod, c.level}, uint64(c.number))
+		b = binary.AppendVarint(b, c.spent)
+	}
+	return b
+}
+
+func decode(b []byte) (cell, error) {
+	if len(b) < 10 {
+		return nil, errFacts
+	}
+	switch b[0] {
+	case isBucket:
+		if len(b) != 17 {
+			return nil, errFacts
+		}
+		used := math.Float64frombits(binary.BigEndian.Uint64(b[1:]))
+		if !(used >= 0 && used <= maxLimit) {
+			return nil, errFacts
+		}
+		return &bucket{used: used, at: int64(binary.BigEndian.Uint64(b[9:]))}, nil
+	case isSpending:
+		s := &spending{level: b[1], head: int64(binary.BigEndian.Uint64(b[2:]))}
+		return s, amounts(b[10:], s.spent[:])
+	case isPeriod:
+		p := &period{level: b[1], number: int64(binary.BigEndian.Uint64(b[2:]))}
+		var spent [1]int64
+		err := amounts(b[10:], spent[:])
+		p.spent = spent[0]
+		return p, err
+	}
+	return nil, errFacts
+}
+
+// amounts reads so many amounts, and nothing else.
+func amounts(b []byte, to []int64) error {
+	for i := range to {
+		n, size := binary.Varint(b)
+		if size <= 0 || n < 0 || n > maxLimit {
+			return errFacts
+		}
+		to[i], b = n, b[size:]
+	}
+	if len(b) > 0 {
+		return errFacts
+	}
+	return nil
+}
+
+// join adds what was counted before the kept facts were there.
+func join(kept, counted cell) {
+	switch c := counted.(type) {
+	case *bucket:
+		if k, ok := kept.(*bucket); ok {
+			k.used += c.used
+			k.at = max(k.at, c.at)
+		}
+	case *spending:
+		if k, ok := kept.(*spending); ok {
+			k.advance(c.head)
+			for _, n := range c.spent {
+				k.spent[0] += n
+			}
+		}
+	case *period:
+		if k, ok := kept.(*period); ok && c.number >= k.number {
+			if c.number > k.number {
+				*k = *c
+				return
+			}
+			k.spent += c.spent
+		}
+	}
+}

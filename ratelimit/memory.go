@@ -1,0 +1,177 @@
+package ratelimit
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// Memory keeps the facts in this process. It is safe for concurrent use. One lock is enough: it is held for some hundred
+// nanoseconds a request, and makes a take of several limits one step, so that they hold exactly.
+type Memory struct {
+	mu        sync.Mutex
+	cells     map[string]cell
+	changed   map[string]struct{} // since the last Changes; nil until somebody asks for them
+	addresses addresses
+}
+
+// NewMemory makes an empty store.
+func NewMemory() *Memory {
+	return &Memory{cells: map[string]cell{}, addresses: newAddresses()}
+}
+
+// Take takes from all limits of the request, or from none. It never fails, and does not wait.
+func (m *Memory) Take(_ context.Context, t *Take) error {
+	m.take(time.Now(), t)
+	return nil
+}
+
+func (m *Memory) take(now time.Time, t *Take) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	left := t.state()
+	t.Denied, t.Wait = nil, 0
+	for i, l := range t.Limits {
+		c := m.cell(l)
+		left[i] = stateOf(c, c.look(now, l.Rule), l.Rule)
+		// A bucket's used is not whole while it drains; a wait of zero says that it is enough.
+		if wait := c.wait(t.want(l.Rule), l.Rule); wait > 0 {
+			t.deny(l, wait)
+		}
+	}
+	if t.Denied != nil {
+		return
+	}
+	t.At = now
+	for i, l := range t.Limits {
+		c, n := m.cell(l), t.want(l.Rule)
+		c.take(n)
+		m.note(l)
+		left[i] = stateOf(c, c.look(now, l.Rule), l.Rule)
+	}
+}
+
+// Peek fills in what is left and takes nothing.
+func (m *Memory) Peek(_ context.Context, t *Take) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	now := time.Now()
+	for i, l := range t.Limits {
+		c := m.cell(l)
+		t.state()[i] = stateOf(c, c.look(now, l.Rule), l.Rule)
+	}
+	return nil
+}
+
+// Settle puts the tokens and the cost that were really used in the place of the estimates, and gives the places back.
+// Requests stay taken. A take that did not take, or was settled before, is left alone.
+func (m *Memory) Settle(t *Take, tokens, spend int64) {
+	if t.At.IsZero() {
+		return
+	}
+	m.settle(time.Now(), t, tokens, spend)
+}
+
+func (m *Memory) settle(now time.Time, t *Take, tokens, spend int64) {
+	var crossed [4]crossing
+	told := crossed[:0]
+	m.mu.Lock()
+	for _, l := range t.Limits {
+		c := m.cell(l)
+		sum := c.look(now, l.Rule)
+		c.settle(t.want(l.Rule), used(l.Rule.Unit, tokens, spend), t.At, l.Rule)
+		m.note(l)
+		if l.Rule.Unit == Spend {
+			sum = c.look(now, l.Rule)
+			if percent := passed(c, sum, l.Rule); percent > 0 {
+				told = append(told, crossing{l, percent})
+			}
+		}
+	}
+	m.mu.Unlock()
+	t.At = time.Time{}
+	for _, c := range told {
+		if t.Crossed != nil {
+			t.Crossed(c.limit, c.percent)
+		}
+	}
+}
+
+// A crossing is a budget that passed a mark.
+type crossing struct {
+	limit   *Limit
+	percent int
+}
+
+// passed tells which mark a budget has passed and nobody was told of.
+func passed(c cell, sum float64, r Rule) int {
+	var level *uint8
+	switch c := c.(type) {
+	case *spending:
+		level = &c.level
+	case *period:
+		level = &c.level
+	default:
+		return 0
+	}
+	reached := mark(sum, r)
+	told := *level
+	*level = reached // below a mark again: it will be told anew
+	if reached > told {
+		return int(reached)
+	}
+	return 0
+}
+
+func mark(sum float64, r Rule) uint8 {
+	switch limit := float64(r.Limit); {
+	case sum >= limit:
+		return 100
+	case sum >= 0.8*limit:
+		return 80
+	}
+	return 0
+}
+
+func stateOf(c cell, used float64, r Rule) State {
+	s := State{Left: max(0, int64(float64(r.Limit)-used))}
+	switch {
+	case used == 0:
+	case r.Unit == Concurrent:
+		s.Reset = never
+	default:
+		s.Reset = c.wait(r.Limit, r)
+	}
+	return s
+}
+
+// cell finds the facts of a limit, or begins them.
+func (m *Memory) cell(l *Limit) cell {
+	if l.Address.IsValid() {
+		return m.addresses.bucket(l)
+	}
+	c, ok := m.cells[l.ID]
+	if !ok {
+		c = newCell(l.Rule)
+		m.cells[l.ID] = c
+	}
+	return c
+}
+
+func newCell(r Rule) cell {
+	switch {
+	case r.Unit == Concurrent:
+		return new(places)
+	case r.Unit != Spend:
+		return new(bucket)
+	case r.Calendar != NoCalendar:
+		return new(period)
+	}
+	return new(spending)
+}
+
+func (m *Memory) note(l *Limit) {
+	if m.changed != nil && l.ID != "" && l.Rule.Unit != Concurrent {
+		m.changed[l.ID] = struct{}{}
+	}
+}

@@ -1,0 +1,390 @@
+package ratelimit
+
+import (
+	"net/netip"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func rule(t testing.TB, unit Unit, text string) Rule {
+	t.Helper()
+	parse := func() (Rule, error) { return ParseRate(unit, text) }
+	switch unit {
+	case Spend:
+		parse = func() (Rule, error) { return ParseBudget(text) }
+	case Concurrent:
+		parse = func() (Rule, error) { return ParseConcurrent(int64(text[0] - '0')) }
+	}
+	r, err := parse()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func limits(t testing.TB, unit Unit, text string) []*Limit {
+	return New("key/alice", []Rule{rule(t, unit, text)})
+}
+
+// at is a time of the wall clock alone, so that it can step.
+func at(text string) time.Time {
+	t, err := time.Parse(time.DateTime, text)
+	if err != nil {
+		panic(err)
+	}
+	return t
+}
+
+// takes tells how many of n requests at that time fit.
+func takes(m *Memory, now time.Time, n int, want Take) (fit int) {
+	for range n {
+		one := want
+		if m.take(now, &one); one.Denied == nil {
+			fit++
+		}
+	}
+	return fit
+}
+
+// A thousand at once, and not one more than the limit.
+func TestHoldsExactly(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name string
+		want Take
+		fit  int64
+	}{
+		{"requests", Take{Limits: limits(t, Requests, "60/h")}, 60},
+		{"tokens", Take{Limits: limits(t, Tokens, "100k/h"), Tokens: 3000}, 33},
+		{"places", Take{Limits: limits(t, Concurrent, "7")}, 7},
+		{"sliding budget", Take{Limits: limits(t, Spend, "$20/30d"), Spend: Dollar / 3}, 60},
+		{"monthly budget", Take{Limits: limits(t, Spend, "$20/month"), Spend: Dollar}, 20},
+		{"all of several", Take{Limits: append(limits(t, Requests, "60/h"), limits(t, Spend, "$20/30d")...), Spend: Dollar}, 20},
+		{"address", Take{Limits: []*Limit{{Address: netip.MustParseAddr("192.0.2.1"), Rule: rule(t, Requests, "10/h")}}}, 10},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			m := NewMemory()
+			var fit atomic.Int64
+			var all sync.WaitGroup
+			for range 1000 {
+				all.Go(func() {
+					one := test.want
+					if err := m.Take(t.Context(), &one); err != nil {
+						t.Error(err)
+					}
+					if one.Denied == nil {
+						fit.Add(1)
+					} else if one.Wait <= 0 {
+						t.Error("a denied request is told to come again at once")
+					}
+				})
+			}
+			all.Wait()
+			if fit.Load() != test.fit {
+				t.Errorf("%d fit, want %d", fit.Load(), test.fit)
+			}
+		})
+	}
+}
+
+// Whoever comes back when told is let in, and not before.
+func TestWaitIsHonest(t *testing.T) {
+	t.Parallel()
+	start := at("2026-11-25 12:00:00")
+	for _, test := range []struct {
+		name string
+		fill int
+		want Take
+		wait time.Duration
+	}{
+		{"requests", 60, Take{Limits: limits(t, Requests, "60/m")}, time.Second},
+		{"tokens", 1, Take{Limits: limits(t, Tokens, "600/m"), Tokens: 600}, time.Minute},
+		{"day of the calendar", 1, Take{Limits: limits(t, Spend, "$1/day"), Spend: Dollar}, 12 * time.Hour},
+		{"month of the calendar", 1, Take{Limits: limits(t, Spend, "$1/month"), Spend: Dollar}, 5*24*time.Hour + 12*time.Hour},
+		{"sliding", 1, Take{Limits: limits(t, Spend, "$1/60h"), Spend: Dollar}, 61 * time.Hour},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			m := NewMemory()
+			if fit := takes(m, start, test.fill+1, test.want); fit != test.fill {
+				t.Fatalf("%d fit, want %d", fit, test.fill)
+			}
+			denied := test.want
+			m.take(start, &denied)
+			if denied.Wait != test.wait {
+				t.Errorf("wait %s, want %s", denied.Wait, test.wait)
+			}
+			if takes(m, start.Add(test.wait-time.Millisecond), 1, test.want) != 0 {
+				t.Error("it fits a millisecond too early")
+			}
+			if takes(m, start.Add(test.wait), 1, test.want) != 1 {
+				t.Error("it does not fit when it should")
+			}
+		})
+	}
+}
+
+// What no wait helps must be said so.
+func TestNever(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name string
+		want Take
+	}{
+		{"a prompt above the limit", Take{Limits: limits(t, Tokens, "100/m"), Tokens: 5000, Prompt: 200}},
+		{"a price above the budget", Take{Limits: limits(t, Spend, "$1/30d"), Spend: 2 * Dollar}},
+		{"a price above the month's", Take{Limits: limits(t, Spend, "$1/month"), Spend: 2 * Dollar}},
+	} {
+		if NewMemory().take(at("2026-11-25 12:00:00"), &test.want); test.want.Denied == nil || test.want.Wait != Never {
+			t.Errorf("%s: denied %v, wait %s", test.name, test.want.Denied, test.want.Wait)
+		}
+	}
+	long := Take{Limits: limits(t, Tokens, "100/m"), Tokens: 5000, Prompt: 20}
+	if NewMemory().take(time.Now(), &long); long.Denied != nil {
+		t.Error("an answer that may become longer than the limit never fits")
+	}
+}
+
+// Ten parallel requests cannot overrun: what is overspent is at most one request's error of estimation.
+func TestReserveAndSettle(t *testing.T) {
+	t.Parallel()
+	m := NewMemory()
+	budget := limits(t, Spend, "$1/30d")
+	running := []*Take{}
+	for range 10 {
+		one := &Take{Limits: budget, Spend: Dollar / 4}
+		if m.Take(t.Context(), one); one.Denied == nil {
+			running = append(running, one)
+		}
+	}
+	if len(running) != 4 {
+		t.Fatalf("%d of ten run at the same time, want 4", len(running))
+	}
+	for _, one := range running { // each was cheaper than was thought
+		m.Settle(one, 0, Dollar/10)
+		m.Settle(one, 0, Dollar) // a second time must not count
+	}
+	again := &Take{Limits: budget, Spend: Dollar / 4}
+	m.Take(t.Context(), again)
+	if left := again.Left[0].Left; again.Denied != nil || left != Dollar*6/10-Dollar/4 {
+		t.Errorf("denied %v, left %d", again.Denied, left)
+	}
+	places := limits(t, Concurrent, "1")
+	first, second := &Take{Limits: places}, &Take{Limits: places}
+	m.Take(t.Context(), first)
+	m.Take(t.Context(), second)
+	if second.Denied == nil || second.Wait != Never {
+		t.Error("a second request got the one place")
+	}
+	m.Settle(second, 0, 0) // it took nothing, and gives nothing back
+	m.Settle(first, 0, 0)
+	m.Take(t.Context(), second)
+	if second.Denied != nil {
+		t.Error("the place did not come free")
+	}
+}
+
+func TestClockSteps(t *testing.T) {
+	t.Parallel()
+	noon := at("2026-11-25 12:00:00")
+	for _, test := range []struct {
+		name  string
+		want  Take
+		step  time.Duration
+		fit   int // of 20 after the step, where 10 fit before
+		later time.Duration
+		end   int // of 20 so much later
+	}{
+		{"requests, back an hour", Take{Limits: limits(t, Requests, "10/m")}, -time.Hour, 0, time.Minute, 10},
+		{"requests, back ten years", Take{Limits: limits(t, Requests, "10/m")}, -10 * 365 * 24 * time.Hour, 0, time.Minute, 10},
+		{"requests, forward", Take{Limits: limits(t, Requests, "10/m")}, time.Hour, 10, time.Minute, 10},
+		{"budget, back a day", Take{Limits: limits(t, Spend, "$10/60h"), Spend: Dollar}, -24 * time.Hour, 0, 61 * time.Hour, 10},
+		{"budget, forward a year", Take{Limits: limits(t, Spend, "$10/60h"), Spend: Dollar}, 365 * 24 * time.Hour, 10, 61 * time.Hour, 10},
+		{"month, back a second over its edge", Take{Limits: limits(t, Spend, "$10/month"), Spend: Dollar}, -25 * 24 * time.Hour, 0, 60 * 24 * time.Hour, 10},
+		{"month, back ten years", Take{Limits: limits(t, Spend, "$10/month"), Spend: Dollar}, -10 * 365 * 24 * time.Hour, 0, 31 * 24 * time.Hour, 10},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			m := NewMemory()
+			if fit := takes(m, noon, 20, test.want); fit != 10 {
+				t.Fatalf("%d fit before the step", fit)
+			}
+			if fit := takes(m, noon.Add(test.step), 20, test.want); fit != test.fit {
+				t.Errorf("%d fit after the step, want %d", fit, test.fit)
+			}
+			if fit := takes(m, noon.Add(test.step+test.later), 20, test.want); fit != test.end {
+				t.Errorf("%d fit at the end, want %d", fit, test.end)
+			}
+		})
+	}
+	m := NewMemory() // forward by ten years and back again: the budget must not be lost to a future that does not come
+	month := Take{Limits: limits(t, Spend, "$10/month"), Spend: Dollar}
+	takes(m, noon.AddDate(10, 0, 0), 20, month)
+	takes(m, noon, 20, month)
+	if fit := takes(m, noon.AddDate(0, 1, 0), 20, month); fit != 10 {
+		t.Errorf("%d fit a month after the clock was mended", fit)
+	}
+}
+
+// In no stretch of the window's length is more spent than the budget.
+func TestSlidingBudgetHoldsInEveryWindow(t *testing.T) {
+	t.Parallel()
+	m, start := NewMemory(), at("2026-11-25 12:00:00")
+	want := Take{Limits: limits(t, Spend, "$10/60h"), Spend: Dollar}
+	var spent []time.Duration
+	for step := range 4000 { // every quarter of an hour for 41 days
+		passed := time.Duration(step) * 15 * time.Minute
+		if takes(m, start.Add(passed), 1, want) == 1 {
+			spent = append(spent, passed)
+		}
+	}
+	for i := range spent[10:] {
+		if spent[i+10]-spent[i] < 60*time.Hour {
+			t.Fatalf("eleven dollars within %s", spent[i+10]-spent[i])
+		}
+	}
+	if len(spent) < 150 {
+		t.Errorf("only %d dollars of about 160 were let through", len(spent))
+	}
+}
+
+func TestBudgetMarksAreToldOnce(t *testing.T) {
+	t.Parallel()
+	for _, text := range []string{"$10/30d", "$10/month"} {
+		m, now := NewMemory(), at("2026-11-02 12:00:00")
+		var told []int
+		spend := func(dollars int64) {
+			one := &Take{Limits: limits(t, Spend, text), Crossed: func(_ *Limit, percent int) { told = append(told, percent) }}
+			m.take(now, one)
+			m.settle(now, one, 0, dollars*Dollar)
+		}
+		for _, dollars := range []int64{7, 1, 1, 1, 3} {
+			spend(dollars)
+		}
+		now = now.AddDate(0, 2, 0)
+		spend(1)
+		spend(8)
+		if len(told) != 3 || told[0] != 80 || told[1] != 100 || told[2] != 80 {
+			t.Errorf("%s: told %v, want 80, 100 and, two months later, 80", text, told)
+		}
+	}
+}
+
+func TestFactsOutliveARestart(t *testing.T) {
+	t.Parallel()
+	now := at("2026-11-25 12:00:00")
+	all := New("key/alice", []Rule{rule(t, Requests, "10/d"), rule(t, Spend, "$10/30d"), rule(t, Spend, "$10/month"), rule(t, Concurrent, "9")})
+	before := NewMemory()
+	before.Changes() // from now on it takes note
+	for range 4 {
+		before.take(now, &Take{Limits: all, Spend: Dollar})
+	}
+	kept := before.Changes()
+	if len(kept) != 3 || len(before.Changes()) != 0 {
+		t.Fatalf("%d facts were kept", len(kept))
+	}
+	after := NewMemory()
+	after.take(now, &Take{Limits: all, Spend: Dollar}) // the store was slow to open
+	for id, facts := range kept {
+		if err := after.Restore(id, facts); err != nil {
+			t.Fatal(err)
+		}
+	}
+	left := &Take{Limits: all}
+	after.take(now, left)
+	for i, want := range []int64{4, 5 * Dollar, 5 * Dollar, 7} {
+		if left.Left[i].Left != want {
+			t.Errorf("%s: %d left, want %d", all[i].ID, left.Left[i].Left, want)
+		}
+	}
+}
+
+func FuzzRestore(f *testing.F) {
+	f.Add(encode(&bucket{used: 3, at: 5}))
+	f.Add(encode(&spending{head: 3}))
+	f.Add(encode(&period{number: 3, spent: 9}))
+	f.Fuzz(func(t *testing.T, facts []byte) {
+		m := NewMemory()
+		if m.Restore("x", facts) != nil {
+			return
+		}
+		if c, err := decode(encode(m.cells["x"])); err != nil || c == nil {
+			t.Errorf("what was read cannot be written: %v", err)
+		}
+	})
+}
+
+func TestNetwork(t *testing.T) {
+	t.Parallel()
+	for given, want := range map[string]string{
+		"192.0.2.7": "192.0.2.7", "::ffff:192.0.2.7": "192.0.2.7", "2001:db8:1:2:3:4:5:6": "2001:db8:1:2::", "fe80::1%eth0": "fe80::",
+	} {
+		if got := Network(netip.MustParseAddr(given)).String(); got != want {
+			t.Errorf("%s counts as %s, want %s", given, got, want)
+		}
+	}
+	if Network(netip.Addr{}).IsValid() {
+		t.Error("no address counts as one")
+	}
+}
+
+// A million addresses take 24 MiB, and two million no more.
+func TestAddressesAreBounded(t *testing.T) {
+	m, r := NewMemory(), rule(t, Requests, "10/m")
+	heap := func() uint64 {
+		runtime.GC()
+		var s runtime.MemStats
+		runtime.ReadMemStats(&s)
+		return s.HeapAlloc
+	}
+	before, now := heap(), time.Now()
+	fill := func(from, to int) {
+		for i := from; i < to; i++ {
+			a := netip.AddrFrom4([4]byte{byte(i >> 24), byte(i >> 16), byte(i >> 8), byte(i)})
+			m.take(now, &Take{Limits: []*Limit{{Address: a, Rule: r}}})
+		}
+	}
+	fill(0, 1_000_000)
+	million := heap() - before
+	fill(1_000_000, 2_000_000)
+	two := heap() - before
+	t.Logf("a million addresses: %.1f MiB, two: %.1f MiB", float64(million)/(1<<20), float64(two)/(1<<20))
+	if two > 26<<20 {
+		t.Errorf("%d bytes", two)
+	}
+	runtime.KeepAlive(m)
+}
+
+// An address that goes on is not forgotten while others come and go.
+func TestBusyAddressStays(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m, r := NewMemory(), rule(t, Requests, "10/d")
+		busy := netip.MustParseAddr("198.51.100.1")
+		fit := 0
+		for i := range 100_000 {
+			if i%1000 == 0 {
+				fit += takes(m, time.Now(), 1, Take{Limits: []*Limit{{Address: busy, Rule: r}}})
+			}
+			a := netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)})
+			takes(m, time.Now(), 1, Take{Limits: []*Limit{{Address: a, Rule: r}}})
+		}
+		if fit != 10 {
+			t.Errorf("%d fit, want 10", fit)
+		}
+	})
+}
+
+func BenchmarkTake(b *testing.B) {
+	m := NewMemory()
+	want := Take{Limits: New("key/alice", []Rule{rule(b, Requests, "1G/m"), rule(b, Tokens, "1G/m"), rule(b, Concurrent, "9")}), Tokens: 1}
+	b.ReportAllocs()
+	for b.Loop() {
+		m.Take(b.Context(), &want)
+		m.Settle(&want, 1, 0)
+	}
+}

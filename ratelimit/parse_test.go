@@ -1,0 +1,58 @@
+package ratelimit
+
+import (
+	"testing"
+	"time"
+)
+
+func TestParseRate(t *testing.T) {
+	t.Parallel()
+	const day = 24 * time.Hour
+	for text, want := range map[string]Rule{
+		"60/m":    {Unit: Tokens, Limit: 60, Window: time.Minute},
+		"1/s":     {Unit: Tokens, Limit: 1, Window: time.Second},
+		"100k/m":  {Unit: Tokens, Limit: 100_000, Window: time.Minute},
+		"1.5M/h":  {Unit: Tokens, Limit: 1_500_000, Window: time.Hour},
+		"10/30d":  {Unit: Tokens, Limit: 10, Window: 30 * day},
+		"10/90s":  {Unit: Tokens, Limit: 10, Window: 90 * time.Second},
+		"10/400d": {Unit: Tokens, Limit: 10, Window: 400 * day},
+	} {
+		got, err := ParseRate(Tokens, text)
+		if err != nil || got != want {
+			t.Errorf("%s: %+v, %v", text, got, err)
+		}
+		if again, err := ParseRate(Tokens, got.String()); err != nil || again != got {
+			t.Errorf("%s is written as %s, which is read as %+v, %v", text, got, again, err)
+		}
+	}
+	for _, text := range []string{"", "60", "60/", "/m", "0/m", "-1/m", "1.5/m", "60/w", "60/0m", "60/401d", "60/-1m", "60/m/m", "x/m", "9e99/m", "NaN/m", "10/99999999999d"} {
+		if got, err := ParseRate(Requests, text); err == nil {
+			t.Errorf("%q is read as %+v", text, got)
+		}
+	}
+}
+
+func TestParseBudget(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]Rule{
+		"$20/30d":    {Unit: Spend, Limit: 20 * Dollar, Window: 30 * 24 * time.Hour},
+		"20/30d":     {Unit: Spend, Limit: 20 * Dollar, Window: 30 * 24 * time.Hour},
+		"$0.5/h":     {Unit: Spend, Limit: Dollar / 2, Window: time.Hour},
+		"$20/month":  {Unit: Spend, Limit: 20 * Dollar, Calendar: Month},
+		"$1/day":     {Unit: Spend, Limit: Dollar, Calendar: Day},
+		"$0.0001/7d": {Unit: Spend, Limit: 100_000, Window: 7 * 24 * time.Hour},
+	} {
+		got, err := ParseBudget(text)
+		if err != nil || got != want {
+			t.Errorf("%s: %+v, %v", text, got, err)
+		}
+		if again, err := ParseBudget(got.String()); err != nil || again != got {
+			t.Errorf("%s is written as %s, which is read as %+v, %v", text, got, again, err)
+		}
+	}
+	for _, text := range []string{"", "$20", "$/30d", "$0/30d", "$-1/30d", "$20/m", "$20/59m", "$20/year", "€20/30d", "$1e30/30d", "$NaN/d", "$Inf/d"} {
+		if got, err := ParseBudget(text); err == nil {
+			t.Errorf("%q is read as %+v", text, got)
+		}
+	}
+}
