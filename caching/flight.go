@@ -26,7 +26,6 @@ type Head struct {
 	ContentType string
 	Target      string
 	Route       string
-	Attempts    int
 }
 
 // A Flight is an answer under way: the leader writes it, followers read along. Its bytes are never changed once they are

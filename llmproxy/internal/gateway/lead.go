@@ -145,19 +145,16 @@ type tee struct {
 	gone   bool
 }
 
-// WriteHeader implements http.ResponseWriter.
-func (t *tee) WriteHeader(status int) {
-	if status == http.StatusOK {
-		contentType := t.Header().Get("Content-Type")
-		media, _, _ := mime.ParseMediaType(contentType) // what cannot be read is no stream
-		t.events, t.begun = media == "text/event-stream", true
-		head := caching.Head{Form: caching.Whole, ContentType: contentType, Target: t.c.rec.Target, Route: t.c.rec.Route, Attempts: len(t.c.rec.Attempts) + 1}
-		if t.events {
-			head.Form = caching.Events
-		}
-		t.flight.Begin(head)
+// begin tells those who follow that the answer is there.
+func (t *tee) begin() {
+	contentType := t.Header().Get("Content-Type")
+	media, _, _ := mime.ParseMediaType(contentType) // what cannot be read is no stream
+	t.events, t.begun = media == "text/event-stream", true
+	head := caching.Head{Form: caching.Whole, ContentType: contentType, Target: t.c.rec.Target, Route: t.c.rec.Route}
+	if t.events {
+		head.Form = caching.Events
 	}
-	t.ResponseWriter.WriteHeader(status)
+	t.flight.Begin(head)
 }
 
 var usageKey = []byte(`"usage"`)
@@ -165,8 +162,11 @@ var usageKey = []byte(`"usage"`)
 // Write implements http.ResponseWriter. What it is given of a stream is whole events, those with the usage included; of
 // these the client gets what it asked for.
 func (t *tee) Write(p []byte) (int, error) {
-	if !t.begun {
+	if !t.c.committed { // an error, or a sign of life
 		return t.ResponseWriter.Write(p)
+	}
+	if !t.begun {
+		t.begin()
 	}
 	if !t.events || !bytes.Contains(p, usageKey) {
 		return len(p), t.pass(p, false)
@@ -224,7 +224,7 @@ func (c *call) follow(f *caching.Flight) bool {
 	r := f.Follow()
 	defer r.Close()
 	ctx := c.r.Context()
-	head, err := r.Head(ctx)
+	head, err := c.awaitHead(ctx, r)
 	if err != nil {
 		return c.left(err)
 	}
@@ -232,7 +232,7 @@ func (c *call) follow(f *caching.Flight) bool {
 	if c.rec.Stream && head.Form == caching.Events {
 		c.rec.Route = head.Route
 		c.given(e, cacheCoalesced)
-		m, err := relay.ReplayEvents(c.w, e.ContentType, func() ([]byte, error) { return r.Next(ctx, c.head.IncludeUsage) })
+		m, err := relay.ReplayEvents(c.w, c.begunStream(e.ContentType), func() ([]byte, error) { return r.Next(ctx, c.head.IncludeUsage) })
 		if errors.Is(err, io.ErrUnexpectedEOF) {
 			// The error event that the leader's client got is among the events.
 			c.rec.Verdict, err = router.Broken, nil
@@ -250,6 +250,30 @@ func (c *call) follow(f *caching.Flight) bool {
 		play()
 	}
 	return ok
+}
+
+// awaitHead waits for the answer to begin. Meanwhile the client of a stream gets its signs of life.
+func (c *call) awaitHead(ctx context.Context, r *caching.Follower) (caching.Head, error) {
+	for {
+		now := time.Now()
+		soon, cancel := context.WithTimeout(ctx, c.untilBeat(now, beatEvery))
+		head, err := r.Head(soon)
+		cancel()
+		if !errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil {
+			return head, err
+		}
+		if c.untilBeat(time.Now(), beatEvery) < beatEvery {
+			c.pulse.Beat(c.w)
+		}
+	}
+}
+
+// begunStream gives the type of a stream, or nothing if its header was sent already, with a sign of life.
+func (c *call) begunStream(contentType string) string {
+	if c.pulse.Stop() {
+		return ""
+	}
+	return contentType
 }
 
 // left ends a request that waited for somebody else's answer: true if it is its client that left.

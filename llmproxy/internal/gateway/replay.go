@@ -137,7 +137,7 @@ func (c *call) play(e *caching.Entry) (send func(), ok bool) {
 		piece, pieces = pieces[0], pieces[1:]
 		return piece, nil
 	}
-	return func() { c.sent(relay.ReplayEvents(c.w, e.ContentType, next)) }, true
+	return func() { c.sent(relay.ReplayEvents(c.w, c.begunStream(e.ContentType), next)) }, true
 }
 
 // sent notes how an answer that is not an attempt's reached the client.

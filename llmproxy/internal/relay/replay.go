@@ -9,14 +9,14 @@ import (
 )
 
 // ReplayEvents sends a stream whose events are known already, or come from somebody else's: each piece that next gives is
-// whole events, sent at once. The error is next's, nil for io.EOF, or a *ClientError.
+// whole events, sent at once. Without a content type the header was sent already. The error is next's, nil for io.EOF, or a *ClientError.
 func ReplayEvents(w http.ResponseWriter, contentType string, next func() ([]byte, error)) (m Meter, err error) {
-	h := w.Header()
-	h["Content-Type"] = []string{contentType}
-	h["Cache-Control"] = noTransform
-	h["X-Accel-Buffering"] = noBuffering
 	flush := http.NewResponseController(w)
-	w.WriteHeader(http.StatusOK)
+	if contentType != "" {
+		w.Header()["Content-Type"] = []string{contentType}
+		streamHeader(w.Header())
+		w.WriteHeader(http.StatusOK)
+	}
 	for {
 		piece, err := next()
 		if errors.Is(err, io.EOF) {
