@@ -19,8 +19,9 @@ func (h *Handler) drainOnExit() {
 	if !ok {
 		return // provisioned outside of a server, by a test
 	}
+	isExit := exiting // read here: a server's shutdown may outlast the test that replaced it
 	server.RegisterOnShutdown(func() {
-		if exiting() {
+		if isExit() {
 			time.AfterFunc(h.drainAfter(), h.drain)
 		}
 	})
