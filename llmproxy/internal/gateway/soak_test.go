@@ -26,7 +26,7 @@ func TestFlappingUpstream(t *testing.T) {
 	flapping, steady := fakellm.Start(t, "vllm"), fakellm.Start(t, "openai")
 	s.up("box", upstream.VLLM, func(c *upstream.Config) {
 		c.MaxConcurrent = 2
-		c.Timers = upstream.Timers{FirstToken: 200 * time.Millisecond, Total: 200 * time.Millisecond}
+		c.Timers = upstream.Timers{FirstToken: 200 * time.Millisecond, Total: time.Second}
 	}, flapping.URL())
 	s.up("api", upstream.OpenAI, nil, steady.URL())
 	s.serve("m box/x | api/y")
@@ -47,7 +47,7 @@ func TestFlappingUpstream(t *testing.T) {
 				}
 				got := s.post("/v1/chat/completions", chat("m", i%2 == 0))
 				if got.status != http.StatusOK || got.err != nil || strings.Contains(got.body, `"error"`) {
-					t.Errorf("status %d, error %v, attempts %q: %.300s", got.status, got.err, got.header.Get("X-Llm-Attempts"), got.body)
+					t.Errorf("status %d, error %v, attempts %q: …%s", got.status, got.err, got.header.Get("X-Llm-Attempts"), got.body[max(0, len(got.body)-300):])
 					return
 				}
 				answers.Add(1)
