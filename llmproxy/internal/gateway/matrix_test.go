@@ -82,6 +82,8 @@ var faults = []fault{
 	{name: "dropped in the first event", answer: fakellm.Text("a").DropAfter(0), verdict: router.Broken, tries: 3, status: 502, told: toldBroken},
 	{name: "reset", answer: fakellm.Text("a").ResetAfter(0), verdict: router.Broken, tries: 3, status: 502, told: toldBroken},
 	{name: "no JSON", answer: fakellm.Garbage(), verdict: router.Broken, tries: 3, status: 502, told: toldBroken},
+	{name: "half an event", answer: fakellm.RawEvents(`data: {"choices":[{"index":0,"delta":{"content":"one"}`, "data: [DONE]"), only: "stream", verdict: router.Broken, tries: 3, status: 502, told: toldBroken},
+	{name: "a page in an event", answer: fakellm.RawEvents("data: <html>Bad Gateway</html>"), only: "stream", verdict: router.Broken, tries: 3, status: 502, told: toldBroken},
 	{name: "silence", answer: fakellm.Text("a").StallAfter(0), verdict: router.Slow, tries: 1, status: 504, told: toldSlow},
 	{name: "pings and nothing else", answer: fakellm.Text("a").StallAfter(0).Pings(20 * time.Millisecond), only: "stream", verdict: router.Slow, tries: 1, status: 504, told: toldSlow},
 }
@@ -205,6 +207,10 @@ func TestMatrixAfterCommit(t *testing.T) {
 		{"reset", events.ResetAfter(1), router.Broken, oneToken + brokeOff},
 		{"silence", events.StallAfter(1), router.Slow, oneToken + "data: " + told(`The upstream \"a\" went silent; the answer is not complete.`, "server_error", "", "upstream_timeout") + "\n\n"},
 		{"an error event", fakellm.RawEvents(strings.TrimSpace(oneToken), `data: {"error":{"message":"out of memory","type":"x","code":500}}`, "data: [DONE]"), router.Broken, oneToken + "data: " + told("out of memory", "x", "", "500") + "\n\n"},
+		{"half an event", fakellm.RawEvents(strings.TrimSpace(oneToken), `data: {"choices":[{"index":0,"delta":{"content":"two"}`, strings.TrimSpace(oneToken), "data: [DONE]"), router.Broken, oneToken + brokeOff},
+		{"a page in an event", fakellm.RawEvents(strings.TrimSpace(oneToken), "data: <html>Bad Gateway</html>"), router.Broken, oneToken + brokeOff},
+		{"text in an error event", fakellm.RawEvents(strings.TrimSpace(oneToken), "event: error\ndata: out of memory"), router.Broken, oneToken + brokeOff},
+		{"a page behind the finish", fakellm.RawEvents(`data: {"choices":[{"index":0,"delta":{"content":"one"},"finish_reason":"stop"}]}`, "data: <html>Bad Gateway</html>"), router.OK, `data: {"choices":[{"index":0,"delta":{"content":"one"},"finish_reason":"stop"}]}` + "\n\ndata: [DONE]\n\n"},
 		{"a finish without [DONE]", fakellm.RawEvents(`data: {"choices":[{"index":0,"delta":{"content":"one"},"finish_reason":"stop"}]}`), router.OK, `data: {"choices":[{"index":0,"delta":{"content":"one"},"finish_reason":"stop"}]}` + "\n\ndata: [DONE]\n\n"},
 	} {
 		for _, plan := range []string{"m a/x | b/y", "m c/z | a/x"} {

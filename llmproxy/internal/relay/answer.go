@@ -42,6 +42,8 @@ var (
 	// ErrCut says that the answer ended before it was complete. SDKs take a clean close for success (api-formats §1.10),
 	// so that nobody but the gateway would notice.
 	ErrCut = errors.New("the answer ended before it was complete")
+	// ErrMalformed says that the data of an event was neither [DONE] nor a JSON object, or not all of it. No SDK can read it.
+	ErrMalformed = errors.New("an event of the upstream is not JSON")
 	// ErrTooMuch says that an upstream sent more before its first content than is held.
 	ErrTooMuch = errors.New("the upstream sent too much before its first content")
 )

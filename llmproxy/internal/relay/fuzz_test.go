@@ -56,10 +56,16 @@ func oneByOne(in string, expect Expect) (want result) {
 			return result{Held: "event " + string(e.ErrorField)}
 		}
 		x := expect.Endpoint.Framing.First(e.Name, e.Data)
-		if e.HasData && x.Err != nil {
+		if blank(e) {
+			continue
+		}
+		if x.Err != nil {
 			return result{Held: "event " + string(x.Err)}
 		}
-		if e.HasData && x.Content {
+		if x.Malformed {
+			return result{Held: "malformed"}
+		}
+		if x.Content {
 			first = i
 			break
 		}
@@ -68,14 +74,17 @@ func oneByOne(in string, expect Expect) (want result) {
 		return result{Held: "cut"}
 	}
 	finishes, done := 0, false
+	malformed := false
 	for _, raw := range events {
 		e := sse.Parse(raw)
 		x := expect.Endpoint.Framing.Next(e.Name, e.Data)
 		switch {
+		case malformed:
+			continue
 		case e.ErrorField != nil:
 			want.Sent = "event " + string(e.ErrorField)
 			return want
-		case !e.HasData:
+		case blank(e):
 			if e.OnlyComments {
 				want.Body += string(raw)
 			}
@@ -85,6 +94,9 @@ func oneByOne(in string, expect Expect) (want result) {
 		case x.Err != nil:
 			want.Sent = "event " + string(x.Err)
 			return want
+		case x.Malformed:
+			malformed = true
+			continue
 		}
 		if x.HasUsage {
 			want.Usage, want.HasUsage = x.Usage, true
@@ -100,11 +112,15 @@ func oneByOne(in string, expect Expect) (want result) {
 	case done || finishes > 0 && expect.Endpoint.Name == "responses":
 	case finishes > 0:
 		want.Body += "data: [DONE]\n\n"
+	case malformed:
+		want.Sent = "malformed"
 	default:
 		want.Sent = "cut"
 	}
 	return want
 }
+
+func blank(e sse.Event) bool { return strings.TrimSpace(string(e.Data)) == "" }
 
 // eventsOf cuts a stream into events. Of one that was cut only a [DONE] counts.
 func eventsOf(in string) (events [][]byte) {

@@ -131,6 +131,8 @@ func kindOf(err error) string {
 		return "client left"
 	case errors.Is(err, ErrCut):
 		return "cut"
+	case errors.Is(err, ErrMalformed):
+		return "malformed"
 	case errors.Is(err, ErrTooMuch):
 		return "too much"
 	case strings.HasPrefix(err.Error(), "the answer is not JSON: "):

@@ -64,18 +64,32 @@ func (s *stream) look(batch []byte) (content bool, err error) {
 		if e.ErrorField != nil {
 			return false, eventError(e.ErrorField)
 		}
-		if !e.HasData {
+		if !speaks(e) {
 			continue
 		}
 		x := s.expect.Endpoint.Framing.First(e.Name, e.Data)
-		if x.Err != nil {
-			return false, eventError(x.Err)
+		if failed := s.failed(x); failed != nil {
+			return false, failed
 		}
 		if x.Content {
 			return true, nil
 		}
 	}
 	return false, nil
+}
+
+// speaks tells whether an event is one: by the standard, one whose data is empty is not.
+func speaks(e sse.Event) bool { return e.HasData && len(bytes.TrimSpace(e.Data)) > 0 }
+
+// failed tells whether an event ends the answer as a failure. Endpoints whose answers may be anything may send anything.
+func (s *stream) failed(x wire.Event) error {
+	switch {
+	case x.Err != nil:
+		return eventError(x.Err)
+	case x.Malformed && !s.expect.Endpoint.AnyAnswer:
+		return ErrMalformed
+	}
+	return nil
 }
 
 // eventError copies the value, which lies in a buffer that is used again.
@@ -103,7 +117,10 @@ func (s *stream) Send(w http.ResponseWriter) error {
 	s.held = nil
 	batch, err := s.batch, s.atEnd
 	for {
-		if passErr := s.pass(w, batch); passErr != nil {
+		switch passErr := s.pass(w, batch); {
+		case errors.Is(passErr, ErrMalformed):
+			return s.finish(w, passErr)
+		case passErr != nil:
 			return passErr
 		}
 		if err != nil {
@@ -166,7 +183,7 @@ func (s *stream) inspect(raw []byte) (keep bool, err error) {
 	if e.ErrorField != nil {
 		return false, eventError(e.ErrorField)
 	}
-	if !e.HasData {
+	if !speaks(e) {
 		// openai-python fails on an event without data, as `retry:` or `event: ping` alone are (api-formats §1.10).
 		return e.OnlyComments, nil
 	}
@@ -174,8 +191,8 @@ func (s *stream) inspect(raw []byte) (keep bool, err error) {
 		return false, nil
 	}
 	x := s.expect.Endpoint.Framing.Next(e.Name, e.Data)
-	if x.Err != nil {
-		return false, eventError(x.Err)
+	if failed := s.failed(x); failed != nil {
+		return false, failed
 	}
 	if x.HasUsage {
 		s.meter.Usage, s.meter.HasUsage = x.Usage, true

@@ -26,6 +26,9 @@ const (
 	failure  = `{"message":"out of memory","code":500}`
 	errEvent = `data: {"error":` + failure + "}\n\n"
 	ping     = ": ping\n\n"
+	page     = "data: <html><body>502 Bad Gateway</body></html>\n\n"
+	half     = `data: {"choices":[{"index":0,"delta":{"content":" the` + "\n\n"
+	braced   = `data: {"choices":[{"index":0,"delta":{"content":" there"}` + "\n\n"
 )
 
 var used = wire.Usage{Input: 3, Output: 2}
@@ -72,6 +75,29 @@ var streams = []struct {
 	{"an error after the role", ping + role + errEvent + done, true, 1, result{Held: "event " + failure}},
 	{"an error as text", role + `data: {"error":"crashed"}` + "\n\n", true, 1, result{Held: `event "crashed"`}},
 	{"an error field", "error: " + failure + "\n\n", true, 1, result{Held: "event " + failure}},
+	{"a page first", page, true, 1, result{Held: "malformed"}},
+	{"half an event before content", ping + role + half + hi + stop + done, true, 1, result{Held: "malformed"}},
+	{"text in an error event", role + "event: error\ndata: Internal Server Error\n\n", true, 1, result{Held: "malformed"}},
+
+	{"a page", role + hi + page + stop + done, true, 1, result{Sent: "malformed", Body: role + hi, Events: 2}},
+	{"half an event", hi + half + stop + done, true, 1, result{Sent: "malformed", Body: hi, Events: 1}},
+	{"half an event that ends in a brace", hi + braced + stop + done, true, 1, result{Sent: "malformed", Body: hi, Events: 1}},
+	{"two events in one", hi + strings.TrimSpace(there) + strings.TrimPrefix(there, "data: ") + stop + done, true, 1, result{Sent: "malformed", Body: hi, Events: 1}},
+	{"text", hi + "data: out of memory\n\n", true, 1, result{Sent: "malformed", Body: hi, Events: 1}},
+	{"a list", hi + "data: []\n\n" + stop + done, true, 1, result{Sent: "malformed", Body: hi, Events: 1}},
+	{"text in a named event", hi + "event: note\ndata: text\n\n" + stop + done, true, 1, result{Sent: "malformed", Body: hi, Events: 1}},
+	{"half a finish", hi + stop[:len(stop)-4] + "\n\n" + done, true, 1, result{Sent: "malformed", Body: hi, Events: 1}},
+	{"a page behind the finish", hi + stop + page + usage + done, true, 1, result{Body: hi + stop + done, Events: 2}},
+	{"half of a usage behind the finish", hi + stop + usage[:40] + "\n\n" + done, false, 1, result{Body: hi + stop + done, Events: 2}},
+	{"a page behind [DONE]", hi + stop + done + page, true, 1, result{Body: hi + stop + done, Events: 3}},
+	{"[DONE] with spaces", hi + stop + "data:  [DONE] \n\n", true, 1, result{Body: hi + stop + "data:  [DONE] \n\n", Events: 3}},
+	{"[done]", hi + stop + "data: [done]\n\n", true, 1, result{Body: hi + stop + done, Events: 2}},
+	{"[done] without a finish", hi + "data: [done]\n\n", true, 1, result{Sent: "malformed", Body: hi, Events: 1}},
+	{"empty data", "data:\n\n" + role + "data: \n\n" + hi + "data\n\n" + stop + done, true, 1, result{Body: role + hi + stop + done, Events: 4}},
+	{"data over several lines", hi + "data: {\"choices\":[{\ndata: \"delta\":{\"content\":\"x\"}}]}\n\n" + stop + done, true, 1,
+		result{Body: hi + "data: {\"choices\":[{\ndata: \"delta\":{\"content\":\"x\"}}]}\n\n" + stop + done, Events: 4}},
+	{"half a surrogate", hi + `data: {"choices":[{"delta":{"content":"\ud83d"}}]}` + "\n\n" + stop + done, true, 1,
+		result{Body: hi + `data: {"choices":[{"delta":{"content":"\ud83d"}}]}` + "\n\n" + stop + done, Events: 4}},
 
 	{"cut", role + hi + there, true, 1, result{Sent: "cut", Body: role + hi + there, Events: 3}},
 	{"cut in an event", role + hi + there[:40], true, 1, result{Sent: "cut", Body: role + hi, Events: 2}},
@@ -116,6 +142,9 @@ func TestTypedStream(t *testing.T) {
 		{"usual", created + delta + completed, result{Body: created + delta + completed, Usage: used, HasUsage: true, Events: 3}},
 		{"cut", created + delta, result{Sent: "cut", Body: created + delta, Events: 2}},
 		{"no content", created, result{Held: "cut"}},
+		{"half an event", created + delta + "event: response.output_text.delta\ndata: {\"type\":\"response.outp\n\n" + completed, result{Sent: "malformed", Body: created + delta, Events: 2}},
+		{"a page", created + page, result{Held: "malformed"}},
+		{"a page behind the end", created + delta + completed + page, result{Body: created + delta + completed, Usage: used, HasUsage: true, Events: 3}},
 		{"failed at once", created + failed, result{Held: "event " + failure}},
 		{"failed behind content", created + delta + failed, result{Sent: "event " + failure, Body: created + delta, Events: 2}},
 	} {
@@ -126,6 +155,20 @@ func TestTypedStream(t *testing.T) {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+// Endpoints whose answers may be anything may stream anything.
+func TestAnyStream(t *testing.T) {
+	t.Parallel()
+	const (
+		word = `data: {"object":"transcription.chunk","choices":[{"delta":{"content":" Mary"},"finish_reason":null}]}` + "\n\n"
+		text = "data: 00:01 had a little lamb\n\n"
+	)
+	want := result{Body: text + word + text + done, Events: 4}
+	expect := Expect{Endpoint: endpoint(t, "/v1/audio/transcriptions"), Choices: 1}
+	if diff := cmp.Diff(want, pass(t, "text/event-stream", strings.NewReader(want.Body), expect, newClient())); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
 

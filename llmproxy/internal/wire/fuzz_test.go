@@ -48,6 +48,36 @@ func FuzzScan(f *testing.F) {
 	})
 }
 
+// FuzzSkim holds that skim takes every object that encoding/json takes, and no piece of one.
+func FuzzSkim(f *testing.F) {
+	seed(f, func(body []byte) { f.Add(body, 3) })
+	for _, e := range chunkEvents {
+		f.Add([]byte(e.data), 20)
+	}
+	f.Fuzz(func(t *testing.T, data []byte, at int) {
+		_, whole := skim(data, new(Said))
+		if _, again := skim(data, nil); again != whole {
+			t.Fatal("whether it is whole depends on whether its text is counted")
+		}
+		object := bytes.Trim(data, " \t\r\n")
+		if !json.Valid(data) || object[0] != '{' || depth(data) >= 62 {
+			return
+		}
+		if !whole {
+			t.Fatal("it is an object, but not to skim")
+		}
+		if at < 0 || at >= len(object) {
+			return
+		}
+		if _, whole := skim(object[:at], nil); whole {
+			t.Fatalf("it is whole without %q", object[at:])
+		}
+		if _, whole := skim(append(object[:len(object):len(object)], object...), nil); whole {
+			t.Fatal("two of it are one")
+		}
+	})
+}
+
 func checkScanned(t *testing.T, o *Object) {
 	t.Helper()
 	if !json.Valid(o.Body) || !utf8.Valid(o.Body) || depth(o.Body) > maxDepth || halfSurrogate(o.Body) {

@@ -35,7 +35,7 @@ func (o *Outcome) NoteEvent(f Framing, name, data []byte) {
 		}
 		return
 	}
-	if hasNews(data, nil) {
+	if news, _ := skim(data, nil); news {
 		o.NoteWhole(data)
 	}
 }

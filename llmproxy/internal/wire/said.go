@@ -29,7 +29,7 @@ var (
 	deltaKey     = binary.LittleEndian.Uint64([]byte("\x00\"delta\"")) >> 8
 )
 
-// Heard counts the text in a whole answer, or in an event of any shape. Like hasNews it looks at what stands around each colon
+// Heard counts the text in a whole answer, or in an event of any shape. It looks at what stands around each colon
 // instead of parsing; a colon inside a string cannot have a key before it, whose quote would be escaped.
 func Heard(data []byte) (said Said) {
 	for i := 0; i < len(data); {
@@ -40,12 +40,22 @@ func Heard(data []byte) (said Said) {
 	return said
 }
 
-// said counts the text of an event that had to be read. The events of the Responses API that end a part repeat all of it.
-func (f Framing) said(name, data []byte) Said {
-	if f == Typed && !bytes.HasSuffix(name, []byte(".delta")) {
-		return Said{}
+// texts tells whether an event may add to what was said. The events of the Responses API that end a part repeat all of it.
+func (f Framing) texts(name []byte) bool {
+	return f == Chunks || bytes.HasSuffix(name, []byte(".delta"))
+}
+
+// nextColon finds the first colon from i on, or the end.
+func nextColon(data []byte, i int) int {
+	for ; i+8 <= len(data); i += 8 {
+		x := binary.LittleEndian.Uint64(data[i:]) ^ ones*':'
+		if found := (x - ones) &^ x & highs; found != 0 {
+			return i + bits.TrailingZeros64(found)/8
+		}
 	}
-	return Heard(data)
+	for ; i < len(data) && data[i] != ':'; i++ {
+	}
+	return i
 }
 
 // at counts the string behind a colon, if its key says that it is text, and gives the place to look on from.

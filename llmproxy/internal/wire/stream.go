@@ -17,6 +17,7 @@ type Event struct {
 	Content   bool // it carries something of the answer; only First tells
 	Finish    bool // it ends the answer, or a choice of it
 	Done      bool // it is [DONE]
+	Malformed bool // it should be a JSON object and is none, or not all of it
 	UsageOnly bool // it is the chunk that stream_options.include_usage asks for
 	Finishes  int  // how many choices it ends
 	Usage     Usage
@@ -30,21 +31,36 @@ func (f Framing) First(name, data []byte) Event {
 	if done(data) {
 		return Event{Done: true}
 	}
-	if f == Typed {
-		return typed(name, data)
+	if _, whole := skim(data, nil); !whole {
+		return Event{Malformed: true}
 	}
-	return chunk(name, data)
+	return f.read(name, data)
 }
 
 // Next looks at an event after the answer was committed to. What cannot hold news is not parsed: nearly every event.
 func (f Framing) Next(name, data []byte) Event {
-	var e Event
-	if f == Chunks && len(name) == 0 && len(data) > 0 && data[0] == '{' && !hasNews(data, &e.Said) {
-		return e
+	var said Said
+	count := &said
+	if !f.texts(name) {
+		count = nil
 	}
-	e = f.First(name, data)
-	e.Said = f.said(name, data)
+	news, whole := skim(data, count)
+	if !whole {
+		return f.First(name, data)
+	}
+	if f == Chunks && len(name) == 0 && !news {
+		return Event{Said: said}
+	}
+	e := f.read(name, data)
+	e.Said = said
 	return e
+}
+
+func (f Framing) read(name, data []byte) Event {
+	if f == Typed {
+		return typed(name, data)
+	}
+	return chunk(name, data)
 }
 
 func done(data []byte) bool {

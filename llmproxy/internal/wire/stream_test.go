@@ -58,9 +58,19 @@ var chunkEvents = []struct {
 	{"the words as ends of other keys", "", `{"choices":[{"delta":{"content":"Hi"}}],"my_usage":1,"terror":2,"region":3}`, Event{Content: true}},
 	{"done", "", `[DONE]`, Event{Done: true}},
 	{"done with white space", "", ` [DONE] `, Event{Done: true}},
-	{"nothing", "", ``, Event{}},
-	{"no JSON", "", `ok`, Event{}},
-	{"cut", "", `{"choices":[{"delta":{"content":"Hi`, Event{}},
+	{"nothing", "", ``, Event{Malformed: true}},
+	{"no JSON", "", `ok`, Event{Malformed: true}},
+	{"a page", "", `<html><body>502 Bad Gateway</body></html>`, Event{Malformed: true}},
+	{"a list", "", `[{"choices":[{"delta":{"content":"Hi"}}]}]`, Event{Malformed: true}},
+	{"done, misspelt", "", `[done]`, Event{Malformed: true}},
+	{"cut", "", `{"choices":[{"delta":{"content":"Hi`, Event{Malformed: true}},
+	{"cut behind a brace", "", `{"choices":[{"delta":{"content":"Hi"}`, Event{Malformed: true}},
+	{"cut behind a finish", "", `{"choices":[{"finish_reason":"stop"}]`, Event{Malformed: true}},
+	{"two in one", "", `{"choices":[{"delta":{"content":"Hi"}}]}{"choices":[{"delta":{"content":"Hi"}}]}`, Event{Malformed: true}},
+	{"an error, cut", "error", `{"error":{"message":"m"`, Event{Malformed: true}},
+	{"half a surrogate, as Python writes it", "", `{"choices":[{"delta":{"content":"\ud83d"}}]}`, Event{}},
+	{"half a character", "", "{\"choices\":[{\"delta\":{\"content\":\"\xf0\x9f\"}}]}", Event{}},
+	{"NaN, as Python writes it", "", `{"choices":[{"delta":{"content":"Hi"},"logprobs":{"content":[{"logprob":NaN}]}}]}`, Event{}},
 }
 
 func TestChunks(t *testing.T) {
@@ -128,8 +138,10 @@ func TestTyped(t *testing.T) {
 		{"vllm's last chunk of a half minute", "", `{"object":"transcription.chunk","choices":[{"delta":{"content":""},"finish_reason":"stop"}]}`, Event{Content: true}},
 		{"unknown", "", `{"x":1}`, Event{Content: true}},
 		{"done", "", `[DONE]`, Event{Done: true}},
-		{"no JSON", "", `ok`, Event{}},
-		{"nothing", "", ``, Event{}},
+		{"no JSON", "", `ok`, Event{Malformed: true}},
+		{"cut", "response.output_text.delta", `{"type":"response.output_text.delta","delta":"Hi`, Event{Malformed: true}},
+		{"completed, cut", "response.completed", `{"response":{` + counted + `}`, Event{Malformed: true}},
+		{"nothing", "", ``, Event{Malformed: true}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -145,10 +157,10 @@ func TestNextAtEveryOffset(t *testing.T) {
 		for _, key := range []string{"finish_reason", "usage", "error"} {
 			for _, colon := range []string{":", ": ", " : "} {
 				data := `{"p":"` + strings.Repeat("x", pad) + `","` + key + `"` + colon
-				if !hasNews([]byte(data+`"v"}`), nil) {
+				if news, whole := skim([]byte(data+`"v"}`), nil); !news || !whole {
 					t.Errorf("nothing new was found in %s\"v\"}", data)
 				}
-				if colon != " : " && hasNews([]byte(data+`null}`), nil) {
+				if news, whole := skim([]byte(data+`null}`), nil); news || !whole {
 					t.Errorf("something new was found in %snull}", data)
 				}
 			}
@@ -186,8 +198,8 @@ func TestCapturedStreams(t *testing.T) {
 				s.First = i
 			}
 			next := framing.Next(e[0], e[1])
-			if next.Err != nil {
-				t.Errorf("%s has an error: %s", name, next.Err)
+			if next.Err != nil || next.Malformed {
+				t.Errorf("%s has an error: %s %s", name, next.Err, e[1])
 			}
 			s.Finishes += next.Finishes
 			s.UsageOnly = s.UsageOnly || next.UsageOnly
