@@ -1,6 +1,8 @@
 package llmproxy
 
 import (
+	"context"
+	"encoding/binary"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -15,30 +17,76 @@ var limitsUsed = caddy.NewUsagePool()
 
 const onThisMachine = "local"
 
-// How often what is used is handed to the ledger, which writes it within a second, and under what name.
 const (
-	limitsEvery  = 250 * time.Millisecond
+	// limitsEvery is how often what is used is handed to the ledger, which writes it half a second later: a crash loses less
+	// than a second of it, the time of the disk included.
+	limitsEvery  = 100 * time.Millisecond
 	limitsBucket = "limits"
+	// limitsWait is how long a request waits for what was used before the start, if the disk is slow.
+	limitsWait = time.Second
+	// limitsLife is how many days what nobody uses any more is kept: no window is longer.
+	limitsLife = 400
 )
 
 // localLimits is what the pool holds: the limits in memory, and the ledger that lets them outlive the process.
 type localLimits struct {
 	*ratelimit.Memory
 	ledger *ledger.Ledger
+	wanted chan struct{} // holds one if a request is there before the first look
+	tried  chan struct{} // closed when what was used before is there, or cannot be read
 	stop   chan struct{}
 	ended  chan struct{}
+}
+
+func newLocalLimits(l *ledger.Ledger) *localLimits {
+	return &localLimits{
+		Memory: ratelimit.NewMemory(), ledger: l,
+		wanted: make(chan struct{}, 1), tried: make(chan struct{}), stop: make(chan struct{}), ended: make(chan struct{}),
+	}
+}
+
+// Take implements gateway.Limiter. Nothing is decided by limits that seem unused only because the process is young.
+func (l *localLimits) Take(ctx context.Context, t *ratelimit.Take) error {
+	l.awaitFacts(ctx)
+	return l.Memory.Take(ctx, t)
+}
+
+// Peek implements gateway.Limiter.
+func (l *localLimits) Peek(ctx context.Context, t *ratelimit.Take) error {
+	l.awaitFacts(ctx)
+	return l.Memory.Peek(ctx, t)
+}
+
+func (l *localLimits) awaitFacts(ctx context.Context) {
+	select {
+	case <-l.tried:
+		return
+	default:
+	}
+	select {
+	case l.wanted <- struct{}{}:
+	default:
+	}
+	patience := time.NewTimer(limitsWait)
+	defer patience.Stop()
+	select {
+	case <-l.tried:
+	case <-patience.C:
+	case <-ctx.Done():
+	}
 }
 
 // keep brings back what was used before, and hands on what changes. Before the first look nothing is touched: the
 // configuration may only be validated.
 func (l *localLimits) keep() {
 	defer close(l.ended)
-	restored := false
+	restored, tried := false, false
 	tick := time.NewTimer(firstLook)
 	defer tick.Stop()
 	for {
 		select {
 		case <-tick.C:
+		case <-l.wanted:
 		case <-l.stop:
 			if restored {
 				l.save()
@@ -49,6 +97,10 @@ func (l *localLimits) keep() {
 			restored = l.restore()
 		} else {
 			l.save()
+		}
+		if !tried {
+			tried = true
+			close(l.tried)
 		}
 		tick.Reset(limitsEvery)
 	}
@@ -65,8 +117,9 @@ func (l *localLimits) restore() bool {
 		return false
 	}
 	l.Changes() // from now on it takes note
-	for id, facts := range kept {
-		if l.Restore(id, facts) != nil {
+	for id, value := range kept {
+		facts, ok := factsOf(value, today())
+		if !ok || l.Restore(id, facts) != nil {
 			l.ledger.Delete(limitsBucket, id)
 		}
 	}
@@ -75,8 +128,24 @@ func (l *localLimits) restore() bool {
 
 func (l *localLimits) save() {
 	for id, facts := range l.Changes() {
-		l.ledger.Save(limitsBucket, id, facts)
+		l.ledger.Save(limitsBucket, id, dated(facts, today()))
 	}
+}
+
+// today is the number of the day since 1970.
+func today() uint32 { return uint32(time.Now().Unix() / 86400) }
+
+// dated puts the day before the facts of a limit, so that those of keys that are gone do not stay for ever.
+func dated(facts []byte, day uint32) []byte {
+	return append(binary.BigEndian.AppendUint32(nil, day), facts...)
+}
+
+// factsOf takes the day away again; false if they are too old to mean anything, or are none.
+func factsOf(value []byte, now uint32) ([]byte, bool) {
+	if len(value) < 4 || int64(now)-int64(binary.BigEndian.Uint32(value)) > limitsLife {
+		return nil, false
+	}
+	return value[4:], true
 }
 
 // Destruct implements caddy.Destructor.
@@ -89,7 +158,7 @@ func (l *localLimits) Destruct() error {
 // limiter gives what keeps account of limits.
 func (h *Handler) limiter() (gateway.Limiter, error) {
 	value, _, err := limitsUsed.LoadOrNew(onThisMachine, func() (caddy.Destructor, error) {
-		l := &localLimits{Memory: ratelimit.NewMemory(), ledger: h.ledger(), stop: make(chan struct{}), ended: make(chan struct{})}
+		l := newLocalLimits(h.ledger())
 		go l.keep()
 		return l, nil
 	})
@@ -98,5 +167,5 @@ func (h *Handler) limiter() (gateway.Limiter, error) {
 	}
 	// Before the ledger, which these go into.
 	h.lasting = append([]func(){func() { limitsUsed.Delete(onThisMachine) }}, h.lasting...) //nolint:errcheck // Destruct does not fail
-	return value.(*localLimits).Memory, nil
+	return value.(*localLimits), nil
 }

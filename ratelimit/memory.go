@@ -78,12 +78,11 @@ func (m *Memory) settle(now time.Time, t *Take, tokens, spend int64) {
 	m.mu.Lock()
 	for _, l := range t.Limits {
 		c := m.cell(l)
-		sum := c.look(now, l.Rule)
+		c.look(now, l.Rule)
 		c.settle(t.want(l.Rule), used(l.Rule.Unit, tokens, spend), t.At, l.Rule)
 		m.note(l)
 		if l.Rule.Unit == Spend {
-			sum = c.look(now, l.Rule)
-			if percent := passed(c, sum, l.Rule); percent > 0 {
+			if percent := passed(c, c.look(now, l.Rule), l.Rule); percent > 0 {
 				told = append(told, crossing{l, percent})
 			}
 		}

@@ -140,7 +140,7 @@ func TestModelsOfAKey(t *testing.T) {
 func TestLimitsOfAKey(t *testing.T) {
 	t.Parallel()
 	s, fake := one(t, "openai", nil)
-	s.guarded(&keys.Entry{Name: "alice", Limits: keys.Limits{Rate: []string{"2/d", "100/m"}, Tokens: []string{"100k/m"}}}, &keys.Entry{Name: "bob"})
+	s.guarded(&keys.Entry{Name: "alice", Limits: keys.Limits{Rate: []string{"2/d", "100/m"}, Tokens: []string{"100k/d"}}}, &keys.Entry{Name: "bob"})
 	s.serve("m u/x")
 	ask := func(name string) reply {
 		return s.post("/v1/chat/completions", chat("m", true), "api-key", "secret-"+name)
@@ -168,7 +168,7 @@ func TestLimitsOfAKey(t *testing.T) {
 		t.Errorf("%d requests reached the upstream, want 3", n)
 	}
 	left := s.get(UsagePath, "secret-alice")
-	for _, want := range []string{`"key":"alice"`, `{"unit":"requests","rule":"2/d","limit":2,"left":0,`, `"rule":"100000/m","limit":100000,"left":9`} {
+	for _, want := range []string{`"key":"alice"`, `{"unit":"requests","rule":"2/d","limit":2,"left":0,`, `"rule":"100000/d","limit":100000,"left":9`} {
 		if !strings.Contains(left.body, want) {
 			t.Errorf("%s is not in %s", want, left.body)
 		}
