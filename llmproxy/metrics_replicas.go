@@ -21,7 +21,7 @@ var (
 	openRequests = prometheus.NewDesc("llm_upstream_requests_open", "Requests that are at the replica: the slots in use.", replicaLabels, nil)
 	waiting      = prometheus.NewDesc("llm_upstream_requests_waiting", "Requests that wait for the replica; those that take any of several count at each.", replicaLabels, nil)
 	slotLimit    = prometheus.NewDesc("llm_upstream_slots", "Requests that may be at the replica at once; not there without a limit.", replicaLabels, nil)
-	stateIs      = prometheus.NewDesc("llm_upstream_state", "1 for the state that the replica is in; open and half_open are those of its circuit.", append(replicaLabels, "state"), nil)
+	stateIs      = prometheus.NewDesc("llm_upstream_state", "1 for the state that the replica is in; open, half_open and wedged are those of its circuit.", append(replicaLabels, "state"), nil)
 )
 
 // replicaStates reads the replicas when somebody asks, so that nothing has to be kept in step.
@@ -61,7 +61,7 @@ func collectReplica(to chan<- prometheus.Metric, limit int, r *router.Replica, l
 	if limit > 0 {
 		show(slotLimit, limit, labels...)
 	}
-	for state := router.Up; state <= router.Open; state++ {
+	for state := router.Up; state <= router.Wedged; state++ {
 		value := 0
 		if state == facts.State {
 			value = 1

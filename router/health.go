@@ -16,12 +16,16 @@ const (
 	Loading        // it says that it is loading, or hangs as one that does
 	Down           // it cannot be reached
 	Open           // it failed too often: its circuit is open
+	Wedged         // its circuit is open, since no request makes progress there, whatever its probes say
 )
 
-var stateNames = [...]string{"up", "half_open", "loading", "down", "open"}
+var stateNames = [...]string{"up", "half_open", "loading", "down", "open", "wedged"}
 
 // String gives the state's name as it stands in logs and answers.
 func (s State) String() string { return stateNames[s] }
+
+// IsProbed tells whether probes find out when one in this state is ready.
+func (s State) IsProbed() bool { return s > HalfOpen && s != Wedged }
 
 // The bounds of a circuit.
 const (
@@ -46,6 +50,7 @@ type health struct {
 	until   time.Time     // when one that is not ready may be tried, or probed if it can be
 	cool    time.Duration // how long its circuit was open last
 	probed  bool          // it can be probed, so that no request needs to try it
+	trial   bool          // a request tries whether it is still wedged
 	row     int
 	strikes []time.Time
 	hidden  map[string]time.Time // models that it does not have or does not let us use
@@ -91,13 +96,13 @@ func (h *health) isReady(now time.Time) bool {
 	switch {
 	case h.state == Up:
 		return true
-	case h.probed:
+	case h.probed && h.state != Wedged:
 		return h.state == HalfOpen
 	}
 	return !now.Before(h.until)
 }
 
-// claim lets one request try a replica that nobody can probe; the others wait for what becomes of it.
+// claim lets one request try a replica that nobody can probe, or whose probes say nothing; the others wait for what becomes of it.
 func (r *Replica) claim() bool {
 	h := &r.health
 	if !h.wary.Load() {
@@ -106,7 +111,7 @@ func (r *Replica) claim() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	now := time.Now()
-	if h.state == Up || h.probed {
+	if h.state == Up || h.probed && h.state != Wedged {
 		return true
 	}
 	if now.Before(h.until) {
@@ -115,6 +120,7 @@ func (r *Replica) claim() bool {
 	if h.state == Open {
 		h.state = HalfOpen
 	}
+	h.trial = h.state == Wedged
 	h.until = now.Add(max(h.cool, coolFirst))
 	return true
 }
@@ -147,7 +153,7 @@ func (r *Replica) Note(model string, o Outcome, probed bool) (Change, bool) {
 	}
 	h.row = 0 // whatever it said, it is alive
 	h.prune(now)
-	if h.state == Up {
+	if h.state == Up || h.state == Wedged && o.Verdict != OK { // to refuse takes no engine
 		return Change{}, false
 	}
 	h.cool = 0
@@ -155,8 +161,11 @@ func (r *Replica) Note(model string, o Outcome, probed bool) (Change, bool) {
 }
 
 func (h *health) strike(v Verdict, now time.Time) (Change, bool) {
-	if h.state == Open {
+	switch {
+	case h.state == Open, h.state == Wedged && !h.trial:
 		return Change{}, false // begun before it was opened
+	case h.state == Wedged:
+		return h.shut(Wedged, v, now)
 	}
 	h.row++
 	h.prune(now)
@@ -164,14 +173,15 @@ func (h *health) strike(v Verdict, now time.Time) (Change, bool) {
 	if h.state != HalfOpen && h.row < strikesInRow && len(h.strikes) < strikesInTime {
 		return Change{}, false
 	}
-	return h.open(v, now)
+	return h.shut(Open, v, now)
 }
 
-func (h *health) open(v Verdict, now time.Time) (Change, bool) {
-	h.row, h.strikes = 0, nil
+// shut opens the circuit, for longer than the last time.
+func (h *health) shut(s State, v Verdict, now time.Time) (Change, bool) {
+	h.row, h.strikes, h.trial = 0, nil, false
 	h.cool = min(max(2*h.cool, coolFirst), coolMost)
 	h.until = now.Add(h.cool)
-	return h.become(Open, v, now)
+	return h.become(s, v, now)
 }
 
 func (h *health) prune(now time.Time) {

@@ -16,6 +16,7 @@ func TestHealth(t *testing.T) {
 	api := func(v Verdict) step { return func(r *Replica) { r.Note("m", Outcome{Verdict: v}, false) } }
 	probe := func(s State) step { return func(r *Replica) { r.Probed(s) } }
 	after := func(d time.Duration) step { return func(*Replica) { <-time.After(d) } }
+	wedge := step(func(r *Replica) { r.Wedged() })
 	claim := step(func(r *Replica) { r.claim() })
 	for _, test := range []struct {
 		name  string
@@ -47,6 +48,16 @@ func TestHealth(t *testing.T) {
 		{"a service, tried well", []step{api(Broken), api(Broken), api(Broken), after(5 * time.Second), claim, api(OK)}, Up, true},
 		{"a service that is refused, at once", []step{api(NotUp)}, Down, false},
 		{"a service that was refused", []step{api(NotUp), after(time.Second)}, Down, true},
+		{"wedged", []step{wedge}, Wedged, false},
+		{"wedged, and well by its probes", []step{wedge, probe(Up), after(4 * time.Second), probe(Up)}, Wedged, false},
+		{"wedged, and it refuses well", []step{wedge, note(Busy), note(Caller)}, Wedged, false},
+		{"wedged, and those that it kept waiting", []step{wedge, note(Slow), note(Slow), note(Slow), after(5 * time.Second)}, Wedged, true},
+		{"wedged, being tried by one", []step{wedge, after(5 * time.Second), claim}, Wedged, false},
+		{"wedged, tried in vain, cools for longer", []step{wedge, after(5 * time.Second), claim, note(Slow), after(9 * time.Second)}, Wedged, false},
+		{"wedged, tried in vain, cooled", []step{wedge, after(5 * time.Second), claim, note(Slow), after(10 * time.Second)}, Wedged, true},
+		{"wedged, tried well", []step{wedge, after(5 * time.Second), claim, note(OK)}, Up, true},
+		{"wedged, then started again", []step{wedge, note(NotUp), probe(Up)}, Up, true},
+		{"wedged after its circuit was opened", []step{note(Broken), note(Broken), note(Broken), wedge, probe(Up)}, Wedged, false},
 		{"a model that is not there", []step{note(Config)}, Up, false},
 		{"a minute later", []step{note(Config), after(time.Minute)}, Up, true},
 		{"after an answer", []step{note(Config), note(OK)}, Up, true},

@@ -11,7 +11,7 @@ func (r *Replica) Watch() bool {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.watched || !h.probed || h.state <= HalfOpen {
+	if h.watched || !h.probed || !h.state.IsProbed() {
 		return false
 	}
 	h.watched = true
@@ -72,8 +72,10 @@ func (r *Replica) Probed(found State) (Change, bool) {
 	now := time.Now()
 	defer h.wary.Store(true)
 	switch {
+	case h.state == Wedged:
+		return Change{}, false // that it is there says nothing
 	case h.state == Open && found != Up:
-		return h.open(NotUp, now)
+		return h.shut(Open, NotUp, now)
 	case h.state == Open:
 		return h.become(HalfOpen, OK, now)
 	case found == Up && h.state == HalfOpen:

@@ -34,6 +34,7 @@ type Replica struct {
 	Address string
 	slots   slots
 	health  health
+	silence silence
 }
 
 // A Target is an upstream and the model's name there.
