@@ -53,6 +53,8 @@ func llamaMetrics(c *call) reply {
 	running, waiting := c.s.load()
 	body := fmt.Sprintf("# HELP llamacpp:requests_processing Number of requests processing\n# TYPE llamacpp:requests_processing gauge\n"+
 		"llamacpp:requests_processing %d\n# HELP llamacpp:requests_deferred Number of requests deferred\n"+
-		"# TYPE llamacpp:requests_deferred gauge\nllamacpp:requests_deferred %d\n", running, waiting)
+		"# TYPE llamacpp:requests_deferred gauge\nllamacpp:requests_deferred %d\n"+
+		"# HELP llamacpp:tokens_predicted_total Number of generation tokens processed.\n# TYPE llamacpp:tokens_predicted_total counter\n"+
+		"llamacpp:tokens_predicted_total %d\n", running, waiting, c.s.decoded.Load())
 	return reply{status: http.StatusOK, ctype: "text/plain; version=0.0.4", body: []byte(body)}
 }

@@ -145,6 +145,7 @@ func (p *player) tokens(rep reply) error {
 				return err
 			}
 		}
+		p.c.s.decoded.Add(1)
 		if err := p.emit(event); err != nil {
 			return err
 		}

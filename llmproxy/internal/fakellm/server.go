@@ -13,6 +13,7 @@ type Server struct {
 	slots    chan struct{} // nil: no limit
 	canned   *canned       // the answers of a benchmark; nil otherwise
 	ids      atomic.Int64
+	decoded  atomic.Int64 // tokens that were generated
 	script   script
 	record   record
 	flights  flights

@@ -152,7 +152,8 @@ func vllmModel(_ *call, id string) string {
 		`"allow_fine_tuning":false,"organization":"*","group":null,"is_blocking":false}]}`
 }
 
-// vllmMetrics has a few gauges under their names of today and of 0.9, as 0.10 exported both (local-servers §1.1).
+// vllmMetrics has a few gauges under their names of today and of 0.9, as 0.10 exported both (local-servers §1.1), and a counter that
+// stands still while a stream stalls.
 func vllmMetrics(c *call) reply {
 	running, waiting := c.s.load()
 	var b strings.Builder
@@ -167,5 +168,7 @@ func vllmMetrics(c *call) reply {
 	} {
 		fmt.Fprintf(&b, "# HELP vllm:%[1]s A gauge.\n# TYPE vllm:%[1]s gauge\nvllm:%[1]s{engine=\"0\",model_name=%[2]q} %[3]d.0\n", g.name, c.s.names()[0], g.value)
 	}
+	fmt.Fprintf(&b, "# HELP vllm:generation_tokens_total A counter.\n# TYPE vllm:generation_tokens_total counter\n"+
+		"vllm:generation_tokens_total{engine=\"0\",model_name=%q} %d.0\n", c.s.names()[0], c.s.decoded.Load())
 	return reply{status: http.StatusOK, ctype: "text/plain; version=0.0.4; charset=utf-8", body: []byte(b.String())}
 }

@@ -30,6 +30,7 @@ type attempt struct {
 	started   time.Time
 	span      Span // nil where nobody traces
 	status    int
+	size      int64 // of the request's body
 	ctx       context.Context
 	cancel    context.CancelCauseFunc
 	patience  patience
@@ -81,6 +82,9 @@ func (a *attempt) run() *failure {
 		return failed
 	}
 	req := a.u.Request(a.ctx, &a.c.up, a.candidate.Replica, a.model)
+	a.size = req.ContentLength
+	a.candidate.Replica.Enter(a)
+	defer a.candidate.Replica.Leave(a)
 	if a.span != nil {
 		a.span.Inject(req.Header)
 	}
@@ -113,7 +117,15 @@ func (a *attempt) expect() relay.Expect {
 		Base64:    c.task.endpoint.Vectors && c.head.WantsBase64(),
 		Count:     c.rec.Logged,
 		Begun:     a.c.pulse.Stop,
-		Progress:  func() { a.patience.watch.Reset(a.idle) },
+		Progress:  a.progress,
+	}
+}
+
+// progress is called for each read that brought something.
+func (a *attempt) progress(content bool) {
+	a.patience.watch.Reset(a.idle)
+	if content {
+		a.candidate.Replica.Stir()
 	}
 }
 
@@ -158,7 +170,7 @@ func (a *attempt) verdict(err error) router.Verdict {
 	switch {
 	case a.c.r.Context().Err() != nil:
 		return router.Gone
-	case isAny(context.Cause(a.ctx), errSilent, errTotal, errOverdue):
+	case isAny(context.Cause(a.ctx), errSilent, errTotal, errOverdue, errWedged):
 		return router.Slow
 	case errors.As(err, &notSent):
 		return router.NotUp
@@ -174,6 +186,7 @@ func isAny(err error, targets ...error) bool {
 func (a *attempt) commit(answer relay.Answer) {
 	c := a.c
 	a.patience.begin(a.idle)
+	a.candidate.Replica.Stir()
 	c.committed = true
 	c.rec.FirstContent = time.Since(c.rec.Started)
 	c.rec.Status, c.rec.Verdict = http.StatusOK, router.OK

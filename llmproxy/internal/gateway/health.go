@@ -21,6 +21,9 @@ func (a *attempt) took(o router.Outcome) {
 	if o.Verdict != router.OK {
 		a.c.g.watch(a.u, replica)
 	}
+	if errors.Is(context.Cause(a.ctx), errSilent) {
+		a.suspect()
+	}
 }
 
 // A Change is what a replica has become.
@@ -60,7 +63,7 @@ func (g *Gateway) watch(u *upstream.Upstream, r *router.Replica) {
 			if told {
 				g.tell(u, Change{Change: change, Address: r.Address})
 			}
-			if r.Facts().State <= router.HalfOpen {
+			if !r.Facts().State.IsProbed() {
 				return
 			}
 		}

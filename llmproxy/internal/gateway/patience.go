@@ -22,6 +22,7 @@ var (
 	errSilent   = errors.New("the upstream was silent for too long")
 	errTotal    = errors.New("the attempt took longer than its timeout")
 	errOverdue  = errors.New("the request's deadline is over")
+	errWedged   = errors.New("the upstream makes no progress on any request")
 	errDraining = errors.New("the gateway is shutting down")
 	errStays    = errors.New("the request must stay local, and the upstream is not")
 )
@@ -32,6 +33,7 @@ type patience struct {
 	watch *time.Timer
 	mu    sync.Mutex
 	until time.Time
+	half  time.Time // when half of it is over, and silence is suspicious
 	why   error     // what it means when the time is over
 	begun time.Time // when the answer began
 	over  bool
@@ -43,11 +45,11 @@ func (a *attempt) await(d time.Duration) {
 	p := &a.patience
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.until, p.why = now.Add(d), errSilent
+	p.until, p.half, p.why = now.Add(d), now.Add(d/2), errSilent
 	if c := a.c; !c.deadline.IsZero() && c.deadline.Before(p.until) {
 		p.until, p.why = c.deadline, errOverdue
 	}
-	wait := a.c.untilBeat(now, p.until.Sub(now))
+	wait := a.c.untilBeat(now, min(p.until.Sub(now), d/2))
 	if p.watch == nil {
 		p.watch = time.AfterFunc(wait, a.expire)
 	} else {
@@ -68,11 +70,25 @@ func (a *attempt) expire() {
 			a.cancel(errSilent)
 		}
 	case now.Before(p.until):
-		a.c.pulse.Beat(a.c.w)
-		p.watch.Reset(a.c.untilBeat(now, p.until.Sub(now)))
+		a.waitOn(now)
 	default:
 		a.cancel(p.why)
 	}
+}
+
+// waitOn gives the client its sign of life, if it is time for one, and suspects the replica once half of the patience is over.
+func (a *attempt) waitOn(now time.Time) {
+	p := &a.patience
+	next := p.until
+	if now.Before(p.half) {
+		next = p.half
+	} else {
+		a.suspect()
+	}
+	if a.c.untilBeat(now, time.Hour) <= time.Millisecond {
+		a.c.pulse.Beat(a.c.w)
+	}
+	p.watch.Reset(a.c.untilBeat(now, next.Sub(now)))
 }
 
 // begin goes over from waiting for the first content to watching for silence.

@@ -25,7 +25,8 @@ type Expect struct {
 	// Count counts the text of every answer; without it, only of those whose upstream may not tell its tokens.
 	Count bool
 	// Progress is called after each read that brought something, once the answer was committed to; nil for nobody.
-	Progress func()
+	// Content tells whether it brought more than comments, which say only that the connection is alive.
+	Progress func(content bool)
 }
 
 // A Meter is what was seen of an answer.

@@ -16,7 +16,7 @@ var chunks = sync.Pool{New: func() any { b := make([]byte, chunkSize); return &b
 // A plain answer is neither JSON nor events: audio, subtitles. It is passed on as it comes, never collected.
 type plain struct {
 	res      *http.Response
-	progress func()
+	progress func(content bool)
 	chunk    *[]byte
 	first    int   // bytes of the chunk that are there
 	atEnd    error // what the first read ended with
@@ -66,7 +66,7 @@ func (a *plain) Send(w http.ResponseWriter) error {
 // A bodyCopy is what happens after each read of copyBody; both may be nil.
 type bodyCopy struct {
 	flush    *http.ResponseController
-	progress func()
+	progress func(content bool)
 }
 
 // copyBody passes on a body as it comes.
@@ -82,7 +82,7 @@ func copyBody(w io.Writer, body io.Reader, each bodyCopy) (sent int64, err error
 				writeErr = each.flush.Flush()
 			}
 			if each.progress != nil {
-				each.progress()
+				each.progress(true)
 			}
 			if writeErr != nil && !errors.Is(writeErr, http.ErrNotSupported) {
 				return sent, &ClientError{writeErr}

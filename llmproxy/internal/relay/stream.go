@@ -117,6 +117,7 @@ func (s *stream) Send(w http.ResponseWriter) error {
 	s.held = nil
 	batch, err := s.batch, s.atEnd
 	for {
+		events := s.meter.Events
 		switch passErr := s.pass(w, batch); {
 		case errors.Is(passErr, ErrMalformed):
 			return s.finish(w, passErr)
@@ -127,7 +128,7 @@ func (s *stream) Send(w http.ResponseWriter) error {
 			return s.finish(w, err)
 		}
 		if s.expect.Progress != nil {
-			s.expect.Progress()
+			s.expect.Progress(s.meter.Events > events)
 		}
 		batch, err = s.next()
 	}

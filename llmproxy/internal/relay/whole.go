@@ -22,7 +22,7 @@ const maxPooled = 256 << 10
 // it comes.
 type whole struct {
 	res      *http.Response
-	progress func()
+	progress func(content bool)
 	head     *bytes.Buffer
 	texts    bool          // the answer is made of text
 	count    bool          // count it even if its usage is known

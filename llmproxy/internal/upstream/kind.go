@@ -36,13 +36,23 @@ type Kind struct {
 	health func(*prober) router.State
 	// loads tells that a model is loaded when it is asked for, and only as long as the one who asked waits.
 	loads bool
+	// work are the counters at /metrics that rise whenever a replica does anything for a request; nil where there are none.
+	work []string
+	// prefill is how many tokens of a prompt a replica reads in a second at the slowest, where that is more than on a CPU.
+	prefill int
 }
+
+var (
+	vllmWork = []string{"vllm:prompt_tokens_total", "vllm:generation_tokens_total"}
+	// llama.cpp counts a prompt when it was read, but each batch of it as a decoding.
+	llamaCppWork = []string{"llamacpp:prompt_tokens_total", "llamacpp:tokens_predicted_total", "llamacpp:n_decode_total"}
+)
 
 // The kinds. A new one is a row here and, where it differs, a file.
 var (
 	Ollama   = &Kind{Name: "ollama", LocalAddress: "127.0.0.1:11434", repair: repairOllama, looksLike: isOllama, inquire: askOllama, errors: ollamaErrors, slots: 1, health: healthOfOllama, loads: true}
-	VLLM     = &Kind{Name: "vllm", LocalAddress: "127.0.0.1:8000", looksLike: isVLLM, inquire: askVLLM, errors: vllmErrors, health: healthOfVLLM}
-	LlamaCpp = &Kind{Name: "llamacpp", LocalAddress: "127.0.0.1:8080", looksLike: isLlamaCpp, inquire: askLlamaCpp, errors: llamaCppErrors, slots: 1, health: healthOfLlamaCpp}
+	VLLM     = &Kind{Name: "vllm", LocalAddress: "127.0.0.1:8000", looksLike: isVLLM, inquire: askVLLM, errors: vllmErrors, health: healthOfVLLM, work: vllmWork, prefill: 500}
+	LlamaCpp = &Kind{Name: "llamacpp", LocalAddress: "127.0.0.1:8080", looksLike: isLlamaCpp, inquire: askLlamaCpp, errors: llamaCppErrors, slots: 1, health: healthOfLlamaCpp, work: llamaCppWork}
 	OpenAI   = &Kind{Name: "openai", Service: "https://api.openai.com/v1", AutoModel: "gpt-4o-mini"}
 	Echo     = &Kind{Name: "echo", Service: "http://echo/v1"}
 	// Auto stands for a kind that is found by asking; until then the upstream is taken for an OpenAI-compatible one.
