@@ -68,6 +68,26 @@ func TestWedged(t *testing.T) {
 	}
 }
 
+// Who has no other target left is not sent away: a stuck server may recover, and nobody else can answer.
+func TestLoneOneIsWaitedFor(t *testing.T) {
+	t.Parallel()
+	s, box, changes := stuck(t, upstream.VLLM)
+	release := make(chan struct{})
+	box.Next(fakellm.Text("at last").Hold(release))
+	answered := make(chan reply)
+	go func() { answered <- s.post("/v1/chat/completions", chat("lone", true)) }()
+	if c := <-changes; c.State != router.Wedged {
+		t.Errorf("told %+v", c)
+	}
+	close(release)
+	if got := <-answered; got.status != http.StatusOK || !strings.Contains(got.body, "at last") {
+		t.Errorf("status %d: %s", got.status, got.body)
+	}
+	if c := <-changes; c.State != router.Up {
+		t.Errorf("told %+v", c)
+	}
+}
+
 // A long prompt is no wedge: while it is read, the counters rise.
 func TestPrefillIsNotWedged(t *testing.T) {
 	t.Parallel()
