@@ -3,10 +3,14 @@ package llmproxy
 import (
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/gateway"
 )
 
 var fqName = regexp.MustCompile(`fqName: "([a-z_]+)"`)
@@ -33,6 +37,86 @@ func TestMetricsAreDocumented(t *testing.T) {
 	for _, name := range regexp.MustCompile("`(llm_[a-z_]+)`").FindAllStringSubmatch(string(page), -1) {
 		if !known[name[1]] && name[1] != "llm_proxy" {
 			t.Errorf("docs/metrics.md speaks of %s, which is no metric", name[1])
+		}
+	}
+}
+
+// Every subdirective stands in the documentation's outline, in the block it belongs to, and none that is not there. What there is
+// in a block is told by the error of one that is not.
+func TestSubdirectivesAreDocumented(t *testing.T) {
+	outline := outlineOf(t)
+	for block, source := range map[string]string{
+		"llm_proxy": "none",
+		"upstream":  "upstream u echo {\nnone\n}",
+		"model":     "model m {\nnone x\n}",
+		"route":     "model m {\nroute u/m {\nnone\n}\n}",
+		"cache":     "cache {\nnone\n}",
+	} {
+		t.Run(block, func(t *testing.T) {
+			told := adapted(t, ":8080 {\nllm_proxy {\n"+source+"\n}\n}\n")
+			_, names, found := strings.Cut(told, "expected ")
+			if !found {
+				t.Fatal(told)
+			}
+			names, _, _ = strings.Cut(strings.TrimPrefix(names, "one of "), ", at Caddyfile")
+			names, _, _ = strings.Cut(names, " or a matcher")
+			want := strings.Split(strings.ReplaceAll(names, " or ", ", "), ", ")
+			slices.Sort(want)
+			if diff := cmp.Diff(want, outline[block]); diff != "" {
+				t.Errorf("told by an error, and in docs/directive.md (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// outlineOf gives the subdirectives of each block in the outline at the top of docs/directive.md, matchers aside.
+func outlineOf(t *testing.T) map[string][]string {
+	t.Helper()
+	page, err := os.ReadFile("../docs/directive.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, text, _ := strings.Cut(string(page), "```\n")
+	text, _, _ = strings.Cut(text, "```")
+	outline, blocks := map[string][]string{}, []string{""}
+	for line := range strings.Lines(text) {
+		words := strings.Fields(line)
+		if words[0] == "}" {
+			blocks = blocks[:len(blocks)-1]
+			continue
+		}
+		block := blocks[len(blocks)-1]
+		names := []string{words[0]}
+		if len(words) > 1 && words[1] == "|" {
+			names = append(names, words[2])
+		}
+		for _, name := range names {
+			if !strings.HasPrefix(name, "@") && !slices.Contains(outline[block], name) {
+				outline[block] = append(outline[block], name)
+			}
+		}
+		if words[len(words)-1] == "{" {
+			blocks = append(blocks, words[0])
+		}
+	}
+	for _, names := range outline {
+		slices.Sort(names)
+	}
+	return outline
+}
+
+// What the documentation calls a placeholder is one.
+func TestPlaceholdersAreKnown(t *testing.T) {
+	known := placeholders(new(gateway.Record))
+	for _, page := range []string{"directive", "routing", "metrics", "failover", "cache", "keys"} {
+		text, err := os.ReadFile("../docs/" + page + ".md")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range regexp.MustCompile(`\{(llm\.[a-z_.]+)\}`).FindAllStringSubmatch(string(text), -1) {
+			if _, ok := known(name[1]); !ok {
+				t.Errorf("docs/%s.md speaks of {%s}, which is no placeholder", page, name[1])
+			}
 		}
 	}
 }
