@@ -13,6 +13,7 @@ type Assembly struct {
 	choices []*choiceParts
 	usage   []byte
 	refused bool
+	last    alikeness
 }
 
 type choiceParts struct {
@@ -33,10 +34,10 @@ type callParts struct {
 
 // Add takes the data of the next event.
 func (a *Assembly) Add(data []byte) {
-	if done(data) {
+	if a.refused || done(data) || a.last.take(data) {
 		return
 	}
-	err := EachMember(data, func(key, value []byte) bool { a.ok(a.member(key, value)); return !a.refused })
+	err := EachMember(a.last.begin(data), func(key, value []byte) bool { a.ok(a.member(key, value)); return !a.refused })
 	a.ok(err == nil)
 }
 
@@ -55,6 +56,9 @@ func (a *Assembly) member(key, value []byte) bool {
 		}
 		return true
 	case "obfuscation": // padding of the stream
+		if _, ok := inside(value); ok {
+			a.last.hole(value, nil, 0)
+		}
 		return true
 	case "object":
 		return a.top.first(key, bytes.Replace(value, []byte(".chunk"), nil, 1))
@@ -66,6 +70,17 @@ func (a *Assembly) member(key, value []byte) bool {
 	return a.top.same(key, value)
 }
 
+// grow appends to a string that will most likely grow again.
+func (a *Assembly) grow(f *fields, key, value []byte) bool {
+	if !f.grow(key, value) {
+		return false
+	}
+	if !null(value) {
+		a.last.hole(value, f, f.index(key))
+	}
+	return true
+}
+
 func (a *Assembly) choice(choice []byte) bool {
 	c, ok := a.choiceAt(choice), true
 	if c == nil {
@@ -75,10 +90,11 @@ func (a *Assembly) choice(choice []byte) bool {
 		switch string(key) {
 		case "index":
 		case "delta":
-			ok = null(value) || EachMember(value, func(key, value []byte) bool { ok = c.said(key, value); return ok }) == nil && ok
+			ok = null(value) || EachMember(value, func(key, value []byte) bool { ok = a.said(c, key, value); return ok }) == nil && ok
 		case "text":
-			ok = c.members.grow(key, value)
+			ok = a.grow(&c.members, key, value)
 		case "logprobs":
+			a.last.unfit = a.last.unfit || !null(value)
 			ok = null(value) || EachMember(value, func(key, value []byte) bool { ok = lengthen(&c.list, key, value); return ok }) == nil && ok
 		case "finish_reason":
 			if !null(value) {
@@ -119,20 +135,20 @@ func indexOf(object []byte) (index int, ok bool) {
 	return index, ok
 }
 
-func (c *choiceParts) said(key, value []byte) bool {
+func (a *Assembly) said(c *choiceParts, key, value []byte) bool {
 	switch string(key) {
 	case "role":
 		return c.delta.first(key, value)
 	case "content", "reasoning_content", "reasoning", "refusal":
-		return c.delta.grow(key, value)
+		return a.grow(&c.delta, key, value)
 	case "tool_calls":
 		ok := true
-		return null(value) || EachElement(value, func(call []byte) bool { ok = c.call(call); return ok }) == nil && ok
+		return null(value) || EachElement(value, func(call []byte) bool { ok = a.call(c, call); return ok }) == nil && ok
 	}
 	return c.delta.same(key, value)
 }
 
-func (c *choiceParts) call(call []byte) bool {
+func (a *Assembly) call(c *choiceParts, call []byte) bool {
 	index, ok := indexOf(call)
 	if !ok {
 		return false
@@ -151,7 +167,7 @@ func (c *choiceParts) call(call []byte) bool {
 			ok = EachMember(value, func(key, value []byte) bool {
 				switch string(key) {
 				case "arguments", "input":
-					ok = p.inner.grow(key, value)
+					ok = a.grow(&p.inner, key, value)
 				default:
 					ok = empty(value) || p.inner.same(key, value)
 				}

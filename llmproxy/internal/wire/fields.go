@@ -14,8 +14,13 @@ type fieldOf struct {
 	text  bool // value is the inside of a string that grows
 }
 
+// index is where a member stands, negative if it did not come.
+func (f *fields) index(key []byte) int {
+	return slices.IndexFunc(*f, func(x fieldOf) bool { return bytes.Equal(x.key, key) })
+}
+
 func (f *fields) at(key []byte) *fieldOf {
-	i := slices.IndexFunc(*f, func(x fieldOf) bool { return bytes.Equal(x.key, key) })
+	i := f.index(key)
 	if i < 0 {
 		*f = append(*f, fieldOf{key: bytes.Clone(key)})
 		i = len(*f) - 1
