@@ -41,28 +41,30 @@ type Cache struct {
 // New makes an empty cache of at most max bytes in memory.
 func New(max int64) *Cache { return &Cache{Memory: NewMemory(max)} }
 
-// Lookup gives the entry of a key, if it is there, fresh and as young as the client wants it.
-func Lookup(ctx context.Context, s Store, model string, key Key, c *Control) *Entry {
-	return fit(s.Get(ctx, model, []Key{key})[0], c)
+// Lookup gives the entry of a key, if it is there, fresh and as young as the client wants it: in the form that is wanted, if it is
+// kept in that one, too.
+func Lookup(ctx context.Context, s Store, model string, key Key, want Form, c *Control) *Entry {
+	return fit(s.Get(ctx, model, []Key{key})[0], want, c)
 }
 
 // LookupAll gives the entry of each key, nil where there is none that fits.
 func LookupAll(ctx context.Context, s Store, model string, keys []Key, c *Control) []*Entry {
 	entries := make([]*Entry, len(keys))
 	for i, value := range s.Get(ctx, model, keys) {
-		entries[i] = fit(value, c)
+		entries[i] = fit(value, Part, c)
 	}
 	return entries
 }
 
-func fit(value []byte, c *Control) *Entry {
+func fit(value []byte, want Form, c *Control) *Entry {
 	if value == nil {
 		return nil
 	}
-	e, err := UnmarshalEntry(value)
+	e, err := UnmarshalEntry(inForm(value, want))
 	now := time.Now()
 	if err != nil || !e.Fresh(now) || !c.Takes(e.Age(now)) {
 		return nil
 	}
+	e.kept = value
 	return e
 }

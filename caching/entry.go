@@ -36,6 +36,8 @@ type Entry struct {
 	// Extra are the parts of the body that not every client asked for: the events with the usage.
 	Extra []Span
 	Body  []byte
+
+	kept []byte // what the store gave for it
 }
 
 // The layout of an entry, so that one of another layout, in a store that is shared, is a miss.

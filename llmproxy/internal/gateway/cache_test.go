@@ -236,6 +236,34 @@ func TestWhatIsNotKept(t *testing.T) {
 	}
 }
 
+// An answer that was brought into another form stays in both, and a new one takes the place of both.
+func TestBothFormsAreKept(t *testing.T) {
+	t.Parallel()
+	const streamed = `{"model":"m","stream":true,"stream_options":{"include_usage":true},"messages":[{"role":"user","content":"Hi"}]}`
+	for _, first := range []string{streamed, chat("m", false)} {
+		s, fake := cached(t, nil)
+		fake.Next(fakellm.Text("one", " two"), fakellm.Text("three"))
+		said := func(want string, n int) {
+			t.Helper()
+			for range 3 {
+				for _, body := range []string{streamed, chat("m", false)} {
+					got := s.settled(chatPath, body)
+					if got.cache() != "hit" || !strings.Contains(got.body, want) || !strings.Contains(got.body, `"usage"`) || strings.HasPrefix(got.body, "data:") != (body == streamed) {
+						t.Errorf("%q: %s", got.cache(), got.body)
+					}
+				}
+			}
+			if got := len(fake.Requests()); got != n {
+				t.Errorf("%d requests reached the upstream, want %d", got, n)
+			}
+		}
+		s.settled(chatPath, first)
+		said("two", 1)
+		s.settled(chatPath, first, "Cache-Control", "no-cache")
+		said("three", 2)
+	}
+}
+
 // One answer for all who ask at the same time, streams and others.
 func TestOneFlight(t *testing.T) {
 	t.Parallel()

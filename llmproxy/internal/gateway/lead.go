@@ -243,11 +243,11 @@ func (c *call) follow(f *caching.Flight) bool {
 	if e.Body, e.Extra, err = r.All(ctx); err != nil {
 		return c.left(err)
 	}
-	play, ok := c.play(e)
+	shown, ok := c.inForm(e, c.wanted())
 	if ok {
 		c.rec.Route = head.Route
-		c.given(e, cacheCoalesced)
-		play()
+		c.given(shown, cacheCoalesced)
+		c.play(shown)
 	}
 	return ok
 }

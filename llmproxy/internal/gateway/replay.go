@@ -84,19 +84,30 @@ func (c *call) hit(q *question) bool {
 		return c.hitBatch(q)
 	}
 	ctx, store := c.r.Context(), c.g.Cache.Store
-	e := caching.Lookup(ctx, store, c.rec.Model, q.key, &q.control)
+	key, want := q.key, c.wanted()
+	e := caching.Lookup(ctx, store, c.rec.Model, key, want, &q.control)
 	if e == nil && q.also != nil {
-		e = caching.Lookup(ctx, store, c.rec.Model, *q.also, &q.control)
+		key = *q.also
+		e = caching.Lookup(ctx, store, c.rec.Model, key, want, &q.control)
 	}
 	if e == nil {
 		return false
 	}
-	play, ok := c.play(e)
-	if ok {
-		c.given(e, cacheHit)
-		play()
+	shown, ok := c.inForm(e, want)
+	if !ok {
+		return false
 	}
-	return ok
+	c.given(shown, cacheHit)
+	c.play(shown)
+	if keeper, ok := store.(formKeeper); ok && shown != e {
+		keeper.Also(key, e, shown)
+	}
+	return true
+}
+
+// A formKeeper is a store that keeps an answer in the form, too, into which it was brought, so that this is done once.
+type formKeeper interface {
+	Also(key caching.Key, e, other *caching.Entry)
 }
 
 // given notes and announces an answer that nobody generated for this client.
@@ -112,21 +123,30 @@ func (c *call) given(e *caching.Entry, how string) {
 	c.announce(strconv.Itoa(len(c.rec.Attempts)))
 }
 
-// play prepares to send an entry in the form that this client asked for; false if it cannot be brought into that form.
-func (c *call) play(e *caching.Entry) (send func(), ok bool) {
-	events := c.rec.Stream && c.task.endpoint.Streams()
-	if e.Form == caching.Whole && events {
-		if e, ok = split(e); !ok {
-			return nil, false
-		}
+// wanted is the form in which this client wants its answer.
+func (c *call) wanted() caching.Form {
+	if c.rec.Stream && c.task.endpoint.Streams() {
+		return caching.Events
 	}
-	if e.Form == caching.Events && !events {
-		if e, ok = c.assemble(e); !ok {
-			return nil, false
-		}
+	return caching.Whole
+}
+
+// inForm brings an entry into the form that is wanted; false if that cannot be done.
+func (c *call) inForm(e *caching.Entry, want caching.Form) (*caching.Entry, bool) {
+	switch {
+	case e.Form == want:
+		return e, true
+	case want == caching.Events:
+		return split(e)
 	}
+	return c.assemble(e)
+}
+
+// play sends an entry.
+func (c *call) play(e *caching.Entry) {
 	if e.Form == caching.Whole {
-		return func() { c.sent(relay.ReplayWhole(c.w, e.ContentType, e.Body)) }, true
+		c.sent(relay.ReplayWhole(c.w, e.ContentType, e.Body))
+		return
 	}
 	var pieces [][]byte
 	e.Pieces(c.head.IncludeUsage, func(piece []byte) { pieces = append(pieces, piece) })
@@ -137,7 +157,7 @@ func (c *call) play(e *caching.Entry) (send func(), ok bool) {
 		piece, pieces = pieces[0], pieces[1:]
 		return piece, nil
 	}
-	return func() { c.sent(relay.ReplayEvents(c.w, c.begunStream(e.ContentType), next)) }, true
+	c.sent(relay.ReplayEvents(c.w, c.begunStream(e.ContentType), next))
 }
 
 // sent notes how an answer that is not an attempt's reached the client.
@@ -171,7 +191,7 @@ func split(e *caching.Entry) (*caching.Entry, bool) {
 // assemble makes a whole answer of a stream.
 func (c *call) assemble(e *caching.Entry) (*caching.Entry, bool) {
 	whole := *e
-	whole.Form, whole.ContentType, whole.Body = caching.Whole, jsonType, nil
+	whole.Form, whole.ContentType, whole.Body, whole.Extra = caching.Whole, jsonType, nil, nil
 	var parts wire.Assembly
 	typed := c.task.endpoint.Framing == wire.Typed
 	for rest := e.Body; len(rest) > 0; {
