@@ -8,6 +8,9 @@ import (
 
 // What Caddy keeps, the tests keep in a folder of their own.
 func TestMain(m *testing.M) {
+	if folder := os.Getenv(childFolder); folder != "" {
+		child(folder, os.Getenv(childKeeps))
+	}
 	dir, err := os.MkdirTemp("", "llm_proxy-")
 	if err == nil {
 		err = os.Setenv("XDG_DATA_HOME", dir)

@@ -120,6 +120,7 @@ func TestSecretsAppearNowhere(t *testing.T) {
 			request>headers>Api-Key delete
 		}
 	}
+	metrics /metrics
 	llm_proxy {
 		upstream u openai ` + fake.URL() + ` {
 			api_key {env.UPSTREAM_KEY}
@@ -169,6 +170,12 @@ func TestSecretsAppearNowhere(t *testing.T) {
 				}
 			}
 		}
+	}
+	for name := range scrape(t, url, "") {
+		seen.WriteString(name + "\n")
+	}
+	if !strings.Contains(seen.String(), "llm_requests_total{") {
+		t.Error("the metrics were not read")
 	}
 	for _, path := range []string{"/llm_proxy/keys", "/llm_proxy/usage", "/llm_proxy/upstreams"} {
 		seen.Write(admin(t, "GET", path, "").Body.Bytes())

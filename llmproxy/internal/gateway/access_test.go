@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -249,6 +250,41 @@ func TestBudget(t *testing.T) {
 	}
 }
 
+// Ten requests at once see each other's reservations: where estimates hold, a budget is not overspent by a cent.
+func TestParallelRequestsDoNotOverspend(t *testing.T) {
+	t.Parallel()
+	s, fake := one(t, "openai", nil)
+	fake.Always(fakellm.Text("a", "b").Usage(8, 40, 0)) // what is reserved for the answer is used up
+	book, err := prices.New([]prices.Line{{For: "u/x", Price: prices.Price{Rate: prices.Rate{Input: 0.001, Output: 0.001}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.config.Prices = book
+	s.guarded(&keys.Entry{Name: "alice", Limits: keys.Limits{Budget: []string{"$0.2/month"}}})
+	s.serve("m u/x")
+	var refused atomic.Int64
+	var clients sync.WaitGroup
+	for range 10 {
+		clients.Go(func() {
+			for range 3 {
+				if s.post("/v1/chat/completions", `{"model":"m","max_tokens":40,"messages":[{"role":"user","content":"Hi"}]}`, "api-key", "secret-alice").status == 429 {
+					refused.Add(1)
+				}
+			}
+		})
+	}
+	clients.Wait()
+	s.server.Close()
+	spent := 0.0
+	for _, rec := range s.records {
+		spent += rec.Cost
+	}
+	const oneEstimatesError = 0.01 // the prompt is estimated, as five tokens
+	if refused.Load() < 20 || spent > 0.2+oneEstimatesError || spent < 0.1 {
+		t.Errorf("%d were refused, $%.3f of $0.20 were spent", refused.Load(), spent)
+	}
+}
+
 func TestConcurrent(t *testing.T) {
 	t.Parallel()
 	s, fake := one(t, "openai", nil)
@@ -369,6 +405,36 @@ func identifyAndLimit(tb testing.TB) func() {
 func TestIdentifyAndLimitAllocations(t *testing.T) {
 	if n := testing.AllocsPerRun(100, identifyAndLimit(t)); n > 2 {
 		t.Errorf("%v allocations, 2 are allowed", n)
+	}
+}
+
+// limitStranger is what a request without a key pays for rate_limit.
+func limitStranger(tb testing.TB) func() {
+	rule := ratelimit.Rule{Unit: ratelimit.Requests, Limit: 1 << 40, Window: time.Minute}
+	address := netip.MustParseAddr("192.0.2.1")
+	g := New(Config{Access: &Access{Strangers: []ratelimit.Rule{rule}, Address: func(*http.Request) netip.Addr { return address }, Limiter: ratelimit.NewMemory()}})
+	r := httptest.NewRequest(http.MethodPost, "/v1/chat/completions", nil)
+	task, _ := Match(r.URL.Path)
+	c := &call{g: g, w: httptest.NewRecorder(), r: r, task: task, rec: &Record{Model: "m"}}
+	return func() {
+		if c.identify() != nil || c.limit() != nil {
+			tb.Fatal("refused")
+		}
+		c.settle()
+	}
+}
+
+func TestStrangersAllocations(t *testing.T) {
+	if n := testing.AllocsPerRun(100, limitStranger(t)); n > 2 {
+		t.Errorf("%v allocations, 2 are allowed", n)
+	}
+}
+
+func BenchmarkLimitStranger(b *testing.B) {
+	do := limitStranger(b)
+	b.ReportAllocs()
+	for b.Loop() {
+		do()
 	}
 }
 
