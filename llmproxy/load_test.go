@@ -247,6 +247,7 @@ var fence = regexp.MustCompile("(?s)```caddyfile\n(.*?)```")
 // Every Caddyfile that a reader may copy must load.
 func TestDocumentedCaddyfilesLoad(t *testing.T) {
 	t.Setenv("OPENAI_API_KEY", "sk-test")
+	t.Setenv("ALICE_KEY", "sk-alice")
 	sources := map[string]string{}
 	example, err := os.ReadFile("../Caddyfile.example")
 	if err != nil {
