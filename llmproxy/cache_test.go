@@ -39,11 +39,7 @@ func TestCacheOutlivesReload(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		req.Close = true // the old server closes its connections, maybe just when a new request comes
-		res, err := http.DefaultClient.Do(req)
-		if err != nil {
-			t.Fatal(err)
-		}
+		res := send(t, req)
 		defer res.Body.Close()
 		if got := res.Header.Get("X-LLM-Cache"); got != how {
 			t.Errorf("%q, want %q", got, how)

@@ -20,14 +20,11 @@ func status(t *testing.T, url, secret string) int {
 	if err != nil {
 		t.Fatal(err)
 	}
-	req.Close = true // the site may be another one the next time, at the same address
 	if secret != "" {
 		req.Header.Set("Authorization", "Bearer "+secret)
 	}
-	res, err := http.DefaultClient.Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
+	req.Close = true // the site may be another one the next time, at the same address
+	res := send(t, req)
 	res.Body.Close()
 	return res.StatusCode
 }

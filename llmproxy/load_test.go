@@ -3,6 +3,7 @@ package llmproxy
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -11,6 +12,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -61,12 +63,30 @@ func ask(t *testing.T, url string, stream bool) *http.Response {
 	if err != nil {
 		t.Fatal(err)
 	}
-	res, err := http.DefaultClient.Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
+	res := send(t, req)
 	t.Cleanup(func() { res.Body.Close() })
 	return res
+}
+
+// send makes a request that can be made again. Around a reload Caddy's old server may take a connection and close it unread: a
+// client's SDK sends the request again then, and so does this.
+func send(t *testing.T, req *http.Request) *http.Response {
+	t.Helper()
+	for tries := 1; ; tries++ {
+		res, err := http.DefaultClient.Do(req)
+		if err == nil {
+			return res
+		}
+		lost := errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET)
+		if !lost || tries == 3 {
+			t.Fatal(err)
+		}
+		if req.GetBody != nil {
+			if req.Body, err = req.GetBody(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
 }
 
 func text(t *testing.T, res *http.Response) string {

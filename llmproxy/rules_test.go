@@ -25,10 +25,7 @@ func post(t *testing.T, url, body string, header ...string) (*http.Response, str
 	for i := 0; i < len(header); i += 2 {
 		req.Header.Set(header[i], header[i+1])
 	}
-	res, err := http.DefaultClient.Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
+	res := send(t, req)
 	defer res.Body.Close()
 	return res, text(t, res)
 }
