@@ -12,8 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/caddy-llmproxy/caddy-llmproxy/internal/redistest"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/fakellm"
-	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/redistest"
 )
 
 // patient is far beyond the 50 ms that a request waits for the store, and far below what it would wait for a server that

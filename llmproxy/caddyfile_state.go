@@ -21,7 +21,7 @@ func (h *Handler) parseOnStateError(d *caddyfile.Dispenser) error {
 	if !d.AllArgs(&h.state().OnError) {
 		return d.ArgErr()
 	}
-	if what := h.State.OnError; what != "allow" && what != "deny" {
+	if what := h.State.OnError; what != onErrorAllow && what != onErrorDeny {
 		return d.Errf("on_state_error: %q is neither allow nor deny", what)
 	}
 	return nil

@@ -25,7 +25,7 @@ var floor = map[string]int{
 	"llmproxy/internal/wire":                0,
 	"llmproxy/internal/sse":                 0,
 	"llmproxy/internal/http1":               0,
-	"llmproxy/internal/redistest":           0,
+	"internal/redistest":                    0,
 	"llmproxy/internal/fakellm":             0,
 	"llmproxy/internal/fakellm/cmd/fakellm": 7,
 	"bench":                                 7,

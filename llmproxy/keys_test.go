@@ -115,9 +115,9 @@ func TestKeysFile(t *testing.T) {
 func theVault(t *testing.T, name string) *vault {
 	t.Helper()
 	var found *vault
-	vaults.Range(func(key, value any) bool {
-		if key == name {
-			found = value.(*vault)
+	vaults.Range(func(_, value any) bool {
+		if v := value.(*vault); v.name == name {
+			found = v
 		}
 		return true
 	})

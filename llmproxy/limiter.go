@@ -155,8 +155,11 @@ func (l *localLimits) Destruct() error {
 	return nil
 }
 
-// limiter gives what keeps account of limits.
+// limiter gives what keeps account of limits: the shared state, or, without one, this machine.
 func (h *Handler) limiter() (gateway.Limiter, error) {
+	if client, err := h.redis(); err != nil || client != nil {
+		return h.sharedLimiter(client), err
+	}
 	value, _, err := limitsUsed.LoadOrNew(onThisMachine, func() (caddy.Destructor, error) {
 		l := newLocalLimits(h.ledger())
 		go l.keep()

@@ -1,6 +1,7 @@
 package llmproxy
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/url"
@@ -18,9 +19,25 @@ type State struct {
 	// cluster. Global placeholders such as {env.REDIS_PASSWORD} are replaced when the configuration is loaded.
 	URL string `json:"url"`
 
-	// What becomes of requests while the server does not answer within 50 ms: "allow" them by this Caddy's share of the
-	// limits, or "deny" them. Default: allow.
+	// What becomes of requests that have limits while the server does not answer within 50 ms: "allow" them by what this Caddy
+	// itself knows of the limits, or "deny" them with status 503. Default: allow.
 	OnError string `json:"on_error,omitempty"`
+}
+
+// The values of State.OnError.
+const (
+	onErrorAllow = "allow"
+	onErrorDeny  = "deny"
+)
+
+// check tells what is wrong with the configuration.
+func (s *State) check() error {
+	switch s.OnError {
+	case "", onErrorAllow, onErrorDeny:
+	default:
+		return fmt.Errorf("state: on_error %q is neither allow nor deny", s.OnError)
+	}
+	return nil
 }
 
 // The waits for a shared server. What a request waits for has a shorter deadline of its own, in its context.
@@ -29,6 +46,16 @@ const (
 	redisAnswer = 500 * time.Millisecond
 	redisPool   = 50 * time.Millisecond
 )
+
+// redisLog takes what the client library would write to the standard error, such as a line for each connection that fails.
+type redisLog struct{}
+
+// Printf implements the library's interface.
+func (redisLog) Printf(_ context.Context, format string, args ...any) {
+	caddy.Log().Named("http.handlers.llm_proxy.state").Debug(fmt.Sprintf(format, args...))
+}
+
+func init() { redis.SetLogger(redisLog{}) }
 
 // redisClients holds the connections to each server, by its URL.
 var redisClients = caddy.NewUsagePool()
@@ -46,6 +73,9 @@ func (h *Handler) redis() (redis.UniversalClient, error) {
 	}
 	if h.redisClient != nil {
 		return h.redisClient, nil
+	}
+	if err := h.State.check(); err != nil {
+		return nil, err
 	}
 	address := caddy.NewReplacer().ReplaceKnown(h.State.URL, "")
 	value, _, err := redisClients.LoadOrNew(address, func() (caddy.Destructor, error) {
@@ -77,7 +107,7 @@ func newRedis(address string) (redis.UniversalClient, error) {
 			return nil, wrong
 		}
 		o.DialTimeout, o.ReadTimeout, o.WriteTimeout, o.PoolTimeout = redisDial, redisAnswer, redisAnswer, redisPool
-		o.MaxRetries, o.ContextTimeoutEnabled = -1, true
+		o.MaxRetries, o.DialerRetries, o.ContextTimeoutEnabled = -1, 1, true
 		return redis.NewFailoverClient(o), nil
 	case query.Has("addr"):
 		o, err := redis.ParseClusterURL(address)
@@ -85,7 +115,7 @@ func newRedis(address string) (redis.UniversalClient, error) {
 			return nil, wrong
 		}
 		o.DialTimeout, o.ReadTimeout, o.WriteTimeout, o.PoolTimeout = redisDial, redisAnswer, redisAnswer, redisPool
-		o.MaxRetries, o.ContextTimeoutEnabled = -1, true
+		o.MaxRetries, o.DialerRetries, o.ContextTimeoutEnabled = -1, 1, true
 		return redis.NewClusterClient(o), nil
 	}
 	o, err := redis.ParseURL(address)
@@ -93,7 +123,7 @@ func newRedis(address string) (redis.UniversalClient, error) {
 		return nil, wrong
 	}
 	o.DialTimeout, o.ReadTimeout, o.WriteTimeout, o.PoolTimeout = redisDial, redisAnswer, redisAnswer, redisPool
-	o.MaxRetries, o.ContextTimeoutEnabled = -1, true
+	o.MaxRetries, o.DialerRetries, o.ContextTimeoutEnabled = -1, 1, true
 	o.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 	return redis.NewClient(o), nil
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/redistest"
+	"github.com/caddy-llmproxy/caddy-llmproxy/internal/redistest"
 )
 
 // With a shared state usage is there, and not on this machine; the next process finds it.

@@ -15,7 +15,11 @@ func (h *Handler) vault() (*vault, error) {
 	if err != nil {
 		return nil, err
 	}
-	value, _, err := vaults.LoadOrNew(name, func() (caddy.Destructor, error) {
+	place := any(name)
+	if shared, ok := doc.(*sharedKeys); ok {
+		place = shared.client // of which there may be several, also for a while when a reload names another server
+	}
+	value, _, err := vaults.LoadOrNew(place, func() (caddy.Destructor, error) {
 		v := newVault(name, doc)
 		if _, isFile := doc.(*keysFile); isFile {
 			if _, err := v.load(); err != nil {
@@ -28,7 +32,7 @@ func (h *Handler) vault() (*vault, error) {
 	if err != nil {
 		return nil, err
 	}
-	h.lasting = append([]func(){func() { vaults.Delete(name) }}, h.lasting...) //nolint:errcheck // Destruct does not fail
+	h.lasting = append([]func(){func() { vaults.Delete(place) }}, h.lasting...) //nolint:errcheck // Destruct does not fail
 	return value.(*vault), nil
 }
 

@@ -65,14 +65,12 @@ func (m *Memory) Peek(_ context.Context, t *Take) error {
 
 // Settle puts the tokens and the cost that were really used in the place of the estimates, and gives the places back.
 // Requests stay taken. A take that did not take, or was settled before, is left alone.
-func (m *Memory) Settle(t *Take, tokens, spend int64) {
+func (m *Memory) Settle(t *Take, tokens, spend int64) { m.settle(time.Now(), t, tokens, spend) }
+
+func (m *Memory) settle(now time.Time, t *Take, tokens, spend int64) {
 	if t.At.IsZero() {
 		return
 	}
-	m.settle(time.Now(), t, tokens, spend)
-}
-
-func (m *Memory) settle(now time.Time, t *Take, tokens, spend int64) {
 	var crossed [4]crossing
 	told := crossed[:0]
 	m.mu.Lock()

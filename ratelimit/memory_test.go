@@ -39,8 +39,14 @@ func at(text string) time.Time {
 	return t
 }
 
+// A timed store is told the time. The tests of what stores have in common run against each of them.
+type timed interface {
+	take(now time.Time, t *Take)
+	settle(now time.Time, t *Take, tokens, spend int64)
+}
+
 // takes tells how many of n requests at that time fit.
-func takes(m *Memory, now time.Time, n int, want Take) (fit int) {
+func takes(m timed, now time.Time, n int, want Take) (fit int) {
 	for range n {
 		one := want
 		if m.take(now, &one); one.Denied == nil {
@@ -110,7 +116,7 @@ func TestWaitIsHonest(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			m := NewMemory()
+			m := newStore(t)
 			if fit := takes(m, start, test.fill+1, test.want); fit != test.fill {
 				t.Fatalf("%d fit, want %d", fit, test.fill)
 			}
@@ -140,12 +146,12 @@ func TestNever(t *testing.T) {
 		{"a price above the budget", Take{Limits: limits(t, Spend, "$1/30d"), Spend: 2 * Dollar}},
 		{"a price above the month's", Take{Limits: limits(t, Spend, "$1/month"), Spend: 2 * Dollar}},
 	} {
-		if NewMemory().take(at("2026-11-25 12:00:00"), &test.want); test.want.Denied == nil || test.want.Wait != Never {
+		if newStore(t).take(at("2026-11-25 12:00:00"), &test.want); test.want.Denied == nil || test.want.Wait != Never {
 			t.Errorf("%s: denied %v, wait %s", test.name, test.want.Denied, test.want.Wait)
 		}
 	}
 	long := Take{Limits: limits(t, Tokens, "100/m"), Tokens: 5000, Prompt: 20}
-	if NewMemory().take(time.Now(), &long); long.Denied != nil {
+	if newStore(t).take(time.Now(), &long); long.Denied != nil {
 		t.Error("an answer that may become longer than the limit never fits")
 	}
 }
@@ -153,12 +159,12 @@ func TestNever(t *testing.T) {
 // Ten parallel requests cannot overrun: what is overspent is at most one request's error of estimation.
 func TestReserveAndSettle(t *testing.T) {
 	t.Parallel()
-	m := NewMemory()
+	m, now := newStore(t), at("2026-11-25 12:00:00")
 	budget := limits(t, Spend, "$1/30d")
 	running := []*Take{}
 	for range 10 {
 		one := &Take{Limits: budget, Spend: Dollar / 4}
-		if m.Take(t.Context(), one); one.Denied == nil {
+		if m.take(now, one); one.Denied == nil {
 			running = append(running, one)
 		}
 	}
@@ -166,24 +172,24 @@ func TestReserveAndSettle(t *testing.T) {
 		t.Fatalf("%d of ten run at the same time, want 4", len(running))
 	}
 	for _, one := range running { // each was cheaper than was thought
-		m.Settle(one, 0, Dollar/10)
-		m.Settle(one, 0, Dollar) // a second time must not count
+		m.settle(now, one, 0, Dollar/10)
+		m.settle(now, one, 0, Dollar) // a second time must not count
 	}
 	again := &Take{Limits: budget, Spend: Dollar / 4}
-	m.Take(t.Context(), again)
+	m.take(now, again)
 	if left := again.Left[0].Left; again.Denied != nil || left != Dollar*6/10-Dollar/4 {
 		t.Errorf("denied %v, left %d", again.Denied, left)
 	}
 	places := limits(t, Concurrent, "1")
 	first, second := &Take{Limits: places}, &Take{Limits: places}
-	m.Take(t.Context(), first)
-	m.Take(t.Context(), second)
+	m.take(now, first)
+	m.take(now, second)
 	if second.Denied == nil || second.Wait != Never {
 		t.Error("a second request got the one place")
 	}
-	m.Settle(second, 0, 0) // it took nothing, and gives nothing back
-	m.Settle(first, 0, 0)
-	m.Take(t.Context(), second)
+	m.settle(now, second, 0, 0) // it took nothing, and gives nothing back
+	m.settle(now, first, 0, 0)
+	m.take(now, second)
 	if second.Denied != nil {
 		t.Error("the place did not come free")
 	}
@@ -210,7 +216,7 @@ func TestClockSteps(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			m := NewMemory()
+			m := newStore(t)
 			if fit := takes(m, noon, 20, test.want); fit != 10 {
 				t.Fatalf("%d fit before the step", fit)
 			}
@@ -222,7 +228,7 @@ func TestClockSteps(t *testing.T) {
 			}
 		})
 	}
-	m := NewMemory() // forward by ten years and back again: the budget must not be lost to a future that does not come
+	m := newStore(t) // forward by ten years and back again: the budget must not be lost to a future that does not come
 	month := Take{Limits: limits(t, Spend, "$10/month"), Spend: Dollar}
 	takes(m, noon.AddDate(10, 0, 0), 20, month)
 	takes(m, noon, 20, month)
@@ -234,7 +240,7 @@ func TestClockSteps(t *testing.T) {
 // In no stretch of the window's length is more spent than the budget.
 func TestSlidingBudgetHoldsInEveryWindow(t *testing.T) {
 	t.Parallel()
-	m, start := NewMemory(), at("2026-11-25 12:00:00")
+	m, start := newStore(t), at("2026-11-25 12:00:00")
 	want := Take{Limits: limits(t, Spend, "$10/60h"), Spend: Dollar}
 	var spent []time.Duration
 	for step := range 4000 { // every quarter of an hour for 41 days
@@ -256,7 +262,7 @@ func TestSlidingBudgetHoldsInEveryWindow(t *testing.T) {
 func TestBudgetMarksAreToldOnce(t *testing.T) {
 	t.Parallel()
 	for _, text := range []string{"$10/30d", "$10/month"} {
-		m, now := NewMemory(), at("2026-11-02 12:00:00")
+		m, now := newStore(t), at("2026-11-02 12:00:00")
 		var told []int
 		spend := func(dollars int64) {
 			one := &Take{Limits: limits(t, Spend, text), Crossed: func(_ *Limit, percent int) { told = append(told, percent) }}

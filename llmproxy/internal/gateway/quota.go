@@ -54,6 +54,7 @@ func (c *call) showUsage() {
 		m.addStrangers(a, c)
 	}
 	if err := a.Limiter.Peek(c.r.Context(), &m.take); err != nil {
+		c.w.Header()["Retry-After"] = []string{"5"}
 		c.fail(stateUnavailable())
 		return
 	}

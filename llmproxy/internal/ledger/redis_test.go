@@ -14,7 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/redis/go-redis/v9"
 
-	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/redistest"
+	"github.com/caddy-llmproxy/caddy-llmproxy/internal/redistest"
 )
 
 // A server is a Redis that several processes use.

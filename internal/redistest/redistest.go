@@ -1,6 +1,6 @@
 //go:build unix
 
-// Package redistest starts a real redis-server for tests, on a free port, with nothing kept. It decides nothing, is for tests
+// Package redistest starts a real redis-server for tests, on a free port. It decides nothing, is for tests
 // with the build tag redis alone, and stands on the lowest floor.
 package redistest
 
@@ -21,16 +21,29 @@ type Server struct {
 	Address string
 	t       testing.TB
 	process *exec.Cmd
+	dir     string // where it keeps its memory; empty for nowhere
 }
 
 // Start runs redis-server, as PATH finds it, until the test is over. The test fails where there is none.
+// What it knew is gone when it is started anew.
 func Start(t testing.TB) *Server {
+	t.Helper()
+	return start(t, "")
+}
+
+// StartLasting starts one that writes everything to the disk before it answers, and finds it when it is started anew.
+func StartLasting(t testing.TB) *Server {
+	t.Helper()
+	return start(t, t.TempDir())
+}
+
+func start(t testing.TB, dir string) *Server {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &Server{t: t, Address: l.Addr().String()}
+	s := &Server{t: t, dir: dir, Address: l.Addr().String()}
 	l.Close()
 	s.Up()
 	t.Cleanup(s.Down)
@@ -40,11 +53,15 @@ func Start(t testing.TB) *Server {
 // URL is how the server is configured.
 func (s *Server) URL() string { return "redis://" + s.Address }
 
-// Up starts a server that is down; it has forgotten everything.
+// Up starts a server that is down.
 func (s *Server) Up() {
 	s.t.Helper()
 	_, port, _ := net.SplitHostPort(s.Address)
-	s.process = exec.Command("redis-server", "--port", port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", s.t.TempDir())
+	dir, lasting := s.dir, "yes"
+	if dir == "" {
+		dir, lasting = s.t.TempDir(), "no"
+	}
+	s.process = exec.Command("redis-server", "--port", port, "--bind", "127.0.0.1", "--save", "", "--appendonly", lasting, "--appendfsync", "always", "--dir", dir)
 	if err := s.process.Start(); err != nil {
 		s.t.Fatal(err)
 	}

@@ -1,0 +1,135 @@
+//go:build redis
+
+package llmproxy
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/internal/redistest"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/keys"
+)
+
+// another is the vault of another Caddy on the same server.
+func another(t *testing.T, server *redistest.Server) *vault {
+	t.Helper()
+	client, err := newRedis(server.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { client.Close() })
+	return newVault("state", &sharedKeys{client})
+}
+
+func keyNames(v *vault) (list []string) {
+	for _, e := range v.entries() {
+		list = append(list, e.Name)
+	}
+	return list
+}
+
+func add(names ...string) func([]*keys.Entry) ([]*keys.Entry, error) {
+	return func(list []*keys.Entry) ([]*keys.Entry, error) {
+		for _, name := range names {
+			list = append(list, &keys.Entry{Name: name, Secret: keys.Digest("secret-" + name)})
+		}
+		return list, nil
+	}
+}
+
+// Keys that another Caddy makes, changes and revokes are in force here when the server is asked the next time.
+func TestKeysAreShared(t *testing.T) {
+	server := redistest.Start(t)
+	caddyfile, url := site(t, "\tllm_proxy {\n\t\tupstream u echo\n\t\trequire_key\n\t\tstate "+server.URL()+"\n\t}")
+	if err := load(t, caddyfile); err != nil {
+		t.Fatal(err)
+	}
+	here, there := theVault(t, "state"), another(t, server)
+	expect := func(when string, want map[string]int) {
+		t.Helper()
+		here.refresh()
+		for secret, status1 := range want {
+			if got := status(t, url, secret); got != status1 {
+				t.Errorf("%s: %q: status %d, want %d", when, secret, got, status1)
+			}
+		}
+	}
+	expect("without keys", map[string]int{"secret-alice": 401})
+	if err := there.change(add("alice", "bob")); err != nil {
+		t.Fatal(err)
+	}
+	expect("after they were made", map[string]int{"secret-alice": 200, "secret-bob": 200, "": 401})
+	digest := keys.Digest("new")
+	err := there.change(func(list []*keys.Entry) ([]*keys.Entry, error) {
+		return rotated(list, "alice", digest, new(keys.Entry))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	expect("after a rotation", map[string]int{"secret-alice": 401, "new": 200, "secret-bob": 200})
+	if err := there.change(func(list []*keys.Entry) ([]*keys.Entry, error) { return list[:1], nil }); err != nil {
+		t.Fatal(err)
+	}
+	expect("after a revocation", map[string]int{"new": 200, "secret-bob": 401})
+	server.Hang()
+	for secret, want := range map[string]int{"new": 200, "secret-bob": 401} {
+		if got := status(t, url, secret); got != want {
+			t.Errorf("while the server hangs: %q: status %d, want %d", secret, got, want)
+		}
+	}
+	server.GoOn()
+	if err := here.change(add("carol")); err != nil {
+		t.Fatal(err)
+	}
+	there.refresh()
+	if diff := cmp.Diff([]string{"alice", "carol"}, keyNames(there)); diff != "" {
+		t.Error(diff)
+	}
+	if err := caddy.Stop(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Of two that write at the same time, one is told so, and nothing is lost.
+func TestSharedKeysAreNotOverwritten(t *testing.T) {
+	server := redistest.Start(t)
+	a, b := another(t, server), another(t, server)
+	err := a.change(func(list []*keys.Entry) ([]*keys.Entry, error) {
+		if err := b.change(add("bob")); err != nil {
+			t.Fatal(err)
+		}
+		return add("alice")(list)
+	})
+	if !errors.Is(err, errReplaced) {
+		t.Errorf("the second writer is told %v", err)
+	}
+	if err := a.change(add("alice")); err != nil {
+		t.Fatal(err)
+	}
+	b.refresh()
+	if diff := cmp.Diff([]string{"bob", "alice"}, keyNames(b)); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// A server that keeps its memory on the disk keeps the keys; one that comes back empty has none, and says nothing false.
+func TestSharedKeysOutliveARestart(t *testing.T) {
+	server := redistest.StartLasting(t)
+	a := another(t, server)
+	if err := a.change(add("alice", "bob")); err != nil {
+		t.Fatal(err)
+	}
+	server.Down()
+	if a.refresh(); len(a.entries()) != 2 {
+		t.Error("keys are forgotten while the server is down")
+	}
+	server.Up()
+	b := another(t, server)
+	b.refresh()
+	if diff := cmp.Diff([]string{"alice", "bob"}, keyNames(b)); diff != "" {
+		t.Error(diff)
+	}
+}

@@ -1,0 +1,83 @@
+package ratelimit
+
+import (
+	"context"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// sharedQueue is how many settlements may wait; of more, the estimates stand.
+const sharedQueue = 4096
+
+// A settlement is what is sent when a request is over.
+type settlement struct {
+	keys    []string
+	args    []any
+	limits  []*Limit
+	crossed func(*Limit, int)
+}
+
+// Settle puts the tokens and the cost that were really used in the place of the estimates, and gives the places back.
+// A take that did not take, or was settled before, is left alone. A settlement that fails is not sent again, since it may
+// have arrived: the estimate stands, and a place comes free when its lease ends.
+func (s *Shared) Settle(t *Take, tokens, spend int64) {
+	if t.At.IsZero() {
+		return
+	}
+	job := settlement{crossed: t.Crossed, args: []any{s.clock, t.lease, t.At.UnixMicro()}}
+	places := false
+	for _, l := range t.Limits {
+		taken, used := t.want(l.Rule), used(l.Rule.Unit, tokens, spend)
+		if taken == used && l.Rule.Unit != Spend && l.Rule.Unit != Concurrent {
+			continue
+		}
+		places = places || l.Rule.Unit == Concurrent
+		job.keys, job.limits = append(job.keys, sharedKey(l)), append(job.limits, l)
+		job.args = append(appendRule(job.args, l.Rule), taken, used)
+	}
+	t.At = time.Time{}
+	if places {
+		s.mu.Lock()
+		delete(s.held, t.lease)
+		s.mu.Unlock()
+		if !s.away.Load() {
+			s.send(sharedWait, job)
+			return
+		}
+	}
+	if len(job.keys) == 0 {
+		return
+	}
+	select {
+	case s.queue <- job:
+	default:
+	}
+}
+
+// send sends settlements in one go.
+func (s *Shared) send(wait time.Duration, jobs ...settlement) {
+	ctx, cancel := context.WithTimeout(context.Background(), wait)
+	defer cancel()
+	pipe := s.client.Pipeline()
+	answers := make([]*redis.Cmd, len(jobs))
+	for i, job := range jobs {
+		answers[i] = settleShared.EvalSha(ctx, pipe, job.keys, job.args...)
+	}
+	pipe.Exec(ctx) //nolint:errcheck // each answer has its own error
+	for i, job := range jobs {
+		if redis.HasErrorPrefix(answers[i].Err(), "NOSCRIPT") { // a server that was started anew, and did nothing
+			answers[i] = settleShared.Eval(ctx, s.client, job.keys, job.args...)
+		}
+		marks, err := answers[i].Int64Slice()
+		if err != nil {
+			s.fail(err)
+			continue
+		}
+		for n, percent := range marks {
+			if percent > 0 && n < len(job.limits) && job.crossed != nil {
+				job.crossed(job.limits[n], int(percent))
+			}
+		}
+	}
+}

@@ -1,0 +1,116 @@
+package ratelimit
+
+import (
+	"context"
+	"time"
+)
+
+const (
+	// sharedProbe is how often a server that is away is asked.
+	sharedProbe = 100 * time.Millisecond
+	// sharedPatience bounds what no request waits for.
+	sharedPatience = 500 * time.Millisecond
+	// sharedBatch is how many settlements or leases are sent at once: a script keeps the server from everybody else.
+	sharedBatch = 64
+)
+
+// work settles, renews leases, and finds out when the server is back.
+func (s *Shared) work() {
+	defer close(s.ended)
+	probe, renewal := time.NewTicker(sharedProbe), time.NewTicker(leaseRenewal)
+	defer probe.Stop()
+	defer renewal.Stop()
+	probe.Stop()
+	for {
+		queue := s.queue
+		if s.away.Load() {
+			queue = nil // they wait
+		}
+		select {
+		case job := <-queue:
+			s.send(sharedPatience, s.more(job)...)
+		case <-renewal.C:
+			s.renew()
+		case <-s.failed:
+			probe.Reset(sharedProbe)
+		case <-probe.C:
+			if s.back() {
+				probe.Stop()
+			}
+		case <-s.stop:
+			s.last()
+			return
+		}
+	}
+}
+
+// more adds what else waits.
+func (s *Shared) more(first settlement) []settlement {
+	jobs := []settlement{first}
+	for len(jobs) < sharedBatch {
+		select {
+		case job := <-s.queue:
+			jobs = append(jobs, job)
+		default:
+			return jobs
+		}
+	}
+	return jobs
+}
+
+// last sends what waits when the store is closed.
+func (s *Shared) last() {
+	for !s.away.Load() {
+		select {
+		case job := <-s.queue:
+			s.send(sharedPatience, s.more(job)...)
+		default:
+			return
+		}
+	}
+}
+
+// back asks the server for what requests ask it. The places that it may have lost meanwhile are taken again.
+func (s *Shared) back() bool {
+	if !s.away.Load() {
+		return true
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), sharedPatience)
+	defer cancel()
+	args := append(appendRule([]any{"", "", 0, 1}, Rule{Unit: Requests, Limit: maxLimit, Window: time.Second}), 1)
+	if takeShared.Run(ctx, s.client, []string{sharedPrefix + "probe"}, args...).Err() != nil {
+		return false
+	}
+	s.away.Store(false)
+	s.renew()
+	if s.away.Load() {
+		return false
+	}
+	if s.report != nil {
+		s.report(nil)
+	}
+	return true
+}
+
+// renew makes the leases of requests that are under way good for longer.
+func (s *Shared) renew() {
+	var keys []string
+	var leases []any
+	s.mu.Lock()
+	for lease, places := range s.held {
+		for _, key := range places {
+			keys, leases = append(keys, key), append(leases, lease)
+		}
+	}
+	s.mu.Unlock()
+	for len(keys) > 0 && !s.away.Load() {
+		n := min(len(keys), sharedBatch)
+		ctx, cancel := context.WithTimeout(context.Background(), sharedPatience)
+		err := renewShared.Run(ctx, s.client, keys[:n], append([]any{s.clock, leaseLife.Microseconds()}, leases[:n]...)...).Err()
+		cancel()
+		if err != nil {
+			s.fail(err)
+		}
+		keys, leases = keys[n:], leases[n:]
+	}
+}
