@@ -144,7 +144,10 @@ func TestCacheAndLocalOnly(t *testing.T) {
 		upstream near openai `+local.URL()+` {
 			local
 		}
-		model m far/real near/real
+		model m {
+			to far/real near/real
+			lb_policy first
+		}
 		model away far/real
 		cache `+t.Name()+` {
 			scope site
