@@ -23,7 +23,6 @@ func status(t *testing.T, url, secret string) int {
 	if secret != "" {
 		req.Header.Set("Authorization", "Bearer "+secret)
 	}
-	req.Close = true // the site may be another one the next time, at the same address
 	res := send(t, req)
 	res.Body.Close()
 	return res.StatusCode

@@ -68,10 +68,11 @@ func ask(t *testing.T, url string, stream bool) *http.Response {
 	return res
 }
 
-// send makes a request that can be made again. Around a reload Caddy's old server may take a connection and close it unread: a
-// client's SDK sends the request again then, and so does this.
+// send makes a request that can be made again, on a connection of its own: a reload closes the others. Around a reload Caddy's
+// old server may take a connection and close it unread: a client's SDK sends the request again then, and so does this.
 func send(t *testing.T, req *http.Request) *http.Response {
 	t.Helper()
+	req.Close = true
 	for tries := 1; ; tries++ {
 		res, err := http.DefaultClient.Do(req)
 		if err == nil {
