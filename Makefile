@@ -38,7 +38,7 @@ monitoring: ## let a real Prometheus evaluate the dashboard and the alerts of ex
 soak: ## a minute of an upstream that comes and goes: every request is answered
 	go test -count 1 -run TestFlappingUpstream -v ./llmproxy/internal/gateway -soak 60s
 
-redis: ## run the tests that need redis-server in PATH, with the race detector
+redis: ## run the tests that need redis-server and valkey-server in PATH, with the race detector
 	for p in $$(grep -rl --include='*_test.go' '^//go:build redis' . | xargs -n1 dirname | sort -u); do \
 	  go vet -tags=$(TAGS),redis $$p && CGO_ENABLED=1 go test -race -tags=$(TAGS),redis -count=1 $$p || exit 1; \
 	done

@@ -1,7 +1,7 @@
 //go:build unix
 
-// Package redistest starts a real redis-server for tests, on a free port. It decides nothing, is for tests
-// with the build tag redis alone, and stands on the lowest floor.
+// Package redistest starts real servers of Redis and Valkey for tests, on free ports: one, a cluster, or a pair with a sentinel.
+// It decides nothing, is for tests with the build tag redis alone, and stands on the lowest floor.
 package redistest
 
 import (
@@ -15,82 +15,122 @@ import (
 // patience is how long a server may take to begin.
 const patience = 10 * time.Second
 
+// A Setup is how a server is run.
+type Setup struct {
+	// Binary is what runs, as PATH finds it. Default: redis-server.
+	Binary string
+	// Lasting makes it write everything to the disk before it answers, and find it when it is started anew. Else what it knew is gone then.
+	Lasting bool
+	// User may do everything with the Password, and nobody else anything. Default: anybody may.
+	User, Password string
+	// TLS makes it speak nothing else, with a certificate of this authority.
+	TLS *Authority
+	// Args are more of its command line.
+	Args []string
+
+	conf string // makes it a sentinel, and is its configuration
+}
+
 // A Server is a redis-server of the test's own.
 type Server struct {
 	// Address is its host and port.
 	Address string
+
+	setup   Setup
 	t       testing.TB
 	process *exec.Cmd
-	dir     string // where it keeps its memory; empty for nowhere
+	dir     string // where it keeps its memory
 }
 
 // Start runs redis-server, as PATH finds it, until the test is over. The test fails where there is none.
 // What it knew is gone when it is started anew.
 func Start(t testing.TB) *Server {
 	t.Helper()
-	return start(t, "")
+	return Setup{}.Start(t)
 }
 
 // StartLasting starts one that writes everything to the disk before it answers, and finds it when it is started anew.
 func StartLasting(t testing.TB) *Server {
 	t.Helper()
-	return start(t, t.TempDir())
+	return Setup{Lasting: true}.Start(t)
 }
 
-func start(t testing.TB, dir string) *Server {
+// Start runs such a server until the test is over.
+func (setup Setup) Start(t testing.TB) *Server {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := &Server{t: t, dir: dir, Address: l.Addr().String()}
-	l.Close()
+	s := &Server{Address: free(t), setup: setup, t: t, dir: t.TempDir()}
 	s.Up()
 	t.Cleanup(s.Down)
 	return s
 }
 
-// URL is how the server is configured.
-func (s *Server) URL() string { return "redis://" + s.Address }
+// free gives an address that nobody listens at.
+func free(t testing.TB) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
 
 // Up starts a server that is down.
 func (s *Server) Up() {
 	s.t.Helper()
-	_, port, _ := net.SplitHostPort(s.Address)
-	dir, lasting := s.dir, "yes"
-	if dir == "" {
-		dir, lasting = s.t.TempDir(), "no"
+	if !s.setup.Lasting {
+		s.dir = s.t.TempDir()
 	}
-	s.process = exec.Command("redis-server", "--port", port, "--bind", "127.0.0.1", "--save", "", "--appendonly", lasting, "--appendfsync", "always", "--dir", dir)
+	s.process = exec.Command(s.binary(), s.args()...)
 	if err := s.process.Start(); err != nil {
 		s.t.Fatal(err)
 	}
+	until(s.t, s.binary()+" does not answer", s.answers)
+}
+
+func (s *Server) binary() string {
+	if s.setup.Binary == "" {
+		return "redis-server"
+	}
+	return s.setup.Binary
+}
+
+func (s *Server) args() []string {
+	_, port, _ := net.SplitHostPort(s.Address)
+	plain, lasting := port, "no"
+	if s.setup.TLS != nil {
+		plain = "0"
+	}
+	if s.setup.Lasting {
+		lasting = "yes"
+	}
+	if s.setup.conf != "" {
+		return []string{s.setup.conf, "--sentinel", "--port", port, "--bind", "127.0.0.1", "--dir", s.dir}
+	}
+	args := []string{"--port", plain, "--bind", "127.0.0.1", "--save", "", "--appendonly", lasting, "--appendfsync", "always", "--dir", s.dir}
+	if s.setup.TLS != nil {
+		args = append(args, "--tls-port", port, "--tls-ca-cert-file", s.setup.TLS.CA, "--tls-cert-file", s.setup.TLS.Certificate, "--tls-key-file", s.setup.TLS.Key)
+	}
+	if s.setup.User != "" {
+		args = append(args, "--user", "default", "off", "--user", s.setup.User, "on", ">"+s.setup.Password, "~*", "&*", "+@all")
+	}
+	return append(args, s.setup.Args...)
+}
+
+// until waits for something.
+func until(t testing.TB, otherwise string, is func() bool) {
+	t.Helper()
 	limit := time.NewTimer(patience)
 	defer limit.Stop()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
-	for !s.answers() {
+	for !is() {
 		select {
 		case <-tick.C:
 		case <-limit.C:
-			s.t.Fatal("redis-server does not answer")
+			t.Fatal(otherwise)
 		}
 	}
-}
-
-func (s *Server) answers() bool {
-	conn, err := net.DialTimeout("tcp", s.Address, time.Second)
-	if err != nil {
-		return false
-	}
-	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(time.Second))
-	if _, err := conn.Write([]byte("PING\r\n")); err != nil {
-		return false
-	}
-	answer := make([]byte, 5)
-	n, _ := conn.Read(answer)
-	return string(answer[:n]) == "+PONG"
 }
 
 // Down kills the server. It may be down already.
