@@ -11,6 +11,7 @@ type figure string
 const (
 	cpuPerRequest figure = "cpu_per_request_us"
 	cpuPerEvent   figure = "cpu_per_event_us"
+	hitShare      figure = "cpu_of_relayed"
 	requestRate   figure = "requests_per_second"
 	eventRate     figure = "events_per_second"
 	latency50     figure = "latency_p50_ms"
@@ -34,6 +35,7 @@ var labels = []struct {
 }{
 	{cpuPerRequest, "CPU per request, µs"},
 	{cpuPerEvent, "CPU per event, µs"},
+	{hitShare, "CPU ÷ that of a relayed one"},
 	{requestRate, "requests/s"},
 	{eventRate, "events/s"},
 	{latency50, "latency p50, ms"},

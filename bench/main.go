@@ -129,6 +129,7 @@ func (b *bench) finish(r *report) error {
 // run measures one scenario with servers of its own: A B, then B A, and so on, so that what drifts hits both sides alike.
 func (b *bench) run(ctx context.Context, sc *scenario) (samples [sides][]sample, err error) {
 	defer b.servers.stop()
+	b.servers.cache = sc.cache
 	if err := b.servers.start(ctx, sc.upstream); err != nil {
 		return samples, err
 	}

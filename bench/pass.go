@@ -40,6 +40,30 @@ func busy(ctx context.Context, p *pass) (sample, error) {
 	return p.measured(ctx, p.lasting, func() (result, error) { return l.repeat(ctx, p.lasting) })
 }
 
+// hits has the cache of llm_proxy answer, and sees what the same process takes to relay the same request.
+func hits(ctx context.Context, p *pass) (sample, error) {
+	if p.side != ours {
+		return busy(ctx, p)
+	}
+	around, relaying := *p.scenario, *p
+	around.name, around.header = around.name+"-relayed", "Cache-Control: no-store\r\n"
+	relaying.scenario = &around
+	relayed, err := busy(ctx, &relaying)
+	if err != nil {
+		return nil, fmt.Errorf("without the cache: %w", err)
+	}
+	s, err := busy(ctx, p)
+	if err != nil {
+		return nil, err
+	}
+	each := cpuPerRequest
+	if p.scenario.stream {
+		each = cpuPerEvent
+	}
+	s[hitShare] = s[each] / relayed[each]
+	return s, nil
+}
+
 // pacedStreams lets the upstream set the pace.
 func pacedStreams(ctx context.Context, p *pass) (sample, error) {
 	l, err := p.load(ctx, p.scenario.size)

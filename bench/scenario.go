@@ -14,6 +14,8 @@ type scenario struct {
 	connections int
 	size        int // of the request's body in bytes
 	stream      bool
+	header      string // more lines of the request's header
+	cache       bool   // llm_proxy has one
 	upstream    options
 	measure     func(context.Context, *pass) (sample, error)
 	proxiesOnly bool // the upstream itself is of no interest
@@ -58,6 +60,24 @@ func scenarios() []scenario {
 			bars: []bar{{figure: cpuPerEvent, limit: 1.0}, {figure: gap99, limit: 1.1}},
 		},
 		{
+			name: "hit-1", title: "1 KB answers from the cache, 1 connection",
+			connections: 1, size: kilobyte, cache: true,
+			upstream: options{bytes: kilobyte}, measure: hits,
+			bars: []bar{{figure: latency50, limit: 0.1, absolute: true}},
+		},
+		{
+			name: "hit-16", title: "1 KB answers from the cache, 16 connections",
+			connections: 16, size: kilobyte, cache: true,
+			upstream: options{bytes: kilobyte}, measure: hits,
+			bars: []bar{cpu(0.5), {figure: hitShare, limit: 0.5, absolute: true}},
+		},
+		{
+			name: "hit-stream", title: "streams of 200 events from the cache, 16 connections",
+			connections: 16, size: kilobyte, stream: true, cache: true,
+			upstream: options{tokens: 200}, measure: hits,
+			bars: []bar{{figure: cpuPerEvent, limit: 0.5}, {figure: hitShare, limit: 0.5, absolute: true}},
+		},
+		{
 			name: "stream-memory", title: fmt.Sprintf("memory of %d open streams, an event a second", held),
 			connections: held, size: kilobyte, stream: true, proxiesOnly: true,
 			upstream: options{tokens: 6, interval: time.Second}, measure: heldStreams,
@@ -100,5 +120,5 @@ func (sc *scenario) request(size int) []byte {
 		"Content-Type: application/json\r\n"+
 		"User-Agent: OpenAI/Python 2.8.1\r\n"+
 		"Authorization: Bearer sk-bench\r\n"+
-		"Content-Length: %d\r\n\r\n%s", len(body), body)
+		"%sContent-Length: %d\r\n\r\n%s", sc.header, len(body), body)
 }

@@ -28,6 +28,7 @@ type servers struct {
 	caddy, fakellm string // paths of the binaries
 	dir            string
 	noise          bool   // reverse_proxy on both sides
+	cache          bool   // llm_proxy has one
 	profiles       string // where CPU profiles of the proxies go; empty: none are taken
 	running        [sides]*process
 }
@@ -101,6 +102,7 @@ func (s *servers) caddyfile(proxy side, addr string) string {
 		handler = `llm_proxy {
 		upstream u openai http://` + upstream + `
 		model m u/m
+		` + s.cacheLine() + `
 	}`
 	}
 	admin := "off"
@@ -119,6 +121,13 @@ http://` + addr + ` {
 	` + handler + `
 }
 `
+}
+
+func (s *servers) cacheLine() string {
+	if s.cache {
+		return "cache"
+	}
+	return ""
 }
 
 func (s *servers) adminSocket(proxy side) string { return filepath.Join(s.dir, proxy.String()+".sock") }
