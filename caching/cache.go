@@ -36,35 +36,82 @@ type Cache struct {
 	Memory  *Memory
 	Flights Flights
 	Counts  Counts
+	ready   *Ready
+	max     atomic.Int64
 }
 
 // New makes an empty cache of at most max bytes in memory.
-func New(max int64) *Cache { return &Cache{Memory: NewMemory(max)} }
+func New(max int64) *Cache {
+	c := &Cache{Memory: NewMemory(max - max/readyPart), ready: readyFor(max)}
+	c.max.Store(max)
+	return c
+}
 
-// Lookup gives the entry of a key, if it is there, fresh and as young as the client wants it: in the form that is wanted, if it is
-// kept in that one, too.
-func Lookup(ctx context.Context, s Store, model string, key Key, want Form, c *Control) *Entry {
-	return fit(s.Get(ctx, model, []Key{key})[0], want, c)
+// Resize changes the bound, as a new configuration may; the least wanted entries go.
+func (c *Cache) Resize(max int64) {
+	if c.max.Swap(max) != max {
+		c.Memory.Resize(max - max/readyPart)
+		c.ready.cache.SetMaximum(uint64(max / readyPart))
+	}
+}
+
+// Lookup gives the entry of a key, if the store has it, fresh and as young as the client wants it: in the form that is wanted,
+// if it was brought into that one before. It must not be changed.
+func (c *Cache) Lookup(ctx context.Context, s Store, model string, key Key, want Form, control *Control) *Entry {
+	return c.entry(model, Item{key, s.Get(ctx, model, []Key{key})[0]}, want, control)
 }
 
 // LookupAll gives the entry of each key, nil where there is none that fits.
-func LookupAll(ctx context.Context, s Store, model string, keys []Key, c *Control) []*Entry {
+func (c *Cache) LookupAll(ctx context.Context, s Store, model string, keys []Key, control *Control) []*Entry {
 	entries := make([]*Entry, len(keys))
 	for i, value := range s.Get(ctx, model, keys) {
-		entries[i] = fit(value, Part, c)
+		entries[i] = c.entry(model, Item{keys[i], value}, Part, control)
 	}
 	return entries
 }
 
-func fit(value []byte, want Form, c *Control) *Entry {
-	if value == nil {
+// Also keeps an entry ready that Lookup gave and that was brought into another form since.
+func (c *Cache) Also(model string, key Key, e *Entry) { c.ready.put(model, key, e) }
+
+// entry reads what a store gave, unless that was done before. It keeps ready what took some work.
+func (c *Cache) entry(model string, i Item, want Form, control *Control) *Entry {
+	if i.Value == nil {
 		return nil
 	}
-	e, err := UnmarshalEntry(inForm(value, want))
-	now := time.Now()
-	if err != nil || !e.Fresh(now) || !c.Takes(e.Age(now)) {
+	origin := c.ready.origin(i.Value)
+	e := c.ready.get(i.Key, want, origin)
+	if e == nil {
+		var err error
+		if e, err = UnmarshalEntry(i.Value); err != nil {
+			return nil
+		}
+		e.origin = origin
+		if e.Form == want && len(e.Body) > packAbove {
+			c.ready.put(model, i.Key, e)
+		}
+	}
+	if now := time.Now(); !e.Fresh(now) || !control.Takes(e.Age(now)) {
 		return nil
 	}
-	e.kept = value
 	return e
+}
+
+// Purge forgets the entries in memory of a model, or all if it is empty, and tells how many these were; also what was made ready of
+// another store's.
+func (c *Cache) Purge(ctx context.Context, model string) (int, error) {
+	n, err := c.Memory.Purge(ctx, model)
+	c.ready.purge(model)
+	return n, err
+}
+
+// Usage is how many entries there are in memory, and how many bytes they take, with what is kept ready.
+func (c *Cache) Usage() (entries int, bytes int64, evicted uint64) {
+	entries, bytes, evicted = c.Memory.Usage()
+	return entries, bytes + c.ready.bytes(), evicted
+}
+
+// Close ends its goroutines. Entries can still be read and put.
+func (c *Cache) Close() {
+	c.Memory.Close()
+	c.ready.cache.StopAllGoroutines()
 }

@@ -37,7 +37,7 @@ type Entry struct {
 	Extra []Span
 	Body  []byte
 
-	kept []byte // what the store gave for it
+	origin uint64 // what the store gave for it, for Ready
 }
 
 // The layout of an entry, so that one of another layout, in a store that is shared, is a miss.

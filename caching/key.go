@@ -3,7 +3,6 @@ package caching
 import (
 	"crypto/sha256"
 	"encoding/binary"
-	"hash"
 	"sync"
 )
 
@@ -13,58 +12,53 @@ type Key [sha256.Size]byte
 
 // A Hash makes a key out of named fields. Names and values carry their lengths, so that no field can be made to look like
 // another, and a field that is added later cannot make an old key come out.
-type Hash struct {
-	sum  hash.Hash
-	room []byte
-}
+type Hash struct{ fields []byte }
 
-var hashes = sync.Pool{New: func() any { return &Hash{sum: sha256.New(), room: make([]byte, 0, 64)} }}
+// maxPooledFields is the room that a Hash may keep for the next one, in bytes.
+const maxPooledFields = 64 << 10
+
+var hashes = sync.Pool{New: func() any { return &Hash{fields: make([]byte, 0, 1024)} }}
 
 // NewHash begins a key; Key ends it.
 func NewHash() *Hash {
 	h := hashes.Get().(*Hash)
-	h.sum.Reset()
+	h.fields = h.fields[:0]
 	return h
 }
 
 // Field adds a field.
 func (h *Hash) Field(name, value string) {
 	h.begin(name, len(value))
-	h.room = append(h.room, value...)
-	h.sum.Write(h.room)
+	h.fields = append(h.fields, value...)
 }
 
 // Bytes adds a field.
 func (h *Hash) Bytes(name string, value []byte) {
 	h.begin(name, len(value))
-	h.sum.Write(h.room)
-	h.sum.Write(value)
+	h.fields = append(h.fields, value...)
 }
 
 func (h *Hash) begin(name string, length int) {
-	h.room = binary.AppendUvarint(h.room[:0], uint64(len(name)))
-	h.room = append(h.room, name...)
-	h.room = binary.AppendUvarint(h.room, uint64(length))
+	h.fields = append(binary.AppendUvarint(h.fields, uint64(len(name))), name...)
+	h.fields = binary.AppendUvarint(h.fields, uint64(length))
 }
 
-// With gives the key that one more field makes, and leaves the hash as it is.
-func (h *Hash) With(name string, value []byte) Key {
-	base := h.current()
-	more := NewHash()
-	more.Bytes("base", base[:])
-	more.Bytes(name, value)
-	return more.Key()
-}
+// Sum gives the key that there is so far, and leaves the hash as it is.
+func (h *Hash) Sum() Key { return sha256.Sum256(h.fields) }
 
-func (h *Hash) current() (k Key) {
-	h.room = h.sum.Sum(h.room[:0])
-	copy(k[:], h.room)
-	return k
+// With gives the key that one more field makes of a key.
+func (k Key) With(name string, value []byte) Key {
+	h := NewHash()
+	h.Bytes("base", k[:])
+	h.Bytes(name, value)
+	return h.Key()
 }
 
 // Key gives the key. The hash must not be used afterwards.
 func (h *Hash) Key() Key {
-	k := h.current()
-	hashes.Put(h)
+	k := h.Sum()
+	if cap(h.fields) <= maxPooledFields {
+		hashes.Put(h)
+	}
 	return k
 }

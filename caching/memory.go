@@ -2,7 +2,6 @@ package caching
 
 import (
 	"context"
-	"sync/atomic"
 	"time"
 
 	"github.com/maypok86/otter/v2"
@@ -17,7 +16,6 @@ const overhead = 320
 // often stays longest (W-TinyLFU). It survives reloads and is safe for concurrent use.
 type Memory struct {
 	cache   *otter.Cache[Key, kept]
-	max     atomic.Int64
 	counter *stats.Counter
 }
 
@@ -30,7 +28,6 @@ type kept struct {
 // NewMemory makes an empty one of at most max bytes.
 func NewMemory(max int64) *Memory {
 	m := &Memory{counter: stats.NewCounter()}
-	m.max.Store(max)
 	m.cache = otter.Must(&otter.Options[Key, kept]{
 		MaximumWeight: uint64(max),
 		Weigher: func(_ Key, k kept) uint32 {
@@ -42,12 +39,8 @@ func NewMemory(max int64) *Memory {
 	return m
 }
 
-// Resize changes the bound, as a new configuration may; the least wanted entries go.
-func (m *Memory) Resize(max int64) {
-	if m.max.Swap(max) != max {
-		m.cache.SetMaximum(uint64(max))
-	}
-}
+// Resize changes the bound; the least wanted entries go.
+func (m *Memory) Resize(max int64) { m.cache.SetMaximum(uint64(max)) }
 
 // Get implements Store.
 func (m *Memory) Get(_ context.Context, _ string, keys []Key) [][]byte {

@@ -1,6 +1,7 @@
 package llmproxy
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"slices"
@@ -31,7 +32,7 @@ func cacheStatusOf(name string, c *caching.Cache) cacheStatus {
 		Name: name, Pending: c.Flights.Pending(), Hits: c.Counts.Hits.Load(), Misses: c.Counts.Misses.Load(), Coalesced: c.Counts.Coalesced.Load(),
 		Bypassed: c.Counts.Bypassed.Load(), Stored: c.Counts.Stored.Load(), Saved: c.Counts.Saved.Load(),
 	}
-	s.Entries, s.Bytes, s.Evicted = c.Memory.Usage()
+	s.Entries, s.Bytes, s.Evicted = c.Usage()
 	return s
 }
 
@@ -51,6 +52,11 @@ type purgeAnswer struct {
 	Purged int `json:"purged"`
 }
 
+// A purger forgets the entries of a model, or all.
+type purger interface {
+	Purge(ctx context.Context, model string) (int, error)
+}
+
 // adminPurge answers POST /llm_proxy/cache/purge?name=&model=: the entries of a model, as clients call it, or all, in the
 // cache of that name, or in all.
 func adminPurge(w http.ResponseWriter, r *http.Request) error {
@@ -62,10 +68,10 @@ func adminPurge(w http.ResponseWriter, r *http.Request) error {
 			return caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: fmt.Errorf("%q is neither name nor model", parameter)}
 		}
 	}
-	var stores []caching.Store
+	var stores []purger
 	caches.Range(func(key, value any) bool {
 		if name == "" || name == key {
-			stores = append(stores, value.(sharedCache).Memory)
+			stores = append(stores, value.(sharedCache).Cache)
 		}
 		return true
 	})

@@ -83,7 +83,7 @@ type sharedCache struct{ *caching.Cache }
 
 // Destruct implements caddy.Destructor. Requests of an old configuration may go on reading and putting.
 func (s sharedCache) Destruct() error {
-	s.Memory.Close()
+	s.Close()
 	return nil
 }
 

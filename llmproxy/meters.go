@@ -24,6 +24,7 @@ type meters struct {
 	series   map[seriesKey]*series
 	ended    map[endedKey]prometheus.Counter
 	attempts map[attemptKey]prometheus.Counter
+	caches   map[cacheKey]*cacheSeries
 }
 
 // A seriesKey is what most collectors are labelled by.
@@ -41,6 +42,12 @@ type attemptKey struct {
 	upstream, at string
 	verdict      router.Verdict
 }
+
+// A cacheKey is what the cache's collectors are labelled by, a cacheSeries their children.
+type (
+	cacheKey    struct{ model, result string }
+	cacheSeries struct{ requests, input, output prometheus.Counter }
+)
 
 // A series is the children for one model, target and endpoint. Those of answers are made with the first answer.
 type series struct {
@@ -64,6 +71,7 @@ var ownTime = overhead.WithLabelValues()
 func newMeters(models *router.Table) *meters {
 	return &meters{
 		models: models, series: map[seriesKey]*series{}, ended: map[endedKey]prometheus.Counter{}, attempts: map[attemptKey]prometheus.Counter{},
+		caches: map[cacheKey]*cacheSeries{},
 	}
 }
 
@@ -87,15 +95,16 @@ func (m *meters) count(rec *gateway.Record) {
 	m.countRare(s.model, rec)
 }
 
-// countRare takes what few requests have; these labels are resolved each time.
+// countRare takes what few requests have; most of these labels are resolved each time.
 func (m *meters) countRare(model string, rec *gateway.Record) {
 	if spilled(rec) {
 		fallbacks.WithLabelValues(model, strings.TrimPrefix(rec.Route, "fallback:")).Inc()
 	}
 	if rec.Cache != "" {
-		cacheRequests.WithLabelValues(model, rec.Cache).Inc()
-		spared.WithLabelValues(model, "input").Add(float64(rec.Spared.Input))
-		spared.WithLabelValues(model, "output").Add(float64(rec.Spared.Output))
+		c := m.cache(cacheKey{model, rec.Cache})
+		c.requests.Inc()
+		c.input.Add(float64(rec.Spared.Input))
+		c.output.Add(float64(rec.Spared.Output))
 	}
 	if rec.Status == http.StatusTooManyRequests && rec.Err != nil && len(rec.Attempts) == 0 {
 		limited.WithLabelValues(model, rec.Err.Code).Inc()
@@ -162,6 +171,19 @@ func (m *meters) attempt(rec *gateway.Record, a *gateway.Attempt) prometheus.Cou
 		c = attemptsMade.WithLabelValues(join(upstream, at), a.Verdict.String())
 		m.mu.Lock()
 		m.attempts[key] = c
+		m.mu.Unlock()
+	}
+	return c
+}
+
+func (m *meters) cache(key cacheKey) *cacheSeries {
+	m.mu.RLock()
+	c := m.caches[key]
+	m.mu.RUnlock()
+	if c == nil {
+		c = &cacheSeries{cacheRequests.WithLabelValues(key.model, key.result), spared.WithLabelValues(key.model, "input"), spared.WithLabelValues(key.model, "output")}
+		m.mu.Lock()
+		m.caches[key] = c
 		m.mu.Unlock()
 	}
 	return c

@@ -37,11 +37,12 @@ func (c *call) askItems(q *question, canon *wire.Canon, hash *caching.Hash) bool
 	}
 	hash.Bytes("body", form)
 	b := &batch{items: items, keys: make([]caching.Key, len(items)), entries: make([]*caching.Entry, len(items))}
+	base := hash.Sum()
 	for i, item := range items {
 		if form, err = canon.Value(item); err != nil {
 			return false
 		}
-		b.keys[i] = hash.With("item", form)
+		b.keys[i] = base.With("item", form)
 	}
 	for i := range b.keys {
 		hash.Bytes("all", b.keys[i][:])
@@ -71,7 +72,7 @@ func (b *batch) unknown() (places []int) {
 // hitBatch answers if all items are known.
 func (c *call) hitBatch(q *question) bool {
 	b := q.batch
-	b.entries = caching.LookupAll(c.r.Context(), c.g.Cache.Store, c.rec.Model, b.keys, &q.control)
+	b.entries = c.g.Cache.Shared.LookupAll(c.r.Context(), c.g.Cache.Store, c.rec.Model, b.keys, &q.control)
 	if slices.Contains(b.entries, nil) {
 		return false
 	}

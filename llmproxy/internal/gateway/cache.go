@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"net"
 	"net/http"
 	"strconv"
 	"strings"
@@ -77,7 +76,7 @@ func (c *call) ask(plan *router.Plan, control caching.Control) (*question, bool)
 	hash.Bytes("body", form)
 	// A stream of the Responses API cannot be made from a whole answer, so that both are kept.
 	if c.task.endpoint.Framing == wire.Typed {
-		events := hash.With("form", []byte("events"))
+		events := hash.Sum().With("form", []byte("events"))
 		if c.rec.Stream {
 			q.key = events
 			return q, true
@@ -127,9 +126,9 @@ func (c *call) vary(h *caching.Hash, name string) {
 
 // siteOf is the site as clients know it: keys of one name may be somebody else's on another one.
 func siteOf(r *http.Request) string {
-	host, _, err := net.SplitHostPort(r.Host)
-	if err != nil {
-		host = r.Host
+	host := r.Host
+	if colon := strings.LastIndexByte(host, ':'); colon > strings.LastIndexByte(host, ']') { // not one within an address
+		host = host[:colon]
 	}
 	return strings.ToLower(host)
 }
@@ -137,10 +136,15 @@ func siteOf(r *http.Request) string {
 // tenant is who an answer belongs to: a key's name, or everybody who has none.
 func (c *call) tenant() string { return c.rec.Key }
 
-// mark tells the client and the record what the cache did.
+// mark tells what the cache did.
 func (c *call) mark(how string) {
-	c.rec.Cache = how
 	c.w.Header()["X-Llm-Cache"] = []string{how}
+	c.count(how)
+}
+
+// count tells the record and the statistics what the cache did.
+func (c *call) count(how string) {
+	c.rec.Cache = how
 	counts := &c.g.Cache.Shared.Counts
 	switch how {
 	case cacheHit:

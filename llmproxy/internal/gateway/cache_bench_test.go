@@ -27,7 +27,7 @@ func BenchmarkHit(b *testing.B) {
 		b.Fatal(err)
 	}
 	shared := caching.New(64 << 20)
-	defer shared.Memory.Close()
+	defer shared.Close()
 	prompt := strings.Repeat("a word or two of a prompt. ", 150) // 4 KB
 	answer := caching.Entry{Form: caching.Events, ContentType: eventType, Created: time.Now(), TTL: time.Hour, Target: "echo/echo",
 		Body: []byte(strings.Repeat(`data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":1,"model":"m","choices":[{"index":0,"delta":{"content":" word"},"finish_reason":null}]}`+"\n\n", 200))}

@@ -29,7 +29,7 @@ func cached(t *testing.T, change func(*Cache)) (*setup, *fakellm.Server) {
 
 func rules(t *testing.T, change func(*Cache)) *Cache {
 	shared := caching.New(64 << 20)
-	t.Cleanup(shared.Memory.Close)
+	t.Cleanup(shared.Close)
 	c := &Cache{
 		Shared: shared, Store: shared.Memory, TTL: time.Hour, MaxTTL: 24 * time.Hour, MaxEntry: 4 << 20, MaxSize: 64 << 20,
 		Endpoints: map[string]bool{"chat": true, "completions": true, "embeddings": true, "responses": true, "moderations": true, "rerank": true},

@@ -82,7 +82,7 @@ func (c *call) keep(f *caching.Flight, q *question) {
 }
 
 func (c *call) put(items []caching.Item, ttl time.Duration) {
-	c.g.Cache.Shared.Memory.Resize(c.g.Cache.MaxSize) // a new configuration's size counts from its first answer on
+	c.g.Cache.Shared.Resize(c.g.Cache.MaxSize) // a new configuration's size counts from its first answer on
 	c.g.Cache.Store.Put(c.rec.Model, items, ttl)
 	c.g.Cache.Shared.Counts.Stored.Add(int64(len(items)))
 }

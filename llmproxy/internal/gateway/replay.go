@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"io"
 	"net/http"
 	"strconv"
 	"time"
@@ -83,12 +82,11 @@ func (c *call) hit(q *question) bool {
 	if q.batch != nil {
 		return c.hitBatch(q)
 	}
-	ctx, store := c.r.Context(), c.g.Cache.Store
 	key, want := q.key, c.wanted()
-	e := caching.Lookup(ctx, store, c.rec.Model, key, want, &q.control)
+	e := c.lookup(key, want, q)
 	if e == nil && q.also != nil {
 		key = *q.also
-		e = caching.Lookup(ctx, store, c.rec.Model, key, want, &q.control)
+		e = c.lookup(key, want, q)
 	}
 	if e == nil {
 		return false
@@ -99,28 +97,31 @@ func (c *call) hit(q *question) bool {
 	}
 	c.given(shown, cacheHit)
 	c.play(shown)
-	if keeper, ok := store.(formKeeper); ok && shown != e {
-		keeper.Also(key, e, shown)
+	if shown != e {
+		c.g.Cache.Shared.Also(c.rec.Model, key, shown)
 	}
 	return true
 }
 
-// A formKeeper is a store that keeps an answer in the form, too, into which it was brought, so that this is done once.
-type formKeeper interface {
-	Also(key caching.Key, e, other *caching.Entry)
+func (c *call) lookup(key caching.Key, want caching.Form, q *question) *caching.Entry {
+	return c.g.Cache.Shared.Lookup(c.r.Context(), c.g.Cache.Store, c.rec.Model, key, want, &q.control)
 }
 
 // given notes and announces an answer that nobody generated for this client.
 func (c *call) given(e *caching.Entry, how string) {
-	c.mark(how)
+	now := time.Now()
+	c.count(how)
 	c.rec.Target, c.rec.Status, c.rec.Verdict, c.committed = e.Target, http.StatusOK, router.OK, true
-	c.rec.FirstContent, c.rec.HasCost = time.Since(c.rec.Started), true // it costs nothing
+	c.rec.FirstContent, c.rec.HasCost = now.Sub(c.rec.Started), true // it costs nothing
 	c.rec.Spared = wire.Usage{Input: e.Tokens.Input, Output: e.Tokens.Output, Cached: e.Tokens.Cached, Reasoning: e.Tokens.Reasoning}
 	c.g.Cache.Shared.Counts.Saved.Add(e.Tokens.Input + e.Tokens.Output)
+	h, v := c.w.Header(), &[...]string{how, e.Target, c.rec.Route, strconv.Itoa(len(c.rec.Attempts)), ""} // one allocation for all
+	h["X-Llm-Cache"], h["X-Llm-Target"], h["X-Llm-Route"], h["X-Llm-Attempts"] = v[0:1:1], v[1:2:2], v[2:3:3], v[3:4:4]
 	if how == cacheHit {
-		c.w.Header()["Age"] = []string{strconv.FormatInt(int64(e.Age(time.Now())/time.Second), 10)}
+		v[4] = strconv.FormatInt(int64(e.Age(now)/time.Second), 10)
+		h["Age"] = v[4:5:5]
 	}
-	c.announce(strconv.Itoa(len(c.rec.Attempts)))
+	c.announceQueue()
 }
 
 // wanted is the form in which this client wants its answer.
@@ -148,16 +149,10 @@ func (c *call) play(e *caching.Entry) {
 		c.sent(relay.ReplayWhole(c.w, e.ContentType, e.Body))
 		return
 	}
-	var pieces [][]byte
+	var room [4][]byte
+	pieces := room[:0]
 	e.Pieces(c.head.IncludeUsage, func(piece []byte) { pieces = append(pieces, piece) })
-	next := func() (piece []byte, err error) {
-		if len(pieces) == 0 {
-			return nil, io.EOF
-		}
-		piece, pieces = pieces[0], pieces[1:]
-		return piece, nil
-	}
-	c.sent(relay.ReplayEvents(c.w, c.begunStream(e.ContentType), next))
+	c.sent(relay.ReplayStream(c.w, c.begunStream(e.ContentType), pieces))
 }
 
 // sent notes how an answer that is not an attempt's reached the client.

@@ -8,15 +8,11 @@ import (
 	"strconv"
 )
 
-// ReplayEvents sends a stream whose events are known already, or come from somebody else's: each piece that next gives is
-// whole events, sent at once. Without a content type the header was sent already. The error is next's, nil for io.EOF, or a *ClientError.
+// ReplayEvents sends a stream that comes from somebody else's: each piece that next gives is whole events, sent at once. Without a
+// content type the header was sent already. The error is next's, nil for io.EOF, or a *ClientError.
 func ReplayEvents(w http.ResponseWriter, contentType string, next func() ([]byte, error)) (m Meter, err error) {
 	flush := http.NewResponseController(w)
-	if contentType != "" {
-		w.Header()["Content-Type"] = []string{contentType}
-		streamHeader(w.Header())
-		w.WriteHeader(http.StatusOK)
-	}
+	replayHeader(w, contentType)
 	for {
 		piece, err := next()
 		if errors.Is(err, io.EOF) {
@@ -25,10 +21,7 @@ func ReplayEvents(w http.ResponseWriter, contentType string, next func() ([]byte
 		if err != nil {
 			return m, err
 		}
-		n, err := w.Write(piece)
-		m.Bytes += int64(n)
-		m.Events += bytes.Count(piece, eventEnd)
-		if err == nil {
+		if err = m.write(w, piece); err == nil {
 			err = flush.Flush()
 		}
 		if err != nil && !errors.Is(err, http.ErrNotSupported) {
@@ -37,13 +30,47 @@ func ReplayEvents(w http.ResponseWriter, contentType string, next func() ([]byte
 	}
 }
 
+// ReplayStream sends a stream that is known to its end. It is on its way when the handler returns: a flush of its own would
+// only cost one more packet for the end.
+func ReplayStream(w http.ResponseWriter, contentType string, pieces [][]byte) (m Meter, err error) {
+	replayHeader(w, contentType)
+	for _, piece := range pieces {
+		if err := m.write(w, piece); err != nil {
+			return m, &ClientError{err}
+		}
+	}
+	return m, nil
+}
+
+func replayHeader(w http.ResponseWriter, contentType string) {
+	if contentType != "" {
+		w.Header()["Content-Type"] = []string{contentType}
+		streamHeader(w.Header())
+		w.WriteHeader(http.StatusOK)
+	}
+}
+
+// write writes whole events.
+func (m *Meter) write(w http.ResponseWriter, events []byte) error {
+	n, err := w.Write(events)
+	m.Bytes += int64(n)
+	m.Events += bytes.Count(events, eventEnd)
+	return err
+}
+
 var eventEnd = []byte("\n\n")
+
+// knownLength is the length up to which net/http tells the Content-Length by itself. A header that is not set spares it the growth
+// of two maps, which have eight places.
+const knownLength = 2 << 10
 
 // ReplayWhole sends an answer in one piece that is known already.
 func ReplayWhole(w http.ResponseWriter, contentType string, body []byte) (m Meter, err error) {
 	h := w.Header()
 	h["Content-Type"] = []string{contentType}
-	h["Content-Length"] = []string{strconv.Itoa(len(body))}
+	if len(body) > knownLength {
+		h["Content-Length"] = []string{strconv.Itoa(len(body))}
+	}
 	w.WriteHeader(http.StatusOK)
 	n, err := w.Write(body)
 	m.Bytes = int64(n)

@@ -31,7 +31,8 @@ type Canon struct {
 	form    []byte
 	pairs   []canonPair // of the objects that are open, those of the innermost last
 	scratch []byte
-	long    hash.Hash
+	long    hash.Hash  // of a string with escapes
+	room    [1024]byte // for what these stand for
 	over    bool
 }
 

@@ -3,20 +3,31 @@ package wire
 import (
 	"bytes"
 	"crypto/sha256"
-	"hash"
 )
 
 // text appends a string, given as it stands between its quotes.
 func (c *Canon) text(raw []byte) {
+	if bytes.IndexByte(raw, '\\') >= 0 {
+		c.escapedText(raw)
+		return
+	}
+	if len(raw) <= canonInline {
+		c.short(raw)
+		return
+	}
+	sum := sha256.Sum256(raw)
+	c.form = append(append(c.form, 'S'), sum[:]...)
+}
+
+// short appends a string of at most canonInline bytes.
+func (c *Canon) short(plain []byte) {
+	c.form = append(append(c.form, 's', byte(len(plain))), plain...)
+}
+
+func (c *Canon) escapedText(raw []byte) {
 	if len(raw) <= 6*canonInline { // an escape takes at most six bytes for one
-		var room [6 * canonInline]byte
-		plain := raw
-		if bytes.IndexByte(raw, '\\') >= 0 {
-			plain = appendUnescaped(room[:0], raw)
-		}
-		if len(plain) <= canonInline {
-			c.form = append(c.form, 's', byte(len(plain)))
-			c.form = append(c.form, plain...)
+		if plain := appendUnescaped(c.room[:0], raw); len(plain) <= canonInline {
+			c.short(plain)
 			return
 		}
 	}
@@ -24,25 +35,24 @@ func (c *Canon) text(raw []byte) {
 		c.long = sha256.New()
 	}
 	c.long.Reset()
-	writeUnescaped(c.long, raw)
+	c.hash(raw)
 	c.form = c.long.Sum(append(c.form, 'S'))
 }
 
-// writeUnescaped hashes a string without holding it a second time.
-func writeUnescaped(h hash.Hash, raw []byte) {
+// hash hashes a string without holding it a second time.
+func (c *Canon) hash(raw []byte) {
 	const longestEscape = 12 // two halves of a surrogate pair
-	var room [1024]byte
-	out := room[:0]
+	out := c.room[:0]
 	for len(raw) > 0 {
 		run := bytes.IndexByte(raw, '\\')
 		if run < 0 {
 			run = len(raw)
 		}
-		if len(out)+run+utf8Max > len(room) {
-			h.Write(out)
-			out = room[:0]
-			if run+utf8Max > len(room) {
-				h.Write(raw[:run])
+		if len(out)+run+utf8Max > len(c.room) {
+			c.long.Write(out)
+			out = c.room[:0]
+			if run+utf8Max > len(c.room) {
+				c.long.Write(raw[:run])
 				raw, run = raw[run:], 0
 			}
 		}
@@ -52,7 +62,7 @@ func writeUnescaped(h hash.Hash, raw []byte) {
 			out, raw = appendUnescaped(out, raw[:n]), raw[n:]
 		}
 	}
-	h.Write(out)
+	c.long.Write(out)
 }
 
 const utf8Max = 4
