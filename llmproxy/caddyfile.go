@@ -82,6 +82,7 @@ func init() {
 //	        concurrent <number>
 //	        budget     <budgets...>
 //	        local_only
+//	        priority   high|normal|low
 //	        expires    <day|time>
 //	        tags       <words...>
 //	    }

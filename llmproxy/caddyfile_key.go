@@ -8,6 +8,7 @@ import (
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/keys"
 	"github.com/caddy-llmproxy/caddy-llmproxy/ratelimit"
+	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 )
 
 func (h *Handler) parseKey(d *caddyfile.Dispenser) error {
@@ -52,10 +53,15 @@ func parseEntry(d *caddyfile.Dispenser, e *keys.Entry) error {
 			e.Tags = append(e.Tags, args...)
 		case name == "expires" && len(args) == 1:
 			e.Expires = args[0]
-		case name == "local_only", name == "models", name == "tags", name == "expires":
+		case name == "priority" && len(args) == 1:
+			if _, err := router.ParsePriority(args[0]); err != nil {
+				return d.Errf("priority: %w", err)
+			}
+			e.Priority = args[0]
+		case name == "local_only", name == "models", name == "tags", name == "expires", name == "priority":
 			return d.ArgErr()
 		default:
-			return d.Errf("unknown subdirective %q of a key: expected models, rate, tokens, concurrent, budget, local_only, expires or tags", name)
+			return d.Errf("unknown subdirective %q of a key: expected models, rate, tokens, concurrent, budget, local_only, priority, expires or tags", name)
 		}
 	}
 	return nil

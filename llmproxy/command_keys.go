@@ -2,6 +2,7 @@ package llmproxy
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -33,6 +34,7 @@ func createCommand() *cobra.Command {
 	fl.Int64Var(&e.Concurrent, "concurrent", 0, "Requests at the same time")
 	fl.StringSliceVar(&e.Budget, "budget", nil, "US dollars in a window, such as $20/month")
 	fl.BoolVar(&e.LocalOnly, "local-only", false, "Only local upstreams get its requests")
+	fl.StringVar(&e.Priority, "priority", "", "Who of those that wait for a slot gets it first: high, normal or low (default normal)")
 	fl.StringVar(&e.Expires, "expires", "", "Its last day, in UTC: 2026-12-31")
 	fl.StringSliceVar(&e.Tags, "tags", nil, "Words for the access log")
 	fl.Bool("running", false, "Keep the key in the running Caddy")
@@ -127,6 +129,7 @@ func line(e *keys.Entry) string {
 	if e.LocalOnly {
 		b.WriteString("\t\tlocal_only\n")
 	}
+	say("priority", e.Priority)
 	say("expires", e.Expires)
 	say("tags", e.Tags...)
 	if b.Len() == 0 {
@@ -180,10 +183,14 @@ func listKeys(fl caddycmd.Flags, out io.Writer) (int, error) {
 		}
 	}
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "NAME\tMODELS\tLIMITS\tEXPIRES\tKEPT IN")
+	fmt.Fprintln(table, "NAME\tMODELS\tLIMITS\tPRIORITY\tEXPIRES\tKEPT IN")
 	for _, k := range list {
 		limits := append(append(append([]string{}, k.Rate...), k.Tokens...), k.Budget...)
-		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\n", k.Name, orDash(strings.Join(k.Models, " ")), orDash(strings.Join(limits, " ")), orDash(k.Expires), k.KeptIn)
+		if k.Concurrent > 0 {
+			limits = append(limits, fmt.Sprint(k.Concurrent, " at once"))
+		}
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\n",
+			k.Name, orDash(strings.Join(k.Models, " ")), orDash(strings.Join(limits, " ")), cmp.Or(k.Priority, "normal"), orDash(k.Expires), k.KeptIn)
 	}
 	if err := table.Flush(); err != nil {
 		return failed(err)

@@ -74,11 +74,11 @@ func TestKeyCommands(t *testing.T) {
 				}
 				return strings.TrimSpace(out)
 			}
-			first := run(append([]string{"create", "alice", "--rate", "60/m", "--budget", "$20/month"}, test.create...)...)
+			first := run(append([]string{"create", "alice", "--rate", "60/m", "--budget", "$20/month", "--concurrent", "2", "--priority", "high"}, test.create...)...)
 			if got := status(t, url, first); got != 200 {
 				t.Errorf("the new key: status %d", got)
 			}
-			if list := run("list"); !strings.Contains(list, "alice") || !strings.Contains(list, "60/m $20/month") || strings.Contains(list, "sha256") || strings.Contains(list, first) {
+			if list := run("list"); !strings.Contains(list, "alice") || !strings.Contains(list, "60/m $20/month 2 at once") || !strings.Contains(list, "high") || strings.Contains(list, "sha256") || strings.Contains(list, first) {
 				t.Errorf("the list is %s", list)
 			}
 			second := run("rotate", "alice")
@@ -98,7 +98,7 @@ func TestKeyCommands(t *testing.T) {
 
 // What create prints is a line that loads, for a secret that is good.
 func TestCreatePrintsALine(t *testing.T) {
-	out, err := runKeys(t, "create", "alice", "--models", "auto", "--concurrent", "2", "--tags", "a,b", "--expires", "2999-12-31", "--local-only", "--tokens", "1M/d")
+	out, err := runKeys(t, "create", "alice", "--models", "auto", "--concurrent", "2", "--tags", "a,b", "--expires", "2999-12-31", "--local-only", "--priority", "low", "--tokens", "1M/d")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -108,6 +108,9 @@ func TestCreatePrintsALine(t *testing.T) {
 	if at < 0 {
 		t.Fatalf("no line in %s", out)
 	}
+	if !strings.Contains(rest[at:], "\t\tpriority low\n") {
+		t.Errorf("the priority is not in %s", rest[at:])
+	}
 	caddyfile, url := site(t, "\tllm_proxy {\n\t\tupstream u echo\n"+rest[at:]+"\n\t}")
 	if err := load(t, caddyfile); err != nil {
 		t.Fatal(err)
@@ -115,7 +118,7 @@ func TestCreatePrintsALine(t *testing.T) {
 	if got := status(t, url, secret); got != 200 {
 		t.Errorf("status %d", got)
 	}
-	for _, args := range [][]string{{"create"}, {"create", "bob", "--rate", "fast"}, {"create", "two words"}, {"rotate"}} {
+	for _, args := range [][]string{{"create"}, {"create", "bob", "--rate", "fast"}, {"create", "bob", "--priority", "critical"}, {"create", "two words"}, {"rotate"}} {
 		if out, err := runKeys(t, args...); err == nil {
 			t.Errorf("%v was taken: %s", args, out)
 		}

@@ -31,6 +31,7 @@ func init() { caddy.RegisterModule(new(Handler)) }
 // ------------|-------------
 // `{llm.request_id}` | The request's id, as the client got it and the upstream was sent it
 // `{llm.key}` | The name of the key or user that called; empty for anybody
+// `{llm.priority}` | The key's priority: high, normal or low
 // `{llm.endpoint}` | chat, completions, embeddings, …; models for the list
 // `{llm.model}` | The model as the client asked for it
 // `{llm.stream}` | Whether it asked for a stream
@@ -195,7 +196,7 @@ type Upstream struct {
 	// The limits of single models, by the model's name there. They go before those of the upstream.
 	ModelLimits map[string]*Limits `json:"model_limits,omitempty"`
 
-	// Where requests wait for one of these slots, first come, first served. Default: 64 places.
+	// Where requests wait for one of these slots, first come, first served within the priority of their keys. Default: 64 places.
 	Queue *Queue `json:"queue,omitempty"`
 }
 

@@ -24,6 +24,8 @@ func placeholders(rec *gateway.Record) func(string) (any, bool) {
 			return rec.ID, true
 		case "key":
 			return rec.Key, true
+		case "priority":
+			return rec.Priority.String(), true
 		case "endpoint":
 			return rec.Endpoint, true
 		case "model":
@@ -139,6 +141,9 @@ func (l logged) MarshalLogObject(enc zapcore.ObjectEncoder) error {
 	}
 	if len(l.Tags) > 0 {
 		zap.Strings("tags", l.Tags).AddTo(enc)
+	}
+	if l.Priority != router.Normal {
+		enc.AddString("priority", l.Priority.String())
 	}
 	enc.AddString("endpoint", l.Endpoint)
 	enc.AddString("model", l.Model)

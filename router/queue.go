@@ -1,7 +1,9 @@
 package router
 
 import (
+	"cmp"
 	"math/bits"
+	"slices"
 	"sync/atomic"
 	"time"
 )
@@ -23,11 +25,12 @@ const (
 // A Ticket is a request that waits for the first free slot at any of a turn's candidates.
 type Ticket struct {
 	// Wait is how long it may wait.
-	Wait    time.Duration
-	turn    Turn
-	seats   []seat
-	settled atomic.Bool
-	granted chan int
+	Wait     time.Duration
+	priority Priority
+	turn     Turn
+	seats    []seat
+	settled  atomic.Bool
+	granted  chan int
 }
 
 // A seat is a ticket in the line of one replica.
@@ -35,32 +38,37 @@ type seat struct {
 	ticket   *Ticket
 	upstream *Upstream
 	replica  *Replica
-	index    int  // of the candidate
-	placed   bool // it takes a place of this replica's waiting room
+	index    int           // of the candidate
+	longest  time.Duration // wait here
+	due      time.Time     // whose is earlier stands before
+	placed   bool          // it takes a place of this replica's waiting room
 }
 
-// Queue gets in line at all of the turn's candidates; false when none of their waiting rooms has a place. Every ticket must be
-// ended by Leave.
+// Queue gets in line at all of the turn's candidates; false when none of their waiting rooms has a place, nor anybody there a
+// lower priority. Every ticket must be ended by Leave.
 func (w *Walk) Queue(turn Turn) (*Ticket, bool) {
 	pool := w.Plan.Pools[turn.Pool]
-	t := &Ticket{turn: turn, granted: make(chan int, 1), seats: make([]seat, 0, bits.OnesCount64(turn.among))}
+	t := &Ticket{priority: w.Priority, turn: turn, granted: make(chan int, 1), seats: make([]seat, 0, bits.OnesCount64(turn.among))}
+	now, otherwise := time.Now(), waitNotLast
+	if w.noneAfter() {
+		otherwise = waitLast
+	}
 	for i := range pool.candidates {
 		if c := &pool.candidates[i]; turn.among&(1<<i) != 0 {
-			t.seats = append(t.seats, seat{ticket: t, upstream: c.Target.Upstream, replica: c.Replica, index: i})
+			longest := cmp.Or(c.Target.Upstream.Room.Wait, otherwise)
+			t.seats = append(t.seats, seat{
+				ticket: t, upstream: c.Target.Upstream, replica: c.Replica, index: i, longest: longest, due: w.Priority.due(now, longest),
+			})
 		}
 	}
 	placed := t.place()
 	if placed == nil {
+		placed = t.displace()
+	}
+	if placed == nil {
 		return nil, false
 	}
-	t.Wait = placed.upstream.Room.Wait
-	switch {
-	case t.Wait > 0:
-	case w.noneAfter():
-		t.Wait = waitLast
-	default:
-		t.Wait = waitNotLast
-	}
+	placed.placed, t.Wait = true, placed.longest
 	for i := range t.seats {
 		t.seats[i].replica.join(&t.seats[i])
 	}
@@ -82,10 +90,17 @@ func (t *Ticket) place() (best *seat) {
 			s.replica.unseat()
 		}
 	}
-	if best != nil {
-		best.placed = true
-	}
 	return best
+}
+
+// displace takes the place of somebody with a lower priority.
+func (t *Ticket) displace() *seat {
+	for i := range t.seats {
+		if s := &t.seats[i]; s.replica.displace(s) {
+			return s
+		}
+	}
+	return nil
 }
 
 func (r *Replica) seat(places int) bool {
@@ -104,8 +119,33 @@ func (r *Replica) unseat() {
 	r.slots.seated--
 }
 
-// grant gives the ticket a slot; false if it needs none any more.
-func (t *Ticket) grant(index int) bool {
+// displace takes the place of the last in a full room, if its class is lower and it has not moved up meanwhile.
+func (r *Replica) displace(by *seat) bool {
+	s, places := &r.slots, by.upstream.Room.Places
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.seated < places { // somebody has just left
+		s.seated++
+		return true
+	}
+	if s.seated > places { // by the rules of another configuration
+		return false
+	}
+	for i, last := range slices.Backward(s.queue) {
+		if !last.due.After(by.due) {
+			return false
+		}
+		if last.placed && last.ticket.priority < by.ticket.priority && last.ticket.settle(displaced) {
+			last.placed = false
+			r.remove(i)
+			return true
+		}
+	}
+	return false
+}
+
+// settle ends the ticket's wait: with the number of the candidate whose slot it gets, or displaced; false if it has ended already.
+func (t *Ticket) settle(index int) bool {
 	if !t.settled.CompareAndSwap(false, true) {
 		return false
 	}
@@ -113,7 +153,11 @@ func (t *Ticket) grant(index int) bool {
 	return true
 }
 
-// Granted gives the number of the candidate whose slot was taken, once.
+// displaced is in the place of a candidate's number for who has to go.
+const displaced = -1
+
+// Granted gives the number of the candidate whose slot was taken, once; a negative one if the place was given to a request of a
+// higher priority.
 func (t *Ticket) Granted() <-chan int { return t.granted }
 
 // Leave ends the wait: the ticket stands in no line afterwards. A slot that it got meanwhile, unasked, is given back.

@@ -1,6 +1,7 @@
 package router
 
 import (
+	"strconv"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -9,7 +10,7 @@ import (
 )
 
 // limited is a plan of one pool, its upstreams with so many slots and places each.
-func limited(t *testing.T, policy Policy, slots, places int, names ...string) (*Plan, []*Upstream) {
+func limited(t testing.TB, policy Policy, slots, places int, names ...string) (*Plan, []*Upstream) {
 	t.Helper()
 	us := upstreams(names...)
 	var targets []Target
@@ -26,7 +27,7 @@ func limited(t *testing.T, policy Policy, slots, places int, names ...string) (*
 }
 
 // enter takes a slot or a ticket.
-func enter(t *testing.T, plan *Plan) (*Walk, *Candidate, *Ticket) {
+func enter(t testing.TB, plan *Plan) (*Walk, *Candidate, *Ticket) {
 	t.Helper()
 	w := &Walk{Plan: plan}
 	turn, ok := w.Next()
@@ -221,5 +222,26 @@ func BenchmarkSlot(b *testing.B) {
 	for b.Loop() {
 		r.take(4)
 		r.End()
+	}
+}
+
+// A slot goes from hand to hand in a line of so many.
+func BenchmarkQueue(b *testing.B) {
+	for _, waiting := range []int{1, 64} {
+		b.Run(strconv.Itoa(waiting), func(b *testing.B) {
+			plan, us := limited(b, LeastBusy, 1, waiting, "a")
+			enter(b, plan)
+			line := make([]*Ticket, waiting)
+			for i := range line {
+				_, _, line[i] = enter(b, plan)
+			}
+			b.ReportAllocs()
+			for i := 0; b.Loop(); i = (i + 1) % waiting {
+				us[0].Replicas[0].End()
+				<-line[i].Granted()
+				line[i].Leave()
+				_, _, line[i] = enter(b, plan)
+			}
+		})
 	}
 }

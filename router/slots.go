@@ -6,7 +6,7 @@ import (
 	"sync/atomic"
 )
 
-// slots counts the requests at a replica, and those that wait for it in the order in which they came. The limit is a rule, so
+// slots counts the requests at a replica, and those that wait for it, in the order in which they are due. The limit is a rule, so
 // that it comes with each call.
 type slots struct {
 	// state has how many wait in its high half, and how many are at the replica in its low half. One word, so that nobody can
@@ -34,7 +34,7 @@ func (r *Replica) take(limit int) bool {
 	}
 }
 
-// End gives a slot back: to the one who waits the longest, if anybody does.
+// End gives a slot back: to the first in line, if anybody waits.
 func (r *Replica) End() {
 	if r.slots.state.Add(^uint64(0)) >= waiting {
 		r.admit()
@@ -58,7 +58,7 @@ func (r *Replica) admit() {
 			return
 		}
 		r.remove(0)
-		if !first.ticket.grant(first.index) {
+		if !first.ticket.settle(first.index) {
 			s.state.Add(^uint64(0)) // it has left, or got another one
 		}
 	}
@@ -77,12 +77,17 @@ func (r *Replica) takeFor(limit int) bool {
 	}
 }
 
-// join puts a seat at the end of the line.
+// join puts a seat in line, behind all that are due before it.
 func (r *Replica) join(one *seat) {
-	r.slots.mu.Lock()
-	r.slots.queue = append(r.slots.queue, one)
-	r.slots.state.Add(waiting)
-	r.slots.mu.Unlock()
+	s := &r.slots
+	s.mu.Lock()
+	at := len(s.queue)
+	for at > 0 && s.queue[at-1].due.After(one.due) {
+		at--
+	}
+	s.queue = slices.Insert(s.queue, at, one)
+	s.state.Add(waiting)
+	s.mu.Unlock()
 	r.admit() // a slot may have been given back since it was asked for
 }
 

@@ -14,6 +14,8 @@ type Walk struct {
 	Model string
 	// LocalOnly leaves out every target whose upstream is not local.
 	LocalOnly bool
+	// Priority is the request's among those that wait for a slot.
+	Priority Priority
 	// Misfit tells of a target that it cannot take the request, so that it is left out; nil where all can.
 	Misfit func(Target) bool
 

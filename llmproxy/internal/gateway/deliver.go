@@ -11,7 +11,7 @@ import (
 // nothing is left.
 func (c *call) deliver(plan *router.Plan) {
 	c.up.Endpoint, c.up.ID, c.up.Header = c.task.endpoint, c.rec.ID, c.r.Header
-	d := delivery{call: c, walk: router.Walk{Plan: plan, Model: c.rec.Model, LocalOnly: c.localOnly, Misfit: c.misfit(plan)}}
+	d := delivery{call: c, walk: router.Walk{Plan: plan, Model: c.rec.Model, LocalOnly: c.localOnly, Priority: c.rec.Priority, Misfit: c.misfit(plan)}}
 	for {
 		turn, ok := d.walk.Next()
 		if !ok || !d.pause(turn) {

@@ -56,7 +56,8 @@ func (c *call) identify() *wire.Error {
 	case k.Expired(time.Now()):
 		return expiredKey()
 	}
-	c.key, c.localOnly, c.rec.Key, c.rec.Tags = k, k.LocalOnly, k.Name, k.Tags
+	c.key, c.localOnly = k, k.LocalOnly
+	c.rec.Key, c.rec.Tags, c.rec.Priority = k.Name, k.Tags, k.Priority
 	return nil
 }
 

@@ -13,7 +13,9 @@ type Record struct {
 	// Key is the name of the key or user that called; empty for anybody.
 	Key string
 	// Tags are the key's.
-	Tags     []string
+	Tags []string
+	// Priority is the key's.
+	Priority router.Priority
 	Endpoint string // "chat", "embeddings", …; "models" for the list
 	Model    string // as the client asked for it
 	Stream   bool   // as the client asked for it

@@ -26,9 +26,9 @@ func (d *delivery) slot(turn router.Turn) (router.Candidate, bool) {
 	defer ticket.Leave()
 	index, came, err := wait(d.call, ticket.Granted(), d.atMost(ticket.Wait))
 	switch {
-	case came:
+	case came && index >= 0:
 		return d.walk.Took(ticket, index), true
-	case err == nil:
+	case err == nil: // too late, or its place was given to somebody with a higher priority
 		d.full(turn, time.Since(begun))
 	}
 	return router.Candidate{}, false

@@ -60,13 +60,11 @@ func TestFlappingUpstream(t *testing.T) {
 	before, begun := cpuTime(t), time.Now()
 	timer := time.NewTimer(*soakFor)
 	<-timer.C
+	until(t, func() bool { return answers.Load() > 0 && byBox.Load() > 0 }) // on a machine that others use, too
 	busy := (cpuTime(t) - before).Seconds() / time.Since(begun).Seconds()
 	close(stop)
 	all.Wait()
 	t.Logf("%d answers, %d by the flapping upstream, %.2f CPUs, clients and servers included", answers.Load(), byBox.Load(), busy)
-	if answers.Load() == 0 || byBox.Load() == 0 {
-		t.Errorf("%d answers, %d by the flapping upstream", answers.Load(), byBox.Load())
-	}
 	s.free()
 }
 

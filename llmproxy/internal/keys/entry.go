@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 )
 
 // An Entry is a key as it is written: in the configuration, in the file of keys, and in answers of the admin API.
@@ -22,6 +24,9 @@ type Entry struct {
 
 	// Only upstreams on this machine or in its network get its requests. Default: false.
 	LocalOnly bool `json:"local_only,omitempty"`
+
+	// Which of those that wait for a slot of a replica get it first: high, normal or low. Default: normal.
+	Priority string `json:"priority,omitempty"`
 
 	// When it ends: 2026-12-31, which is its last day in UTC, or 2026-12-31T18:00:00Z. Default: never.
 	Expires string `json:"expires,omitempty"`
@@ -43,8 +48,12 @@ func (e *Entry) compile(kind string) (*Key, error) {
 	if err != nil {
 		return nil, err
 	}
+	priority, err := router.ParsePriority(e.Priority)
+	if err != nil {
+		return nil, err
+	}
 	return &Key{
-		Name: e.Name, Models: e.Models, LocalOnly: e.LocalOnly, Expires: expires, Tags: e.Tags,
+		Name: e.Name, Models: e.Models, LocalOnly: e.LocalOnly, Priority: priority, Expires: expires, Tags: e.Tags,
 		Limits: limits,
 	}, nil
 }

@@ -89,6 +89,7 @@ func TestCompileRefuses(t *testing.T) {
 		{"concurrent", []*Entry{{Name: "a", Secret: Digest("x"), Limits: Limits{Concurrent: -1}}}, nil, "at least 1 is needed"},
 		{"budget", []*Entry{{Name: "a", Secret: Digest("x"), Limits: Limits{Budget: []string{"$1/m"}}}}, nil, "shorter than an hour"},
 		{"expires", []*Entry{{Name: "a", Secret: Digest("x"), Expires: "soon"}}, nil, "neither a day"},
+		{"priority", []*Entry{{Name: "a", Secret: Digest("x"), Priority: "critical"}}, nil, "use high, normal or low"},
 		{"user with a secret", nil, []*Entry{entry("a", "x")}, "another handler checks"},
 		{"user twice", nil, []*Entry{{Name: "a"}, {Name: "a"}}, `the user "a" is there twice`},
 	} {
@@ -102,7 +103,7 @@ func TestCompileRefuses(t *testing.T) {
 func TestFile(t *testing.T) {
 	t.Parallel()
 	text := `{"keys":[{"name":"alice","secret":"` + Digest("x") + `","models":["local"],"rate":["60/m","1000/d"],"tokens":["100k/m"],"concurrent":4,
-		"budget":["$20/30d"],"local_only":true,"expires":"2027-01-31","tags":["team-a"]}]}`
+		"budget":["$20/30d"],"local_only":true,"priority":"high","expires":"2027-01-31","tags":["team-a"]}]}`
 	f, err := ParseFile([]byte(text))
 	if err != nil {
 		t.Fatal(err)

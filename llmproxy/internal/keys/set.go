@@ -16,6 +16,7 @@ type Key struct {
 	Name      string
 	Models    []string // patterns; nil for all
 	LocalOnly bool
+	Priority  router.Priority
 	Expires   time.Time // zero for never
 	Tags      []string
 	Limits    []*ratelimit.Limit

@@ -1,0 +1,71 @@
+package gateway
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/fakellm"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/keys"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/upstream"
+	"github.com/caddy-llmproxy/caddy-llmproxy/router"
+)
+
+// The key's priority decides who of those that wait is next, and who has to go when the waiting room is full.
+func TestPriorityOfKeys(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name, model, route string
+		status             int
+	}{
+		{"who loses the place goes on to the next pool", "m gpu/x | api/y", "spill", http.StatusOK},
+		{"or is told to come back", "m gpu/x", "m", http.StatusTooManyRequests},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			s, release := &setup{t: t}, make(chan struct{})
+			local, remote := fakellm.Start(t, "openai"), fakellm.Start(t, "openai")
+			local.Next(fakellm.Text("slow").Hold(release))
+			s.up("gpu", upstream.OpenAI, func(c *upstream.Config) { c.MaxConcurrent, c.Room = 1, router.Room{Places: 3} }, local.URL())
+			s.up("api", upstream.OpenAI, nil, remote.URL())
+			s.guarded(&keys.Entry{Name: "hi", Priority: "high"}, &keys.Entry{Name: "mid"}, &keys.Entry{Name: "lo", Priority: "low"}, &keys.Entry{Name: "batch", Priority: "low"})
+			s.serve(test.model)
+			replica := s.upstreams[0].Route.Replicas[0]
+			answers := map[string]chan reply{}
+			for i, key := range []string{"first", "lo", "batch", "mid", "hi"} {
+				answer := make(chan reply, 1)
+				answers[key] = answer
+				body := strings.Replace(chat("m", true), "Hi", key, 1)
+				secret := "secret-" + strings.Replace(key, "first", "mid", 1)
+				go func() { answer <- s.post("/v1/chat/completions", body, "Authorization", "Bearer "+secret) }()
+				until(t, func() bool { return len(local.Requests()) == 1 && replica.Waiting() == min(i, 3) })
+			}
+			out := <-answers["batch"] // the youngest of the lowest class
+			if out.status != test.status || out.status == http.StatusOK && out.header.Get("X-Llm-Route") != test.route {
+				t.Errorf("who lost the place: status %d, route %q: %s", out.status, out.header.Get("X-Llm-Route"), out.body)
+			}
+			if out.status != http.StatusOK && (!strings.Contains(out.body, `"code":"queue_full"`) || out.header.Get("Retry-After") != "1") {
+				t.Errorf("who lost the place was told %s, Retry-After %q", out.body, out.header.Get("Retry-After"))
+			}
+			close(release)
+			for _, key := range []string{"first", "hi", "mid", "lo"} {
+				if got := <-answers[key]; got.status != http.StatusOK || got.header.Get("X-Llm-Target") != "gpu/x" {
+					t.Errorf("%s: status %d from %q: %s", key, got.status, got.header.Get("X-Llm-Target"), got.body)
+				}
+			}
+			var order []string
+			for _, r := range local.Requests() {
+				for key := range answers {
+					if strings.Contains(string(r.Body), `"`+key+`"`) {
+						order = append(order, key)
+					}
+				}
+			}
+			if diff := cmp.Diff([]string{"first", "hi", "mid", "lo"}, order); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
