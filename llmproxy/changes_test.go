@@ -18,7 +18,7 @@ import (
 // heard has the events that the listener got.
 var heard = make(chan caddy.Event, 16)
 
-// A listener is the handler of events of a test.
+// A listener is the handler of events of a test. TestMain registers it, since that is possible only once.
 type listener struct{}
 
 func (listener) CaddyModule() caddy.ModuleInfo {
@@ -36,7 +36,6 @@ var (
 
 // An upstream that goes down and comes up again is told of by Caddy's events.
 func TestEventsOfHealth(t *testing.T) {
-	caddy.RegisterModule(listener{})
 	fake := fakellm.Start(t, "vllm")
 	address := fake.URL()
 	caddyfile, url := site(t, `	llm_proxy {

@@ -166,6 +166,7 @@ func TestKeysFileMayComeLater(t *testing.T) {
 
 // The user is whom Caddy's basic_auth has made sure of.
 func TestUsersOfBasicAuth(t *testing.T) {
+	t.Setenv("XDG_DATA_HOME", t.TempDir())
 	const hash = "$2a$10$wVb/JSCAHHsAGjbMiA9KLukyWwr48UGyAguTXTxJPuTKrglyDEy9S" // of "word", at a low cost
 	caddyfile, url := site(t, "\tbasic_auth {\n\t\tcarol "+hash+"\n\t\tdave "+hash+"\n\t}\n\tllm_proxy {\n\t\tupstream u echo\n\t\tmodel x u\n\t\tuser carol {\n\t\t\trate 1/d\n\t\t}\n\t}")
 	if err := load(t, caddyfile); err != nil {

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"os"
 	"testing"
+
+	"github.com/caddyserver/caddy/v2"
 )
 
 // What Caddy keeps, the tests keep in a folder of their own.
@@ -19,6 +21,7 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
+	caddy.RegisterModule(listener{})
 	code := m.Run()
 	os.RemoveAll(dir)
 	os.Exit(code)

@@ -102,6 +102,7 @@ func TestOnlyAttemptsFallBack(t *testing.T) {
 	table, u := tableOf(t)
 	m, rec := newMeters(table), answeredRecord(u)
 	rec.Route, rec.Rule, rec.Model = "fallback:broken", "gpt-*", "gpt-falls"
+	fallbacks.DeleteLabelValues("gpt-*", "broken") // of another run in this process
 	m.count(rec)
 	rec.Attempts, rec.Cache = nil, "coalesced"
 	m.count(rec)

@@ -2,13 +2,11 @@ package llmproxy
 
 import (
 	"context"
-	"encoding/json"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyevents"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp/headers"
 	"github.com/redis/go-redis/v9"
 	"go.uber.org/zap"
 
@@ -135,136 +133,6 @@ type Handler struct {
 	lasting   []func() // closers of what requests need to their end
 	underWay  presence
 	drain     context.CancelFunc
-}
-
-// An Upstream is a server or service that generates.
-type Upstream struct {
-	// The name by which targets and headers call it. No slash, asterisk or white space.
-	Name string `json:"name"`
-
-	// What it speaks: ollama, vllm, llamacpp, openai (every OpenAI-compatible service), echo, or auto to find out by asking.
-	// Default: auto.
-	Kind string `json:"kind,omitempty"`
-
-	// Its replicas. Without a scheme they are http, without a path their base is /v1. Default: the service's own, for
-	// openai and echo; other kinds need one.
-	Addresses []string `json:"addresses,omitempty"`
-
-	// Sent as a bearer token. Global placeholders such as {env.OPENAI_API_KEY} are replaced when the configuration is
-	// loaded. Default: none.
-	APIKey string `json:"api_key,omitempty"`
-
-	// Changes of the headers of requests to it. A client's own headers are sent by an allow-list only.
-	Headers *headers.HeaderOps `json:"headers,omitempty"`
-
-	// Members that are added to a request's JSON where the client did not send them.
-	Params map[string]json.RawMessage `json:"params,omitempty"`
-
-	// Members that are taken out of a request's JSON, also those that were added.
-	Drop []string `json:"drop,omitempty"`
-
-	// How connections are made: any module of http.reverse_proxy.transport. Default: a lean client for http://, and
-	// Caddy's http transport for https://.
-	TransportRaw json.RawMessage `json:"transport,omitempty" caddy:"namespace=http.reverse_proxy.transport inline_key=protocol"`
-
-	// The longest wait for a connection. Not for a transport of your own, which has its own. Default: 3s.
-	DialTimeout caddy.Duration `json:"dial_timeout,omitempty"`
-
-	// The longest wait for the first content of a stream. Default: 30s while another target is left, else 5m.
-	FirstTokenTimeout caddy.Duration `json:"first_token_timeout,omitempty"`
-
-	// The longest silence between two events of a stream. Default: 60s.
-	IdleTimeout caddy.Duration `json:"idle_timeout,omitempty"`
-
-	// The longest time of an attempt. Default: none for streams, 10m for other answers.
-	Timeout caddy.Duration `json:"timeout,omitempty"`
-
-	// The longest wait for a model that is loading, where no other target is left. The load goes on when the client that asked
-	// has left. Default: 5m.
-	LoadTimeout caddy.Duration `json:"load_timeout,omitempty"`
-
-	// How many requests may be at one replica at once, over all names and handlers. Default: 1 for ollama (its own
-	// OLLAMA_NUM_PARALLEL), as many as it has slots for llamacpp, no limit for other kinds.
-	MaxConcurrent int `json:"max_concurrent,omitempty"`
-
-	// Whether it runs on machines of one's own, so that requests that must stay local may go there. Default: true for
-	// ollama, vllm, llamacpp and echo, false for others, and for auto until it is found to be one of these.
-	Local *bool `json:"local,omitempty"`
-
-	Limits
-
-	// The limits of single models, by the model's name there. They go before those of the upstream.
-	ModelLimits map[string]*Limits `json:"model_limits,omitempty"`
-
-	// Where requests wait for one of these slots, first come, first served within the priority of their keys. Default: 64 places.
-	Queue *Queue `json:"queue,omitempty"`
-}
-
-// Limits say what a model can take. They go before what the server tells.
-type Limits struct {
-	// How many tokens prompt and answer may have together. Default: what vLLM, llama.cpp and Ollama tell, and what
-	// errors told.
-	Context int `json:"context,omitempty"`
-
-	// What it can: tools, images, audio, json_schema. Default: everything, unless llama.cpp or Ollama tells otherwise.
-	Can []string `json:"can,omitempty"`
-
-	// What it cannot, by the same names.
-	Cannot []string `json:"cannot,omitempty"`
-}
-
-// A Queue is the waiting room of each replica of an upstream.
-type Queue struct {
-	// How many may wait at once. 0 means that nobody waits.
-	Places int `json:"places"`
-
-	// The longest wait. Who waited that long goes on to the next pool of targets, or gets status 429. Default: 30s while
-	// another pool is left, else 5m.
-	LongestWait caddy.Duration `json:"longest_wait,omitempty"`
-}
-
-// A Model is a name that clients use.
-type Model struct {
-	// The name. An asterisk in it stands for any characters; exact names go before patterns, and patterns in their order.
-	Name string `json:"name"`
-
-	// Rules by content: the first that matches takes the request. Default: none.
-	Routes []*Route `json:"routes,omitempty"`
-
-	// The targets that are tried as equals, written upstream/model, or upstream alone to keep the client's name. Not needed
-	// where the last route has no matcher.
-	To []string `json:"to,omitempty"`
-
-	// One for each target of "to". Default: equal.
-	Weights []int `json:"weights,omitempty"`
-
-	// Which of the equals is next: first, round_robin, random, weighted or least_busy. Default: least_busy, or weighted
-	// where there are weights.
-	LBPolicy string `json:"lb_policy,omitempty"`
-
-	// What all requests for it together may use. Default: no limits.
-	Limit *keys.Limits `json:"limit,omitempty"`
-
-	// Each one the targets to try when those before failed, or, alone, the name of another model.
-	Fallbacks [][]string `json:"fallbacks,omitempty"`
-
-	// Requests for it never leave for an upstream that is not local, whatever fails. Default: false.
-	LocalOnly bool `json:"local_only,omitempty"`
-}
-
-// A Route is a rule of a model.
-type Route struct {
-	// Its name in X-LLM-Route, where "@" stands before it. Default: its number, from 1 on.
-	Name string `json:"name,omitempty"`
-
-	// Which requests it takes. Default: all; it must be the last one then.
-	MatcherSetsRaw caddyhttp.RawMatcherSets `json:"match,omitempty" caddy:"namespace=http.matchers"`
-
-	// Where they go: targets that are tried as equals, or, alone, the name of another model.
-	To []string `json:"to"`
-
-	// Only log and record what the rule would have done. Default: false.
-	Shadow bool `json:"shadow,omitempty"`
 }
 
 // CaddyModule returns the Caddy module information.
