@@ -19,8 +19,8 @@ type State struct {
 	// cluster. Global placeholders such as {env.REDIS_PASSWORD} are replaced when the configuration is loaded.
 	URL string `json:"url"`
 
-	// What becomes of requests that have limits while the server does not answer within 50 ms: "allow" them by what this Caddy
-	// itself knows of the limits, or "deny" them with status 503. Default: allow.
+	// What becomes of requests that have limits while the server does not answer within 50 ms: "allow" them by this Caddy's share
+	// of what was left of the limits, which is added to the shared ones later, or "deny" them with status 503. Default: allow.
 	OnError string `json:"on_error,omitempty"`
 }
 

@@ -54,17 +54,19 @@ func (b *bucket) wait(n int64, r Rule) time.Duration {
 	return time.Duration(math.Ceil(missing * float64(r.Window) / float64(r.Limit)))
 }
 
-// places counts the requests that are under way. They come free when one ends, which no clock tells.
+// places counts the requests that are under way, those of this process if it is one of several. They come free when one ends,
+// which no clock tells.
 type places struct{ held int64 }
 
 func (p *places) look(time.Time, Rule) float64 { return float64(p.held) }
 
-func (p *places) take(n int64) { p.held += n }
+func (p *places) take(int64) { p.held++ }
 
 func (p *places) settle(int64, int64, time.Time, Rule) { p.held = max(0, p.held-1) }
 
+// wait takes n as what each request counts.
 func (p *places) wait(n int64, r Rule) time.Duration {
-	if p.held+n <= r.Limit {
+	if (p.held+1)*n <= r.Limit {
 		return 0
 	}
 	return never

@@ -33,9 +33,9 @@ func (m *Memory) take(now time.Time, t *Take) {
 	t.Denied, t.Wait = nil, 0
 	for i, l := range t.Limits {
 		c := m.cell(l)
-		left[i] = stateOf(c, c.look(now, l.Rule), l.Rule)
+		left[i] = t.share.state(c, c.look(now, l.Rule), l.Rule)
 		// A bucket's used is not whole while it drains; a wait of zero says that it is enough.
-		if wait := c.wait(t.want(l.Rule), l.Rule); wait > 0 {
+		if wait := t.share.wait(c, t.want(l.Rule), l.Rule); wait > 0 {
 			t.deny(l, wait)
 		}
 	}
@@ -44,10 +44,10 @@ func (m *Memory) take(now time.Time, t *Take) {
 	}
 	t.At = now
 	for i, l := range t.Limits {
-		c, n := m.cell(l), t.want(l.Rule)
-		c.take(n)
+		c := m.cell(l)
+		c.take(t.share.times(t.want(l.Rule)))
 		m.note(l)
-		left[i] = stateOf(c, c.look(now, l.Rule), l.Rule)
+		left[i] = t.share.state(c, c.look(now, l.Rule), l.Rule)
 	}
 }
 
@@ -58,7 +58,7 @@ func (m *Memory) Peek(_ context.Context, t *Take) error {
 	now := time.Now()
 	for i, l := range t.Limits {
 		c := m.cell(l)
-		t.state()[i] = stateOf(c, c.look(now, l.Rule), l.Rule)
+		t.state()[i] = t.share.state(c, c.look(now, l.Rule), l.Rule)
 	}
 	return nil
 }
@@ -77,9 +77,9 @@ func (m *Memory) settle(now time.Time, t *Take, tokens, spend int64) {
 	for _, l := range t.Limits {
 		c := m.cell(l)
 		c.look(now, l.Rule)
-		c.settle(t.want(l.Rule), used(l.Rule.Unit, tokens, spend), t.At, l.Rule)
+		c.settle(t.share.times(t.want(l.Rule)), t.share.times(used(l.Rule.Unit, tokens, spend)), t.At, l.Rule)
 		m.note(l)
-		if l.Rule.Unit == Spend {
+		if l.Rule.Unit == Spend && t.owed == 0 {
 			if percent := passed(c, c.look(now, l.Rule), l.Rule); percent > 0 {
 				told = append(told, crossing{l, percent})
 			}
@@ -128,18 +128,6 @@ func mark(sum float64, r Rule) uint8 {
 		return 80
 	}
 	return 0
-}
-
-func stateOf(c cell, used float64, r Rule) State {
-	s := State{Left: max(0, int64(float64(r.Limit)-used))}
-	switch {
-	case used == 0:
-	case r.Unit == Concurrent:
-		s.Reset = never
-	default:
-		s.Reset = c.wait(r.Limit, r)
-	}
-	return s
 }
 
 // cell finds the facts of a limit, or begins them.

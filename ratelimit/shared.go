@@ -31,7 +31,7 @@ type Shared struct {
 	report func(error)
 	clock  string // empty for the server's; tests set it, in microseconds
 
-	name   string // tells this process's leases from all others'
+	name   string // tells this process from all others
 	leased atomic.Uint64
 	away   atomic.Bool
 	failed chan struct{} // told when it becomes away
@@ -41,6 +41,11 @@ type Shared struct {
 
 	mu   sync.Mutex
 	held map[string][]string // the places of each lease
+
+	present atomic.Int64 // how many processes use the server, as last heard
+	debts   debts
+	paid    int          // how many payments were made
+	dues    []settlement // gathered debts that are not paid yet; of the goroutine that works
 }
 
 // NewShared makes a store. It asks the server nothing. Report hears when the server cannot be used, once, and of nil when it
@@ -82,7 +87,7 @@ func (s *Shared) take(ctx context.Context, t *Take, heard *Memory) error {
 		return err
 	}
 	if heard != nil {
-		defer heard.hear(t.Limits, cells)
+		defer heard.hear(t.Limits, cells, taken)
 	}
 	if taken {
 		t.At = now
@@ -142,7 +147,7 @@ func (s *Shared) parse(answer []any, t *Take) (now time.Time, taken bool, cells 
 		if cells[i], err = parseCell(text, l.Rule); err != nil {
 			return now, false, nil, err
 		}
-		left[i] = stateOf(cells[i], cells[i].look(now, l.Rule), l.Rule)
+		left[i] = t.share.state(cells[i], cells[i].look(now, l.Rule), l.Rule)
 	}
 	return now, answer[1] == int64(1), cells, nil
 }
@@ -174,5 +179,12 @@ func (s *Shared) hold(t *Take) {
 	}
 	s.mu.Lock()
 	s.held[t.lease] = places
+	s.mu.Unlock()
+}
+
+// drop forgets the places.
+func (s *Shared) drop(t *Take) {
+	s.mu.Lock()
+	delete(s.held, t.lease)
 	s.mu.Unlock()
 }

@@ -117,22 +117,28 @@ for i = 1, #KEYS do answer[i + 2] = text(cells[i]) end
 return answer
 `)
 
-// settleShared puts what was used in the place of what was taken. KEYS: the limits. ARGV: the time, the lease, when it was
-// taken; then for each limit its kind, number, window, what was taken and what was used. It gives for each the mark of 80 or
-// 100 percent that a budget has passed since the last time, or 0.
+// settleShared puts what was used in the place of what was taken. KEYS: the limits, and a mark if it must be done only once.
+// ARGV: the time, the lease, for how many seconds the mark is kept, if there is one; then for each limit its kind, number,
+// window, what was taken, what was used, and when. It gives for each the mark of 80 or 100 percent that a budget has passed
+// since the last time, or 0.
 var settleShared = redis.NewScript(sharedCells + `
-local marks = {}
-for i, key in ipairs(KEYS) do
-	local a = 5 * i - 1
-	local kind, limit, window, more = ARGV[a], tonumber(ARGV[a + 1]), tonumber(ARGV[a + 2]), ARGV[a + 4] - ARGV[a + 3]
+local marks, last = {}, #KEYS
+if ARGV[3] ~= '' then
+	if not redis.call('SET', KEYS[last], 1, 'NX', 'EX', ARGV[3]) then return marks end
+	last = last - 1
+end
+for i = 1, last do
+	local key, a = KEYS[i], 6 * i - 2
+	local kind, limit, window = ARGV[a], tonumber(ARGV[a + 1]), tonumber(ARGV[a + 2])
+	local more, taken = ARGV[a + 4] - ARGV[a + 3], tonumber(ARGV[a + 5])
 	marks[i] = 0
 	if kind == 'c' then
 		redis.call('ZREM', key, ARGV[2])
 	else
 		local f, used = look(key, kind, limit, window)
 		local at = kind == 'b' and 1 or 3
-		if kind == 's' then at = 3 + math.min(math.max(0, f[1] - math.floor(ARGV[3] / window)), 60) end
-		if kind == 'b' or kind == 's' or periods(kind, tonumber(ARGV[3])) >= f[1] then
+		if kind == 's' then at = 3 + math.min(math.max(0, f[1] - math.floor(taken / window)), 60) end
+		if kind == 'b' or kind == 's' or periods(kind, taken) >= f[1] then
 			local before = f[at]
 			f[at] = math.max(0, before + more)
 			used = used + f[at] - before
@@ -156,4 +162,13 @@ for i, key in ipairs(KEYS) do
 	redis.call('PEXPIRE', key, string.format('%.0f', ARGV[2] / 1000 + 1000))
 end
 return #KEYS
+`)
+
+// presentShared notes that a process is there. KEYS: the processes. ARGV: the time, for how many microseconds it is noted, and
+// the process; less than one microsecond takes it out. It gives how many are there.
+var presentShared = redis.NewScript(sharedCells + `
+redis.call('ZADD', KEYS[1], string.format('%.0f', clock + ARGV[2]), ARGV[3])
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', clock)
+redis.call('PEXPIRE', KEYS[1], string.format('%.0f', ARGV[2] / 1000 + 60000))
+return redis.call('ZCARD', KEYS[1])
 `)

@@ -25,7 +25,7 @@ func (s *Shared) Settle(t *Take, tokens, spend int64) {
 	if t.At.IsZero() {
 		return
 	}
-	job := settlement{crossed: t.Crossed, args: []any{s.clock, t.lease, t.At.UnixMicro()}}
+	job := settlement{crossed: t.Crossed, args: []any{s.clock, t.lease, ""}}
 	places := false
 	for _, l := range t.Limits {
 		taken, used := t.want(l.Rule), used(l.Rule.Unit, tokens, spend)
@@ -34,15 +34,13 @@ func (s *Shared) Settle(t *Take, tokens, spend int64) {
 		}
 		places = places || l.Rule.Unit == Concurrent
 		job.keys, job.limits = append(job.keys, sharedKey(l)), append(job.limits, l)
-		job.args = append(appendRule(job.args, l.Rule), taken, used)
+		job.args = append(appendRule(job.args, l.Rule), taken, used, t.At.UnixMicro())
 	}
 	t.At = time.Time{}
 	if places {
-		s.mu.Lock()
-		delete(s.held, t.lease)
-		s.mu.Unlock()
+		s.drop(t)
 		if !s.away.Load() {
-			s.send(sharedWait, job)
+			s.send(sharedWait, job) //nolint:errcheck // it counts as away then
 			return
 		}
 	}
@@ -55,8 +53,8 @@ func (s *Shared) Settle(t *Take, tokens, spend int64) {
 	}
 }
 
-// send sends settlements in one go.
-func (s *Shared) send(wait time.Duration, jobs ...settlement) {
+// send sends settlements in one go. It fails with the last error of any.
+func (s *Shared) send(wait time.Duration, jobs ...settlement) (failed error) {
 	ctx, cancel := context.WithTimeout(context.Background(), wait)
 	defer cancel()
 	pipe := s.client.Pipeline()
@@ -72,6 +70,7 @@ func (s *Shared) send(wait time.Duration, jobs ...settlement) {
 		marks, err := answers[i].Int64Slice()
 		if err != nil {
 			s.fail(err)
+			failed = err
 			continue
 		}
 		for n, percent := range marks {
@@ -80,4 +79,5 @@ func (s *Shared) send(wait time.Duration, jobs ...settlement) {
 			}
 		}
 	}
+	return failed
 }

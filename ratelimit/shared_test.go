@@ -4,7 +4,6 @@ package ratelimit
 
 import (
 	"context"
-	"errors"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -17,11 +16,15 @@ import (
 // two gives what two processes have on one server.
 func two(t *testing.T) (server *redistest.Server, stores [2]*Shared) {
 	server = redistest.Start(t)
+	return server, twoOf(t, server)
+}
+
+func twoOf(t *testing.T, server *redistest.Server) (stores [2]*Shared) {
 	for i := range stores {
 		stores[i] = NewShared(connect(t, server), nil)
 		t.Cleanup(func() { stores[i].Close() })
 	}
-	return server, stores
+	return stores
 }
 
 // soon waits for something that happens in the background.
@@ -147,8 +150,11 @@ func TestSharedFactsExpire(t *testing.T) {
 	if !fits(t, stores[0], Take{Limits: append(all, &Limit{Address: netip.MustParseAddr("192.0.2.1"), Rule: all[0].Rule}), Tokens: 10}) {
 		t.Fatal("it does not fit")
 	}
+	if err := stores[0].beat(presence); err != nil {
+		t.Fatal(err)
+	}
 	keys, err := stores[0].client.Keys(t.Context(), "*").Result()
-	if err != nil || len(keys) != 7 {
+	if err != nil || len(keys) != 8 {
 		t.Fatal(keys, err)
 	}
 	for _, key := range keys {
@@ -156,143 +162,6 @@ func TestSharedFactsExpire(t *testing.T) {
 		if err != nil || ttl <= 0 || ttl > 63*24*time.Hour {
 			t.Errorf("%s is kept for %s, %v", key, ttl, err)
 		}
-	}
-}
-
-// slowest runs takes and tells how long the slowest took.
-func slowest(t *testing.T, f Fallback, want Take, n int) (worst time.Duration, failed int) {
-	for range n {
-		one, start := want, time.Now()
-		if f.Take(t.Context(), &one) != nil {
-			failed++
-		}
-		f.Settle(&one, 0, 0)
-		worst = max(worst, time.Since(start))
-	}
-	return worst, failed
-}
-
-// stalled is longer than any request may wait for the server, on a machine that is busy.
-const stalled = 150 * time.Millisecond
-
-// Whatever becomes of the server, no request waits for it for long; the limits go on from where they were last seen, and hold
-// again when it is back.
-func TestSharedServerIsAway(t *testing.T) {
-	for _, test := range []struct {
-		name     string
-		away     func(*redistest.Server)
-		back     func(*redistest.Server)
-		forgets  bool
-		together int // of 10 a day, of which 4 are used before, and 1 while it is away
-	}{
-		{"stopped", (*redistest.Server).Down, (*redistest.Server).Up, true, 10},
-		{"hung", (*redistest.Server).Hang, (*redistest.Server).GoOn, false, 6},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			server, stores := two(t)
-			f := Fallback{Shared: stores[0], Local: NewMemory()}
-			strict := Fallback{Shared: stores[1]}
-			want := Take{Limits: limits(t, Requests, "10/d")}
-			for range 4 {
-				if !fits(t, f, want) {
-					t.Fatal("it does not fit")
-				}
-			}
-			test.away(server)
-			if took, failed := slowest(t, strict, want, 100); took > stalled || failed != 100 {
-				t.Errorf("deny: the slowest took %s, %d of 100 were denied", took, failed)
-			}
-			fit := 0
-			for range 20 {
-				start := time.Now()
-				if fits(t, f, want) {
-					fit++
-				}
-				if took := time.Since(start); took > stalled {
-					t.Errorf("allow: one took %s", took)
-				}
-			}
-			if fit != 6 {
-				t.Errorf("allow: %d fit while it is away, want the 6 that were left", fit)
-			}
-			test.back(server)
-			soon(t, "it is not used again", func() bool { return !stores[0].away.Load() && !stores[1].away.Load() })
-			for fit = 0; fits(t, f, want); fit++ {
-				if !fits(t, strict, want) {
-					break
-				}
-				fit++
-			}
-			// What was asked just before it hung may have arrived.
-			if fit > test.together || fit < test.together-2 {
-				t.Errorf("%d fit together, want %d", fit, test.together)
-			}
-		})
-	}
-}
-
-// The server is stopped, started, hung and flushed while requests run: none stalls, and in the end the limit holds.
-func TestSharedServerComesAndGoes(t *testing.T) {
-	server, stores := two(t)
-	want := Take{Limits: append(limits(t, Requests, "1M/s"), limits(t, Concurrent, "9")...)}
-	var worst atomic.Int64
-	done := make(chan struct{})
-	var all sync.WaitGroup
-	for i := range 8 {
-		f := Fallback{Shared: stores[i%2], Local: NewMemory()}
-		all.Go(func() {
-			pace := time.NewTicker(time.Millisecond) // or they would keep each other from the processors
-			defer pace.Stop()
-			for {
-				select {
-				case <-done:
-					return
-				case <-pace.C:
-				}
-				took, failed := slowest(t, f, want, 1)
-				if failed > 0 {
-					t.Error("a request was refused")
-				}
-				if took := int64(took); took > worst.Load() {
-					worst.Store(took)
-				}
-			}
-		})
-	}
-	used := func() bool { return !stores[0].away.Load() && !stores[1].away.Load() }
-	unused := func() bool { return stores[0].away.Load() && stores[1].away.Load() }
-	for range 3 {
-		server.Down()
-		soon(t, "nobody notices that it is down", unused)
-		server.Up()
-		soon(t, "it is not used again", used)
-		server.Hang()
-		soon(t, "nobody notices that it hangs", unused)
-		server.GoOn()
-		soon(t, "it is not used again", used)
-		client := connect(t, server)
-		if err := errors.Join(client.FlushAll(t.Context()).Err(), client.ScriptFlush(t.Context()).Err()); err != nil {
-			t.Error(err)
-		}
-	}
-	close(done)
-	all.Wait()
-	// A request takes and settles.
-	t.Logf("the slowest request waited %s", time.Duration(worst.Load()))
-	if worst := time.Duration(worst.Load()); worst > 2*stalled {
-		t.Errorf("the slowest request waited %s", worst)
-	}
-	soon(t, "it is not used again", used)
-	fit := 0
-	for range 20 {
-		for _, s := range stores {
-			if fits(t, s, Take{Limits: New("key/last", []Rule{rule(t, Requests, "10/d")})}) {
-				fit++
-			}
-		}
-	}
-	if fit != 10 {
-		t.Errorf("%d fit in the end, want 10", fit)
 	}
 }
 

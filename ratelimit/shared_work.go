@@ -14,12 +14,13 @@ const (
 	sharedBatch = 64
 )
 
-// work settles, renews leases, and finds out when the server is back.
+// work settles, renews leases, says that the process is there, and finds out when the server is back.
 func (s *Shared) work() {
 	defer close(s.ended)
-	probe, renewal := time.NewTicker(sharedProbe), time.NewTicker(leaseRenewal)
+	probe, renewal, beat := time.NewTicker(sharedProbe), time.NewTicker(leaseRenewal), time.NewTicker(firstBeat)
 	defer probe.Stop()
 	defer renewal.Stop()
+	defer beat.Stop()
 	probe.Stop()
 	for {
 		queue := s.queue
@@ -28,9 +29,14 @@ func (s *Shared) work() {
 		}
 		select {
 		case job := <-queue:
-			s.send(sharedPatience, s.more(job)...)
+			s.send(sharedPatience, s.more(job)...) //nolint:errcheck // it counts as away then
 		case <-renewal.C:
 			s.renew()
+		case <-beat.C:
+			beat.Reset(sharedBeat)
+			if !s.away.Load() && s.beat(presence) == nil {
+				s.pay() //nolint:errcheck // it counts as away then
+			}
 		case <-s.failed:
 			probe.Reset(sharedProbe)
 		case <-probe.C:
@@ -58,19 +64,24 @@ func (s *Shared) more(first settlement) []settlement {
 	return jobs
 }
 
-// last sends what waits when the store is closed.
+// last sends what waits when the store is closed, and takes leave.
 func (s *Shared) last() {
 	for !s.away.Load() {
 		select {
 		case job := <-s.queue:
-			s.send(sharedPatience, s.more(job)...)
+			s.send(sharedPatience, s.more(job)...) //nolint:errcheck // it counts as away then
+			continue
 		default:
-			return
 		}
+		if s.pay() == nil && s.present.Load() > 0 {
+			s.beat(0) //nolint:errcheck // it is forgotten in any case, later
+		}
+		return
 	}
 }
 
-// back asks the server for what requests ask it. The places that it may have lost meanwhile are taken again.
+// back asks the server for what requests ask it. What was taken meanwhile is added, and the places that it may have lost are
+// taken again, before requests ask it.
 func (s *Shared) back() bool {
 	if !s.away.Load() {
 		return true
@@ -78,7 +89,7 @@ func (s *Shared) back() bool {
 	ctx, cancel := context.WithTimeout(context.Background(), sharedPatience)
 	defer cancel()
 	args := append(appendRule([]any{"", "", 0, 1}, Rule{Unit: Requests, Limit: maxLimit, Window: time.Second}), 1)
-	if takeShared.Run(ctx, s.client, []string{sharedPrefix + "probe"}, args...).Err() != nil {
+	if takeShared.Run(ctx, s.client, []string{sharedPrefix + "probe"}, args...).Err() != nil || s.beat(presence) != nil || s.pay() != nil {
 		return false
 	}
 	s.away.Store(false)

@@ -27,7 +27,8 @@ type Take struct {
 	// called from another goroutine, and must not block.
 	Crossed func(budget *Limit, percent int)
 
-	local bool // taken from the local share while the shared store was away
+	share share
+	owed  uint64 // says which debts hold it, if it was taken while the shared facts were away
 	lease string
 }
 

@@ -1,0 +1,379 @@
+//go:build redis
+
+package ratelimit
+
+import (
+	"errors"
+	"net/netip"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/internal/redistest"
+)
+
+// pair gives two processes that know of each other, each with what decides while the server is away.
+func pair(t *testing.T, server *redistest.Server) (both [2]Fallback) {
+	t.Helper()
+	for i, s := range twoOf(t, server) {
+		both[i] = Fallback{Shared: s, Local: NewMemory()}
+	}
+	for _, f := range both {
+		soon(t, "the processes do not hear of each other", func() bool { return f.Shared.share() == 2 })
+	}
+	return both
+}
+
+// awaitReturn waits until the server is used again.
+func awaitReturn(t *testing.T, both [2]Fallback) {
+	t.Helper()
+	for _, f := range both {
+		soon(t, "it is not used again", func() bool { return !f.Shared.away.Load() })
+	}
+}
+
+// fitting tells how many of n fit, of which none may wait for long.
+func fitting(t *testing.T, f Fallback, want Take, n int) (fit int) {
+	t.Helper()
+	for range n {
+		start := time.Now()
+		if fits(t, f, want) {
+			fit++
+		}
+		if took := time.Since(start); took > stalled {
+			t.Errorf("one took %s", took)
+		}
+	}
+	return fit
+}
+
+// While the server is away, each of two processes grants its half of what was left when it last asked; when it is back, what
+// they granted is used, and the limit has held all the time. No request waits for long.
+func TestSharedServerIsAway(t *testing.T) {
+	down, up := (*redistest.Server).Down, (*redistest.Server).Up
+	for _, test := range []struct {
+		name       string
+		setup      redistest.Setup
+		away, back func(*redistest.Server)
+		forgets    bool
+	}{
+		{"started anew", redistest.Setup{Lasting: true}, down, up, false},
+		{"started anew with nothing", redistest.Setup{}, down, up, true},
+		{"hung", redistest.Setup{}, (*redistest.Server).Hang, (*redistest.Server).GoOn, false},
+		{"Valkey", redistest.Setup{Binary: "valkey-server", Lasting: true}, down, up, false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			server := test.setup.Start(t)
+			both, wants := pair(t, server), []Take{
+				{Limits: New("key/alice", []Rule{rule(t, Requests, "20/d")})},
+				{Limits: New("key/alice", []Rule{rule(t, Tokens, "2k/d")}), Tokens: 100},
+				{Limits: New("key/alice", []Rule{rule(t, Spend, "$20/30d")}), Spend: Dollar},
+				{Limits: New("key/alice", []Rule{rule(t, Spend, "$20/month")}), Spend: Dollar},
+				{Limits: []*Limit{{Address: netip.MustParseAddr("192.0.2.1"), Rule: rule(t, Requests, "20/d")}}},
+			}
+			for _, want := range wants {
+				if fitting(t, both[0], want, 4)+fitting(t, both[1], want, 1)+fitting(t, both[0], want, 1) != 6 {
+					t.Fatal("it does not fit")
+				}
+			}
+			test.away(server)
+			granted := make([]int, len(wants))
+			for n, want := range wants {
+				a, b := fitting(t, both[0], want, 20), fitting(t, both[1], want, 20)
+				// On a busy machine an answer may have come too late before: it is reserved for nobody.
+				if granted[n] = a + b; granted[n] > 14 || granted[n] < 12 || max(a, b) > 9 {
+					t.Errorf("%s: %d and %d fit while it is away, want the halves of 14", want.Limits[0].Rule, a, b)
+				}
+			}
+			test.back(server)
+			awaitReturn(t, both)
+			for n, want := range wants {
+				left := 0
+				if test.forgets {
+					left = 20 - granted[n]
+				}
+				if fit := fitting(t, both[0], want, 20) + fitting(t, both[1], want, 20); fit != left {
+					t.Errorf("%s: %d fit when it is back, want %d", want.Limits[0].Rule, fit, left)
+				}
+			}
+		})
+	}
+}
+
+// Requests may begin while the server is there and end while it is away, and the other way round: what they used counts, once.
+func TestSharedSettlesAcrossAnOutage(t *testing.T) {
+	server := redistest.StartLasting(t)
+	f := pair(t, server)[0]
+	of := func(key string) Take {
+		return Take{Limits: New(key, []Rule{rule(t, Spend, "$20/month"), rule(t, Concurrent, "4")}), Spend: 4 * Dollar}
+	}
+	before, within, after := of("before"), of("within"), of("after")
+	take := func(one *Take) {
+		t.Helper()
+		if err := f.Take(t.Context(), one); err != nil || one.Denied != nil {
+			t.Fatal(err, one.Denied)
+		}
+	}
+	take(&before)
+	server.Down()
+	take(&within)
+	take(&after)
+	f.Settle(&before, 0, Dollar)
+	f.Settle(&within, 0, 2*Dollar)
+	if f.Settle(&within, 0, 3*Dollar); f.Shared.held[after.lease] == nil || len(f.Shared.held) != 1 {
+		t.Errorf("places are held by %v", f.Shared.held)
+	}
+	server.Up()
+	soon(t, "it is not used again", func() bool { return !f.Shared.away.Load() })
+	running := of("after")
+	if err := f.Peek(t.Context(), &running); err != nil || running.Left[0].Left != 16*Dollar || running.Left[1].Left != 3 {
+		t.Errorf("while it runs %v are left, %v", running.Left, err)
+	}
+	f.Settle(&after, 0, 3*Dollar)
+	for key, want := range map[string]int64{"before": 19, "within": 18, "after": 17} {
+		var one Take
+		soon(t, "it is not settled: "+key, func() bool {
+			one = of(key)
+			return f.Peek(t.Context(), &one) == nil && one.Left[0].Left == want*Dollar
+		})
+		if one.Left[1].Left != 4 {
+			t.Errorf("%s: %d places are free, want 4", key, one.Left[1].Left)
+		}
+	}
+}
+
+// A payment whose answer is lost is sent again, and counts once.
+func TestSharedDebtsArePaidOnce(t *testing.T) {
+	server := redistest.Start(t)
+	s := newShared(server.Client(t), nil)
+	told := 0
+	one := Take{Limits: New("key/alice", []Rule{rule(t, Spend, "$20/30d"), rule(t, Requests, "20/d")}), Spend: 16 * Dollar, At: time.Now(),
+		Crossed: func(_ *Limit, percent int) { told += percent }}
+	s.debts.add(&one)
+	server.Hang()
+	for range 3 {
+		if s.pay() == nil {
+			t.Fatal("the server was to hang")
+		}
+	}
+	server.GoOn()
+	if err := s.pay(); err != nil {
+		t.Fatal(err)
+	}
+	s.away.Store(false)
+	left := Take{Limits: one.Limits}
+	if err := s.Peek(t.Context(), &left); err != nil || left.Left[0].Left != 4*Dollar || left.Left[1].Left != 19 {
+		t.Errorf("%v are left, %v", left.Left, err)
+	}
+	if told != 0 && told != 80 {
+		t.Errorf("%d percent were told", told)
+	}
+}
+
+// A process that ends is not counted any more; one that dies, not for long.
+func TestSharedPresence(t *testing.T) {
+	server := redistest.Start(t)
+	a, b := newShared(connect(t, server), nil), NewShared(connect(t, server), nil)
+	soon(t, "they do not hear of each other", func() bool { return a.beat(presence) == nil && a.share() == 2 })
+	b.Close()
+	if err := a.beat(presence); err != nil || a.share() != 1 {
+		t.Errorf("%d are there after one has ended, %v", a.share(), err)
+	}
+	if at, err := a.client.TTL(t.Context(), sharedPrefix+"present").Result(); err != nil || at < presence {
+		t.Errorf("it is kept for %s, %v", at, err)
+	}
+	c := newShared(connect(t, server), nil)
+	start := at("2026-11-25 12:00:00")
+	c.clock = strconv.FormatInt(start.UnixMicro(), 10)
+	a.clock = strconv.FormatInt(start.Add(presence+time.Second).UnixMicro(), 10)
+	if err := errors.Join(a.client.FlushAll(t.Context()).Err(), c.beat(presence), a.beat(presence)); err != nil || a.share() != 1 {
+		t.Errorf("%d are there after one has died, %v", a.share(), err)
+	}
+}
+
+// Whatever a server answers that is none, such as one that is full, starting, or a replica, it counts as away.
+func TestSharedServerRefuses(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		setup  redistest.Setup
+		harm   []any
+		says   string
+		mended []any
+	}{
+		{"full", redistest.Setup{Args: []string{"--maxmemory-policy", "noeviction"}}, []any{"CONFIG", "SET", "maxmemory", "1"}, "OOM", []any{"CONFIG", "SET", "maxmemory", "0"}},
+		{"replica", redistest.Setup{}, []any{"REPLICAOF", "127.0.0.1", "1"}, "READONLY", []any{"REPLICAOF", "NO", "ONE"}},
+		{"not allowed", redistest.Setup{}, []any{"ACL", "SETUSER", "default", "-evalsha", "-eval"}, "NOPERM", []any{"ACL", "SETUSER", "default", "+evalsha", "+eval"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			server := test.setup.Start(t)
+			client, said := server.Client(t), make(chan error, 100)
+			s := NewShared(connect(t, server), func(err error) { said <- err })
+			t.Cleanup(func() { s.Close() })
+			f, want := Fallback{Shared: s, Local: NewMemory()}, Take{Limits: limits(t, Requests, "20/d")}
+			if fitting(t, f, want, 4) != 4 {
+				t.Fatal("it does not fit")
+			}
+			if err := client.Do(t.Context(), test.harm...).Err(); err != nil {
+				t.Fatal(err)
+			}
+			if fit := fitting(t, f, want, 20); fit != 16 {
+				t.Errorf("%d fit, want the 16 that were left", fit)
+			}
+			if err := <-said; err == nil || !strings.Contains(err.Error(), test.says) {
+				t.Errorf("it says %v, want %s", err, test.says)
+			}
+			if err := client.Do(t.Context(), test.mended...).Err(); err != nil {
+				t.Fatal(err)
+			}
+			if err := <-said; err != nil {
+				t.Errorf("it says %v", err)
+			}
+			if fit := fitting(t, f, want, 4); fit != 0 {
+				t.Errorf("%d fit when it is back, want 0", fit)
+			}
+		})
+	}
+}
+
+// slowest runs takes and tells how long the slowest took.
+func slowest(t *testing.T, f Fallback, want Take, n int) (worst time.Duration, failed int) {
+	for range n {
+		one, start := want, time.Now()
+		if f.Take(t.Context(), &one) != nil {
+			failed++
+		}
+		f.Settle(&one, 0, 0)
+		worst = max(worst, time.Since(start))
+	}
+	return worst, failed
+}
+
+// stalled is longer than any request may wait for the server, on a machine that is busy.
+const stalled = 150 * time.Millisecond
+
+// The server is stopped, started, hung and flushed while requests run: none stalls, and in the end the limit holds.
+func TestSharedServerComesAndGoes(t *testing.T) {
+	server, stores := two(t)
+	want := Take{Limits: append(limits(t, Requests, "1M/s"), limits(t, Concurrent, "9")...)}
+	var worst atomic.Int64
+	done := make(chan struct{})
+	var all sync.WaitGroup
+	for i := range 8 {
+		f := Fallback{Shared: stores[i%2], Local: NewMemory()}
+		all.Go(func() {
+			pace := time.NewTicker(time.Millisecond) // or they would keep each other from the processors
+			defer pace.Stop()
+			for {
+				select {
+				case <-done:
+					return
+				case <-pace.C:
+				}
+				took, failed := slowest(t, f, want, 1)
+				if failed > 0 {
+					t.Error("a request was refused")
+				}
+				if took := int64(took); took > worst.Load() {
+					worst.Store(took)
+				}
+			}
+		})
+	}
+	used := func() bool { return !stores[0].away.Load() && !stores[1].away.Load() }
+	unused := func() bool { return stores[0].away.Load() && stores[1].away.Load() }
+	for range 3 {
+		server.Down()
+		soon(t, "nobody notices that it is down", unused)
+		server.Up()
+		soon(t, "it is not used again", used)
+		server.Hang()
+		soon(t, "nobody notices that it hangs", unused)
+		server.GoOn()
+		soon(t, "it is not used again", used)
+		client := connect(t, server)
+		if err := errors.Join(client.FlushAll(t.Context()).Err(), client.ScriptFlush(t.Context()).Err()); err != nil {
+			t.Error(err)
+		}
+	}
+	close(done)
+	all.Wait()
+	// A request takes and settles.
+	t.Logf("the slowest request waited %s", time.Duration(worst.Load()))
+	if worst := time.Duration(worst.Load()); worst > 2*stalled {
+		t.Errorf("the slowest request waited %s", worst)
+	}
+	soon(t, "it is not used again", used)
+	fit := 0
+	for range 20 {
+		for _, s := range stores {
+			if fits(t, s, Take{Limits: New("key/last", []Rule{rule(t, Requests, "10/d")})}) {
+				fit++
+			}
+		}
+	}
+	if fit != 10 {
+		t.Errorf("%d fit in the end, want 10", fit)
+	}
+}
+
+// All that was granted while the server came and went is counted in the end, and nothing twice but what was under way when
+// the answers were lost.
+func TestSharedForgetsNothing(t *testing.T) {
+	server := redistest.StartLasting(t)
+	both := pair(t, server)
+	want := Take{Limits: New("key/alice", []Rule{rule(t, Spend, "$1000/month")}), Spend: 1000}
+	var granted atomic.Int64
+	done := make(chan struct{})
+	var all sync.WaitGroup
+	const clients, rounds = 4, 2
+	for i := range clients {
+		all.Go(func() {
+			pace := time.NewTicker(time.Millisecond)
+			defer pace.Stop()
+			for {
+				select {
+				case <-done:
+					return
+				case <-pace.C:
+				}
+				one := want
+				if err := both[i%2].Take(t.Context(), &one); err != nil || one.Denied != nil {
+					t.Error(err, one.Denied)
+				}
+				granted.Add(one.Spend)
+				both[i%2].Settle(&one, 0, one.Spend)
+			}
+		})
+	}
+	for range rounds {
+		for _, cut := range []struct{ away, back func(*redistest.Server) }{
+			{(*redistest.Server).Down, (*redistest.Server).Up}, {(*redistest.Server).Hang, (*redistest.Server).GoOn},
+		} {
+			cut.away(server)
+			for _, f := range both {
+				soon(t, "nobody notices that it is away", f.Shared.away.Load)
+			}
+			n := granted.Load()
+			soon(t, "nothing is granted while it is away", func() bool { return granted.Load() > n+50*want.Spend })
+			cut.back(server)
+			awaitReturn(t, both)
+		}
+	}
+	close(done)
+	all.Wait()
+	counted := int64(0)
+	soon(t, "something is forgotten", func() bool {
+		if err := both[0].Shared.Peek(t.Context(), &want); err != nil {
+			t.Fatal(err)
+		}
+		counted = want.Limits[0].Rule.Limit - want.Left[0].Left
+		return counted >= granted.Load()
+	})
+	t.Logf("%d requests, %d were counted twice", granted.Load()/want.Spend, (counted-granted.Load())/want.Spend)
+	if more := counted - granted.Load(); more > 2*rounds*clients*want.Spend {
+		t.Errorf("%d were granted, and %d are counted", granted.Load(), counted)
+	}
+}
