@@ -3,52 +3,26 @@
 package caching
 
 import (
-	"bufio"
 	"context"
-	"net"
-	"os/exec"
-	"strings"
 	"testing"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/internal/redistest"
 )
 
-// startRedis runs a real server on a free port; stop kills it.
-func startRedis(t *testing.T) (client *redis.Client, stop func()) {
+// startRedis runs a real server, and a client that heeds deadlines, as those of the state do.
+func startRedis(t *testing.T) (*redis.Client, *redistest.Server) {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, port, _ := net.SplitHostPort(l.Addr().String())
-	l.Close()
-	cmd := exec.Command("redis-server", "--port", port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no")
-	cmd.Dir = t.TempDir()
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal("redis-server is needed: ", err)
-	}
-	stop = func() {
-		cmd.Process.Kill() //nolint:errcheck // it may be dead already
-		cmd.Wait()         //nolint:errcheck // it was killed
-	}
-	t.Cleanup(stop)
-	for lines := bufio.NewScanner(out); lines.Scan(); {
-		if strings.Contains(lines.Text(), "Ready to accept") {
-			break
-		}
-	}
-	client = redis.NewClient(&redis.Options{
-		Addr: "127.0.0.1:" + port, DialTimeout: time.Second, ReadTimeout: 500 * time.Millisecond, WriteTimeout: 500 * time.Millisecond, PoolTimeout: redisWait,
-		MaxRetries: -1, ContextTimeoutEnabled: true, MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
+	server := redistest.Start(t)
+	client := redis.NewClient(&redis.Options{
+		Addr: server.Address, DialTimeout: time.Second, ReadTimeout: 500 * time.Millisecond, WriteTimeout: 500 * time.Millisecond, PoolTimeout: redisWait,
+		MaxRetries: -1, DialerRetries: 1, ContextTimeoutEnabled: true, MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 	})
 	t.Cleanup(func() { client.Close() })
-	return client, stop
+	return client, server
 }
 
 // settle waits for what is put behind the client's back.
@@ -96,7 +70,7 @@ func TestRedis(t *testing.T) {
 
 // A server that dies is a miss, and soon costs nothing.
 func TestRedisThatDies(t *testing.T) {
-	client, stop := startRedis(t)
+	client, server := startRedis(t)
 	ctx := context.Background()
 	r := NewRedis(client, "a")
 	r.Put("m", []Item{{key(1), []byte("one")}}, time.Hour)
@@ -104,7 +78,7 @@ func TestRedisThatDies(t *testing.T) {
 	if got := r.Get(ctx, "m", []Key{key(1)}); string(got[0]) != "one" {
 		t.Fatalf("%q", got)
 	}
-	stop()
+	server.Down()
 	for range redisStrikes {
 		start := time.Now()
 		if got := r.Get(ctx, "m", []Key{key(1)}); got[0] != nil {
@@ -129,16 +103,16 @@ func TestRedisThatDies(t *testing.T) {
 
 // A server that hangs costs 50 ms.
 func TestRedisThatHangs(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	client := redis.NewClient(&redis.Options{Addr: l.Addr().String(), MaxRetries: -1, ContextTimeoutEnabled: true, PoolTimeout: redisWait})
-	defer client.Close()
+	client, server := startRedis(t)
 	r := NewRedis(client, "a")
+	r.Put("m", []Item{{key(1), []byte("one")}}, time.Hour)
+	r.settle()
+	server.Hang()
+	defer server.GoOn()
 	start := time.Now()
-	r.Get(context.Background(), "m", []Key{key(1)})
+	if got := r.Get(context.Background(), "m", []Key{key(1)}); got[0] != nil {
+		t.Errorf("%q", got)
+	}
 	if took := time.Since(start); took < redisWait/2 || took > 10*redisWait {
 		t.Errorf("a server that hangs cost %s", took)
 	}

@@ -1,0 +1,102 @@
+package gateway
+
+import (
+	"context"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/caching"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/upstream"
+	"github.com/caddy-llmproxy/caddy-llmproxy/router"
+)
+
+// inTurn answers each request in a way of its own.
+type inTurn struct {
+	turns []slow
+	n     *atomic.Int64
+}
+
+func (i inTurn) RoundTrip(req *http.Request) (*http.Response, error) {
+	return i.turns[i.n.Add(1)-1].RoundTrip(req)
+}
+
+// While the client of a stream waits for somebody else's answer to begin, it gets comments as if it were its own: every 15 s of
+// its own time.
+func TestHeartbeatsWhileFollowing(t *testing.T) {
+	const (
+		stream, ping = "text/event-stream", ": ping\n\n"
+		whole        = `{"choices":[{"index":0,"message":{"role":"assistant","content":"Hi"},"finish_reason":"stop"}]}`
+		pieces       = `data: {"choices":[{"index":0,"delta":{"role":"assistant","content":"Hi"},"finish_reason":null}]}` + "\n\n" +
+			`data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}` + "\n\ndata: [DONE]\n\n"
+		events = `data: {"id":"1","choices":[{"index":0,"delta":{"content":"Hi"},"finish_reason":"stop"}]}` + "\n\ndata: [DONE]\n\n"
+	)
+	for _, test := range []struct {
+		name             string
+		upstream         []slow
+		leader, follower bool // wants a stream
+		want, cache      string
+	}{
+		{"before the first", []slow{{20 * time.Second, answered, stream}}, true, true, answered, "coalesced"},
+		{"after two", []slow{{40 * time.Second, answered, stream}}, true, true, ping + ping + answered, "coalesced"},
+		{"of a whole answer", []slow{{40 * time.Second, whole, "application/json"}}, false, true, ping + ping + pieces, "coalesced"},
+		{"no stream was asked for", []slow{{40 * time.Second, events, stream}}, true, false, "", "coalesced"},
+		{"the leader fails", []slow{{time.Hour, "", stream}, {time.Second, answered, stream}}, true, true, ping + ping + answered, "miss"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				g := waiting(t, inTurn{test.upstream, new(atomic.Int64)})
+				serve := func(stream bool) (*httptest.ResponseRecorder, *Record) {
+					w, rec := httptest.NewRecorder(), &Record{}
+					r := httptest.NewRequest(http.MethodPost, chatPath, strings.NewReader(chat("m", stream))).WithContext(context.Background())
+					task, _ := Match(chatPath)
+					g.Serve(w, r, task, rec)
+					return w, rec
+				}
+				go serve(test.leader)
+				<-time.After(7 * time.Second)
+				w, rec := serve(test.follower)
+				if test.follower {
+					if diff := cmp.Diff(test.want, w.Body.String()); diff != "" {
+						t.Error(diff)
+					}
+				} else if strings.Contains(w.Body.String(), ping) || !strings.Contains(w.Body.String(), `"content":"Hi"`) {
+					t.Error(w.Body)
+				}
+				if w.Code != http.StatusOK || rec.Status != http.StatusOK || rec.Cache != test.cache {
+					t.Errorf("status %d, recorded %d, %s", w.Code, rec.Status, rec.Cache)
+				}
+				synctest.Wait()
+			})
+		})
+	}
+}
+
+// waiting is a gateway with a cache in front of one upstream that may take 50 s to begin.
+func waiting(t *testing.T, transport http.RoundTripper) *Gateway {
+	t.Helper()
+	base, err := url.Parse("http://upstream/v1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	u := upstream.New(upstream.Config{Name: "u", Kind: upstream.OpenAI, Bases: []*url.URL{base}, Transport: transport, Timers: upstream.Timers{FirstToken: 50 * time.Second}},
+		func(a string) *router.Replica { return &router.Replica{Address: a} })
+	table, err := router.Compile([]*router.Upstream{u.Route}, []router.Model{{Name: "m", Pools: []router.PoolConfig{{Targets: []string{"u"}, Policy: router.First}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	shared := caching.New(1 << 20)
+	t.Cleanup(shared.Close)
+	g := New(Config{Upstreams: []*upstream.Upstream{u}, Models: table, Cache: &Cache{
+		Shared: shared, Store: shared.Memory, TTL: time.Hour, MaxEntry: 1 << 20, MaxSize: 1 << 20, Endpoints: map[string]bool{"chat": true},
+	}})
+	t.Cleanup(g.Close)
+	return g
+}
