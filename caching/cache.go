@@ -55,10 +55,15 @@ func (c *Cache) Resize(max int64) {
 	}
 }
 
-// Lookup gives the entry of a key, if the store has it, fresh and as young as the client wants it: in the form that is wanted,
-// if it was brought into that one before. It must not be changed.
-func (c *Cache) Lookup(ctx context.Context, s Store, model string, key Key, want Form, control *Control) *Entry {
-	return c.entry(model, Item{key, s.Get(ctx, model, []Key{key})[0]}, want, control)
+// Lookup gives the first entry, of those that the store has under these keys, that is fresh and as young as the client wants it: in
+// the form that is wanted, if it was brought into that one before. It must not be changed.
+func (c *Cache) Lookup(ctx context.Context, s Store, model string, keys []Key, want Form, control *Control) (*Entry, Key) {
+	for i, value := range s.Get(ctx, model, keys) {
+		if e := c.entry(model, Item{keys[i], value}, want, control); e != nil {
+			return e, keys[i]
+		}
+	}
+	return nil, Key{}
 }
 
 // LookupAll gives the entry of each key, nil where there is none that fits.

@@ -11,7 +11,8 @@ import (
 
 // lookup is what the cache has under key(1), of whatever age.
 func lookup(c *Cache, want Form) *Entry {
-	return c.Lookup(context.Background(), c.Memory, "a", key(1), want, &Control{})
+	e, _ := c.Lookup(context.Background(), c.Memory, "a", []Key{key(0), key(1)}, want, &Control{})
+	return e
 }
 
 func bodyOf(e *Entry) string {
@@ -114,7 +115,7 @@ func TestReadyIsBounded(t *testing.T) {
 	for i := range 1000 {
 		e := stream(strings.Repeat("word ", 1000))
 		c.Memory.Put("a", []Item{{key(i), e.Marshal()}}, e.TTL)
-		if c.Lookup(context.Background(), c.Memory, "a", key(i), Events, &Control{}) == nil {
+		if e, found := c.Lookup(context.Background(), c.Memory, "a", []Key{key(i)}, Events, &Control{}); e == nil || found != key(i) {
 			t.Fatal(i)
 		}
 	}

@@ -6,15 +6,17 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 )
 
+// LongestWait is how long a request waits for a shared store.
+const LongestWait = 50 * time.Millisecond
+
 const (
-	// redisWait is the longest that a request waits for a shared store.
-	redisWait = 50 * time.Millisecond
 	// redisPut bounds what nobody waits for.
 	redisPut = time.Second
 	// redisPuts is how many may be under way; more are left out.
@@ -34,11 +36,14 @@ type Redis struct {
 
 	strikes atomic.Int64
 	until   atomic.Int64 // Unix nanoseconds, until which it is left alone
+
+	mu      sync.Mutex
+	written map[string][]byte // what is on its way to the server, by its key there
 }
 
 // NewRedis makes a store for the cache of a name.
 func NewRedis(client redis.UniversalClient, name string) *Redis {
-	return &Redis{client: client, prefix: "llm_proxy:cache:" + short(name) + ":", puts: make(chan struct{}, redisPuts)}
+	return &Redis{client: client, prefix: "llm_proxy:cache:" + short(name) + ":", puts: make(chan struct{}, redisPuts), written: map[string][]byte{}}
 }
 
 // short makes a name safe in keys and patterns.
@@ -79,12 +84,13 @@ func (r *Redis) judge(err error) {
 // Get implements Store.
 func (r *Redis) Get(ctx context.Context, model string, keys []Key) [][]byte {
 	values := make([][]byte, len(keys))
-	if !r.open() {
+	prefix := r.of(model)
+	if r.writing(prefix, keys, values) || !r.open() {
 		return values
 	}
-	ctx, cancel := context.WithTimeout(ctx, redisWait)
+	waited := ctx
+	ctx, cancel := context.WithTimeout(ctx, LongestWait)
 	defer cancel()
-	prefix := r.of(model)
 	// Single gets in one go: in a cluster the keys lie at several servers.
 	pipe := r.client.Pipeline()
 	gets := make([]*redis.StringCmd, len(keys))
@@ -95,7 +101,7 @@ func (r *Redis) Get(ctx context.Context, model string, keys []Key) [][]byte {
 	if errors.Is(err, redis.Nil) {
 		err = nil
 	}
-	if !errors.Is(err, context.Canceled) { // the client left
+	if waited.Err() == nil { // else nobody waits any more
 		r.judge(err)
 	}
 	for i, get := range gets {
@@ -104,6 +110,19 @@ func (r *Redis) Get(ctx context.Context, model string, keys []Key) [][]byte {
 		}
 	}
 	return values
+}
+
+// writing gives what is on its way to the server, so that whoever asks as soon as an answer is there need not ask for another
+// one; false if that is not all.
+func (r *Redis) writing(prefix string, keys []Key, values [][]byte) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	all := len(r.written) > 0
+	for i := 0; i < len(keys) && len(r.written) > 0; i++ {
+		values[i] = r.written[prefix+string(keys[i][:])]
+		all = all && values[i] != nil
+	}
+	return all
 }
 
 // Put implements Store. Nobody waits for it.
@@ -116,18 +135,32 @@ func (r *Redis) Put(model string, items []Item, ttl time.Duration) {
 	default:
 		return
 	}
+	prefix := r.of(model)
+	r.mu.Lock()
+	for _, i := range items {
+		r.written[prefix+string(i.Key[:])] = i.Value
+	}
+	r.mu.Unlock()
 	go func() {
 		defer func() { <-r.puts }()
-		ctx, cancel := context.WithTimeout(context.Background(), redisPut)
-		defer cancel()
-		prefix := r.of(model)
-		pipe := r.client.Pipeline()
+		r.judge(r.set(prefix, items, ttl))
+		r.mu.Lock()
+		defer r.mu.Unlock()
 		for _, i := range items {
-			pipe.Set(ctx, prefix+string(i.Key[:]), i.Value, ttl)
+			delete(r.written, prefix+string(i.Key[:]))
 		}
-		_, err := pipe.Exec(ctx)
-		r.judge(err)
 	}()
+}
+
+func (r *Redis) set(prefix string, items []Item, ttl time.Duration) error {
+	ctx, cancel := context.WithTimeout(context.Background(), redisPut)
+	defer cancel()
+	pipe := r.client.Pipeline()
+	for _, i := range items {
+		pipe.Set(ctx, prefix+string(i.Key[:]), i.Value, ttl)
+	}
+	_, err := pipe.Exec(ctx)
+	return err
 }
 
 // Purge implements Store.

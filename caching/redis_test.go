@@ -18,7 +18,7 @@ func startRedis(t *testing.T) (*redis.Client, *redistest.Server) {
 	t.Helper()
 	server := redistest.Start(t)
 	client := redis.NewClient(&redis.Options{
-		Addr: server.Address, DialTimeout: time.Second, ReadTimeout: 500 * time.Millisecond, WriteTimeout: 500 * time.Millisecond, PoolTimeout: redisWait,
+		Addr: server.Address, DialTimeout: time.Second, ReadTimeout: 500 * time.Millisecond, WriteTimeout: 500 * time.Millisecond, PoolTimeout: LongestWait,
 		MaxRetries: -1, DialerRetries: 1, ContextTimeoutEnabled: true, MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 	})
 	t.Cleanup(func() { client.Close() })
@@ -42,8 +42,14 @@ func TestRedis(t *testing.T) {
 	a.Put("m", []Item{{key(1), []byte("one")}, {key(2), []byte("two")}}, time.Hour)
 	a.Put("n*", []Item{{key(3), []byte("three")}}, time.Hour)
 	b.Put("m", []Item{{key(1), []byte("other")}}, time.Hour)
+	if got := a.Get(ctx, "m", []Key{key(1)}); string(got[0]) != "one" {
+		t.Errorf("%q while it is being written", got)
+	}
 	a.settle()
 	b.settle()
+	if len(a.written) != 0 {
+		t.Errorf("%d values are held", len(a.written))
+	}
 	if got := a.Get(ctx, "m", []Key{key(1), key(9), key(2)}); string(got[0]) != "one" || got[1] != nil || string(got[2]) != "two" {
 		t.Errorf("%q", got)
 	}
@@ -84,7 +90,7 @@ func TestRedisThatDies(t *testing.T) {
 		if got := r.Get(ctx, "m", []Key{key(1)}); got[0] != nil {
 			t.Errorf("%q", got)
 		}
-		if took := time.Since(start); took > 10*redisWait {
+		if took := time.Since(start); took > 10*LongestWait {
 			t.Errorf("a dead server cost %s", took)
 		}
 	}
@@ -113,7 +119,7 @@ func TestRedisThatHangs(t *testing.T) {
 	if got := r.Get(context.Background(), "m", []Key{key(1)}); got[0] != nil {
 		t.Errorf("%q", got)
 	}
-	if took := time.Since(start); took < redisWait/2 || took > 10*redisWait {
+	if took := time.Since(start); took < LongestWait/2 || took > 10*LongestWait {
 		t.Errorf("a server that hangs cost %s", took)
 	}
 }

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"bytes"
+	"context"
 	"net/http"
 	"slices"
 	"time"
@@ -20,6 +21,7 @@ type batch struct {
 	items   [][]byte // as they stand in the request
 	keys    []caching.Key
 	entries []*caching.Entry // nil for those that are not known
+	kept    bool             // what was not known
 }
 
 func notInItemKey(key []byte) bool { return string(key) == "input" || wire.ChangesNothing(key) }
@@ -47,7 +49,8 @@ func (c *call) askItems(q *question, canon *wire.Canon, hash *caching.Hash) bool
 	for i := range b.keys {
 		hash.Bytes("all", b.keys[i][:])
 	}
-	q.batch, q.key = b, hash.Key()
+	q.batch = b
+	q.at(hash.Key())
 	return true
 }
 
@@ -70,9 +73,9 @@ func (b *batch) unknown() (places []int) {
 }
 
 // hitBatch answers if all items are known.
-func (c *call) hitBatch(q *question) bool {
+func (c *call) hitBatch(ctx context.Context, q *question) bool {
 	b := q.batch
-	b.entries = c.g.Cache.Shared.LookupAll(c.r.Context(), c.g.Cache.Store, c.rec.Model, b.keys, &q.control)
+	b.entries = c.g.Cache.Shared.LookupAll(ctx, c.g.Cache.Store, c.rec.Model, b.keys, &q.control)
 	if slices.Contains(b.entries, nil) {
 		return false
 	}
@@ -203,48 +206,10 @@ func (c *call) completeBatch(plan *router.Plan, q *question) {
 		return
 	}
 	c.keepItems(q, fresh, places)
+	b.kept = true
 	whole := b.join(fresh)
 	saved := whole.Usage.Input - fresh.Usage.Input
 	c.rec.Spared.Input = saved
 	c.g.Cache.Shared.Counts.Saved.Add(saved)
 	c.sent(relay.ReplayWhole(w, jsonType, whole.AppendJSON(nil)))
-}
-
-// A holder keeps an answer from the client, within bounds.
-type holder struct {
-	header http.Header
-	status int
-	body   bytes.Buffer
-	cut    bool
-}
-
-// Header implements http.ResponseWriter.
-func (h *holder) Header() http.Header { return h.header }
-
-// WriteHeader implements http.ResponseWriter.
-func (h *holder) WriteHeader(status int) {
-	if h.status == 0 {
-		h.status = status
-	}
-}
-
-// Write implements http.ResponseWriter.
-func (h *holder) Write(p []byte) (int, error) {
-	if h.cut = h.cut || h.body.Len()+len(p) > maxBatch; h.cut {
-		return len(p), nil
-	}
-	return h.body.Write(p)
-}
-
-func (h *holder) copyHeader(to http.Header) {
-	for name, values := range h.header {
-		if name != "Content-Length" {
-			to[name] = values
-		}
-	}
-}
-
-func (h *holder) forward(w http.ResponseWriter) {
-	w.WriteHeader(h.status)
-	_, _ = w.Write(h.body.Bytes()) // the client may be gone; the record says what it was to be told
 }

@@ -2,12 +2,14 @@ package gateway
 
 import (
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/caching"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/upstream"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/wire"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 )
@@ -47,16 +49,19 @@ const (
 // A question is a request as the cache sees it.
 type question struct {
 	control caching.Control
-	key     caching.Key
-	also    *caching.Key // where the same answer may stand as a stream
-	keep    time.Duration
-	batch   *batch // the items of a request for embeddings; nil for other requests
+	// places are where the answer may stand; the first is where it is kept.
+	places []caching.Key
+	keep   time.Duration
+	batch  *batch // the items of a request for embeddings; nil for other requests
+	room   [2]caching.Key
 }
+
+func (q *question) at(places ...caching.Key) { q.places = append(q.room[:0], places...) }
 
 var canons = sync.Pool{New: func() any { return new(wire.Canon) }}
 
-// ask makes the question of a request; false if its answer must come from an upstream and is not kept.
-func (c *call) ask(plan *router.Plan, control caching.Control) (*question, bool) {
+// question makes the question of a request; false if its answer must come from an upstream and is not kept.
+func (c *call) question(plan *router.Plan, control caching.Control) (*question, bool) {
 	rules := c.g.Cache
 	if c.up.Head == nil || control.NoStore || !rules.Endpoints[c.task.endpoint.Name] ||
 		c.head.Unrepeatable(c.task.endpoint) != "" || rules.Deterministic && !c.head.Deterministic(c.task.endpoint) {
@@ -74,18 +79,20 @@ func (c *call) ask(plan *router.Plan, control caching.Control) (*question, bool)
 	}
 	hash := c.scope(plan)
 	hash.Bytes("body", form)
-	// A stream of the Responses API cannot be made from a whole answer, so that both are kept.
-	if c.task.endpoint.Framing == wire.Typed {
-		events := hash.Sum().With("form", []byte("events"))
-		if c.rec.Stream {
-			q.key = events
-			return q, true
-		}
-		q.also = &events
+	key := hash.Key()
+	switch {
+	case c.task.endpoint.Framing != wire.Typed:
+		q.at(key)
+	case c.rec.Stream: // it cannot be made from a whole answer, so that both are kept
+		q.at(eventsOf(key))
+	default:
+		q.at(key, eventsOf(key))
 	}
-	q.key = hash.Key()
 	return q, true
 }
+
+// eventsOf is where a stream is kept that is not one with the whole answer.
+func eventsOf(key caching.Key) caching.Key { return key.With("form", []byte("events")) }
 
 // scope begins a key with everything but the body: who shares answers, and what would generate them, as it is configured.
 func (c *call) scope(plan *router.Plan) *caching.Hash {
@@ -104,7 +111,7 @@ func (c *call) scope(plan *router.Plan) *caching.Hash {
 		h.Field("configuration", c.g.upstreams[t.Upstream].Fingerprint)
 		h.Field("target", t.ModelFor(c.rec.Model))
 	})
-	for _, name := range dialectHeaders {
+	for _, name := range keyHeaders {
 		c.vary(h, name)
 	}
 	for _, name := range rules.Vary {
@@ -113,8 +120,11 @@ func (c *call) scope(plan *router.Plan) *caching.Hash {
 	return h
 }
 
-// dialectHeaders change what a request means.
-var dialectHeaders = []string{"Openai-Beta", "Anthropic-Version", "Anthropic-Beta"}
+// keyHeaders are all that an upstream sees of a request's header, but what says nothing of the answer; and what dialects are told
+// apart by.
+var keyHeaders = append(slices.DeleteFunc(upstream.ClientHeaders(), func(name string) bool {
+	return slices.Contains([]string{"Accept", "Idempotency-Key", "Traceparent", "Tracestate"}, name)
+}), "Anthropic-Version", "Anthropic-Beta")
 
 func (c *call) vary(h *caching.Hash, name string) {
 	values := c.r.Header[name]

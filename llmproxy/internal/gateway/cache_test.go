@@ -47,17 +47,8 @@ func (s *setup) settled(path, body string, header ...string) reply {
 	before := len(s.records)
 	s.mu.Unlock()
 	got := s.post(path, body, header...)
-	for deadline := time.Now().Add(10 * time.Second); ; {
-		s.mu.Lock()
-		over := len(s.records) > before
-		s.mu.Unlock()
-		if over {
-			return got
-		}
-		if time.Now().After(deadline) {
-			s.t.Fatal("the handler does not end")
-		}
-	}
+	until(s.t, func() bool { s.mu.Lock(); defer s.mu.Unlock(); return len(s.records) > before })
+	return got
 }
 
 func (r reply) cache() string { return r.header.Get("X-Llm-Cache") }
@@ -184,6 +175,9 @@ func TestControls(t *testing.T) {
 	if got := s.settled(chatPath, chat("m", false), "Cache-Control", "only-if-cached"); got.status != 504 || !strings.Contains(got.body, `"code":"not_cached"`) {
 		t.Errorf("%d %s", got.status, got.body)
 	}
+	if got := s.settled(chatPath, `{"model":"m","store":true,"messages":[]}`, "Cache-Control", "only-if-cached"); got.status != 504 || got.cache() != "bypass" {
+		t.Errorf("%d %q", got.status, got.cache())
+	}
 	if n := len(fake.Requests()); n != 0 {
 		t.Errorf("only-if-cached reached the upstream %d times", n)
 	}
@@ -276,7 +270,7 @@ func TestOneFlight(t *testing.T) {
 	for i := range clients {
 		all.Go(func() { replies[i] = s.post(chatPath, chat("m", i%2 == 0)) })
 	}
-	waitFor(t, func() bool { return len(fake.Requests()) >= 1 && s.config.Cache.Shared.Counts.Misses.Load() == 1 })
+	until(t, func() bool { return len(fake.Requests()) >= 1 && s.config.Cache.Shared.Counts.Misses.Load() == 1 })
 	close(gate)
 	all.Wait()
 	count := map[string]int{}
@@ -288,14 +282,5 @@ func TestOneFlight(t *testing.T) {
 	}
 	if n := len(fake.Requests()); n != 1 || count["miss"] != 1 || count["coalesced"]+count["hit"] != clients-1 {
 		t.Errorf("%d requests reached the upstream; %v", n, count)
-	}
-}
-
-func waitFor(t *testing.T, ok func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); !ok(); {
-		if time.Now().After(deadline) {
-			t.Fatal("it does not come")
-		}
 	}
 }

@@ -21,7 +21,7 @@ func (c *call) join(q *question) (f *caching.Flight, follows bool) {
 		limit = maxBatch // max_entry bounds each item
 	}
 	if q.control.Looks() {
-		f, leads := flights.Join(q.key, limit, cancel)
+		f, leads := flights.Join(q.places[0], limit, cancel)
 		if !leads {
 			cancel()
 			return f, true
@@ -52,6 +52,15 @@ func (c *call) lead(f *caching.Flight, plan *router.Plan, q *question) {
 			c.gone()
 		}
 	}()
+	c.ask(plan, q)
+}
+
+// ask has an upstream answer: the whole question, or what is not known of it.
+func (c *call) ask(plan *router.Plan, q *question) {
+	if q.batch != nil && q.batch.partly() {
+		c.completeBatch(plan, q)
+		return
+	}
 	c.deliver(plan)
 }
 
@@ -62,7 +71,9 @@ func (c *call) keep(f *caching.Flight, q *question) {
 		return
 	}
 	if q.batch != nil {
-		c.keepBatch(q, body)
+		if !q.batch.kept {
+			c.keepBatch(q, body)
+		}
 		return
 	}
 	var outcome wire.Outcome
@@ -77,11 +88,14 @@ func (c *call) keep(f *caching.Flight, q *question) {
 		c.noteEvents(&outcome, e.Body)
 	}
 	if outcome.Complete(c.choices(), c.g.Cache.Length) {
-		c.put([]caching.Item{{Key: q.key, Value: e.Marshal()}}, q.keep)
+		c.put([]caching.Item{{Key: q.places[0], Value: e.Marshal()}}, q.keep)
 	}
 }
 
 func (c *call) put(items []caching.Item, ttl time.Duration) {
+	if ttl <= 0 {
+		return // a store may take it for ever
+	}
 	c.g.Cache.Shared.Resize(c.g.Cache.MaxSize) // a new configuration's size counts from its first answer on
 	c.g.Cache.Store.Put(c.rec.Model, items, ttl)
 	c.g.Cache.Shared.Counts.Stored.Add(int64(len(items)))

@@ -169,7 +169,8 @@ func chat(model string, stream bool) string {
 }
 
 // until waits for what another goroutine brings about and nobody can be told of.
-func until(t *testing.T, is func() bool) {
+func until(t testing.TB, is func() bool) {
+	t.Helper()
 	t.Helper()
 	deadline := time.NewTimer(10 * time.Second)
 	defer deadline.Stop()

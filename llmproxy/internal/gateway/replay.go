@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"context"
 	"net/http"
 	"strconv"
 	"time"
@@ -20,11 +21,12 @@ func (c *call) replay(plan *router.Plan) {
 		c.fail(badRequest("X-LLM-Cache-TTL: " + err.Error() + "."))
 		return
 	}
-	q, ok := c.ask(plan, control)
+	q, ok := c.question(plan, control)
 	switch {
 	case ok:
 		c.exact(plan, q)
 	case control.OnlyIfCached:
+		c.mark(cacheBypass)
 		c.fail(notCached())
 	default:
 		c.mark(cacheBypass)
@@ -35,22 +37,18 @@ func (c *call) replay(plan *router.Plan) {
 // exact looks for the answer, reads along with one that is under way, or leads the way.
 func (c *call) exact(plan *router.Plan, q *question) {
 	flights := &c.g.Cache.Shared.Flights
-	landed := flights.Landed()
-	if c.hit(q) {
+	landed, until := flights.Landed(), time.Now().Add(caching.LongestWait)
+	if c.hit(c.r.Context(), q) {
 		return
 	}
 	if q.control.OnlyIfCached {
-		c.fail(notCached())
-		return
-	}
-	if q.batch != nil && q.batch.partly() {
 		c.mark(cacheMiss)
-		c.completeBatch(plan, q)
+		c.fail(notCached())
 		return
 	}
 	if q.keep == 0 || flights.Pending() > c.g.Cache.MaxSize {
 		c.mark(cacheMiss)
-		c.deliver(plan)
+		c.ask(plan, q)
 		return
 	}
 	for range 2 { // who followed one that failed may lead; who did so twice goes alone
@@ -61,7 +59,7 @@ func (c *call) exact(plan *router.Plan, q *question) {
 			}
 			continue
 		}
-		if flights.Landed() != landed && c.hit(q) { // it came while this one looked
+		if flights.Landed() != landed && c.came(until, q) {
 			f.Land(false)
 			f.Close()
 			return
@@ -71,23 +69,26 @@ func (c *call) exact(plan *router.Plan, q *question) {
 		return
 	}
 	c.mark(cacheMiss)
-	c.deliver(plan)
+	c.ask(plan, q)
+}
+
+// came gives the answer if it came while this request looked for it; together it waits no longer for a store than once.
+func (c *call) came(until time.Time, q *question) bool {
+	ctx, cancel := context.WithDeadline(c.r.Context(), until)
+	defer cancel()
+	return c.hit(ctx, q)
 }
 
 // hit gives the answer that is kept, if there is one that this client can be given.
-func (c *call) hit(q *question) bool {
+func (c *call) hit(ctx context.Context, q *question) bool {
 	if !q.control.Looks() {
 		return false
 	}
 	if q.batch != nil {
-		return c.hitBatch(q)
+		return c.hitBatch(ctx, q)
 	}
-	key, want := q.key, c.wanted()
-	e := c.lookup(key, want, q)
-	if e == nil && q.also != nil {
-		key = *q.also
-		e = c.lookup(key, want, q)
-	}
+	want := c.wanted()
+	e, key := c.g.Cache.Shared.Lookup(ctx, c.g.Cache.Store, c.rec.Model, q.places, want, &q.control)
 	if e == nil {
 		return false
 	}
@@ -101,10 +102,6 @@ func (c *call) hit(q *question) bool {
 		c.g.Cache.Shared.Also(c.rec.Model, key, shown)
 	}
 	return true
-}
-
-func (c *call) lookup(key caching.Key, want caching.Form, q *question) *caching.Entry {
-	return c.g.Cache.Shared.Lookup(c.r.Context(), c.g.Cache.Store, c.rec.Model, key, want, &q.control)
 }
 
 // given notes and announces an answer that nobody generated for this client.

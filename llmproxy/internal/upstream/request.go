@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/wire"
@@ -35,6 +36,9 @@ type Payload interface {
 
 // Everything else of the client's headers stays here: its credentials, its cookies, its address.
 var allowedHeaders = []string{"Accept", "Openai-Beta", "Idempotency-Key", "Traceparent", "Tracestate"}
+
+// ClientHeaders are the client's headers that go up, in their canonical spelling.
+func ClientHeaders() []string { return slices.Clone(allowedHeaders) }
 
 // userAgent is sent in place of the client's.
 var userAgent = []string{"caddy-llmproxy"}

@@ -36,16 +36,24 @@ func (o *Outcome) NoteEvent(f Framing, name, data []byte) {
 		return
 	}
 	if news, _ := skim(data, nil); news {
-		o.NoteWhole(data)
+		o.note(data)
 	}
 }
 
-// NoteWhole takes note of a whole answer, or of a chunk of one.
+// NoteWhole takes note of a whole answer. None of its choices may be unfinished.
 func (o *Outcome) NoteWhole(body []byte) {
+	if before := o.Finished; o.note(body) > o.Finished-before {
+		o.Unfit = true
+	}
+}
+
+// note takes note of a whole answer, or of a chunk of one, and tells how many choices are in it.
+func (o *Outcome) note(body []byte) (choices int) {
 	_ = EachMember(body, func(key, value []byte) bool { // what is no object has no choices
 		switch string(key) {
 		case "choices":
 			_ = EachElement(value, func(choice []byte) bool {
+				choices++
 				_ = EachMember(choice, func(key, value []byte) bool {
 					if string(key) == "finish_reason" {
 						o.reason(value)
@@ -72,6 +80,7 @@ func (o *Outcome) NoteWhole(body []byte) {
 		}
 		return true
 	})
+	return choices
 }
 
 // status reads that of a response. What is incomplete says why elsewhere.

@@ -86,6 +86,7 @@ func TestOutcome(t *testing.T) {
 		{"unknown", `{"choices":[{"finish_reason":"tired"}]}`, 1, false, false},
 		{"none", `{"choices":[{"finish_reason":null}]}`, 1, false, false},
 		{"one of two", `{"choices":[{"finish_reason":"stop"},{}]}`, 2, false, false},
+		{"one that was not asked for", `{"choices":[{"finish_reason":"stop"},{"finish_reason":null}]}`, 1, false, false},
 		{"one of two filtered", `{"choices":[{"finish_reason":"stop"},{"finish_reason":"content_filter"}]}`, 2, false, false},
 		{"embeddings", `{"object":"list","data":[{"embedding":[1]}]}`, 1, true, true},
 		{"no embeddings", `{"object":"list","data":[]}`, 1, false, false},
