@@ -68,12 +68,10 @@ func (c *call) readBody() ([]byte, *wire.Error) {
 	}
 	defer body.Close()
 	if n := c.r.ContentLength; n >= 0 && c.r.Header["Content-Encoding"] == nil {
-		whole := make([]byte, n, n+1)
+		whole := c.room(int(n))
 		if _, err := io.ReadFull(body, whole); err != nil {
 			return nil, c.failedBody(err)
 		}
-		// Only the read that finds the end makes net/http watch for a client that leaves.
-		_, _ = body.Read(whole[n : n+1])
 		return whole, nil
 	}
 	var chunks [][]byte
@@ -88,6 +86,25 @@ func (c *call) readBody() ([]byte, *wire.Error) {
 			return nil, c.failedBody(err)
 		}
 	}
+}
+
+// room gives memory for the body. Where there is an access log, {llm.content} and its like may be asked for when the request
+// is long over; else they are not, and the memory serves another request.
+func (c *call) room(n int) []byte {
+	if c.rec.Logged {
+		return make([]byte, n)
+	}
+	c.up.Memory = &c.memory
+	return c.memory.Make(n)
+}
+
+// letGo gives the body's memory back. What was read of the body before stays in the record.
+func (c *call) letGo() {
+	if c.up.Memory == nil {
+		return
+	}
+	c.head.Forget()
+	c.memory.Release()
 }
 
 // fill reads until the chunk is full. Unlike io.ReadFull it keeps apart a body that ended from one that was cut.

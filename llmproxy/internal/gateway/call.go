@@ -26,9 +26,10 @@ type call struct {
 	task      Task
 	rec       *Record
 	head      wire.Head
-	key       *keys.Key // who calls; nil for anybody
-	meter     *meter    // what it took of its limits; nil if none apply
-	form      *form     // nil for JSON
+	memory    wire.Buffer // of the body
+	key       *keys.Key   // who calls; nil for anybody
+	meter     *meter      // what it took of its limits; nil if none apply
+	form      *form       // nil for JSON
 	up        upstream.Call
 	localOnly bool // it must not leave for an upstream that is not local
 	committed bool // the client has got a part of an answer
@@ -70,6 +71,7 @@ func (c *call) account() {
 	if c.g.Account != nil {
 		c.g.Account(c.rec)
 	}
+	c.letGo()
 }
 
 // requestID takes the client's own id if it is harmless in headers and logs, else makes one.

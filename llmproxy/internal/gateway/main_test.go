@@ -42,6 +42,7 @@ type setup struct {
 	models    []router.Model // beside those that serve is given
 	gateway   *Gateway
 	server    *httptest.Server
+	logged    bool // as if there was an access log
 	mu        sync.Mutex
 	records   []*Record
 }
@@ -102,7 +103,7 @@ func (s *setup) serve(models ...string) *setup {
 			http.Error(w, "next handler", http.StatusTeapot)
 			return
 		}
-		rec := &Record{Logged: true}
+		rec := &Record{Logged: s.logged}
 		defer func() {
 			s.mu.Lock()
 			s.records = append(s.records, rec)

@@ -57,6 +57,7 @@ func TestUsageIsAlwaysKnown(t *testing.T) {
 			t.Parallel()
 			s, fake := one(t, "openai", nil)
 			fake.Always(test.answer)
+			s.logged = true // else nobody counts the characters
 			s.serve("m u/real")
 			s.post("/v1/"+test.path, test.body)
 			rec := s.record()

@@ -21,6 +21,8 @@ type Call struct {
 	Header http.Header
 	// Head is the request's JSON, or nil for a form.
 	Head *wire.Head
+	// Memory is what the JSON lies in; nil where that is not used again.
+	Memory *wire.Buffer
 	// Form opens the request's form with another model in it; nil for JSON.
 	Form func(model string) Payload
 	// MaxOutput bounds the tokens of output that the next attempt asks for; zero leaves the request's own bound.
@@ -119,7 +121,7 @@ func (u *Upstream) payload(call *Call, model string) Payload {
 	for _, name := range u.Drop {
 		e.Drop(name)
 	}
-	return e.Body()
+	return e.Body().In(call.Memory)
 }
 
 // clampOutput bounds the output by whichever name the request has for it.

@@ -4,10 +4,21 @@ import "io"
 
 // A Body is a request's body in segments, most of which lie where they lay in the client's. It can be sent any number of
 // times, several at once.
-type Body struct{ segments [][]byte }
+type Body struct {
+	segments [][]byte
+	memory   *Buffer // what the segments lie in; nil where that is not used again
+}
 
 // NewBody is a body of one segment.
-func NewBody(b []byte) Body { return Body{[][]byte{b}} }
+func NewBody(b []byte) Body { return Body{segments: [][]byte{b}} }
+
+// In gives the same body, whose readers hold the memory that it lies in.
+func (b Body) In(memory *Buffer) Body {
+	if memory != nil && memory.memory != nil {
+		b.memory = memory
+	}
+	return b
+}
 
 // Len is its length in bytes.
 func (b Body) Len() int64 {
@@ -20,7 +31,15 @@ func (b Body) Len() int64 {
 
 // Open gives a reader of its own over the body. It is an io.WriterTo too, so that nothing is copied on the way to a
 // connection.
-func (b Body) Open() io.ReadCloser { return &bodyReader{left: b.segments} }
+func (b Body) Open() io.ReadCloser {
+	switch {
+	case b.memory == nil:
+		return &bodyReader{left: b.segments}
+	case !b.memory.hold():
+		return goneReader{}
+	}
+	return &heldReader{bodyReader: bodyReader{left: b.segments}, memory: b.memory}
+}
 
 type bodyReader struct {
 	left [][]byte

@@ -172,7 +172,7 @@ func TestBodySharesBytes(t *testing.T) {
 
 func TestBodyReaders(t *testing.T) {
 	t.Parallel()
-	body := Body{[][]byte{[]byte("one "), []byte("two "), []byte("three")}}
+	body := Body{segments: [][]byte{[]byte("one "), []byte("two "), []byte("three")}}
 	if body.Len() != 13 {
 		t.Errorf("Len = %d, want 13", body.Len())
 	}
@@ -214,7 +214,7 @@ func (g *gatherer) WriteSegments(segments [][]byte) (n int64, err error) {
 
 func TestBodyGathered(t *testing.T) {
 	t.Parallel()
-	body := Body{[][]byte{[]byte("one "), []byte("two ")}}
+	body := Body{segments: [][]byte{[]byte("one "), []byte("two ")}}
 	for range 2 { // it can be sent again
 		var g gatherer
 		r := body.Open()
@@ -229,7 +229,7 @@ func TestBodyGathered(t *testing.T) {
 
 func TestBodyWriteFails(t *testing.T) {
 	t.Parallel()
-	r := Body{[][]byte{[]byte("one "), []byte("two ")}}.Open()
+	r := Body{segments: [][]byte{[]byte("one "), []byte("two ")}}.Open()
 	w := iotest.TruncateWriter(failAfter{new(int)}, 100)
 	if n, err := r.(io.WriterTo).WriteTo(w); n != 6 || !errors.Is(err, io.ErrShortWrite) {
 		t.Errorf("WriteTo = %d, %v, want 6 and the error", n, err)

@@ -24,6 +24,14 @@ type Head struct {
 // Reset forgets the body and keeps the capacity, so that heads can be pooled.
 func (h *Head) Reset() { *h = Head{Object: Object{Members: h.Members[:0]}} }
 
+// Forget lets go of the body. Signals that were read stay, without a content that nobody asked for.
+func (h *Head) Forget() {
+	h.Object = Object{}
+	if h.signals != nil {
+		h.signals.user = nil
+	}
+}
+
 // Parse reads a request's body, which the head then refers to. The error is one that can be sent to the client.
 func (h *Head) Parse(body []byte) *Error {
 	h.Reset()

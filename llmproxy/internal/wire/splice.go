@@ -20,7 +20,7 @@ func (e *Edit) Body() Body {
 		p.keep(e.o.Close, len(e.o.Body))
 	}
 	p.flush()
-	return Body{p.segments}
+	return Body{segments: p.segments}
 }
 
 // opening is the length of what stands before the first member: the brace, with white space.

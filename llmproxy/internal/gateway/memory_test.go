@@ -1,0 +1,74 @@
+package gateway
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"testing/synctest"
+)
+
+// A lingering transport answers without having read the request, as net/http's does when a server answers early, and reads on
+// when the request is over.
+type lingering struct {
+	fails  bool
+	bodies []io.ReadCloser
+	again  []func() (io.ReadCloser, error)
+}
+
+func (l *lingering) RoundTrip(req *http.Request) (*http.Response, error) {
+	l.bodies, l.again = append(l.bodies, req.Body), append(l.again, req.GetBody)
+	if l.fails {
+		return nil, errors.New("connection reset")
+	}
+	return &http.Response{StatusCode: http.StatusOK, Header: http.Header{"Content-Type": {"application/json"}}, Body: io.NopCloser(strings.NewReader(`{}`))}, nil
+}
+
+// The body's memory is not another request's before a transport has let go of it, however the request ended.
+func TestTransportReadsOnWhenTheRequestIsOver(t *testing.T) {
+	for _, fails := range []bool{false, true} {
+		t.Run(fmt.Sprintf("fails %t", fails), func(t *testing.T) {
+			guest := &lingering{fails: fails}
+			serve := cheap(t, guest)
+			synctest.Test(t, func(*testing.T) { // there are pauses between attempts
+				for i := range 8 {
+					body := `{"model":"m","x":"` + strings.Repeat(fmt.Sprint(i), 2000) + `"}`
+					serve(strings.NewReader(body), int64(len(body)))
+				}
+			})
+			for i, body := range guest.bodies {
+				attempts := len(guest.bodies) / 8
+				want := `{"model":"there","x":"` + strings.Repeat(fmt.Sprint(i/attempts), 2000) + `"}`
+				got, err := io.ReadAll(body)
+				if err != nil || string(got) != want {
+					t.Errorf("attempt %d: read %.40q…, %v", i, got, err)
+				}
+				body.Close()
+				late, err := guest.again[i]()
+				if err != nil {
+					t.Fatal(err)
+				}
+				if got, err := io.ReadAll(late); err == nil && string(got) != want {
+					t.Errorf("attempt %d: the body opened again is %.40q…, without an error", i, got)
+				}
+			}
+		})
+	}
+}
+
+// What a request says of itself can still be asked for behind its end where there is an access log.
+func TestSignalsBehindTheEnd(t *testing.T) {
+	t.Parallel()
+	for _, logged := range []bool{false, true} {
+		s, _ := one(t, "openai", nil)
+		s.logged = logged
+		s.serve("m u")
+		s.post("/v1/chat/completions", chat("m", false))
+		rec := s.record()
+		if got := rec.Signals().Content(); got != "" != logged {
+			t.Errorf("logged %t: the content is %q", logged, got)
+		}
+	}
+}
