@@ -72,14 +72,37 @@ type guest struct{ http.RoundTripper }
 
 // RoundTrip implements http.RoundTripper.
 func (g guest) RoundTrip(req *http.Request) (*http.Response, error) {
-	ctx := context.WithValue(req.Context(), caddyhttp.VarsCtxKey, map[string]any{})
-	if ctx.Value(caddy.ReplacerCtxKey) == nil {
-		ctx = context.WithValue(ctx, caddy.ReplacerCtxKey, caddy.NewReplacer())
+	ctx := guestContext{Context: req.Context(), vars: map[string]any{}}
+	if ctx.Context.Value(caddy.ReplacerCtxKey) == nil {
+		ctx.replacer = caddy.NewReplacer()
 	}
-	res, err := g.RoundTripper.RoundTrip(req.WithContext(ctx))
+	res, err := g.RoundTripper.RoundTrip(req.WithContext(&ctx))
 	var dial reverseproxy.DialError
 	if errors.As(err, &dial) {
 		err = &upstream.NotSentError{Err: err}
 	}
 	return res, err
+}
+
+// A guestContext is an attempt's context with what transports of Caddy's look for.
+type guestContext struct {
+	context.Context
+	vars     map[string]any
+	replacer *caddy.Replacer // nil where the request has one
+}
+
+// Value implements context.Context.
+func (c *guestContext) Value(key any) any {
+	switch {
+	case key == caddyhttp.VarsCtxKey:
+		return c.vars
+	case key == caddy.ReplacerCtxKey && c.replacer != nil:
+		return c.replacer
+	}
+	return c.Context.Value(key)
+}
+
+// AfterFunc spares package context a goroutine for each request: it cannot look into a context that is none of its own.
+func (c *guestContext) AfterFunc(call func()) (stop func() bool) {
+	return context.AfterFunc(c.Context, call)
 }

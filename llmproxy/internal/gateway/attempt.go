@@ -1,17 +1,15 @@
 package gateway
 
 import (
-	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"slices"
-	"strconv"
 	"time"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/relay"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/upstream"
-	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/wire"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 )
 
@@ -27,51 +25,48 @@ type attempt struct {
 	u         *upstream.Upstream
 	candidate router.Candidate
 	model     string
+	target    string // "upstream/model"
 	started   time.Time
 	span      Span // nil where nobody traces
 	status    int
 	size      int64 // of the request's body
-	ctx       context.Context
-	cancel    context.CancelCauseFunc
+	life      life
 	patience  patience
 	idle      time.Duration
-	last      bool // no other target is left
-	quiet     bool // its end says nothing of the replica
-	stops     [2]func() bool
+	total     *time.Timer // nil where nothing bounds all of it
+	last      bool        // no other target is left
+	quiet     bool        // its end says nothing of the replica
+	neighbours
 }
 
 func (c *call) attempt(candidate router.Candidate, last bool) *attempt {
 	a := &attempt{c: c, u: c.g.upstreams[candidate.Target.Upstream], candidate: candidate, model: candidate.Target.ModelFor(c.rec.Model), started: time.Now()}
+	a.target = a.u.Name + "/" + a.model
 	ctx := c.r.Context()
 	if c.g.Trace != nil {
 		ctx, a.span = c.g.Trace(ctx, c.rec, a.done(router.OK))
 	}
-	a.ctx, a.cancel = context.WithCancelCause(ctx)
+	a.life.begin(ctx)
 	timers := a.u.Timers
 	a.idle = or(timers.Idle, idleDefault)
 	a.last = last
-	c.rec.Target, c.rec.Configured = a.target(), candidate.Target // before a sign of life may be sent, which may tell it
+	c.rec.Target, c.rec.Configured = a.target, candidate.Target // before a sign of life may be sent, which may tell it
 	a.await(a.forContent())
 	if timers.Total > 0 {
-		a.stops[0] = time.AfterFunc(timers.Total, func() { a.cancel(errTotal) }).Stop
+		a.total = time.AfterFunc(timers.Total, func() { a.life.end(errTotal) })
 	}
-	if c.g.Draining != nil {
-		a.stops[1] = context.AfterFunc(c.g.Draining, func() { a.cancel(errDraining) })
-	}
+	c.g.underWay.enter(a)
 	return a
 }
 
 func (a *attempt) close() {
 	a.patience.stop()
-	for _, stop := range a.stops {
-		if stop != nil {
-			stop()
-		}
+	if a.total != nil {
+		a.total.Stop()
 	}
-	a.cancel(nil)
+	a.c.g.underWay.leave(a)
+	a.life.close()
 }
-
-func (a *attempt) target() string { return a.u.Name + "/" + a.model }
 
 // run sends the request, holds the answer until it is worth committing to, and commits.
 func (a *attempt) run() *failure {
@@ -81,7 +76,7 @@ func (a *attempt) run() *failure {
 	if failed := a.load(); failed != nil {
 		return failed
 	}
-	req := a.u.Request(a.ctx, &a.c.up, a.candidate.Replica, a.model)
+	req := a.u.Request(&a.life, &a.c.up, a.candidate.Replica, a.model)
 	a.size = req.ContentLength
 	a.candidate.Replica.Enter(a)
 	defer a.candidate.Replica.Leave(a)
@@ -108,32 +103,11 @@ func (a *attempt) run() *failure {
 	return nil
 }
 
-func (a *attempt) expect() relay.Expect {
-	c := a.c
-	return relay.Expect{
-		Endpoint:  c.task.endpoint,
-		HideUsage: c.up.Head != nil && !c.head.IncludeUsage && c.tee == nil,
-		Choices:   c.head.N,
-		Base64:    c.task.endpoint.Vectors && c.head.WantsBase64(),
-		Count:     c.rec.Logged,
-		Begun:     a.c.pulse.Stop,
-		Progress:  a.progress,
-	}
-}
-
-// progress is called for each read that brought something.
-func (a *attempt) progress(content bool) {
-	a.patience.watch.Reset(a.idle)
-	if content {
-		a.candidate.Replica.Stir()
-	}
-}
-
 // refused reads an error answer.
 func (a *attempt) refused(res *http.Response) *failure {
 	defer res.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(res.Body, maxErrorBody))
-	if err != nil && a.ctx.Err() != nil {
+	if err != nil && a.life.Err() != nil {
 		return a.fail(a.verdict(err), err)
 	}
 	found := a.u.Speaks().Classify(res.StatusCode, res.Header, body)
@@ -161,7 +135,15 @@ func errorBody(value []byte) []byte {
 }
 
 func (a *attempt) fail(v router.Verdict, err error) *failure {
-	return &failure{Finding: upstream.Finding{Verdict: v}, upstream: a.u.Name, target: a.target(), configured: a.candidate.Target, status: a.status, err: err}
+	return &failure{Finding: upstream.Finding{Verdict: v}, upstream: a.u.Name, target: a.target, configured: a.candidate.Target, status: a.status, err: a.because(err)}
+}
+
+// because adds why the attempt was ended to how a transport met with that.
+func (a *attempt) because(err error) error {
+	if why := a.life.cause(); why != nil && !errors.Is(err, why) {
+		return fmt.Errorf("%w (%w)", why, err)
+	}
+	return err
 }
 
 // verdict judges a failure to get an answer at all.
@@ -170,7 +152,7 @@ func (a *attempt) verdict(err error) router.Verdict {
 	switch {
 	case a.c.r.Context().Err() != nil:
 		return router.Gone
-	case isAny(context.Cause(a.ctx), errSilent, errTotal, errOverdue, errWedged):
+	case isAny(a.life.cause(), errSilent, errTotal, errOverdue, errWedged):
 		return router.Slow
 	case errors.As(err, &notSent):
 		return router.NotUp
@@ -180,72 +162,4 @@ func (a *attempt) verdict(err error) router.Verdict {
 
 func isAny(err error, targets ...error) bool {
 	return slices.ContainsFunc(targets, func(target error) bool { return errors.Is(err, target) })
-}
-
-// commit sends the answer. From here on a failure can only be told, not mended.
-func (a *attempt) commit(answer relay.Answer) {
-	c := a.c
-	a.patience.begin(a.idle)
-	a.candidate.Replica.Stir()
-	c.committed = true
-	c.rec.FirstContent = time.Since(c.rec.Started)
-	c.rec.Status, c.rec.Verdict = http.StatusOK, router.OK
-	c.announce(strconv.Itoa(len(c.rec.Attempts) + 1))
-	if a.compare(answer.Meter()); c.rec.Warning != "" {
-		c.w.Header()["X-Llm-Warning"] = []string{c.rec.Warning}
-	}
-	if c.rec.Stream && c.g.Streaming != nil {
-		c.g.Streaming(1)
-		defer c.g.Streaming(-1)
-	}
-	err := answer.Send(c.w)
-	var end *wire.Error
-	if err != nil {
-		end = a.brokenOff(err)
-	}
-	told := end == nil || answer.End(c.w, end)
-	m := answer.Meter()
-	c.rec.Events, c.rec.Bytes, c.rec.Chars = m.Events, m.Bytes, m.Said.Chars
-	c.use(m)
-	if c.rec.Stream {
-		a.compare(m)
-	}
-	a.cost()
-	if !told {
-		// Half a body with a proper end would pass for a whole one.
-		panic(http.ErrAbortHandler)
-	}
-}
-
-// brokenOff judges a failure after the first byte and gives what the client is to be told; nil if it is gone.
-func (a *attempt) brokenOff(err error) *wire.Error {
-	c := a.c
-	var client *relay.ClientError
-	if errors.As(err, &client) || c.r.Context().Err() != nil {
-		c.gone()
-		return nil
-	}
-	c.rec.Verdict = a.verdict(err)
-	var event *relay.EventError
-	name := "The upstream \"" + a.u.Name + "\""
-	switch {
-	case errors.As(err, &event):
-		message, kind, code, param, _ := wire.ErrorOf(errorBody(event.Value))
-		c.rec.Err = &wire.Error{Status: http.StatusBadGateway, Type: kind, Code: code, Param: param, Message: message}
-		if kind == "" {
-			c.rec.Err.Type = serverError
-		}
-	case errors.Is(context.Cause(a.ctx), errDraining):
-		c.rec.Err = shuttingDown()
-	case c.rec.Verdict == router.Slow:
-		c.rec.Err = upstreamTimeout(name + " went silent; the answer is not complete.")
-	default:
-		c.rec.Err = upstreamError(name + " broke off; the answer is not complete.")
-	}
-	if c.g.Observe != nil {
-		done := a.done(c.rec.Verdict)
-		done.Err = err
-		c.g.Observe(c.rec, done)
-	}
-	return c.rec.Err
 }

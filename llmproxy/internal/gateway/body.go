@@ -62,18 +62,20 @@ const readChunk = 256 << 10
 // readBody reads the whole body into memory: once where its length is known, joined from chunks where it is not, so that
 // there are never more than two copies of it.
 func (c *call) readBody() ([]byte, *wire.Error) {
+	if n := c.r.ContentLength; n >= 0 && n <= c.g.MaxBody && c.r.Header["Content-Encoding"] == nil {
+		whole := c.room(int(n))
+		_, err := io.ReadFull(c.r.Body, whole)
+		c.r.Body.Close()
+		if err != nil {
+			return nil, c.failedBody(err)
+		}
+		return whole, nil
+	}
 	body, failure := c.openBody()
 	if failure != nil {
 		return nil, failure
 	}
 	defer body.Close()
-	if n := c.r.ContentLength; n >= 0 && c.r.Header["Content-Encoding"] == nil {
-		whole := c.room(int(n))
-		if _, err := io.ReadFull(body, whole); err != nil {
-			return nil, c.failedBody(err)
-		}
-		return whole, nil
-	}
 	var chunks [][]byte
 	for {
 		chunk := make([]byte, readChunk)

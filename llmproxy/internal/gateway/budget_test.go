@@ -24,6 +24,7 @@ type canned struct {
 func (c *canned) RoundTrip(req *http.Request) (*http.Response, error) {
 	n, err := io.Copy(io.Discard, req.Body)
 	c.got = n
+	req.Body.Close()
 	res := &http.Response{StatusCode: http.StatusOK, Header: http.Header{"Content-Type": c.contentType}, ContentLength: int64(len(c.body))}
 	if c.events != nil {
 		res.Body = &reads{events: c.events}
@@ -111,11 +112,11 @@ func TestAllocationBudget(t *testing.T) {
 		})
 	}
 	answer, short, long := cost(whole, false), cost(stream(1), true), cost(stream(500), true)
-	t.Logf("%v allocations for an answer, %v for a stream", answer, short) // 47 and 51
-	if answer > 60 {
+	t.Logf("%v allocations for an answer, %v for a stream", answer, short) // 37 and 42; more under the race detector, where pools forget on purpose
+	if answer > 42 {
 		t.Errorf("an answer takes %v allocations", answer)
 	}
-	if short > 64 {
+	if short > 46 {
 		t.Errorf("a stream takes %v allocations", short)
 	}
 	if long > short+2 { // under the race detector, pools forget on purpose

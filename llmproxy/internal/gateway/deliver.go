@@ -137,6 +137,9 @@ func (a *attempt) over(failed *failure) {
 		done.Verdict, c.rec.Verdict = failed.Verdict, failed.Verdict
 	}
 	a.took(outcome)
+	if c.rec.Attempts == nil {
+		c.rec.Attempts = c.rec.first[:0]
+	}
 	c.rec.Attempts = append(c.rec.Attempts, done)
 	if a.span != nil {
 		a.span.End(c.rec, done)
@@ -148,17 +151,15 @@ func (a *attempt) over(failed *failure) {
 
 func (a *attempt) done(v router.Verdict) Attempt {
 	return Attempt{
-		Target: a.target(), Configured: a.candidate.Target, Address: a.candidate.Replica.Address,
+		Target: a.target, Configured: a.candidate.Target, Address: a.candidate.Replica.Address,
 		Verdict: v, Status: a.status, Duration: time.Since(a.started),
 	}
 }
 
 // announce sets the headers that say where the answer comes from; they are sent when it is committed to.
 func (c *call) announce(attempts string) {
-	h := c.w.Header()
-	h["X-Llm-Target"] = []string{c.rec.Target}
-	h["X-Llm-Route"] = []string{c.rec.Route}
-	h["X-Llm-Attempts"] = []string{attempts}
+	h, values := c.w.Header(), []string{c.rec.Target, c.rec.Route, attempts}
+	h["X-Llm-Target"], h["X-Llm-Route"], h["X-Llm-Attempts"] = values[0:1:1], values[1:2:2], values[2:3:3]
 	c.announceQueue()
 }
 

@@ -75,6 +75,7 @@ type Gateway struct {
 	upstreams map[*router.Upstream]*upstream.Upstream
 	catalog   catalog
 	silence   silenceTimes
+	underWay  underWay
 	// closed ends the probes under way.
 	closed context.Context
 	close  context.CancelFunc
@@ -91,6 +92,9 @@ func New(c Config) *Gateway {
 	}
 	g.catalog.upstreams = c.Upstreams
 	g.closed, g.close = context.WithCancel(context.Background())
+	if c.Draining != nil {
+		context.AfterFunc(c.Draining, g.underWay.end)
+	}
 	return g
 }
 

@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"context"
 	"errors"
 	"time"
 
@@ -11,7 +10,7 @@ import (
 
 // took notes what the end of an attempt says of the replica. What we ended ourselves, says nothing of it.
 func (a *attempt) took(o router.Outcome) {
-	if a.quiet || errors.Is(context.Cause(a.ctx), errDraining) || errors.Is(context.Cause(a.ctx), errOverdue) {
+	if a.quiet || errors.Is(a.life.cause(), errDraining) || errors.Is(a.life.cause(), errOverdue) {
 		return
 	}
 	replica := a.candidate.Replica
@@ -21,7 +20,7 @@ func (a *attempt) took(o router.Outcome) {
 	if o.Verdict != router.OK {
 		a.c.g.watch(a.u, replica)
 	}
-	if errors.Is(context.Cause(a.ctx), errSilent) {
+	if errors.Is(a.life.cause(), errSilent) {
 		a.suspect()
 	}
 }

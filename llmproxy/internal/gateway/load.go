@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"context"
 	"errors"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
@@ -25,8 +24,8 @@ func (a *attempt) load() *failure {
 	case <-loaded:
 		a.await(a.forContent())
 		return nil
-	case <-a.ctx.Done():
-		failed := a.fail(a.verdict(a.ctx.Err()), errLoading)
+	case <-a.life.Done():
+		failed := a.fail(a.verdict(a.life.Err()), errLoading)
 		a.loading(failed)
 		return failed
 	}
@@ -34,7 +33,7 @@ func (a *attempt) load() *failure {
 
 // loading judges an attempt that ended because the model was not loaded in time: nobody's fault.
 func (a *attempt) loading(failed *failure) {
-	if !errors.Is(context.Cause(a.ctx), errSilent) {
+	if !errors.Is(a.life.cause(), errSilent) {
 		return
 	}
 	a.quiet = true
@@ -46,7 +45,7 @@ func (a *attempt) loading(failed *failure) {
 // reload looks, after an attempt that met with silence, whether the model was loaded at all: the server may have made room for
 // another one since it answered last, and the attempt's end has just made it begin again. Then the load becomes the gateway's.
 func (a *attempt) reload(failed *failure) {
-	if failed == nil || failed.Verdict != router.Slow || a.quiet || !a.u.Loads() || !errors.Is(context.Cause(a.ctx), errSilent) {
+	if failed == nil || failed.Verdict != router.Slow || a.quiet || !a.u.Loads() || !errors.Is(a.life.cause(), errSilent) {
 		return
 	}
 	if a.u.Forget(a.c.r.Context(), a.candidate.Replica, a.model) {

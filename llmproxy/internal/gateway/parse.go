@@ -15,26 +15,8 @@ func (c *call) parse() *wire.Error {
 		c.w.Header()["Allow"] = []string{http.MethodPost}
 		return wrongMethod(c.r.Method, c.r.URL.Path, http.MethodPost)
 	}
-	contentType := c.r.Header.Get("Content-Type")
-	media, params, err := mime.ParseMediaType(contentType)
-	if err != nil && contentType != "" {
-		return unsupportedMedia("The Content-Type header cannot be read; send application/json.")
-	}
-	switch {
-	case strings.HasPrefix(media, "multipart/"):
-		if !c.task.endpoint.Form || media != "multipart/form-data" || params["boundary"] == "" {
-			return unsupportedMedia(c.r.URL.Path + " does not take " + media + "; send application/json.")
-		}
-		err := c.parseForm(params["boundary"])
-		if err != nil {
-			return err
-		}
-	case saysJSON(media):
-		if err := c.parseJSON(); err != nil {
-			return err
-		}
-	default:
-		return unsupportedMedia("The Content-Type is " + media + "; send application/json.")
+	if err := c.parseBody(c.r.Header.Get("Content-Type")); err != nil {
+		return err
 	}
 	if c.rec.Model == "" {
 		c.rec.Model = c.task.endpoint.DefaultModel
@@ -43,6 +25,24 @@ func (c *call) parse() *wire.Error {
 		return modelMissing(c.r.URL.Path)
 	}
 	return nil
+}
+
+func (c *call) parseBody(contentType string) *wire.Error {
+	if contentType == "application/json" { // nearly always: there is nothing to parse
+		return c.parseJSON()
+	}
+	media, params, err := mime.ParseMediaType(contentType)
+	switch {
+	case err != nil && contentType != "":
+		return unsupportedMedia("The Content-Type header cannot be read; send application/json.")
+	case saysJSON(media):
+		return c.parseJSON()
+	case !strings.HasPrefix(media, "multipart/"):
+		return unsupportedMedia("The Content-Type is " + media + "; send application/json.")
+	case !c.task.endpoint.Form || media != "multipart/form-data" || params["boundary"] == "":
+		return unsupportedMedia(c.r.URL.Path + " does not take " + media + "; send application/json.")
+	}
+	return c.parseForm(params["boundary"])
 }
 
 // saysJSON accepts, besides JSON, what says nothing or what curl -d says by itself: the body decides.

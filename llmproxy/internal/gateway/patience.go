@@ -67,12 +67,12 @@ func (a *attempt) expire() {
 	case p.over:
 	case !p.begun.IsZero():
 		if now.Sub(p.begun) >= a.idle { // else it was over just when the answer began
-			a.cancel(errSilent)
+			a.life.end(errSilent)
 		}
 	case now.Before(p.until):
 		a.waitOn(now)
 	default:
-		a.cancel(p.why)
+		a.life.end(p.why)
 	}
 }
 

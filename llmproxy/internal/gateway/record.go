@@ -79,6 +79,7 @@ type Record struct {
 	// Configured is the target that answered as the configuration has it: its model is empty if it is the client's.
 	Configured router.Target
 	head       *wire.Head
+	first      [1]Attempt // room for the only one, as a rule
 }
 
 // Signals are what the request says of itself, read when somebody asks; none of a request that was not JSON.

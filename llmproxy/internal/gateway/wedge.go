@@ -116,7 +116,7 @@ func (a *attempt) Prefill() time.Duration {
 // Stop implements router.Occupant. Who has nobody else to turn to may go on hoping.
 func (a *attempt) Stop() {
 	if a.begun() || !a.last {
-		a.cancel(errWedged)
+		a.life.end(errWedged)
 	}
 }
 

@@ -34,6 +34,8 @@ type conn struct {
 	mayRead   int64         // bounds the head of an answer
 	answered  bool          // a byte of the current answer was read
 	idleSince time.Time
+	giveUp    func() // expire, made once
+	liveness
 }
 
 var errHeadTooLarge = errors.New("the answer's header is too large")
@@ -89,14 +91,30 @@ func (b *behindHead) Read(p []byte) (int, error) {
 // past is a deadline that has passed: it wakes whoever reads or writes.
 var past = time.Unix(1, 0)
 
+// expire wakes whoever waits for the connection, which cannot be used afterwards.
+func (c *conn) expire() {
+	c.nc.SetDeadline(past) // fails where the connection is closed meanwhile, which is as good
+}
+
+// watched is a context that calls at its end by itself, which package context looks for, too, and makes another one for.
+type watched interface {
+	AfterFunc(call func()) (stop func() bool)
+}
+
+// watch gives the connection up when the context ends.
+func (c *conn) watch(ctx context.Context) (stop func() bool) {
+	if w, ok := ctx.(watched); ok {
+		return w.AfterFunc(c.giveUp)
+	}
+	return context.AfterFunc(ctx, c.giveUp)
+}
+
 // exchange writes the request and reads the head of its answer. When it fails, the connection is closed.
 func (c *conn) exchange(req *http.Request, body io.Reader) (*http.Response, error) {
 	c.r = readers.Get().(*bufio.Reader)
 	c.r.Reset(c)
 	c.answered, c.mayRead = false, maxHead
-	stop := context.AfterFunc(req.Context(), func() {
-		c.nc.SetDeadline(past) // fails where the connection is closed meanwhile, which is as good
-	})
+	stop := c.watch(req.Context())
 	res, reusable, err := c.ask(req, body)
 	if err != nil {
 		stop()

@@ -12,7 +12,7 @@ func (t *Transport) take(address string) *conn {
 		if c == nil {
 			return nil
 		}
-		if time.Since(c.idleSince) < t.idleTimeout() && alive(c.nc) {
+		if time.Since(c.idleSince) < t.idleTimeout() && c.alive(c.nc) {
 			return c
 		}
 		c.close()

@@ -135,5 +135,7 @@ func (t *Transport) dial(ctx context.Context, address string) (*conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &conn{t: t, address: address, nc: nc}, nil
+	c := &conn{t: t, address: address, nc: nc}
+	c.giveUp = c.expire
+	return c, nil
 }

@@ -19,14 +19,19 @@ type Expect struct {
 	Choices int
 	// Base64 turns lists of numbers in an answer with embeddings into base64, which the request asked for.
 	Base64 bool
-	// Begun tells, once the answer is to be sent, whether the client has got the header of its stream already, from a Heartbeat; nil
-	// where none beats.
-	Begun func() bool
+	// Pulse may have sent the client the header of its stream already; it is stopped before the answer is sent. Nil where none beats.
+	Pulse *Heartbeat
 	// Count counts the text of every answer; without it, only of those whose upstream may not tell its tokens.
 	Count bool
-	// Progress is called after each read that brought something, once the answer was committed to; nil for nobody.
-	// Content tells whether it brought more than comments, which say only that the connection is alive.
-	Progress func(content bool)
+	// Witness hears of what comes once the answer was committed to; nil for nobody.
+	Witness Witness
+}
+
+// A Witness hears how an answer comes along.
+type Witness interface {
+	// Progress is called after each read that brought something. Content tells whether it brought more than comments, which say
+	// only that the connection is alive.
+	Progress(content bool)
 }
 
 // A Meter is what was seen of an answer.
@@ -89,7 +94,7 @@ func Hold(res *http.Response, expect Expect) (Answer, error) {
 
 func hold(res *http.Response, expect Expect) (Answer, error) {
 	contentType := res.Header.Get("Content-Type")
-	media, _, err := mime.ParseMediaType(contentType)
+	media, err := mediaType(contentType)
 	switch {
 	case media == "text/event-stream":
 		return holdStream(res, expect)
@@ -99,6 +104,18 @@ func hold(res *http.Response, expect Expect) (Answer, error) {
 		return holdBytes(res, expect)
 	}
 	return nil, fmt.Errorf("the upstream answered %q where JSON or events were expected", contentType)
+}
+
+// mediaType is the type without its parameters. What nearly every upstream says is not parsed.
+func mediaType(contentType string) (string, error) {
+	switch contentType {
+	case "application/json", "application/json; charset=utf-8":
+		return "application/json", nil
+	case "text/event-stream", "text/event-stream; charset=utf-8":
+		return "text/event-stream", nil
+	}
+	media, _, err := mime.ParseMediaType(contentType)
+	return media, err
 }
 
 // What of an upstream's header reaches the client: what says how to read the body. Its own limits, cookies and server name

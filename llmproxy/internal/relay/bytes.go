@@ -15,16 +15,16 @@ var chunks = sync.Pool{New: func() any { b := make([]byte, chunkSize); return &b
 
 // A plain answer is neither JSON nor events: audio, subtitles. It is passed on as it comes, never collected.
 type plain struct {
-	res      *http.Response
-	progress func(content bool)
-	chunk    *[]byte
-	first    int   // bytes of the chunk that are there
-	atEnd    error // what the first read ended with
-	meter    Meter
+	res     *http.Response
+	witness Witness
+	chunk   *[]byte
+	first   int   // bytes of the chunk that are there
+	atEnd   error // what the first read ended with
+	meter   Meter
 }
 
 func holdBytes(res *http.Response, expect Expect) (Answer, error) {
-	a := &plain{res: res, progress: expect.Progress, chunk: chunks.Get().(*[]byte)}
+	a := &plain{res: res, witness: expect.Witness, chunk: chunks.Get().(*[]byte)}
 	for a.first == 0 && a.atEnd == nil {
 		a.first, a.atEnd = res.Body.Read(*a.chunk)
 	}
@@ -58,15 +58,15 @@ func (a *plain) Send(w http.ResponseWriter) error {
 	if err := flush.Flush(); err != nil && !errors.Is(err, http.ErrNotSupported) {
 		return &ClientError{err}
 	}
-	n64, err := copyBody(w, a.res.Body, bodyCopy{flush, a.progress})
+	n64, err := copyBody(w, a.res.Body, bodyCopy{flush, a.witness})
 	a.meter.Bytes += n64
 	return err
 }
 
 // A bodyCopy is what happens after each read of copyBody; both may be nil.
 type bodyCopy struct {
-	flush    *http.ResponseController
-	progress func(content bool)
+	flush   *http.ResponseController
+	witness Witness
 }
 
 // copyBody passes on a body as it comes.
@@ -81,8 +81,8 @@ func copyBody(w io.Writer, body io.Reader, each bodyCopy) (sent int64, err error
 			if writeErr == nil && each.flush != nil {
 				writeErr = each.flush.Flush()
 			}
-			if each.progress != nil {
-				each.progress(true)
+			if each.witness != nil {
+				each.witness.Progress(true)
 			}
 			if writeErr != nil && !errors.Is(writeErr, http.ErrNotSupported) {
 				return sent, &ClientError{writeErr}

@@ -43,7 +43,7 @@ func TestBytesAtOnce(t *testing.T) {
 	ended := make(chan error, 1)
 	go func() {
 		res, _ := respond("audio/mpeg", src)
-		answer, err := Hold(res, Expect{Endpoint: endpoint(t, "/v1/audio/speech"), Progress: func(bool) { progress <- struct{}{} }})
+		answer, err := Hold(res, Expect{Endpoint: endpoint(t, "/v1/audio/speech"), Witness: witness(func() { progress <- struct{}{} })})
 		if err == nil {
 			defer answer.Close()
 			err = answer.Send(to)

@@ -140,3 +140,8 @@ func kindOf(err error) string {
 	}
 	return err.Error()
 }
+
+// witness calls a function for each progress.
+type witness func()
+
+func (w witness) Progress(bool) { w() }

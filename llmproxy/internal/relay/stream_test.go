@@ -267,7 +267,7 @@ func TestStreamBatches(t *testing.T) {
 	t.Parallel()
 	src, feed := io.Pipe()
 	progress := make(chan struct{})
-	expect := Expect{Endpoint: endpoint(t, "/v1/chat/completions"), HideUsage: true, Choices: 1, Progress: func(bool) { progress <- struct{}{} }}
+	expect := Expect{Endpoint: endpoint(t, "/v1/chat/completions"), HideUsage: true, Choices: 1, Witness: witness(func() { progress <- struct{}{} })}
 	ended := make(chan error, 1)
 	to := newClient()
 	go func() {

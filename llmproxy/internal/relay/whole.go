@@ -21,18 +21,19 @@ const maxPooled = 256 << 10
 // something that is no JSON can still be answered by another target. One that is larger than what is held is passed on as
 // it comes.
 type whole struct {
-	res      *http.Response
-	progress func(content bool)
-	head     *bytes.Buffer
-	texts    bool          // the answer is made of text
-	count    bool          // count it even if its usage is known
-	all      bool          // head is everything
-	vectors  *wire.Vectors // turns lists into base64; nil where nobody asked for it
-	meter    Meter
+	res     *http.Response
+	witness Witness
+	held    io.LimitedReader // of the body
+	head    *bytes.Buffer
+	texts   bool          // the answer is made of text
+	count   bool          // count it even if its usage is known
+	all     bool          // head is everything
+	vectors *wire.Vectors // turns lists into base64; nil where nobody asked for it
+	meter   Meter
 }
 
 func holdWhole(res *http.Response, expect Expect) (Answer, error) {
-	a := &whole{res: res, progress: expect.Progress, count: expect.Count, texts: expect.Endpoint.Texts && !expect.Endpoint.Vectors, head: buffers.Get().(*bytes.Buffer)}
+	a := &whole{res: res, witness: expect.Witness, count: expect.Count, texts: expect.Endpoint.Texts && !expect.Endpoint.Vectors, head: buffers.Get().(*bytes.Buffer)}
 	a.head.Reset()
 	if expect.Base64 {
 		a.vectors = new(wire.Vectors)
@@ -40,7 +41,8 @@ func holdWhole(res *http.Response, expect Expect) (Answer, error) {
 	if n := res.ContentLength; n > 0 && n <= maxHeld {
 		a.head.Grow(int(n) + bytes.MinRead)
 	}
-	n, err := a.head.ReadFrom(io.LimitReader(res.Body, maxHeld))
+	a.held = io.LimitedReader{R: res.Body, N: maxHeld}
+	n, err := a.head.ReadFrom(&a.held)
 	switch {
 	case err != nil:
 		err = ended(err)
@@ -89,6 +91,8 @@ func (a *whole) Send(w http.ResponseWriter) error {
 	h := w.Header()
 	copyHeader(h, a.res.Header)
 	switch {
+	case a.all && a.vectors == nil && a.res.ContentLength == int64(a.head.Len()) && a.res.Header["Content-Length"] != nil:
+		h["Content-Length"] = a.res.Header["Content-Length"]
 	case a.all:
 		h["Content-Length"] = []string{strconv.Itoa(a.head.Len())}
 	case a.res.ContentLength > 0 && a.vectors == nil:
@@ -106,7 +110,7 @@ func (a *whole) Send(w http.ResponseWriter) error {
 	if a.vectors != nil {
 		return a.sendTurned(w)
 	}
-	n64, err := copyBody(w, a.res.Body, bodyCopy{progress: a.progress})
+	n64, err := copyBody(w, a.res.Body, bodyCopy{witness: a.witness})
 	a.meter.Bytes += n64
 	return err
 }
@@ -114,7 +118,7 @@ func (a *whole) Send(w http.ResponseWriter) error {
 // sendTurned passes on the rest with its lists turned.
 func (a *whole) sendTurned(w io.Writer) error {
 	to := &turning{to: w, vectors: a.vectors}
-	_, err := copyBody(to, a.res.Body, bodyCopy{progress: a.progress})
+	_, err := copyBody(to, a.res.Body, bodyCopy{witness: a.witness})
 	a.meter.Bytes += to.sent
 	if errors.Is(err, wire.ErrNoVector) {
 		return errors.Unwrap(err) // no fault of the client, to whom it was written

@@ -22,11 +22,14 @@ type entry struct {
 	value   []byte // the new value; nil where it is the old one
 }
 
+// usualAdded is how many members an upstream adds at most, as a rule.
+const usualAdded = 4
+
 // Reset begins a new edit of a scanned object, and forgets the last one.
 func (e *Edit) Reset(o *Object) {
 	n := len(o.Members)
 	if cap(e.entries) < n {
-		e.entries = make([]entry, n, n+8)
+		e.entries = make([]entry, n, n+usualAdded)
 	}
 	clear(e.entries[:cap(e.entries)])
 	*e = Edit{o: o, entries: e.entries[:n]}

@@ -7,6 +7,8 @@ const (
 	maxDepth = 512
 	// maxMembers bounds the members of the outermost object, each of which takes 32 bytes here and may take 5 in the body.
 	maxMembers = 1024
+	// usualMembers is how many an SDK sends, or fewer.
+	usualMembers = 8
 )
 
 // A Span is a part of a body.
@@ -51,6 +53,9 @@ func (o *Object) Scan(body []byte) error {
 		if len(o.Members) == maxMembers {
 			s.fail(m.Key.Start-1, fmt.Sprintf("the object has more than %d members", maxMembers))
 			return false
+		}
+		if o.Members == nil {
+			o.Members = make([]Member, 0, usualMembers)
 		}
 		o.Members = append(o.Members, m)
 		return true
