@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/redis/go-redis/v9"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/caching"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/gateway"
@@ -123,7 +124,7 @@ func (h *Handler) cache() (*gateway.Cache, error) {
 	return rules, err
 }
 
-// redisCaches holds the stores at shared servers, by name and address of the server, with what is known of how these do.
+// redisCaches holds the stores at shared servers, by name and client of the server, with what is known of how these do.
 var redisCaches = caddy.NewUsagePool()
 
 // redisCache is what the pool holds.
@@ -146,8 +147,11 @@ func (h *Handler) cacheStore(rules *gateway.Cache) (caching.Store, error) {
 	if client == nil {
 		return nil, errors.New("cache: store redis needs the shared server to be named: state redis://…")
 	}
-	type place struct{ name, address string }
-	where := place{rules.Name, h.State.URL}
+	type place struct {
+		name   string
+		client redis.UniversalClient
+	}
+	where := place{rules.Name, client}
 	value, _, err := redisCaches.LoadOrNew(where, func() (caddy.Destructor, error) {
 		return redisCache{caching.NewRedis(client, rules.Name), rules.Name}, nil
 	})

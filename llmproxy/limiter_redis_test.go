@@ -44,7 +44,7 @@ func answer(t *testing.T, url string) (res *http.Response, body string, took tim
 // neighbour is the store of another Caddy on the same server.
 func neighbour(t *testing.T, server *redistest.Server) *ratelimit.Shared {
 	t.Helper()
-	client, err := newRedis(server.URL())
+	client, err := newRedis(server.URL(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

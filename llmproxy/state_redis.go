@@ -2,22 +2,25 @@ package llmproxy
 
 import (
 	"context"
-	"errors"
+	"encoding/json"
 	"fmt"
-	"net/url"
-	"time"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 	"github.com/redis/go-redis/v9"
-	"github.com/redis/go-redis/v9/maintnotifications"
 )
 
 // A State is where the facts are kept that several Caddys share.
 type State struct {
 	// A Redis or Valkey server as its client library writes it: redis://user:password@host:6379/0, rediss:// for TLS,
 	// unix:///path. With master_name in its query it is one of Sentinel's, with addr, which may be given again, one of a
-	// cluster. Global placeholders such as {env.REDIS_PASSWORD} are replaced when the configuration is loaded.
+	// cluster. Global placeholders are replaced when the configuration is loaded, in part, as in
+	// redis://:{env.REDIS_PASSWORD}@host, or whole, as in {file./run/secrets/redis_url}. What stands for a user, a password or
+	// an option is taken as it is; what is written there itself is percent-encoded.
 	URL string `json:"url"`
+
+	// Whom to trust, and the certificate to show, where the address is rediss://. Default: the system's authorities, and none.
+	TLS *reverseproxy.TLSConfig `json:"tls,omitempty"`
 
 	// What becomes of requests that have limits while the server does not answer within 50 ms: "allow" them by this Caddy's share
 	// of what was left of the limits, which is added to the shared ones later, or "deny" them with status 503. Default: allow.
@@ -40,13 +43,6 @@ func (s *State) check() error {
 	return nil
 }
 
-// The waits for a shared server. What a request waits for has a shorter deadline of its own, in its context.
-const (
-	redisDial   = time.Second
-	redisAnswer = 500 * time.Millisecond
-	redisPool   = 50 * time.Millisecond
-)
-
 // redisLog takes what the client library would write to the standard error, such as a line for each connection that fails.
 type redisLog struct{}
 
@@ -57,8 +53,11 @@ func (redisLog) Printf(_ context.Context, format string, args ...any) {
 
 func init() { redis.SetLogger(redisLog{}) }
 
-// redisClients holds the connections to each server, by its URL.
+// redisClients holds the connections to each server, by how it is reached.
 var redisClients = caddy.NewUsagePool()
+
+// reach is how a server is reached: its address, and what is trusted there, as JSON.
+type reach struct{ address, tls string }
 
 // sharedRedis is what the pool holds.
 type sharedRedis struct{ redis.UniversalClient }
@@ -77,9 +76,16 @@ func (h *Handler) redis() (redis.UniversalClient, error) {
 	if err := h.State.check(); err != nil {
 		return nil, err
 	}
-	address := caddy.NewReplacer().ReplaceKnown(h.State.URL, "")
-	value, _, err := redisClients.LoadOrNew(address, func() (caddy.Destructor, error) {
-		client, err := newRedis(address)
+	if plainPassword(h.State.URL) {
+		h.logger.Warn("the password of the shared state stands in the configuration, which Caddy stores and its admin API shows: write {env.NAME} or {file.PATH} in its place")
+	}
+	trust, err := json.Marshal(h.State.TLS)
+	if err != nil {
+		return nil, fmt.Errorf("state: tls: %w", err)
+	}
+	how := reach{expandAddress(caddy.NewReplacer(), h.State.URL), string(trust)}
+	value, _, err := redisClients.LoadOrNew(how, func() (caddy.Destructor, error) {
+		client, err := h.connectRedis(how.address)
 		if err != nil {
 			return nil, err
 		}
@@ -89,41 +95,18 @@ func (h *Handler) redis() (redis.UniversalClient, error) {
 		return nil, fmt.Errorf("state: %w", err)
 	}
 	h.redisClient = value.(*sharedRedis).UniversalClient
-	h.lasting = append(h.lasting, func() { redisClients.Delete(address) }) //nolint:errcheck // closes connections
+	h.lasting = append(h.lasting, func() { redisClients.Delete(how) }) //nolint:errcheck // closes connections
 	return h.redisClient, nil
 }
 
-// newRedis never puts the address into an error: it may hold a password.
-func newRedis(address string) (redis.UniversalClient, error) {
-	u, err := url.Parse(address)
-	if err != nil || u.Scheme != "redis" && u.Scheme != "rediss" && u.Scheme != "unix" {
-		return nil, errors.New("not an address such as redis://10.0.0.3:6379")
+// connectRedis makes the client; it dials when it is first used.
+func (h *Handler) connectRedis(address string) (redis.UniversalClient, error) {
+	if h.State.TLS == nil {
+		return newRedis(address, nil)
 	}
-	wrong := errors.New("the address is none that the client of Redis understands: redis://user:password@host:6379/0?option=value")
-	switch query := u.Query(); {
-	case query.Has("master_name"):
-		o, err := redis.ParseFailoverURL(address)
-		if err != nil {
-			return nil, wrong
-		}
-		o.DialTimeout, o.ReadTimeout, o.WriteTimeout, o.PoolTimeout = redisDial, redisAnswer, redisAnswer, redisPool
-		o.MaxRetries, o.DialerRetries, o.ContextTimeoutEnabled = -1, 1, true
-		return redis.NewFailoverClient(o), nil
-	case query.Has("addr"):
-		o, err := redis.ParseClusterURL(address)
-		if err != nil {
-			return nil, wrong
-		}
-		o.DialTimeout, o.ReadTimeout, o.WriteTimeout, o.PoolTimeout = redisDial, redisAnswer, redisAnswer, redisPool
-		o.MaxRetries, o.DialerRetries, o.ContextTimeoutEnabled = -1, 1, true
-		return redis.NewClusterClient(o), nil
-	}
-	o, err := redis.ParseURL(address)
+	trust, err := h.State.TLS.MakeTLSClientConfig(h.ctx)
 	if err != nil {
-		return nil, wrong
+		return nil, fmt.Errorf("tls: %w", err)
 	}
-	o.DialTimeout, o.ReadTimeout, o.WriteTimeout, o.PoolTimeout = redisDial, redisAnswer, redisAnswer, redisPool
-	o.MaxRetries, o.DialerRetries, o.ContextTimeoutEnabled = -1, 1, true
-	o.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
-	return redis.NewClient(o), nil
+	return newRedis(address, trust)
 }

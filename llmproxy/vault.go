@@ -13,8 +13,9 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/keys"
 )
 
-// vaultPoll is how often a vault is asked whether its keys have changed: how long a key that was revoked elsewhere lives on.
-const vaultPoll = 2 * time.Second
+// vaultPoll is how often a vault is asked whether its keys have changed. A key that was revoked elsewhere lives on for so long,
+// and for as long as the answer takes: less than 2 s.
+const vaultPoll = time.Second
 
 // A document keeps a text: the file of keys, or a place in the state that is shared.
 type document interface {

@@ -5,6 +5,7 @@ package llmproxy
 import (
 	"errors"
 	"testing"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/google/go-cmp/cmp"
@@ -16,7 +17,7 @@ import (
 // another is the vault of another Caddy on the same server.
 func another(t *testing.T, server *redistest.Server) *vault {
 	t.Helper()
-	client, err := newRedis(server.URL())
+	client, err := newRedis(server.URL(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -90,6 +91,32 @@ func TestKeysAreShared(t *testing.T) {
 	}
 	if err := caddy.Stop(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// Nobody needs to be told of a key that another Caddy makes or revokes.
+func TestKeysAreSharedSoon(t *testing.T) {
+	server := redistest.Start(t)
+	caddyfile, url := site(t, "\tllm_proxy {\n\t\tupstream u echo\n\t\trequire_key\n\t\tstate "+server.URL()+"\n\t}")
+	if err := load(t, caddyfile); err != nil {
+		t.Fatal(err)
+	}
+	here, there := theVault(t, "state"), another(t, server)
+	eventually(t, "the keys are not read", func() bool { known, _ := here.known(); return known })
+	for _, test := range []struct {
+		what string
+		edit func([]*keys.Entry) ([]*keys.Entry, error)
+		want int
+	}{
+		{"made", add("alice"), 200},
+		{"revoked", func([]*keys.Entry) ([]*keys.Entry, error) { return nil, nil }, 401},
+	} {
+		if err := there.change(test.edit); err != nil {
+			t.Fatal(err)
+		}
+		start := time.Now()
+		eventually(t, "it is not known that a key was "+test.what, func() bool { return status(t, url, "secret-alice") == test.want })
+		t.Logf("that a key was %s is known after %s", test.what, time.Since(start))
 	}
 }
 

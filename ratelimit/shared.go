@@ -25,7 +25,8 @@ var errAway = errors.New("the shared state of limits does not answer")
 
 // A Shared keeps the facts in a Redis or Valkey server, for any number of processes. A request costs one round trip; what it
 // gives back is sent behind its back, except for a place, which must be free when its client comes again. The first failure
-// makes the server count as away: nobody asks it then but a goroutine that finds out when it is back. It is safe for concurrent use.
+// makes the server count as away: nobody asks it then but a goroutine that finds out when it is back; at once, where a request
+// had only no time to wait for a new connection. It is safe for concurrent use.
 type Shared struct {
 	client redis.UniversalClient
 	report func(error)
@@ -34,7 +35,7 @@ type Shared struct {
 	name   string // tells this process from all others
 	leased atomic.Uint64
 	away   atomic.Bool
-	failed chan struct{} // told when it becomes away
+	failed chan error // told why when it becomes away
 	queue  chan settlement
 	stop   chan struct{}
 	ended  chan struct{}
@@ -58,7 +59,7 @@ func NewShared(client redis.UniversalClient, report func(error)) *Shared {
 
 func newShared(client redis.UniversalClient, report func(error)) *Shared {
 	return &Shared{
-		client: client, report: report, name: rand.Text(), held: map[string][]string{}, failed: make(chan struct{}, 1),
+		client: client, report: report, name: rand.Text(), held: map[string][]string{}, failed: make(chan error, 1),
 		queue: make(chan settlement, sharedQueue), stop: make(chan struct{}), ended: make(chan struct{}),
 	}
 }
@@ -158,11 +159,8 @@ func (s *Shared) fail(err error) {
 		return
 	}
 	select {
-	case s.failed <- struct{}{}:
+	case s.failed <- err:
 	default:
-	}
-	if s.report != nil {
-		s.report(err)
 	}
 }
 

@@ -57,12 +57,16 @@ func (s *Shared) Settle(t *Take, tokens, spend int64) {
 func (s *Shared) send(wait time.Duration, jobs ...settlement) (failed error) {
 	ctx, cancel := context.WithTimeout(context.Background(), wait)
 	defer cancel()
-	pipe := s.client.Pipeline()
 	answers := make([]*redis.Cmd, len(jobs))
-	for i, job := range jobs {
-		answers[i] = settleShared.EvalSha(ctx, pipe, job.keys, job.args...)
+	if len(jobs) == 1 { // pipelines have connections of their own, which may have to be made first
+		answers[0] = settleShared.EvalSha(ctx, s.client, jobs[0].keys, jobs[0].args...)
+	} else {
+		pipe := s.client.Pipeline()
+		for i, job := range jobs {
+			answers[i] = settleShared.EvalSha(ctx, pipe, job.keys, job.args...)
+		}
+		pipe.Exec(ctx) //nolint:errcheck // each answer has its own error
 	}
-	pipe.Exec(ctx) //nolint:errcheck // each answer has its own error
 	for i, job := range jobs {
 		if redis.HasErrorPrefix(answers[i].Err(), "NOSCRIPT") { // a server that was started anew, and did nothing
 			answers[i] = settleShared.Eval(ctx, s.client, job.keys, job.args...)

@@ -22,6 +22,7 @@ func (s *Shared) work() {
 	defer renewal.Stop()
 	defer beat.Stop()
 	probe.Stop()
+	told := false
 	for {
 		queue := s.queue
 		if s.away.Load() {
@@ -37,11 +38,20 @@ func (s *Shared) work() {
 			if !s.away.Load() && s.beat(presence) == nil {
 				s.pay() //nolint:errcheck // it counts as away then
 			}
-		case <-s.failed:
+		case err := <-s.failed:
+			if !s.back() && !told {
+				told = true
+				s.tell(err)
+			}
 			probe.Reset(sharedProbe)
 		case <-probe.C:
-			if s.back() {
-				probe.Stop()
+			if !s.back() {
+				continue
+			}
+			probe.Stop()
+			if told {
+				told = false
+				s.tell(nil)
 			}
 		case <-s.stop:
 			s.last()
@@ -94,13 +104,13 @@ func (s *Shared) back() bool {
 	}
 	s.away.Store(false)
 	s.renew()
-	if s.away.Load() {
-		return false
-	}
+	return !s.away.Load()
+}
+
+func (s *Shared) tell(err error) {
 	if s.report != nil {
-		s.report(nil)
+		s.report(err)
 	}
-	return true
 }
 
 // renew makes the leases of requests that are under way good for longer.

@@ -7,6 +7,7 @@ package redistest
 import (
 	"net"
 	"os/exec"
+	"slices"
 	"syscall"
 	"testing"
 	"time"
@@ -21,8 +22,10 @@ type Setup struct {
 	Binary string
 	// Lasting makes it write everything to the disk before it answers, and find it when it is started anew. Else what it knew is gone then.
 	Lasting bool
-	// User may do everything with the Password, and nobody else anything. Default: anybody may.
+	// User may do what Rules say with the Password, and nobody else anything. Default: anybody may do everything.
 	User, Password string
+	// Rules are as ACL SETUSER takes them. Default: everything.
+	Rules []string
 	// TLS makes it speak nothing else, with a certificate of this authority.
 	TLS *Authority
 	// Args are more of its command line.
@@ -104,17 +107,28 @@ func (s *Server) args() []string {
 	if s.setup.Lasting {
 		lasting = "yes"
 	}
+	args := []string{"--port", plain, "--bind", "127.0.0.1", "--dir", s.dir}
 	if s.setup.conf != "" {
-		return []string{s.setup.conf, "--sentinel", "--port", port, "--bind", "127.0.0.1", "--dir", s.dir}
+		args = append([]string{s.setup.conf, "--sentinel"}, args...)
+	} else {
+		args = append(args, "--save", "", "--appendonly", lasting, "--appendfsync", "always")
 	}
-	args := []string{"--port", plain, "--bind", "127.0.0.1", "--save", "", "--appendonly", lasting, "--appendfsync", "always", "--dir", s.dir}
-	if s.setup.TLS != nil {
-		args = append(args, "--tls-port", port, "--tls-ca-cert-file", s.setup.TLS.CA, "--tls-cert-file", s.setup.TLS.Certificate, "--tls-key-file", s.setup.TLS.Key)
+	if tls := s.setup.TLS; tls != nil {
+		args = append(args, "--tls-port", port, "--tls-ca-cert-file", tls.CA, "--tls-cert-file", tls.Certificate, "--tls-key-file", tls.Key, "--tls-replication", "yes")
 	}
 	if s.setup.User != "" {
-		args = append(args, "--user", "default", "off", "--user", s.setup.User, "on", ">"+s.setup.Password, "~*", "&*", "+@all")
+		args = append(args, "--user", "default", "off", "--user", s.setup.User, "on", ">"+s.setup.Password)
+		if args = append(args, s.setup.Rules...); s.setup.Rules == nil {
+			args = append(args, "~*", "&*", "+@all")
+		}
 	}
 	return append(args, s.setup.Args...)
+}
+
+// with gives a setup with more of a command line.
+func (setup Setup) with(args ...string) Setup {
+	setup.Args = append(slices.Clip(setup.Args), args...)
+	return setup
 }
 
 // until waits for something.

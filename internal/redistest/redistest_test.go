@@ -39,7 +39,7 @@ func TestSetups(t *testing.T) {
 
 func TestStartCluster(t *testing.T) {
 	t.Parallel()
-	_, url := StartCluster(t)
+	_, url := Setup{}.StartCluster(t)
 	o, err := redis.ParseClusterURL(url)
 	if err != nil {
 		t.Fatal(err)
@@ -55,7 +55,7 @@ func TestStartCluster(t *testing.T) {
 
 func TestStartPair(t *testing.T) {
 	t.Parallel()
-	p := StartPair(t)
+	p := Setup{}.StartPair(t)
 	o, err := redis.ParseFailoverURL(p.URL)
 	if err != nil {
 		t.Fatal(err)

@@ -14,14 +14,17 @@ import (
 // clusterSlots is into how many slots the keys of a cluster fall.
 const clusterSlots = 16384
 
-// StartCluster runs a cluster of three servers without replicas, and gives the URL that names all of them.
-func StartCluster(t testing.TB) (nodes []*Server, url string) {
+// StartCluster runs a cluster of three such servers without replicas, and gives the URL that names all of them.
+func (setup Setup) StartCluster(t testing.TB) (nodes []*Server, url string) {
 	t.Helper()
+	if setup.TLS != nil {
+		setup = setup.with("--tls-cluster", "yes")
+	}
 	var buses []string
 	for range 3 {
 		_, bus, _ := net.SplitHostPort(free(t))
 		buses = append(buses, bus)
-		nodes = append(nodes, Setup{Args: []string{"--cluster-enabled", "yes", "--cluster-node-timeout", "2000", "--cluster-port", bus}}.Start(t))
+		nodes = append(nodes, setup.with("--cluster-enabled", "yes", "--cluster-node-timeout", "2000", "--cluster-port", bus).Start(t))
 	}
 	share := clusterSlots / len(nodes)
 	for i, node := range nodes {
@@ -50,18 +53,18 @@ type Pair struct {
 	URL string
 }
 
-// StartPair runs a server, its replica, and a sentinel that takes half a second of silence for death.
-func StartPair(t testing.TB) *Pair {
+// StartPair runs such a server, its replica, and a sentinel that takes half a second of silence for death.
+func (setup Setup) StartPair(t testing.TB) *Pair {
 	t.Helper()
-	p := &Pair{Master: Setup{Args: []string{"--repl-diskless-sync-delay", "0"}}.Start(t)}
+	p := &Pair{Master: setup.with("--repl-diskless-sync-delay", "0").Start(t)}
 	host, port, _ := net.SplitHostPort(p.Master.Address)
-	p.Replica = Setup{Args: []string{"--replicaof", host + " " + port}}.Start(t)
+	p.Replica = setup.with("--replicaof", host+" "+port).Start(t)
 	conf := filepath.Join(t.TempDir(), "sentinel.conf")
 	text := "sentinel monitor pair " + host + " " + port + " 1\nsentinel down-after-milliseconds pair 500\nsentinel failover-timeout pair 2000\n"
 	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	p.Sentinel = Setup{conf: conf}.Start(t)
+	p.Sentinel = Setup{Binary: setup.Binary, TLS: setup.TLS, conf: conf}.Start(t)
 	p.URL = p.Sentinel.URL() + "?master_name=pair"
 	until(t, "the sentinel does not find the replica", func() bool {
 		return strings.Contains(p.Replica.do("INFO", "replication"), "master_link_status:up") &&

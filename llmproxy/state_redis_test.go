@@ -1,0 +1,277 @@
+//go:build redis
+
+package llmproxy
+
+import (
+	"bytes"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/google/go-cmp/cmp"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/caching"
+	"github.com/caddy-llmproxy/caddy-llmproxy/internal/redistest"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/fakellm"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/keys"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/ledger"
+	"github.com/caddy-llmproxy/caddy-llmproxy/ratelimit"
+)
+
+const (
+	redisUser     = "caddy"
+	redisPassword = "p@ss/w?rd#%20"
+)
+
+// redisRules are what docs/keys.md says that a user needs.
+var redisRules = []string{"~llm_proxy:*", "+@all", "-@dangerous"}
+
+// A place is where facts are shared, as the state subdirective names it.
+type place struct{ address, block string }
+
+func (p place) String() string { return "state " + p.address + p.block }
+
+// places are the ways to run servers.
+var places = map[string]func(*testing.T) place{
+	"redis": func(t *testing.T) place { return place{address: redistest.Start(t).URL() + "/3"} },
+	"valkey": func(t *testing.T) place {
+		return place{address: redistest.Setup{Binary: "valkey-server"}.Start(t).URL()}
+	},
+	"socket": func(t *testing.T) place {
+		socket := filepath.Join(t.TempDir(), "redis.sock")
+		redistest.Setup{Args: []string{"--unixsocket", socket}}.Start(t)
+		return place{address: "unix://" + socket}
+	},
+	"user": func(t *testing.T) place {
+		t.Setenv("REDIS_PASSWORD", redisPassword)
+		s := redistest.Setup{User: redisUser, Password: redisPassword, Rules: redisRules}.Start(t)
+		return place{address: "redis://caddy:{env.REDIS_PASSWORD}@" + s.Address}
+	},
+	"user, whole address in a file": func(t *testing.T) place {
+		s := redistest.Setup{User: redisUser, Password: redisPassword, Rules: redisRules}.Start(t)
+		file := filepath.Join(t.TempDir(), "redis_url")
+		if err := os.WriteFile(file, []byte(s.URL()+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return place{address: "{file." + file + "}"}
+	},
+	"TLS": func(t *testing.T) place {
+		a := redistest.NewAuthority(t)
+		s := redistest.Setup{TLS: a, User: redisUser, Password: redisPassword, Rules: redisRules, Args: []string{"--tls-auth-clients", "no"}}.Start(t)
+		t.Setenv("REDIS_PASSWORD", redisPassword)
+		return place{"rediss://caddy:{env.REDIS_PASSWORD}@" + s.Address, " {\n\t\t\ttls_trust_pool file " + a.CA + "\n\t\t}"}
+	},
+	"TLS with a client's certificate": func(t *testing.T) place {
+		a := redistest.NewAuthority(t)
+		return place{redistest.Setup{TLS: a, Binary: "valkey-server"}.Start(t).URL(), withTLS(a)}
+	},
+	"cluster": func(t *testing.T) place {
+		_, url := redistest.Setup{}.StartCluster(t)
+		return place{address: url}
+	},
+	"cluster of Valkey with TLS": func(t *testing.T) place {
+		a := redistest.NewAuthority(t)
+		_, url := redistest.Setup{Binary: "valkey-server", TLS: a}.StartCluster(t)
+		return place{url, withTLS(a)}
+	},
+	"sentinel": func(t *testing.T) place { return place{address: redistest.Setup{}.StartPair(t).URL} },
+	"sentinel of Valkey with TLS": func(t *testing.T) place {
+		a := redistest.NewAuthority(t)
+		return place{redistest.Setup{Binary: "valkey-server", TLS: a}.StartPair(t).URL, withTLS(a)}
+	},
+}
+
+func withTLS(a *redistest.Authority) string {
+	return " {\n\t\t\ttls_trust_pool file " + a.CA + "\n\t\t\ttls_client_auth " + a.Certificate + " " + a.Key + "\n\t\t}"
+}
+
+// client is that of another Caddy with the same configuration.
+func (p place) client(t *testing.T) redis.UniversalClient {
+	t.Helper()
+	var h Handler
+	d := caddyfile.NewTestDispenser(p.String())
+	d.Next()
+	if err := h.parseState(d); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := caddy.NewContext(caddy.Context{Context: t.Context()})
+	t.Cleanup(cancel)
+	h.ctx = ctx
+	client, err := h.connectRedis(expandAddress(caddy.NewReplacer(), p.address))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { client.Close() })
+	return client
+}
+
+// However the servers are run, two Caddys share keys, limits, usage and answers there.
+func TestStateIsShared(t *testing.T) {
+	for name, start := range places {
+		t.Run(name, func(t *testing.T) {
+			where, fake := start(t), fakellm.Start(t, "openai")
+			there := where.client(t)
+			caddyfile, url := site(t, "\tllm_proxy {\n\t\tupstream u openai "+fake.URL()+"\n\t\tmodel m u/real\n\t\trequire_key\n\t\tcache\n\t\t"+where.String()+"\n\t}")
+			if err := load(t, caddyfile); err != nil {
+				t.Fatal(err)
+			}
+			err := newVault("state", &sharedKeys{there}).change(func(list []*keys.Entry) ([]*keys.Entry, error) {
+				return append(list, &keys.Entry{Name: "alice", Secret: keys.Digest("secret-alice"), Limits: keys.Limits{Rate: []string{"5/d"}, Concurrent: 2}}), nil
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			eventually(t, "the key is not known", func() bool { return status(t, url, "secret-alice") == http.StatusOK })
+			limits := ratelimit.NewShared(there, nil)
+			defer limits.Close()
+			eventually(t, "the two do not hear of each other", func() bool { return there.ZCard(t.Context(), "llm_proxy:{limits}:present").Val() == 2 })
+			rate, err := ratelimit.ParseRate(ratelimit.Requests, "5/d")
+			if err != nil {
+				t.Fatal(err)
+			}
+			for range 2 {
+				one := ratelimit.Take{Limits: ratelimit.New("key/alice", []ratelimit.Rule{rate})}
+				if err := limits.Take(t.Context(), &one); err != nil || one.Denied != nil {
+					t.Fatal(err, one.Denied)
+				}
+			}
+			var got []string
+			for _, question := range []string{"one", "two", "three", "four"} {
+				got = append(got, asAlice(t, url, question))
+			}
+			if diff := cmp.Diff([]string{"200 miss", "200 miss", "200 miss", "429 "}, got); diff != "" {
+				t.Error(diff)
+			}
+			usage := ledger.NewShared(there, nil)
+			defer usage.Close()
+			usage.Add(ledger.Use{Key: "bob", Model: "m", Target: "u/real", At: time.Now(), Requests: 1})
+			if err := usage.Flush(); err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(map[string]int64{"m": 4}, used(t)); diff != "" {
+				t.Error("usage:", diff)
+			}
+			answers, found := caching.NewRedis(there, "default"), 0
+			eventually(t, "answers are not kept", func() bool {
+				n, err := answers.Purge(t.Context(), "m")
+				if found += n; err != nil {
+					t.Fatal(err)
+				}
+				return found == 3
+			})
+			answers.Put("m", []caching.Item{{Value: []byte("kept")}}, time.Hour)
+			eventually(t, "an answer is not found", func() bool {
+				return string(answers.Get(t.Context(), "m", make([]caching.Key, 1))[0]) == "kept"
+			})
+		})
+	}
+}
+
+// The password appears nowhere, whether it is right or wrong, whether the server is there, away or not understood; a plain one
+// is warned of.
+func TestStatePasswordAppearsNowhere(t *testing.T) {
+	const secret = "s3cret/p@ss"
+	t.Setenv("XDG_DATA_HOME", t.TempDir())
+	t.Setenv("REDIS_PASSWORD", secret)
+	server := redistest.Setup{User: redisUser, Password: secret}.Start(t)
+	away := redistest.Setup{User: redisUser, Password: secret}.Start(t)
+	away.Down()
+	pair := redistest.Setup{}.StartPair(t)
+	warning := "the password of the shared state stands in the configuration"
+	for _, test := range []struct {
+		name, address, says string
+		status              int
+	}{
+		{"right", "redis://caddy:{env.REDIS_PASSWORD}@" + server.Address, "", 200},
+		{"wrong", "redis://caddy:{env.REDIS_PASSWORD}{env.REDIS_PASSWORD}@" + server.Address, "WRONGPASS", 503},
+		{"away", "redis://caddy:{env.REDIS_PASSWORD}@" + away.Address, "connection refused", 503},
+		{"plain", "redis://caddy:s3cret%2Fp%40ss@" + server.Address, warning, 200},
+		{"plain and away", "redis://caddy:s3cret%2Fp%40ss@" + away.Address, warning, 503},
+		{"of a sentinel that wants none", strings.Replace(pair.URL, "//", "//x:{env.REDIS_PASSWORD}@", 1), "", 503},
+		{"of a pair that wants none", pair.URL + "&username=caddy&password={env.REDIS_PASSWORD}", "", 503},
+		{"not understood", "redis://caddy:{env.REDIS_PASSWORD}@" + server.Address + "?unknown={env.REDIS_PASSWORD}", "", 0},
+		{"not understood, plain", "redis://caddy:s3cret/p@ss@" + server.Address, "", 0},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			log := filepath.Join(t.TempDir(), "all.log")
+			caddyfile, url := site(t, "\tmetrics /metrics\n\tllm_proxy {\n\t\tupstream echo echo\n\t\tmodel m echo/parrot\n\t\tcache\n\t\tlimit {\n\t\t\trate 100/d\n\t\t}\n\t\tstate "+test.address+"\n\t\ton_state_error deny\n\t}")
+			caddyfile = strings.Replace(caddyfile, "{\n", "{\n\tlog {\n\t\toutput file "+log+"\n\t\tlevel debug\n\t}\n", 1)
+			var seen bytes.Buffer
+			err := load(t, caddyfile)
+			fmt.Fprintln(&seen, err)
+			if (err != nil) != (test.status == 0) {
+				t.Fatal(err)
+			}
+			if err == nil {
+				eventually(t, "requests are not answered as they must be", func() bool {
+					res, body, _ := answer(t, url)
+					fmt.Fprintln(&seen, res.Header, body)
+					return res.StatusCode == test.status
+				})
+				for name := range scrape(t, url, "") {
+					seen.WriteString(name + "\n")
+				}
+				for _, path := range []string{"/llm_proxy/keys", "/llm_proxy/usage", "/llm_proxy/upstreams", "/llm_proxy/cache"} {
+					seen.Write(admin(t, "GET", path, "").Body.Bytes())
+				}
+				if err := caddy.Stop(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			logged, err := os.ReadFile(log)
+			if err != nil {
+				t.Fatal(err)
+			}
+			seen.Write(logged)
+			for _, part := range []string{secret, "s3cret", "p%40ss"} {
+				if i := strings.Index(seen.String(), part); i >= 0 {
+					t.Errorf("…%s…", seen.String()[max(0, i-200):min(seen.Len(), i+40)])
+				}
+			}
+			if !strings.Contains(string(logged), test.says) {
+				t.Errorf("the log does not say %q:\n%s", test.says, logged)
+			}
+			if plain := strings.Contains(string(logged), warning); plain != (test.says == warning) {
+				t.Errorf("warned: %v", plain)
+			}
+		})
+	}
+}
+
+// asAlice asks, and tells the status and what the cache did.
+func asAlice(t *testing.T, url, question string) string {
+	t.Helper()
+	req, err := http.NewRequest(http.MethodPost, url+"/v1/chat/completions", strings.NewReader(`{"model":"m","messages":[{"role":"user","content":"`+question+`"}]}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer secret-alice")
+	res := send(t, req)
+	defer res.Body.Close()
+	text(t, res)
+	return strconv.Itoa(res.StatusCode) + " " + res.Header.Get("X-LLM-Cache")
+}
+
+// eventually waits for something that happens in the background.
+func eventually(t *testing.T, otherwise string, is func() bool) {
+	t.Helper()
+	limit := time.NewTimer(20 * time.Second)
+	defer limit.Stop()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for !is() {
+		select {
+		case <-tick.C:
+		case <-limit.C:
+			t.Fatal(otherwise)
+		}
+	}
+}
