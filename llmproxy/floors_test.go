@@ -22,6 +22,7 @@ var floor = map[string]int{
 	"router":                                1,
 	"caching":                               1,
 	"ratelimit":                             1,
+	"caching/guard":                         0,
 	"llmproxy/internal/wire":                0,
 	"llmproxy/internal/sse":                 0,
 	"llmproxy/internal/http1":               0,

@@ -1,0 +1,115 @@
+package guard
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestAgree(t *testing.T) {
+	for _, test := range []struct {
+		name, a, b string
+		want       bool
+	}{
+		{"case and politeness", "what is the capital of france", "Hi, please tell me: what's the capital of France?", true},
+		{"another name", "What is the capital of France?", "What is the capital of Spain?", false},
+		{"a name written small", "weather in Oslo for the week", "what is the weather in bergen for the week", false},
+		{"a name that opens", "Paris has how many people?", "Lyon has how many people?", false},
+		{"a possessive", "what is Oslo's plan", "what is the Oslo plan", true},
+		{"names the other way round", "Is Anna older than Ben?", "Is Ben older than Anna?", false},
+		{"words the other way round", "why is the dog afraid of the fox", "why is the fox afraid of the dog", false},
+		{"a digit", "What is 15 % of 80?", "What is 15 % of 81?", false},
+		{"spelled numbers", "Name three of them", "Name 3 of them", true},
+		{"longer spelled numbers", "What is two hundred and five?", "What is 205?", false}, // "and" parts them: rather no than wrong
+		{"tens and ones", "give me twenty-five of these", "give me 25 of these", true},
+		{"thousands", "is it three thousand two hundred", "is it 3,200", true},
+		{"two numbers beside each other", "is it nine eight", "is it 9008", false},
+		{"grouped digits", "is it 1,000", "is it 1000", true},
+		{"a decimal", "is it 1.5", "is it 15", false},
+		{"another sign", "is it 5 + 3", "is it 5 - 3", false},
+		{"a negative number", "is it -5", "is it 5", false},
+		{"ordinals", "what is the second one of these", "what is the 2nd one of these", true},
+		{"an ordinal is no number", "what is the second of them", "what is the two of them", false},
+		{"a unit", "what is 5 km", "what is 5 miles", false},
+		{"a unit's forms", "what is 5 km", "what is 5 kilometers", true},
+		{"a unit that sticks", "what is 5km", "what is 5 km", true},
+		{"percent", "what is 5% of it", "what is 5 percent of it", true},
+		{"money", "what is $5", "what is 5 dollars", true},
+		{"other money", "what is $5", "what is €5", false},
+		{"a date", "is it on 2024-03-05", "is it on 2024-05-03", false},
+		{"a version", "is it in v1.2.3", "is it in v1.2.4", false},
+		{"a weekday", "is it on Monday", "is it on Tuesday", false},
+		{"not", "Is it on the list?", "Is it not on the list?", false},
+		{"n't", "Which of them do float?", "Which of them don't float?", false},
+		{"not and n't", "Which of them do not float?", "Which of them don’t float?", true},
+		{"without", "the cake with nuts", "the cake without nuts", false},
+		{"a syllable", "is it possible to do it", "is it impossible to do it", false},
+		{"an ending", "is it harmful to me", "is it harmless to me", false},
+		{"a word for another", "the colour of gold", "the colour of silver", false},
+		{"a word more", "how do I reset the password", "how do I reset the forgotten password", true},
+		{"another form of a word", "how do I paint the fence", "how do I go about painting the fences", true},
+		{"an opposite", "what to do before it", "what to do after it", false},
+		{"an option", "what does -r do", "what does -R do", false},
+		{"a path", "what is in /etc/hosts", "what is in /etc/fstab", false},
+		{"an identifier", "what does getUser do", "what does getUsers do", false},
+		{"a file", "what is in main.go?", "what is in main.c?", false},
+		{"a quotation", `what does "it" mean`, `what does "that" mean`, false},
+		{"quotation marks", "what does “it” mean", `what does "it" mean?`, true},
+		{"code", "what does `it` mean", "what does `that` mean", false},
+		{"a block of code", "what does it do?\n```\na = 1\n```", "what does it do?\n```\na = b\n```", false},
+		{"no quotation", "what is the users' and the teams' plan", "what is the users' and the teams' plan?", true},
+		{"a letter", "what is vitamin b for", "what is vitamin k for", false},
+		{"a question word", "when is it", "where is it", false},
+		{"another language", "What is the plan of it?", "Was ist der Plan von der?", false},
+		{"German", "Wie ist das Wetter in Bern?", "bitte sag mir wie das Wetter in Bern ist", true},
+		{"a German word", "Wie ist das Wetter in Bern?", "Wie ist das Wetter in Basel?", false},
+		{"German, negated", "Ist das der Plan?", "Ist das nicht der Plan?", false},
+		{"French", "Quelle est la capitale de l'Italie ?", "C’est quoi la capitale de l’Italie ?", true},
+		{"French, negated", "Est-ce que tu as la clé ?", "Est-ce que tu n'as pas la clé ?", false},
+		{"Spanish", "¿Cuál es la clave?", "¿cuál es la clave, por favor?", true},
+		{"a language that is not known", "Jak mogę to zrobić?", "Jak mogę tego nie zrobić?", false},
+		{"the same in it", "Jak mogę to zrobić?", "jak mogę to zrobić", true},
+		{"no spaces", "法国的首都是哪里？", "德国的首都是哪里？", false},
+		{"their punctuation", "法国的首都是哪里？", "法国的首都是哪里", true},
+		{"keywords alone", "oslo weather", "bergen weather", false},
+		{"nothing", "", "", true},
+		{"nothing and something", "", "not", false},
+		{"an emoji", "is it 👍", "is it 👎", false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			if got := Agree(test.a, test.b); got != test.want {
+				t.Errorf("%v: %q and %q", got, read(test.a).outline(read(test.b)), read(test.b).outline(read(test.a)))
+			}
+		})
+	}
+}
+
+// Whatever the texts are, each agrees with itself and with white space around it, and none agrees one way only.
+func FuzzAgree(f *testing.F) {
+	for _, seed := range [][2]string{
+		{"What is 5 km?", "what's five kilometers"}, {"it isn't “so”", "‘it’ is 'not' so"}, {"```a", "`"}, {"n't", "'"}, {"İ ß", "-"}, {"$5k", "1,000.5th"},
+		{"\xff\xfe", "a\x00b"}, {"ten million hundred", "--x"}, {"l'", "d'or"},
+	} {
+		f.Add(seed[0], seed[1])
+	}
+	f.Fuzz(func(t *testing.T, a, b string) {
+		if !Agree(a, a) || !Agree(a, " "+a+"\n") {
+			t.Errorf("%q does not agree with itself", a)
+		}
+		if Agree(a, b) != Agree(b, a) {
+			t.Errorf("%q and %q agree one way only", a, b)
+		}
+		if Agree(a, b) && Agree(a, b+" not") {
+			t.Errorf("%q agrees with %q, negated or not", a, b)
+		}
+	})
+}
+
+func BenchmarkAgree(b *testing.B) {
+	long := strings.Repeat("How do I read the file in Python line by line? ", 20)
+	b.ReportAllocs()
+	for b.Loop() {
+		if !Agree(long, long) {
+			b.Fatal("no")
+		}
+	}
+}

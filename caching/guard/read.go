@@ -1,0 +1,184 @@
+package guard
+
+import (
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// A text is what was read of one.
+type text struct {
+	language *language
+	tokens   []token
+	stems    map[string]bool // its words without endings
+	names    map[string]bool // those of its words that are written like names
+}
+
+// A token is a part of a text. Words are folded to lower case.
+type token struct {
+	kind kind
+	text string
+}
+
+type kind uint8
+
+const (
+	word  kind = iota
+	fixed      // a number, a quotation, an identifier: what must be the same as it is
+)
+
+func read(s string) *text {
+	t := &text{stems: map[string]bool{}, names: map[string]bool{}}
+	r := reader{text: t, opens: true}
+	r.read(strings.ReplaceAll(s, "’", "'"))
+	t.language = languageOf(t.tokens)
+	if t.language == english {
+		t.tokens = joinNumbers(t.tokens)
+	}
+	return t
+}
+
+// A reader takes a text apart.
+type reader struct {
+	*text
+	opens bool // a sentence begins
+}
+
+func (r *reader) read(s string) {
+	before := ' '
+	for s != "" {
+		first, size := utf8.DecodeRuneInString(s)
+		if unicode.IsSpace(first) {
+			r.opens = r.opens || first == '\n'
+			before, s = first, s[size:]
+			continue
+		}
+		if inside, rest, ok := quotation(s, before); ok {
+			r.fix(`"` + strings.Join(strings.Fields(inside), " "))
+			r.opens, before, s = false, '"', rest
+			continue
+		}
+		end := chunkEnd(s)
+		r.chunk(s[:end])
+		before, _ = utf8.DecodeLastRuneInString(s[:end])
+		s = s[end:]
+	}
+}
+
+// chunkEnd is where a run of what is neither white space nor a quotation's beginning ends.
+func chunkEnd(s string) int {
+	for i, c := range s {
+		if i > 0 && (unicode.IsSpace(c) || closings[c] != "" && c != '\'') {
+			return i
+		}
+	}
+	return len(s)
+}
+
+// closings are the ends of quotations, by how they begin.
+var closings = map[rune]string{'"': `"`, '`': "`", '“': "”", '„': "“”", '«': "»", '»': "«", '‹': "›", '‘': "'", '\'': "'"}
+
+// quotation gives the inside of what is quoted at the beginning of s. A single quote is an apostrophe unless it stands
+// before a word and another one behind one.
+func quotation(s string, before rune) (inside, rest string, ok bool) {
+	if body, fenced := strings.CutPrefix(s, "```"); fenced {
+		if inside, rest, ok = strings.Cut(body, "```"); ok {
+			return inside, rest, true
+		}
+	}
+	first, size := utf8.DecodeRuneInString(s)
+	ends := closings[first]
+	if ends == "" || first == '\'' && (unicode.IsLetter(before) || unicode.IsDigit(before)) {
+		return "", s, false
+	}
+	body := s[size:]
+	for i, c := range body {
+		if !strings.ContainsRune(ends, c) || i == 0 {
+			continue
+		}
+		rest = body[i+utf8.RuneLen(c):]
+		if next, _ := utf8.DecodeRuneInString(rest); c == '\'' && (unicode.IsLetter(next) || unicode.IsDigit(next)) {
+			continue
+		}
+		return body[:i], rest, true
+	}
+	return "", s, false
+}
+
+const (
+	stops    = ".!?:;,…–—()[]{}\"'`“”„‘«»‹›¿¡。、，！？：；（）"
+	brackets = "([{¿¡'\"`“„‘«‹（*_"
+)
+
+// chunk reads a run without white space: a word, several with hyphens, or something technical.
+func (r *reader) chunk(s string) {
+	s = strings.TrimLeft(s, brackets)
+	body := strings.TrimRight(s, stops+"*")
+	ended := strings.ContainsAny(s[len(body):], ".!?:…。！？")
+	defer func() { r.opens = ended || r.opens && body == "" }()
+	switch {
+	case body == "":
+	case strings.ContainsFunc(body, unicode.IsDigit):
+		r.number(body)
+	case strings.ContainsFunc(strings.Trim(body, "-'"), notInWord) || strings.HasPrefix(body, "-"):
+		r.fix(folded(body))
+	default:
+		for part := range strings.SplitSeq(body, "-") {
+			if part != "" {
+				r.word(part)
+				r.opens = false
+			}
+		}
+	}
+}
+
+// notInWord tells of a rune that stands in no word but in paths, addresses, operators and the like.
+func notInWord(c rune) bool {
+	return !unicode.IsLetter(c) && !unicode.IsMark(c) && c != '\'' && c != '-'
+}
+
+// folded is a technical token in lower case, but for options and variables, where case matters.
+func folded(s string) string {
+	if s[0] == '-' || s[0] == '$' {
+		return s
+	}
+	return strings.ToLower(s)
+}
+
+func (r *reader) fix(s string) { r.tokens = append(r.tokens, token{fixed, s}) }
+
+// word adds a word of letters and apostrophes.
+func (r *reader) word(s string) {
+	s = strings.Trim(s, "'")
+	root := s
+	lower := strings.ToLower(s)
+	negated := strings.HasSuffix(lower, "n't")
+	if i := strings.IndexByte(s, '\''); i >= 0 && !negated {
+		if root = s[:i]; len(root) == 1 && !strings.EqualFold(root, "i") { // l'eau, d'or
+			root = s[i+1:]
+		}
+	}
+	if root == "" {
+		return
+	}
+	folded := strings.ToLower(root)
+	if negated {
+		r.tokens = append(r.tokens, token{fixed, notMark})
+		return
+	}
+	if r.named(root, folded) {
+		r.names[folded] = true
+	}
+	r.stems[stemOf(folded)] = true
+	r.tokens = append(r.tokens, token{word, folded})
+}
+
+// named tells whether a word is written like a name: with a capital inside of a sentence, or at its beginning if it is none
+// that sentences usually begin with; or with a capital behind its first letter.
+func (r *reader) named(s, folded string) bool {
+	_, size := utf8.DecodeRuneInString(s)
+	if s[size:] != folded[min(size, len(folded)):] {
+		return true
+	}
+	return s != folded && !opener(folded)
+}
