@@ -26,6 +26,8 @@ type Item struct {
 // Counts is what happened since the cache was made.
 type Counts struct {
 	Hits, Misses, Coalesced, Bypassed, Stored atomic.Int64
+	// Similar are the answers to questions that were worded otherwise.
+	Similar atomic.Int64
 	// Saved are the tokens that were not generated or read again.
 	Saved atomic.Int64
 }
@@ -35,6 +37,7 @@ type Counts struct {
 type Cache struct {
 	Memory  *Memory
 	Flights Flights
+	Index   Index
 	Counts  Counts
 	ready   *Ready
 	max     atomic.Int64
@@ -106,6 +109,7 @@ func (c *Cache) entry(model string, i Item, want Form, control *Control) *Entry 
 func (c *Cache) Purge(ctx context.Context, model string) (int, error) {
 	n, err := c.Memory.Purge(ctx, model)
 	c.ready.purge(model)
+	c.Index.Purge(model)
 	return n, err
 }
 

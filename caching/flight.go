@@ -43,6 +43,7 @@ type Flight struct {
 	dropped   bool // too long for anybody
 	over      bool
 	succeeded bool
+	similar   *Match // where another answer is, in its place
 }
 
 // Pending is how many bytes all flights hold.

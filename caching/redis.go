@@ -21,10 +21,6 @@ const (
 	redisPut = time.Second
 	// redisPuts is how many may be under way; more are left out.
 	redisPuts = 64
-	// redisStrikes failures in a row make the store be left alone for redisPause, which doubles up to redisPauseMax.
-	redisStrikes  = 3
-	redisPause    = time.Second
-	redisPauseMax = 30 * time.Second
 )
 
 // A Redis keeps entries in a Redis or Valkey server that several gateways share. A server that does not answer is a miss:
@@ -33,9 +29,7 @@ type Redis struct {
 	client redis.UniversalClient
 	prefix string
 	puts   chan struct{}
-
-	strikes atomic.Int64
-	until   atomic.Int64 // Unix nanoseconds, until which it is left alone
+	rest   Rest
 
 	mu      sync.Mutex
 	written map[string][]byte // what is on its way to the server, by its key there
@@ -54,38 +48,11 @@ func short(name string) string {
 
 func (r *Redis) of(model string) string { return r.prefix + short(model) + ":" }
 
-// open tells whether the server is to be asked. After a pause, one request finds out.
-func (r *Redis) open() bool {
-	until := r.until.Load()
-	if until == 0 {
-		return true
-	}
-	now := time.Now()
-	return now.UnixNano() >= until && r.until.CompareAndSwap(until, now.Add(r.pause()).UnixNano())
-}
-
-func (r *Redis) pause() time.Duration {
-	doublings := min(max(r.strikes.Load()-redisStrikes, 0), 5)
-	return min(redisPause<<doublings, redisPauseMax)
-}
-
-// judge takes note of how the server did.
-func (r *Redis) judge(err error) {
-	if err == nil {
-		r.strikes.Store(0)
-		r.until.Store(0)
-		return
-	}
-	if r.strikes.Add(1) >= redisStrikes {
-		r.until.Store(time.Now().Add(r.pause()).UnixNano())
-	}
-}
-
 // Get implements Store.
 func (r *Redis) Get(ctx context.Context, model string, keys []Key) [][]byte {
 	values := make([][]byte, len(keys))
 	prefix := r.of(model)
-	if r.writing(prefix, keys, values) || !r.open() {
+	if r.writing(prefix, keys, values) || !r.rest.Open() {
 		return values
 	}
 	waited := ctx
@@ -102,7 +69,7 @@ func (r *Redis) Get(ctx context.Context, model string, keys []Key) [][]byte {
 		err = nil
 	}
 	if waited.Err() == nil { // else nobody waits any more
-		r.judge(err)
+		r.rest.Judge(err)
 	}
 	for i, get := range gets {
 		if value, err := get.Bytes(); err == nil {
@@ -127,7 +94,7 @@ func (r *Redis) writing(prefix string, keys []Key, values [][]byte) bool {
 
 // Put implements Store. Nobody waits for it.
 func (r *Redis) Put(model string, items []Item, ttl time.Duration) {
-	if r.until.Load() != 0 || len(items) == 0 {
+	if r.rest.Resting() || len(items) == 0 {
 		return
 	}
 	select {
@@ -143,7 +110,7 @@ func (r *Redis) Put(model string, items []Item, ttl time.Duration) {
 	r.mu.Unlock()
 	go func() {
 		defer func() { <-r.puts }()
-		r.judge(r.set(prefix, items, ttl))
+		r.rest.Judge(r.set(prefix, items, ttl))
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		for _, i := range items {

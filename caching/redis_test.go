@@ -94,15 +94,15 @@ func TestRedisThatDies(t *testing.T) {
 			t.Errorf("a dead server cost %s", took)
 		}
 	}
-	if r.open() {
+	if r.rest.Open() {
 		t.Error("it is asked again at once")
 	}
 	r.Put("m", []Item{{key(1), []byte("one")}}, time.Hour)
 	if len(r.puts) != 0 {
 		t.Error("something is put into a dead server")
 	}
-	r.until.Store(1) // the pause is over
-	if !r.open() || r.open() {
+	r.rest.until.Store(1) // the pause is over
+	if !r.rest.Open() || r.rest.Open() {
 		t.Error("after the pause exactly one request is to try")
 	}
 }
