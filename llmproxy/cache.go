@@ -16,6 +16,7 @@ import (
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/caching"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/gateway"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/upstream"
 )
 
 // A Cache keeps answers and gives them to whoever asks the same again.
@@ -59,6 +60,9 @@ type Cache struct {
 
 	// Request headers on which answers depend, besides those of the API itself. Default: none.
 	Vary []string `json:"vary,omitempty"`
+
+	// Gives a question that was not asked before the answer to one that reads like it. Default: none.
+	Semantic *Semantic `json:"semantic,omitempty"`
 }
 
 // The defaults of a Cache.
@@ -89,7 +93,7 @@ func (s sharedCache) Destruct() error {
 }
 
 // cache makes the rules, and takes a reference to what they are about; nil without a cache.
-func (h *Handler) cache() (*gateway.Cache, error) {
+func (h *Handler) cache(upstreams []*upstream.Upstream) (*gateway.Cache, error) {
 	c := h.Cache
 	if c == nil {
 		return nil, nil
@@ -120,7 +124,10 @@ func (h *Handler) cache() (*gateway.Cache, error) {
 	}
 	h.closers = append(h.closers, func() { caches.Delete(rules.Name) }) //nolint:errcheck // Destruct does not fail
 	rules.Shared = value.(sharedCache).Cache
-	rules.Store, err = h.cacheStore(rules)
+	if rules.Store, err = h.cacheStore(rules); err != nil {
+		return nil, err
+	}
+	rules.Semantic, err = h.semantic(upstreams)
 	return rules, err
 }
 
@@ -185,7 +192,7 @@ func (c *Cache) check() error {
 	if c.TTL < 0 || c.MaxTTL < 0 || c.MaxSize < 0 || c.MaxEntry < 0 {
 		return errors.New("durations and sizes must not be below zero")
 	}
-	return nil
+	return c.Semantic.check()
 }
 
 // fingerprint stands for what answers of an upstream may depend on: all of its configuration but how it is reached and for

@@ -24,7 +24,7 @@ func cacheStatsCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "stats",
 		Short: "Shows what the caches hold, and how often they helped",
-		Long:  "Shows what the caches of the running Caddy hold, and how often they helped since they were made. Entries and bytes are those in memory.",
+		Long:  "Shows what the caches of the running Caddy hold, and how often they helped since they were made. Entries and bytes are those in memory; questions are those that a question in other words can be compared with.",
 		Args:  cobra.NoArgs,
 	}
 	cmd.RunE = caddycmd.WrapCommandFuncForCobra(func(fl caddycmd.Flags) (int, error) { return runCacheStats(fl, cmd.OutOrStdout()) })
@@ -38,9 +38,9 @@ func runCacheStats(fl caddycmd.Flags, out io.Writer) (int, error) {
 		return failed(err)
 	}
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "NAME\tENTRIES\tBYTES\tHITS\tMISSES\tCOALESCED\tBYPASSED\tSTORED\tEVICTED\tSAVED TOKENS")
+	fmt.Fprintln(table, "NAME\tENTRIES\tBYTES\tHITS\tMISSES\tCOALESCED\tSEMANTIC\tBYPASSED\tSTORED\tEVICTED\tSAVED TOKENS\tQUESTIONS")
 	for _, s := range list {
-		fmt.Fprintf(table, "%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\n", cell(s.Name), s.Entries, s.Bytes, s.Hits, s.Misses, s.Coalesced, s.Bypassed, s.Stored, s.Evicted, s.Saved)
+		fmt.Fprintf(table, "%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\n", cell(s.Name), s.Entries, s.Bytes, s.Hits, s.Misses, s.Coalesced, s.Similar, s.Bypassed, s.Stored, s.Evicted, s.Saved, s.Questions)
 	}
 	if err := table.Flush(); err != nil {
 		return failed(err)

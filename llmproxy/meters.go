@@ -82,7 +82,7 @@ func (m *meters) count(rec *gateway.Record) {
 	s.latency.Observe(rec.Duration.Seconds())
 	s.received.Add(float64(rec.Received))
 	s.sent.Add(float64(rec.Bytes))
-	waited := rec.Reading + rec.Queue + rec.Paused
+	waited := rec.Reading + rec.Queue + rec.Paused + rec.Embedded
 	for i := range rec.Attempts {
 		a := &rec.Attempts[i]
 		waited += a.Duration
@@ -105,6 +105,9 @@ func (m *meters) countRare(model string, rec *gateway.Record) {
 		c.requests.Inc()
 		c.input.Add(float64(rec.Spared.Input))
 		c.output.Add(float64(rec.Spared.Output))
+	}
+	if rec.Embedding != "" {
+		cacheEmbeddings.WithLabelValues(model, rec.Embedding).Inc()
 	}
 	if rec.Status == http.StatusTooManyRequests && rec.Err != nil && len(rec.Attempts) == 0 {
 		limited.WithLabelValues(model, rec.Err.Code).Inc()

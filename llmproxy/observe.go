@@ -48,9 +48,7 @@ func (l logged) MarshalLogObject(enc zapcore.ObjectEncoder) error {
 	if l.HasCost {
 		enc.AddFloat64("cost_usd", l.Cost)
 	}
-	if l.Cache != "" {
-		enc.AddString("cache", l.Cache)
-	}
+	l.cached(enc)
 	if l.Prompt != "" {
 		enc.AddString("prompt", l.Prompt)
 	}
@@ -58,6 +56,20 @@ func (l logged) MarshalLogObject(enc zapcore.ObjectEncoder) error {
 		enc.AddString("error", l.Err.Code)
 	}
 	return enc.AddArray("attempts", attempts(l.Attempts))
+}
+
+// cached is what the cache did.
+func (l logged) cached(enc zapcore.ObjectEncoder) {
+	if l.Cache != "" {
+		enc.AddString("cache", l.Cache)
+	}
+	if l.Similarity > 0 {
+		enc.AddFloat64("cache_similarity", math.Round(1000*l.Similarity)/1000)
+	}
+	if l.Embedding != "" {
+		enc.AddString("embedding", l.Embedding)
+		enc.AddDuration("embedding_time", l.Embedded)
+	}
 }
 
 // decided is what rules did beyond the route.

@@ -101,6 +101,8 @@ func signal(rec *gateway.Record, name string) (any, bool) {
 		return rec.LocalOnly, true
 	case "warning":
 		return rec.Warning, true
+	case "cache_similarity":
+		return rec.Similarity, true
 	}
 	return nil, false
 }

@@ -42,7 +42,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if err != nil {
 		return err
 	}
-	cache, err := h.cache()
+	cache, err := h.cache(upstreams)
 	if err != nil {
 		return err
 	}

@@ -36,6 +36,8 @@ type Cache struct {
 	Endpoints map[string]bool
 	// Vary are further request headers on which answers depend, in their canonical spelling.
 	Vary []string
+	// Semantic gives answers to questions that are worded otherwise; nil for none.
+	Semantic *Semantic
 }
 
 // What X-LLM-Cache and the record say.
@@ -44,6 +46,7 @@ const (
 	cacheMiss      = "miss"
 	cacheCoalesced = "coalesced"
 	cacheBypass    = "bypass"
+	cacheSemantic  = "semantic"
 )
 
 // A question is a request as the cache sees it.
@@ -52,7 +55,8 @@ type question struct {
 	// places are where the answer may stand; the first is where it is kept.
 	places []caching.Key
 	keep   time.Duration
-	batch  *batch // the items of a request for embeddings; nil for other requests
+	batch  *batch          // the items of a request for embeddings; nil for other requests
+	phrase *caching.Phrase // for the index; nil where its wording must be the same
 	room   [2]caching.Key
 }
 
@@ -165,5 +169,7 @@ func (c *call) count(how string) {
 		counts.Coalesced.Add(1)
 	case cacheBypass:
 		counts.Bypassed.Add(1)
+	case cacheSemantic:
+		counts.Similar.Add(1)
 	}
 }

@@ -89,6 +89,7 @@ func (c *call) keep(f *caching.Flight, q *question) {
 	}
 	if outcome.Complete(c.choices(), c.g.Cache.Length) {
 		c.put([]caching.Item{{Key: q.places[0], Value: e.Marshal()}}, q.keep)
+		c.remember(q)
 	}
 }
 

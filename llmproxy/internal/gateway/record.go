@@ -70,8 +70,14 @@ type Record struct {
 	Reading time.Duration
 	// Prompt is the beginning of the last user message, where the configuration wants it logged.
 	Prompt string
-	// Cache is what the cache did: hit, miss, coalesced or bypass; empty where it was not asked.
+	// Cache is what the cache did: hit, miss, coalesced, bypass or semantic; empty where it was not asked.
 	Cache string
+	// Similarity is how much the question reads like the one whose answer was given, where Cache is semantic: from 0 to 1.
+	Similarity float64
+	// Embedding is how the call of the cache's embedder ended: ok, failed, or resting where it was left alone; empty where
+	// there was none. Embedded is how long it took.
+	Embedding string
+	Embedded  time.Duration
 	// Paused is how long the gateway waited between attempts.
 	Paused time.Duration
 	// Rule is the model or pattern of the configuration that the request was routed by, "discover", or empty.

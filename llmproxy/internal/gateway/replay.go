@@ -42,6 +42,9 @@ func (c *call) exact(plan *router.Plan, q *question) {
 		return
 	}
 	if q.control.OnlyIfCached {
+		if c.similar(c.r.Context(), plan, q, nil) {
+			return
+		}
 		c.mark(cacheMiss)
 		c.fail(notCached())
 		return
@@ -54,7 +57,7 @@ func (c *call) exact(plan *router.Plan, q *question) {
 	for range 2 { // who followed one that failed may lead; who did so twice goes alone
 		f, follows := c.join(q)
 		if follows {
-			if c.follow(f) {
+			if c.follow(f) || c.referred(f, q) {
 				return
 			}
 			continue
@@ -62,6 +65,9 @@ func (c *call) exact(plan *router.Plan, q *question) {
 		if flights.Landed() != landed && c.came(until, q) {
 			f.Land(false)
 			f.Close()
+			return
+		}
+		if c.similar(c.detached, plan, q, f) {
 			return
 		}
 		c.mark(cacheMiss)
@@ -114,7 +120,7 @@ func (c *call) given(e *caching.Entry, how string) {
 	c.g.Cache.Shared.Counts.Saved.Add(e.Tokens.Input + e.Tokens.Output)
 	h, v := c.w.Header(), &[...]string{how, e.Target, c.rec.Route, strconv.Itoa(len(c.rec.Attempts)), ""} // one allocation for all
 	h["X-Llm-Cache"], h["X-Llm-Target"], h["X-Llm-Route"], h["X-Llm-Attempts"] = v[0:1:1], v[1:2:2], v[2:3:3], v[3:4:4]
-	if how == cacheHit {
+	if how != cacheCoalesced {
 		v[4] = strconv.FormatInt(int64(e.Age(now)/time.Second), 10)
 		h["Age"] = v[4:5:5]
 	}
