@@ -9,7 +9,7 @@ import (
 )
 
 // overhead is what an entry costs in memory beside its value: its key twice, the nodes of the table, the policy and the
-// timer, the roundings of the allocator. BenchmarkMemoryBound shows what it stands for.
+// timer, the roundings of the allocator. TestMemoryCountsTruly holds it.
 const overhead = 320
 
 // A Memory keeps entries in this process, within a number of bytes that counts what they really cost. What is asked for

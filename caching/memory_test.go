@@ -3,6 +3,7 @@ package caching
 import (
 	"context"
 	"encoding/binary"
+	"fmt"
 	"math/rand/v2"
 	"os"
 	"runtime"
@@ -75,38 +76,70 @@ func TestMemoryIsBounded(t *testing.T) {
 	}
 }
 
-// BenchmarkMemoryBound puts a million random entries into 64 MiB and prints what the process takes in the end.
-func BenchmarkMemoryBound(b *testing.B) {
-	const size, bound = 1_000_000, 64 << 20
-	for b.Loop() {
-		debug.FreeOSMemory()
-		before := resident(b)
-		m := NewMemory(bound)
-		for i := range size {
-			m.Put("model", []Item{{key(i), make([]byte, 50+rand.IntN(2000))}}, time.Hour)
-		}
-		runtime.GC()
-		var heap runtime.MemStats
-		runtime.ReadMemStats(&heap)
-		entries, bytes, _ := m.Usage()
-		b.ReportMetric(float64(entries), "entries")
-		b.ReportMetric(float64(bytes)/(1<<20), "MiB-counted")
-		b.ReportMetric(float64(heap.HeapAlloc)/(1<<20), "MiB-heap")
-		b.ReportMetric(float64(resident(b)-before)/(1<<20), "MiB-RSS")
-		m.Close()
-		runtime.KeepAlive(m)
+const boundSize = 64 << 20
+
+// filled is a memory of 64 MiB into which random entries were put.
+func filled(entries int) *Memory {
+	m := NewMemory(boundSize)
+	for i := range entries {
+		m.Put("model", []Item{{key(i), make([]byte, 50+rand.IntN(2000))}}, time.Hour)
+	}
+	return m
+}
+
+// What a memory counts is no less than what it takes.
+func TestMemoryCountsTruly(t *testing.T) {
+	before := heap()
+	m := filled(200_000) // four times what it can hold
+	defer m.Close()
+	entries, bytes, _ := m.Usage()
+	taken := heap() - before
+	t.Logf("%d entries, %d MiB counted, %d MiB of heap", entries, bytes>>20, taken>>20)
+	if bytes > boundSize || taken > bytes || taken < bytes*3/4 {
+		t.Errorf("%d bytes are counted, %d taken, %d allowed", bytes, taken, boundSize)
 	}
 }
 
-func resident(b *testing.B) int64 {
+// heap is how much of it is in use.
+func heap() int64 {
+	runtime.GC()
+	var s runtime.MemStats
+	runtime.ReadMemStats(&s)
+	return int64(s.HeapAlloc)
+}
+
+// BenchmarkMemoryBound prints what a million random entries in 64 MiB make the process take: Go lets its heap grow by GOGC percent
+// between two collections.
+func BenchmarkMemoryBound(b *testing.B) {
+	for _, percent := range []int{100, 25} {
+		b.Run(fmt.Sprintf("GOGC-%d", percent), func(b *testing.B) {
+			defer debug.SetGCPercent(debug.SetGCPercent(percent))
+			for b.Loop() {
+				debug.FreeOSMemory()
+				before := resident(b)
+				m := filled(1_000_000)
+				b.ReportMetric(float64(resident(b)-before)/(1<<20), "MiB-RSS")
+				entries, bytes, _ := m.Usage()
+				b.ReportMetric(float64(entries), "entries")
+				b.ReportMetric(float64(bytes)/(1<<20), "MiB-counted")
+				b.ReportMetric(float64(heap())/(1<<20), "MiB-heap")
+				m.Close()
+				runtime.KeepAlive(m)
+			}
+		})
+	}
+}
+
+func resident(t *testing.B) int64 {
+	t.Helper()
 	status, err := os.ReadFile("/proc/self/status")
 	if err != nil {
-		b.Fatal(err)
+		t.Fatal(err)
 	}
 	_, rest, _ := strings.Cut(string(status), "VmRSS:")
 	kib, err := strconv.ParseInt(strings.Fields(rest)[0], 10, 64)
 	if err != nil {
-		b.Fatal(err)
+		t.Fatal(err)
 	}
 	return kib << 10
 }
