@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -15,39 +16,86 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 )
 
-// BenchmarkHit answers from the cache, without a network: what the gateway itself takes, with the median of the latencies.
-func BenchmarkHit(b *testing.B) {
+// echoing is a gateway with a cache in front of the echo upstream.
+func echoing(t testing.TB, store caching.Store) *Gateway {
+	t.Helper()
 	base, err := upstream.ParseAddress("http://echo")
 	if err != nil {
-		b.Fatal(err)
+		t.Fatal(err)
 	}
 	u := upstream.New(upstream.Config{Name: "echo", Kind: upstream.Echo, Bases: []*url.URL{base}}, func(a string) *router.Replica { return &router.Replica{Address: a} })
 	table, err := router.Compile([]*router.Upstream{u.Route}, []router.Model{{Name: "m", Pools: []router.PoolConfig{{Targets: []string{"echo/echo"}, Policy: router.First}}}})
 	if err != nil {
-		b.Fatal(err)
+		t.Fatal(err)
 	}
 	shared := caching.New(64 << 20)
-	defer shared.Close()
-	prompt := strings.Repeat("a word or two of a prompt. ", 150) // 4 KB
-	answer := caching.Entry{Form: caching.Events, ContentType: eventType, Created: time.Now(), TTL: time.Hour, Target: "echo/echo",
+	t.Cleanup(shared.Close)
+	if store == nil {
+		store = shared.Memory
+	}
+	g := New(Config{Upstreams: []*upstream.Upstream{u}, Models: table, Cache: &Cache{
+		Shared: shared, Store: store, TTL: time.Hour, MaxEntry: 4 << 20, MaxSize: 64 << 20, Endpoints: map[string]bool{"chat": true},
+	}})
+	t.Cleanup(g.Close)
+	return g
+}
+
+// longAnswer is a stream of 200 events, as a store gives it.
+func longAnswer() always {
+	e := caching.Entry{Form: caching.Events, ContentType: eventType, Created: time.Now(), TTL: time.Hour, Target: "echo/echo",
 		Body: []byte(strings.Repeat(`data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":1,"model":"m","choices":[{"index":0,"delta":{"content":" word"},"finish_reason":null}]}`+"\n\n", 200))}
-	for _, test := range []struct{ name, body string }{
-		{"stream of 200 events", `{"model":"m","stream":true,"messages":[{"role":"user","content":"` + prompt + `"}]}`},
-		{"whole", `{"model":"m","messages":[{"role":"user","content":"` + prompt + `!"}]}`},
-		{"whole of a stream of 200 events", `{"model":"m","messages":[{"role":"user","content":"` + prompt + `"}]}`},
+	return e.Marshal()
+}
+
+// A discarding takes an answer to nowhere.
+type discarding struct{ header http.Header }
+
+func (d discarding) Header() http.Header { return d.header }
+
+func (discarding) Write(p []byte) (int, error) { return len(p), nil }
+
+func (discarding) WriteHeader(int) {}
+
+// What a hit allocates does not grow with the answer.
+func TestAHitAllocatesLittle(t *testing.T) {
+	const most = 24 // those of the request that the test makes included
+	for name, stream := range map[string]bool{"stream": true, "whole of a stream": false} {
+		g, body := echoing(t, longAnswer()), chat("m", stream)
+		task, _ := Match(chatPath)
+		serve := func() {
+			r := &http.Request{Method: http.MethodPost, URL: &url.URL{Path: chatPath}, Host: "h", Header: http.Header{}, Body: io.NopCloser(strings.NewReader(body)), ContentLength: int64(len(body))}
+			rec := &Record{}
+			g.Serve(discarding{http.Header{}}, r, task, rec)
+			if rec.Cache != cacheHit {
+				t.Fatal(rec.Cache)
+			}
+		}
+		serve() // what is read and brought into a form is kept
+		if n := testing.AllocsPerRun(100, serve); n > most {
+			t.Errorf("%s: %v", name, n)
+		}
+	}
+}
+
+// BenchmarkHit answers from the cache, without a network: what the gateway itself takes, with the median of the latencies.
+func BenchmarkHit(b *testing.B) {
+	prompt := strings.Repeat("a word or two of a prompt. ", 150) // 4 KB
+	for _, test := range []struct {
+		name, body string
+		store      caching.Store
+	}{
+		{"stream of 200 events", `{"model":"m","stream":true,"messages":[{"role":"user","content":"` + prompt + `"}]}`, longAnswer()},
+		{"whole", `{"model":"m","messages":[{"role":"user","content":"` + prompt + `!"}]}`, nil},
+		{"whole of a stream of 200 events", `{"model":"m","messages":[{"role":"user","content":"` + prompt + `"}]}`, longAnswer()},
 	} {
 		b.Run(test.name, func(b *testing.B) {
-			rules := &Cache{Shared: shared, Store: shared.Memory, TTL: time.Hour, MaxEntry: 4 << 20, MaxSize: 64 << 20, Endpoints: map[string]bool{"chat": true}}
-			g := New(Config{Upstreams: []*upstream.Upstream{u}, Models: table, Cache: rules})
+			g := echoing(b, test.store)
 			serve := func() *Record {
 				r := httptest.NewRequest(http.MethodPost, chatPath, strings.NewReader(test.body))
 				task, _ := Match(chatPath)
 				rec := &Record{}
 				g.Serve(httptest.NewRecorder(), r, task, rec)
 				return rec
-			}
-			if strings.Contains(test.name, "stream") { // as long as answers are
-				rules.Store = always(answer.Marshal())
 			}
 			serve()
 			var took []time.Duration
