@@ -93,6 +93,10 @@ func (r *chunked) decode(p []byte) (n int, err error) {
 			r.surplus = true
 			return n, nil
 		default:
+			if usual := r.usual(p[i:]); usual > 0 {
+				i += usual
+				continue
+			}
 			if err := r.frame(p[i]); err != nil {
 				return n, err
 			}
@@ -100,6 +104,33 @@ func (r *chunked) decode(p []byte) (n int, err error) {
 		}
 	}
 	return n, nil
+}
+
+// usual takes the framing between two chunks where it lies there whole and has nothing to it but the length, as nearly always,
+// and gives its own length; zero leaves it to frame.
+func (r *chunked) usual(p []byte) int {
+	if r.state == dataCR && len(p) >= 2 && p[0] == '\r' && p[1] == '\n' {
+		r.line, r.digits, r.state = 0, 0, chunkLength
+		return 2
+	}
+	if r.state != chunkLength || r.line > 0 {
+		return 0
+	}
+	const most = 7 // digits: no more than this may be free of overhead
+	left := uint64(0)
+	for i, b := range p[:min(len(p), most+1)] {
+		if digit, ok := hex(b); ok {
+			left = left<<4 | uint64(digit)
+			continue
+		}
+		if b != '\r' || left == 0 || i+1 == len(p) || p[i+1] != '\n' {
+			return 0
+		}
+		r.left, r.state = left, chunkData
+		r.overhead = max(r.overhead+int64(i+2)-16-2*int64(left), 0)
+		return i + 2
+	}
+	return 0
 }
 
 // frame takes one byte of framing.

@@ -22,6 +22,8 @@ type stream struct {
 	atEnd  error  // what that read ended with
 	meter  Meter
 	flush  *http.ResponseController
+	// stencil is the last event but for its text.
+	stencil wire.Stencil
 
 	finished int  // choices that finished
 	done     bool // [DONE] was seen
@@ -116,7 +118,7 @@ func (s *stream) inspect(raw []byte) (keep bool, err error) {
 	if s.done {
 		return false, nil
 	}
-	x := s.expect.Endpoint.Framing.Next(e.Name, e.Data)
+	x := s.stencil.Next(s.expect.Endpoint.Framing, e.Name, e.Data)
 	if failed := s.failed(x); failed != nil {
 		return false, failed
 	}

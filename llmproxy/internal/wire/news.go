@@ -21,6 +21,7 @@ type skimmer struct {
 	said *Said
 	text bool // the value at hand is what a model said
 	news bool
+	last Span // the inside of the last text
 }
 
 // skim tells whether the data of an event is a whole JSON object, and whether that may have a finish reason, a usage or an
@@ -29,6 +30,10 @@ type skimmer struct {
 // there are clients that read them. Keys written with escapes bring no news; no server writes these so.
 func skim(data []byte, said *Said) (news, whole bool) {
 	s := skimmer{data: data, nest: 1, said: said}
+	return s.skim()
+}
+
+func (s *skimmer) skim() (news, whole bool) {
 	if s.peek() != '{' {
 		return false, false
 	}
@@ -37,7 +42,7 @@ func skim(data []byte, said *Said) (news, whole bool) {
 			return true, true // nobody nests so deep; this is not judged
 		}
 		if s.nest == 1 {
-			return s.news, s.peek() == 0 && s.i == len(data)
+			return s.news, s.peek() == 0 && s.i == len(s.data)
 		}
 	}
 	return false, false
@@ -130,7 +135,9 @@ func (s *skimmer) key(end uint64) {
 
 func (s *skimmer) str() bool {
 	if s.text {
-		s.i += 1 + s.said.text(s.data[s.i+1:])
+		start := s.i + 1
+		s.i = start + s.said.text(s.data[start:])
+		s.last = Span{start, s.i}
 	} else {
 		s.i = endQuote(s.data, s.i+1)
 	}
