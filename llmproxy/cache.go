@@ -35,9 +35,9 @@ type Cache struct {
 	// The longest that a client may ask for with X-LLM-Cache-TTL. Default: ttl.
 	MaxTTL caddy.Duration `json:"max_ttl,omitempty"`
 
-	// What all answers in memory may take, in bytes, compressed and with what it costs to keep them; a shared server has a
-	// bound of its own, maxmemory. Answers that are just
-	// being written down may take as much again. Default: 268435456 (256 MiB).
+	// What all answers in memory may take, in bytes, compressed and with what it costs to keep them; an eighth of it is for those
+	// that were asked for again, ready to be sent, also where a shared server keeps them, which has a bound of its own, maxmemory.
+	// Answers that are just being written down may take as much again. Default: 268435456 (256 MiB).
 	MaxSize int64 `json:"max_size,omitempty"`
 
 	// The largest answer that is kept, in bytes, before compression; of embeddings, the largest single one. Default: 4194304

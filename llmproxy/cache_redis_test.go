@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -20,10 +19,50 @@ import (
 // hangs without that.
 const patient = 400 * time.Millisecond
 
-// The store is killed, and later hangs, while requests go through: all are answered, and none waits for it.
+// traffic is requests and what became of them.
+type traffic struct {
+	t     *testing.T
+	url   string
+	mu    sync.Mutex
+	waits []time.Duration
+	count map[string]int
+	midst chan struct{} // closed after a hundred
+}
+
+// ask asks a question, and tells what the cache did.
+func (tr *traffic) ask(question int) string {
+	start := time.Now()
+	res, err := http.Post(tr.url+"/v1/chat/completions", "application/json", strings.NewReader(fmt.Sprintf(`{"model":"m","messages":[{"role":"user","content":"%d"}]}`, question)))
+	if err != nil {
+		tr.t.Error(err)
+		return ""
+	}
+	defer res.Body.Close()
+	text(tr.t, res)
+	if res.StatusCode != http.StatusOK {
+		tr.t.Errorf("status %d", res.StatusCode)
+	}
+	how := res.Header.Get("X-LLM-Cache")
+	tr.mu.Lock()
+	defer tr.mu.Unlock()
+	tr.waits = append(tr.waits, time.Since(start))
+	tr.count[how]++
+	if len(tr.waits) == 100 {
+		close(tr.midst)
+	}
+	return how
+}
+
+// The store is killed, or hangs, while requests go through: all are answered, and none waits for it. When it is back, it is used.
 func TestCacheWhoseStoreDies(t *testing.T) {
-	for name, harm := range map[string]func(*redistest.Server){"killed": (*redistest.Server).Down, "hangs": (*redistest.Server).Hang} {
-		t.Run(name, func(t *testing.T) {
+	for _, test := range []struct {
+		name        string
+		harm, mends func(*redistest.Server)
+	}{
+		{"killed", (*redistest.Server).Down, (*redistest.Server).Up},
+		{"hangs", (*redistest.Server).Hang, (*redistest.Server).GoOn},
+	} {
+		t.Run(test.name, func(t *testing.T) {
 			server, fake := redistest.Start(t), fakellm.Start(t, "openai")
 			caddyfile, url := site(t, `	llm_proxy {
 		upstream u openai `+fake.URL()+`
@@ -34,50 +73,27 @@ func TestCacheWhoseStoreDies(t *testing.T) {
 			if err := load(t, caddyfile); err != nil {
 				t.Fatal(err)
 			}
-			var mu sync.Mutex
-			var waits []time.Duration
-			count := map[string]int{}
-			var done atomic.Int64
-			midst := make(chan struct{})
-			client := func(n int) {
-				for i := range 100 {
-					start := time.Now()
-					res, err := http.Post(url+"/v1/chat/completions", "application/json", strings.NewReader(fmt.Sprintf(`{"model":"m","messages":[{"role":"user","content":"%d"}]}`, (i+n)%10)))
-					if err != nil {
-						t.Error(err)
-						continue
-					}
-					text(t, res)
-					res.Body.Close()
-					if res.StatusCode != http.StatusOK {
-						t.Errorf("status %d", res.StatusCode)
-					}
-					mu.Lock()
-					waits = append(waits, time.Since(start))
-					count[res.Header.Get("X-LLM-Cache")]++
-					mu.Unlock()
-					if done.Add(1) == 100 {
-						close(midst)
-					}
-				}
-			}
+			tr := &traffic{t: t, url: url, count: map[string]int{}, midst: make(chan struct{})}
 			var all sync.WaitGroup
 			for n := range 4 {
-				all.Go(func() { client(n) })
+				all.Go(func() {
+					for i := range 100 {
+						tr.ask((i + n) % 10)
+					}
+				})
 			}
-			<-midst
-			harm(server)
+			<-tr.midst
+			test.harm(server)
 			all.Wait()
-			if name == "hangs" {
-				server.GoOn()
+			t.Logf("%v; the slowest took %s", tr.count, slices.Max(tr.waits))
+			if len(tr.waits) != 400 || tr.count["hit"] == 0 || tr.count["miss"] == 0 || tr.count["hit"]+tr.count["miss"]+tr.count["coalesced"] != 400 {
+				t.Errorf("%d answers: %v", len(tr.waits), tr.count)
 			}
-			t.Logf("%v; the slowest took %s", count, slices.Max(waits))
-			if len(waits) != 400 || count["hit"] == 0 || count["miss"] == 0 || count["hit"]+count["miss"]+count["coalesced"] != 400 {
-				t.Errorf("%d answers: %v", len(waits), count)
-			}
-			if slow := slices.Max(waits); slow > patient {
+			if slow := slices.Max(tr.waits); slow > patient {
 				t.Errorf("one waited %s", slow)
 			}
+			test.mends(server)
+			eventually(t, "the store is not used any more", func() bool { return tr.ask(1000) == "hit" })
 		})
 	}
 }
