@@ -15,6 +15,7 @@ type gateway struct {
 	url, admin string // http://127.0.0.1:PORT, and the admin endpoint's host:port
 	port       int
 	file       string
+	env        []string
 }
 
 // startGateway runs Caddy with this directive in its one site.
@@ -36,18 +37,21 @@ func startCaddy(t *testing.T, port int, admin, text string, env ...string) *gate
 	if err := os.WriteFile(g.file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	g.env = append(env, "HOME="+dir, "XDG_CONFIG_HOME="+dir, "XDG_DATA_HOME="+dir)
+	g.run(t)
+	return g
+}
+
+func (g *gateway) run(t *testing.T) {
+	t.Helper()
 	var err error
-	env = append(env, "HOME="+dir, "XDG_CONFIG_HOME="+dir, "XDG_DATA_HOME="+dir)
-	g.process, err = launch("Caddy", env,
-		installed.caddy, "run", "--adapter", "caddyfile", "--config", g.file)
-	if err != nil {
+	if g.process, err = launch("Caddy", g.env, installed.caddy, "run", "--adapter", "caddyfile", "--config", g.file); err != nil {
 		t.Fatal(err)
 	}
 	g.attend(t)
 	if err := g.answers(g.url + "/v1/models"); err != nil {
 		t.Fatal(err)
 	}
-	return g
 }
 
 func twoPorts(t *testing.T) (port int, admin string) {

@@ -9,20 +9,20 @@ import (
 	"time"
 )
 
-// An sdk is one of the official ones, used by a script.
+// An sdk is one of the official ones, used by scripts.
 type sdk struct {
 	name   string
-	checks int // in its script: none may get lost
-	script func(args ...string) (env []string, command []string)
+	checks int // in its script of that name: none may get lost
+	script func(name string, args ...string) (env []string, command []string)
 }
 
 func sdks() []sdk {
 	return []sdk{
-		{"python", 15, func(args ...string) ([]string, []string) {
-			return nil, append([]string{installed.python, "sdk/python_checks.py"}, args...)
+		{"python", 15, func(name string, args ...string) ([]string, []string) {
+			return nil, append([]string{installed.python, "sdk/python_" + name + ".py"}, args...)
 		}},
-		{"node", 13, func(args ...string) ([]string, []string) {
-			return []string{"NODE_PATH=" + installed.node}, append([]string{"node", "sdk/node_checks.cjs"}, args...)
+		{"node", 13, func(name string, args ...string) ([]string, []string) {
+			return []string{"NODE_PATH=" + installed.node}, append([]string{"node", "sdk/node_" + name + ".cjs"}, args...)
 		}},
 	}
 }
@@ -31,16 +31,16 @@ func TestSDK(t *testing.T) {
 	g := fleetGateway(t)
 	for _, k := range sdks() {
 		for server, models := range map[string][2]string{"ollama": {"ollama-chat", "ollama-embed"}, "llamacpp": {"llama-chat", "llama-embed"}} {
-			t.Run(k.name+", "+server, func(t *testing.T) { k.check(t, g, models) })
+			t.Run(k.name+", "+server, func(t *testing.T) { k.check(t, g.url, k.checks, "checks", "all", models[0], models[1]) })
 		}
 	}
 }
 
-// check makes a test of each check that the script reports.
-func (k sdk) check(t *testing.T, g *gateway, models [2]string) {
-	env, args := k.script("all", models[0], models[1])
+// check makes a test of each check that the script reports, of which there must be so many.
+func (k sdk) check(t *testing.T, url string, checks int, script string, args ...string) {
+	env, args := k.script(script, args...)
 	command := exec.Command(args[0], args[1:]...)
-	command.Env = append(append(os.Environ(), "BASE_URL="+g.url+"/v1"), env...)
+	command.Env = append(append(os.Environ(), "BASE_URL="+url+"/v1"), env...)
 	var complaints strings.Builder
 	command.Stderr = &complaints
 	output, err := command.Output()
@@ -59,8 +59,8 @@ func (k sdk) check(t *testing.T, g *gateway, models [2]string) {
 			}
 		})
 	}
-	if len(reports) != k.checks {
-		t.Errorf("%d checks, want %d", len(reports), k.checks)
+	if len(reports) != checks {
+		t.Errorf("%d checks, want %d", len(reports), checks)
 	}
 }
 
@@ -74,7 +74,7 @@ func TestSDKSeesTheCut(t *testing.T) {
 				upstream doomed llamacpp DOOMED
 				model m doomed/slow
 			}`, "DOOMED", doomed.url()))
-			env, args := k.script("until_error", "m")
+			env, args := k.script("checks", "until_error", "m")
 			script, err := launch(k.name, append(env, "BASE_URL="+g.url+"/v1"), args[0], args[1:]...)
 			if err != nil {
 				t.Fatal(err)
