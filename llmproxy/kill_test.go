@@ -1,172 +1,139 @@
 package llmproxy
 
 import (
-	"bufio"
-	"context"
-	"fmt"
-	"io"
+	"errors"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/keys"
-	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/ledger"
-	"github.com/caddy-llmproxy/caddy-llmproxy/ratelimit"
+	"go.etcd.io/bbolt"
 )
 
-// What the process that is to be killed is told: where it keeps things, and which: limits, saved keys, or a file of keys.
-const (
-	childFolder = "LLM_PROXY_TEST_CHILD"
-	childKeeps  = "LLM_PROXY_TEST_KEEPS"
-)
-
-// killedLimit is taken by one with each use.
-var killedLimit = ratelimit.New("key/alice", []ratelimit.Rule{{Unit: ratelimit.Spend, Limit: 1 << 50, Window: 30 * 24 * time.Hour}})
-
-func documentIn(folder, kept string, book *ledger.Ledger) document {
-	if kept == "file" {
-		return &keysFile{path: filepath.Join(folder, "keys.json")}
-	}
-	return &savedKeys{ledger: book}
-}
-
-// child uses a budget or makes keys until it is killed, and says so: "used N MS" and "saved NAME MS", by its own clock.
-func child(folder, kept string) {
-	fail := func(err error) { fmt.Println("error", err) }
-	book := ledger.New(ledger.Config{Path: filepath.Join(folder, "ledger.db"), Report: fail})
-	start := time.Now()
-	if kept == "limits" {
-		l := newLocalLimits(book)
-		go l.keep()
-		i := 0
-		for range time.Tick(time.Millisecond) {
-			i++
-			take := &ratelimit.Take{Limits: killedLimit, Spend: 2}
-			if err := l.Take(context.Background(), take); err != nil {
-				fail(err)
-			}
-			l.Settle(take, 0, 1)
-			fmt.Println("used", i, time.Since(start).Milliseconds())
-		}
-	}
-	v := newVault(kept, documentIn(folder, kept, book))
-	for i := 0; ; i++ {
-		e := &keys.Entry{Name: fmt.Sprintf("%d-%d", os.Getpid(), i), Secret: keys.Digest(keys.NewSecret())}
-		if err := v.change(func(list []*keys.Entry) ([]*keys.Entry, error) { return append(list, e), nil }); err != nil {
-			fail(err)
-		}
-		fmt.Println("saved", e.Name, time.Since(start).Milliseconds())
-	}
-}
-
-// kill lets a child live for a while, and gives what it said.
-func kill(t *testing.T, folder, kept string, after time.Duration) (used []int, saved []string) {
-	t.Helper()
-	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), childFolder+"="+folder, childKeeps+"="+kept)
-	pipe, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	time.AfterFunc(after, func() { cmd.Process.Kill() })
-	lines := bufio.NewReader(pipe)
-	for {
-		line, err := lines.ReadString('\n')
-		if err == io.EOF {
-			break // a line that has no end was not said
-		} else if err != nil {
-			t.Fatal(err)
-		}
-		switch fields := strings.Fields(line); fields[0] {
-		case "used":
-			ms, err := strconv.Atoi(fields[2])
-			if err != nil {
-				t.Fatal(err)
-			}
-			used = append(used, ms)
-		case "saved":
-			saved = append(saved, fields[1])
-		default:
-			t.Errorf("the child said: %s", line)
-		}
-	}
-	if err := cmd.Wait(); err == nil {
-		t.Fatal("the child ended by itself")
-	}
-	return used, saved
-}
-
-// Fifty processes are killed while they use a budget or make keys: no key is lost, and at most a second of what was used.
+// Fifty Caddys are killed while keys are changed at the command line and requests are served: no key is lost, the ledger is never
+// corrupt, and at most a second of what was used is lost.
 func TestKilledWhileKeeping(t *testing.T) {
-	for kept, kills := range map[string]int{"limits": 10, "saved": 20, "file": 20} {
-		t.Run(kept, func(t *testing.T) {
+	for name, kept := range map[string]string{"in the ledger": "require_key", "in a file": "keys_file FOLDER/keys.json"} {
+		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			longest := 700
-			if kept == "limits" {
-				longest = 2000
-			}
-			folder := t.TempDir()
-			said, spent := map[string]bool{}, int64(0)
-			for range kills {
-				used, saved := kill(t, folder, kept, time.Duration(200+rand.IntN(longest-200))*time.Millisecond)
-				for _, name := range saved {
-					said[name] = true
+			d := newDoomed(t, kept)
+			d.start()
+			for i := range 25 {
+				life := rand.N(250 * time.Millisecond)
+				if i%5 == 4 { // long enough for requests that must not be lost
+					life = 1200*time.Millisecond + rand.N(600*time.Millisecond)
 				}
-				spent = examine(t, folder, kept, used, said, spent)
+				d.live(life)
+				d.examine()
 			}
-			t.Logf("%d uses and all of %d keys survived", spent, len(said))
-			if spent == 0 && len(said) == 0 {
-				t.Error("no child lived long enough to show anything")
+			for name, secret := range d.secrets {
+				if !d.asked(d.url+"/v1/models", secret, nil) {
+					t.Errorf("the key %s is not good any more", name)
+				}
+			}
+			for name, secret := range d.revoked {
+				if d.asked(d.url+"/v1/models", secret, nil) {
+					t.Errorf("the key %s was revoked and is good", name)
+				}
+			}
+			if err := d.cmd.Process.Kill(); err != nil {
+				t.Error(err)
+			}
+			<-d.ended
+			t.Logf("%d requests, %d of the budget and all of %d keys survived, and %d stayed revoked; the slowest change took %s", d.before, d.spent, len(d.secrets), len(d.revoked), d.slowest)
+			if d.before == 0 || len(d.secrets) == 0 || len(d.revoked) == 0 {
+				t.Error("no Caddy lived long enough to show anything")
 			}
 		})
 	}
 }
 
-// examine opens what a child left behind, and gives how much of the budget is spent.
-func examine(t *testing.T, folder, kept string, used []int, said map[string]bool, before int64) (spent int64) {
-	t.Helper()
-	book := ledger.New(ledger.Config{Path: filepath.Join(folder, "ledger.db"), Report: func(err error) { t.Error(err) }})
-	defer book.Close()
-	if kept != "limits" {
-		v := newVault(kept, documentIn(folder, kept, book))
-		if _, err := v.load(); err != nil {
-			t.Fatal(err)
-		}
-		there := map[string]bool{}
-		for _, e := range v.entries() {
-			there[e.Name] = true
-		}
-		for name := range said {
-			if !there[name] {
-				t.Errorf("key %s is lost", name)
+// examine looks at what was left behind: the file as it lies there, then what another process makes of it.
+func (d *doomed) examine() {
+	d.Helper()
+	db, err := bbolt.Open(filepath.Join(d.folder, "caddy", "llm_proxy", "ledger.db"), 0o600, &bbolt.Options{ReadOnly: true})
+	if errors.Is(err, os.ErrNotExist) {
+		d.Log("it was killed before it wrote anything")
+	} else if err != nil {
+		d.Fatal(err)
+	} else {
+		err := db.View(func(tx *bbolt.Tx) error {
+			for err := range tx.Check() {
+				d.Errorf("the ledger is corrupt: %v", err)
 			}
+			return nil
+		})
+		if err := errors.Join(err, db.Close()); err != nil {
+			d.Error(err)
 		}
-		return 0
 	}
-	l := newLocalLimits(book)
-	if !l.restore() {
-		t.Fatal("the limits cannot be read")
+	d.start()
+	d.examineKeys()
+	// What is a second old is there; or, where the disk takes longer than half a second for a change, that much older.
+	allowed, safe := max(time.Second, 500*time.Millisecond+2*d.slowest), int64(0)
+	for _, at := range d.served {
+		if d.killed.Sub(at) > allowed {
+			safe++
+		}
 	}
-	peek := &ratelimit.Take{Limits: killedLimit}
-	if err := l.Memory.Peek(t.Context(), peek); err != nil {
-		t.Fatal(err)
+	used := d.used()
+	if most := d.before + int64(len(d.served)) + 1; used < d.before+safe || used > most {
+		d.Errorf("the ledger has %d requests, of which %d are of before; %d of %d new ones were a second old", used, d.before, safe, len(d.served))
 	}
-	spent = killedLimit[0].Rule.Limit - peek.Left[0].Left
-	const unsaid = 3 // a use whose line was not written, and the reservation of another
-	safe := int64(0)
-	for int(safe) < len(used) && used[safe] < used[len(used)-1]-1000 {
-		safe++
+	spent := d.budget()
+	if most := d.spent + int64(len(d.served)) + reserved; spent < d.spent+safe || spent > most {
+		d.Errorf("%d of the budget is spent, of which %d before; %d of %d new uses were a second old", spent, d.spent, safe, len(d.served))
 	}
-	if spent < before+safe || spent > before+int64(len(used))+unsaid {
-		t.Errorf("%d is spent, of which %d before; %d of %d new uses were a second old", spent, before, safe, len(used))
+	d.before, d.spent = used, spent
+}
+
+func (d *doomed) examineKeys() {
+	d.Helper()
+	var list []keyAnswer
+	if !d.asked("http://"+d.admin+"/llm_proxy/keys", "", &list) {
+		d.Fatal("the keys cannot be asked for")
 	}
-	return spent
+	there := map[string]bool{}
+	for _, k := range list {
+		there[k.Name] = true
+		if _, gone := d.revoked[k.Name]; gone {
+			d.Errorf("the key %s was revoked and is there", k.Name)
+		}
+	}
+	for name := range d.secrets {
+		if !there[name] && d.unsaid != "revoke "+name {
+			d.Errorf("the key %s is lost", name)
+		}
+	}
+	_, name, _ := strings.Cut(d.unsaid, " ")
+	delete(d.secrets, name) // it is there or not, with the old secret or the new one
+}
+
+// used is how many requests the ledger has.
+func (d *doomed) used() int64 {
+	d.Helper()
+	var answer usageAnswer
+	if !d.asked("http://"+d.admin+"/llm_proxy/usage", "", &answer) {
+		d.Fatal("the usage cannot be asked for")
+	}
+	for _, row := range answer.Rows {
+		if row.Key == "user" {
+			return row.Requests
+		}
+	}
+	return 0
+}
+
+// budget is how much of the budget is spent.
+func (d *doomed) budget() int64 {
+	d.Helper()
+	var answer struct {
+		Limits []struct{ Limit, Left float64 }
+	}
+	if !d.asked(d.url+"/llm/usage", "sk-user", &answer) || len(answer.Limits) != 1 {
+		d.Fatalf("the budget cannot be asked for: %+v", answer)
+	}
+	return int64(answer.Limits[0].Limit - answer.Limits[0].Left)
 }

@@ -10,8 +10,8 @@ import (
 
 // What Caddy keeps, the tests keep in a folder of their own.
 func TestMain(m *testing.M) {
-	if folder := os.Getenv(childFolder); folder != "" {
-		child(folder, os.Getenv(childKeeps))
+	if caddyfile := os.Getenv(childConfig); caddyfile != "" {
+		runChild(caddyfile)
 	}
 	dir, err := os.MkdirTemp("", "llm_proxy-")
 	if err == nil {
