@@ -51,7 +51,12 @@ func vaultOf(r *http.Request) (*vault, error) {
 	case 0:
 		return nil, caddy.APIError{HTTPStatus: http.StatusConflict, Err: errors.New("no site keeps keys there: configure key, keys_file or require_key")}
 	}
-	return nil, caddy.APIError{HTTPStatus: http.StatusConflict, Err: errors.New("keys are kept in more than one place: say which with ?kept_in=")}
+	var names []string
+	for _, v := range list {
+		names = append(names, v.name)
+	}
+	return nil, caddy.APIError{HTTPStatus: http.StatusConflict,
+		Err: fmt.Errorf("keys are kept in more than one place: say which with ?kept_in= or --kept-in: %s", strings.Join(names, ", "))}
 }
 
 // adminListKeys answers GET /llm_proxy/keys.

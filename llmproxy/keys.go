@@ -82,6 +82,11 @@ func (k *keyring) unreadable(err error) {
 	k.logger.Error("the keys cannot be read; the ones from before stay in force", zap.String("keys", k.vault.name), zap.Error(err))
 }
 
+// readable is called by the vault when its document can be read again, and holds what it held before.
+func (k *keyring) readable() {
+	k.logger.Info("the keys can be read again, and have not changed", zap.String("keys", k.vault.name))
+}
+
 // check tells whether the entries would fit the configuration.
 func (k *keyring) check(more []*keys.Entry) error {
 	_, err := keys.Compile(k.all(more), k.users)

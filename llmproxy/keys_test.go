@@ -1,10 +1,12 @@
 package llmproxy
 
 import (
+	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/caddyserver/caddy/v2"
@@ -189,5 +191,34 @@ func TestUsersOfBasicAuth(t *testing.T) {
 		if res.StatusCode != test.status {
 			t.Errorf("%d: %s: status %d, want %d", i, test.user, res.StatusCode, test.status)
 		}
+	}
+}
+
+// A running Caddy and any number of commands change one file at the same time, and no key is lost.
+func TestManyWritersOfOneFile(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "keys.json")
+	var writers sync.WaitGroup
+	for i := range 8 {
+		v := newVault(file, &keysFile{path: file})
+		writers.Go(func() {
+			for j := range 5 {
+				name := fmt.Sprintf("%d-%d", i, j)
+				add := func(list []*keys.Entry) ([]*keys.Entry, error) {
+					return append(list, &keys.Entry{Name: name, Secret: keys.Digest(name)}), nil
+				}
+				if err := v.change(add); err != nil {
+					t.Errorf("%s: %v", name, err)
+				}
+			}
+		})
+	}
+	writers.Wait()
+	v := newVault(file, &keysFile{path: file})
+	if _, err := v.load(); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(v.entries()); n != 40 {
+		t.Errorf("%d keys, want 40", n)
 	}
 }

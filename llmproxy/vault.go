@@ -100,7 +100,8 @@ func (v *vault) refresh() {
 	known, _ := v.known()
 	changed, err := v.load()
 	v.mu.Lock()
-	again := err != nil && v.failed != nil && err.Error() == v.failed.Error()
+	before := v.failed
+	again := err != nil && before != nil && err.Error() == before.Error()
 	v.failed = err
 	holders := slices.Clone(v.holders)
 	v.mu.Unlock()
@@ -108,8 +109,11 @@ func (v *vault) refresh() {
 		switch {
 		case changed:
 			k.changed(!known)
-		case err != nil && !again && i == 0:
+		case i > 0:
+		case err != nil && !again:
 			k.unreadable(err)
+		case err == nil && before != nil:
+			k.readable()
 		}
 	}
 }
@@ -139,8 +143,21 @@ func (v *vault) unsubscribe(k *keyring) {
 	v.holders = slices.DeleteFunc(v.holders, func(h *keyring) bool { return h == k })
 }
 
+// changeTries is how often a change is tried anew because somebody else, a command or another Caddy, was faster. Each time
+// that one got on, so that this many may change the keys at once.
+const changeTries = 100
+
 // change replaces the keys by what edit makes of them, durably, and puts them into force at once.
-func (v *vault) change(edit func([]*keys.Entry) ([]*keys.Entry, error)) error {
+func (v *vault) change(edit func([]*keys.Entry) ([]*keys.Entry, error)) (err error) {
+	for range changeTries {
+		if err = v.tryChange(edit); !errors.Is(err, errReplaced) {
+			return err
+		}
+	}
+	return err
+}
+
+func (v *vault) tryChange(edit func([]*keys.Entry) ([]*keys.Entry, error)) error {
 	if _, err := v.load(); err != nil {
 		return fmt.Errorf("the keys of %s cannot be read: %w", v.name, err)
 	}

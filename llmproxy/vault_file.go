@@ -2,23 +2,28 @@ package llmproxy
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"sync"
+	"time"
+
+	"github.com/gofrs/flock"
 )
 
-// maxKeysFile bounds the file of keys: a hundred thousand keys fit.
-const maxKeysFile = 32 << 20
+const (
+	// maxKeysFile bounds the file of keys: a hundred thousand keys fit.
+	maxKeysFile = 32 << 20
+	// lockWait is how long another writer, which needs a moment, is waited for, and lockEvery how often it is looked.
+	lockWait  = 10 * time.Second
+	lockEvery = 5 * time.Millisecond
+)
 
 // A keysFile is a document in a file.
-type keysFile struct {
-	path string
-	mu   sync.Mutex // one writer
-}
+type keysFile struct{ path string }
 
 func (f *keysFile) read() ([]byte, error) {
 	file, err := os.Open(f.path)
@@ -39,8 +44,15 @@ func (f *keysFile) read() ([]byte, error) {
 // replace writes a second file and gives it the first one's name, so that whoever reads, whenever the power fails, finds the old
 // keys or the new ones.
 func (f *keysFile) replace(old, text []byte) error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
+	path, err := filepath.EvalSymlinks(f.path)
+	if err != nil {
+		path = f.path
+	}
+	unlock, err := f.lock(path)
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	now, err := f.read()
 	if err != nil {
 		return err
@@ -48,10 +60,22 @@ func (f *keysFile) replace(old, text []byte) error {
 	if !bytes.Equal(now, old) {
 		return errReplaced
 	}
-	path, err := filepath.EvalSymlinks(f.path)
-	if err != nil {
-		path = f.path
+	return write(path, text)
+}
+
+// lock keeps out other writers: a running Caddy, and commands. The file that is locked cannot be that of the keys, which is replaced.
+func (f *keysFile) lock(path string) (unlock func(), err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), lockWait)
+	defer cancel()
+	lock := flock.New(path + ".lock")
+	if _, err := lock.TryLockContext(ctx, lockEvery); err != nil {
+		return nil, fmt.Errorf("locking %s.lock: %w", path, err)
 	}
+	return func() { lock.Unlock() }, nil //nolint:errcheck // closing it, which it does too, unlocks in any case
+}
+
+// write is durable when it returns.
+func write(path string, text []byte) error {
 	mode := fs.FileMode(0o600)
 	if info, err := os.Stat(path); err == nil {
 		mode = info.Mode().Perm()
