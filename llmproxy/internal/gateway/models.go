@@ -25,7 +25,7 @@ func (c *call) listModels() {
 		c.fail(wrongMethod(c.r.Method, c.r.URL.Path, http.MethodGet))
 		return
 	}
-	entries := slices.DeleteFunc(c.g.models(c.r), func(e modelEntry) bool { return !c.key.May(e.ID) })
+	entries := slices.DeleteFunc(c.g.models(c.r, c.localOnly), func(e modelEntry) bool { return !c.key.May(e.ID) })
 	if c.task.modelID == "" {
 		c.answerJSON(map[string]any{"object": "list", "data": entries})
 		return
@@ -40,7 +40,8 @@ func (c *call) listModels() {
 	c.fail(modelNotFound(c.task.modelID))
 }
 
-func (g *Gateway) models(r *http.Request) []modelEntry {
+// models lists what can be asked for, or, by a key whose requests stay local, what such an upstream may answer.
+func (g *Gateway) models(r *http.Request, localOnly bool) []modelEntry {
 	views := g.catalog.views(r.Context())
 	entries, seen := []modelEntry{}, map[string]bool{}
 	add := func(id, owner string, created int64) {
@@ -50,14 +51,15 @@ func (g *Gateway) models(r *http.Request) []modelEntry {
 		}
 	}
 	for _, name := range g.Models.Names() {
-		plan, _ := g.Models.Lookup(name)
-		add(name, plan.First().Name, 0)
+		if plan, _ := g.Models.Lookup(name); !localOnly || plan.Any(true, anyTarget) {
+			add(name, plan.First().Name, 0)
+		}
 	}
 	if g.Auto {
 		add(RuleAuto, "llm_proxy", 0)
 	}
 	for i, u := range g.Config.Upstreams {
-		if !views[i].Present {
+		if !views[i].Present || localOnly && !u.IsLocal() {
 			continue
 		}
 		for _, m := range views[i].Models {
