@@ -6,7 +6,6 @@ import (
 	"net/netip"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
-	"go.uber.org/zap"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/gateway"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/keys"
@@ -27,7 +26,8 @@ func (h *Handler) access() (*gateway.Access, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &gateway.Access{User: userOf, Address: clientAddress, Crossed: h.crossed}
+	h.spent = h.spentBudgets()
+	a := &gateway.Access{User: userOf, Address: clientAddress, Crossed: h.crossed, Refused: h.refused}
 	if ring != nil {
 		a.Keys = ring.current
 	}
@@ -80,16 +80,4 @@ func clientAddress(r *http.Request) netip.Addr {
 		return netip.Addr{}
 	}
 	return address
-}
-
-// crossed says in the log, and with an event, that a budget is nearly or wholly used up.
-func (h *Handler) crossed(budget *ratelimit.Limit, percent int) {
-	message, event := "a budget is nearly used up", "budget_warning"
-	if percent >= 100 {
-		message, event = "a budget is used up", "budget_exceeded"
-	}
-	h.logger.Warn(message, zap.String("budget", budget.ID), zap.Stringer("limit", budget.Rule), zap.Int("percent", percent))
-	if h.events.ShouldEmit(event) {
-		go h.events.Emit(h.ctx, event, map[string]any{"budget": budget.ID, "limit": budget.Rule.String(), "percent": percent})
-	}
 }

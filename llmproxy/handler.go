@@ -37,7 +37,19 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	requestsOpen.Inc()
 	defer requestsOpen.Dec()
 	h.gateway.Serve(w, r, task, rec)
+	if rec.Logged && rec.Key != "" {
+		h.hintAtLogs(r)
+	}
 	return nil
+}
+
+// hintAtLogs says once that keys come in headers that Caddy logs: its copy of them is made before any handler runs, so that they cannot be
+// hidden from here. Whether a filter takes them out cannot be seen from here either, which is why this is no warning.
+func (h *Handler) hintAtLogs(r *http.Request) {
+	if h.hinted.Load() || r.Header["X-Api-Key"] == nil && r.Header["Api-Key"] == nil || !h.hinted.CompareAndSwap(false, true) {
+		return
+	}
+	h.logger.Info("clients send keys in the headers X-Api-Key or Api-Key, which stand in the access log unless its format filters them out: see docs/keys.md")
 }
 
 // logs tells whether the site's server has an access log.

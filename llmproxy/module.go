@@ -2,6 +2,7 @@ package llmproxy
 
 import (
 	"context"
+	"sync/atomic"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
@@ -127,6 +128,8 @@ type Handler struct {
 	rules     []caddyhttp.MatcherSets    // of routes, by the number that they have for the gateway
 	localOnly caddyhttp.MatcherSets
 	meters    *meters
+	spent     *spent
+	hinted    atomic.Bool
 	troubles  *troubles
 	acquired  []string // keys of the pool of replicas
 	closers   []func()

@@ -95,7 +95,7 @@ func TestAdminKeys(t *testing.T) {
 	}
 }
 
-// No secret may stand, with the filter of the access log that docs/keys.md gives, in a log, an error, a metric, an answer of the admin API or a configuration.
+// No secret may stand, with the filters of logs that docs/keys.md gives, in a log, an error, a metric, an answer of the admin API or a configuration.
 func TestSecretsAppearNowhere(t *testing.T) {
 	t.Setenv("XDG_DATA_HOME", t.TempDir())
 	t.Setenv("PLACED_KEY", "secret-placed")
@@ -111,16 +111,11 @@ func TestSecretsAppearNowhere(t *testing.T) {
 	}
 	url := "http://" + l.Addr().String()
 	l.Close()
-	caddyfile := "{\n\tadmin off\n\tpersist_config off\n\tauto_https off\n\tgrace_period 2s\n\tlog {\n\t\toutput file " + dir + "/all.log\n\t\tlevel debug\n\t}\n}\n" +
-		url + ` {
-	log {
-		output file ` + dir + `/access.log
-		format filter {
-			request>headers>X-Api-Key delete
-			request>headers>Api-Key delete
-		}
-	}
+	const filter = "\t\tformat filter {\n\t\t\trequest>headers>X-Api-Key delete\n\t\t\trequest>headers>Api-Key delete\n\t\t}\n"
+	caddyfile := "{\n\tadmin off\n\tpersist_config off\n\tauto_https off\n\tgrace_period 2s\n\tlog {\n\t\toutput file " + dir + "/all.log\n\t\tlevel debug\n" + filter + "\t}\n}\n" +
+		url + " {\n\tlog {\n\t\toutput file " + dir + "/access.log\n" + filter + `	}
 	metrics /metrics
+	error /broken "another handler failed" 500
 	llm_proxy {
 		upstream u openai ` + fake.URL() + ` {
 			api_key {env.UPSTREAM_KEY}
@@ -147,7 +142,7 @@ func TestSecretsAppearNowhere(t *testing.T) {
 	}
 	for _, secret := range []string{"secret-inline", "secret-placed", "secret-filed", "secret-wrong"} {
 		for _, header := range []string{"Authorization", "X-Api-Key", "Api-Key"} {
-			for _, path := range []string{"/v1/chat/completions", "/v1/models", "/llm/usage", "/v1/files"} {
+			for _, path := range []string{"/v1/chat/completions", "/v1/models", "/llm/usage", "/v1/files", "/broken"} {
 				req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url+path, strings.NewReader(`{"model":"m","messages":[]}`))
 				if err != nil {
 					t.Fatal(err)
@@ -199,6 +194,12 @@ func TestSecretsAppearNowhere(t *testing.T) {
 	}
 	if n := strings.Count(seen.String(), `"user_id":"inline"`); n == 0 {
 		t.Error("the access log was not read")
+	}
+	if n := strings.Count(seen.String(), `"logger":"http.log.error`); n == 0 {
+		t.Error("the log of errors was not read")
+	}
+	if n := strings.Count(seen.String(), "clients send keys in the headers"); n != 1 {
+		t.Errorf("the hint at headers that are logged stands there %d times", n)
 	}
 	if i := strings.Index(seen.String(), "secret-"); i >= 0 {
 		t.Errorf("…%s…", seen.String()[max(0, i-200):min(seen.Len(), i+40)])

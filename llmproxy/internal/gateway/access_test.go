@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -15,6 +17,7 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/fakellm"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/keys"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/prices"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/upstream"
 	"github.com/caddy-llmproxy/caddy-llmproxy/ratelimit"
 )
 
@@ -138,6 +141,32 @@ func TestModelsOfAKey(t *testing.T) {
 	}
 }
 
+// A key whose requests stay local is not shown what it would only be refused.
+func TestModelsOfALocalKey(t *testing.T) {
+	t.Parallel()
+	s, far := one(t, "openai", nil)
+	local := fakellm.Start(t, "vllm")
+	s.up("box", upstream.VLLM, nil, local.URL())
+	far.OnPath("/v1/models", fakellm.Raw(http.StatusOK, nil, []byte(`{"object":"list","data":[{"id":"far-away"}]}`)))
+	local.OnPath("/v1/models", fakellm.Raw(http.StatusOK, nil, []byte(`{"object":"list","data":[{"id":"at-home"}]}`)))
+	s.guarded(&keys.Entry{Name: "alice", LocalOnly: true}, &keys.Entry{Name: "bob"})
+	s.config.Discover = true
+	s.serve("remote u/x", "mixed u/x | box/y", "home box/y")
+	for key, want := range map[string]string{"alice": "mixed home at-home", "bob": "remote mixed home far-away at-home"} {
+		got := s.get("/v1/models", "secret-"+key)
+		var names []string
+		for _, m := range regexp.MustCompile(`"id":"([^"]+)"`).FindAllStringSubmatch(got.body, -1) {
+			names = append(names, m[1])
+		}
+		if strings.Join(names, " ") != want {
+			t.Errorf("%s is shown %v, want %s", key, names, want)
+		}
+	}
+	if got := s.get("/v1/models/remote", "secret-alice"); got.status != 404 {
+		t.Errorf("a model that is not local: status %d", got.status)
+	}
+}
+
 func TestLimitsOfAKey(t *testing.T) {
 	t.Parallel()
 	s, fake := one(t, "openai", nil)
@@ -224,8 +253,21 @@ func TestBudget(t *testing.T) {
 		defer mu.Unlock()
 		told = append(told, percent)
 	}
+	complaints := 0
+	a.Refused = func(budget *ratelimit.Limit, wait time.Duration) {
+		if complaints++; budget.ID != "key/alice/budget/month" || wait <= 0 || len(told) == 0 {
+			t.Errorf("%s has refused a request for %s, told before: %v", budget.ID, wait, told)
+		}
+	}
 	s.serve("m u/x", "free u/y")
 	spent, refused := 0.0, 0
+	// More than is left, and than there ever will be: neither is the budget used up.
+	for _, request := range []struct{ tokens, status int }{{900, 200}, {1190, 429}, {2000, 429}} {
+		body := `{"model":"m","max_tokens":` + strconv.Itoa(request.tokens) + `,"messages":[{"role":"user","content":"Hi"}]}`
+		if got := s.post("/v1/chat/completions", body, "api-key", "secret-alice"); got.status != request.status || complaints != 0 {
+			t.Errorf("%d tokens: status %d, want %d; %d complaints", request.tokens, got.status, request.status, complaints)
+		}
+	}
 	for range 100 {
 		got := s.post("/v1/chat/completions", `{"model":"m","max_tokens":40,"messages":[{"role":"user","content":"Hi"}]}`, "api-key", "secret-alice")
 		if got.status == 429 {
@@ -245,8 +287,8 @@ func TestBudget(t *testing.T) {
 	if refused == 0 || spent > 1.2 || spent < 1 {
 		t.Errorf("%d were refused, $%.3f of $1.20 were spent", refused, spent)
 	}
-	if len(told) == 0 || told[0] != 80 {
-		t.Errorf("told %v", told)
+	if len(told) == 0 || told[0] != 80 || complaints != refused {
+		t.Errorf("told %v, complained %d times of %d", told, complaints, refused)
 	}
 }
 

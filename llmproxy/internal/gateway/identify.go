@@ -30,6 +30,9 @@ type Access struct {
 	Strangers []ratelimit.Rule
 	// Crossed hears of a budget of which 80 or 100 percent are used. It must not block.
 	Crossed func(budget *ratelimit.Limit, percent int)
+	// Refused hears of a budget of which at most a fifth is left, and that does not cover a request before the wait is over; nil for nobody. It must
+	// not block.
+	Refused func(budget *ratelimit.Limit, wait time.Duration)
 }
 
 // identify finds out who calls, before anything of the body is read: a stranger must not make us keep it.

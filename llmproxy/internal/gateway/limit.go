@@ -84,7 +84,22 @@ func (c *call) take(m *meter) *wire.Error {
 	if m.take.Denied == nil {
 		return nil
 	}
+	m.complain(a)
 	return c.tooMuch(m.take.Denied, m.take.Wait)
+}
+
+// complain tells of a budget that is used up. One that does not cover a request while most of it is left is not: the request is too dear, or
+// others that run at the same time have reserved the rest.
+func (m *meter) complain(a *Access) {
+	l, wait := m.take.Denied, m.take.Wait
+	if l.Rule.Unit != ratelimit.Spend || wait >= ratelimit.Never || a.Refused == nil {
+		return
+	}
+	for i := range m.take.Limits {
+		if m.take.Limits[i] == l && m.take.Left[i].Left <= l.Rule.Limit/5 {
+			a.Refused(l, wait)
+		}
+	}
 }
 
 // addStrangers adds the limits of the caller's address.
