@@ -16,11 +16,17 @@ type Fallback struct {
 // Take takes from all limits of the request, or from none. It fails only without Local.
 func (f Fallback) Take(ctx context.Context, t *Take) error {
 	t.share, t.owed = 0, 0
-	err := f.Shared.take(ctx, t, f.Local)
-	if err == nil || f.Local == nil {
-		return err
+	if f.Local == nil {
+		return f.Shared.Take(ctx, t)
 	}
-	t.share = f.Shared.share()
+	if !f.Shared.away.Load() {
+		f.Local.ask(t, 1)
+		if err := f.Shared.take(ctx, t, f.Local); err == nil {
+			return nil
+		}
+		f.Local.ask(t, -1)
+	}
+	t.lease, t.share = f.Shared.lease(), f.Shared.share()
 	f.Local.take(time.Now(), t)
 	if t.Denied == nil {
 		f.Shared.hold(t)
@@ -55,25 +61,30 @@ func (f Fallback) Settle(t *Take, tokens, spend int64) {
 	f.Shared.Settle(t, tokens, spend)
 }
 
-// hear replaces the facts of limits by those that others know. Places that were taken are added to this process's own: only
-// it knows when they come free.
-func (m *Memory) hear(limits []*Limit, cells []cell, taken bool) {
+// ask notes that a request asks the shared facts, or, less than once, that it has no answer.
+func (m *Memory) ask(t *Take, times int64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for i, l := range limits {
-		switch c := cells[i].(type) {
-		case *places:
+	m.asked.add(t, times)
+}
+
+// hear takes the answer. It replaces the facts of limits by those that others know, unless this process decides by itself just
+// now: the others do not know of that yet. Places that were taken are added to its own: only it knows when they come free.
+func (m *Memory) hear(t *Take, cells []cell, taken, alone bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.asked.add(t, -1)
+	for i, l := range t.Limits {
+		_, places := cells[i].(*places)
+		switch {
+		case places || alone:
 			if taken {
-				m.cell(l).take(1)
+				m.cell(l).take(t.want(l.Rule))
 			}
-		case *bucket:
-			if l.Address.IsValid() {
-				*m.addresses.bucket(l) = *c
-			} else {
-				m.cells[l.ID] = c
-			}
+		case l.Address.IsValid():
+			*m.addresses.bucket(l) = *cells[i].(*bucket)
 		default:
-			m.cells[l.ID] = c
+			m.cells[l.ID] = cells[i]
 		}
 	}
 }

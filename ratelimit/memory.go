@@ -13,11 +13,12 @@ type Memory struct {
 	cells     map[string]cell
 	changed   map[string]struct{} // since the last Changes; nil until somebody asks for them
 	addresses addresses
+	asked     asked // of the shared facts; empty without them
 }
 
 // NewMemory makes an empty store.
 func NewMemory() *Memory {
-	return &Memory{cells: map[string]cell{}, addresses: newAddresses()}
+	return &Memory{cells: map[string]cell{}, addresses: newAddresses(), asked: asked{}}
 }
 
 // Take takes from all limits of the request, or from none. It never fails, and does not wait.
@@ -35,7 +36,7 @@ func (m *Memory) take(now time.Time, t *Take) {
 		c := m.cell(l)
 		left[i] = t.share.state(c, c.look(now, l.Rule), l.Rule)
 		// A bucket's used is not whole while it drains; a wait of zero says that it is enough.
-		if wait := t.share.wait(c, t.want(l.Rule), l.Rule); wait > 0 {
+		if wait := m.asked.wait(t.share, c, t.want(l.Rule), l); wait > 0 {
 			t.deny(l, wait)
 		}
 	}

@@ -31,6 +31,7 @@ type Shared struct {
 	client redis.UniversalClient
 	report func(error)
 	clock  string // empty for the server's; tests set it, in microseconds
+	wait   time.Duration
 
 	name   string // tells this process from all others
 	leased atomic.Uint64
@@ -59,7 +60,7 @@ func NewShared(client redis.UniversalClient, report func(error)) *Shared {
 
 func newShared(client redis.UniversalClient, report func(error)) *Shared {
 	return &Shared{
-		client: client, report: report, name: rand.Text(), held: map[string][]string{}, failed: make(chan error, 1),
+		client: client, report: report, wait: sharedWait, name: rand.Text(), held: map[string][]string{}, failed: make(chan error, 1),
 		queue: make(chan settlement, sharedQueue), stop: make(chan struct{}), ended: make(chan struct{}),
 	}
 }
@@ -82,13 +83,13 @@ func (s *Shared) Peek(ctx context.Context, t *Take) error {
 
 // take tells a memory, if there is one, what it heard.
 func (s *Shared) take(ctx context.Context, t *Take, heard *Memory) error {
-	t.Denied, t.Wait, t.lease = nil, 0, s.name+"-"+strconv.FormatUint(s.leased.Add(1), 36)
+	t.Denied, t.Wait, t.lease = nil, 0, s.lease()
 	now, taken, cells, err := s.ask(ctx, t, t.lease, 1)
 	if err != nil {
 		return err
 	}
 	if heard != nil {
-		defer heard.hear(t.Limits, cells, taken)
+		defer func() { heard.hear(t, cells, taken, s.away.Load()) }()
 	}
 	if taken {
 		t.At = now
@@ -106,12 +107,15 @@ func (s *Shared) take(ctx context.Context, t *Take, heard *Memory) error {
 	return nil
 }
 
+// lease names what a request holds.
+func (s *Shared) lease() string { return s.name + "-" + strconv.FormatUint(s.leased.Add(1), 36) }
+
 // ask runs the script. A client that leaves does not end it: what is taken has to be known, to be given back.
 func (s *Shared) ask(ctx context.Context, t *Take, lease string, really int) (now time.Time, taken bool, cells []cell, err error) {
 	if s.away.Load() {
 		return now, false, nil, errAway
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), sharedWait)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.wait)
 	defer cancel()
 	keys := make([]string, len(t.Limits))
 	args := make([]any, 0, 4+4*len(keys))

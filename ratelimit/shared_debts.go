@@ -9,6 +9,8 @@ import (
 const (
 	// sharedPart is how many amounts are paid at once: a script keeps the server from everybody else.
 	sharedPart = 64
+	// sharedRounds is how often is gathered what was taken while the rest was paid: it is less each time.
+	sharedRounds = 8
 	// markSeconds is how long the server remembers what was paid: far longer than a payment may be sent again.
 	markSeconds = 24 * 60 * 60
 )
@@ -16,19 +18,28 @@ const (
 // pay adds what was taken while the server was away to its facts. A payment that fails is sent again, with its mark, so that
 // it counts once even if only the answer was lost.
 func (s *Shared) pay() error {
-	if len(s.dues) == 0 {
-		for part := range slices.Chunk(s.debts.gather(time.Now()), sharedPart) {
-			s.paid++
-			s.dues = append(s.dues, payment(part, sharedPrefix+"paid:"+s.name+":"+strconv.Itoa(s.paid)))
+	for range sharedRounds {
+		if len(s.dues) == 0 {
+			s.gather()
 		}
-	}
-	for len(s.dues) > 0 {
-		if err := s.send(sharedPatience, s.dues[0]); err != nil {
-			return err
+		if len(s.dues) == 0 {
+			break
 		}
-		s.dues = s.dues[1:]
+		for len(s.dues) > 0 {
+			if err := s.send(sharedPatience, s.dues[0]); err != nil {
+				return err
+			}
+			s.dues = s.dues[1:]
+		}
 	}
 	return nil
+}
+
+func (s *Shared) gather() {
+	for part := range slices.Chunk(s.debts.gather(time.Now()), sharedPart) {
+		s.paid++
+		s.dues = append(s.dues, payment(part, sharedPrefix+"paid:"+s.name+":"+strconv.Itoa(s.paid)))
+	}
 }
 
 // payment is the settlement of requests that had taken nothing.

@@ -40,7 +40,7 @@ func (s *Shared) Settle(t *Take, tokens, spend int64) {
 	if places {
 		s.drop(t)
 		if !s.away.Load() {
-			s.send(sharedWait, job) //nolint:errcheck // it counts as away then
+			s.send(s.wait, job) //nolint:errcheck // it counts as away then
 			return
 		}
 	}

@@ -16,12 +16,14 @@ import (
 // two gives what two processes have on one server.
 func two(t *testing.T) (server *redistest.Server, stores [2]*Shared) {
 	server = redistest.Start(t)
-	return server, twoOf(t, server)
+	return server, twoOf(t, server, busy)
 }
 
-func twoOf(t *testing.T, server *redistest.Server) (stores [2]*Shared) {
+func twoOf(t *testing.T, server *redistest.Server, wait time.Duration) (stores [2]*Shared) {
 	for i := range stores {
-		stores[i] = NewShared(connect(t, server), nil)
+		stores[i] = newShared(connect(t, server), nil)
+		stores[i].wait = wait
+		go stores[i].work()
 		t.Cleanup(func() { stores[i].Close() })
 	}
 	return stores
@@ -166,7 +168,9 @@ func TestSharedFactsExpire(t *testing.T) {
 }
 
 func BenchmarkShared(b *testing.B) {
-	s := NewShared(connect(b, redistest.Start(b)), nil)
+	s := newShared(connect(b, redistest.Start(b)), nil)
+	s.wait = busy
+	go s.work()
 	defer s.Close()
 	want := Take{Limits: New("key/alice", []Rule{rule(b, Requests, "1G/m"), rule(b, Tokens, "1G/m"), rule(b, Spend, "$1000/30d"), rule(b, Concurrent, "9")}), Tokens: 9}
 	b.ReportAllocs()

@@ -104,7 +104,7 @@ func (s *Shared) back() bool {
 	}
 	s.away.Store(false)
 	s.renew()
-	return !s.away.Load()
+	return s.pay() == nil && !s.away.Load() // who saw it away may have taken since
 }
 
 func (s *Shared) tell(err error) {

@@ -19,14 +19,18 @@ type patient struct {
 	t testing.TB
 }
 
+// busy is how long a machine may be, in tests of something else than waits.
+const busy = 10 * time.Second
+
 func newStore(t testing.TB) timed {
-	return patient{newShared(connect(t, redistest.Start(t)), func(err error) { t.Error(err) }), t}
+	s := newShared(connect(t, redistest.Start(t)), func(err error) { t.Error(err) })
+	s.wait = busy
+	return patient{s, t}
 }
 
 func connect(t testing.TB, s *redistest.Server) *redis.Client {
 	client := redis.NewClient(&redis.Options{
-		Addr: s.Address, DialTimeout: time.Second, ReadTimeout: 500 * time.Millisecond, WriteTimeout: 500 * time.Millisecond,
-		PoolTimeout: sharedWait, MaxRetries: -1, ContextTimeoutEnabled: true, DialerRetries: 1,
+		Addr: s.Address, DialTimeout: time.Second, ReadTimeout: busy, WriteTimeout: busy, PoolTimeout: busy, MaxRetries: -1, ContextTimeoutEnabled: true, DialerRetries: 1,
 	})
 	t.Cleanup(func() { client.Close() })
 	return client
