@@ -81,25 +81,38 @@ func (c *Cache) LookupAll(ctx context.Context, s Store, model string, keys []Key
 // Also keeps an entry ready that Lookup gave and that was brought into another form since.
 func (c *Cache) Also(model string, key Key, e *Entry) { c.ready.put(model, key, e) }
 
-// entry reads what a store gave, unless that was done before. It keeps ready what took some work.
+// entry reads what a store gave, unless that was done before.
 func (c *Cache) entry(model string, i Item, want Form, control *Control) *Entry {
 	if i.Value == nil {
 		return nil
 	}
-	origin := c.ready.origin(i.Value)
-	e := c.ready.get(i.Key, want, origin)
+	e := c.read(model, i, want)
 	if e == nil {
-		var err error
-		if e, err = UnmarshalEntry(i.Value); err != nil {
-			return nil
-		}
-		e.origin = origin
-		if e.Form == want && len(e.Body) > packAbove {
-			c.ready.put(model, i.Key, e)
-		}
+		return nil
 	}
 	if now := time.Now(); !e.Fresh(now) || !control.Takes(e.Age(now)) {
 		return nil
+	}
+	return e
+}
+
+// read gives the entry that lies in a value. It keeps ready what took some work.
+func (c *Cache) read(model string, i Item, want Form) *Entry {
+	as := isAs(i.Value, want)
+	var origin uint64
+	if !as {
+		origin = c.ready.origin(i.Value)
+		if e := c.ready.get(i.Key, want, origin); e != nil {
+			return e
+		}
+	}
+	e, err := UnmarshalEntry(i.Value)
+	if err != nil {
+		return nil
+	}
+	e.origin = origin
+	if !as && e.Form == want {
+		c.ready.put(model, i.Key, e)
 	}
 	return e
 }

@@ -73,12 +73,13 @@ func (b *batch) unknown() (places []int) {
 }
 
 // hitBatch answers if all items are known.
-func (c *call) hitBatch(ctx context.Context, q *question) bool {
+func (c *call) hitBatch(ctx context.Context, q *question, f *caching.Flight) bool {
 	b := q.batch
 	b.entries = c.g.Cache.Shared.LookupAll(ctx, c.g.Cache.Store, c.rec.Model, b.keys, &q.control)
 	if slices.Contains(b.entries, nil) {
 		return false
 	}
+	needless(f)
 	whole := b.join(nil)
 	oldest := *b.entries[0]
 	for _, e := range b.entries {

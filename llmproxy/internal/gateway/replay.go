@@ -37,8 +37,8 @@ func (c *call) replay(plan *router.Plan) {
 // exact looks for the answer, reads along with one that is under way, or leads the way.
 func (c *call) exact(plan *router.Plan, q *question) {
 	flights := &c.g.Cache.Shared.Flights
-	landed, until := flights.Landed(), time.Now().Add(caching.LongestWait)
-	if c.hit(c.r.Context(), q) {
+	landed := flights.Landed()
+	if c.hit(c.r.Context(), q, nil) {
 		return
 	}
 	if q.control.OnlyIfCached {
@@ -62,9 +62,7 @@ func (c *call) exact(plan *router.Plan, q *question) {
 			}
 			continue
 		}
-		if flights.Landed() != landed && c.came(until, q) {
-			f.Land(false)
-			f.Close()
+		if flights.Landed() != landed && c.came(q, f) {
 			return
 		}
 		if c.similar(c.detached, plan, q, f) {
@@ -78,20 +76,21 @@ func (c *call) exact(plan *router.Plan, q *question) {
 	c.ask(plan, q)
 }
 
-// came gives the answer if it came while this request looked for it; together it waits no longer for a store than once.
-func (c *call) came(until time.Time, q *question) bool {
-	ctx, cancel := context.WithDeadline(c.r.Context(), until)
+// came gives the answer if it came while this request looked for it. Both times together it waits no longer for a store than once.
+func (c *call) came(q *question, f *caching.Flight) bool {
+	ctx, cancel := context.WithDeadline(c.r.Context(), c.rec.Started.Add(c.rec.Reading+caching.LongestWait))
 	defer cancel()
-	return c.hit(ctx, q)
+	return c.hit(ctx, q, f)
 }
 
-// hit gives the answer that is kept, if there is one that this client can be given.
-func (c *call) hit(ctx context.Context, q *question) bool {
+// hit gives the answer that is kept, if there is one that this client can be given. A flight that was begun for it is over then,
+// before this client gets anything: it may be slow, and others may follow.
+func (c *call) hit(ctx context.Context, q *question, f *caching.Flight) bool {
 	if !q.control.Looks() {
 		return false
 	}
 	if q.batch != nil {
-		return c.hitBatch(ctx, q)
+		return c.hitBatch(ctx, q, f)
 	}
 	want := c.wanted()
 	e, key := c.g.Cache.Shared.Lookup(ctx, c.g.Cache.Store, c.rec.Model, q.places, want, &q.control)
@@ -102,12 +101,21 @@ func (c *call) hit(ctx context.Context, q *question) bool {
 	if !ok {
 		return false
 	}
+	needless(f)
 	c.given(shown, cacheHit)
 	c.play(shown)
 	if shown != e {
 		c.g.Cache.Shared.Also(c.rec.Model, key, shown)
 	}
 	return true
+}
+
+// needless ends a flight that was not made.
+func needless(f *caching.Flight) {
+	if f != nil {
+		f.Land(false)
+		f.Close()
+	}
 }
 
 // given notes and announces an answer that nobody generated for this client.
