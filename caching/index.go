@@ -7,23 +7,20 @@ import (
 	"slices"
 	"sync"
 	"time"
-
-	"github.com/caddy-llmproxy/caddy-llmproxy/caching/guard"
 )
 
 const (
 	// maxDimensions bounds a vector: 32 KiB.
 	maxDimensions = 8192
-	// matches is how many answers Find names at most, and guarded how many phrases, the most similar, it has the guard look at.
+	// matches is how many answers Find names at most.
 	matches = 3
-	guarded = 64
 	// phraseOverhead is what a phrase costs in memory beside its text and its vector.
 	phraseOverhead = 320
 )
 
 // A Phrase is a question by its wording.
 type Phrase struct {
-	// Frame stands for everything about the question but its wording: phrases are compared within it only.
+	// Frame stands for everything about the question that must be the same: phrases are compared within it only.
 	Frame Key
 	Text  string
 	// Vector is the wording's embedding, as Unit gives it; nil while nobody needed it.
@@ -159,30 +156,8 @@ func (x *Index) Learn(frame, answer Key, vector []float32) {
 	}
 }
 
-// Find gives the answers to the phrases that are at least as similar as the threshold, and that the guard lets pass: the most
-// similar first.
-func (x *Index) Find(p *Phrase, threshold float64) []Match {
-	near := x.near(p, float32(threshold))
-	slices.SortFunc(near, func(a, b neighbour) int { return cmp.Compare(b.similarity, a.similarity) })
-	var found []Match
-	for _, n := range near[:min(len(near), guarded)] {
-		if guard.Agree(p.Text, n.text) {
-			if found = append(found, Match{n.answer, min(float64(n.similarity), 1)}); len(found) == matches {
-				break
-			}
-		}
-	}
-	return found
-}
-
-// A neighbour is a phrase near to another one.
-type neighbour struct {
-	answer     Key
-	text       string
-	similarity float32
-}
-
-func (x *Index) near(p *Phrase, threshold float32) (near []neighbour) {
+// Find gives the answers to the phrases that are at least as similar as the threshold, the most similar first.
+func (x *Index) Find(p *Phrase, threshold float64) (found []Match) {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
 	now := time.Now()
@@ -191,11 +166,12 @@ func (x *Index) near(p *Phrase, threshold float32) (near []neighbour) {
 		if len(other.Vector) != len(p.Vector) || !now.Before(other.until) {
 			continue
 		}
-		if similarity := dot(p.Vector, other.Vector); similarity >= threshold {
-			near = append(near, neighbour{other.Answer, other.Text, similarity})
+		if similarity := dot(p.Vector, other.Vector); similarity >= float32(threshold) {
+			found = append(found, Match{other.Answer, min(float64(similarity), 1)})
 		}
 	}
-	return near
+	slices.SortFunc(found, func(a, b Match) int { return cmp.Compare(b.Similarity, a.Similarity) })
+	return found[:min(len(found), matches)]
 }
 
 // dot multiplies vectors of one length. Four sums let the processor go on without waiting for the last one.

@@ -35,15 +35,12 @@ func TestFind(t *testing.T) {
 		want      string
 	}{
 		{"nothing is there", nil, 0.9, ""},
-		{"the nearest first", []Phrase{phrase(1, "b is it", 0.95), phrase(1, "c is it", 0.99), phrase(1, "d is it", 0.97)}, 0.9, ""},
-		{"letters are marks", []Phrase{phrase(1, "what is it b", 0.99)}, 0.9, ""},
-		{"near enough", []Phrase{phrase(1, "how is it", 0.96), phrase(1, "so is it", 0.97), phrase(1, "and is it", 0.98)}, 0.9, "ash"},
+		{"the nearest first", []Phrase{phrase(1, "how is it", 0.96), phrase(1, "so is it", 0.97), phrase(1, "and is it", 0.98)}, 0.9, "ash"},
 		{"three at most", []Phrase{phrase(1, "how is it", 0.96), phrase(1, "so is it", 0.97), phrase(1, "and is it", 0.98), phrase(1, "the it", 0.99)}, 0.9, "tas"},
 		{"at the threshold", []Phrase{phrase(1, "how is it", 0.95)}, 0.95, "h"},
 		{"just below it", []Phrase{phrase(1, "how is it", 0.9499)}, 0.95, ""},
 		{"threshold 1", []Phrase{{Frame: Key{1}, Text: "how is it", Vector: asked.Vector, Answer: Key{1, 'h'}}}, 1, "h"},
 		{"another frame", []Phrase{phrase(2, "how is it", 1)}, 0.9, ""},
-		{"the guard", []Phrase{phrase(1, "how is it not", 1)}, 0.9, ""},
 		{"no vector yet", []Phrase{{Frame: Key{1}, Text: "how is it", Answer: Key{1, 'h'}}}, 0.9, ""},
 		{"other dimensions", []Phrase{{Frame: Key{1}, Text: "how is it", Vector: []float32{1}, Answer: Key{1, 'h'}}}, 0.9, ""},
 	} {

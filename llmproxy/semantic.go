@@ -25,8 +25,8 @@ type Semantic struct {
 	// model that embeds. Default: 0.95.
 	Threshold float64 `json:"threshold,omitempty"`
 
-	// How many messages are kept to compare with, over all conversations; of more, the oldest go. Each takes four bytes for
-	// every dimension of its embedding, its text, and 320 bytes. Default: 10000.
+	// How many messages are kept to compare with, over all conversations; of more, the oldest go. Each takes its text, 320 bytes
+	// and, once it was compared, four bytes for every dimension of its embedding. Default: 10000.
 	MaxEntries int `json:"max_entries,omitempty"`
 
 	// How long the embedding may take; what takes longer is a miss. Default: 500ms.

@@ -1,39 +1,35 @@
 package guard
 
-import (
-	_ "embed"
-	"strings"
-)
+import "strings"
 
-// englishLittle are the words that a question can have or not and still ask for the same.
+// englishLittle are the words that a question can have or not and still ask for the same. What gives a direction (from, by),
+// asks for a time, a place, a person or a reason, negates or limits is not among them, nor are verbs that say what to do.
 const englishLittle = `a an the this that these those it its i me my mine you your yours we us our they them their
-is are am be been being do does done doing has have having can could would shall might please kindly just really actually simply basically
-what which how if so and of to in on at by for with from into about as than then there here whether
-tell explain describe give show write list name define summarize summarise provide help let know want need like wondering wonder
-hi hello hey thanks thank ok okay well also some any
-mean means meaning needed needs wants way ways get got make makes made used use uses using find got go going much many kind sort thing things
-exactly briefly quick quickly question curious`
+is are am be been being do does done doing has have having can could would shall might please kindly just really actually simply basically exactly
+what which how if so and of to into in on as than then here there whether
+tell explain describe give show let know want wondering wonder like hi hello hey thanks thank ok okay also some any
+mean means meaning way ways much many kind sort thing things`
 
-// openers are further words with which English sentences begin, but which make a difference.
-var openers = set(`should will must did was were had where when why who whom whose not no never why create generate compute calculate convert translate compare
-suggest recommend fix solve rewrite rephrase correct check add remove delete sort find count draw plan design build run implement draft compose outline
-discuss identify classify extract analyze analyse evaluate estimate determine choose pick select order change set turn return print output round
-after before during while because since although though however therefore first next finally finish does people someone
-walk talk guide teach set say ask look consider imagine assume suppose assuming supposing given`)
+// englishShows are words that show that a text is English, and make a difference.
+const englishShows = `from by for with about without not no never who whom whose when where why will must should was were did had before after between
+under over he she him his her write list name summarize translate create make use find need`
 
-//go:embed english.txt
-var englishText string
+// englishForms are words with several spellings, by each of them. The first of a line, or behind a bar, stands for the others.
+var englishForms = forms(`not cannot dont doesnt didnt isnt arent wasnt werent cant wont wouldnt shouldnt couldnt havent hasnt hadnt aint | without w/o | who whom
+percent % percentage | dollar dollars usd $ | euro euros eur € | pound pounds gbp £ lb lbs | yen jpy ¥ | cent cents
+mm millimeter millimeters millimetre millimetres | cm centimeter centimeters centimetre centimetres | m meter meters metre metres
+km kilometer kilometers kilometre kilometres kms | inch inches | foot feet ft | yard yards yd | mile miles mi | mg milligram milligrams
+g gram grams | kg kilogram kilograms kilo kilos kgs | ounce ounces oz | ton tons | ml milliliter milliliters millilitre millilitres
+l liter liters litre litres | gallon gallons gal | tbsp tablespoon tablespoons | tsp teaspoon teaspoons | ms millisecond milliseconds
+sec secs seconds s | minute minutes | hour hours h hr hrs | year years yr yrs | kb kilobyte kilobytes | mb megabyte megabytes
+gb gigabyte gigabytes | tb terabyte terabytes | celsius °c | fahrenheit °f | degree degrees °
+january jan | february feb | april apr | august aug | september sep sept | october oct | november nov | december dec
+mother mom mum | father dad | javascript js | typescript ts | https | macos | postgres postgresql | kubernetes k8s`)
 
-// englishMarks are the words on which an answer hangs, by each of their forms.
-var englishMarks = marks(englishText)
-
-// marks reads lines of groups of words between bars; the first of a group stands for all of it.
-func marks(lines string) map[string]string {
+// forms reads the lines.
+func forms(lines string) map[string]string {
 	table := map[string]string{}
 	for line := range strings.Lines(lines) {
-		if strings.HasPrefix(line, "#") {
-			continue
-		}
 		for group := range strings.SplitSeq(line, "|") {
 			words := strings.Fields(group)
 			for _, w := range words {

@@ -16,7 +16,7 @@ func (r *reader) number(s string) {
 		end = len(digits)
 	}
 	behind := digits[end:]
-	if currency, ok := englishMarks[before]; !ok && before != "" && before != "+" || strings.ContainsFunc(behind, unicode.IsDigit) {
+	if currency, ok := englishForms[before]; !ok && before != "" && before != "+" || strings.ContainsFunc(behind, unicode.IsDigit) {
 		r.fix(s)
 		return
 	} else if ok {
@@ -30,8 +30,8 @@ func (r *reader) number(s string) {
 		r.fix(ordinalMark + value)
 	default:
 		unit := strings.TrimLeft(behind, "-")
-		if mark, ok := englishMarks[unit]; ok {
-			unit = mark
+		if one, ok := englishForms[unit]; ok {
+			unit = one
 		}
 		r.fix(numberMark + value)
 		r.fix(unit)

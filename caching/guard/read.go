@@ -10,8 +10,6 @@ import (
 type text struct {
 	language *language
 	tokens   []token
-	stems    map[string]bool // its words without endings
-	names    map[string]bool // those of its words that are written like names
 }
 
 // A token is a part of a text. Words are folded to lower case.
@@ -24,11 +22,12 @@ type kind uint8
 
 const (
 	word  kind = iota
-	fixed      // a number, a quotation, an identifier: what must be the same as it is
+	name       // a word that is not little, even if there is a little one like it: US, IT
+	fixed      // a number, a quotation, an identifier: what is no word of a language
 )
 
 func read(s string) *text {
-	t := &text{stems: map[string]bool{}, names: map[string]bool{}}
+	t := &text{}
 	r := reader{text: t, opens: true}
 	r.read(strings.ReplaceAll(s, "’", "'"))
 	t.language = languageOf(t.tokens)
@@ -162,23 +161,27 @@ func (r *reader) word(s string) {
 		return
 	}
 	folded := strings.ToLower(root)
-	if negated {
-		r.tokens = append(r.tokens, token{fixed, notMark})
-		return
+	switch {
+	case negated:
+		r.fix(notMark)
+	default:
+		r.tokens = append(r.tokens, token{r.kindOf(root, folded), folded})
 	}
-	if r.named(root, folded) {
-		r.names[folded] = true
-	}
-	r.stems[stemOf(folded)] = true
-	r.tokens = append(r.tokens, token{word, folded})
 }
 
-// named tells whether a word is written like a name: with a capital inside of a sentence, or at its beginning if it is none
-// that sentences usually begin with; or with a capital behind its first letter.
-func (r *reader) named(s, folded string) bool {
+// kindOf tells what a word is by its capitals. At the beginning of a sentence, and of "I", the first one says nothing.
+func (r *reader) kindOf(s, folded string) kind {
 	_, size := utf8.DecodeRuneInString(s)
-	if s[size:] != folded[min(size, len(folded)):] {
-		return true
+	switch {
+	case s == folded || folded == "i":
+		return word
+	case s[size:] == folded[min(size, len(folded)):]:
+		if r.opens {
+			return word
+		}
+		return name
+	case s == strings.ToUpper(s):
+		return name
 	}
-	return s != folded && !opener(folded)
+	return fixed // getUsers
 }

@@ -31,6 +31,7 @@ type call struct {
 	meter     *meter      // what it took of its limits; nil if none apply
 	form      *form       // nil for JSON
 	up        upstream.Call
+	hurried   bool // it waits for no second try at a target
 	localOnly bool // it must not leave for an upstream that is not local
 	committed bool // the client has got a part of an answer
 	pulse     relay.Heartbeat

@@ -59,6 +59,9 @@ func (d *delivery) pause(turn router.Turn) bool {
 	if turn.Wait == 0 {
 		return true
 	}
+	if d.hurried {
+		return false
+	}
 	began := time.Now()
 	defer func() { d.rec.Paused += time.Since(began) }()
 	if turn.Loading {

@@ -75,7 +75,7 @@ func (c *call) embed(ctx context.Context, texts []string) (vectors [][]float32, 
 	held := &holder{header: http.Header{}}
 	request := (&http.Request{Method: http.MethodPost, URL: &url.URL{Path: task.endpoint.Path}, Header: http.Header{}}).WithContext(ctx)
 	own := &call{
-		g: c.g, w: held, r: request, task: task, localOnly: c.localOnly,
+		g: c.g, w: held, r: request, task: task, hurried: true, localOnly: c.localOnly,
 		rec: &Record{ID: c.rec.ID, Endpoint: task.endpoint.Name, Model: s.Model, Rule: s.Plan.Rule, Started: time.Now()},
 	}
 	if err := own.head.Parse(body); err != nil {

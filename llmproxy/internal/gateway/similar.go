@@ -4,10 +4,10 @@ import (
 	"context"
 	"fmt"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/caching"
+	"github.com/caddy-llmproxy/caddy-llmproxy/caching/guard"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/upstream"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/wire"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
@@ -72,13 +72,18 @@ func (c *call) similar(ctx context.Context, plan *router.Plan, q *question, f *c
 	return false
 }
 
-// phrase is the wording of a chat's last message, and the frame of everything else.
+// phrase is the wording of a chat's last message, and the frame of what must be the same: everything else, and of the wording
+// what an answer hangs on.
 func (c *call) phrase(plan *router.Plan, q *question) (*caching.Phrase, bool) {
 	if c.task.endpoint.Name != "chat" {
 		return nil, false
 	}
 	text, around, ok := c.head.Question()
-	if text = strings.TrimSpace(text); !ok || text == "" || len(text) > maxQuestion {
+	if !ok || len(text) > maxQuestion {
+		return nil, false
+	}
+	outline := guard.Outline(text)
+	if outline == "" {
 		return nil, false
 	}
 	canon := canons.Get().(*wire.Canon)
@@ -89,6 +94,7 @@ func (c *call) phrase(plan *router.Plan, q *question) (*caching.Phrase, bool) {
 	}
 	s := c.g.Cache.Semantic
 	hash := c.scope(plan)
+	hash.Field("outline", outline)
 	hash.Field("embedder", s.Embedder.Name+"/"+s.Model)
 	hash.Field("configuration", s.Embedder.Fingerprint)
 	hash.Bytes("body", form)

@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -266,13 +267,17 @@ func TestTheEmbedderIsDown(t *testing.T) {
 	t.Parallel()
 	e := startEmbedder(t)
 	var failed error
-	s, _ := semantic(t, e.URL, func(_ *setup, rules *Semantic) { rules.Failed = func(err error) { failed = errors.Join(failed, err) } })
+	var tries atomic.Int32
+	s, _ := semantic(t, e.URL, func(s *setup, rules *Semantic) {
+		s.config.Observe = func(*Record, Attempt) { tries.Add(1) }
+		rules.Failed = func(err error) { failed = errors.Join(failed, err) }
+	})
 	s.settled(chatPath, asks(firstAsked))
 	e.Close()
 	if got := s.settled(chatPath, asks(thenAsked)); got.status != 200 || got.cache() != "miss" || failed == nil {
 		t.Errorf("%d %q %v", got.status, got.cache(), failed)
 	}
-	if rec := s.record(); rec.Embedding != "failed" || len(rec.Attempts) != 1 {
+	if rec := s.record(); rec.Embedding != "failed" || len(rec.Attempts) != 1 || tries.Load() != 1 { // nobody waits for a second one
 		t.Errorf("%+v", rec)
 	}
 }
