@@ -12,6 +12,7 @@ import (
 type answer struct {
 	src      io.Reader
 	chunks   chunked // src, of an answer in chunks
+	counted  counted // src, of an answer with a plain head and a length
 	c        *conn
 	ctx      context.Context
 	stop     func() bool // ends the watch over ctx

@@ -128,9 +128,13 @@ func (c *conn) exchange(req *http.Request, body io.Reader) (*http.Response, erro
 		b.end(io.EOF)
 		return res, nil
 	}
-	if res.TransferEncoding != nil { // net/http knows only one
+	switch {
+	case res.TransferEncoding != nil: // net/http knows only one
 		b.chunks.src = (*behindHead)(c)
 		b.src = &b.chunks
+	case res.Body == nil: // of a plain head
+		b.counted = counted{(*behindHead)(c), res.ContentLength}
+		b.src = &b.counted
 	}
 	res.Body = b
 	return res, nil
@@ -154,6 +158,14 @@ func (c *conn) ask(req *http.Request, body io.Reader) (res *http.Response, reusa
 
 func (c *conn) readHead(req *http.Request) (*http.Response, error) {
 	for range maxInformational + 1 {
+		if _, err := c.r.Peek(1); err == io.EOF {
+			return nil, io.ErrUnexpectedEOF
+		} else if err != nil {
+			return nil, err
+		}
+		if res, ok := c.plainHead(req); ok {
+			return res, nil
+		}
 		res, err := http.ReadResponse(c.r, req)
 		switch {
 		case err != nil && c.mayRead <= 0:
