@@ -175,6 +175,34 @@ func TestStateIsShared(t *testing.T) {
 	}
 }
 
+// A reload takes up what a file says now, and drops what nobody uses any more.
+func TestStateIsReadAnew(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "redis_url")
+	caddyfile, url := site(t, "\tllm_proxy {\n\t\tupstream echo echo\n\t\tmodel m echo/parrot\n\t\tcache\n\t\tlimit {\n\t\t\trate 1/d\n\t\t}\n\t\tstate {file."+file+"}\n\t}")
+	for _, server := range []*redistest.Server{redistest.Start(t), redistest.Start(t)} {
+		if err := os.WriteFile(file, []byte(server.URL()), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := load(t, caddyfile); err != nil {
+			t.Fatal(err)
+		}
+		client := server.Client(t)
+		eventually(t, "Caddy does not come", func() bool { return client.ZCard(t.Context(), "llm_proxy:{limits}:present").Val() == 1 })
+		for _, want := range []int{200, 429} {
+			if res, body, _ := answer(t, url); res.StatusCode != want {
+				t.Errorf("status %d, want %d: %s", res.StatusCode, want, body)
+			}
+		}
+	}
+	for name, pool := range map[string]*caddy.UsagePool{"clients": redisClients, "limits": limitsUsed, "caches": redisCaches} {
+		eventually(t, name+" of the old server are kept", func() bool {
+			n := 0
+			pool.Range(func(_, _ any) bool { n++; return true })
+			return n == 1
+		})
+	}
+}
+
 // The password appears nowhere, whether it is right or wrong, whether the server is there, away or not understood; a plain one
 // is warned of.
 func TestStatePasswordAppearsNowhere(t *testing.T) {

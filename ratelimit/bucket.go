@@ -51,7 +51,11 @@ func (b *bucket) wait(n int64, r Rule) time.Duration {
 	case missing <= 0:
 		return 0
 	}
-	return time.Duration(math.Ceil(missing * float64(r.Window) / float64(r.Limit)))
+	wait := math.Ceil(missing * float64(r.Window) / float64(r.Limit))
+	if wait >= float64(never) { // a limit may have been made far smaller
+		return never
+	}
+	return time.Duration(wait)
 }
 
 // places counts the requests that are under way, those of this process if it is one of several. They come free when one ends,

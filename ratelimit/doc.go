@@ -7,6 +7,9 @@
 // money that is not good enough, so that budgets are sliding windows of 60 slots, or calendar periods: whatever stretch of
 // the window's length is looked at, no more was spent in it.
 //
+// In Redis, any number of processes hold limits together: each request is one script there. While it is away, each process
+// takes its share of what was left, and owes what it took.
+//
 // It never knows a key, a model or HTTP: limits have an identity, a string, and callers are addresses. State holds facts; the
 // rules come with each call, so that a reload changes the rules and keeps the facts. It stands on the floor above wire, and
 // imports no other package of this project.

@@ -98,6 +98,19 @@ func TestHoldsExactly(t *testing.T) {
 	}
 }
 
+// A limit that is made far smaller than what was used of it holds, too.
+func TestLimitIsMadeSmaller(t *testing.T) {
+	t.Parallel()
+	m, now := newStore(t), at("2026-11-25 12:00:00")
+	if takes(m, now, 1, Take{Limits: limits(t, Tokens, "1G/30d"), Tokens: 1e9}) != 1 {
+		t.Fatal("it does not fit")
+	}
+	one := Take{Limits: limits(t, Tokens, "1/30d"), Tokens: 1}
+	if m.take(now, &one); one.Denied == nil || one.Wait != never {
+		t.Errorf("denied %v, wait %s", one.Denied, one.Wait)
+	}
+}
+
 // Whoever comes back when told is let in, and not before.
 func TestWaitIsHonest(t *testing.T) {
 	t.Parallel()

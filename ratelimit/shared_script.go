@@ -13,7 +13,7 @@ end
 
 local function text(f)
 	local s = {}
-	for i, n in ipairs(f) do s[i] = string.format('%.17g', n) end
+	for i, n in ipairs(f) do s[i] = n == 0 and '0' or string.format('%.17g', n) end
 	return table.concat(s, ' ')
 end
 
@@ -79,7 +79,9 @@ local function save(key, kind, limit, window, f)
 	if kind == 's' then life = 62 * window end
 	if kind == 'd' then life = 2 * 86400000000 end
 	if kind == 'm' then life = 62 * 86400000000 end
-	redis.call('SET', key, text(f), 'PX', string.format('%.0f', life / 1000 + 1000))
+	local s = text(f)
+	redis.call('SET', key, s, 'PX', string.format('%.0f', life / 1000 + 1000))
+	return s
 end
 `
 
@@ -87,7 +89,7 @@ end
 // good, whether to take at all; then for each limit its kind, number, window and what is wanted. It gives the time, whether
 // it was taken, and the facts.
 var takeShared = redis.NewScript(sharedCells + `
-local cells, of, fits = {}, {}, ARGV[4] == '1'
+local cells, of, saved, fits = {}, {}, {}, ARGV[4] == '1'
 for i, key in ipairs(KEYS) do
 	local a = 1 + 4 * i
 	local kind, limit, window, n = ARGV[a], tonumber(ARGV[a + 1]), tonumber(ARGV[a + 2]), tonumber(ARGV[a + 3])
@@ -108,12 +110,12 @@ if fits then
 		else
 			local at = kind == 'b' and 1 or 3
 			f[at] = f[at] + n
-			save(key, kind, tonumber(ARGV[a + 1]), tonumber(ARGV[a + 2]), f)
+			saved[key] = save(key, kind, tonumber(ARGV[a + 1]), tonumber(ARGV[a + 2]), f)
 		end
 	end
 end
 local answer = {string.format('%.0f', clock), fits and 1 or 0}
-for i = 1, #KEYS do answer[i + 2] = text(cells[i]) end
+for i, key in ipairs(KEYS) do answer[i + 2] = saved[key] or text(cells[i]) end
 return answer
 `)
 
