@@ -10,22 +10,30 @@ import "strings"
 func Outline(s string) string {
 	t := read(s)
 	var b strings.Builder
+	before := ""
 	for _, token := range t.tokens {
 		w := token.text
-		if token.kind == word && t.language.little[w] {
+		silent := token.kind == word && (t.language.little[w] || b.Len() == 0 && t.language.opening[w] || t.language == english && englishAddressed[w][before])
+		if before = w; silent {
 			continue
 		}
-		if token.kind != fixed {
+		switch {
+		case token.kind == name && t.language.knows(w):
+			w = nameMark + w
+		case token.kind != fixed:
 			w = t.language.same(w)
 		}
 		if b.Len() == 0 {
 			b.WriteString(t.language.name)
 		}
-		b.WriteByte('\n') // in no token, for each is free of white space or has single spaces
+		b.WriteByte('\n') // in no token: what is quoted has it escaped
 		b.WriteString(w)
 	}
 	return b.String()
 }
+
+// nameMark keeps a name apart from the word that is like it: US.
+const nameMark = "="
 
 // same gives the one spelling that stands for several.
 func (l *language) same(w string) string {

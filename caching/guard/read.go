@@ -1,6 +1,7 @@
 package guard
 
 import (
+	"strconv"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -31,6 +32,7 @@ func read(s string) *text {
 	r := reader{text: t, opens: true}
 	r.read(strings.ReplaceAll(s, "’", "'"))
 	t.language = languageOf(t.tokens)
+	t.tokens = withoutGreetings(t.tokens)
 	if t.language == english {
 		t.tokens = joinNumbers(t.tokens)
 	}
@@ -46,14 +48,13 @@ type reader struct {
 func (r *reader) read(s string) {
 	before := ' '
 	for s != "" {
-		first, size := utf8.DecodeRuneInString(s)
-		if unicode.IsSpace(first) {
-			r.opens = r.opens || first == '\n'
-			before, s = first, s[size:]
+		if rest := strings.TrimLeftFunc(s, unicode.IsSpace); len(rest) < len(s) {
+			r.space(s[:len(s)-len(rest)], rest == "")
+			before, s = ' ', rest
 			continue
 		}
 		if inside, rest, ok := quotation(s, before); ok {
-			r.fix(`"` + strings.Join(strings.Fields(inside), " "))
+			r.fix(strconv.Quote(inside)) // white space may be what a program hangs on
 			r.opens, before, s = false, '"', rest
 			continue
 		}
@@ -61,6 +62,15 @@ func (r *reader) read(s string) {
 		r.chunk(s[:end])
 		before, _ = utf8.DecodeLastRuneInString(s[:end])
 		s = s[end:]
+	}
+}
+
+// space notes what white space says: that a line begins, and how far it is indented, as in a program.
+func (r *reader) space(s string, last bool) {
+	line := strings.LastIndexByte(s, '\n')
+	r.opens = r.opens || line >= 0
+	if indent := s[line+1:]; line >= 0 && indent != "" && !last {
+		r.fix(strconv.Quote(indent))
 	}
 }
 
@@ -106,15 +116,23 @@ func quotation(s string, before rune) (inside, rest string, ok bool) {
 
 const (
 	stops    = ".!?:;,…–—()[]{}\"'`“”„‘«»‹›¿¡。、，！？：；（）"
-	brackets = "([{¿¡'\"`“„‘«‹（*_"
+	openings = "([{¿¡'\"`“„‘«‹（*_"
 )
 
 // chunk reads a run without white space: a word, several with hyphens, or something technical.
 func (r *reader) chunk(s string) {
-	s = strings.TrimLeft(s, brackets)
-	body := strings.TrimRight(s, stops+"*")
-	ended := strings.ContainsAny(s[len(body):], ".!?:…。！？")
-	defer func() { r.opens = ended || r.opens && body == "" }()
+	inner := strings.TrimLeft(s, openings)
+	r.nested(s[:len(s)-len(inner)])
+	body := strings.TrimRight(inner, stops+"*")
+	behind := inner[len(body):]
+	ended := strings.ContainsAny(behind, ".!?:…。！？")
+	defer func() {
+		if strings.HasPrefix(behind, "!") && strings.TrimRight(body, "0123456789") != body {
+			r.fix("!") // a factorial
+		}
+		r.nested(behind)
+		r.opens = ended || r.opens && body == ""
+	}()
 	switch {
 	case body == "":
 	case strings.ContainsFunc(body, unicode.IsDigit):
@@ -127,6 +145,15 @@ func (r *reader) chunk(s string) {
 				r.word(part)
 				r.opens = false
 			}
+		}
+	}
+}
+
+// nested adds the brackets of what stands around a chunk: they are what a formula hangs on.
+func (r *reader) nested(around string) {
+	for _, c := range around {
+		if strings.ContainsRune("()[]{}", c) {
+			r.fix(string(c))
 		}
 	}
 }
