@@ -90,7 +90,7 @@ func filled(entries int) *Memory {
 // What a memory counts is no less than what it takes.
 func TestMemoryCountsTruly(t *testing.T) {
 	before := heap()
-	m := filled(200_000) // four times what it can hold
+	m := filled(100_000) // twice what it can hold
 	defer m.Close()
 	entries, bytes, _ := m.Usage()
 	taken := heap() - before
