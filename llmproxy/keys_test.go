@@ -10,7 +10,6 @@ import (
 	"testing"
 
 	"github.com/caddyserver/caddy/v2"
-	_ "github.com/caddyserver/caddy/v2/modules/caddyhttp/caddyauth" // basic_auth
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/keys"
 )
@@ -128,24 +127,6 @@ func theVault(t *testing.T, name string) *vault {
 	return found
 }
 
-func TestUsersOfAnotherHandler(t *testing.T) {
-	caddyfile, url := site(t, `	route {
-		map {path} {http.auth.user.id} {
-			default carol
-		}
-		llm_proxy {
-			upstream u echo
-			user carol
-		}
-	}`)
-	if err := load(t, caddyfile); err != nil {
-		t.Fatal(err)
-	}
-	if got := status(t, url, ""); got != 200 {
-		t.Errorf("carol: status %d", got)
-	}
-}
-
 func TestKeysFileMayComeLater(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "keys.json")
 	caddyfile, url := site(t, "\tllm_proxy {\n\t\tupstream u echo\n\t\tkeys_file "+file+"\n\t}")
@@ -163,34 +144,6 @@ func TestKeysFileMayComeLater(t *testing.T) {
 	}
 	if err := load(t, caddyfile); err == nil || !strings.Contains(err.Error(), "not the JSON of keys") {
 		t.Errorf("a broken file at the start: %v", err)
-	}
-}
-
-// The user is whom Caddy's basic_auth has made sure of.
-func TestUsersOfBasicAuth(t *testing.T) {
-	t.Setenv("XDG_DATA_HOME", t.TempDir())
-	const hash = "$2a$10$wVb/JSCAHHsAGjbMiA9KLukyWwr48UGyAguTXTxJPuTKrglyDEy9S" // of "word", at a low cost
-	caddyfile, url := site(t, "\tbasic_auth {\n\t\tcarol "+hash+"\n\t\tdave "+hash+"\n\t}\n\tllm_proxy {\n\t\tupstream u echo\n\t\tmodel x u\n\t\tuser carol {\n\t\t\trate 1/d\n\t\t}\n\t}")
-	if err := load(t, caddyfile); err != nil {
-		t.Fatal(err)
-	}
-	for i, test := range []struct {
-		user, word string
-		status     int
-	}{{"carol", "word", 200}, {"carol", "wrong", 401}, {"dave", "word", 401}, {"carol", "word", 429}} {
-		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url+"/v1/chat/completions", strings.NewReader(`{"model":"x","messages":[{"role":"user","content":"Hi"}]}`))
-		if err != nil {
-			t.Fatal(err)
-		}
-		req.SetBasicAuth(test.user, test.word)
-		res, err := http.DefaultClient.Do(req)
-		if err != nil {
-			t.Fatal(err)
-		}
-		res.Body.Close()
-		if res.StatusCode != test.status {
-			t.Errorf("%d: %s: status %d, want %d", i, test.user, res.StatusCode, test.status)
-		}
 	}
 }
 

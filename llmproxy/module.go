@@ -96,7 +96,7 @@ type Handler struct {
 	// Clients' keys. With one key, or user, nobody may call without.
 	Keys []*keys.Entry `json:"keys,omitempty"`
 
-	// Users that other handlers make sure of before this one, by their {http.auth.user.id}: basic_auth, JWT, forward_auth.
+	// Users that other handlers make sure of before this one, by their {http.auth.user.id}: basic_auth, JWT, and forward_auth with a map.
 	Users []*keys.Entry `json:"users,omitempty"`
 
 	// A file of more keys, in JSON, which is read again when it has changed. Keys that are made while Caddy runs are written

@@ -28,7 +28,9 @@ func (d *delivery) slot(turn router.Turn) (router.Candidate, bool) {
 	switch {
 	case came && index >= 0:
 		return d.walk.Took(ticket, index), true
-	case err == nil: // too late, or its place was given to somebody with a higher priority
+	case came: // its place was given to somebody with a higher priority
+		d.full(turn, 0)
+	case err == nil:
 		d.full(turn, time.Since(begun))
 	}
 	return router.Candidate{}, false
