@@ -43,7 +43,8 @@ func (h *Handler) keyring() (*keyring, error) {
 	return k, nil
 }
 
-// hashed replaces placeholders and keeps only digests of what they stand for.
+// hashed replaces placeholders and keeps only digests of what they stand for. A plain secret can only come by JSON, since one of a
+// Caddyfile is hashed when that is adapted, and would be stored and shown by Caddy as it is.
 func hashed(configured []*keys.Entry) (list []*keys.Entry, err error) {
 	var errs []error
 	for _, e := range configured {
@@ -54,6 +55,8 @@ func hashed(configured []*keys.Entry) (list []*keys.Entry, err error) {
 			errs = append(errs, fmt.Errorf("key %q: its secret is empty: set what its placeholder stands for", e.Name))
 		case keys.IsDigest(secret):
 			one.Secret = secret
+		case secret == e.Secret:
+			errs = append(errs, fmt.Errorf("key %q: its secret stands in the configuration, which Caddy stores and shows: write its digest, sha256:HEX, or a placeholder", e.Name))
 		default:
 			one.Secret = keys.Digest(secret)
 		}

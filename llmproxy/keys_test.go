@@ -175,3 +175,17 @@ func TestManyWritersOfOneFile(t *testing.T) {
 		t.Errorf("%d keys, want 40", n)
 	}
 }
+
+// A secret that came by JSON as it is would be shown by the admin API.
+func TestPlainSecretsAreRefused(t *testing.T) {
+	t.Setenv("A_KEY", "hunter2")
+	for secret, good := range map[string]bool{"hunter2": false, "{env.A_KEY}": true, " {env.A_KEY}\n": true, "sk-{env.A_KEY}": true, keys.Digest("hunter2"): true, "{env.NOT_SET}": false, "": false} {
+		list, err := hashed([]*keys.Entry{{Name: "a", Secret: secret}})
+		if (err == nil) != good || err != nil && strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("%q: %v", secret, err)
+		}
+		if good && !keys.IsDigest(list[0].Secret) {
+			t.Errorf("%q is kept as %q", secret, list[0].Secret)
+		}
+	}
+}

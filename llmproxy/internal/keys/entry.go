@@ -13,7 +13,7 @@ type Entry struct {
 	// Who it is: in logs, in {http.auth.user.id} and in the usage. Letters, digits and .-_@+ only, at most 64.
 	Name string `json:"name"`
 
-	// What proves it: sha256: and the 64 hexadecimal digits of the secret's digest. In the configuration it may be a global
+	// What proves it: sha256: and the 64 hexadecimal digits of the secret's digest. In the configuration it may also be a global
 	// placeholder such as {env.ALICE_KEY}, which is replaced when the configuration is loaded. Users of other handlers have none.
 	Secret string `json:"secret,omitempty"`
 

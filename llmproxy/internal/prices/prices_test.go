@@ -1,7 +1,9 @@
 package prices
 
 import (
+	"encoding/json"
 	"math"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -213,5 +215,23 @@ func BenchmarkFind(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		book.Find(Place{Service: "openai"}, "openai/gpt-4o-mini-2024-07-18").Cost(Tokens{Input: 1000, Output: 100}, time.Second)
+	}
+}
+
+// Figures without their date are worth nothing.
+func TestBuiltinIsDated(t *testing.T) {
+	t.Parallel()
+	var table struct {
+		Date string `json:"last_updated"`
+	}
+	if err := json.Unmarshal(builtin, &table); err != nil {
+		t.Fatal(err)
+	}
+	page, err := os.ReadFile("../../../docs/directive.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := time.Parse(time.DateOnly, table.Date); err != nil || !strings.Contains(string(page), "table of common models, as of "+table.Date) {
+		t.Errorf("docs/directive.md does not give the table's date, %q", table.Date)
 	}
 }
