@@ -26,10 +26,12 @@ type call struct {
 	task      Task
 	rec       *Record
 	head      wire.Head
-	memory    wire.Buffer // of the body
-	key       *keys.Key   // who calls; nil for anybody
-	meter     *meter      // what it took of its limits; nil if none apply
-	form      *form       // nil for JSON
+	memory    wire.Buffer    // of the body
+	members   [8]wire.Member // room for the head's, as many as an SDK sends
+	said      saidValues     // to the client
+	key       *keys.Key      // who calls; nil for anybody
+	meter     *meter         // what it took of its limits; nil if none apply
+	form      *form          // nil for JSON
 	up        upstream.Call
 	hurried   bool // it waits for no second try at a target
 	localOnly bool // it must not leave for an upstream that is not local
@@ -51,12 +53,22 @@ func (g *Gateway) begin(w http.ResponseWriter, r *http.Request, task Task, rec *
 	} else if task.usage {
 		rec.Endpoint = "usage"
 	}
-	w.Header()["X-Request-Id"] = []string{rec.ID}
 	c := &call{g: g, w: w, r: r, task: task, rec: rec}
+	c.say(&c.said.id, "X-Request-Id", rec.ID)
+	c.head.Members = c.members[:0]
 	if g.Deadline > 0 {
 		c.deadline = rec.Started.Add(g.Deadline)
 	}
 	return c
+}
+
+// saidValues is room for the values of the headers that every answer has.
+type saidValues struct{ id, target, route, attempts [1]string }
+
+// say sets a header whose value lies in the call.
+func (c *call) say(room *[1]string, name, value string) {
+	room[0] = value
+	c.w.Header()[name] = room[:]
 }
 
 // account closes the record and lets go of what the request held. It runs exactly once, on panics too.

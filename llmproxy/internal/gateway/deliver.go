@@ -161,8 +161,9 @@ func (a *attempt) done(v router.Verdict) Attempt {
 
 // announce sets the headers that say where the answer comes from; they are sent when it is committed to.
 func (c *call) announce(attempts string) {
-	h, values := c.w.Header(), []string{c.rec.Target, c.rec.Route, attempts}
-	h["X-Llm-Target"], h["X-Llm-Route"], h["X-Llm-Attempts"] = values[0:1:1], values[1:2:2], values[2:3:3]
+	c.say(&c.said.target, "X-Llm-Target", c.rec.Target)
+	c.say(&c.said.route, "X-Llm-Route", c.rec.Route)
+	c.say(&c.said.attempts, "X-Llm-Attempts", attempts)
 	c.announceQueue()
 }
 

@@ -28,6 +28,7 @@ type Call struct {
 	// MaxOutput bounds the tokens of output that the next attempt asks for; zero leaves the request's own bound.
 	MaxOutput int
 	edit      wire.Edit
+	id        [1]string // the value of its header
 }
 
 // A Payload is a request body that can be sent more than once.
@@ -87,7 +88,10 @@ func (u *Upstream) header(call *Call) http.Header {
 	// Go would ask for gzip by itself, and a compressed answer cannot be read for usage and errors.
 	h["Accept-Encoding"] = identity
 	h["User-Agent"] = userAgent
-	h["X-Request-Id"] = []string{call.ID}
+	if call.id[0] == "" { // once: a transport may still read the headers of another attempt
+		call.id[0] = call.ID
+	}
+	h["X-Request-Id"] = call.id[:]
 	u.authorize(h)
 	return h
 }

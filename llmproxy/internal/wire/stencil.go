@@ -1,5 +1,7 @@
 package wire
 
+import "slices"
+
 // A Stencil is an event of a stream with a hole where its text was. From one event of an answer to the next nearly always the
 // text alone is another one: then two comparisons tell what going through the JSON would. The zero Stencil fits nothing.
 type Stencil struct {
@@ -51,12 +53,13 @@ func (s *Stencil) fit(data []byte) (said Said, fits bool) {
 // cut makes a stencil of an event that brings no news.
 func (s *Stencil) cut(data []byte, text Span, said Said) {
 	s.hole = 0
-	if text.Start == 0 || len(data)-(text.End-text.Start) > maxStencil {
+	n := len(data) - (text.End - text.Start)
+	if text.Start == 0 || n > maxStencil {
 		return
 	}
 	var inside Said
 	inside.text(text.Of(data))
 	s.beside = Said{said.Chars - inside.Chars, said.Bytes - inside.Bytes}
-	s.around = append(append(s.around[:0], data[:text.Start]...), data[text.End:]...)
+	s.around = append(append(slices.Grow(s.around[:0], n), data[:text.Start]...), data[text.End:]...)
 	s.hole = text.Start
 }
