@@ -49,7 +49,7 @@ func init() { caddy.RegisterModule(new(Handler)) }
 // `{llm.shadow}` | The first rule that is only tried out and would have taken the request
 // `{llm.local_only}` | Whether it was not to leave for an upstream that is not local
 // `{llm.warning}` | truncated, where the prompt was cut without a word
-// `{llm.prompt_tokens}`, `{llm.messages}`, `{llm.tools}`, `{llm.images}`, `{llm.audio}`, `{llm.files}`, `{llm.json_schema}`, `{llm.max_tokens}`, `{llm.content}` | What the request says of itself; for the matchers of routes, too
+// `{llm.prompt_tokens}`, `{llm.messages}`, `{llm.tools}`, `{llm.images}`, `{llm.audio}`, `{llm.files}`, `{llm.json_schema}`, `{llm.max_tokens}`, `{llm.content}` | What the request says of itself; for the matchers of routes, too. Behind the end of a request only where the site has an access log, or what was asked for before
 // `{llm.error.code}`, `{llm.error.type}`, `{llm.error.message}` | The error that the client was told
 type Handler struct {
 	// Servers and services that generate.
