@@ -194,8 +194,8 @@ func TestTheIndexForMany(t *testing.T) {
 	}
 }
 
-// randomIndex is full of phrases of one frame.
-func randomIndex(n, dimensions int) (*Index, Phrase) {
+// randomIndex is full of phrases of so many frames.
+func randomIndex(n, dimensions, frames int) (*Index, Phrase) {
 	x, random := new(Index), rand.New(rand.NewPCG(1, 2))
 	var p Phrase
 	for i := range n {
@@ -203,7 +203,7 @@ func randomIndex(n, dimensions int) (*Index, Phrase) {
 		for j := range v {
 			v[j] = float32(random.NormFloat64())
 		}
-		p = Phrase{Text: fmt.Sprintf("What should I know of the matter that has the number %d?", i), Vector: Unit(v), Answer: Key{byte(i), byte(i >> 8), byte(i >> 16)}}
+		p = Phrase{Frame: Key{byte(i % frames)}, Text: fmt.Sprintf("What should I know of the matter that has the number %d?", i), Vector: Unit(v), Answer: Key{byte(i), byte(i >> 8), byte(i >> 16)}}
 		x.Put(p, "m", time.Hour, n)
 	}
 	return x, p
@@ -212,7 +212,7 @@ func randomIndex(n, dimensions int) (*Index, Phrase) {
 func BenchmarkFind(b *testing.B) {
 	for _, dimensions := range []int{384, 1536} {
 		b.Run(fmt.Sprint("10000 of ", dimensions), func(b *testing.B) {
-			x, p := randomIndex(10_000, dimensions)
+			x, p := randomIndex(10_000, dimensions, 1)
 			b.ReportAllocs()
 			for b.Loop() {
 				if len(x.Find(&p, 0.95)) != 1 {
@@ -228,7 +228,7 @@ func TestTheIndexCountsTruly(t *testing.T) {
 	var before, after runtime.MemStats
 	runtime.GC()
 	runtime.ReadMemStats(&before)
-	x, _ := randomIndex(20_000, 64)
+	x, _ := randomIndex(20_000, 64, 200)
 	runtime.GC()
 	runtime.ReadMemStats(&after)
 	heap := float64(after.HeapAlloc) - float64(before.HeapAlloc)

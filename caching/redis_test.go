@@ -85,7 +85,7 @@ func TestRedisThatDies(t *testing.T) {
 		t.Fatalf("%q", got)
 	}
 	server.Down()
-	for range redisStrikes {
+	for range restStrikes {
 		start := time.Now()
 		if got := r.Get(ctx, "m", []Key{key(1)}); got[0] != nil {
 			t.Errorf("%q", got)
