@@ -1,10 +1,13 @@
 package gateway
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -55,6 +58,59 @@ func TestTransportReadsOnWhenTheRequestIsOver(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// net/http's own transport, too, goes on for a while with sending a body whose answer has come already: the race detector sees to
+// it that nobody writes there meanwhile.
+func TestEarlyAnswerFromNetHTTP(t *testing.T) {
+	const requests, size = 6, 900 << 10
+	release, bodies := make(chan struct{}), make(chan []byte, requests)
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		early := http.NewResponseController(w)
+		if err := early.EnableFullDuplex(); err != nil {
+			t.Error(err)
+		}
+		w.Header()["Content-Type"], w.Header()["Content-Length"] = []string{"application/json"}, []string{"2"}
+		io.WriteString(w, "{}")
+		early.Flush()
+		<-release
+		body, _ := io.ReadAll(r.Body) // the transport leaves off somewhere
+		bodies <- body
+	}))
+	small := func(c net.Conn) { // so that most of a body waits on our side
+		c.(*net.TCPConn).SetReadBuffer(4 << 10)
+		c.(*net.TCPConn).SetWriteBuffer(4 << 10)
+	}
+	server.Config.ConnContext = func(ctx context.Context, c net.Conn) context.Context { small(c); return ctx }
+	server.Start()
+	defer server.Close()
+	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		c, err := new(net.Dialer).DialContext(ctx, "tcp", server.Listener.Addr().String())
+		if err == nil {
+			small(c)
+		}
+		return c, err
+	}}
+	defer transport.CloseIdleConnections()
+	serve := cheap(t, transport)
+	for i := range requests {
+		body := `{"model":"m","x":"` + strings.Repeat(fmt.Sprint(i), size) + `"}`
+		if to := serve(strings.NewReader(body), int64(len(body))); to.status != http.StatusOK {
+			t.Fatalf("status %d", to.status)
+		}
+	}
+	close(release)
+	for range requests {
+		body := <-bodies
+		begin := `{"model":"there","x":"`
+		if len(body) <= len(begin) {
+			t.Fatalf("no more than %q came", body)
+		}
+		digit := string(body[len(begin)])
+		if want := begin + strings.Repeat(digit, size) + `"}`; !strings.HasPrefix(want, string(body)) {
+			t.Errorf("the body that begins with %s holds another request's", digit)
+		}
 	}
 }
 
