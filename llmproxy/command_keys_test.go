@@ -81,6 +81,9 @@ func TestKeyCommands(t *testing.T) {
 			if list := run("list"); !strings.Contains(list, "alice") || !strings.Contains(list, "60/m $20/month 2 at once") || !strings.Contains(list, "high") || strings.Contains(list, "sha256") || strings.Contains(list, first) {
 				t.Errorf("the list is %s", list)
 			}
+			if out, err := runKeys(t, append(append([]string{"create", "alice"}, test.create...), test.where...)...); err == nil {
+				t.Errorf("a key was made twice: %s", out)
+			}
 			second := run("rotate", "alice")
 			if status(t, url, first) != 401 || status(t, url, second) != 200 {
 				t.Error("a rotated key: the old secret is good, or the new one is not")

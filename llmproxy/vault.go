@@ -168,6 +168,9 @@ func (v *vault) tryChange(edit func([]*keys.Entry) ([]*keys.Entry, error)) error
 	if err != nil {
 		return err
 	}
+	if _, err := keys.Compile(list, nil); err != nil { // a command has no handler whose keys it could be checked with
+		return err
+	}
 	for _, k := range holders {
 		if err := k.check(list); err != nil {
 			return err
