@@ -146,10 +146,12 @@ func (g *Gateway) Serve(w http.ResponseWriter, r *http.Request, task Task, rec *
 	}
 	switch {
 	case task.closed != "":
+		c.showLeft()
 		c.fail(notServed(r.URL.Path, task.closed))
 	case task.usage:
 		c.showUsage()
 	case task.models:
+		c.showLeft()
 		c.listModels()
 	default:
 		c.generate()
@@ -159,6 +161,7 @@ func (g *Gateway) Serve(w http.ResponseWriter, r *http.Request, task Task, rec *
 // generate is the way of a request that generates.
 func (c *call) generate() {
 	if err := c.parse(); err != nil {
+		c.showLeft()
 		c.fail(err)
 		return
 	}

@@ -37,6 +37,7 @@ func (c *call) limit() *wire.Error {
 		return nil
 	}
 	if !c.key.May(c.rec.Model) {
+		c.showLeft()
 		return modelNotAllowed(c.rec.Model)
 	}
 	of := c.modelLimits()

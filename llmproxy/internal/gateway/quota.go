@@ -43,17 +43,14 @@ func (c *call) showUsage() {
 		c.answerJSON(answer)
 		return
 	}
-	m := new(meter)
 	if k := c.key; k != nil {
 		answer.Key, answer.Models, answer.LocalOnly = k.Name, k.Models, k.LocalOnly
 		if !k.Expires.IsZero() {
 			answer.Expires = &k.Expires
 		}
-		m.take.Limits = k.Limits
-	} else if len(a.Strangers) > 0 {
-		m.addStrangers(a, c)
 	}
-	if err := a.Limiter.Peek(c.r.Context(), &m.take); err != nil {
+	m, err := c.peek()
+	if err != nil {
 		c.w.Header()["Retry-After"] = []string{"5"}
 		c.fail(stateUnavailable())
 		return
@@ -63,6 +60,28 @@ func (c *call) showUsage() {
 	}
 	m.announce(c.w.Header())
 	c.answerJSON(answer)
+}
+
+// peek looks what is left of the caller's own limits.
+func (c *call) peek() (*meter, error) {
+	m := new(meter)
+	if c.key != nil {
+		m.take.Limits = c.key.Limits
+	} else if len(c.g.Access.Strangers) > 0 {
+		m.addStrangers(c.g.Access, c)
+	}
+	return m, c.g.Access.Limiter.Peek(c.r.Context(), &m.take)
+}
+
+// showLeft tells what is left with an answer for which nothing was taken, if that is known.
+func (c *call) showLeft() {
+	a := c.g.Access
+	if a == nil || c.meter != nil || len(a.Strangers) == 0 && (c.key == nil || len(c.key.Limits) == 0) {
+		return
+	}
+	if m, err := c.peek(); err == nil {
+		m.announce(c.w.Header())
+	}
 }
 
 func stateOf(r ratelimit.Rule, left ratelimit.State) limitState {
