@@ -156,8 +156,9 @@ func (x *Index) Learn(frame, answer Key, vector []float32) {
 	}
 }
 
-// Find gives the answers to the phrases that are at least as similar as the threshold, the most similar first.
-func (x *Index) Find(p *Phrase, threshold float64) (found []Match) {
+// Find gives the answers to the phrases that are at least as similar as the threshold, the most similar first, and how similar
+// the nearest one is of all that were compared; zero if there was none.
+func (x *Index) Find(p *Phrase, threshold float64) (found []Match, nearest float64) {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
 	now := time.Now()
@@ -166,12 +167,14 @@ func (x *Index) Find(p *Phrase, threshold float64) (found []Match) {
 		if len(other.Vector) != len(p.Vector) || !now.Before(other.until) {
 			continue
 		}
-		if similarity := dot(p.Vector, other.Vector); similarity >= float32(threshold) {
+		similarity := dot(p.Vector, other.Vector)
+		nearest = max(nearest, min(float64(similarity), 1))
+		if similarity >= float32(threshold) {
 			found = append(found, Match{other.Answer, min(float64(similarity), 1)})
 		}
 	}
 	slices.SortFunc(found, func(a, b Match) int { return cmp.Compare(b.Similarity, a.Similarity) })
-	return found[:min(len(found), matches)]
+	return found[:min(len(found), matches)], nearest
 }
 
 // dot multiplies vectors of one length. Four sums let the processor go on without waiting for the last one.

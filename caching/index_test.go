@@ -19,7 +19,7 @@ func phrase(frame byte, text string, similarity float64) Phrase {
 	return Phrase{Frame: Key{frame}, Text: text, Vector: Unit(v), Answer: Key{frame, text[0]}}
 }
 
-func answers(found []Match) (names string) {
+func answers(found []Match, _ float64) (names string) {
 	for _, m := range found {
 		names += string(m.Answer[1])
 	}
@@ -215,7 +215,7 @@ func BenchmarkFind(b *testing.B) {
 			x, p := randomIndex(10_000, dimensions, 1)
 			b.ReportAllocs()
 			for b.Loop() {
-				if len(x.Find(&p, 0.95)) != 1 {
+				if found, _ := x.Find(&p, 0.95); len(found) != 1 {
 					b.Fatal("not found")
 				}
 			}

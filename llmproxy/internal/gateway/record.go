@@ -72,7 +72,8 @@ type Record struct {
 	Prompt string
 	// Cache is what the cache did: hit, miss, coalesced, bypass or semantic; empty where it was not asked.
 	Cache string
-	// Similarity is how much the question reads like the one whose answer was given, where Cache is semantic: from 0 to 1.
+	// Similarity is how much the question reads like the one whose answer was given, where Cache is semantic, else like the nearest
+	// one that it was compared with: from 0 to 1.
 	Similarity float64
 	// Embedding is how the call of the cache's embedder ended: ok, failed, or resting where it was left alone; empty where
 	// there was none. Embedded is how long it took.

@@ -64,7 +64,9 @@ func (c *call) similar(ctx context.Context, plan *router.Plan, q *question, f *c
 	if !any || !c.learn(ctx, p, waiting) {
 		return false // the first of its frame waits for the second one to need its vector
 	}
-	for _, m := range index.Find(p, s.Threshold) {
+	found, nearest := index.Find(p, s.Threshold)
+	c.rec.Similarity = nearest
+	for _, m := range found {
 		if c.hitSimilar(q, m, f) {
 			return true
 		}

@@ -215,6 +215,10 @@ func TestWhatIsNotSimilar(t *testing.T) {
 			if got.cache() != test.want || got.status != status {
 				t.Errorf("%d %q: %s", got.status, got.cache(), got.body)
 			}
+			s.record()
+			if rec := s.records[1]; test.name == "below it" && (math.Abs(rec.Similarity-test.similarity) > 1e-6 || got.header.Get("X-Llm-Cache-Similarity") != "") {
+				t.Errorf("the record says %v, the header %q", rec.Similarity, got.header.Get("X-Llm-Cache-Similarity"))
+			}
 		})
 	}
 }
