@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -17,12 +18,14 @@ import (
 // A keyAnswer is a key as the admin API shows it: without its digest, from which a weak secret could be guessed.
 type keyAnswer struct {
 	keys.Entry
-	// KeptIn is where the key is kept: the file of keys, "state" for the shared one, "local" for this machine. Keys of the
-	// configuration are not listed: the configuration is.
+	// KeptIn is where the key is kept: the file of keys, "state" for the shared one, "local" for this machine, "configuration".
 	KeptIn string `json:"kept_in"`
 	// Plain is a new secret, which is shown once.
 	Plain string `json:"plain_secret,omitempty"`
 }
+
+// inConfiguration is where keys are kept that come and go with it.
+const inConfiguration = "configuration"
 
 // maxKeyBody bounds what the admin API reads of a new key.
 const maxKeyBody = 1 << 20
@@ -63,16 +66,24 @@ func vaultOf(r *http.Request) (*vault, error) {
 func adminListKeys(w http.ResponseWriter, _ *http.Request) error {
 	list := []keyAnswer{}
 	for _, v := range theVaults() {
+		for _, e := range v.configured() {
+			one := shownKey(inConfiguration, *e)
+			if !slices.ContainsFunc(list, func(k keyAnswer) bool { return reflect.DeepEqual(k, one) }) { // as of sites with one snippet
+				list = append(list, one)
+			}
+		}
+	}
+	for _, v := range theVaults() {
 		for _, e := range v.entries() {
-			list = append(list, shownKey(v, *e))
+			list = append(list, shownKey(v.name, *e))
 		}
 	}
 	return adminJSON(w, list)
 }
 
-func shownKey(v *vault, e keys.Entry) keyAnswer {
+func shownKey(place string, e keys.Entry) keyAnswer {
 	e.Secret = ""
-	return keyAnswer{Entry: e, KeptIn: v.name}
+	return keyAnswer{Entry: e, KeptIn: place}
 }
 
 // adminCreateKey answers POST /llm_proxy/keys with a key in its body. Without a digest in it a secret is made, and shown once.
@@ -159,7 +170,7 @@ func answerKey(w http.ResponseWriter, v *vault, e *keys.Entry, plain string, err
 	case err != nil:
 		return caddy.APIError{HTTPStatus: http.StatusConflict, Err: err}
 	}
-	answer := shownKey(v, *e)
+	answer := shownKey(v.name, *e)
 	answer.Plain = plain
 	return adminJSON(w, answer)
 }

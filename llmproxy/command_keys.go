@@ -47,7 +47,7 @@ func createCommand() *cobra.Command {
 }
 
 func listCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "list", Short: "Lists the keys that the running Caddy, or a file, keeps", Args: cobra.NoArgs}
+	cmd := &cobra.Command{Use: "list", Short: "Lists the keys that the running Caddy has, or a file", Args: cobra.NoArgs}
 	cmd.RunE = caddycmd.WrapCommandFuncForCobra(func(fl caddycmd.Flags) (int, error) { return listKeys(fl, cmd.OutOrStdout()) })
 	keyFlags(cmd)
 	return cmd
@@ -170,7 +170,7 @@ func listKeys(fl caddycmd.Flags, out io.Writer) (int, error) {
 			return failed(err)
 		}
 		for _, e := range v.entries() {
-			list = append(list, shownKey(v, *e))
+			list = append(list, shownKey(name, *e))
 		}
 	} else {
 		res, err := askAdmin(fl, http.MethodGet, "/llm_proxy/keys", nil)

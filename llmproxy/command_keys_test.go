@@ -121,6 +121,10 @@ func TestCreatePrintsALine(t *testing.T) {
 	if got := status(t, url, secret); got != 200 {
 		t.Errorf("status %d", got)
 	}
+	list, err := runKeys(t, "list", "--address", adminServer(t))
+	if err != nil || strings.Count(list, "alice") != 1 || !strings.Contains(list, "low       2999-12-31  configuration\n") || strings.Contains(list, "sha256") {
+		t.Errorf("%v: the list is %s", err, list)
+	}
 	for _, args := range [][]string{{"create"}, {"create", "bob", "--rate", "fast"}, {"create", "bob", "--priority", "critical"}, {"create", "two words"}, {"rotate"}} {
 		if out, err := runKeys(t, args...); err == nil {
 			t.Errorf("%v was taken: %s", args, out)

@@ -124,6 +124,16 @@ func (v *vault) entries() []*keys.Entry {
 	return v.file.Keys
 }
 
+// configured gives the keys that the handlers have of their configurations.
+func (v *vault) configured() (list []*keys.Entry) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for _, k := range v.holders {
+		list = append(list, k.inline...)
+	}
+	return list
+}
+
 // known tells whether the document was ever read, or at least tried.
 func (v *vault) known() (known, asked bool) {
 	v.mu.Lock()
