@@ -21,8 +21,8 @@ type Head struct {
 	Route       string
 }
 
-// A Flight is an answer under way: the leader writes it, followers read along. Its bytes are never changed once they are
-// written, only appended to.
+// A Flight is an answer under way: the leader writes it down, and followers read along, as does the leader's own client. Its
+// bytes are never changed once they are written, only appended to.
 type Flight struct {
 	flights *Flights
 	key     Key
@@ -40,7 +40,7 @@ type Flight struct {
 	body      []byte
 	extra     []Span
 	outgrown  bool // longer than limit
-	dropped   bool // too long for anybody
+	dropped   bool // too long to be written down any further
 	over      bool
 	succeeded bool
 	similar   *Match // where another answer is, in its place
@@ -95,13 +95,6 @@ func (f *Flight) Leave() {
 	}
 }
 
-// Followed tells whether anybody reads along.
-func (f *Flight) Followed() bool {
-	f.flights.mu.Lock()
-	defer f.flights.mu.Unlock()
-	return f.followers > 0
-}
-
 // Begin tells that the answer has begun.
 func (f *Flight) Begin(h Head) {
 	f.mu.Lock()
@@ -114,8 +107,9 @@ func (f *Flight) Begin(h Head) {
 const outrun = 8
 
 // Write appends to the answer; extra tells that not every client asked for these bytes. An answer that outgrows its limit
-// is neither kept nor shared with anybody new.
-func (f *Flight) Write(p []byte, extra bool) {
+// is neither kept nor shared with anybody new; false says that it is too long for those who follow, too, and that nothing
+// more is written down.
+func (f *Flight) Write(p []byte, extra bool) bool {
 	f.mu.Lock()
 	size := int64(len(f.body) + len(p))
 	grown := !f.outgrown && size > f.limit
@@ -126,17 +120,13 @@ func (f *Flight) Write(p []byte, extra bool) {
 		f.close()
 		f.flights.mu.Unlock()
 	}
-	keep := size <= f.limit || size <= outrun*f.limit && f.Followed()
+	keep := size <= f.limit || size <= outrun*f.limit && f.followed()
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if !keep {
-		f.flights.pending.Add(-int64(len(f.body)))
-		f.body, f.extra, f.dropped, f.over = nil, nil, true, true
+	if f.dropped || !keep {
+		f.dropped, f.over = true, true
 		f.wake()
-		return
-	}
-	if f.dropped {
-		return
+		return false
 	}
 	if extra {
 		f.extra = append(f.extra, Span{len(f.body), len(f.body) + len(p)})
@@ -144,6 +134,22 @@ func (f *Flight) Write(p []byte, extra bool) {
 	f.body = append(f.body, p...)
 	f.flights.pending.Add(int64(len(p)))
 	f.wake()
+	return true
+}
+
+// followed tells whether anybody reads along but the leader.
+func (f *Flight) followed() bool {
+	f.flights.mu.Lock()
+	defer f.flights.mu.Unlock()
+	return f.followers > 0
+}
+
+// Forget lets go of what was written down of an answer that is too long.
+func (f *Flight) Forget() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.flights.pending.Add(-int64(len(f.body)))
+	f.body, f.extra = nil, nil
 }
 
 // Answer gives what was written, if it may be kept.

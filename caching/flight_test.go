@@ -168,19 +168,32 @@ func TestFlightsAreBounded(t *testing.T) {
 	if p, err := r.Next(context.Background(), true); len(p) != 11 || err != nil {
 		t.Errorf("%d %v", len(p), err)
 	}
-	f.Write(make([]byte, outrun*10), false)
+	if f.Write(make([]byte, outrun*10), false) {
+		t.Error("too much was written down")
+	}
 	if _, err := r.Next(context.Background(), true); err != io.ErrUnexpectedEOF {
 		t.Errorf("%v", err)
 	}
+	own := f.Own() // the leader's client gets all that was written down, and the rest from the leader
+	if p, err := own.Next(context.Background(), true); len(p) != 11 || err != nil {
+		t.Errorf("%d %v", len(p), err)
+	}
+	if f.Forget(); flights.Pending() != 0 {
+		t.Errorf("%d bytes are held", flights.Pending())
+	}
+	if f.Write([]byte("x"), false) {
+		t.Error("more was written down")
+	}
+	f.Land(true)
+	f.Close()
 	if n := flights.Pending(); n != 0 {
 		t.Errorf("%d bytes are held", n)
 	}
-	f.Write([]byte("x"), false)
-	f.Land(true)
-	f.Close()
 	alone, _ := flights.Join(Key{2}, 10, func() {})
 	alone.Begin(Head{})
-	alone.Write(make([]byte, 11), false)
+	if alone.Write(make([]byte, 11), false) {
+		t.Error("too much was written down for nobody")
+	}
 	if n := flights.Pending(); n != 0 {
 		t.Errorf("%d bytes are held for nobody", n)
 	}

@@ -13,6 +13,9 @@ var ErrAlone = errors.New("nothing to follow")
 // Follow gives a reader of the answer from its start. It must be closed.
 func (f *Flight) Follow() *Follower { return &Follower{f: f} }
 
+// Own gives the leader's client a reader of the answer, from its start. It counts for nobody who follows; closing it does nothing.
+func (f *Flight) Own() *Follower { return &Follower{f: f, closed: true} }
+
 // A Follower reads along with a flight.
 type Follower struct {
 	f      *Flight

@@ -33,26 +33,38 @@ func (c *call) join(q *question) (f *caching.Flight, follows bool) {
 	return flights.Private(limit, cancel), false
 }
 
-// lead delivers, and writes down the answer for those who follow and those who come later.
+// lead delivers, and writes down the answer for those who follow and those who come later. These need not wait until its own
+// client has all of it.
 func (c *call) lead(f *caching.Flight, plan *router.Plan, q *question) {
 	client, w := c.r, c.w
 	stop := context.AfterFunc(client.Context(), f.Leave)
-	t := &tee{ResponseWriter: w, c: c, flight: f, client: client.Context(), flush: http.NewResponseController(w)}
+	t := &tee{ResponseWriter: w, c: c, flight: f, client: client.Context()}
 	c.w, c.r, c.tee = t, client.WithContext(c.detached), t
+	defer c.awaitClient(t)
 	defer f.Close()
 	defer func() {
 		stop()
 		c.w, c.r, c.tee = w, client, nil
-		ok := c.rec.Verdict == router.OK && c.rec.Status == http.StatusOK
+		ok := c.succeeded()
 		f.Land(ok)
 		if ok {
 			c.keep(f, q)
 		}
-		if t.gone && ok {
-			c.gone()
-		}
 	}()
 	c.ask(plan, q)
+}
+
+func (c *call) succeeded() bool { return c.rec.Verdict == router.OK && c.rec.Status == http.StatusOK }
+
+// awaitClient waits until the client has its answer, or is gone.
+func (c *call) awaitClient(t *tee) {
+	t.catchUp()
+	if t.panicked != nil {
+		panic(t.panicked)
+	}
+	if t.gone != nil && c.succeeded() {
+		c.gone()
+	}
 }
 
 // ask has an upstream answer: the whole question, or what is not known of it.

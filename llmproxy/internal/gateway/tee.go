@@ -4,35 +4,65 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"mime"
 	"net/http"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/caching"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/relay"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/sse"
 )
 
-// A tee writes an answer to its client and to those who follow. When the client leaves while others follow, it goes on.
+// A tee writes an answer down for those who follow and for its own client, which reads along as they do: a slow client keeps
+// nobody waiting, neither them nor the upstream, and one that leaves takes nothing from them.
 type tee struct {
 	http.ResponseWriter
 	c      *call
 	flight *caching.Flight
 	client context.Context
-	flush  *http.ResponseController
 	events bool
-	begun  bool
-	gone   bool
+	// told is closed when the client was sent what is written down, or is gone; nil before the answer began.
+	told chan struct{}
+	// Known once told is closed: why the client is not there any more, and what its writer panicked with.
+	gone     error
+	panicked any
+
+	alone bool // the answer is too long to be written down: its client gets the rest as it comes
 }
 
-// begin tells those who follow that the answer is there.
+// begin tells those who follow that the answer is there, and has its client read along.
 func (t *tee) begin() {
 	contentType := t.Header().Get("Content-Type")
 	media, _, _ := mime.ParseMediaType(contentType) // what cannot be read is no stream
-	t.events, t.begun = media == "text/event-stream", true
+	t.events, t.told = media == "text/event-stream", make(chan struct{})
 	head := caching.Head{Form: caching.Whole, ContentType: contentType, Target: t.c.rec.Target, Route: t.c.rec.Route}
 	if t.events {
 		head.Form = caching.Events
 	}
 	t.flight.Begin(head)
+	go t.tell(t.flight.Own(), t.c.head.IncludeUsage)
+}
+
+// tell sends the client what is written down. Until it is over, nobody else touches the client's writer.
+func (t *tee) tell(r *caching.Follower, usage bool) {
+	defer close(t.told)
+	defer func() { // net/http survives a handler that panics, but only in its own goroutine
+		if t.panicked = recover(); t.panicked != nil {
+			t.flight.Leave()
+		}
+	}()
+	_, err := relay.ReadAlong(t.ResponseWriter, t.events, func() ([]byte, error) { return r.Next(t.client, usage) })
+	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) { // the end of an answer that broke off
+		t.gone = err
+		t.flight.Leave()
+	}
+}
+
+// catchUp waits until the client has what was written down.
+func (t *tee) catchUp() {
+	if t.told != nil {
+		<-t.told
+	}
 }
 
 var usageKey = []byte(`"usage"`)
@@ -43,7 +73,7 @@ func (t *tee) Write(p []byte) (int, error) {
 	if !t.c.committed { // an error, or a sign of life
 		return t.ResponseWriter.Write(p)
 	}
-	if !t.begun {
+	if t.told == nil {
 		t.begin()
 	}
 	if !t.events || !bytes.Contains(p, usageKey) {
@@ -64,34 +94,32 @@ func (t *tee) Write(p []byte) (int, error) {
 	return len(p), t.pass(p[from:], false)
 }
 
+// pass writes down a part of the answer. What is too long for that waits for the client, as an answer does that nobody shares.
 func (t *tee) pass(p []byte, usage bool) error {
-	if len(p) == 0 {
+	if len(p) == 0 || !t.alone && t.flight.Write(p, usage) {
 		return nil
 	}
-	t.flight.Write(p, usage)
+	if !t.alone {
+		t.catchUp()
+		t.flight.Forget()
+		t.alone = true
+	}
+	if t.gone != nil {
+		return t.gone
+	}
 	if usage && !t.c.head.IncludeUsage {
 		return nil
 	}
-	return t.forgive(func() error { _, err := t.ResponseWriter.Write(p); return err })
+	_, err := t.ResponseWriter.Write(p)
+	return err
 }
 
 // FlushError implements what http.ResponseController looks for.
-func (t *tee) FlushError() error { return t.forgive(t.flush.Flush) }
-
-// forgive does something for the client. That it is gone is no error while others follow.
-func (t *tee) forgive(do func() error) error {
-	if !t.gone && t.client.Err() == nil {
-		err := do()
-		if err == nil || errors.Is(err, http.ErrNotSupported) {
-			return err
-		}
-		t.gone = true
-		if !t.flight.Followed() {
-			return err
-		}
+func (t *tee) FlushError() error {
+	if t.told != nil && !t.alone {
+		return nil // done with each piece that the client is sent
 	}
-	t.gone = true
-	return nil
+	return http.NewResponseController(t.ResponseWriter).Flush()
 }
 
 // Unwrap gives http.ResponseController the client's writer.

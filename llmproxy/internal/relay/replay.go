@@ -8,11 +8,17 @@ import (
 	"strconv"
 )
 
-// ReplayEvents sends a stream that comes from somebody else's: each piece that next gives is whole events, sent at once. Without a
-// content type the header was sent already. The error is next's, nil for io.EOF, or a *ClientError.
-func ReplayEvents(w http.ResponseWriter, contentType string, next func() ([]byte, error)) (m Meter, err error) {
-	flush := http.NewResponseController(w)
+// ReplayEvents sends a stream that comes from somebody else's: each piece that next gives is whole events. Without a content
+// type the header was sent already. The error is ReadAlong's.
+func ReplayEvents(w http.ResponseWriter, contentType string, next func() ([]byte, error)) (Meter, error) {
 	replayHeader(w, contentType)
+	return ReadAlong(w, true, next)
+}
+
+// ReadAlong sends what next gives after a header that was sent already; with flush each piece at once. The error is next's, nil for
+// io.EOF, or a *ClientError.
+func ReadAlong(w http.ResponseWriter, flush bool, next func() ([]byte, error)) (m Meter, err error) {
+	controller := http.NewResponseController(w)
 	for {
 		piece, err := next()
 		if errors.Is(err, io.EOF) {
@@ -21,8 +27,8 @@ func ReplayEvents(w http.ResponseWriter, contentType string, next func() ([]byte
 		if err != nil {
 			return m, err
 		}
-		if err = m.write(w, piece); err == nil {
-			err = flush.Flush()
+		if err = m.write(w, piece); err == nil && flush {
+			err = controller.Flush()
 		}
 		if err != nil && !errors.Is(err, http.ErrNotSupported) {
 			return m, &ClientError{err}
