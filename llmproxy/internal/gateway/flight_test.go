@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/caching"
@@ -140,6 +141,43 @@ func TestAFlightBreaksOff(t *testing.T) {
 	b, errB := io.ReadAll(follower)
 	if errA != nil || errB != nil || !strings.Contains(string(a), `data: {"error":{`) || string(a) != string(b) {
 		t.Errorf("%v %v\n%s\n%s", errA, errB, a, b)
+	}
+}
+
+// A panicking store has nothing, ends another flight, so that whoever asked it asks once more, and then panics once.
+type panicking struct {
+	caching.Store
+	other *caching.Flight
+	asked atomic.Int64
+}
+
+func (p *panicking) Get(ctx context.Context, model string, keys []caching.Key) [][]byte {
+	switch p.asked.Add(1) {
+	case 1:
+		p.other.Close()
+	case 2:
+		panic(http.ErrAbortHandler)
+	}
+	return p.Store.Get(ctx, model, keys)
+}
+
+// A panic between the beginning of a flight and its leader's request leaves no flight behind for which all others wait.
+func TestAPanicEndsTheFlight(t *testing.T) {
+	t.Parallel()
+	s, fake := cached(t, func(c *Cache) {
+		c.Store = &panicking{Store: c.Store, other: c.Shared.Flights.Private(1, func() {})}
+	})
+	fake.Always(fakellm.Text("Hello"))
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.server.URL+chatPath, strings.NewReader(chat("m", false)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if res, err := s.server.Client().Do(req); err == nil {
+		res.Body.Close()
+		t.Fatalf("status %d: nothing panicked", res.StatusCode)
+	}
+	if got := s.settled(chatPath, chat("m", false)); got.status != 200 || got.cache() != "miss" {
+		t.Errorf("%d %q", got.status, got.cache())
 	}
 }
 

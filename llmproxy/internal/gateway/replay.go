@@ -62,18 +62,28 @@ func (c *call) exact(plan *router.Plan, q *question) {
 			}
 			continue
 		}
-		if flights.Landed() != landed && c.came(q, f) {
-			return
+		if !c.found(f, landed, plan, q) {
+			c.mark(cacheMiss)
+			c.lead(f, plan, q)
 		}
-		if c.similar(c.detached, plan, q, f) {
-			return
-		}
-		c.mark(cacheMiss)
-		c.lead(f, plan, q)
 		return
 	}
 	c.mark(cacheMiss)
 	c.ask(plan, q)
+}
+
+// found gives an answer that makes a flight needless: one that came while this request looked for it, or one to a question that
+// reads like it. Whatever happens here, nobody follows a flight that nobody makes.
+func (c *call) found(f *caching.Flight, landed uint64, plan *router.Plan, q *question) (ok bool) {
+	returned := false
+	defer func() {
+		if !returned { // a panic
+			needless(f)
+		}
+	}()
+	ok = c.g.Cache.Shared.Flights.Landed() != landed && c.came(q, f) || c.similar(c.detached, plan, q, f)
+	returned = true
+	return ok
 }
 
 // came gives the answer if it came while this request looked for it. Both times together it waits no longer for a store than once.
