@@ -3,6 +3,7 @@ package caching
 import (
 	"encoding/binary"
 	"errors"
+	"hash/crc32"
 	"time"
 )
 
@@ -40,8 +41,19 @@ type Entry struct {
 	origin uint64 // what the store gave for it, for Ready
 }
 
-// The layout of an entry, so that one of another layout, in a store that is shared, is a miss.
-const layout = 1
+// The layout of an entry, so that one of another layout, in a store that is shared, is a miss: layout, flags, form, a checksum of all
+// but the layout, and the rest.
+const layout = 2
+
+// headSize is the size of what stands before the rest, sumAt where the checksum does.
+const headSize, sumAt = 7, 3
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// sum is the checksum of an entry: what was cut or changed in a store that others can write to is a miss.
+func sum(b []byte) uint32 {
+	return crc32.Update(crc32.Checksum(b[1:sumAt], castagnoli), castagnoli, b[headSize:])
+}
 
 const (
 	flagPacked = 1 << iota
@@ -73,7 +85,7 @@ func (e *Entry) Marshal() []byte {
 		flags |= flagCounted
 	}
 	b := make([]byte, 0, len(body)+len(e.ContentType)+len(e.Target)+12*(8+2*len(e.Extra)))
-	b = append(b, layout, flags, byte(e.Form))
+	b = append(b, layout, flags, byte(e.Form), 0, 0, 0, 0)
 	b = binary.AppendVarint(b, e.Created.UnixMilli())
 	b = binary.AppendVarint(b, e.TTL.Milliseconds())
 	for _, n := range []int64{e.Tokens.Input, e.Tokens.Output, e.Tokens.Cached, e.Tokens.Reasoning} {
@@ -86,22 +98,24 @@ func (e *Entry) Marshal() []byte {
 	for _, s := range e.Extra {
 		b = binary.AppendUvarint(binary.AppendUvarint(b, uint64(s.Start)), uint64(s.End))
 	}
-	return append(b, body...)
+	b = append(b, body...)
+	binary.BigEndian.PutUint32(b[sumAt:], sum(b))
+	return b
 }
 
 // isAs tells whether a value holds an entry of that form with its body as it is: to read it takes no work.
 func isAs(value []byte, want Form) bool {
-	return len(value) >= 3 && value[1]&flagPacked == 0 && Form(value[2]) == want
+	return len(value) >= headSize && value[1]&flagPacked == 0 && Form(value[2]) == want
 }
 
 // UnmarshalEntry reads what Marshal gave. A body that was not compressed lies in the bytes given.
 func UnmarshalEntry(b []byte) (*Entry, error) {
-	if len(b) < 3 || b[0] != layout {
+	if len(b) < headSize || b[0] != layout || binary.BigEndian.Uint32(b[sumAt:]) != sum(b) {
 		return nil, errEntry
 	}
 	e := &Entry{Form: Form(b[2]), Counted: b[1]&flagCounted != 0}
 	packed := b[1]&flagPacked != 0
-	r := entryReader{b: b[3:]}
+	r := entryReader{b: b[headSize:]}
 	e.Created = time.UnixMilli(r.varint())
 	e.TTL = time.Duration(r.varint()) * time.Millisecond
 	e.Tokens = Tokens{r.varint(), r.varint(), r.varint(), r.varint()}

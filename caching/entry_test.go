@@ -2,6 +2,7 @@ package caching
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"strings"
 	"testing"
@@ -40,6 +41,25 @@ func TestEntryRoundTrip(t *testing.T) {
 	}
 }
 
+// What was changed or cut anywhere is no entry.
+func TestEntryIsWholeOrNone(t *testing.T) {
+	t.Parallel()
+	for _, body := range []string{`{"a":1}`, strings.Repeat("data: x\n\n", 1000)} {
+		e := Entry{Form: Events, ContentType: "text/event-stream", Target: "u/m", Created: time.UnixMilli(1795424810123), TTL: time.Hour, Body: []byte(body), Extra: []Span{{0, 3}}}
+		good := e.Marshal()
+		for i := range good {
+			bad := bytes.Clone(good)
+			bad[i] ^= 1
+			if got, err := UnmarshalEntry(bad); err == nil {
+				t.Errorf("byte %d changed: %+v", i, got)
+			}
+			if got, err := UnmarshalEntry(good[:i]); err == nil {
+				t.Errorf("cut to %d bytes: %+v", i, got)
+			}
+		}
+	}
+}
+
 func TestEntryPieces(t *testing.T) {
 	t.Parallel()
 	e := Entry{Body: []byte("aaXXbYY"), Extra: []Span{{2, 4}, {5, 7}}}
@@ -66,8 +86,12 @@ func FuzzUnmarshalEntry(f *testing.F) {
 	f.Add(e.Marshal())
 	e.Body = e.Body[:20]
 	f.Add(e.Marshal())
-	f.Add([]byte{layout, 0, 1})
+	f.Add([]byte{layout, 0, 1, 0, 0, 0, 0})
 	f.Fuzz(func(t *testing.T, b []byte) {
+		if len(b) >= headSize { // else nothing would come behind the checksum
+			b[0] = layout
+			binary.BigEndian.PutUint32(b[sumAt:], sum(b))
+		}
 		got, err := UnmarshalEntry(b)
 		if err != nil {
 			return
