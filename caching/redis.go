@@ -6,6 +6,8 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -69,7 +71,7 @@ func (r *Redis) Get(ctx context.Context, model string, keys []Key) [][]byte {
 		err = nil
 	}
 	if waited.Err() == nil { // else nobody waits any more
-		r.rest.Judge(err)
+		r.judge(err)
 	}
 	for i, get := range gets {
 		if value, err := get.Bytes(); err == nil {
@@ -77,6 +79,19 @@ func (r *Redis) Get(ctx context.Context, model string, keys []Key) [][]byte {
 		}
 	}
 	return values
+}
+
+// refusals are the beginnings of what a server says that goes on answering others: it has no room, cannot write to its disk, is a
+// replica, must not be asked for this, or keeps something else there.
+var refusals = []string{"OOM ", "MISCONF ", "READONLY ", "NOPERM ", "WRONGTYPE "}
+
+// judge takes note of how the server did. That it keeps nothing new is no reason to leave alone what it has.
+func (r *Redis) judge(err error) {
+	var answered redis.Error
+	if errors.As(err, &answered) && slices.ContainsFunc(refusals, func(s string) bool { return strings.HasPrefix(answered.Error(), s) }) {
+		err = nil
+	}
+	r.rest.Judge(err)
 }
 
 // writing gives what is on its way to the server, so that whoever asks as soon as an answer is there need not ask for another
@@ -110,7 +125,7 @@ func (r *Redis) Put(model string, items []Item, ttl time.Duration) {
 	r.mu.Unlock()
 	go func() {
 		defer func() { <-r.puts }()
-		r.rest.Judge(r.set(prefix, items, ttl))
+		r.judge(r.set(prefix, items, ttl))
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		for _, i := range items {

@@ -123,3 +123,48 @@ func TestRedisThatHangs(t *testing.T) {
 		t.Errorf("a server that hangs cost %s", took)
 	}
 }
+
+// A server that has no room, and lets nothing go for it, still gives what it has.
+func TestRedisThatIsFull(t *testing.T) {
+	client, _ := startRedis(t)
+	ctx := context.Background()
+	r := NewRedis(client, "a")
+	r.Put("m", []Item{{key(1), []byte("one")}}, time.Hour)
+	r.settle()
+	for name, value := range map[string]string{"maxmemory-policy": "noeviction", "maxmemory": "1"} {
+		if err := client.ConfigSet(ctx, name, value).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for n := range 2 * restStrikes {
+		r.Put("m", []Item{{key(10 + n), []byte("more")}}, time.Hour)
+		r.settle()
+	}
+	if got := r.Get(ctx, "m", []Key{key(1)}); string(got[0]) != "one" || r.rest.Resting() {
+		t.Errorf("%q; left alone: %t", got, r.rest.Resting())
+	}
+	if got := r.Get(ctx, "m", []Key{key(10)}); got[0] != nil {
+		t.Errorf("%q was kept", got)
+	}
+}
+
+// What somebody else put there in another type is a miss, and is overwritten.
+func TestRedisWithSomethingElse(t *testing.T) {
+	client, _ := startRedis(t)
+	ctx := context.Background()
+	r := NewRedis(client, "a")
+	k := key(1)
+	if err := client.LPush(ctx, r.of("m")+string(k[:]), "x").Err(); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 * restStrikes {
+		if got := r.Get(ctx, "m", []Key{k, key(2)}); got[0] != nil || got[1] != nil {
+			t.Errorf("%q", got)
+		}
+	}
+	r.Put("m", []Item{{k, []byte("one")}}, time.Hour)
+	r.settle()
+	if got := r.Get(ctx, "m", []Key{k}); string(got[0]) != "one" {
+		t.Errorf("%q", got)
+	}
+}
