@@ -2,8 +2,10 @@ package llmproxy
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 
@@ -67,13 +69,9 @@ type purger interface {
 // adminPurge answers POST /llm_proxy/cache/purge?name=&model=: the entries of a model, as clients call it, or all, in the
 // cache of that name, or in all.
 func adminPurge(w http.ResponseWriter, r *http.Request) error {
-	asked := r.URL.Query()
-	name, model := asked.Get("name"), asked.Get("model")
-	for parameter := range asked {
-		if parameter != "name" && parameter != "model" {
-			// A mistyped one would purge everything.
-			return caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: fmt.Errorf("%q is neither name nor model", parameter)}
-		}
+	name, model, err := toPurge(r)
+	if err != nil {
+		return caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: err}
 	}
 	var stores []purger
 	caches.Range(func(key, value any) bool {
@@ -97,4 +95,25 @@ func adminPurge(w http.ResponseWriter, r *http.Request) error {
 		}
 	}
 	return adminJSON(w, answer)
+}
+
+// toPurge reads which cache and which model are meant; empty for all. What is mistyped, or a variable of a script that is empty, would
+// purge everything, and is refused.
+func toPurge(r *http.Request) (name, model string, err error) {
+	asked, err := url.ParseQuery(r.URL.RawQuery)
+	switch {
+	case err != nil:
+		return "", "", fmt.Errorf("reading the query: %w", err)
+	case r.ContentLength != 0:
+		return "", "", errors.New("name and model stand in the query, not in a body")
+	}
+	for parameter, values := range asked {
+		switch {
+		case parameter != "name" && parameter != "model":
+			return "", "", fmt.Errorf("%q is neither name nor model", parameter)
+		case len(values) != 1 || values[0] == "":
+			return "", "", fmt.Errorf("%s must be given once and not be empty; without it, all go", parameter)
+		}
+	}
+	return asked.Get("name"), asked.Get("model"), nil
 }

@@ -68,6 +68,9 @@ func TestPurge(t *testing.T) {
 		{"another cache", "?name=x", 200, `{"purged":0}`, 2},
 		{"this cache", "?name=purged", 200, `{"purged":2}`, 0},
 		{"mistyped", "?modle=m", 400, `"modle" is neither name nor model`, 2},
+		{"an empty variable", "?model=", 400, "model must be given once and not be empty", 2},
+		{"two models", "?model=m&model=x", 400, "model must be given once", 2},
+		{"not encoded", "?model=a;b", 400, "reading the query", 2},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			fill()
@@ -84,7 +87,7 @@ func TestPurge(t *testing.T) {
 		for _, route := range (adminAPI{}).Routes() {
 			if route.Pattern == r.URL.Path {
 				if err := route.Handler.ServeHTTP(w, r); err != nil {
-					t.Error(err)
+					http.Error(w, err.Error(), http.StatusBadRequest)
 				}
 			}
 		}
@@ -101,5 +104,10 @@ func TestPurge(t *testing.T) {
 		if err := root.Execute(); err != nil || !strings.Contains(out.String(), cmd.want) {
 			t.Errorf("%s: %v %s", cmd.args, err, out.String())
 		}
+	}
+	root := cachePurgeCommand()
+	root.SetArgs([]string{"--model", "", "--address", strings.TrimPrefix(server.URL, "http://")})
+	if err := root.Execute(); err == nil {
+		t.Error("an empty model purges everything")
 	}
 }

@@ -65,8 +65,8 @@ func cachePurgeCommand() *cobra.Command {
 func runCachePurge(fl caddycmd.Flags, out io.Writer) (int, error) {
 	asked := url.Values{}
 	for _, name := range []string{"model", "name"} {
-		if value := fl.String(name); value != "" {
-			asked.Set(name, value)
+		if fl.Changed(name) { // an empty one is refused
+			asked.Set(name, fl.String(name))
 		}
 	}
 	var answer purgeAnswer
