@@ -1,5 +1,7 @@
 package router
 
+import "strings"
+
 // A Plan is where requests for one model go: by its routes, or else through its ordered pools. It is made once, at load, and
 // shared by all requests.
 type Plan struct {
@@ -34,6 +36,19 @@ func (p *Plan) Targets(visit func(Target)) {
 			visit(pool.candidates[i].Target)
 		}
 	}
+}
+
+// PoolOf is the number of the first pool that has a target, written upstream/model, for a client that asked for a model; -1 if none has.
+func (p *Plan) PoolOf(target, requested string) int {
+	for n, pool := range p.Pools {
+		for i := range pool.candidates {
+			t := &pool.candidates[i].Target
+			if rest, ok := strings.CutPrefix(target, t.Upstream.Name); ok && len(rest) > 0 && rest[0] == '/' && rest[1:] == t.ModelFor(requested) {
+				return n
+			}
+		}
+	}
+	return -1
 }
 
 // First is the upstream that a request gets first which matches nothing.

@@ -22,12 +22,13 @@ type batch struct {
 	keys    []caching.Key
 	entries []*caching.Entry // nil for those that are not known
 	kept    bool             // what was not known
+	plan    *router.Plan
 }
 
 func notInItemKey(key []byte) bool { return string(key) == "input" || wire.ChangesNothing(key) }
 
-// askItems makes the keys: one for each item, and one for all of them together.
-func (c *call) askItems(q *question, canon *wire.Canon, hash *caching.Hash) bool {
+// askItems makes the keys: one for each item, and one for all of them together, which only those share who take items of the same age.
+func (c *call) askItems(q *question, canon *wire.Canon, plan *router.Plan) bool {
 	input, _ := c.head.Get("input")
 	items, _, ok := wire.EmbeddingInputs(input)
 	if !ok {
@@ -37,8 +38,9 @@ func (c *call) askItems(q *question, canon *wire.Canon, hash *caching.Hash) bool
 	if err != nil {
 		return false
 	}
+	hash := c.scope(plan)
 	hash.Bytes("body", form)
-	b := &batch{items: items, keys: make([]caching.Key, len(items)), entries: make([]*caching.Entry, len(items))}
+	b := &batch{items: items, keys: make([]caching.Key, len(items)), entries: make([]*caching.Entry, len(items)), plan: plan}
 	base := hash.Sum()
 	for i, item := range items {
 		if form, err = canon.Value(item); err != nil {
@@ -48,6 +50,9 @@ func (c *call) askItems(q *question, canon *wire.Canon, hash *caching.Hash) bool
 	}
 	for i := range b.keys {
 		hash.Bytes("all", b.keys[i][:])
+	}
+	if q.control.HasMaxAge {
+		hash.Field("max-age", q.control.MaxAge.String())
 	}
 	q.batch = b
 	q.at(hash.Key())
@@ -76,6 +81,7 @@ func (b *batch) unknown() (places []int) {
 func (c *call) hitBatch(ctx context.Context, q *question, f *caching.Flight) bool {
 	b := q.batch
 	b.entries = c.g.Cache.Shared.LookupAll(ctx, c.g.Cache.Store, c.rec.Model, b.keys, &q.control)
+	b.keepAlike(c.rec.Model)
 	if slices.Contains(b.entries, nil) {
 		return false
 	}
@@ -191,14 +197,10 @@ func (c *call) completeBatch(plan *router.Plan, q *question) {
 	c.deliver(plan)
 	c.w = w
 	fresh, ok := wire.ParseEmbeddings(held.body.Bytes(), len(places))
-	if held.status == http.StatusOK && (!ok || held.cut) {
-		// No shape that can be taken apart: the client gets the answer to what it asked.
-		if err := c.head.Parse(asked); err != nil {
-			c.fail(err)
-			return
-		}
-		c.committed = false
-		c.deliver(plan)
+	if held.status == http.StatusOK && (!ok || held.cut || !b.goesWith(c.rec.Target, c.rec.Model)) {
+		// No shape that can be taken apart, or vectors that do not go with those that are known: the client gets the answer to what it
+		// asked.
+		c.askAgain(plan, asked)
 		return
 	}
 	held.copyHeader(w.Header())
@@ -213,4 +215,17 @@ func (c *call) completeBatch(plan *router.Plan, q *question) {
 	c.rec.Spared.Input = saved
 	c.g.Cache.Shared.Counts.Saved.Add(saved)
 	c.sent(relay.ReplayWhole(w, jsonType, whole.AppendJSON(nil)))
+}
+
+// askAgain asks for the whole batch after all. What was asked for in vain was used all the same.
+func (c *call) askAgain(plan *router.Plan, asked []byte) {
+	if err := c.head.Parse(asked); err != nil {
+		c.fail(err)
+		return
+	}
+	used, cost := c.rec.Usage, c.rec.Cost
+	c.committed = false
+	c.deliver(plan)
+	c.rec.Usage.Input += used.Input
+	c.rec.Cost += cost
 }

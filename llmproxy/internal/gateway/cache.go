@@ -75,7 +75,7 @@ func (c *call) question(plan *router.Plan, control caching.Control) (*question, 
 	canon := canons.Get().(*wire.Canon)
 	defer canons.Put(canon)
 	if c.task.endpoint.Name == "embeddings" {
-		return q, c.askItems(q, canon, c.scope(plan))
+		return q, c.askItems(q, canon, plan)
 	}
 	form, err := canon.Object(&c.head.Object, wire.ChangesNothing)
 	if err != nil {
