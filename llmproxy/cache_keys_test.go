@@ -2,8 +2,10 @@ package llmproxy
 
 import (
 	"encoding/json"
+	"io"
 	"net/http"
 	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -168,5 +170,38 @@ func TestCacheAndLocalOnly(t *testing.T) {
 	expect(t, "a model that is remote", askAs(t, url, "doras-secret", "away", "Hi"), cached{Status: http.StatusForbidden})
 	if n := len(remote.Requests()); n != 2 {
 		t.Errorf("%d requests left", n)
+	}
+}
+
+// What header_up says to an upstream counts, whatever its placeholders stand for; what only identifies the request does not.
+func TestCacheAndHeaderUp(t *testing.T) {
+	fake := fakellm.Start(t, "openai")
+	caddyfile, url := site(t, `	llm_proxy {
+		upstream u openai `+fake.URL()+` {
+			header_up X-Tenant {http.request.uri.query.tenant}
+			header_up X-Request-Id {http.request.uuid}
+		}
+		model m u/real
+		cache `+t.Name()+`
+	}`)
+	if err := load(t, caddyfile); err != nil {
+		t.Fatal(err)
+	}
+	for _, query := range []string{"?tenant=a", "?tenant=b", "?tenant=a", "?tenant=b", ""} {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url+"/v1/chat/completions"+query, strings.NewReader(`{"model":"m","messages":[{"role":"user","content":"Hi"}]}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		res, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.Copy(io.Discard, res.Body); err != nil {
+			t.Error(err)
+		}
+		res.Body.Close()
+	}
+	if n := len(fake.Requests()); n != 3 {
+		t.Errorf("%d requests reached the upstream, want one for each tenant and one without", n)
 	}
 }

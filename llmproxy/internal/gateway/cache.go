@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"maps"
 	"net/http"
 	"slices"
 	"strconv"
@@ -112,8 +113,10 @@ func (c *call) scope(plan *router.Plan) *caching.Hash {
 	h.Field("rule", plan.Rule)
 	plan.Targets(func(t router.Target) {
 		h.Field("upstream", t.Upstream.Name)
-		h.Field("configuration", c.g.upstreams[t.Upstream].Fingerprint)
+		u := c.g.upstreams[t.Upstream]
+		h.Field("configuration", u.Fingerprint)
 		h.Field("target", t.ModelFor(c.rec.Model))
+		c.changed(h, u)
 	})
 	for _, name := range keyHeaders {
 		c.vary(h, name)
@@ -124,11 +127,24 @@ func (c *call) scope(plan *router.Plan) *caching.Hash {
 	return h
 }
 
-// keyHeaders are all that an upstream sees of a request's header, but what says nothing of the answer; and what dialects are told
+// keyHeaders are all that an upstream sees of a request's header and that says something of the answer; and what dialects are told
 // apart by.
-var keyHeaders = append(slices.DeleteFunc(upstream.ClientHeaders(), func(name string) bool {
-	return slices.Contains([]string{"Accept", "Idempotency-Key", "Traceparent", "Tracestate"}, name)
-}), "Anthropic-Version", "Anthropic-Beta")
+var keyHeaders = append(upstream.TellingHeaders(), "Anthropic-Version", "Anthropic-Beta")
+
+// changed adds what header_up makes of this request.
+func (c *call) changed(h *caching.Hash, u *upstream.Upstream) {
+	headers, host := u.Changed(c.r.Context(), c.r.Header)
+	if headers == nil {
+		return
+	}
+	h.Field("host there", host)
+	for _, name := range slices.Sorted(maps.Keys(headers)) {
+		for _, v := range headers[name] {
+			h.Field("header there", name)
+			h.Field("value", v)
+		}
+	}
+}
 
 func (c *call) vary(h *caching.Hash, name string) {
 	values := c.r.Header[name]

@@ -40,8 +40,33 @@ type Payload interface {
 // Everything else of the client's headers stays here: its credentials, its cookies, its address.
 var allowedHeaders = []string{"Accept", "Openai-Beta", "Idempotency-Key", "Traceparent", "Tracestate"}
 
-// ClientHeaders are the client's headers that go up, in their canonical spelling.
-func ClientHeaders() []string { return slices.Clone(allowedHeaders) }
+// alike are the headers that may differ between two requests that are to get the same answer.
+var alike = []string{"Accept", "Idempotency-Key", "Traceparent", "Tracestate", "X-Request-Id"}
+
+// TellingHeaders are the client's headers that go up, in their canonical spelling, but for those that say nothing of the answer.
+func TellingHeaders() []string {
+	return slices.DeleteFunc(slices.Clone(allowedHeaders), func(name string) bool { return slices.Contains(alike, name) })
+}
+
+// Changed are the headers, and the host, that a client's request has here when header_up has done its work, but for our key and those
+// that say nothing of the answer: what it may depend on, whatever the placeholders stand for. Nil where header_up changes nothing.
+func (u *Upstream) Changed(ctx context.Context, client http.Header) (h http.Header, host string) {
+	if u.HeaderUp == nil {
+		return nil, ""
+	}
+	h = make(http.Header, 8)
+	for _, name := range allowedHeaders {
+		if v := client[name]; v != nil {
+			h[name] = slices.Clone(v)
+		}
+	}
+	req := (&http.Request{Method: http.MethodPost, URL: &url.URL{}, Header: h}).WithContext(ctx)
+	u.HeaderUp(req)
+	for _, name := range alike {
+		delete(h, name)
+	}
+	return h, req.Host
+}
 
 // userAgent is sent in place of the client's.
 var userAgent = []string{"caddy-llmproxy"}
