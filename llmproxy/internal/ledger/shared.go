@@ -18,6 +18,8 @@ const (
 	sharedWait = 2 * time.Second
 	// partRows is how many rows are sent at once: a script keeps the server from everybody else.
 	partRows = 200
+	// scanFields is about how many fields are read at once.
+	scanFields = 1000
 	// markSeconds is how long the server remembers that it has a part: longer than a part waits to be sent again.
 	markSeconds = 24 * 60 * 60
 	// sharedPrefix begins the server's keys; the braces put all of them on one node of a cluster.
@@ -142,23 +144,19 @@ func (s *Shared) days(first, last day) (list []day, err error) {
 
 // rows implements pages.
 func (s *Shared) rows(d day, each func(rowID, Sums)) error {
-	ctx, cancel := context.WithTimeout(context.Background(), sharedWait)
-	defer cancel()
-	fields, err := s.client.HGetAll(ctx, sharedPrefix+d.String()).Result()
-	if err != nil {
-		return fmt.Errorf("reading the shared state: %w", err)
-	}
 	rows := map[string]*Sums{}
-	for field, value := range fields {
-		if field == rowsField {
-			continue
+	for cursor := uint64(0); ; {
+		fields, next, err := s.scan(d, cursor)
+		if err != nil {
+			return fmt.Errorf("reading the shared state: %w", err)
 		}
-		name, letter := field[:max(0, len(field)-1)], field[max(0, len(field)-1):]
-		if rows[name] == nil {
-			rows[name] = new(Sums)
+		for i := 0; i+1 < len(fields); i += 2 {
+			if err := addField(rows, fields[i], fields[i+1]); err != nil {
+				return err
+			}
 		}
-		if err := rows[name].parseField(letter, value); err != nil {
-			return err
+		if cursor = next; cursor == 0 {
+			break
 		}
 	}
 	for name, sums := range rows {
@@ -169,6 +167,25 @@ func (s *Shared) rows(d day, each func(rowID, Sums)) error {
 		each(id, *sums)
 	}
 	return nil
+}
+
+// scan reads some fields of a day, each followed by its value, and tells where to go on. One may come twice. A busy day at once
+// would keep the server from everybody else, and take longer than an answer may.
+func (s *Shared) scan(d day, from uint64) (fields []string, next uint64, err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), sharedWait)
+	defer cancel()
+	return s.client.HScan(ctx, sharedPrefix+d.String(), from, "", scanFields).Result()
+}
+
+func addField(rows map[string]*Sums, field, value string) error {
+	if field == rowsField {
+		return nil
+	}
+	name, letter := field[:max(0, len(field)-1)], field[max(0, len(field)-1):]
+	if rows[name] == nil {
+		rows[name] = new(Sums)
+	}
+	return rows[name].parseField(letter, value)
 }
 
 func (s *Sums) parseField(letter, value string) (err error) {
