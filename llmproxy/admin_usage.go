@@ -16,16 +16,37 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/ledger"
 )
 
-// usageDefault is how far back usage is shown where nothing else is asked for.
+// usageDefault is how far back from the last day usage is shown where nothing else is asked for.
 const usageDefault = 30 * 24 * time.Hour
 
 // A usageAnswer is what was used in some days, both included, by what the rows are told apart by.
 type usageAnswer struct {
-	From string       `json:"from"`
-	To   string       `json:"to"`
-	By   []string     `json:"by"`
-	Rows []ledger.Row `json:"rows"`
+	From string     `json:"from"`
+	To   string     `json:"to"`
+	By   []string   `json:"by"`
+	Rows []usageRow `json:"rows"`
 }
+
+// A usageRow is a row as it is told: what is not known is null, and not zero.
+type usageRow struct {
+	ledger.Row
+	USD   *float64 `json:"usd"` // null where no request's price is known
+	Saved float64  `json:"saved_usd"`
+}
+
+func usageRows(rows []ledger.Row) []usageRow {
+	told := make([]usageRow, len(rows))
+	for i, row := range rows {
+		told[i] = usageRow{Row: row, Saved: row.Saved}
+		if row.Unpriced == 0 || row.Unpriced < row.Requests {
+			told[i].USD = &row.USD
+		}
+	}
+	return told
+}
+
+// The parameters that a question for usage may have.
+var usageParameters = []string{"from", "to", "by", "format"}
 
 // adminUsage answers GET /llm_proxy/usage?from=&to=&by=&format=.
 func adminUsage(w http.ResponseWriter, r *http.Request) error {
@@ -39,17 +60,25 @@ func adminUsage(w http.ResponseWriter, r *http.Request) error {
 		return caddy.APIError{HTTPStatus: http.StatusServiceUnavailable, Err: fmt.Errorf("usage cannot be read: %w", err)}
 	}
 	if asked.Get("format") == "csv" || asked.Get("format") == "" && strings.Contains(r.Header.Get("Accept"), "text/csv") {
-		return usageCSV(w, q.By, rows)
+		return usageCSV(w, q.By, usageRows(rows))
 	}
-	return adminJSON(w, usageAnswer{From: dateOf(q.From), To: dateOf(q.To), By: q.By, Rows: rows})
+	return adminJSON(w, usageAnswer{From: dateOf(q.From), To: dateOf(q.To), By: q.By, Rows: usageRows(rows)})
 }
 
 func usageQuery(asked url.Values, now time.Time) (q ledger.Query, err error) {
-	if q.From, err = usageDay(asked.Get("from"), now.Add(-usageDefault), now); err != nil {
-		return q, fmt.Errorf("from: %w", err)
+	for name := range asked {
+		if !slices.Contains(usageParameters, name) {
+			return q, fmt.Errorf("%q is none of the parameters %s", name, strings.Join(usageParameters, ", "))
+		}
 	}
 	if q.To, err = usageDay(asked.Get("to"), now, now); err != nil {
 		return q, fmt.Errorf("to: %w", err)
+	}
+	if q.From, err = usageDay(asked.Get("from"), q.To.Add(-usageDefault), now); err != nil {
+		return q, fmt.Errorf("from: %w", err)
+	}
+	if dateOf(q.From) > dateOf(q.To) {
+		return q, fmt.Errorf("from %s is after to %s", dateOf(q.From), dateOf(q.To))
 	}
 	if format := asked.Get("format"); format != "" && format != "csv" && format != "json" {
 		return q, fmt.Errorf("format: %q is neither json nor csv", format)
@@ -105,7 +134,7 @@ func usedOf(q ledger.Query) ([]ledger.Row, error) {
 }
 
 // usageCSV answers with what the rows are told apart by, and then the sums.
-func usageCSV(w http.ResponseWriter, by []string, rows []ledger.Row) error {
+func usageCSV(w http.ResponseWriter, by []string, rows []usageRow) error {
 	w.Header().Set("Content-Type", "text/csv; charset=utf-8")
 	out := csv.NewWriter(w)
 	header := append(slices.Clone(by), "requests", "input_tokens", "output_tokens", "cached_tokens", "spilled", "unpriced", "usd", "saved_usd")
@@ -118,8 +147,12 @@ func usageCSV(w http.ResponseWriter, by []string, rows []ledger.Row) error {
 		for _, n := range []int64{row.Requests, row.Input, row.Output, row.Cached, row.Spilled, row.Unpriced} {
 			line = append(line, strconv.FormatInt(n, 10))
 		}
-		for _, usd := range []float64{row.USD, row.Saved} {
-			line = append(line, strconv.FormatFloat(usd, 'f', -1, 64))
+		for _, usd := range []*float64{row.USD, &row.Saved} {
+			if usd == nil {
+				line = append(line, "")
+				continue
+			}
+			line = append(line, strconv.FormatFloat(*usd, 'f', -1, 64))
 		}
 		out.Write(line) //nolint:errcheck // Error tells, below
 	}

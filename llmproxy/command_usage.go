@@ -13,8 +13,6 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"github.com/spf13/cobra"
-
-	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/ledger"
 )
 
 func usageCommand() *cobra.Command {
@@ -25,7 +23,7 @@ func usageCommand() *cobra.Command {
 		Args:  cobra.NoArgs,
 	}
 	cmd.RunE = caddycmd.WrapCommandFuncForCobra(func(fl caddycmd.Flags) (int, error) { return runUsage(fl, cmd.OutOrStdout()) })
-	cmd.Flags().String("from", "", "The first day (default 30d)")
+	cmd.Flags().String("from", "", "The first day (default 30 days before the last one)")
 	cmd.Flags().String("to", "", "The last day (default today)")
 	cmd.Flags().String("by", "key", "What rows are told apart by: any of day, key, model, target, with commas between them")
 	cmd.Flags().Bool("csv", false, "Write CSV")
@@ -71,7 +69,7 @@ func printUsage(to io.Writer, answer io.Reader) error {
 		for _, name := range used.By {
 			fmt.Fprint(table, cell(row.Name(name)), "\t")
 		}
-		fmt.Fprintf(table, "%d\t%d\t%d\t%d\t%d\t%s\t%s\n", row.Requests, row.Input, row.Output, row.Cached, row.Spilled, dollars(row.Sums), amount(row.Saved))
+		fmt.Fprintf(table, "%d\t%d\t%d\t%d\t%d\t%s\t%s\n", row.Requests, row.Input, row.Output, row.Cached, row.Spilled, dollars(row), amount(row.Saved))
 	}
 	return table.Flush()
 }
@@ -86,14 +84,14 @@ func cell(name string) string {
 }
 
 // dollars says what is not known, too.
-func dollars(s ledger.Sums) string {
-	switch s.Unpriced {
-	case 0:
-		return amount(s.USD)
-	case s.Requests:
+func dollars(row usageRow) string {
+	switch {
+	case row.USD == nil:
 		return "unknown"
+	case row.Unpriced > 0:
+		return fmt.Sprintf("%s and %d unknown", amount(*row.USD), row.Unpriced)
 	}
-	return fmt.Sprintf("%s and %d unknown", amount(s.USD), s.Unpriced)
+	return amount(*row.USD)
 }
 
 func amount(usd float64) string { return strconv.FormatFloat(usd, 'f', 4, 64) }

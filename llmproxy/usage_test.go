@@ -131,6 +131,8 @@ func TestAdminUsage(t *testing.T) {
 			`{"from":"` + today + `","to":"` + today + `","by":["day","key","model","target"],"rows":[{"day":"` + today + `","model":"m","target":"echo/parrot",` + sums + "}]}\n"},
 		{"total", "by=", "", 200, `"by":[],"rows":[{` + sums + "}]}\n"},
 		{"another time", "to=2d", "", 200, `"rows":[]}`},
+		{"backwards", "from=2d&to=3d", "", 400, "is after to"},
+		{"unknown parameter", "group=key", "", 400, `"group" is none of the parameters from, to, by, format`},
 		{"CSV", "by=model,day", "text/csv", 200,
 			"model,day,requests,input_tokens,output_tokens,cached_tokens,spilled,unpriced,usd,saved_usd\nm," + today + ",3,3,87,0,0,0,0,0\n"},
 		{"CSV by format", "by=&format=csv", "", 200, "requests,input_tokens,output_tokens,cached_tokens,spilled,unpriced,usd,saved_usd\n3,3,87,0,0,0,0,0\n"},
@@ -327,6 +329,39 @@ func TestAnotherProcessHasTheLedger(t *testing.T) {
 	}
 }
 
+// What is not known is told as such, and not as zero.
+func TestUnknownCostIsNoZero(t *testing.T) {
+	rows := usageRows([]ledger.Row{
+		{Key: "none", Sums: ledger.Sums{Requests: 2, Unpriced: 2}},
+		{Key: "part, half", Sums: ledger.Sums{Requests: 2, Unpriced: 1, USD: 0.5}},
+		{Key: "free", Sums: ledger.Sums{Requests: 2}},
+	})
+	w := httptest.NewRecorder()
+	if err := usageCSV(w, []string{"key"}, rows); err != nil {
+		t.Fatal(err)
+	}
+	const table = `key,requests,input_tokens,output_tokens,cached_tokens,spilled,unpriced,usd,saved_usd
+none,2,0,0,0,0,2,,0
+"part, half",2,0,0,0,0,1,0.5,0
+free,2,0,0,0,0,0,0,0
+`
+	if diff := cmp.Diff(table, w.Body.String()); diff != "" {
+		t.Error(diff)
+	}
+	var told []string
+	for _, row := range rows {
+		text, err := json.Marshal(row)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, usd, _ := strings.Cut(string(text), `"unpriced":`)
+		told = append(told, usd)
+	}
+	if diff := cmp.Diff([]string{`2,"usd":null,"saved_usd":0}`, `1,"usd":0.5,"saved_usd":0}`, `0,"usd":0,"saved_usd":0}`}, told); diff != "" {
+		t.Error(diff)
+	}
+}
+
 func TestUsageCommand(t *testing.T) {
 	var asked string
 	admin := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -335,11 +370,11 @@ func TestUsageCommand(t *testing.T) {
 			io.WriteString(w, "key,requests\n")
 			return
 		}
-		json.NewEncoder(w).Encode(usageAnswer{By: []string{"key", "model"}, Rows: []ledger.Row{
+		json.NewEncoder(w).Encode(usageAnswer{By: []string{"key", "model"}, Rows: usageRows([]ledger.Row{
 			{Model: "local", Sums: ledger.Sums{Requests: 12, Input: 3, Unpriced: 12}},
 			{Key: "alice", Model: "gpt-4o", Sums: ledger.Sums{Requests: 3, Input: 1000, Output: 20, Cached: 5, Spilled: 1, USD: 0.25, Saved: 1}},
 			{Key: "bob", Model: "red\x1b[31m", Sums: ledger.Sums{Requests: 2, USD: 0.5, Unpriced: 1}},
-		}})
+		})})
 	}))
 	defer admin.Close()
 	for _, test := range []struct{ name, args, asked, want string }{
