@@ -6,10 +6,34 @@ import "time"
 // covered: money counts for at most 1/60 of the window too long, and never too short.
 const slots = 60
 
+// Soon is the wait that is told where what is missing of a budget is only reserved by requests that are under way: it may come
+// free when one of them ends, which no clock tells.
+const Soon = time.Second
+
+// reserved is how much of what counts as spent belongs to requests that are under way. It is never more than what was spent, so
+// that what a process that has died reserved goes with that.
+type reserved int64
+
+func (r *reserved) take(n int64) { *r += reserved(n) }
+
+func (r *reserved) settle(taken int64) { *r = max(0, *r-reserved(taken)) }
+
+func (r *reserved) look(spent int64) { *r = min(*r, reserved(spent)) }
+
+// wait is the earliest time at which n may be free, where until tells it without those requests.
+func (r reserved) wait(n int64, until func(int64) time.Duration) time.Duration {
+	wait := until(n)
+	if r == 0 || wait <= Soon || wait == never {
+		return wait
+	}
+	return max(Soon, until(n-int64(r)))
+}
+
 // A spending is what was spent in a sliding window.
 type spending struct {
 	head  int64 // the number of the newest slot since 1970
 	spent [slots + 1]int64
+	reserved
 	level uint8 // what was told of the budget, in percent
 	now   time.Time
 }
@@ -27,6 +51,7 @@ func (s *spending) look(now time.Time, r Rule) float64 {
 	for _, n := range s.spent {
 		sum += n
 	}
+	s.reserved.look(sum)
 	return float64(sum)
 }
 
@@ -42,15 +67,23 @@ func (s *spending) advance(slot int64) {
 	s.head = slot
 }
 
-func (s *spending) take(n int64) { s.spent[0] += n }
+func (s *spending) take(n int64) {
+	s.spent[0] += n
+	s.reserved.take(n)
+}
 
 func (s *spending) settle(taken, used int64, at time.Time, r Rule) {
 	age := min(max(0, s.head-at.UnixNano()/int64(width(r))), slots)
 	s.spent[age] = max(0, s.spent[age]+used-taken)
+	s.reserved.settle(taken)
 }
 
-// wait adds up what leaves the window, the oldest first.
 func (s *spending) wait(n int64, r Rule) time.Duration {
+	return s.reserved.wait(n, func(n int64) time.Duration { return s.until(n, r) })
+}
+
+// until adds up what leaves the window, the oldest first.
+func (s *spending) until(n int64, r Rule) time.Duration {
 	missing := n - r.Limit
 	for _, spent := range s.spent {
 		missing += spent
@@ -71,8 +104,9 @@ func (s *spending) wait(n int64, r Rule) time.Duration {
 type period struct {
 	number int64 // of the day or month
 	spent  int64
-	level  uint8
-	now    time.Time
+	reserved
+	level uint8
+	now   time.Time
 }
 
 // periodOf numbers the days or months, and tells when the next one begins.
@@ -93,18 +127,27 @@ func (p *period) look(now time.Time, r Rule) float64 {
 	case number < p.number-1:
 		p.number = number // the clock stepped back by more than an edge: what was spent counts for now
 	}
+	p.reserved.look(p.spent)
 	return float64(p.spent)
 }
 
-func (p *period) take(n int64) { p.spent += n }
+func (p *period) take(n int64) {
+	p.spent += n
+	p.reserved.take(n)
+}
 
 func (p *period) settle(taken, used int64, at time.Time, r Rule) {
 	if number, _ := periodOf(at, r.Calendar); number >= p.number {
 		p.spent = max(0, p.spent+used-taken)
+		p.reserved.settle(taken)
 	}
 }
 
 func (p *period) wait(n int64, r Rule) time.Duration {
+	return p.reserved.wait(n, func(n int64) time.Duration { return p.until(n, r) })
+}
+
+func (p *period) until(n int64, r Rule) time.Duration {
 	switch {
 	case p.spent+n <= r.Limit:
 		return 0

@@ -117,6 +117,7 @@ func join(kept, counted cell) {
 			for _, n := range c.spent {
 				k.spent[0] += n
 			}
+			k.reserved = c.reserved
 		}
 	case *period:
 		if k, ok := kept.(*period); ok && c.number >= k.number {
@@ -124,7 +125,7 @@ func join(kept, counted cell) {
 				*k = *c
 				return
 			}
-			k.spent += c.spent
+			k.spent, k.reserved = k.spent+c.spent, c.reserved
 		}
 	}
 }

@@ -101,18 +101,19 @@ type crossing struct {
 	percent int
 }
 
-// passed tells which mark a budget has passed and nobody was told of.
+// passed tells which mark a budget has passed and nobody was told of. What is only reserved does not count.
 func passed(c cell, sum float64, r Rule) int {
 	var level *uint8
+	var open reserved
 	switch c := c.(type) {
 	case *spending:
-		level = &c.level
+		level, open = &c.level, c.reserved
 	case *period:
-		level = &c.level
+		level, open = &c.level, c.reserved
 	default:
 		return 0
 	}
-	reached := mark(sum, r)
+	reached := mark(sum-float64(open), r)
 	told := *level
 	*level = reached // below a mark again: it will be told anew
 	if reached > told {

@@ -39,7 +39,7 @@ var errSharedFacts = errors.New("the shared state gives facts of a limit that ca
 
 // parseCell reads the facts as the scripts give them.
 func parseCell(text string, r Rule) (cell, error) {
-	var f [slots + 3]float64
+	var f [slots + 4]float64
 	n := 0
 	for number := range strings.FieldsSeq(text) {
 		value, err := strconv.ParseFloat(number, 64)
@@ -50,16 +50,16 @@ func parseCell(text string, r Rule) (cell, error) {
 		n++
 	}
 	c := newCell(r)
-	want := 3
+	want := 0
 	switch c := c.(type) {
 	case *places:
 		want, c.held = 1, int64(f[0])
 	case *bucket:
 		want, c.used, c.at = 2, f[0], int64(f[1])*int64(time.Microsecond)
 	case *period:
-		c.number, c.level, c.spent = int64(f[0]), uint8(f[1]), int64(f[2])
+		want, c.number, c.level, c.spent, c.reserved = 4, int64(f[0]), uint8(f[1]), int64(f[2]), reserved(f[3])
 	case *spending:
-		want, c.head, c.level = len(f), int64(f[0]), uint8(f[1])
+		want, c.head, c.level, c.reserved = len(f), int64(f[0]), uint8(f[1]), reserved(f[len(f)-1])
 		for i := range c.spent {
 			c.spent[i] = int64(f[2+i])
 		}

@@ -53,7 +53,7 @@ local function look(key, kind, limit, window)
 		local slot = math.floor(clock / window)
 		if #f == 0 then
 			f = {slot, 0}
-			for i = 3, 63 do f[i] = 0 end
+			for i = 3, 64 do f[i] = 0 end
 		end
 		local back = slot < f[1] - 1
 		if back then f[1] = slot end
@@ -64,14 +64,19 @@ local function look(key, kind, limit, window)
 		end
 		local sum = 0
 		for i = 3, 63 do sum = sum + f[i] end
+		f[64] = math.min(f[64] or 0, sum)
 		return f, sum, back
 	end
 	local number = periods(kind, clock)
 	if #f == 0 or number > f[1] then f = {number, 0, 0} end
 	local back = number < f[1] - 1
 	if back then f[1] = number end
+	f[4] = math.min(f[4] or 0, f[3])
 	return f, f[3], back
 end
+
+-- open is where the facts of a budget say what requests under way have reserved of it.
+local function open(kind) return kind == 's' and 64 or 4 end
 
 local function save(key, kind, limit, window, f)
 	local life = 0 -- microseconds
@@ -110,6 +115,7 @@ if fits then
 		else
 			local at = kind == 'b' and 1 or 3
 			f[at] = f[at] + n
+			if kind ~= 'b' then f[open(kind)] = f[open(kind)] + n end
 			saved[key] = save(key, kind, tonumber(ARGV[a + 1]), tonumber(ARGV[a + 2]), f)
 		end
 	end
@@ -144,8 +150,10 @@ for i = 1, last do
 			local before = f[at]
 			f[at] = math.max(0, before + more)
 			used = used + f[at] - before
+			if kind ~= 'b' then f[open(kind)] = math.max(0, f[open(kind)] - ARGV[a + 3]) end
 		end
 		if kind ~= 'b' then
+			used = used - math.min(f[open(kind)], used)
 			local level = used >= limit and 100 or used >= 0.8 * limit and 80 or 0
 			if level > f[2] then marks[i] = level end
 			f[2] = level

@@ -327,6 +327,36 @@ func TestParallelRequestsDoNotOverspend(t *testing.T) {
 	}
 }
 
+// A budget of which the rest is reserved by a request under way is not used up: a client may come again soon.
+func TestReservedBudget(t *testing.T) {
+	t.Parallel()
+	s, fake := one(t, "openai", nil)
+	release := make(chan struct{})
+	fake.Always(fakellm.Text("one", " two").HoldAfter(1, release))
+	book, err := prices.New([]prices.Line{{For: "u/x", Price: prices.Price{Rate: prices.Rate{Output: 0.001}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.config.Prices = book
+	a := s.guarded(&keys.Entry{Name: "alice", Limits: keys.Limits{Budget: []string{"$1/month"}}})
+	a.Refused = func(*ratelimit.Limit, time.Duration) { t.Error("the budget is told of as used up") }
+	s.serve("m u/x")
+	const body = `{"model":"m","stream":true,"max_tokens":900,"messages":[{"role":"user","content":"Hi"}]}`
+	first := make(chan reply, 1)
+	go func() { first <- s.post("/v1/chat/completions", body, "api-key", "secret-alice") }()
+	fake.Wait(t, 1)
+	got := s.post("/v1/chat/completions", body, "api-key", "secret-alice")
+	if got.status != 429 || got.header.Get("Retry-After") != "1" || got.header.Get("X-Should-Retry") != "" ||
+		!strings.Contains(got.body, `"code":"insufficient_quota"`) || !strings.Contains(got.body, "try again when one has ended") {
+		t.Errorf("status %d, %v: %s", got.status, got.header, got.body)
+	}
+	close(release)
+	<-first
+	if got := s.post("/v1/chat/completions", body, "api-key", "secret-alice"); got.status != 200 {
+		t.Errorf("afterwards: status %d: %s", got.status, got.body)
+	}
+}
+
 func TestConcurrent(t *testing.T) {
 	t.Parallel()
 	s, fake := one(t, "openai", nil)

@@ -89,11 +89,11 @@ func (c *call) take(m *meter) *wire.Error {
 	return c.tooMuch(m.take.Denied, m.take.Wait)
 }
 
-// complain tells of a budget that is used up. One that does not cover a request while most of it is left is not: the request is too dear, or
-// others that run at the same time have reserved the rest.
+// complain tells of a budget that is used up. One that does not cover a request while most of it is left, or only reserved by others that run
+// at the same time, is not.
 func (m *meter) complain(a *Access) {
 	l, wait := m.take.Denied, m.take.Wait
-	if l.Rule.Unit != ratelimit.Spend || wait >= ratelimit.Never || a.Refused == nil {
+	if l.Rule.Unit != ratelimit.Spend || wait <= ratelimit.Soon || wait >= ratelimit.Never || a.Refused == nil {
 		return
 	}
 	for i := range m.take.Limits {
@@ -124,7 +124,7 @@ func (c *call) tooMuch(l *ratelimit.Limit, wait time.Duration) *wire.Error {
 	case wait < ratelimit.Never:
 		h["Retry-After"] = []string{seconds(wait)}
 	}
-	if l.Rule.Unit == ratelimit.Spend || l.Rule.Unit != ratelimit.Concurrent && wait > time.Minute {
+	if l.Rule.Unit != ratelimit.Concurrent && wait > time.Minute {
 		h["X-Should-Retry"] = []string{"false"} // SDKs would try two times more, and in vain
 	}
 	return overLimit(l, wait)
