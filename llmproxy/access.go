@@ -1,6 +1,7 @@
 package llmproxy
 
 import (
+	"cmp"
 	"fmt"
 	"net/http"
 	"net/netip"
@@ -43,7 +44,7 @@ func (h *Handler) access() (*gateway.Access, error) {
 
 func (h *Handler) addLimits(a *gateway.Access) (err error) {
 	if h.Limit != nil {
-		if a.Site, err = h.Limit.For("site/" + h.Limit.Name); err != nil {
+		if a.Site, err = h.Limit.For("site/" + cmp.Or(h.Limit.Name, "site")); err != nil {
 			return fmt.Errorf("limit: %w", err)
 		}
 	}
@@ -59,17 +60,26 @@ func (h *Handler) addLimits(a *gateway.Access) (err error) {
 			a.Models[m.Name] = limits
 		}
 	}
+	a.Strangers, err = h.strangers()
+	return err
+}
+
+// strangers are the rules for the addresses of callers without a key.
+func (h *Handler) strangers() (rules []ratelimit.Rule, err error) {
 	if len(h.RateLimit) > gateway.MaxStrangers {
-		return fmt.Errorf("rate_limit: %d rates are given, at most %d are possible", len(h.RateLimit), gateway.MaxStrangers)
+		return nil, fmt.Errorf("rate_limit: %d rates are given, at most %d are possible", len(h.RateLimit), gateway.MaxStrangers)
 	}
 	for _, text := range h.RateLimit {
 		rule, err := ratelimit.ParseRate(ratelimit.Requests, text)
 		if err != nil {
-			return fmt.Errorf("rate_limit: %w", err)
+			return nil, fmt.Errorf("rate_limit: %w", err)
 		}
-		a.Strangers = append(a.Strangers, rule)
+		rules = append(rules, rule)
 	}
-	return nil
+	if err := ratelimit.Distinct(rules); err != nil {
+		return nil, fmt.Errorf("rate_limit: %w", err)
+	}
+	return rules, nil
 }
 
 // clientAddress is the client's, as Caddy's trusted_proxies find it.

@@ -65,6 +65,9 @@ func parseEntry(d *caddyfile.Dispenser, e *keys.Entry) error {
 		}
 	}
 	return nil
+	if err := e.Check(); err != nil {
+		return d.Errf("%.80q: %w", e.Name, err)
+	}
 }
 
 // parseLimitLine reads a line of limits, if it is one.
@@ -125,6 +128,9 @@ func (h *Handler) parseRateLimit(d *caddyfile.Dispenser) error {
 	}
 	for _, rate := range rates {
 		if _, err := ratelimit.ParseRate(ratelimit.Requests, rate); err != nil {
+	if _, err := h.strangers(); err != nil {
+		return d.Errf("%w", err)
+	}
 			return d.Errf("rate_limit: %w", err)
 		}
 	}
@@ -153,6 +159,9 @@ func parseLimits(d *caddyfile.Dispenser, l *keys.Limits) error {
 		if err != nil {
 			return err
 		}
+	if _, err := l.For(""); err != nil {
+		return d.Errf("limit: %w", err)
+	}
 		if !known {
 			return d.Errf("unknown limit %q: expected rate, tokens, concurrent or budget", d.Val())
 		}

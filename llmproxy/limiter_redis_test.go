@@ -65,7 +65,7 @@ func TestLimitsAreShared(t *testing.T) {
 	}
 	there := neighbour(t, server)
 	for range 3 {
-		one := ratelimit.Take{Limits: ratelimit.New("site/", []ratelimit.Rule{rate})}
+		one := ratelimit.Take{Limits: ratelimit.New("site/site", []ratelimit.Rule{rate})}
 		if err := there.Take(t.Context(), &one); err != nil || one.Denied != nil {
 			t.Fatal(err, one.Denied)
 		}

@@ -215,6 +215,11 @@ func TestLoadErrorsAreUnderstandable(t *testing.T) {
 		{"expression that is none", "upstream u openai\n\t\t@x expression {llm.tools} >\n\t\tmodel a {\n\t\t\troute @x u/b\n\t\t\tto u\n\t\t}", "route @x"},
 		{"content that is none", "upstream u openai\n\t\t@x llm content (\n\t\tmodel a {\n\t\t\troute @x u/b\n\t\t\tto u\n\t\t}", "missing closing )"},
 		{"can and cannot", "upstream u openai {\n\t\t\tcan tools\n\t\t\tcannot tools\n\t\t}", "overlap"},
+		{"two rates of one window", "upstream u echo\n\t\tkey a hunter2 {\n\t\t\trate 1/m 2/60s\n\t\t}", `"a": 1/m and 2/m have the same window: keep one of them, at Caddyfile:`},
+		{"two limits of one window", "upstream u echo\n\t\tlimit {\n\t\t\ttokens 1/d\n\t\t\ttokens 2/24h\n\t\t}", "limit: 1/d and 2/d have the same window"},
+		{"two rates for addresses", "upstream u echo\n\t\trate_limit 1/m 1/m", "rate_limit: 1/m and 1/m have the same window: keep one of them, at Caddyfile:"},
+		{"end of a key", "upstream u echo\n\t\tuser a {\n\t\t\texpires soon\n\t\t}", `expires: "soon" is neither a day`},
+		{"name of a key", "upstream u echo\n\t\tkey ä hunter2", `"ä": no such name is possible: letters, digits and .-_@+, at most 64 of them, at Caddyfile:`},
 		{"password in an address", "upstream u openai http://me:hunter2@localhost", "holds a password"},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -56,3 +56,32 @@ func TestParseBudget(t *testing.T) {
 		}
 	}
 }
+
+func TestDistinct(t *testing.T) {
+	t.Parallel()
+	rules := func(texts ...string) (list []Rule) {
+		for _, text := range texts {
+			rule, err := ParseBudget(text)
+			if err != nil {
+				t.Fatal(err)
+			}
+			list = append(list, rule)
+		}
+		return list
+	}
+	for name, test := range map[string]struct {
+		rules []Rule
+		good  bool
+	}{
+		"none":               {nil, true},
+		"windows":            {rules("$1/d", "$5/30d", "$5/720h"), false},
+		"other windows":      {rules("$1/d", "$5/30d"), true},
+		"a day and the day":  {rules("$1/d", "$1/day", "$9/month"), true},
+		"a month twice":      {rules("$1/month", "$2/month"), false},
+		"of different units": {append(rules("$1/d"), Rule{Unit: Requests, Limit: 1, Window: longestWindow / 400}), true},
+	} {
+		if err := Distinct(test.rules); (err == nil) != test.good {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}

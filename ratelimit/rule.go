@@ -1,6 +1,7 @@
 package ratelimit
 
 import (
+	"fmt"
 	"net/netip"
 	"strconv"
 	"time"
@@ -60,6 +61,20 @@ func New(subject string, rules []Rule) []*Limit {
 		limits = append(limits, &Limit{ID: subject + "/" + r.Unit.String() + "/" + r.Per(), Rule: r})
 	}
 	return limits
+}
+
+// Distinct fails where two rules count the same in the same window. They would share their facts, and take each request twice.
+func Distinct(rules []Rule) error {
+	seen := make(map[Rule]Rule, len(rules))
+	for _, r := range rules {
+		same := r
+		same.Limit = 0
+		if other, ok := seen[same]; ok {
+			return fmt.Errorf("%s and %s have the same window: keep one of them", other, r)
+		}
+		seen[same] = r
+	}
+	return nil
 }
 
 // Per gives the rule's window as it is written: "m", "30d", "month"; empty for Concurrent.

@@ -35,6 +35,12 @@ type Entry struct {
 	Tags []string `json:"tags,omitempty"`
 }
 
+// Check tells what is wrong with the entry, but for its secret.
+func (e *Entry) Check() error {
+	_, err := e.compile("key")
+	return err
+}
+
 // compile makes the key of an entry; kind says whether it is a key's or a user's.
 func (e *Entry) compile(kind string) (*Key, error) {
 	if err := checkName(e.Name); err != nil {

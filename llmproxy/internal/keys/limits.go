@@ -43,5 +43,8 @@ func (l *Limits) For(subject string) ([]*ratelimit.Limit, error) {
 	for _, text := range l.Budget {
 		add(ratelimit.ParseBudget(text))
 	}
-	return ratelimit.New(subject, rules), errors.Join(errs...)
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	return ratelimit.New(subject, rules), ratelimit.Distinct(rules)
 }
