@@ -24,7 +24,9 @@ func (h *Handler) sharedLimiter(client redis.UniversalClient) gateway.Limiter {
 		return nil
 	}
 	value, _, _ := limitsUsed.LoadOrNew(client, func() (caddy.Destructor, error) {
-		return sharedLimits{ratelimit.NewShared(client, reportLimits), ratelimit.NewMemory()}, nil
+		s := newSharers(expandAddress(caddy.NewReplacer(), h.State.URL))
+		c := ratelimit.SharedConfig{Report: reportLimits, Sharers: s.kept, Heard: s.heard}
+		return sharedLimits{ratelimit.NewShared(client, c), ratelimit.NewMemory()}, nil
 	})
 	// Before the client, which these use.
 	h.lasting = append([]func(){func() { limitsUsed.Delete(client) }}, h.lasting...) //nolint:errcheck // Destruct does not fail

@@ -48,7 +48,7 @@ func neighbour(t *testing.T, server *redistest.Server) *ratelimit.Shared {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := ratelimit.NewShared(client, nil)
+	s := ratelimit.NewShared(client, ratelimit.SharedConfig{})
 	t.Cleanup(func() {
 		s.Close()
 		client.Close()

@@ -88,7 +88,7 @@ func leftOfSix(t *testing.T, client redis.UniversalClient) int64 {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := ratelimit.NewShared(client, nil)
+	s := ratelimit.NewShared(client, ratelimit.SharedConfig{})
 	defer s.Close()
 	one := ratelimit.Take{Limits: ratelimit.New("site/site", []ratelimit.Rule{rate})}
 	if s.Peek(t.Context(), &one) != nil {

@@ -130,7 +130,7 @@ func TestStateIsShared(t *testing.T) {
 				t.Fatal(err)
 			}
 			eventually(t, "the key is not known", func() bool { return status(t, url, "secret-alice") == http.StatusOK })
-			limits := ratelimit.NewShared(there, nil)
+			limits := ratelimit.NewShared(there, ratelimit.SharedConfig{})
 			defer limits.Close()
 			eventually(t, "the two do not hear of each other", func() bool { return there.ZCard(t.Context(), "llm_proxy:{limits}:present").Val() == 2 })
 			rate, err := ratelimit.ParseRate(ratelimit.Requests, "5/d")

@@ -23,13 +23,23 @@ const (
 
 var errAway = errors.New("the shared state of limits does not answer")
 
+// A SharedConfig is what a Shared knows besides its server.
+type SharedConfig struct {
+	// Report hears when the server cannot be used, once, and of nil when it can be used again; nil for nobody. It must not block.
+	Report func(error)
+	// Sharers is how many processes shared the limits when that was last known: for as long as the server says nothing else.
+	Sharers int64
+	// Heard hears again and again how many they are; nil for nobody. It must not block.
+	Heard func(sharers int64)
+}
+
 // A Shared keeps the facts in a Redis or Valkey server, for any number of processes. A request costs one round trip; what it
 // gives back is sent behind its back, except for a place, which must be free when its client comes again. The first failure
 // makes the server count as away: nobody asks it then but a goroutine that finds out when it is back; at once, where a request
 // had only no time to wait for a new connection. It is safe for concurrent use.
 type Shared struct {
+	SharedConfig
 	client redis.UniversalClient
-	report func(error)
 	clock  string // empty for the server's; tests set it, in microseconds
 	wait   time.Duration
 
@@ -50,17 +60,16 @@ type Shared struct {
 	dues    []settlement // gathered debts that are not paid yet; of the goroutine that works
 }
 
-// NewShared makes a store. It asks the server nothing. Report hears when the server cannot be used, once, and of nil when it
-// can be used again; it must not block. Nil for nobody.
-func NewShared(client redis.UniversalClient, report func(error)) *Shared {
-	s := newShared(client, report)
+// NewShared makes a store. It asks the server nothing.
+func NewShared(client redis.UniversalClient, c SharedConfig) *Shared {
+	s := newShared(client, c)
 	go s.work()
 	return s
 }
 
-func newShared(client redis.UniversalClient, report func(error)) *Shared {
+func newShared(client redis.UniversalClient, c SharedConfig) *Shared {
 	return &Shared{
-		client: client, report: report, wait: sharedWait, name: rand.Text(), held: map[string][]string{}, failed: make(chan error, 1),
+		SharedConfig: c, client: client, wait: sharedWait, name: rand.Text(), held: map[string][]string{}, failed: make(chan error, 1),
 		queue: make(chan settlement, sharedQueue), stop: make(chan struct{}), ended: make(chan struct{}),
 	}
 }

@@ -152,7 +152,7 @@ func TestSharedSettlesAcrossAnOutage(t *testing.T) {
 // A payment whose answer is lost is sent again, and counts once.
 func TestSharedDebtsArePaidOnce(t *testing.T) {
 	server := redistest.Start(t)
-	s := newShared(server.Client(t), nil)
+	s := newShared(server.Client(t), SharedConfig{})
 	told := 0
 	one := Take{Limits: New("key/alice", []Rule{rule(t, Spend, "$20/30d"), rule(t, Requests, "20/d")}), Spend: 16 * Dollar, At: time.Now(),
 		Crossed: func(_ *Limit, percent int) { told += percent }}
@@ -180,7 +180,7 @@ func TestSharedDebtsArePaidOnce(t *testing.T) {
 // A process that ends is not counted any more; one that dies, not for long.
 func TestSharedPresence(t *testing.T) {
 	server := redistest.Start(t)
-	a, b := newShared(connect(t, server), nil), NewShared(connect(t, server), nil)
+	a, b := newShared(connect(t, server), SharedConfig{}), NewShared(connect(t, server), SharedConfig{})
 	soon(t, "they do not hear of each other", func() bool { return a.beat(presence) == nil && a.share() == 2 })
 	b.Close()
 	if err := a.beat(presence); err != nil || a.share() != 1 {
@@ -189,13 +189,46 @@ func TestSharedPresence(t *testing.T) {
 	if at, err := a.client.TTL(t.Context(), sharedPrefix+"present").Result(); err != nil || at < presence {
 		t.Errorf("it is kept for %s, %v", at, err)
 	}
-	c := newShared(connect(t, server), nil)
+	c := newShared(connect(t, server), SharedConfig{})
 	start := at("2026-11-25 12:00:00")
 	c.clock = strconv.FormatInt(start.UnixMicro(), 10)
 	a.clock = strconv.FormatInt(start.Add(presence+time.Second).UnixMicro(), 10)
 	if err := errors.Join(a.client.FlushAll(t.Context()).Err(), c.beat(presence), a.beat(presence)); err != nil || a.share() != 1 {
 		t.Errorf("%d are there after one has died, %v", a.share(), err)
 	}
+}
+
+// A process that has heard nothing yet goes by what was known before it, and then by what it hears.
+func TestSharedPresenceIsRemembered(t *testing.T) {
+	server := redistest.Start(t)
+	var heard []int64
+	s := newShared(connect(t, server), SharedConfig{Sharers: 4, Heard: func(n int64) { heard = append(heard, n) }})
+	s.away.Store(true)
+	f := Fallback{Shared: s, Local: NewMemory()}
+	if fit := takesOf(t, f, 20, "12/d"); fit != 3 {
+		t.Errorf("%d fit, want a quarter of 12", fit)
+	}
+	if err := s.beat(presence); err != nil || s.share() != 1 || len(heard) != 1 || heard[0] != 1 {
+		t.Errorf("%v; %d are there, heard are %v", err, s.share(), heard)
+	}
+	if err := s.beat(0); err != nil || len(heard) != 1 {
+		t.Errorf("%v; who takes leave hears %v", err, heard)
+	}
+}
+
+// takesOf tells how many of so many requests fit a rate.
+func takesOf(t *testing.T, f Fallback, tries int, rate string) (fit int) {
+	t.Helper()
+	for range tries {
+		take := Take{Limits: limits(t, Requests, rate)}
+		if err := f.Take(t.Context(), &take); err != nil {
+			t.Fatal(err)
+		}
+		if take.Denied == nil {
+			fit++
+		}
+	}
+	return fit
 }
 
 // Whatever a server answers that is none, such as one that is full, starting, or a replica, it counts as away.
@@ -214,7 +247,7 @@ func TestSharedServerRefuses(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			server := test.setup.Start(t)
 			client, said := server.Client(t), make(chan error, 100)
-			s := NewShared(connect(t, server), func(err error) { said <- err })
+			s := NewShared(connect(t, server), SharedConfig{Report: func(err error) { said <- err }})
 			t.Cleanup(func() { s.Close() })
 			f, want := Fallback{Shared: s, Local: NewMemory()}, Take{Limits: limits(t, Requests, "20/d")}
 			if fitting(t, f, want, 4) != 4 {

@@ -24,8 +24,17 @@ func (s *Shared) beat(long time.Duration) error {
 		return err
 	}
 	s.present.Store(n)
+	if s.Heard != nil && long > 0 {
+		s.Heard(n)
+	}
 	return nil
 }
 
-// share is among how many processes the limits are divided while the server is away.
-func (s *Shared) share() share { return share(max(1, s.present.Load())) }
+// share is among how many processes the limits are divided while the server is away: as many as it last told of, or, to a
+// process that has heard nothing yet, to the one before.
+func (s *Shared) share() share {
+	if n := s.present.Load(); n > 0 {
+		return share(n)
+	}
+	return share(max(1, s.Sharers))
+}

@@ -72,7 +72,7 @@ func TestSharedServerSaysNo(t *testing.T) {
 			client := redis.NewClient(&redis.Options{Addr: refusing(t, text), MaxRetries: -1, ContextTimeoutEnabled: true})
 			defer client.Close()
 			said := make(chan error, 1)
-			s := newShared(client, func(err error) { said <- err })
+			s := newShared(client, SharedConfig{Report: func(err error) { said <- err }})
 			s.wait = time.Minute
 			go s.work()
 			defer s.Close()

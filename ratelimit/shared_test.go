@@ -21,7 +21,7 @@ func two(t *testing.T) (server *redistest.Server, stores [2]*Shared) {
 
 func twoOf(t *testing.T, server *redistest.Server, wait time.Duration) (stores [2]*Shared) {
 	for i := range stores {
-		stores[i] = newShared(connect(t, server), nil)
+		stores[i] = newShared(connect(t, server), SharedConfig{})
 		stores[i].wait = wait
 		go stores[i].work()
 		t.Cleanup(func() { stores[i].Close() })
@@ -120,7 +120,7 @@ func TestSharedSettles(t *testing.T) {
 // The places of a process that died come free when its leases end; those of one that lives stay, whatever the server forgot.
 func TestSharedLeases(t *testing.T) {
 	server := redistest.Start(t)
-	living, dead := newShared(connect(t, server), nil), newShared(connect(t, server), nil)
+	living, dead := newShared(connect(t, server), SharedConfig{}), newShared(connect(t, server), SharedConfig{})
 	want := Take{Limits: limits(t, Concurrent, "2")}
 	clock := patient{living, t}
 	start := at("2026-11-25 12:00:00")
@@ -168,7 +168,7 @@ func TestSharedFactsExpire(t *testing.T) {
 }
 
 func BenchmarkShared(b *testing.B) {
-	s := newShared(connect(b, redistest.Start(b)), nil)
+	s := newShared(connect(b, redistest.Start(b)), SharedConfig{})
 	s.wait = busy
 	go s.work()
 	defer s.Close()

@@ -108,8 +108,8 @@ func (s *Shared) back() bool {
 }
 
 func (s *Shared) tell(err error) {
-	if s.report != nil {
-		s.report(err)
+	if s.Report != nil {
+		s.Report(err)
 	}
 }
 

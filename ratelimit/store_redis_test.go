@@ -23,7 +23,7 @@ type patient struct {
 const busy = 10 * time.Second
 
 func newStore(t testing.TB) timed {
-	s := newShared(connect(t, redistest.Start(t)), func(err error) { t.Error(err) })
+	s := newShared(connect(t, redistest.Start(t)), SharedConfig{Report: func(err error) { t.Error(err) }})
 	s.wait = busy
 	return patient{s, t}
 }
