@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"sync/atomic"
 
@@ -98,7 +99,11 @@ func (k *keyring) check(more []*keys.Entry) error {
 
 // changed is called by the vault when it was read for the first time, or anew.
 func (k *keyring) changed(first bool) {
-	if err := k.renew(); err != nil {
+	err := k.renew()
+	if err != nil && first { // after a start; nothing from before is in force
+		err = k.begin(err)
+	}
+	if err != nil {
 		k.logger.Error("the keys have changed and do not fit; the ones from before stay in force", zap.String("keys", k.vault.name), zap.Error(err))
 		return
 	}
@@ -106,6 +111,25 @@ func (k *keyring) changed(first bool) {
 		return
 	}
 	k.logger.Info("the keys were read", zap.String("keys", k.vault.name), zap.Int("count", len(k.vault.entries())))
+}
+
+// begin takes over what fits the configuration of what the vault holds, if that alone is what is wrong: the configuration
+// may have got a key of that name or secret while Caddy was down.
+func (k *keyring) begin(wrong error) error {
+	taken := map[string]bool{}
+	for _, e := range k.inline {
+		taken[e.Name], taken[strings.ToLower(e.Secret)] = true, true
+	}
+	fitting := slices.DeleteFunc(slices.Clone(k.vault.entries()), func(e *keys.Entry) bool {
+		return taken[e.Name] || taken[strings.ToLower(e.Secret)]
+	})
+	set, err := keys.Compile(k.all(fitting), k.users)
+	if err != nil {
+		return err
+	}
+	k.set.Store(set)
+	k.logger.Error("some of the keys do not fit the configuration, and are left out", zap.String("keys", k.vault.name), zap.Error(wrong))
+	return nil
 }
 
 // current implements what gateway.Access asks for.

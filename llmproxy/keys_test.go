@@ -108,7 +108,49 @@ func TestKeysFile(t *testing.T) {
 	if err := v.change(func(list []*keys.Entry) ([]*keys.Entry, error) { return nil, nil }); err != nil {
 		t.Fatal(err)
 	}
-	expect("when it is empty", map[string]int{"inline": 200, "bob": 401, "": 401})
+	expect("when it has no keys", map[string]int{"inline": 200, "bob": 401, "": 401})
+}
+
+// A key that the configuration gets while Caddy is down does not shut out those that Caddy keeps.
+func TestKeptKeysBesideTheConfiguration(t *testing.T) {
+	t.Setenv("XDG_DATA_HOME", t.TempDir())
+	directive := func(more string) (caddyfile, url string) {
+		return site(t, "\tllm_proxy {\n\t\tupstream u echo\n\t\trequire_key\n"+more+"\t}")
+	}
+	caddyfile, _ := directive("")
+	if err := load(t, caddyfile); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"alice", "bob"} {
+		if w := admin(t, "POST", "/llm_proxy/keys", `{"name":"`+name+`","secret":"`+keys.Digest("kept-"+name)+`"}`); w.Code != 200 {
+			t.Fatal(w.Body)
+		}
+	}
+	if err := caddy.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	caddyfile, url := directive("\t\tkey alice written-alice\n")
+	if err := load(t, caddyfile); err != nil {
+		t.Fatal(err)
+	}
+	for secret, want := range map[string]int{"kept-alice": 401, "written-alice": 200, "kept-bob": 200} {
+		if got := status(t, url, secret); got != want {
+			t.Errorf("%s: status %d, want %d", secret, got, want)
+		}
+	}
+	if err := load(t, caddyfile); err == nil || !strings.Contains(err.Error(), `"alice" is there twice`) {
+		t.Errorf("a reload: %v", err)
+	}
+}
+
+// add is a change that adds keys.
+func add(names ...string) func([]*keys.Entry) ([]*keys.Entry, error) {
+	return func(list []*keys.Entry) ([]*keys.Entry, error) {
+		for _, name := range names {
+			list = append(list, &keys.Entry{Name: name, Secret: keys.Digest("secret-" + name)})
+		}
+		return list, nil
+	}
 }
 
 // theVault is one that a loaded handler holds.

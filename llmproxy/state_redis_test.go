@@ -123,7 +123,7 @@ func TestStateIsShared(t *testing.T) {
 			if err := load(t, caddyfile); err != nil {
 				t.Fatal(err)
 			}
-			err := newVault("state", &sharedKeys{there}).change(func(list []*keys.Entry) ([]*keys.Entry, error) {
+			err := newVault("state", &sharedKeys{client: there}).change(func(list []*keys.Entry) ([]*keys.Entry, error) {
 				return append(list, &keys.Entry{Name: "alice", Secret: keys.Digest("secret-alice"), Limits: keys.Limits{Rate: []string{"5/d"}, Concurrent: 2}}), nil
 			})
 			if err != nil {

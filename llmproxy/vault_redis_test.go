@@ -21,7 +21,7 @@ func another(t *testing.T, server *redistest.Server) *vault {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { client.Close() })
-	return newVault("state", &sharedKeys{client})
+	return newVault("state", &sharedKeys{client: client})
 }
 
 func keyNames(v *vault) (list []string) {
@@ -29,15 +29,6 @@ func keyNames(v *vault) (list []string) {
 		list = append(list, e.Name)
 	}
 	return list
-}
-
-func add(names ...string) func([]*keys.Entry) ([]*keys.Entry, error) {
-	return func(list []*keys.Entry) ([]*keys.Entry, error) {
-		for _, name := range names {
-			list = append(list, &keys.Entry{Name: name, Secret: keys.Digest("secret-" + name)})
-		}
-		return list, nil
-	}
 }
 
 // Keys that another Caddy makes, changes and revokes are in force here when the server is asked the next time.
@@ -141,7 +132,7 @@ func TestSharedKeysAreNotOverwritten(t *testing.T) {
 	}
 }
 
-// A server that keeps its memory on the disk keeps the keys; one that comes back empty has none, and says nothing false.
+// A server that keeps its memory on the disk keeps the keys, also for a Caddy that begins later.
 func TestSharedKeysOutliveARestart(t *testing.T) {
 	server := redistest.StartLasting(t)
 	a := another(t, server)
@@ -158,4 +149,56 @@ func TestSharedKeysOutliveARestart(t *testing.T) {
 	if diff := cmp.Diff([]string{"alice", "bob"}, keyNames(b)); diff != "" {
 		t.Error(diff)
 	}
+}
+
+// What a server forgets, because it was flushed or came back with an older copy, it is told again; and what was revoked stays so,
+// also where somebody tells it who did not know yet.
+func TestSharedKeysAreToldAgain(t *testing.T) {
+	server := redistest.Start(t)
+	client := server.Client(t)
+	a, b := another(t, server), another(t, server)
+	expect := func(when string, v *vault, want ...string) {
+		t.Helper()
+		v.refresh()
+		if diff := cmp.Diff(want, keyNames(v)); diff != "" || v.failed != nil {
+			t.Error(when, diff, v.failed)
+		}
+	}
+	if err := a.change(add("alice")); err != nil {
+		t.Fatal(err)
+	}
+	old, err := client.Get(t.Context(), sharedKeysName).Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	expect("at first", b, "alice")
+	if err := a.change(add("bob")); err != nil {
+		t.Fatal(err)
+	}
+	for when, forget := range map[string]func() error{
+		"flushed":       func() error { return client.FlushAll(t.Context()).Err() },
+		"an older copy": func() error { return client.Set(t.Context(), sharedKeysName, old, 0).Err() },
+	} {
+		if err := forget(); err != nil {
+			t.Fatal(err)
+		}
+		expect(when, a, "alice", "bob")
+		expect(when, another(t, server), "alice", "bob")
+	}
+	if err := a.change(func(list []*keys.Entry) ([]*keys.Entry, error) { return without(list, "alice") }); err != nil {
+		t.Fatal(err)
+	}
+	if err := client.FlushAll(t.Context()).Err(); err != nil {
+		t.Fatal(err)
+	}
+	expect("told by who is behind", b, "alice")
+	expect("told by who knows", a, "bob")
+	expect("then", b, "bob")
+	if err := client.FlushAll(t.Context()).Err(); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.change(add("carol")); err != nil {
+		t.Fatal(err)
+	}
+	expect("a change after a flush", b, "bob", "carol")
 }

@@ -43,7 +43,7 @@ func (h *Handler) document() (name string, doc document, err error) {
 	}
 	client, err := h.redis()
 	if err != nil || client != nil {
-		return "state", &sharedKeys{client}, err
+		return "state", &sharedKeys{client: client}, err
 	}
 	return onThisMachine, &savedKeys{ledger: h.ledger()}, nil
 }
