@@ -93,7 +93,11 @@ func init() {
 //	    limit [<name>] {
 //	        rate, tokens, concurrent, budget
 //	    }
-//	    state <url>
+//	    state <url> {
+//	        tls_trust_pool  <module> ...
+//	        tls_client_auth <certificate> <key>
+//	        tls_server_name <name>
+//	    }
 //	    on_state_error allow|deny
 //	}
 //

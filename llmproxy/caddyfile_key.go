@@ -17,8 +17,9 @@ func (h *Handler) parseKey(d *caddyfile.Dispenser) error {
 		return d.Err("a key needs a name and a secret: key alice {env.ALICE_KEY}, or sha256:HEX as `caddy llm-key create` prints it")
 	}
 	// What is adapted may be printed, stored and shown by the admin API, so that a secret must not stand in it. One that is a
-	// placeholder is only known when the configuration is loaded.
-	if !keys.IsDigest(e.Secret) && !(strings.HasPrefix(e.Secret, "{") && strings.HasSuffix(e.Secret, "}")) {
+	// placeholder, or has one in it, is only known when the configuration is loaded.
+	placed := strings.HasPrefix(e.Secret, "{") && strings.HasSuffix(e.Secret, "}") || strings.Contains(e.Secret, "{env.") || strings.Contains(e.Secret, "{file.")
+	if !keys.IsDigest(e.Secret) && !placed {
 		e.Secret = keys.Digest(e.Secret)
 	}
 	h.Keys = append(h.Keys, e)
@@ -64,10 +65,10 @@ func parseEntry(d *caddyfile.Dispenser, e *keys.Entry) error {
 			return d.Errf("unknown subdirective %q of a key: expected models, rate, tokens, concurrent, budget, local_only, priority, expires or tags", name)
 		}
 	}
-	return nil
 	if err := e.Check(); err != nil {
 		return d.Errf("%.80q: %w", e.Name, err)
 	}
+	return nil
 }
 
 // parseLimitLine reads a line of limits, if it is one.
@@ -126,15 +127,10 @@ func (h *Handler) parseRateLimit(d *caddyfile.Dispenser) error {
 	if len(rates) == 0 {
 		return d.ArgErr()
 	}
-	for _, rate := range rates {
-		if _, err := ratelimit.ParseRate(ratelimit.Requests, rate); err != nil {
+	h.RateLimit = append(h.RateLimit, rates...)
 	if _, err := h.strangers(); err != nil {
 		return d.Errf("%w", err)
 	}
-			return d.Errf("rate_limit: %w", err)
-		}
-	}
-	h.RateLimit = append(h.RateLimit, rates...)
 	return nil
 }
 
@@ -159,12 +155,12 @@ func parseLimits(d *caddyfile.Dispenser, l *keys.Limits) error {
 		if err != nil {
 			return err
 		}
-	if _, err := l.For(""); err != nil {
-		return d.Errf("limit: %w", err)
-	}
 		if !known {
 			return d.Errf("unknown limit %q: expected rate, tokens, concurrent or budget", d.Val())
 		}
+	}
+	if _, err := l.For(""); err != nil {
+		return d.Errf("limit: %w", err)
 	}
 	return nil
 }

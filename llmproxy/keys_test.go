@@ -41,11 +41,12 @@ func TestKeysOfTheConfiguration(t *testing.T) {
 			tags team-a
 		}
 		key bob {env.BOB_KEY}
+		key carol sk-{env.BOB_KEY}
 	}`)
 	if err := load(t, caddyfile); err != nil {
 		t.Fatal(err)
 	}
-	for secret, want := range map[string]int{"alices-secret": 200, "bobs-secret": 200, "": 401, "{env.BOB_KEY}": 401} {
+	for secret, want := range map[string]int{"alices-secret": 200, "bobs-secret": 200, "sk-bobs-secret": 200, "sk-{env.BOB_KEY}": 401, "": 401, "{env.BOB_KEY}": 401} {
 		if got := status(t, url, secret); got != want {
 			t.Errorf("%q: status %d, want %d", secret, got, want)
 		}
