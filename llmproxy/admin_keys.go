@@ -1,7 +1,6 @@
 package llmproxy
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -30,7 +29,7 @@ const inConfiguration = "configuration"
 // maxKeyBody bounds what the admin API reads of a new key.
 const maxKeyBody = 1 << 20
 
-var errNoKey = errors.New("no such key is kept here; keys of the configuration are changed there")
+var errNoKey = errors.New("no such key is kept here (those of the configuration are changed there)")
 
 // theVaults lists where keys are kept, by name.
 func theVaults() (list []*vault) {
@@ -92,11 +91,9 @@ func adminCreateKey(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	e := new(keys.Entry)
-	dec := json.NewDecoder(io.LimitReader(r.Body, maxKeyBody))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(e); err != nil {
-		return caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: errors.New("the body is not the JSON of a key")}
+	e, err := givenKey(r)
+	if err != nil {
+		return caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: err}
 	}
 	plain := ""
 	if e.Secret == "" {
@@ -105,6 +102,25 @@ func adminCreateKey(w http.ResponseWriter, r *http.Request) error {
 	}
 	err = v.change(func(list []*keys.Entry) ([]*keys.Entry, error) { return append(list, e), nil })
 	return answerKey(w, v, e, plain, err)
+}
+
+// givenKey reads the key in a request's body.
+func givenKey(r *http.Request) (*keys.Entry, error) {
+	text, err := io.ReadAll(io.LimitReader(r.Body, maxKeyBody+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(text) > maxKeyBody {
+		return nil, fmt.Errorf("the body is larger than %d bytes", maxKeyBody)
+	}
+	e, err := keys.ParseEntry(text)
+	if err != nil {
+		return nil, err
+	}
+	if e.Secret != "" {
+		_, err = keys.ParseDigest(e.Secret)
+	}
+	return e, err
 }
 
 // adminKey answers what is below /llm_proxy/keys/: DELETE NAME revokes a key, POST NAME/rotate gives it another secret.
@@ -137,6 +153,9 @@ func newOrGiven(r *http.Request) (plain, digest string, err error) {
 		return "", "", caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: err}
 	}
 	if digest = strings.TrimSpace(string(given)); digest != "" {
+		if _, err := keys.ParseDigest(digest); err != nil {
+			return "", "", caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: err}
+		}
 		return "", digest, nil
 	}
 	plain = keys.NewSecret()
@@ -146,7 +165,7 @@ func newOrGiven(r *http.Request) (plain, digest string, err error) {
 func without(list []*keys.Entry, name string) ([]*keys.Entry, error) {
 	rest := slices.DeleteFunc(list, func(e *keys.Entry) bool { return e.Name == name })
 	if len(rest) == len(list) {
-		return nil, errNoKey
+		return nil, fmt.Errorf("%w: %.80q", errNoKey, name)
 	}
 	return rest, nil
 }
@@ -155,7 +174,7 @@ func without(list []*keys.Entry, name string) ([]*keys.Entry, error) {
 func rotated(list []*keys.Entry, name, digest string, changed *keys.Entry) ([]*keys.Entry, error) {
 	i := slices.IndexFunc(list, func(e *keys.Entry) bool { return e.Name == name })
 	if i < 0 {
-		return nil, errNoKey
+		return nil, fmt.Errorf("%w: %.80q", errNoKey, name)
 	}
 	*changed = *list[i]
 	changed.Secret = digest
@@ -164,9 +183,12 @@ func rotated(list []*keys.Entry, name, digest string, changed *keys.Entry) ([]*k
 }
 
 func answerKey(w http.ResponseWriter, v *vault, e *keys.Entry, plain string, err error) error {
+	var place placeError
 	switch {
 	case errors.Is(err, errNoKey):
-		return caddy.APIError{HTTPStatus: http.StatusNotFound, Err: fmt.Errorf("%w: %.80q", err, e.Name)}
+		return caddy.APIError{HTTPStatus: http.StatusNotFound, Err: err}
+	case errors.As(err, &place):
+		return caddy.APIError{HTTPStatus: http.StatusServiceUnavailable, Err: err}
 	case err != nil:
 		return caddy.APIError{HTTPStatus: http.StatusConflict, Err: err}
 	}

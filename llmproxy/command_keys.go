@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
@@ -39,6 +40,7 @@ func createCommand() *cobra.Command {
 	fl.StringSliceVar(&e.Tags, "tags", nil, "Words for the access log")
 	fl.Bool("running", false, "Keep the key in the running Caddy")
 	keyFlags(cmd)
+	cmd.MarkFlagsMutuallyExclusive("running", "keys-file")
 	cmd.RunE = caddycmd.WrapCommandFuncForCobra(func(fl caddycmd.Flags) (int, error) {
 		e.Name = fl.Arg(0)
 		return createKey(fl, cmd.OutOrStdout(), e)
@@ -85,6 +87,7 @@ func rotateCommand() *cobra.Command {
 func keyFlags(cmd *cobra.Command) {
 	cmd.Flags().String("keys-file", "", "The file of keys, instead of the running Caddy")
 	cmd.Flags().String("kept-in", "", "Where the running Caddy keeps the key, if there is more than one place: see list")
+	cmd.MarkFlagsMutuallyExclusive("keys-file", "kept-in")
 	adminFlags(cmd)
 }
 
@@ -92,8 +95,12 @@ func keyFlags(cmd *cobra.Command) {
 func createKey(fl caddycmd.Flags, out io.Writer, e *keys.Entry) (int, error) {
 	secret := keys.NewSecret()
 	e.Secret = keys.Digest(secret)
-	if _, err := keys.Compile([]*keys.Entry{e}, nil); err != nil {
+	set, err := keys.Compile([]*keys.Entry{e}, nil)
+	if err != nil {
 		return failed(err)
+	}
+	if k, _ := set.Find(secret); k.Expired(time.Now()) {
+		return failed(fmt.Errorf("expires: %s is over", e.Expires))
 	}
 	if fl.Bool("running") || fl.String("keys-file") != "" {
 		body, err := json.Marshal(e)
@@ -116,7 +123,11 @@ func line(e *keys.Entry) string {
 	var b strings.Builder
 	say := func(name string, values ...string) {
 		if len(values) > 0 && values[0] != "" {
-			fmt.Fprintf(&b, "\t\t%s %s\n", name, strings.Join(values, " "))
+			b.WriteString("\t\t" + name)
+			for _, value := range values {
+				b.WriteString(" " + word(value))
+			}
+			b.WriteByte('\n')
 		}
 	}
 	say("models", e.Models...)
@@ -136,6 +147,17 @@ func line(e *keys.Entry) string {
 		return fmt.Sprintf("\tkey %s %s\n", e.Name, e.Secret)
 	}
 	return fmt.Sprintf("\tkey %s %s {\n%s\t}\n", e.Name, e.Secret, b.String())
+}
+
+// word is a value as a Caddyfile has it.
+func word(value string) string {
+	switch {
+	case value != "" && !strings.ContainsAny(value, " \t\r\n\"`{}#"):
+		return value
+	case !strings.Contains(value, "`"):
+		return "`" + value + "`"
+	}
+	return `"` + strings.ReplaceAll(value, `"`, `\"`) + `"`
 }
 
 // changeKeys edits the file of keys, or asks the running Caddy to do the same.
@@ -168,6 +190,9 @@ func listKeys(fl caddycmd.Flags, out io.Writer) (int, error) {
 		v := newVault(name, &keysFile{path: name})
 		if _, err := v.load(); err != nil {
 			return failed(err)
+		}
+		if v.text == nil {
+			return failed(fmt.Errorf("there is no file %s", name))
 		}
 		for _, e := range v.entries() {
 			list = append(list, shownKey(name, *e))

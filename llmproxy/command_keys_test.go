@@ -101,7 +101,7 @@ func TestKeyCommands(t *testing.T) {
 
 // What create prints is a line that loads, for a secret that is good.
 func TestCreatePrintsALine(t *testing.T) {
-	out, err := runKeys(t, "create", "alice", "--models", "auto", "--concurrent", "2", "--tags", "a,b", "--expires", "2999-12-31", "--local-only", "--priority", "low", "--tokens", "1M/d")
+	out, err := runKeys(t, "create", "alice", "--models", "auto", "--concurrent", "2", "--tags", "a,team b,{c}", "--expires", "2999-12-31", "--local-only", "--priority", "low", "--tokens", "1M/d")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -114,6 +114,9 @@ func TestCreatePrintsALine(t *testing.T) {
 	if !strings.Contains(rest[at:], "\t\tpriority low\n") {
 		t.Errorf("the priority is not in %s", rest[at:])
 	}
+	if !strings.Contains(rest[at:], "\t\ttags a `team b` `{c}`\n") {
+		t.Errorf("the tags are not in %s", rest[at:])
+	}
 	caddyfile, url := site(t, "\tllm_proxy {\n\t\tupstream u echo\n"+rest[at:]+"\n\t}")
 	if err := load(t, caddyfile); err != nil {
 		t.Fatal(err)
@@ -125,7 +128,11 @@ func TestCreatePrintsALine(t *testing.T) {
 	if err != nil || strings.Count(list, "alice") != 1 || !strings.Contains(list, "low       2999-12-31  configuration\n") || strings.Contains(list, "sha256") {
 		t.Errorf("%v: the list is %s", err, list)
 	}
-	for _, args := range [][]string{{"create"}, {"create", "bob", "--rate", "fast"}, {"create", "bob", "--priority", "critical"}, {"create", "two words"}, {"rotate"}} {
+	for _, args := range [][]string{
+		{"create"}, {"create", "bob", "--rate", "fast"}, {"create", "bob", "--priority", "critical"}, {"create", "two words"}, {"rotate"},
+		{"create", "bob", "--rate", "1/m,2/m"}, {"create", "bob", "--expires", "2020-01-01"},
+		{"create", "bob", "--running", "--keys-file", "x.json"}, {"list", "--keys-file", "x.json"},
+	} {
 		if out, err := runKeys(t, args...); err == nil {
 			t.Errorf("%v was taken: %s", args, out)
 		}

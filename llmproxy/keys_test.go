@@ -103,6 +103,14 @@ func TestKeysFile(t *testing.T) {
 	write(`{"keys":[` + one("alice"))
 	v.refresh()
 	expect("while it is broken", map[string]int{"alice": 401, "inline": 200, "bob": 200})
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	v.refresh()
+	expect("while it is gone", map[string]int{"alice": 401, "inline": 200, "bob": 200})
+	write("")
+	v.refresh()
+	expect("while it is empty", map[string]int{"alice": 401, "inline": 200, "bob": 200})
 	write(`{"keys":[` + one("inline") + `]}`)
 	v.refresh()
 	expect("while it has a name of the configuration", map[string]int{"inline": 200, "bob": 200})

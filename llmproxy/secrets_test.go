@@ -63,16 +63,23 @@ func TestAdminKeys(t *testing.T) {
 	for name, test := range map[string]struct {
 		method, path, body string
 		status             int
+		told               string
 	}{
-		"twice":       {"POST", "/llm_proxy/keys", `{"name":"alice"}`, 409},
-		"no JSON":     {"POST", "/llm_proxy/keys", `{`, 400},
-		"bad rate":    {"POST", "/llm_proxy/keys", `{"name":"bob","rate":["fast"]}`, 409},
-		"unknown":     {"DELETE", "/llm_proxy/keys/nobody", "", 404},
-		"rotate none": {"POST", "/llm_proxy/keys/nobody/rotate", "", 404},
-		"method":      {"PUT", "/llm_proxy/keys", "", 405},
-		"elsewhere":   {"POST", "/llm_proxy/keys?kept_in=nowhere", `{"name":"bob"}`, 409},
+		"twice":         {"POST", "/llm_proxy/keys", `{"name":"alice"}`, 409, "there twice"},
+		"no JSON":       {"POST", "/llm_proxy/keys", `{`, 400, "not the JSON of a key"},
+		"two keys":      {"POST", "/llm_proxy/keys", `{"name":"bob"} {"name":"bert"}`, 400, "something stands behind it"},
+		"no list":       {"POST", "/llm_proxy/keys", `{"name":"bob","rate":"60/m"}`, 400, "a key: rate cannot be of the kind string"},
+		"spelling":      {"POST", "/llm_proxy/keys", `{"name":"bob","rates":["60/m"]}`, 400, `unknown field "rates"`},
+		"bad rate":      {"POST", "/llm_proxy/keys", `{"name":"bob","rate":["fast"]}`, 400, `"fast" is not a rate`},
+		"bad name":      {"POST", "/llm_proxy/keys", `{"name":"bob smith"}`, 400, "no such name is possible"},
+		"a secret":      {"POST", "/llm_proxy/keys", `{"name":"bob","secret":"hunter2"}`, 400, "sha256:"},
+		"unknown":       {"DELETE", "/llm_proxy/keys/nobody", "", 404, `"nobody"`},
+		"rotate none":   {"POST", "/llm_proxy/keys/nobody/rotate", "", 404, `"nobody"`},
+		"rotate to one": {"POST", "/llm_proxy/keys/alice/rotate", "hunter2", 400, "sha256:"},
+		"method":        {"PUT", "/llm_proxy/keys", "", 405, "GET and POST"},
+		"elsewhere":     {"POST", "/llm_proxy/keys?kept_in=nowhere", `{"name":"bob"}`, 409, "no site keeps keys there"},
 	} {
-		if w := admin(t, test.method, test.path, test.body); w.Code != test.status {
+		if w := admin(t, test.method, test.path, test.body); w.Code != test.status || !strings.Contains(w.Body.String(), test.told) || strings.Contains(w.Body.String(), "hunter2") {
 			t.Errorf("%s: status %d, want %d: %s", name, w.Code, test.status, w.Body)
 		}
 	}

@@ -28,6 +28,12 @@ type document interface {
 
 var errReplaced = errors.New("somebody else has changed the keys at the same time: try again")
 
+// A placeError is what is wrong with the place where keys are kept, and not with the change.
+type placeError struct{ error }
+
+// Unwrap gives the reason.
+func (e placeError) Unwrap() error { return e.error }
+
 // vaults holds the vaults of all handlers, by their names.
 var vaults = caddy.NewUsagePool()
 
@@ -74,7 +80,10 @@ func (v *vault) Destruct() error {
 	return nil
 }
 
-// load reads the document. A document that is broken changes nothing.
+// errGone is no reason to let go of keys: a file may be gone for a moment only, until its new text is there.
+var errGone = errors.New("it was there, and is gone; without any keys it says {\"keys\": []}")
+
+// load reads the document. A document that is broken, or gone, changes nothing.
 func (v *vault) load() (changed bool, err error) {
 	text, err := v.doc.read()
 	if err != nil {
@@ -84,6 +93,9 @@ func (v *vault) load() (changed bool, err error) {
 	defer v.mu.Unlock()
 	if v.read && bytes.Equal(text, v.text) {
 		return false, nil
+	}
+	if text == nil && v.text != nil {
+		return false, errGone
 	}
 	file := new(keys.File)
 	if text != nil {
@@ -169,7 +181,7 @@ func (v *vault) change(edit func([]*keys.Entry) ([]*keys.Entry, error)) (err err
 
 func (v *vault) tryChange(edit func([]*keys.Entry) ([]*keys.Entry, error)) error {
 	if _, err := v.load(); err != nil {
-		return fmt.Errorf("the keys of %s cannot be read: %w", v.name, err)
+		return placeError{fmt.Errorf("the keys of %s cannot be read: %w", v.name, err)}
 	}
 	v.mu.Lock()
 	old, file, holders := v.text, *v.file, slices.Clone(v.holders)
@@ -192,7 +204,7 @@ func (v *vault) tryChange(edit func([]*keys.Entry) ([]*keys.Entry, error)) error
 		return err
 	}
 	if err := v.doc.replace(old, text); err != nil {
-		return fmt.Errorf("the keys of %s cannot be written: %w", v.name, err)
+		return placeError{fmt.Errorf("the keys of %s cannot be written: %w", v.name, err)}
 	}
 	v.refresh()
 	return nil

@@ -67,6 +67,7 @@ func (f *keysFile) replace(old, text []byte) error {
 func (f *keysFile) lock(path string) (unlock func(), err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), lockWait)
 	defer cancel()
+	makeLock(path)
 	lock := flock.New(path + ".lock")
 	if _, err := lock.TryLockContext(ctx, lockEvery); err != nil {
 		return nil, fmt.Errorf("locking %s.lock: %w", path, err)
@@ -74,19 +75,30 @@ func (f *keysFile) lock(path string) (unlock func(), err error) {
 	return func() { lock.Unlock() }, nil //nolint:errcheck // closing it, which it does too, unlocks in any case
 }
 
+// makeLock makes the file that is locked, where there is none, so that who owns the keys can open it, too.
+func makeLock(path string) {
+	fresh, err := os.OpenFile(path+".lock", os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
+	if err != nil {
+		return // it is there, or locking says what is wrong
+	}
+	defer fresh.Close()
+	if info, err := os.Stat(path); err == nil {
+		_ = keepOwner(fresh, info) // as good as the file system allows
+	}
+}
+
 // write is durable when it returns.
 func write(path string, text []byte) error {
-	mode := fs.FileMode(0o600)
-	if info, err := os.Stat(path); err == nil {
-		mode = info.Mode().Perm()
-	}
-	temp, err := os.CreateTemp(filepath.Dir(path), ".llm-keys-*")
+	temp, err := os.CreateTemp(filepath.Dir(path), ".llm-keys-*") // readable by its owner alone
 	if err != nil {
 		return err
 	}
 	defer os.Remove(temp.Name()) //nolint:errcheck // gone if all went well
 	_, err = temp.Write(text)
-	if err := errors.Join(err, temp.Chmod(mode), temp.Sync(), temp.Close()); err != nil {
+	if info, failed := os.Stat(path); failed == nil {
+		err = errors.Join(err, keepOwner(temp, info), temp.Chmod(info.Mode().Perm()))
+	}
+	if err := errors.Join(err, temp.Sync(), temp.Close()); err != nil {
 		return err
 	}
 	if err := os.Rename(temp.Name(), path); err != nil {

@@ -2,10 +2,12 @@ package keys
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 )
 
 // A File is the file of keys.
@@ -20,13 +22,8 @@ type File struct {
 // wrongly must not be none.
 func ParseFile(text []byte) (*File, error) {
 	f := new(File)
-	dec := json.NewDecoder(bytes.NewReader(text))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(f); err != nil {
-		return nil, fmt.Errorf("it is not the JSON of keys: %w", harmless(err))
-	}
-	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return nil, errors.New("something stands behind the JSON of keys")
+	if err := decode(text, f); err != nil {
+		return nil, fmt.Errorf("it is not the JSON of keys: %w", err)
 	}
 	for _, e := range f.Keys {
 		if e == nil {
@@ -39,11 +36,37 @@ func ParseFile(text []byte) (*File, error) {
 	return f, nil
 }
 
+// ParseEntry reads one key, written as in the file, and checks it but for its secret.
+func ParseEntry(text []byte) (*Entry, error) {
+	e := new(Entry)
+	if err := decode(text, e); err != nil {
+		return nil, fmt.Errorf("it is not the JSON of a key: %w", err)
+	}
+	if err := e.Check(); err != nil {
+		return nil, fmt.Errorf("key %.80q: %w", e.Name, err)
+	}
+	return e, nil
+}
+
+// decode reads one value and nothing else.
+func decode(text []byte, into any) error {
+	dec := json.NewDecoder(bytes.NewReader(text))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(into); err != nil {
+		return harmless(err)
+	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		return errors.New("something stands behind it")
+	}
+	return nil
+}
+
 // harmless keeps a value of the file, which may be a secret, out of the message.
 func harmless(err error) error {
 	var wrong *json.UnmarshalTypeError
 	if errors.As(err, &wrong) {
-		return fmt.Errorf("%s cannot be a %s, at byte %d", wrong.Field, wrong.Value, wrong.Offset)
+		field := cmp.Or(strings.ReplaceAll(wrong.Field, "Limits.", ""), "the whole")
+		return fmt.Errorf("%s cannot be of the kind %s, at byte %d", field, wrong.Value, wrong.Offset)
 	}
 	return err
 }
