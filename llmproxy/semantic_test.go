@@ -75,7 +75,7 @@ func TestSemanticCache(t *testing.T) {
 	if err := caddy.Load(config, true); err != nil {
 		t.Fatal(err)
 	}
-	asked("so what is the time", "semantic")
+	asked("tell me what the time is", "semantic")
 	if s := status(); s.Similar != 2 || s.Misses != 2 || s.Questions != 4 || s.QuestionBytes == 0 { // with the two that got another's answer
 		t.Errorf("%+v", s)
 	}
@@ -85,7 +85,7 @@ func TestSemanticCache(t *testing.T) {
 	if s := status(); s.Questions != 0 || s.QuestionBytes != 0 {
 		t.Errorf("%+v", s)
 	}
-	asked("so what is the time", "miss")
+	asked("tell me what the time is", "miss")
 	if n := len(fake.Requests()); n != 3 {
 		t.Errorf("%d requests reached the upstream", n)
 	}

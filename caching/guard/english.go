@@ -2,41 +2,18 @@ package guard
 
 import "strings"
 
-// englishLittle are the words that a question can have or not and still ask for the same. What gives a place or a direction (in, from),
-// asks for a time, a place, a person or a reason, negates or limits is not among them, nor are verbs.
-const englishLittle = `a an the this that these those it its i my mine we our
-is are am be been being do does done doing can could would shall might please kindly really actually basically exactly
-what which if so and of to into than here there whether
-also some any mean means meaning much many kind thing things`
-
-// englishOpening are the words with which a question is put.
-const englishOpening = `tell explain describe give show let know want like wonder wondering`
-
-// englishShows are words that show that a text is English, and make a difference.
-const englishShows = `in on as then from by for with about without not no never who whom whose when where why will must should was were did had before after between has have
-under over how me us you your he she they him his her them their write list name summarize translate create make use find need`
-
-// addressed are words behind which "me" says nothing.
-var addressed = set("tell give show let write make find get explain describe to")
-
-// englishAddressed are pronouns that say nothing behind these words: "can you tell me how", "how do you".
-var englishAddressed = map[string]map[string]bool{
-	"you": set("do can could would should might did will thank"),
-	"me":  addressed,
-	"us":  addressed,
-}
-
-// englishForms are words with several spellings, by each of them. The first of a line, or behind a bar, stands for the others.
-var englishForms = forms(`not cannot dont doesnt didnt isnt arent wasnt werent cant wont wouldnt shouldnt couldnt havent hasnt hadnt aint | without w/o | how way ways | who whom
-percent % percentage | dollar dollars usd $ | euro euros eur € | pound pounds gbp £ lb lbs | yen jpy ¥ | cent cents
+// units are the spellings of units, by each of them, as they stand behind a number. Case counts: mW and MW, Mb and MB are not the same. The first one before
+// a bar stands for the others.
+var units = forms(`percent % percentage | dollars dollar usd USD $ | euros euro eur EUR € | gbp GBP £ | yen jpy JPY ¥ | pounds pound | lb lbs | cents cent
 mm millimeter millimeters millimetre millimetres | cm centimeter centimeters centimetre centimetres | m meter meters metre metres
-km kilometer kilometers kilometre kilometres kms | inch inches | foot feet ft | yard yards yd | mile miles mi | mg milligram milligrams
-g gram grams | kg kilogram kilograms kilo kilos kgs | ounce ounces oz | ton tons | ml milliliter milliliters millilitre millilitres
-l liter liters litre litres | gallon gallons gal | tbsp tablespoon tablespoons | tsp teaspoon teaspoons | ms millisecond milliseconds
-sec secs seconds s | minute minutes | hour hours h hr hrs | year years yr yrs | kb kilobyte kilobytes | mb megabyte megabytes
-gb gigabyte gigabytes | tb terabyte terabytes | celsius °c | fahrenheit °f | degree degrees °
-january jan | february feb | april apr | august aug | september sep sept | october oct | november nov | december dec
-mother mom mum | father dad | javascript js | typescript ts | https | macos | postgres postgresql | kubernetes k8s`)
+km KM kilometer kilometers kilometre kilometres kms | inch inches | foot feet ft | yard yards yd | mile miles mi | mg milligram milligrams
+g gram grams | kg KG kilogram kilograms kilo kilos kgs | ounce ounces oz | ml mL milliliter milliliters millilitre millilitres
+l L liter liters litre litres | gallon gallons gal | tbsp tablespoon tablespoons | tsp teaspoon teaspoons | ms millisecond milliseconds
+s sec secs seconds | min mins minute minutes | h hour hours hr hrs | year years yr yrs | kb KB kB kilobyte kilobytes | mb MB megabyte megabytes
+gb GB gigabyte gigabytes | tb TB terabyte terabytes | celsius °c °C | fahrenheit °f °F | degrees degree °`)
+
+// synonyms are spellings of one thing.
+var synonyms = forms(`javascript js | typescript ts | postgres postgresql | kubernetes k8s | who whom | without w/o`)
 
 // forms reads the lines.
 func forms(lines string) map[string]string {
@@ -50,4 +27,42 @@ func forms(lines string) map[string]string {
 		}
 	}
 	return table
+}
+
+// pairs reads words, each with what it stands for behind a colon, between bars.
+func pairs(lines string) map[string]string {
+	table := map[string]string{}
+	for line := range strings.Lines(lines) {
+		for pair := range strings.SplitSeq(line, "|") {
+			w, stands, _ := strings.Cut(strings.TrimSpace(pair), ":")
+			table[w] = stands
+		}
+	}
+	return table
+}
+
+func set(words string) map[string]bool {
+	s := map[string]bool{}
+	for w := range strings.FieldsSeq(words) {
+		s[w] = true
+	}
+	return s
+}
+
+// englishWords show that a text is English.
+var englishWords = set(`a an the this that it i my we our you your he she they is are am was were be do does did can could would should will have has had
+what which who how why when where if and of to in on for with about without not from by at than then please tell explain show give write translate list into convert name make find me us them these those there`)
+
+// english tells whether a text is, as far as one word in three tells.
+func english(tokens []token) bool {
+	words, known := 0, 0
+	for _, t := range tokens {
+		if t.kind == word || t.kind == name {
+			words++
+			if englishWords[t.text] {
+				known++
+			}
+		}
+	}
+	return known > 0 && 3*known >= words
 }

@@ -8,7 +8,6 @@ import (
 
 // number adds what holds a digit: a number with its unit, each for itself, or something like a date or a version, as it is.
 func (r *reader) number(s string) {
-	s = strings.ToLower(s)
 	from := strings.IndexFunc(s, unicode.IsDigit)
 	before, digits := s[:from], s[from:]
 	end := strings.IndexFunc(digits, func(c rune) bool { return !unicode.IsDigit(c) && c != '.' && c != ',' })
@@ -16,32 +15,34 @@ func (r *reader) number(s string) {
 		end = len(digits)
 	}
 	behind := digits[end:]
-	if currency, ok := englishForms[before]; !ok && before != "" && before != "+" || strings.ContainsFunc(behind, unicode.IsDigit) {
-		r.fix(s)
+	unit := strings.TrimLeft(behind, "-")
+	currency := ""
+	if strings.Contains("$€£¥", before) {
+		currency = units[before]
+	}
+	if before != "" && before != "+" && currency == "" || strings.ContainsFunc(behind, unicode.IsDigit) || unit == "" && behind != "" {
+		r.fix(folded(s))
 		return
-	} else if ok {
-		defer r.fix(currency) // behind its number, as it is spoken
 	}
 	value := withoutCommas(digits[:end])
-	switch behind {
+	switch strings.ToLower(behind) {
 	case "":
 		r.fix(numberMark + value)
 	case "st", "nd", "rd", "th":
 		r.fix(ordinalMark + value)
 	default:
-		unit := strings.TrimLeft(behind, "-")
-		if one, ok := englishForms[unit]; ok {
-			unit = one
-		}
 		r.fix(numberMark + value)
-		r.fix(unit)
+		r.fix(unit) // its case counts
+	}
+	if currency != "" {
+		r.fix(currency) // behind its number, as it is spoken
 	}
 }
 
+// The marks begin with what stands in no token.
 const (
-	numberMark  = "#"
-	ordinalMark = "#."
-	notMark     = "not"
+	numberMark  = "\t"
+	ordinalMark = "\t."
 )
 
 // withoutCommas takes out commas that only group digits.
@@ -87,6 +88,8 @@ func (n *spelled) take(w string) bool {
 	switch {
 	case !ok && !ordinal || n.ordinal:
 		return false
+	case value >= 1000 && n.sum > 0 && n.sum < 1000*value: // a million million
+		return false
 	case value >= 1000:
 		n.sum, n.part = n.sum+max(n.part, 1)*value, 0
 	case value == 100:
@@ -109,7 +112,8 @@ func (n *spelled) end(tokens []token) []token {
 	if n.ordinal {
 		mark = ordinalMark
 	}
-	tokens = append(tokens, token{fixed, mark + strconv.Itoa(n.sum+n.part)})
+	number := mark + strconv.Itoa(n.sum+n.part)
+	tokens = append(tokens, token{fixed, number, number})
 	*n = spelled{}
 	return tokens
 }
@@ -127,4 +131,16 @@ func counted(words string, table map[string]int) map[string]int {
 		table[w] = i
 	}
 	return table
+}
+
+// countedWords tells whether the parts of a word with hyphens are all numbers: twenty-five.
+func countedWords(s string) bool {
+	for part := range strings.SplitSeq(strings.ToLower(s), "-") {
+		_, number := spelledNumbers[part]
+		_, ordinal := spelledOrdinals[part]
+		if !number && !ordinal {
+			return false
+		}
+	}
+	return true
 }

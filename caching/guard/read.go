@@ -7,42 +7,32 @@ import (
 	"unicode/utf8"
 )
 
-// A text is what was read of one.
-type text struct {
-	language *language
-	tokens   []token
-}
-
-// A token is a part of a text. Words are folded to lower case.
+// A token is a part of a text.
 type token struct {
 	kind kind
-	text string
+	text string // of words: folded to lower case
+	raw  string // as it is spelled
 }
 
 type kind uint8
 
 const (
 	word  kind = iota
-	name       // a word that is not little, even if there is a little one like it: US, IT
+	name       // a word with capitals that say something: US, IT, Paris
 	fixed      // a number, a quotation, an identifier: what is no word of a language
+	sign       // a comma, a stop
 )
 
-func read(s string) *text {
-	t := &text{}
-	r := reader{text: t, opens: true}
+// read takes a text apart.
+func read(s string) []token {
+	r := reader{opens: true, tokens: make([]token, 0, len(s)/4+1)}
 	r.read(strings.ReplaceAll(s, "’", "'"))
-	t.language = languageOf(t.tokens)
-	t.tokens = withoutGreetings(t.tokens)
-	if t.language == english {
-		t.tokens = joinNumbers(t.tokens)
-	}
-	return t
+	return r.tokens
 }
 
-// A reader takes a text apart.
 type reader struct {
-	*text
-	opens bool // a sentence begins
+	tokens []token
+	opens  bool // a sentence begins
 }
 
 func (r *reader) read(s string) {
@@ -74,88 +64,101 @@ func (r *reader) space(s string, last bool) {
 	}
 }
 
-// chunkEnd is where a run of what is neither white space nor a quotation's beginning ends.
+// chunkEnd is where a run of what is neither white space nor a quotation's beginning ends. Behind a digit a quotation mark
+// stands for feet, inches and minutes.
 func chunkEnd(s string) int {
+	digit := false
 	for i, c := range s {
-		if i > 0 && (unicode.IsSpace(c) || closings[c] != "" && c != '\'') {
+		if i > 0 && (unicode.IsSpace(c) || closings[c] != "" && c != '\'' && !digit) {
 			return i
 		}
+		digit = unicode.IsDigit(c)
 	}
 	return len(s)
 }
 
-// closings are the ends of quotations, by how they begin.
-var closings = map[rune]string{'"': `"`, '`': "`", '“': "”", '„': "“”", '«': "»", '»': "«", '‹': "›", '‘': "'", '\'': "'"}
-
-// quotation gives the inside of what is quoted at the beginning of s. A single quote is an apostrophe unless it stands
-// before a word and another one behind one.
-func quotation(s string, before rune) (inside, rest string, ok bool) {
-	if body, fenced := strings.CutPrefix(s, "```"); fenced {
-		if inside, rest, ok = strings.Cut(body, "```"); ok {
-			return inside, rest, true
-		}
-	}
-	first, size := utf8.DecodeRuneInString(s)
-	ends := closings[first]
-	if ends == "" || first == '\'' && (unicode.IsLetter(before) || unicode.IsDigit(before)) {
-		return "", s, false
-	}
-	body := s[size:]
-	for i, c := range body {
-		if !strings.ContainsRune(ends, c) || i == 0 {
-			continue
-		}
-		rest = body[i+utf8.RuneLen(c):]
-		if next, _ := utf8.DecodeRuneInString(rest); c == '\'' && (unicode.IsLetter(next) || unicode.IsDigit(next)) {
-			continue
-		}
-		return body[:i], rest, true
-	}
-	return "", s, false
-}
-
-const (
-	stops    = ".!?:;,…–—()[]{}\"'`“”„‘«»‹›¿¡。、，！？：；（）"
-	openings = "([{¿¡'\"`“„‘«‹（*_"
-)
-
-// chunk reads a run without white space: a word, several with hyphens, or something technical.
+// chunk reads a run without white space: a word, several with hyphens, or something technical, and the signs around it.
 func (r *reader) chunk(s string) {
 	inner := strings.TrimLeft(s, openings)
-	r.nested(s[:len(s)-len(inner)])
-	body := strings.TrimRight(inner, stops+"*")
+	body := strings.TrimRight(inner, stops)
 	behind := inner[len(body):]
-	ended := strings.ContainsAny(behind, ".!?:…。！？")
-	defer func() {
-		if strings.HasPrefix(behind, "!") && strings.TrimRight(body, "0123456789") != body {
-			r.fix("!") // a factorial
-		}
-		r.nested(behind)
-		r.opens = ended || r.opens && body == ""
-	}()
+	if body == "" && strings.Trim(s, "()[]{}") != "" {
+		r.alone(s)
+		return
+	}
+	r.nested(s[:len(s)-len(inner)])
+	r.body(emphasized(body))
+	r.nested(behind)
+	r.behind(body, behind)
+}
+
+func (r *reader) body(body string) {
 	switch {
 	case body == "":
 	case strings.ContainsFunc(body, unicode.IsDigit):
 		r.number(body)
-	case strings.ContainsFunc(strings.Trim(body, "-'"), notInWord) || strings.HasPrefix(body, "-"):
+	case strings.ContainsFunc(body, notInWord) || strings.HasPrefix(body, "-") || strings.HasSuffix(body, "-"):
 		r.fix(folded(body))
-	default:
+	case countedWords(body):
 		for part := range strings.SplitSeq(body, "-") {
-			if part != "" {
-				r.word(part)
-				r.opens = false
-			}
+			r.word(part)
 		}
+	default:
+		r.word(body)
 	}
+}
+
+// alone reads signs with white space around them. They are part of a formula or the like, unless one ends a sentence, as in
+// French.
+func (r *reader) alone(s string) {
+	if s == "?" || s == "!" {
+		r.behind("", s)
+		return
+	}
+	r.fix(s)
+}
+
+// behind notes the sign behind a chunk.
+func (r *reader) behind(body, signs string) {
+	switch {
+	case strings.HasPrefix(signs, "!") && (body == "" && r.afterNumber() || len(body) == 1 || strings.TrimRight(body, "0123456789") != body):
+		r.fix("!") // a factorial
+	case strings.ContainsAny(signs, "?？"):
+		r.tokens, r.opens = append(r.tokens, token{sign, "?", "?"}), true
+	case strings.ContainsAny(signs, ".!…。！"):
+		r.tokens, r.opens = append(r.tokens, token{sign, ".", "."}), true
+	case strings.ContainsAny(signs, ":："):
+		r.tokens, r.opens = append(r.tokens, token{sign, ":", ":"}), true
+	case strings.ContainsAny(signs, ",;、，；"):
+		r.tokens = append(r.tokens, token{sign, ",", ","})
+		fallthrough
+	default:
+		r.opens = r.opens && body == ""
+	}
+}
+
+func (r *reader) afterNumber() bool {
+	n := len(r.tokens)
+	return n > 0 && strings.HasPrefix(r.tokens[n-1].text, numberMark)
 }
 
 // nested adds the brackets of what stands around a chunk: they are what a formula hangs on.
 func (r *reader) nested(around string) {
 	for _, c := range around {
-		if strings.ContainsRune("()[]{}", c) {
+		if strings.ContainsRune("()[]{}（）", c) {
 			r.fix(string(c))
 		}
 	}
+}
+
+// emphasized takes off the marks of Markdown.
+func emphasized(s string) string {
+	for _, mark := range []string{"**", "*", "_"} {
+		if inner, ok := strings.CutPrefix(s, mark); ok && strings.HasSuffix(inner, mark) && strings.Trim(inner, "*_") == strings.TrimSuffix(inner, mark) && len(inner) > len(mark) {
+			return strings.TrimSuffix(inner, mark)
+		}
+	}
+	return s
 }
 
 // notInWord tells of a rune that stands in no word but in paths, addresses, operators and the like.
@@ -163,52 +166,12 @@ func notInWord(c rune) bool {
 	return !unicode.IsLetter(c) && !unicode.IsMark(c) && c != '\'' && c != '-'
 }
 
-// folded is a technical token in lower case, but for options and variables, where case matters.
+// folded is a technical token in lower case, but for options, variables, paths and constants, where case matters.
 func folded(s string) string {
-	if s[0] == '-' || s[0] == '$' {
+	if strings.ContainsAny(s[:1], "-$/.~") || strings.Contains(s, "_") {
 		return s
 	}
 	return strings.ToLower(s)
 }
 
-func (r *reader) fix(s string) { r.tokens = append(r.tokens, token{fixed, s}) }
-
-// word adds a word of letters and apostrophes.
-func (r *reader) word(s string) {
-	s = strings.Trim(s, "'")
-	root := s
-	lower := strings.ToLower(s)
-	negated := strings.HasSuffix(lower, "n't")
-	if i := strings.IndexByte(s, '\''); i >= 0 && !negated {
-		if root = s[:i]; len(root) == 1 && !strings.EqualFold(root, "i") { // l'eau, d'or
-			root = s[i+1:]
-		}
-	}
-	if root == "" {
-		return
-	}
-	folded := strings.ToLower(root)
-	switch {
-	case negated:
-		r.fix(notMark)
-	default:
-		r.tokens = append(r.tokens, token{r.kindOf(root, folded), folded})
-	}
-}
-
-// kindOf tells what a word is by its capitals. At the beginning of a sentence, and of "I", the first one says nothing.
-func (r *reader) kindOf(s, folded string) kind {
-	_, size := utf8.DecodeRuneInString(s)
-	switch {
-	case s == folded || folded == "i":
-		return word
-	case s[size:] == folded[min(size, len(folded)):]:
-		if r.opens {
-			return word
-		}
-		return name
-	case s == strings.ToUpper(s):
-		return name
-	}
-	return fixed // getUsers
-}
+func (r *reader) fix(s string) { r.tokens = append(r.tokens, token{fixed, s, s}) }
