@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -46,17 +47,28 @@ const global = "{\n\tadmin off\n\tpersist_config off\n\tauto_https off\n\tgrace_
 // site gives a Caddyfile with one site on a port that is free, and its URL.
 func site(t *testing.T, inside string) (caddyfile, url string) {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	url = "http://" + freeAddress(t)
+	return global + url + " {\n" + inside + "\n}\n", url
+}
+
+// freeAddress is one that nobody listens at, and that nobody is given by chance until somebody does: its port is below those
+// that systems hand out.
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	for range 100 {
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 10_000+rand.IntN(20_000)))
+		if err == nil {
+			defer l.Close()
+			return l.Addr().String()
+		}
 	}
-	defer l.Close()
-	return global + "http://" + l.Addr().String() + " {\n" + inside + "\n}\n", "http://" + l.Addr().String()
+	t.Fatal("no port is free")
+	return ""
 }
 
 func ask(t *testing.T, url string, stream bool) *http.Response {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	t.Cleanup(cancel)
 	body := fmt.Sprintf(`{"messages":[{"role":"user","content":"Hi"}],"model":"m","stream":%v}`, stream)
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url+"/v1/chat/completions", strings.NewReader(body))

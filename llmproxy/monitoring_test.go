@@ -103,12 +103,6 @@ func fillQueue(t *testing.T, ollama *fakellm.Server, ask func() int) {
 	}
 }
 
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	_, url := site(t, "")
-	return strings.TrimPrefix(url, "http://")
-}
-
 // lint lets promtool judge names, types and help texts.
 func lint(t *testing.T, page string) {
 	t.Helper()

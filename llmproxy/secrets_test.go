@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -112,12 +111,7 @@ func TestSecretsAppearNowhere(t *testing.T) {
 	if err := os.WriteFile(file, []byte(`{"keys":[{"name":"filed","secret":"`+keys.Digest("secret-filed")+`"}]}`), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	url := "http://" + l.Addr().String()
-	l.Close()
+	url := "http://" + freeAddress(t)
 	const filter = "\t\tformat filter {\n\t\t\trequest>headers>X-Api-Key delete\n\t\t\trequest>headers>Api-Key delete\n\t\t}\n"
 	caddyfile := "{\n\tadmin off\n\tpersist_config off\n\tauto_https off\n\tgrace_period 2s\n\tlog {\n\t\toutput file " + dir + "/all.log\n\t\tlevel debug\n" + filter + "\t}\n}\n" +
 		url + " {\n\tlog {\n\t\toutput file " + dir + "/access.log\n" + filter + `	}

@@ -12,8 +12,8 @@ import (
 
 const (
 	maxBody  = 64 << 20
-	maxKept  = 10_000 // requests; of more, the first are kept
-	patience = 10 * time.Second
+	maxKept  = 10_000          // requests; of more, the first are kept
+	patience = 2 * time.Minute // a machine may have other things to do
 )
 
 // A Request is what the server was sent.

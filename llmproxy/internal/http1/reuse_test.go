@@ -148,6 +148,7 @@ func TestRetry(t *testing.T) {
 				io.WriteString(c, hello)
 			})
 			tr := transport(t)
+			tr.stale = time.Hour // however long the machine takes
 			do(t, tr, get(t, address))
 
 			var bodies []*source
@@ -196,6 +197,7 @@ func TestNoRetry(t *testing.T) {
 	}
 	address := script(t, end)
 	tr := transport(t)
+	tr.stale = time.Hour // however long the machine takes
 	if _, err := tr.RoundTrip(post(t, address, "a")); err == nil || len(ends) != 1 {
 		t.Errorf("fresh: %v after %d connections", err, len(ends))
 	}

@@ -126,12 +126,7 @@ func TestBigBodies(t *testing.T) {
 
 func TestDialError(t *testing.T) {
 	t.Parallel()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := "http://" + l.Addr().String()
-	l.Close()
+	const address = "http://127.0.0.1:1" // nobody listens there
 	tests := []struct {
 		name string
 		tr   *Transport
