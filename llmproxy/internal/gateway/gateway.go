@@ -74,7 +74,6 @@ type Gateway struct {
 	Config
 	upstreams map[*router.Upstream]*upstream.Upstream
 	catalog   catalog
-	silence   silenceTimes
 	underWay  underWay
 	// closed ends the probes under way.
 	closed context.Context
@@ -86,7 +85,7 @@ func New(c Config) *Gateway {
 	if c.MaxBody == 0 {
 		c.MaxBody = DefaultMaxBody
 	}
-	g := &Gateway{Config: c, silence: silenceDefault, upstreams: make(map[*router.Upstream]*upstream.Upstream, len(c.Upstreams))}
+	g := &Gateway{Config: c, upstreams: make(map[*router.Upstream]*upstream.Upstream, len(c.Upstreams))}
 	for _, u := range c.Upstreams {
 		g.upstreams[u.Route] = u
 	}

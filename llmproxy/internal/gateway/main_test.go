@@ -34,9 +34,10 @@ func (n notSent) RoundTrip(req *http.Request) (*http.Response, error) {
 	return res, err
 }
 
-// A setup is a gateway on a real socket.
+// A setup is a gateway on a real socket, or in a bubble.
 type setup struct {
 	t         testing.TB
+	bubble    *bubble // nil for real sockets
 	upstreams []*upstream.Upstream
 	config    Config
 	models    []router.Model // beside those that serve is given
@@ -50,9 +51,7 @@ type setup struct {
 // up adds an upstream; change may set its timers and so on.
 func (s *setup) up(name string, kind *upstream.Kind, change func(*upstream.Config), addresses ...string) {
 	s.t.Helper()
-	transport := notSent{&http1.Transport{}}
-	s.t.Cleanup(transport.CloseIdleConnections)
-	c := upstream.Config{Name: name, Kind: kind, Transport: transport}
+	c := upstream.Config{Name: name, Kind: kind, Transport: s.transport()}
 	for _, a := range addresses {
 		base, err := upstream.ParseAddress(a)
 		if err != nil {
@@ -71,6 +70,15 @@ func (s *setup) up(name string, kind *upstream.Kind, change func(*upstream.Confi
 		change(&c)
 	}
 	s.upstreams = append(s.upstreams, upstream.New(c, func(a string) *router.Replica { return &router.Replica{Address: a} }))
+}
+
+func (s *setup) transport() http.RoundTripper {
+	if s.bubble != nil {
+		return s.bubble.transport(s.t)
+	}
+	transport := notSent{&http1.Transport{}}
+	s.t.Cleanup(transport.CloseIdleConnections)
+	return transport
 }
 
 // serve starts the gateway with the models, each "name target…", with "|" between pools.
@@ -97,7 +105,7 @@ func (s *setup) serve(models ...string) *setup {
 	g := New(s.config)
 	s.gateway = g
 	s.t.Cleanup(g.Close)
-	s.server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		task, ok := Match(r.URL.Path)
 		if !ok {
 			http.Error(w, "next handler", http.StatusTeapot)
@@ -110,7 +118,12 @@ func (s *setup) serve(models ...string) *setup {
 			s.mu.Unlock()
 		}()
 		g.Serve(w, r, task, rec)
-	}))
+	})
+	if s.bubble != nil {
+		s.server = s.bubble.start(s.t, handler)
+		return s
+	}
+	s.server = httptest.NewServer(handler)
 	s.t.Cleanup(s.server.Close)
 	return s
 }
@@ -148,13 +161,19 @@ func (s *setup) post(path, body string, header ...string) reply {
 	return s.do(req)
 }
 
+// do may be called in any goroutine: without an answer the test has failed, and goes on.
 func (s *setup) do(req *http.Request) reply {
 	s.t.Helper()
-	ctx, cancel := context.WithTimeout(req.Context(), 20*time.Second)
+	limit := patient
+	if s.bubble != nil {
+		limit = 24 * time.Hour // of no duration
+	}
+	ctx, cancel := context.WithTimeout(req.Context(), limit)
 	defer cancel()
 	res, err := s.server.Client().Do(req.WithContext(ctx))
 	if err != nil {
-		s.t.Fatal(err)
+		s.t.Error(err)
+		return reply{err: err}
 	}
 	defer res.Body.Close()
 	var body bytes.Buffer
@@ -169,11 +188,13 @@ func chat(model string, stream bool) string {
 	return `{"messages":[{"role":"user","content":"Hi"}],"model":"` + model + `"}`
 }
 
+// patient is how long something may take that must happen, on a machine that has other things to do.
+const patient = 2 * time.Minute
+
 // until waits for what another goroutine brings about and nobody can be told of.
 func until(t testing.TB, is func() bool) {
 	t.Helper()
-	t.Helper()
-	deadline := time.NewTimer(10 * time.Second)
+	deadline := time.NewTimer(patient)
 	defer deadline.Stop()
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
@@ -181,7 +202,7 @@ func until(t testing.TB, is func() bool) {
 		select {
 		case <-tick.C:
 		case <-deadline.C:
-			t.Fatal("it did not happen within 10 s")
+			t.Fatalf("it did not happen within %s", patient)
 		}
 	}
 }

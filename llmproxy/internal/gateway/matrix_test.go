@@ -116,8 +116,9 @@ func (s *setup) faulty(f fault) *fakellm.Server {
 		fake.Down()
 	}
 	s.up("a", upstream.OpenAI, func(c *upstream.Config) {
-		c.MaxConcurrent = 1
-		c.Timers = upstream.Timers{FirstToken: time.Second, Total: time.Second}
+		if c.MaxConcurrent = 1; f.verdict == router.Slow {
+			c.Timers = upstream.Timers{FirstToken: time.Second, Total: time.Second}
+		}
 	}, address)
 	return fake
 }
@@ -221,7 +222,11 @@ func TestMatrixAfterCommit(t *testing.T) {
 				broken.Always(test.answer)
 				refused := fakellm.Start(t, "openai")
 				refused.Always(fakellm.Unauthorized())
-				s.up("a", upstream.OpenAI, func(c *upstream.Config) { c.Timers.Idle = time.Second }, broken.URL())
+				s.up("a", upstream.OpenAI, func(c *upstream.Config) {
+					if test.verdict == router.Slow {
+						c.Timers.Idle = time.Second
+					}
+				}, broken.URL())
 				s.up("b", upstream.OpenAI, nil, other.URL())
 				s.up("c", upstream.OpenAI, nil, refused.URL())
 				s.serve(plan)
@@ -253,7 +258,11 @@ func TestMatrixWholeAfterCommit(t *testing.T) {
 			s := &setup{t: t}
 			broken := fakellm.Start(t, "openai")
 			broken.Always(answer)
-			s.up("a", upstream.OpenAI, func(c *upstream.Config) { c.Timers.Idle = time.Second }, broken.URL())
+			s.up("a", upstream.OpenAI, func(c *upstream.Config) {
+				if name == "silence" {
+					c.Timers.Idle = time.Second
+				}
+			}, broken.URL())
 			s.serve("m a/x")
 			if got := s.post("/v1/chat/completions", chat("m", false)); got.status != http.StatusOK || got.err == nil {
 				t.Errorf("status %d, and %d bytes without an error", got.status, len(got.body))

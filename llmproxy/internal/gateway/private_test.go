@@ -4,24 +4,22 @@ import (
 	"net/http"
 	"strings"
 	"testing"
-	"time"
+	"testing/synctest"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/fakellm"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/upstream"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 )
 
-// A house has one upstream inside and one outside.
+// A house has one upstream inside and one outside, in a bubble.
 func house(t *testing.T, inside fakellm.Answer) (s *setup, near, far *fakellm.Server) {
-	near, far = fakellm.Start(t, "ollama", fakellm.Models("x")), fakellm.Start(t, "openai", fakellm.Models("x", "y"))
+	s = &setup{t: t, bubble: new(bubble)}
+	near, address := s.bubble.fake(t, "ollama", fakellm.Models("x"))
 	near.Always(inside)
-	s = &setup{t: t}
-	s.up("near", upstream.Ollama, func(c *upstream.Config) {
-		c.Timers.FirstToken, c.Timers.Idle = 100*time.Millisecond, 100*time.Millisecond
-	}, near.URL())
-	s.up("far", upstream.OpenAI, nil, far.URL())
+	s.up("near", upstream.Ollama, nil, address)
+	far, address = s.bubble.fake(t, "openai", fakellm.Models("x", "y"))
+	s.up("far", upstream.OpenAI, nil, address)
 	s.config.Discover = true
-	s.config.Deadline = 150 * time.Millisecond
 	s.config.Pins = new(Pins)
 	s.config.Matches = func(r *http.Request, _ *Record, _ int) bool { return r.Header.Get("X-Hard") != "" }
 	s.config.LocalOnly = func(r *http.Request, _ *Record) bool { return r.Header.Get("X-Privacy") == "local" }
@@ -52,66 +50,71 @@ func TestNothingLeaves(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s, _, far := house(t, answer)
-			s.serve()
-			for _, model := range []string{"equals", "fallback", "away", "outside", "kept", "auto", "kept-auto", "x", "anything"} {
-				for _, stream := range []bool{false, true} {
-					if name == "silence" && !stream {
-						continue
-					}
-					header := []string{"X-Privacy", "local", "X-Session-Id", "s"}
-					if strings.HasPrefix(model, "kept") {
-						header = header[2:]
-					}
-					s.post("/v1/chat/completions", chat(model, stream), header...)
-					s.post("/v1/chat/completions", chat(model, stream), append(header, "X-Hard", "1")...)
-				}
-			}
-			if n := len(far.Requests()); n > 0 {
-				t.Errorf("%d requests left: %s", n, far.Requests()[0].Body)
-			}
-			s.post("/v1/chat/completions", chat("outside", false))
-			if n := len(far.Requests()); n != 1 {
-				t.Errorf("%d requests of a client that may leave were made: the test sees nothing", n)
-			}
+			synctest.Test(t, func(t *testing.T) { nothingLeaves(t, answer) })
 		})
+	}
+}
+
+func nothingLeaves(t *testing.T, answer fakellm.Answer) {
+	s, _, far := house(t, answer)
+	s.serve()
+	for _, model := range []string{"equals", "fallback", "away", "outside", "kept", "auto", "kept-auto", "x", "anything"} {
+		for _, stream := range []bool{false, true} {
+			header := []string{"X-Privacy", "local", "X-Session-Id", "s"}
+			if strings.HasPrefix(model, "kept") {
+				header = header[2:]
+			}
+			s.post("/v1/chat/completions", chat(model, stream), header...)
+			s.post("/v1/chat/completions", chat(model, stream), append(header, "X-Hard", "1")...)
+		}
+	}
+	if n := len(far.Requests()); n > 0 {
+		t.Errorf("%d requests left: %s", n, far.Requests()[0].Body)
+	}
+	s.post("/v1/chat/completions", chat("outside", false))
+	if n := len(far.Requests()); n != 1 {
+		t.Errorf("%d requests of a client that may leave were made: the test sees nothing", n)
 	}
 }
 
 func TestWhatMustStaySaysSo(t *testing.T) {
 	t.Parallel()
-	s, near, far := house(t, fakellm.Text("Hello"))
-	s.serve()
-	got := s.post("/v1/chat/completions", chat("outside", false), "X-Privacy", "local")
-	if got.status != http.StatusForbidden || !strings.Contains(got.body, `"code":"model_not_allowed"`) || !strings.Contains(got.body, "must not leave") {
-		t.Errorf("status %d, body %s", got.status, got.body)
-	}
-	got = s.post("/v1/chat/completions", chat("away", false), "X-Privacy", "local")
-	if got.status != http.StatusOK || got.header.Get("X-Llm-Target") != "near/x" {
-		t.Errorf("status %d, target %q", got.status, got.header.Get("X-Llm-Target"))
-	}
-	near.Down()
-	got = s.post("/v1/chat/completions", chat("fallback", true), "X-Privacy", "local")
-	if got.status != http.StatusServiceUnavailable || !strings.Contains(got.body, "must not leave") {
-		t.Errorf("status %d, body %s", got.status, got.body)
-	}
-	if n := len(far.Requests()); n > 0 {
-		t.Errorf("%d requests left", n)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		s, near, far := house(t, fakellm.Text("Hello"))
+		s.serve()
+		got := s.post("/v1/chat/completions", chat("outside", false), "X-Privacy", "local")
+		if got.status != http.StatusForbidden || !strings.Contains(got.body, `"code":"model_not_allowed"`) || !strings.Contains(got.body, "must not leave") {
+			t.Errorf("status %d, body %s", got.status, got.body)
+		}
+		got = s.post("/v1/chat/completions", chat("away", false), "X-Privacy", "local")
+		if got.status != http.StatusOK || got.header.Get("X-Llm-Target") != "near/x" {
+			t.Errorf("status %d, target %q", got.status, got.header.Get("X-Llm-Target"))
+		}
+		near.Always(fakellm.Busy())
+		got = s.post("/v1/chat/completions", chat("fallback", true), "X-Privacy", "local")
+		if got.status != http.StatusServiceUnavailable || !strings.Contains(got.body, "must not leave") {
+			t.Errorf("status %d, body %s", got.status, got.body)
+		}
+		if n := len(far.Requests()); n > 0 {
+			t.Errorf("%d requests left", n)
+		}
+	})
 }
 
 // A conversation that was outside does not take a request there that its rule keeps inside.
 func TestPinsDoNotLeave(t *testing.T) {
 	t.Parallel()
-	s, _, far := house(t, fakellm.Text("Hello"))
-	s.models[0] = router.Model{Name: "inside", Pools: []router.PoolConfig{{Targets: []string{"near/x"}}}}
-	s.models = append(s.models, router.Model{Name: "pick", Routes: []router.RouteConfig{{Matcher: "@hard", Targets: []string{"outside"}}, {Targets: []string{"inside"}}}})
-	s.serve()
-	s.post("/v1/chat/completions", chat("pick", false), "X-Session-Id", "s", "X-Hard", "1")
-	got := s.post("/v1/chat/completions", chat("pick", false), "X-Session-Id", "s")
-	if n := len(far.Requests()); n != 1 || got.header.Get("X-Llm-Route") != "pick" {
-		t.Errorf("%d requests left, route %q", n, got.header.Get("X-Llm-Route"))
-	}
+	synctest.Test(t, func(t *testing.T) {
+		s, _, far := house(t, fakellm.Text("Hello"))
+		s.models[0] = router.Model{Name: "inside", Pools: []router.PoolConfig{{Targets: []string{"near/x"}}}}
+		s.models = append(s.models, router.Model{Name: "pick", Routes: []router.RouteConfig{{Matcher: "@hard", Targets: []string{"outside"}}, {Targets: []string{"inside"}}}})
+		s.serve()
+		s.post("/v1/chat/completions", chat("pick", false), "X-Session-Id", "s", "X-Hard", "1")
+		got := s.post("/v1/chat/completions", chat("pick", false), "X-Session-Id", "s")
+		if n := len(far.Requests()); n != 1 || got.header.Get("X-Llm-Route") != "pick" {
+			t.Errorf("%d requests left, route %q", n, got.header.Get("X-Llm-Route"))
+		}
+	})
 }
 
 // An upstream whose kind nobody knows yet is outside; once it is known to be Ollama it is not.

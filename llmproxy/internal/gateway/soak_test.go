@@ -26,7 +26,7 @@ func TestFlappingUpstream(t *testing.T) {
 	flapping, steady := fakellm.Start(t, "vllm"), fakellm.Start(t, "openai")
 	s.up("box", upstream.VLLM, func(c *upstream.Config) {
 		c.MaxConcurrent = 2
-		c.Timers = upstream.Timers{FirstToken: 200 * time.Millisecond, Total: time.Second}
+		c.Timers = upstream.Timers{FirstToken: 200 * time.Millisecond, Total: 2 * time.Second}
 	}, flapping.URL())
 	s.up("api", upstream.OpenAI, nil, steady.URL())
 	s.serve("m box/x | api/y")
@@ -72,7 +72,7 @@ func TestFlappingUpstream(t *testing.T) {
 func flap(t *testing.T, fake *fakellm.Server, stop <-chan struct{}) {
 	change := time.NewTicker(200 * time.Millisecond)
 	defer change.Stop()
-	well := fakellm.Text("one", " two")
+	well := fakellm.Text("one", " two").Batch(8) // all of it at once: who has got the first token has got the last, however soon it goes down
 	for i := 0; ; i++ {
 		select {
 		case <-stop:

@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -84,17 +85,31 @@ func TestClampingIsTriedOnce(t *testing.T) {
 
 // The deadline is over the whole request: attempts and waits together.
 func TestDeadlineEndsTheRequest(t *testing.T) {
-	for name, answer := range map[string]fakellm.Answer{"in an attempt": fakellm.Text("a").StallAfter(0), "before a wait": fakellm.RateLimited().With("Retry-After", "9")} {
-		t.Run(name, func(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		answer fakellm.Answer
+		status int
+		after  time.Duration
+	}{
+		{"in an attempt", fakellm.Text("a").StallAfter(0), http.StatusGatewayTimeout, 3 * time.Second},
+		{"before a wait", fakellm.RateLimited().With("Retry-After", "4"), http.StatusTooManyRequests, 0},
+		{"in the second attempt", fakellm.RateLimited().With("Retry-After", "2"), http.StatusTooManyRequests, 2 * time.Second},
+	} {
+		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			s, fake := one(t, "openai", nil)
-			fake.Always(answer)
-			s.config.Deadline = 150 * time.Millisecond
-			s.serve("m u/x")
-			got := s.post("/v1/chat/completions", chat("m", true))
-			if got.status != http.StatusGatewayTimeout && got.status != http.StatusTooManyRequests || len(fake.Requests()) != 1 {
-				t.Errorf("status %d after %d requests: %s", got.status, len(fake.Requests()), got.body)
-			}
+			synctest.Test(t, func(t *testing.T) {
+				s := &setup{t: t, bubble: new(bubble)}
+				fake, address := s.bubble.fake(t, "openai")
+				fake.Always(test.answer)
+				s.up("u", upstream.OpenAI, nil, address)
+				s.config.Deadline = 3 * time.Second
+				s.serve("m u/x")
+				begun := time.Now()
+				got := s.post("/v1/chat/completions", chat("m", true))
+				if took := time.Since(begun); got.status != test.status || took != test.after {
+					t.Errorf("status %d after %s, want %d after %s: %s", got.status, took, test.status, test.after, got.body)
+				}
+			})
 		})
 	}
 }

@@ -7,13 +7,11 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 )
 
-// silenceTimes bound how soon a silent replica is taken for a wedged one.
-type silenceTimes struct {
-	least time.Duration // how long it must have said nothing to anybody
-	apart time.Duration // how far the two looks at its counters are apart; llama.cpp must not be asked more often
-}
-
-var silenceDefault = silenceTimes{least: 20 * time.Second, apart: 2 * time.Second}
+// How soon a silent replica is taken for a wedged one.
+const (
+	silenceLeast = 20 * time.Second // how long it must have said nothing to anybody
+	looksApart   = 2 * time.Second  // how far the two looks at its counters are apart; llama.cpp must not be asked more often
+)
 
 // suspect begins to find out whether the replica is wedged, unless somebody does so already. Services are judged by their
 // answers alone.
@@ -43,12 +41,12 @@ type suspicion struct {
 func (s *suspicion) confirmed() bool {
 	before, counted := s.u.Work(s.g.closed, s.r)
 	since := s.r.Listen(0).Since
-	if !s.lasts(since, time.Now().Add(s.g.silence.apart)) {
+	if !s.lasts(since, time.Now().Add(looksApart)) {
 		return false
 	}
 	after, again := s.u.Work(s.g.closed, s.r)
 	healthy := s.u.Probe(s.g.closed, s.r) == router.Up // else it is loading, or down, and no riddle
-	heard := s.r.Listen(s.g.silence.least)
+	heard := s.r.Listen(silenceLeast)
 	if !healthy || !heard.Since.Equal(since) || len(heard.Present) == 0 {
 		return false
 	}
@@ -66,7 +64,7 @@ func (s *suspicion) lasts(since, earliest time.Time) bool {
 		if !heard.Since.Equal(since) || len(heard.Present) == 0 {
 			return false
 		}
-		due := since.Add(s.g.silence.least + heard.Prefill())
+		due := since.Add(silenceLeast + heard.Prefill())
 		if due.Before(earliest) {
 			due = earliest
 		}
@@ -74,7 +72,7 @@ func (s *suspicion) lasts(since, earliest time.Time) bool {
 		if left <= 0 {
 			return true
 		}
-		if !s.pause(min(left, s.g.silence.least/4)) {
+		if !s.pause(min(left, silenceLeast/4)) {
 			return false
 		}
 	}
