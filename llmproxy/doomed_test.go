@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -38,7 +37,8 @@ type doomed struct {
 	secrets map[string]string // of the keys that are there, by their names: the command has said so
 	revoked map[string]string // of those that are not any more
 	unsaid  string            // the command that was not answered when the process died, and its key
-	slowest time.Duration     // change
+	asking  time.Time         // when it was given
+	slowest time.Duration     // change, the one that was not answered included
 	served  []time.Time       // the requests of this life
 	killed  time.Time
 	before  int64 // those of the lives before, as the ledger has them
@@ -50,16 +50,7 @@ const reserved = 20
 
 func newDoomed(t *testing.T, kept string) *doomed {
 	d := &doomed{T: t, folder: t.TempDir(), secrets: map[string]string{}, revoked: map[string]string{}}
-	var addresses []string
-	for range 2 {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close()
-		addresses = append(addresses, l.Addr().String())
-	}
-	d.url, d.admin = "http://"+addresses[0], addresses[1]
+	d.url, d.admin = "http://"+freeAddress(t), freeAddress(t)
 	caddyfile := "{\n\tadmin " + d.admin + "\n\tpersist_config off\n\tauto_https off\n}\n" + d.url + " {\n\tllm_proxy {\n\t\tupstream u echo\n\t\tmodel m u/x\n" +
 		"\t\tprice u/x 1000000 0\n\t\tkey user sk-user {\n\t\t\tbudget $1000000/30d\n\t\t}\n\t\t" + kept + "\n\t}\n}\n"
 	caddyfile = strings.ReplaceAll(caddyfile, "FOLDER", d.folder)
@@ -99,7 +90,7 @@ func (d *doomed) asked(url, secret string, into any) bool {
 }
 
 func (d *doomed) does(method, url, secret, body string, into any) bool {
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, method, url, strings.NewReader(body))
 	if err != nil {
@@ -144,6 +135,9 @@ func (d *doomed) live(after time.Duration) {
 	}
 	clients.Wait()
 	<-d.ended
+	if d.unsaid != "" {
+		d.slowest = max(d.slowest, d.killed.Sub(d.asking))
+	}
 	if out := d.output.String(); strings.Contains(out, `"level":"error"`) {
 		d.Errorf("Caddy said: %s", out)
 	}
@@ -152,7 +146,7 @@ func (d *doomed) live(after time.Duration) {
 // changeKey makes a key, gives it another secret, or revokes it; false when nobody answers any more.
 func (d *doomed) changeKey(i int) bool {
 	name := fmt.Sprintf("%d-%d", d.cmd.Process.Pid, i/3)
-	args, begun := []string{"create", name, "--rate", "60/m", "--running"}, time.Now()
+	args := []string{"create", name, "--rate", "60/m", "--running"}
 	switch i % 3 {
 	case 1:
 		args = []string{"rotate", name}
@@ -162,12 +156,12 @@ func (d *doomed) changeKey(i int) bool {
 		}
 		args = []string{"revoke", name}
 	}
-	d.unsaid = args[0] + " " + name
+	d.unsaid, d.asking = args[0]+" "+name, time.Now()
 	out, err := runKeys(d.T, append(args, "--address", d.admin)...)
 	if err != nil {
 		return false
 	}
-	d.unsaid, d.slowest = "", max(d.slowest, time.Since(begun))
+	d.unsaid, d.slowest = "", max(d.slowest, time.Since(d.asking))
 	if args[0] == "revoke" {
 		d.revoked[name] = d.secrets[name]
 		delete(d.secrets, name)

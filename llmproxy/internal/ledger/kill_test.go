@@ -18,21 +18,20 @@ import (
 // childVariable is set for the process that is to be killed: the path of its file.
 const childVariable = "LEDGER_TEST_CHILD"
 
-// child writes until it is killed, and says on stdout what it wrote: "used N MS" after each use, where N counts them and MS
-// is its own clock; "saved KEY MS" when SaveNow has returned, where MS is how long that took.
+// child writes until it is killed, and says on stdout what it wrote: "used N MS" after each use, where N counts them;
+// "saved KEY MS" when SaveNow has returned, and is called again. MS is its own clock.
 func child(path string) {
 	l := New(Config{Path: path, Report: func(err error) { fmt.Println("error", err) }})
-	out := make(chan string)
+	out, start := make(chan string), time.Now()
 	go func() {
 		for i := 0; ; i++ {
-			key, begin := fmt.Sprintf("%d-%d", os.Getpid(), i), time.Now()
+			key := fmt.Sprintf("%d-%d", os.Getpid(), i)
 			if err := l.SaveNow("keys", key, []byte(key)); err != nil {
 				out <- fmt.Sprint("error ", err)
 			}
-			out <- fmt.Sprint("saved ", key, " ", time.Since(begin).Milliseconds())
+			out <- fmt.Sprint("saved ", key, " ", time.Since(start).Milliseconds())
 		}
 	}()
-	start := time.Now()
 	go func() {
 		for i := 1; ; i++ {
 			l.Add(Use{Key: "k" + strconv.Itoa(i%20), Model: "m", Target: "t", At: noon("2026-11-01"), Requests: 1})
@@ -48,7 +47,7 @@ func child(path string) {
 type life struct {
 	used    []int // by use: when, in milliseconds
 	saved   []string
-	slowest int // commit, in milliseconds
+	slowest int // commit, in milliseconds, the one included that was under way at the end
 	errors  []string
 }
 
@@ -73,19 +72,21 @@ func kill(t *testing.T, path string, after time.Duration) (l life) {
 }
 
 func (l *life) listen(pipe io.Reader) {
-	lines := bufio.NewReader(pipe)
+	lines, last := bufio.NewReader(pipe), 0
 	for {
 		line, err := lines.ReadString('\n')
 		if err != nil {
 			return // and a line that has no end was not said
 		}
 		fields := strings.Fields(line)
-		switch ms, _ := strconv.Atoi(fields[len(fields)-1]); fields[0] {
+		ms, _ := strconv.Atoi(fields[len(fields)-1])
+		switch fields[0] {
 		case "used":
 			l.used = append(l.used, ms)
+			l.slowest = max(l.slowest, ms-last)
 		case "saved":
 			l.saved = append(l.saved, fields[1])
-			l.slowest = max(l.slowest, ms)
+			l.slowest, last = max(l.slowest, ms-last), ms
 		default:
 			l.errors = append(l.errors, line)
 		}
