@@ -8,7 +8,10 @@ import (
 )
 
 // A client that leaves must free the slot where the model runs. LONG without a limit would run for minutes, so that
-// a slot which is free within seconds was given up.
+// a slot which is free soon was given up.
+
+// soon is more than anything here takes on a machine that has other things to do, and much less than LONG.
+const soon = 20 * time.Second
 
 func TestDisconnectLlama(t *testing.T) {
 	g := fleetGateway(t)
@@ -21,17 +24,17 @@ func TestDisconnectLlama(t *testing.T) {
 		stream.content(t, 2)
 		mark := log.mark()
 		leave()
-		log.await(t, mark, "cancel task", 3*time.Second)
-		log.await(t, mark, "stop processing", 3*time.Second)
+		log.await(t, mark, "cancel task", soon)
+		log.await(t, mark, "stop processing", soon)
 	})
 
 	t.Run("stream, before the first word", func(t *testing.T) {
 		mark := log.mark()
 		leave := inBackground(t, g.url, `{"model":"llama-slow","stream":true,"messages":[{"role":"user","content":"`+wordy+`"}]}`)
-		log.await(t, mark, "processing task", 10*time.Second)
+		log.await(t, mark, "processing task", soon)
 		mark = log.mark()
 		leave()
-		log.await(t, mark, "cancel task", 3*time.Second)
+		log.await(t, mark, "cancel task", soon)
 		log.await(t, mark, "stop processing", time.Minute) // when the batch at hand is done
 	})
 
@@ -40,11 +43,11 @@ func TestDisconnectLlama(t *testing.T) {
 	t.Run("not a stream", func(t *testing.T) {
 		mark := log.mark()
 		leave := inBackground(t, g.url, `{"model":"llama-slow","messages":[{"role":"user","content":"LONG"}]}`)
-		log.await(t, mark, "processing task", 10*time.Second)
+		log.await(t, mark, "processing task", soon)
 		mark = log.mark()
 		leave()
-		log.await(t, mark, "cancel task", 4*time.Second)
-		log.await(t, mark, "stop processing", 3*time.Second)
+		log.await(t, mark, "cancel task", soon)
+		log.await(t, mark, "stop processing", soon)
 	})
 
 	slotsAreFree(t, servers(t).slow)
@@ -73,7 +76,7 @@ func TestDisconnectOllama(t *testing.T) {
 		t.Helper()
 		started := time.Now()
 		chat(t, g.url, `{"model":"ollama-slow","max_tokens":1,"messages":[{"role":"user","content":"hi"}]}`).completion(t)
-		if took := time.Since(started); took > 10*time.Second {
+		if took := time.Since(started); took > soon {
 			t.Errorf("the next request took %v", took)
 		}
 	}
@@ -85,17 +88,17 @@ func TestDisconnectOllama(t *testing.T) {
 		stream.content(t, 2)
 		mark := ollama.log.mark()
 		leave()
-		ollama.log.await(t, mark, "context for request finished", 3*time.Second)
+		ollama.log.await(t, mark, "context for request finished", soon)
 		next(t)
 	})
 
 	t.Run("not a stream", func(t *testing.T) {
 		mark := ollama.log.mark()
 		leave := inBackground(t, g.url, `{"model":"ollama-slow","messages":[{"role":"user","content":"LONG"}]}`)
-		ollama.log.await(t, mark, "loading cache slot", 10*time.Second)
+		ollama.log.await(t, mark, "loading cache slot", soon)
 		mark = ollama.log.mark()
 		leave()
-		ollama.log.await(t, mark, "context for request finished", 3*time.Second)
+		ollama.log.await(t, mark, "context for request finished", soon)
 		next(t)
 	})
 }

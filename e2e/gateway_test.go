@@ -26,7 +26,7 @@ func startGateway(t *testing.T, directive string) *gateway {
 }
 
 func caddyfile(port int, admin, directive string) string {
-	return fmt.Sprintf("{\n\tadmin %s\n\tgrace_period 4s\n}\n\n:%d {\n\tlog\n%s\n}\n", admin, port, directive)
+	return fmt.Sprintf("{\n\tadmin %s\n\tgrace_period 1m\n}\n\n:%d {\n\tlog\n%s\n}\n", admin, port, directive)
 }
 
 // startCaddy runs Caddy with a whole Caddyfile, which must use these ports.

@@ -43,7 +43,7 @@ func TestProtocols(t *testing.T) {
 			chatStreamBy(t, ctx, client, base, long+`}`).content(t, 2)
 			mark = slow.log.mark()
 			leave()
-			slow.log.await(t, mark, "cancel task", 3*time.Second)
+			slow.log.await(t, mark, "cancel task", soon)
 
 			doomed := chatStreamBy(t, t.Context(), client, base, long+`}`)
 			doomed.content(t, 2)
@@ -95,7 +95,7 @@ https://localhost:%d {
 %[3]s
 }
 `, admin, port, directive, secure))
-	eventually(t, 20*time.Second, "the site's certificate", func() bool {
+	eventually(t, time.Minute, "the site's certificate", func() bool {
 		conn, err := tls.Dial("tcp", fmt.Sprintf("localhost:%d", secure), &tls.Config{InsecureSkipVerify: true})
 		if err == nil {
 			err = conn.Close()

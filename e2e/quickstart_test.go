@@ -43,7 +43,7 @@ func TestQuickstart(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, 45*time.Second, "an answer from the Ollama that has come up", func() bool {
+	eventually(t, 2*time.Minute, "an answer from the Ollama that has come up", func() bool {
 		story, target = first(t, g)
 		return strings.HasPrefix(target, "ollama/")
 	})
@@ -94,7 +94,7 @@ func TestAddressAlone(t *testing.T) {
 // That an Ollama was found shows in what is repaired for it: it does not know max_completion_tokens, and would not end.
 func TestKindIsFound(t *testing.T) {
 	g := startGateway(t, "\tllm_proxy "+servers(t).ollama.addr)
-	eventually(t, 20*time.Second, "an answer cut at max_completion_tokens", func() bool {
+	eventually(t, time.Minute, "an answer cut at max_completion_tokens", func() bool {
 		ctx, leave := context.WithTimeout(t.Context(), 5*time.Second)
 		defer leave()
 		answer, err := send(ctx, http.MethodPost, g.url+"/v1/chat/completions", `{"model":"tiny:latest","max_completion_tokens":3,"messages":[{"role":"user","content":"LONG"}]}`)

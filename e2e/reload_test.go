@@ -43,7 +43,7 @@ func configuredIDs(t *testing.T, base string) (ids []string) {
 	return ids
 }
 
-// When Caddy ends, an open stream says so before the grace period (4 s here) is over.
+// When Caddy ends, an open stream says so long before the grace period (a minute here) is over.
 func TestExitInMidStream(t *testing.T) {
 	g := fleetGateway(t)
 	log := servers(t).slow.log
@@ -53,19 +53,19 @@ func TestExitInMidStream(t *testing.T) {
 	g.signal(syscall.SIGTERM)
 
 	story := stream.rest(t)
-	if took := time.Since(started); took > 4*time.Second {
+	if took := time.Since(started); took > soon {
 		t.Errorf("the stream's end took %v", took)
 	}
 	if story.failure == nil || story.done || story.finish != "" || story.err != nil {
 		t.Errorf("the stream told %+v with the error %+v", story, story.failure)
 	}
-	log.await(t, mark, "stop processing", 3*time.Second)
+	log.await(t, mark, "stop processing", soon)
 	select {
 	case <-g.done:
 		if code := g.cmd.ProcessState.ExitCode(); code != 0 {
 			t.Errorf("exit code %d", code)
 		}
-	case <-time.After(6 * time.Second):
+	case <-time.After(soon):
 		t.Error("Caddy is still there")
 	}
 }

@@ -80,9 +80,9 @@ func TestSDKSeesTheCut(t *testing.T) {
 				t.Fatal(err)
 			}
 			script.attend(t)
-			script.log.await(t, 0, " two\n", 30*time.Second)
+			script.log.await(t, 0, " two\n", time.Minute)
 			doomed.kill()
-			script.log.await(t, 0, "APIError upstream_error", 10*time.Second)
+			script.log.await(t, 0, "APIError upstream_error", time.Minute)
 			<-script.done
 			if code := script.cmd.ProcessState.ExitCode(); code != 0 {
 				t.Errorf("exit code %d", code)
