@@ -15,9 +15,9 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/fakellm"
 )
 
-// patient is far beyond the 50 ms that a request waits for the store, and far below what it would wait for a server that
-// hangs without that.
-const patient = 400 * time.Millisecond
+// stalled is far beyond the 50 ms that a request waits for the state, on whatever machine. That it does not wait much longer is
+// held in the packages that have the waits.
+const stalled = 5 * time.Second
 
 // traffic is requests and what became of them.
 type traffic struct {
@@ -89,7 +89,7 @@ func TestCacheWhoseStoreDies(t *testing.T) {
 			if len(tr.waits) != 400 || tr.count["hit"] == 0 || tr.count["miss"] == 0 || tr.count["hit"]+tr.count["miss"]+tr.count["coalesced"] != 400 {
 				t.Errorf("%d answers: %v", len(tr.waits), tr.count)
 			}
-			if slow := slices.Max(tr.waits); slow > patient {
+			if slow := slices.Max(tr.waits); slow > stalled {
 				t.Errorf("one waited %s", slow)
 			}
 			test.mends(server)

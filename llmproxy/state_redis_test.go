@@ -291,7 +291,7 @@ func asAlice(t *testing.T, url, question string) string {
 // eventually waits for something that happens in the background.
 func eventually(t *testing.T, otherwise string, is func() bool) {
 	t.Helper()
-	limit := time.NewTimer(20 * time.Second)
+	limit := time.NewTimer(time.Minute)
 	defer limit.Stop()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()

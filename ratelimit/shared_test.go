@@ -32,7 +32,7 @@ func twoOf(t *testing.T, server *redistest.Server, wait time.Duration) (stores [
 // soon waits for something that happens in the background.
 func soon(t *testing.T, what string, is func() bool) {
 	t.Helper()
-	limit := time.NewTimer(20 * time.Second)
+	limit := time.NewTimer(time.Minute)
 	defer limit.Stop()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()

@@ -14,7 +14,7 @@ import (
 )
 
 // patience is how long a server may take to begin.
-const patience = 10 * time.Second
+const patience = time.Minute
 
 // A Setup is how a server is run.
 type Setup struct {
