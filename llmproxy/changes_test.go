@@ -57,8 +57,8 @@ func TestEventsOfHealth(t *testing.T) {
 		select {
 		case e := <-heard:
 			return told{e.Name(), string(e.Origin().CaddyModule().ID), e.Data}
-		case <-time.After(10 * time.Second):
-			t.Fatal("no event within 10 s")
+		case <-time.After(time.Minute):
+			t.Fatal("no event within a minute")
 			return told{}
 		}
 	}

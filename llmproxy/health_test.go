@@ -33,7 +33,7 @@ func TestHealthEndpoint(t *testing.T) {
 		t.Errorf("up: %d %s", code, body)
 	}
 	fake.Down()
-	limit := time.NewTimer(10 * time.Second)
+	limit := time.NewTimer(time.Minute)
 	defer limit.Stop()
 	for code := 0; code != http.StatusServiceUnavailable; {
 		select {
@@ -129,7 +129,7 @@ func TestStateSurvivesReload(t *testing.T) {
 		t.Errorf("after the reload it is %s", got)
 	}
 	fake.Up(t)
-	limit := time.NewTimer(10 * time.Second)
+	limit := time.NewTimer(time.Minute)
 	defer limit.Stop()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()

@@ -18,15 +18,9 @@ const firstLook = 250 * time.Millisecond
 
 // Provision implements caddy.Provisioner.
 func (h *Handler) Provision(ctx caddy.Context) error {
-	h.ctx, h.logger = ctx, ctx.Logger()
-	if err := exposeMetrics(ctx.GetMetricsRegistry()); err != nil {
+	if err := h.take(ctx); err != nil {
 		return err
 	}
-	events, err := ctx.App("events")
-	if err != nil {
-		return fmt.Errorf("preparing events: %w", err)
-	}
-	h.events = events.(*caddyevents.App)
 	upstreams, auto, err := h.upstreams()
 	if err != nil {
 		return err
@@ -69,6 +63,20 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	h.closers = append(h.closers, h.gateway.Close)
 	h.drainOnExit()
 	h.lookSoon(upstreams)
+	return nil
+}
+
+// take takes what Caddy gives to a module.
+func (h *Handler) take(ctx caddy.Context) error {
+	h.ctx, h.logger = ctx, ctx.Logger()
+	if err := exposeMetrics(ctx.GetMetricsRegistry()); err != nil {
+		return err
+	}
+	events, err := ctx.App("events")
+	if err != nil {
+		return fmt.Errorf("preparing events: %w", err)
+	}
+	h.events = events.(*caddyevents.App)
 	return nil
 }
 

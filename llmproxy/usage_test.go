@@ -210,7 +210,7 @@ func TestUsageSurvivesReloads(t *testing.T) {
 // waitForClosed waits until the last request has let go of the ledger.
 func waitForClosed(t *testing.T, path string) {
 	t.Helper()
-	limit := time.NewTimer(10 * time.Second)
+	limit := time.NewTimer(time.Minute)
 	defer limit.Stop()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
