@@ -23,7 +23,9 @@ func cached(t *testing.T, change func(*Cache)) (*setup, *fakellm.Server) {
 	fake := fakellm.Start(t, "openai")
 	s := &setup{t: t}
 	s.config.Cache = rules(t, change)
-	s.up("a", upstream.OpenAI, nil, fake.URL())
+	s.up("a", upstream.OpenAI, func(c *upstream.Config) {
+		c.Timers = upstream.Timers{FirstToken: time.Hour, Idle: time.Hour} // ten thousand at once may keep a busy machine for minutes
+	}, fake.URL())
 	return s.serve("m a/x", "m2 a/x", "embed a/text-embedding-3-small"), fake
 }
 
