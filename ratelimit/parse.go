@@ -58,7 +58,7 @@ func ParseBudget(text string) (Rule, error) {
 		return rule, nil
 	}
 	if rule.Window, err = parseWindow(per); err != nil {
-		return Rule{}, fmt.Errorf("%q is not a budget: %w", text, err)
+		return Rule{}, fmt.Errorf("%q is not a budget: %w; day and month are those of the calendar", text, err)
 	}
 	if rule.Window < shortestBudget {
 		return Rule{}, fmt.Errorf("%q is not a budget: its window is shorter than an hour; a month is written /month or /30d", text)

@@ -40,7 +40,7 @@ func (g *gatherer) init(report func(error), commit func(*batch, *entry) (*batch,
 }
 
 // Add sums the use into the row of its day, key, model and target. It waits for nothing. Names are cut to 200 bytes, and
-// beyond 4096 rows a day, models and targets that are new are summed under the name "other".
+// beyond maxRows rows a day, models and targets that are new are summed under the name "other".
 func (g *gatherer) Add(u Use) {
 	id := rowID{dayOf(u.At), cut(u.Key), cut(u.Model), cut(u.Target)}
 	g.mu.Lock()

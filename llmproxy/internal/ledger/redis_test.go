@@ -107,19 +107,19 @@ func TestSharedIsWrittenInTheBackground(t *testing.T) {
 func TestSharedRowsAreBounded(t *testing.T) {
 	t.Parallel()
 	l := startServer(t).shared()
-	for i := range 3 * maxRows {
+	for i := range 3 * sharedRows {
 		l.Add(Use{Key: "mallory", Model: fmt.Sprint("m", i), Target: "t", At: today(), Requests: 1})
-		if i%maxRows == maxRows/2 {
+		if i%sharedRows == sharedRows/2 {
 			if err := l.Flush(); err != nil {
 				t.Fatal(err)
 			}
 		}
 	}
 	l.Add(Use{Key: "alice", Model: "late", Target: "t", At: today(), Requests: 1})
-	if n := len(must(t, l, Query{By: Dimensions()})); n < maxRows || n > maxRows+2 {
+	if n := len(must(t, l, Query{By: Dimensions()})); n < sharedRows || n > sharedRows+2 {
 		t.Errorf("%d rows", n)
 	}
-	want := []Row{{Key: "alice", Sums: Sums{Requests: 1}}, {Key: "mallory", Sums: Sums{Requests: 3 * maxRows}}}
+	want := []Row{{Key: "alice", Sums: Sums{Requests: 1}}, {Key: "mallory", Sums: Sums{Requests: 3 * sharedRows}}}
 	if diff := cmp.Diff(want, must(t, l, Query{By: []string{"key"}})); diff != "" {
 		t.Error(diff)
 	}

@@ -10,8 +10,8 @@ import (
 
 const (
 	// maxRows is how many rows a day may have before models and targets that are new are no longer told apart, and twice
-	// that many before keys are not: a client can make up names of models, and a row costs some 100 bytes of the file.
-	maxRows = 4096
+	// that many before keys are not: a client can make up names of models. A thousand keys with twenty models each fit.
+	maxRows = 20_000
 	// maxName bounds the names of a row, in bytes.
 	maxName = 200
 	// other is the name under which the rows above these bounds are summed.

@@ -20,6 +20,8 @@ const (
 	partRows = 200
 	// scanFields is about how many fields are read at once.
 	scanFields = 1000
+	// sharedRows is what maxRows is for a file: in the server's memory a row takes some 800 bytes.
+	sharedRows = 4096
 	// markSeconds is how long the server remembers that it has a part: longer than a part waits to be sent again.
 	markSeconds = 24 * 60 * 60
 	// sharedPrefix begins the server's keys; the braces put all of them on one node of a cluster.
@@ -89,7 +91,7 @@ func (s *Shared) split(b *batch) (parts []part) {
 	for _, d := range slices.Sorted(maps.Keys(byDay)) {
 		for ids := range slices.Chunk(byDay[d], partRows) {
 			s.parts++
-			p := part{day: d, mark: "mark:" + s.name + ":" + strconv.Itoa(s.parts), args: []any{maxRows, (retention + 1) * secondsADay, markSeconds}}
+			p := part{day: d, mark: "mark:" + s.name + ":" + strconv.Itoa(s.parts), args: []any{sharedRows, (retention + 1) * secondsADay, markSeconds}}
 			for _, id := range ids {
 				p.args = b.rows[id].appendArgs(id.appendArgs(p.args))
 			}
