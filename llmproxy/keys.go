@@ -38,10 +38,11 @@ func (h *Handler) keyring() (*keyring, error) {
 	k := &keyring{inline: inline, users: h.Users, vault: v, logger: h.logger}
 	v.subscribe(k)
 	h.closers = append(h.closers, func() { v.unsubscribe(k) })
-	if err := k.renew(); err != nil {
-		return nil, err
+	err = k.renew()
+	if known, _ := v.known(); err != nil && !known { // they are only remembered
+		err = k.begin(err)
 	}
-	return k, nil
+	return k, err
 }
 
 // hashed replaces placeholders and keeps only digests of what they stand for. A plain secret can only come by JSON, since one of a

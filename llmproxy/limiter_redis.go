@@ -24,7 +24,7 @@ func (h *Handler) sharedLimiter(client redis.UniversalClient) gateway.Limiter {
 		return nil
 	}
 	value, _, _ := limitsUsed.LoadOrNew(client, func() (caddy.Destructor, error) {
-		s := newSharers(expandAddress(caddy.NewReplacer(), h.State.URL))
+		s := newSharers(h.remembered("sharers"))
 		c := ratelimit.SharedConfig{Report: reportLimits, Sharers: s.kept, Heard: s.heard}
 		return sharedLimits{ratelimit.NewShared(client, c), ratelimit.NewMemory()}, nil
 	})

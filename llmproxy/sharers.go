@@ -29,9 +29,18 @@ type sharers struct {
 	fewer time.Time // since when there have been fewer; zero if there are not
 }
 
-// newSharers reads what is remembered of a state.
-func newSharers(address string) *sharers {
-	s := &sharers{path: filepath.Join(caddy.AppDataDir(), "llm_proxy", "sharers-"+placeOf(address))}
+// remembered is the file in which something of the shared state is remembered; empty without one.
+func (h *Handler) remembered(what string) string {
+	if h.State == nil {
+		return ""
+	}
+	place := placeOf(expandAddress(caddy.NewReplacer(), h.State.URL))
+	return filepath.Join(caddy.AppDataDir(), "llm_proxy", what+"-"+place)
+}
+
+// newSharers reads what is remembered.
+func newSharers(path string) *sharers {
+	s := &sharers{path: path}
 	text, err := os.ReadFile(s.path)
 	if err != nil {
 		return s // nobody knows yet

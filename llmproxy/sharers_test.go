@@ -14,9 +14,13 @@ import (
 // How many share a state is remembered: more at once, fewer when it has been so for a while.
 func TestSharersAreRemembered(t *testing.T) {
 	t.Setenv("XDG_DATA_HOME", t.TempDir())
+	of := func(address string) *sharers {
+		h := &Handler{State: &State{URL: address}}
+		return newSharers(h.remembered("sharers"))
+	}
 	const address = "redis://:hunter2@10.0.0.3:6379/1"
 	synctest.Test(t, func(t *testing.T) {
-		s := newSharers(address)
+		s := of(address)
 		for _, step := range []struct {
 			after       time.Duration
 			heard, kept int64
@@ -27,13 +31,13 @@ func TestSharersAreRemembered(t *testing.T) {
 			time.Sleep(step.after)
 			s.heard(step.heard)
 			synctest.Wait()
-			if got := newSharers(address).kept; got != step.kept {
+			if got := of(address).kept; got != step.kept {
 				t.Errorf("after %d were heard, %d are remembered, want %d", step.heard, got, step.kept)
 			}
 		}
 	})
 	for other, want := range map[string]int64{"redis://me:changed@10.0.0.3:6379/1": 5, "redis://10.0.0.3:6379/2": 0, "redis://10.0.0.4:6379/1": 0} {
-		if got := newSharers(other).kept; got != want {
+		if got := of(other).kept; got != want {
 			t.Errorf("%s: %d are remembered, want %d", other, got, want)
 		}
 	}
@@ -44,7 +48,7 @@ func TestSharersAreRemembered(t *testing.T) {
 	if err := os.WriteFile(files[0], []byte("-7"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if got := newSharers(address).kept; got != 0 {
+	if got := of(address).kept; got != 0 {
 		t.Errorf("%d are remembered of a file that makes no sense", got)
 	}
 }

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -11,14 +13,20 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/redis/go-redis/v9"
+	"go.uber.org/zap"
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/keys"
 )
 
 // A sharedKeys is a document in the shared state. A server may forget what it was told: it is flushed, comes back with an older
 // copy, or gives way to one that was behind. Then whoever knows more tells it again.
 type sharedKeys struct {
 	client redis.UniversalClient
+	copy   string // a file with what was last seen there, for a start while the server is away; empty for none
 	mu     sync.Mutex
 	known  edition // the latest that was seen there
+
+	copying sync.Mutex // held by who writes the copy
 }
 
 // An edition is the text of the keys after so many changes.
@@ -63,7 +71,7 @@ func (s *sharedKeys) read() ([]byte, error) {
 	}
 	found := editionOf(value)
 	if found.number >= s.known.number {
-		s.known = found
+		s.see(found)
 		return found.text, nil
 	}
 	done, err := s.put(ctx, value, s.known)
@@ -102,6 +110,43 @@ func (s *sharedKeys) replace(old, text []byte) error {
 	if !done {
 		return errReplaced
 	}
-	s.known = next
+	s.see(next)
 	return nil
+}
+
+// see takes note of an edition. The caller holds mu.
+func (s *sharedKeys) see(e edition) {
+	same := s.known.number == e.number && bytes.Equal(s.known.text, e.text)
+	s.known = e
+	if !same && s.copy != "" {
+		go s.keepCopy() // the disk may be slow
+	}
+}
+
+func (s *sharedKeys) keepCopy() {
+	s.copying.Lock()
+	defer s.copying.Unlock()
+	s.mu.Lock()
+	text := s.known.text
+	s.mu.Unlock()
+	err := os.MkdirAll(filepath.Dir(s.copy), 0o700)
+	if err == nil {
+		err = write(s.copy, text)
+	}
+	if err != nil {
+		caddy.Log().Named("http.handlers.llm_proxy").Warn("the keys of the shared state are not remembered", zap.Error(err))
+	}
+}
+
+// recall gives the keys that were last seen; none if that is not known. The server is never told them: it may know better.
+func (s *sharedKeys) recall() *keys.File {
+	text, err := os.ReadFile(s.copy)
+	if err != nil {
+		return new(keys.File)
+	}
+	file, err := keys.ParseFile(text)
+	if err != nil {
+		return new(keys.File)
+	}
+	return file
 }

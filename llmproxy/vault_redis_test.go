@@ -202,3 +202,37 @@ func TestSharedKeysAreToldAgain(t *testing.T) {
 	}
 	expect("a change after a flush", b, "bob", "carol")
 }
+
+// A Caddy that starts while the server is away knows the keys that it last saw there, and refuses no other one for good.
+func TestSharedKeysAreRemembered(t *testing.T) {
+	t.Setenv("XDG_DATA_HOME", t.TempDir())
+	server := redistest.Start(t)
+	caddyfile, url := site(t, "\tllm_proxy {\n\t\tupstream u echo\n\t\tmodel m u/x\n\t\trequire_key\n\t\tstate "+server.URL()+"\n\t}")
+	if err := load(t, caddyfile); err != nil {
+		t.Fatal(err)
+	}
+	here := theVault(t, "state")
+	if err := here.change(add("alice", "bob")); err != nil {
+		t.Fatal(err)
+	}
+	if err := another(t, server).change(func(list []*keys.Entry) ([]*keys.Entry, error) { return without(list, "alice") }); err != nil {
+		t.Fatal(err)
+	}
+	here.refresh()
+	shared := here.doc.(*sharedKeys)
+	eventually(t, "the keys are not remembered", func() bool { return len(shared.recall().Keys) == 1 })
+	if err := caddy.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	server.Down()
+	if err := load(t, caddyfile); err != nil {
+		t.Fatal(err)
+	}
+	for secret, want := range map[string]int{"secret-bob": 200, "secret-alice": 503, "": 401} {
+		if got := status(t, url, secret); got != want {
+			t.Errorf("while the server is away: %q: status %d, want %d", secret, got, want)
+		}
+	}
+	server.Up() // and knows nothing
+	eventually(t, "the server is not believed", func() bool { return status(t, url, "secret-bob") == 401 })
+}

@@ -21,6 +21,9 @@ func (h *Handler) vault() (*vault, error) {
 	}
 	value, _, err := vaults.LoadOrNew(place, func() (caddy.Destructor, error) {
 		v := newVault(name, doc)
+		if shared, ok := doc.(*sharedKeys); ok {
+			v.file = shared.recall()
+		}
 		if _, isFile := doc.(*keysFile); isFile {
 			if _, err := v.load(); err != nil {
 				return nil, fmt.Errorf("keys_file %s: %w", name, err)
@@ -43,7 +46,7 @@ func (h *Handler) document() (name string, doc document, err error) {
 	}
 	client, err := h.redis()
 	if err != nil || client != nil {
-		return "state", &sharedKeys{client: client}, err
+		return "state", &sharedKeys{client: client, copy: h.remembered("keys")}, err
 	}
 	return onThisMachine, &savedKeys{ledger: h.ledger()}, nil
 }
