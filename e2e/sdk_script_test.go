@@ -21,7 +21,7 @@ func sdks() []sdk {
 		{"python", 15, func(name string, args ...string) ([]string, []string) {
 			return nil, append([]string{installed.python, "sdk/python_" + name + ".py"}, args...)
 		}},
-		{"node", 13, func(name string, args ...string) ([]string, []string) {
+		{"node", 14, func(name string, args ...string) ([]string, []string) {
 			return []string{"NODE_PATH=" + installed.node}, append([]string{"node", "sdk/node_" + name + ".cjs"}, args...)
 		}},
 	}

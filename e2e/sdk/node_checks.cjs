@@ -45,6 +45,9 @@ const checks = {
     assert.equal(chunks.filter((c) => c.usage).length, 1);
     assert.ok(chunks.at(-1).usage.completion_tokens > 0);
   },
+  async stream_helper(model) {
+    assert.equal(await client.chat.completions.stream({ model, messages: say("hi") }).finalContent(), HELLO);
+  },
   async stream_left_early(model) {
     const events = await client.chat.completions.create({ model, messages: say("LONG"), stream: true, max_tokens: 500 });
     for await (const chunk of events) if (chunk.choices[0]?.delta.content) break; // leaving the loop aborts the request

@@ -83,12 +83,12 @@ func (a *attempt) run() *failure {
 	if a.span != nil {
 		a.span.Inject(req.Header)
 	}
-	res, err := a.u.Transport.RoundTrip(req)
+	res, err := a.u.RoundTrip(req)
 	if err != nil {
 		return a.fail(a.verdict(err), err)
 	}
 	a.status = res.StatusCode
-	if res.StatusCode != http.StatusOK {
+	if res.StatusCode != http.StatusOK && res.StatusCode != http.StatusCreated { // some frameworks say 201 to every POST
 		return a.refused(res)
 	}
 	answer, err := relay.Hold(res, a.expect())

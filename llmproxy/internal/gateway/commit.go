@@ -15,6 +15,7 @@ func (a *attempt) expect() relay.Expect {
 	c := a.c
 	return relay.Expect{
 		Endpoint:  c.task.endpoint,
+		Stream:    c.rec.Stream,
 		HideUsage: c.up.Head != nil && !c.head.IncludeUsage && c.tee == nil,
 		Choices:   c.head.N,
 		Base64:    c.task.endpoint.Vectors && c.head.WantsBase64(),

@@ -186,3 +186,15 @@ func TestCallersErrorIsNotRetried(t *testing.T) {
 		t.Errorf("the second target got %d requests", n)
 	}
 }
+
+// A redirect is the address's fault, not the key's.
+func TestRedirectIsNotFollowed(t *testing.T) {
+	t.Parallel()
+	s, fake := one(t, "openai", nil)
+	fake.Always(fakellm.Status(http.StatusFound, "Location", "/login"))
+	got := s.serve("m u").post("/v1/chat/completions", chat("m", false))
+	want := told(`The upstream \"u\" redirects to another address, which this gateway does not follow. Its configuration must be mended.`, "server_error", "", "upstream_error")
+	if got.status != http.StatusBadGateway || got.body != want || len(fake.Requests()) != 1 {
+		t.Errorf("status %d, %d requests, %s", got.status, len(fake.Requests()), got.body)
+	}
+}

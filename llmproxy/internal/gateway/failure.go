@@ -47,6 +47,9 @@ func (f *failure) tell() *wire.Error {
 			return &wire.Error{Status: http.StatusNotFound, Type: invalidRequest, Param: "model", Code: "model_not_found",
 				Message: name + " does not have the model that this gateway asks it for."}
 		}
+		if f.status >= 300 && f.status < 400 {
+			return upstreamError(name + " redirects to another address, which this gateway does not follow. Its configuration must be mended.")
+		}
 		return upstreamError(name + " refuses this gateway's credentials. Its configuration must be mended.")
 	case router.Slow:
 		return upstreamTimeout(name + " did not begin to answer in time.")

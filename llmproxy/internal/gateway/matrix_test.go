@@ -84,6 +84,10 @@ var faults = []fault{
 	{name: "no JSON", answer: fakellm.Garbage(), verdict: router.Broken, tries: 3, status: 502, told: toldBroken},
 	{name: "half an event", answer: fakellm.RawEvents(`data: {"choices":[{"index":0,"delta":{"content":"one"}`, "data: [DONE]"), only: "stream", verdict: router.Broken, tries: 3, status: 502, told: toldBroken},
 	{name: "a page in an event", answer: fakellm.RawEvents("data: <html>Bad Gateway</html>"), only: "stream", verdict: router.Broken, tries: 3, status: 502, told: toldBroken},
+	{name: "nothing to read", answer: fakellm.Status(204), verdict: router.Broken, tries: 3, status: 502, told: toldBroken},
+	{name: "a coding that nobody asked for", answer: fakellm.Raw(200, http.Header{"Content-Type": {"application/json"}, "Content-Encoding": {"br"}}, []byte("x")), verdict: router.Broken, tries: 3, status: 502, told: toldBroken},
+	{name: "a whole that no stream can be made of", answer: raw(200, `{"choices":[]}`), only: "stream", verdict: router.Broken, tries: 3, status: 502, told: toldBroken},
+	{name: "a stream that nobody asked for", answer: fakellm.Raw(200, http.Header{"Content-Type": {"text/event-stream"}}, []byte(answered)), only: "whole", verdict: router.Broken, tries: 3, status: 502, told: toldBroken},
 	{name: "silence", answer: fakellm.Text("a").StallAfter(0), verdict: router.Slow, tries: 1, status: 504, told: toldSlow},
 	{name: "pings and nothing else", answer: fakellm.Text("a").StallAfter(0).Pings(20 * time.Millisecond), only: "stream", verdict: router.Slow, tries: 1, status: 504, told: toldSlow},
 }

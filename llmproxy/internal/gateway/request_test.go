@@ -356,5 +356,8 @@ func TestEchoAndAuto(t *testing.T) {
 		if got.status != 200 || !strings.Contains(got.body, "echo upstream") && !strings.Contains(got.body, `"content":"echo `) {
 			t.Errorf("status %d, body %s", got.status, got.body)
 		}
+		if strings.Count(got.body, `"role":"assistant"`) != 1 { // OpenAI's Node SDK asks for it
+			t.Errorf("stream %v: not one role in %s", stream, got.body)
+		}
 	}
 }

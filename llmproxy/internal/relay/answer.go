@@ -13,6 +13,8 @@ import (
 // Expect is what must be known of the request to judge its answer.
 type Expect struct {
 	Endpoint *wire.Endpoint
+	// Stream tells that the request asked for a stream.
+	Stream bool
 	// HideUsage drops the event with the usage, which was asked for on the gateway's own account.
 	HideUsage bool
 	// Choices is the number of choices that must finish before a stream without [DONE] counts as complete.
@@ -50,6 +52,8 @@ var (
 	ErrCut = errors.New("the answer ended before it was complete")
 	// ErrMalformed says that the data of an event was neither [DONE] nor a JSON object, or not all of it. No SDK can read it.
 	ErrMalformed = errors.New("an event of the upstream is not JSON")
+	// ErrUnasked says that the upstream streams although nobody asked for it: an SDK that waits for JSON cannot read it.
+	ErrUnasked = errors.New("the upstream answered a stream, which the request did not ask for")
 	// ErrTooMuch says that an upstream sent more before its first content than is held.
 	ErrTooMuch = errors.New("the upstream sent too much before its first content")
 )
@@ -95,10 +99,16 @@ func Hold(res *http.Response, expect Expect) (Answer, error) {
 func hold(res *http.Response, expect Expect) (Answer, error) {
 	contentType := res.Header.Get("Content-Type")
 	media, err := mediaType(contentType)
+	stream := media == "text/event-stream"
 	switch {
-	case media == "text/event-stream":
+	case stream && !expect.Stream && expect.Endpoint.Streams():
+		return nil, ErrUnasked
+	case stream:
 		return holdStream(res, expect)
 	case media == "application/json", strings.HasSuffix(media, "+json"), err != nil && contentType == "":
+		if expect.Stream && expect.Endpoint.Streams() {
+			return holdSplit(res, expect)
+		}
 		return holdWhole(res, expect)
 	case expect.Endpoint.AnyAnswer:
 		return holdBytes(res, expect)

@@ -45,7 +45,7 @@ func streamOf(events int) *paced {
 }
 
 func relayed(t testing.TB, src io.Reader) {
-	expect := Expect{Endpoint: endpoint(t, "/v1/chat/completions"), HideUsage: true, Choices: 1, Witness: witness(func() {})}
+	expect := Expect{Endpoint: endpoint(t, "/v1/chat/completions"), Stream: true, HideUsage: true, Choices: 1, Witness: witness(func() {})}
 	res, _ := respond("text/event-stream", src)
 	answer, err := Hold(res, expect)
 	if err != nil {

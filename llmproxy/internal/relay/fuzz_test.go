@@ -22,7 +22,7 @@ func FuzzStream(f *testing.F) {
 	f.Add("event: response.output_text.delta\ndata: {\"type\":\"response.output_text.delta\"}\n\nevent: response.completed\ndata: {}\n\n", uint64(1), false, true)
 	chat, responses := endpoint(f, "/v1/chat/completions"), endpoint(f, "/v1/responses")
 	f.Fuzz(func(t *testing.T, in string, seed uint64, hide, typed bool) {
-		expect := Expect{Endpoint: chat, HideUsage: hide, Choices: 1}
+		expect := Expect{Endpoint: chat, Stream: true, HideUsage: hide, Choices: 1}
 		if typed {
 			expect.Endpoint = responses
 		}

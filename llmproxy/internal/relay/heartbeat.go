@@ -92,6 +92,9 @@ func streamHeader(h http.Header) {
 
 // Streams tells whether an answer is a stream of events.
 func Streams(a Answer) bool {
-	_, ok := a.(*stream)
-	return ok
+	switch a.(type) {
+	case *stream, *split:
+		return true
+	}
+	return false
 }

@@ -111,7 +111,7 @@ func TestStream(t *testing.T) {
 	for _, tt := range streams {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			expect := Expect{Endpoint: endpoint(t, "/v1/chat/completions"), HideUsage: tt.hide, Choices: tt.choices}
+			expect := Expect{Endpoint: endpoint(t, "/v1/chat/completions"), Stream: true, HideUsage: tt.hide, Choices: tt.choices}
 			for name, src := range map[string]io.Reader{
 				"whole":          strings.NewReader(tt.in),
 				"byte by byte":   iotest.OneByteReader(strings.NewReader(tt.in)),
@@ -150,7 +150,7 @@ func TestTypedStream(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			expect := Expect{Endpoint: endpoint(t, "/v1/responses"), Choices: 1}
+			expect := Expect{Endpoint: endpoint(t, "/v1/responses"), Stream: true, Choices: 1}
 			if diff := cmp.Diff(tt.want, pass(t, "text/event-stream", strings.NewReader(tt.in), expect, newClient())); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
@@ -166,7 +166,7 @@ func TestAnyStream(t *testing.T) {
 		text = "data: 00:01 had a little lamb\n\n"
 	)
 	want := result{Body: text + word + text + done, Events: 4}
-	expect := Expect{Endpoint: endpoint(t, "/v1/audio/transcriptions"), Choices: 1}
+	expect := Expect{Endpoint: endpoint(t, "/v1/audio/transcriptions"), Stream: true, Choices: 1}
 	if diff := cmp.Diff(want, pass(t, "text/event-stream", strings.NewReader(want.Body), expect, newClient())); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
@@ -174,7 +174,7 @@ func TestAnyStream(t *testing.T) {
 
 func TestStreamBounds(t *testing.T) {
 	t.Parallel()
-	expect := Expect{Endpoint: endpoint(t, "/v1/chat/completions"), HideUsage: true, Choices: 1}
+	expect := Expect{Endpoint: endpoint(t, "/v1/chat/completions"), Stream: true, HideUsage: true, Choices: 1}
 	long := func(size int) string {
 		const head, tail = `data: {"choices":[{"delta":{"content":"`, `"}}]}` + "\n\n"
 		return head + strings.Repeat("x", size-len(head)-len(tail)) + tail
@@ -209,7 +209,7 @@ func TestStreamBounds(t *testing.T) {
 func TestStreamReadErrors(t *testing.T) {
 	t.Parallel()
 	reset := errors.New("connection reset")
-	expect := Expect{Endpoint: endpoint(t, "/v1/chat/completions"), Choices: 1}
+	expect := Expect{Endpoint: endpoint(t, "/v1/chat/completions"), Stream: true, Choices: 1}
 	for _, tt := range []struct {
 		name, in string
 		complete bool
@@ -232,7 +232,7 @@ func TestStreamReadErrors(t *testing.T) {
 func TestStreamHeaders(t *testing.T) {
 	t.Parallel()
 	to := newClient()
-	pass(t, "text/event-stream; charset=utf-8", strings.NewReader(hi+stop+done), Expect{Endpoint: endpoint(t, "/v1/chat/completions"), Choices: 1}, to)
+	pass(t, "text/event-stream; charset=utf-8", strings.NewReader(hi+stop+done), Expect{Endpoint: endpoint(t, "/v1/chat/completions"), Stream: true, Choices: 1}, to)
 	want := map[string][]string{
 		"Content-Type": {"text/event-stream; charset=utf-8"}, "Openai-Version": {"2020-10-01"},
 		"Cache-Control": {"no-cache, no-transform"}, "X-Accel-Buffering": {"no"},
@@ -246,7 +246,7 @@ func TestStreamHeaders(t *testing.T) {
 func TestStreamClientLeaves(t *testing.T) {
 	t.Parallel()
 	const in = role + hi + there + stop
-	expect := Expect{Endpoint: endpoint(t, "/v1/chat/completions"), Choices: 1}
+	expect := Expect{Endpoint: endpoint(t, "/v1/chat/completions"), Stream: true, Choices: 1}
 	for room := 1; room < len(in+done); room++ {
 		to := newClient()
 		to.room = room
@@ -267,7 +267,7 @@ func TestStreamBatches(t *testing.T) {
 	t.Parallel()
 	src, feed := io.Pipe()
 	progress := make(chan struct{})
-	expect := Expect{Endpoint: endpoint(t, "/v1/chat/completions"), HideUsage: true, Choices: 1, Witness: witness(func() { progress <- struct{}{} })}
+	expect := Expect{Endpoint: endpoint(t, "/v1/chat/completions"), Stream: true, HideUsage: true, Choices: 1, Witness: witness(func() { progress <- struct{}{} })}
 	ended := make(chan error, 1)
 	to := newClient()
 	go func() {
@@ -309,7 +309,7 @@ func TestStreamEnd(t *testing.T) {
 			`"type":"error","code":"upstream_error","message":"It broke\noff.","param":null,"sequence_number":0}` + "\n\n",
 	} {
 		res, _ := respond("text/event-stream", strings.NewReader(`data: {"type":"response.output_text.delta","choices":[{"delta":{"content":"Hi"}}]}`+"\n\n"))
-		answer, err := Hold(res, Expect{Endpoint: endpoint(t, path), Choices: 1})
+		answer, err := Hold(res, Expect{Endpoint: endpoint(t, path), Stream: true, Choices: 1})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -17,6 +17,8 @@ var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
 
 const maxPooled = 256 << 10
 
+var jsonType = []string{"application/json"}
+
 // A whole answer is JSON that was read to its end before the client gets a byte, so that a cut, an error inside a 200 or
 // something that is no JSON can still be answered by another target. One that is larger than what is held is passed on as
 // it comes.
@@ -90,6 +92,9 @@ func (a *whole) parse() error {
 func (a *whole) Send(w http.ResponseWriter) error {
 	h := w.Header()
 	copyHeader(h, a.res.Header)
+	if h.Get("Content-Type") == "" { // net/http would call it text
+		h["Content-Type"] = jsonType
+	}
 	switch {
 	case a.all && a.vectors == nil && a.res.ContentLength == int64(a.head.Len()) && a.res.Header["Content-Length"] != nil:
 		h["Content-Length"] = a.res.Header["Content-Length"]

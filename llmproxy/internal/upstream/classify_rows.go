@@ -97,6 +97,7 @@ var everywhere = []row{
 
 // statuses are the rows that no words decide.
 var statuses = []row{
+	{from: 202, to: 299, is: router.Broken}, // an answer that is still to be fetched, or a part of one
 	{from: 300, to: 399, is: router.Config}, // an API does not redirect: the address is wrong
 	{from: 401, to: 403, is: router.Config},
 	{from: 404, to: 405, is: router.FitsElsewhere}, // this server has no such endpoint

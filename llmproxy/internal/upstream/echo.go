@@ -61,17 +61,22 @@ func (echo) RoundTrip(req *http.Request) (*http.Response, error) {
 // textShape and chatShape put a text where each endpoint has it.
 type echoShape struct {
 	object, streamObject string
-	whole, part          func(text string) map[string]any
+	whole, first, part   func(text string) map[string]any
 }
 
 var chatShape = echoShape{"chat.completion", "chat.completion.chunk",
 	func(text string) map[string]any {
 		return map[string]any{"message": map[string]any{"role": "assistant", "content": text}}
 	},
+	// OpenAI's Node SDK puts a stream together only if its first delta has a role.
+	func(text string) map[string]any {
+		return map[string]any{"delta": map[string]any{"role": "assistant", "content": text}}
+	},
 	func(text string) map[string]any { return map[string]any{"delta": map[string]any{"content": text}} },
 }
 
 var textShape = echoShape{"text_completion", "text_completion",
+	func(text string) map[string]any { return map[string]any{"text": text} },
 	func(text string) map[string]any { return map[string]any{"text": text} },
 	func(text string) map[string]any { return map[string]any{"text": text} },
 }
@@ -99,7 +104,8 @@ func echoText(req *http.Request, in *echoRequest, shape echoShape) *http.Respons
 		b, _ := json.Marshal(v)
 		fmt.Fprintf(&out, "data: %s\n\n", b)
 	}
-	for _, w := range words {
+	event(chunk(shape.streamObject, []any{shape.first(words[0])}, nil))
+	for _, w := range words[1:] {
 		event(chunk(shape.streamObject, []any{shape.part(w)}, nil))
 	}
 	event(chunk(shape.streamObject, []any{shape.part("")}, "stop"))

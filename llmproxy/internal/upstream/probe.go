@@ -46,7 +46,7 @@ func (p *prober) ask(method, path, question string) (status int, body []byte) {
 	if p.u.HeaderUp != nil {
 		p.u.HeaderUp(req)
 	}
-	res, err := p.u.Transport.RoundTrip(req)
+	res, err := p.u.RoundTrip(req)
 	if err != nil {
 		p.last = fmt.Errorf("asking %s: %w", at.Host, err)
 		return 0, nil
