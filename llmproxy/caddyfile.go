@@ -2,6 +2,7 @@ package llmproxy
 
 import (
 	"maps"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -105,7 +106,11 @@ func init() {
 func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // the directive's name
 	for _, address := range d.RemainingArgs() {
-		h.Upstreams = append(h.Upstreams, &Upstream{Name: nameOf(address), Addresses: []string{address}})
+		u := &Upstream{Name: nameOf(address), Addresses: []string{address}}
+		if err := u.checkAddresses(); err != nil {
+			return d.WrapErr(err)
+		}
+		h.Upstreams = append(h.Upstreams, u)
 	}
 	for d.NextBlock(0) {
 		if err := h.subdirective(d); err != nil {
@@ -162,7 +167,7 @@ func (h *Handler) parseMaxBody(d *caddyfile.Dispenser) error {
 		return d.ArgErr()
 	}
 	size, err := humanize.ParseBytes(text)
-	if err != nil || size == 0 {
+	if err != nil || size == 0 || size > math.MaxInt64 {
 		return d.Errf("max_body: %q is not a size such as 32MiB", text)
 	}
 	h.MaxBody = int64(size)
@@ -172,12 +177,15 @@ func (h *Handler) parseMaxBody(d *caddyfile.Dispenser) error {
 // promptsDefault is how many characters of a prompt log_prompts alone shows.
 const promptsDefault = 100
 
+// promptsMost bounds what of a prompt the log may show.
+const promptsMost = 10000
+
 func (h *Handler) parseLogPrompts(d *caddyfile.Dispenser) error {
 	h.LogPrompts = promptsDefault
 	if args := d.RemainingArgs(); len(args) == 1 {
 		n, err := strconv.Atoi(args[0])
-		if err != nil || n < 1 || n > 10000 {
-			return d.Errf("log_prompts: %q is not a number of characters from 1 to 10000", args[0])
+		if err != nil || n < 1 || n > promptsMost {
+			return d.Errf("log_prompts: %q is not a number of characters from 1 to %d", args[0], promptsMost)
 		}
 		h.LogPrompts = n
 	} else if len(args) > 1 {

@@ -16,7 +16,7 @@ import (
 func parseModel(d *caddyfile.Dispenser) (*Model, error) {
 	m := new(Model)
 	var named map[string]caddy.ModuleMap
-	if !d.Args(&m.Name) {
+	if !d.Args(&m.Name) || m.Name == "" {
 		return nil, d.Err("a model needs a name: model gpt-4o openai/gpt-4o")
 	}
 	m.To = d.RemainingArgs()
@@ -51,31 +51,45 @@ func (m *Model) subdirective(d *caddyfile.Dispenser, named *map[string]caddy.Mod
 		return nil
 	}
 	args := d.RemainingArgs()
-	if name == "limit" && len(args) == 0 {
+	parse, ok := targetSubdirectives[name]
+	switch {
+	case name == "limit" && len(args) == 0:
 		m.Limit = new(keys.Limits)
 		return parseLimits(d, m.Limit)
+	case name == "limit", ok && len(args) == 0:
+		return d.ArgErr()
+	case ok:
+		return parse(m, d, args)
 	}
-	if len(args) == 0 {
+	return d.Errf("unknown subdirective %q of model: expected to, weight, lb_policy, fallback, limit, route, local_only or a matcher such as @hard", name)
+}
+
+// targetSubdirectives are those of a model that take arguments.
+var targetSubdirectives = map[string]func(*Model, *caddyfile.Dispenser, []string) error{
+	"to":        (*Model).parseTo,
+	"fallback":  (*Model).parseFallback,
+	"weight":    (*Model).parseWeights,
+	"lb_policy": (*Model).parsePolicy,
+}
+
+func (m *Model) parseTo(_ *caddyfile.Dispenser, args []string) error {
+	m.To = append(m.To, args...)
+	return nil
+}
+
+func (m *Model) parseFallback(_ *caddyfile.Dispenser, args []string) error {
+	m.Fallbacks = append(m.Fallbacks, args)
+	return nil
+}
+
+func (m *Model) parsePolicy(d *caddyfile.Dispenser, args []string) error {
+	if len(args) > 1 {
 		return d.ArgErr()
 	}
-	switch name {
-	case "to":
-		m.To = append(m.To, args...)
-	case "fallback":
-		m.Fallbacks = append(m.Fallbacks, args)
-	case "weight":
-		return m.parseWeights(d, args)
-	case "lb_policy":
-		if len(args) > 1 {
-			return d.ArgErr()
-		}
-		if _, err := router.ParsePolicy(args[0]); err != nil {
-			return d.WrapErr(err)
-		}
-		m.LBPolicy = args[0]
-	default:
-		return d.Errf("unknown subdirective %q of model: expected to, weight, lb_policy, fallback, limit, route, local_only or a matcher such as @hard", name)
+	if _, err := router.ParsePolicy(args[0]); err != nil {
+		return d.WrapErr(err)
 	}
+	m.LBPolicy = args[0]
 	return nil
 }
 

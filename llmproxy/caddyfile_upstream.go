@@ -29,6 +29,9 @@ func parseUpstream(d *caddyfile.Dispenser) (*Upstream, error) {
 		return nil, d.Err("an upstream needs a name and a kind: upstream gpu ollama http://127.0.0.1:11434")
 	}
 	u.Addresses = d.RemainingArgs()
+	if err := u.checkAddresses(); err != nil {
+		return nil, d.Errf("upstream %q: %w", u.Name, err)
+	}
 	for nesting := d.Nesting(); d.NextBlock(nesting); {
 		if err := u.subdirective(d); err != nil {
 			return nil, err

@@ -1,7 +1,9 @@
 package llmproxy
 
 import (
+	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 
@@ -16,8 +18,8 @@ func (h *Handler) parseHealth(d *caddyfile.Dispenser) error {
 	if !d.AllArgs(&h.Health) {
 		return d.ArgErr()
 	}
-	if h.Health[0] != '/' {
-		return d.Errf("health: %q is not a path such as /health", h.Health)
+	if err := checkHealth(h.Health); err != nil || h.Health == "" {
+		return d.WrapErr(cmp.Or(err, errors.New("health: a path such as /health is expected")))
 	}
 	return nil
 }

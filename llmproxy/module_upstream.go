@@ -16,8 +16,9 @@ type Upstream struct {
 	// Default: auto.
 	Kind string `json:"kind,omitempty"`
 
-	// Its replicas. Without a scheme they are http, without a path their base is /v1. Default: the service's own, for
-	// openai and echo; other kinds need one.
+	// Its replicas. Without a scheme they are http, without a path their base is /v1. Global placeholders such as
+	// {env.OLLAMA_URL} are replaced when the configuration is loaded. Default: the service's own for openai; echo has none, and
+	// other kinds need one.
 	Addresses []string `json:"addresses,omitempty"`
 
 	// Sent as a bearer token. Global placeholders such as {env.OPENAI_API_KEY} are replaced when the configuration is

@@ -21,6 +21,9 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if err := h.take(ctx); err != nil {
 		return err
 	}
+	if err := h.check(); err != nil {
+		return err
+	}
 	upstreams, auto, err := h.upstreams()
 	if err != nil {
 		return err

@@ -1,6 +1,7 @@
 package llmproxy
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -59,11 +60,7 @@ func (h *Handler) upstream(u *Upstream, optional bool) (*upstream.Upstream, erro
 	if u.Name == "" || strings.ContainsAny(u.Name, "/* \t\n") {
 		return nil, errors.New("a name without slash, asterisk and white space is needed")
 	}
-	name := u.Kind
-	if name == "" {
-		name = upstream.Auto.Name
-	}
-	kind, err := upstream.KindNamed(name)
+	kind, err := u.kind()
 	if err != nil {
 		return nil, err
 	}
@@ -99,18 +96,41 @@ func (h *Handler) upstream(u *Upstream, optional bool) (*upstream.Upstream, erro
 	}, h.replica), nil
 }
 
+func (u *Upstream) kind() (*upstream.Kind, error) {
+	if u.Kind == "" {
+		return upstream.Auto, nil
+	}
+	return upstream.KindNamed(u.Kind)
+}
+
+// checkAddresses finds, where a Caddyfile has its line, what would fail at load. A placeholder is not known before.
+func (u *Upstream) checkAddresses() error {
+	kind, err := u.kind()
+	if err != nil || slices.ContainsFunc(u.Addresses, func(a string) bool { return strings.Contains(a, "{") }) {
+		return err
+	}
+	_, err = basesOf(u, kind)
+	return err
+}
+
+// basesOf gives where the replicas are. Placeholders are replaced.
 func basesOf(u *Upstream, kind *upstream.Kind) (bases []*url.URL, err error) {
 	addresses := u.Addresses
-	if len(addresses) == 0 && kind.Service != "" {
+	switch {
+	case kind == upstream.Echo && len(addresses) > 0:
+		return nil, errors.New("the echo is built in and has no address")
+	case len(addresses) == 0 && kind.Service != "":
 		addresses = []string{kind.Service}
-	}
-	if len(addresses) == 0 {
+	case len(addresses) == 0:
 		return nil, fmt.Errorf("no address: write where it is reached, such as `upstream %s %s http://127.0.0.1:8000`", u.Name, kind.Name)
 	}
 	for _, a := range addresses {
-		base, err := upstream.ParseAddress(a)
+		base, err := upstream.ParseAddress(caddy.NewReplacer().ReplaceKnown(a, ""))
 		if err != nil {
 			return nil, err
+		}
+		if slices.ContainsFunc(bases, func(b *url.URL) bool { return *b == *base }) {
+			return nil, fmt.Errorf("the address %s stands twice", base)
 		}
 		bases = append(bases, base)
 	}
@@ -142,7 +162,9 @@ func (h *Handler) headerUp(u *Upstream) (func(*http.Request), error) {
 	}
 	return func(r *http.Request) {
 		if r.Context().Value(caddy.ReplacerCtxKey) == nil { // a probe
-			u.Headers.ApplyTo(r.Header, caddy.NewReplacer())
+			probe := r.WithContext(context.WithValue(r.Context(), caddy.ReplacerCtxKey, caddy.NewReplacer()))
+			u.Headers.ApplyToRequest(probe)
+			r.Host = probe.Host
 			return
 		}
 		u.Headers.ApplyToRequest(r)

@@ -2,11 +2,19 @@ package llmproxy
 
 import (
 	"context"
+	"errors"
+	"io"
+	"log"
 	"net/http"
+	"net/http/httptest"
+	"strings"
 	"testing"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/upstream"
 )
 
 type roundTrip func(*http.Request) (*http.Response, error)
@@ -49,7 +57,7 @@ func TestGuestContext(t *testing.T) {
 			ctx, end := context.WithCancel(t.Context())
 			defer end()
 			var seen context.Context
-			transport := guest{roundTrip(func(req *http.Request) (*http.Response, error) {
+			transport := guest{RoundTripper: roundTrip(func(req *http.Request) (*http.Response, error) {
 				seen = req.Context()
 				return nil, context.Canceled
 			})}
@@ -71,5 +79,72 @@ func TestGuestContext(t *testing.T) {
 			}
 			<-child.Done()
 		})
+	}
+}
+
+// A connection that TLS does not let come about has carried nothing, so that another target is asked at once; one that broke
+// with the request on it may have.
+func TestWhatWasNotSent(t *testing.T) {
+	untrusted := httptest.NewUnstartedServer(http.NotFoundHandler())
+	untrusted.Config.ErrorLog = log.New(io.Discard, "", 0) // of the handshake
+	untrusted.StartTLS()
+	defer untrusted.Close()
+	breaking := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }))
+	defer breaking.Close()
+	plain := httptest.NewServer(http.NotFoundHandler())
+	defer plain.Close()
+	gone := httptest.NewServer(http.NotFoundHandler())
+	gone.Close()
+	for _, tt := range []struct {
+		name, url string
+		notSent   bool
+	}{
+		{"a certificate of nobody we know", untrusted.URL, true},
+		{"a server without TLS", "https://" + plain.Listener.Addr().String(), true},
+		{"nobody listens", gone.URL, true},
+		{"it broke off", breaking.URL, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			ctx, cancel := caddy.NewContext(caddy.Context{Context: t.Context()})
+			defer cancel()
+			stock := new(reverseproxy.HTTPTransport)
+			if err := stock.Provision(ctx); err != nil {
+				t.Fatal(err)
+			}
+			defer stock.Cleanup()
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, tt.url+"/v1/chat/completions", strings.NewReader("{}"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = guestOf(stock).RoundTrip(req) //nolint:bodyclose // there is no answer
+			var notSent *upstream.NotSentError
+			if err == nil || errors.As(err, &notSent) != tt.notSent {
+				t.Errorf("got %v, want that nothing was sent: %v", err, tt.notSent)
+			}
+		})
+	}
+}
+
+// A server that is found by its name must hear that name from probes, too.
+func TestHostOfProbes(t *testing.T) {
+	hosts := make(chan string, 8)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		hosts <- r.Host
+		io.WriteString(w, `{"data":[{"id":"m"}]}`)
+	}))
+	defer server.Close()
+	caddyfile, url := site(t, "\tllm_proxy {\n\t\tdiscover\n\t\tupstream u openai "+server.URL+" {\n\t\t\theader_up Host llm.internal\n\t\t}\n\t}")
+	if err := load(t, caddyfile); err != nil {
+		t.Fatal(err)
+	}
+	res, err := http.Get(url + "/v1/models/m")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := text(t, res); res.StatusCode != http.StatusOK {
+		t.Errorf("status %d, %s", res.StatusCode, got)
+	}
+	if got := <-hosts; got != "llm.internal" {
+		t.Errorf("the probe asked for %q", got)
 	}
 }

@@ -1,0 +1,94 @@
+package llmproxy
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/gateway"
+)
+
+// check finds what a Caddyfile cannot say and JSON can: values out of their range, and entries that are null.
+func (h *Handler) check() error {
+	var errs []error
+	fail := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	if h.MaxBody < 0 {
+		fail("max_body %d is below zero", h.MaxBody)
+	}
+	if h.Deadline < 0 {
+		fail("deadline is below zero")
+	}
+	if h.LogPrompts < 0 || h.LogPrompts > promptsMost {
+		fail("log_prompts %d is not a number of characters from 0 to %d", h.LogPrompts, promptsMost)
+	}
+	if err := checkHealth(h.Health); err != nil {
+		errs = append(errs, err)
+	}
+	for i, u := range h.Upstreams {
+		if u == nil {
+			fail("upstream %d is null", i)
+		} else if err := u.check(); err != nil {
+			fail("upstream %q: %w", u.Name, err)
+		}
+	}
+	for i, m := range h.Models {
+		if m == nil {
+			fail("model %d is null", i)
+		} else if err := m.check(); err != nil {
+			fail("model %q: %w", m.Name, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func checkHealth(path string) error {
+	if path != "" && !strings.HasPrefix(path, "/") {
+		return fmt.Errorf("health: %q is not a path such as /health", path)
+	}
+	if _, taken := gateway.Match(path); taken {
+		return fmt.Errorf("health: %s is a path of the API; take another one, such as /health", path)
+	}
+	return nil
+}
+
+func (u *Upstream) check() error {
+	for name, d := range map[string]caddy.Duration{
+		"dial_timeout": u.DialTimeout, "first_token_timeout": u.FirstTokenTimeout, "idle_timeout": u.IdleTimeout,
+		"timeout": u.Timeout, "load_timeout": u.LoadTimeout,
+	} {
+		if d < 0 {
+			return fmt.Errorf("%s is below zero", name)
+		}
+	}
+	switch {
+	case u.MaxConcurrent < 0 || u.MaxConcurrent > math.MaxInt32:
+		return fmt.Errorf("max_concurrent %d is out of range", u.MaxConcurrent)
+	case u.Queue != nil && u.Queue.Places < 0:
+		return fmt.Errorf("queue: %d places are below zero", u.Queue.Places)
+	case u.Queue != nil && u.Queue.LongestWait < 0:
+		return errors.New("queue: longest_wait is below zero")
+	case u.TransportRaw != nil && u.DialTimeout != 0:
+		return errors.New("dial_timeout does not count beside a transport: write it into the transport's block")
+	}
+	return nil
+}
+
+func (m *Model) check() error {
+	if m.Name == "" {
+		return errors.New("a model needs a name")
+	}
+	for _, r := range m.Routes {
+		if r == nil {
+			return errors.New("a route is null")
+		}
+	}
+	for _, f := range m.Fallbacks {
+		if len(f) == 0 {
+			return errors.New("a fallback has no target")
+		}
+	}
+	return nil
+}
