@@ -1,6 +1,9 @@
 package wire
 
-import "slices"
+import (
+	"bytes"
+	"slices"
+)
 
 // What may be asked once and answered many times. These lists can only keep an answer from being shared: what they do not
 // know of a request is part of its key.
@@ -31,7 +34,7 @@ func (h *Head) Unrepeatable(e *Endpoint) (why string) {
 	}
 	stored := e.Framing == Typed // the Responses API stores unless told not to
 	for _, m := range h.Members {
-		key, value := m.Key.Of(h.Body), m.Value.Of(h.Body)
+		key, value := meant(m.Key.Of(h.Body)), m.Value.Of(h.Body)
 		switch {
 		case string(key) == "store":
 			stored = string(value) != "false" && !null(value) || null(value) && e.Framing == Typed
@@ -52,6 +55,14 @@ func (h *Head) Unrepeatable(e *Endpoint) (why string) {
 	return why
 }
 
+// meant is a key as a server may read it: without escapes, in lower case.
+func meant(key []byte) []byte {
+	if odd(key) {
+		return bytes.ToLower(unescape(key))
+	}
+	return key
+}
+
 func hasString(array []byte, text string) (found bool) {
 	_ = EachElement(array, func(value []byte) bool { // what is no array holds none
 		s, _ := String(value)
@@ -64,14 +75,14 @@ func hasString(array []byte, text string) (found bool) {
 // hosted tells whether a tool runs at the service: it may answer differently every time.
 func hosted(tools []byte) (found bool) {
 	err := EachElement(tools, func(tool []byte) bool {
-		kind := "function" // Anthropic's own tools have no type
-		err := EachMember(tool, func(key, value []byte) bool {
-			if string(key) == "type" {
-				kind, _ = String(value)
+		err := EachMember(tool, func(key, value []byte) bool { // Anthropic's own tools have no type
+			if string(meant(key)) == "type" {
+				kind, _ := String(value)
+				found = kind != "function" && kind != "custom"
 			}
-			return true
+			return !found
 		})
-		found = err != nil || kind != "function" && kind != "custom"
+		found = found || err != nil
 		return !found
 	})
 	return found || err != nil

@@ -25,6 +25,10 @@ func TestUnrepeatable(t *testing.T) {
 		{"responses store by default", "/v1/responses", `{"model":"m","input":"x"}`, "store"},
 		{"null is the default", "/v1/responses", `{"model":"m","input":"x","store":null}`, "store"},
 		{"responses not stored", "/v1/responses", `{"model":"m","input":"x","store":false}`, ""},
+		{"background, with an escape", "/v1/responses", `{"model":"m","store":false,"b\u0061ckground":true}`, "background"},
+		{"web search, in capitals", "/v1/chat/completions", `{"model":"m","Web_Search_Options":{}}`, "web_search_options"},
+		{"hosted tool, with an escape", "/v1/chat/completions", `{"model":"m","tools":[{"type":"function","typ\u0065":"web_search"}]}`, "tools"},
+		{"hosted tool, for whom the first counts", "/v1/chat/completions", `{"model":"m","tools":[{"type":"web_search","type":"function"}]}`, "tools"},
 		{"images", "/v1/images/generations", `{"model":"m"}`, "its endpoint"},
 		{"embeddings", "/v1/embeddings", `{"model":"m","input":"x"}`, ""},
 	} {
