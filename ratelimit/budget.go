@@ -6,29 +6,6 @@ import "time"
 // covered: money counts for at most 1/60 of the window too long, and never too short.
 const slots = 60
 
-// Soon is the wait that is told where what is missing of a budget is only reserved by requests that are under way: it may come
-// free when one of them ends, which no clock tells.
-const Soon = time.Second
-
-// reserved is how much of what counts as spent belongs to requests that are under way. It is never more than what was spent, so
-// that what a process that has died reserved goes with that.
-type reserved int64
-
-func (r *reserved) take(n int64) { *r += reserved(n) }
-
-func (r *reserved) settle(taken int64) { *r = max(0, *r-reserved(taken)) }
-
-func (r *reserved) look(spent int64) { *r = min(*r, reserved(spent)) }
-
-// wait is the earliest time at which n may be free, where until tells it without those requests.
-func (r reserved) wait(n int64, until func(int64) time.Duration) time.Duration {
-	wait := until(n)
-	if r == 0 || wait <= Soon || wait == never {
-		return wait
-	}
-	return max(Soon, until(n-int64(r)))
-}
-
 // A spending is what was spent in a sliding window.
 type spending struct {
 	head  int64 // the number of the newest slot since 1970

@@ -37,6 +37,7 @@ func (m *Memory) Restore(id string, facts []byte) error {
 // The first byte of encoded facts.
 const (
 	isBucket   = 'b'
+	isMetered  = 'm'
 	isSpending = 's'
 	isPeriod   = 'p'
 )
@@ -47,8 +48,9 @@ func encode(c cell) []byte {
 	var b []byte
 	switch c := c.(type) {
 	case *bucket:
-		b = binary.BigEndian.AppendUint64([]byte{isBucket}, math.Float64bits(c.used))
-		b = binary.BigEndian.AppendUint64(b, uint64(c.at))
+		b = c.append([]byte{isBucket})
+	case *metered:
+		b = c.append([]byte{isMetered})
 	case *spending:
 		b = binary.BigEndian.AppendUint64([]byte{isSpending, c.level}, uint64(c.head))
 		for _, n := range c.spent {
@@ -67,14 +69,11 @@ func decode(b []byte) (cell, error) {
 	}
 	switch b[0] {
 	case isBucket:
-		if len(b) != 17 {
-			return nil, errFacts
-		}
-		used := math.Float64frombits(binary.BigEndian.Uint64(b[1:]))
-		if !(used >= 0 && used <= maxLimit) {
-			return nil, errFacts
-		}
-		return &bucket{used: used, at: int64(binary.BigEndian.Uint64(b[9:]))}, nil
+		one := new(bucket)
+		return one, one.parse(b[1:])
+	case isMetered:
+		one := new(metered)
+		return one, one.parse(b[1:])
 	case isSpending:
 		s := &spending{level: b[1], head: int64(binary.BigEndian.Uint64(b[2:]))}
 		return s, amounts(b[10:], s.spent[:])
@@ -86,6 +85,23 @@ func decode(b []byte) (cell, error) {
 		return p, err
 	}
 	return nil, errFacts
+}
+
+func (b *bucket) append(to []byte) []byte {
+	to = binary.BigEndian.AppendUint64(to, math.Float64bits(b.used))
+	return binary.BigEndian.AppendUint64(to, uint64(b.at))
+}
+
+// parse reads what append wrote.
+func (b *bucket) parse(from []byte) error {
+	if len(from) != 16 {
+		return errFacts
+	}
+	b.used, b.at = math.Float64frombits(binary.BigEndian.Uint64(from)), int64(binary.BigEndian.Uint64(from[8:]))
+	if !(b.used >= 0 && b.used <= maxLimit) {
+		return errFacts
+	}
+	return nil
 }
 
 // amounts reads so many amounts, and nothing else.
@@ -108,8 +124,12 @@ func join(kept, counted cell) {
 	switch c := counted.(type) {
 	case *bucket:
 		if k, ok := kept.(*bucket); ok {
-			k.used += c.used
-			k.at = max(k.at, c.at)
+			k.join(c)
+		}
+	case *metered:
+		if k, ok := kept.(*metered); ok {
+			k.join(&c.bucket)
+			k.reserved = c.reserved
 		}
 	case *spending:
 		if k, ok := kept.(*spending); ok {
@@ -128,4 +148,9 @@ func join(kept, counted cell) {
 			k.spent, k.reserved = k.spent+c.spent, c.reserved
 		}
 	}
+}
+
+func (b *bucket) join(counted *bucket) {
+	b.used += counted.used
+	b.at = max(b.at, counted.at)
 }

@@ -88,6 +88,8 @@ func (d *debts) gather(now time.Time) (all []due) {
 		switch c := one.cell.(type) {
 		case *bucket:
 			all = append(all, due{one, c.used, now})
+		case *metered:
+			all = append(all, due{one, c.used, now})
 		case *period:
 			all = append(all, due{one, float64(c.spent), now})
 		case *spending:

@@ -149,8 +149,10 @@ func newCell(r Rule) cell {
 	switch {
 	case r.Unit == Concurrent:
 		return new(places)
-	case r.Unit != Spend:
+	case r.Unit == Requests:
 		return new(bucket)
+	case r.Unit == Tokens:
+		return new(metered)
 	case r.Calendar != NoCalendar:
 		return new(period)
 	}

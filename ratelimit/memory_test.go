@@ -315,6 +315,31 @@ func TestReservedIsNotSpent(t *testing.T) {
 	}
 }
 
+// So it is with tokens, but not with requests, which nobody gives back.
+func TestReservedTokens(t *testing.T) {
+	t.Parallel()
+	m, start := newStore(t), at("2026-11-25 12:00:00")
+	take := func(unit Unit, rate string, tokens int64, wait time.Duration) *Take {
+		t.Helper()
+		one := &Take{Limits: limits(t, unit, rate), Tokens: tokens}
+		if m.take(start, one); one.Wait != wait {
+			t.Errorf("%d of %s %s have to wait %s, want %s", tokens, rate, unit, one.Wait, wait)
+		}
+		return one
+	}
+	a, b := take(Tokens, "24k/d", 12000, 0), take(Tokens, "24k/d", 12000, 0)
+	take(Tokens, "24k/d", 1000, Soon)
+	m.settle(start, a, 12000, 0)
+	take(Tokens, "24k/d", 12000, Soon)
+	take(Tokens, "24k/d", 13000, time.Hour)
+	m.settle(start, b, 12000, 0)
+	take(Tokens, "24k/d", 1000, time.Hour)
+	first := take(Requests, "1/d", 0, 0)
+	take(Requests, "1/d", 0, 24*time.Hour)
+	m.settle(start, first, 0, 0)
+	take(Requests, "1/d", 0, 24*time.Hour)
+}
+
 func TestBudgetMarksAreToldOnce(t *testing.T) {
 	t.Parallel()
 	for _, text := range []string{"$10/30d", "$10/month"} {
@@ -368,6 +393,7 @@ func TestFactsOutliveARestart(t *testing.T) {
 
 func FuzzRestore(f *testing.F) {
 	f.Add(encode(&bucket{used: 3, at: 5}))
+	f.Add(encode(&metered{bucket: bucket{used: 3, at: 5}}))
 	f.Add(encode(&spending{head: 3}))
 	f.Add(encode(&period{number: 3, spent: 9}))
 	f.Fuzz(func(t *testing.T, facts []byte) {

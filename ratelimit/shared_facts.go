@@ -25,6 +25,8 @@ func appendRule(args []any, r Rule) []any {
 	switch {
 	case r.Unit == Concurrent:
 		return append(args, "c", r.Limit, 0)
+	case r.Unit == Tokens:
+		return append(args, "t", r.Limit, r.Window.Microseconds())
 	case r.Unit != Spend:
 		return append(args, "b", r.Limit, r.Window.Microseconds())
 	case r.Calendar == Day:
@@ -56,6 +58,8 @@ func parseCell(text string, r Rule) (cell, error) {
 		want, c.held = 1, int64(f[0])
 	case *bucket:
 		want, c.used, c.at = 2, f[0], int64(f[1])*int64(time.Microsecond)
+	case *metered:
+		want, c.used, c.at, c.reserved = 3, f[0], int64(f[1])*int64(time.Microsecond), reserved(f[2])
 	case *period:
 		want, c.number, c.level, c.spent, c.reserved = 4, int64(f[0]), uint8(f[1]), int64(f[2]), reserved(f[3])
 	case *spending:

@@ -42,11 +42,12 @@ local function look(key, kind, limit, window)
 	end
 	local f = {}
 	for n in string.gmatch(redis.call('GET', key) or '', '%S+') do f[#f + 1] = tonumber(n) end
-	if kind == 'b' then
+	if kind == 'b' or kind == 't' then
 		if #f == 0 then f = {0, clock} end
 		local back = clock < f[2]
 		if clock > f[2] then f[1] = math.max(0, f[1] - (clock - f[2]) * limit / window) end
 		f[2] = clock
+		if kind == 't' then f[3] = math.min(f[3] or 0, math.floor(f[1])) end
 		return f, f[1], back
 	end
 	if kind == 's' then
@@ -75,12 +76,15 @@ local function look(key, kind, limit, window)
 	return f, f[3], back
 end
 
--- open is where the facts of a budget say what requests under way have reserved of it.
-local function open(kind) return kind == 's' and 64 or 4 end
+-- open is where the facts say what requests under way have reserved.
+local function open(kind) return kind == 's' and 64 or kind == 't' and 3 or 4 end
+
+-- counts is where they say how much is used now.
+local function counts(kind) return (kind == 'b' or kind == 't') and 1 or 3 end
 
 local function save(key, kind, limit, window, f)
 	local life = 0 -- microseconds
-	if kind == 'b' then life = f[1] * window / limit end
+	if kind == 'b' or kind == 't' then life = f[1] * window / limit end
 	if kind == 's' then life = 62 * window end
 	if kind == 'd' then life = 2 * 86400000000 end
 	if kind == 'm' then life = 62 * 86400000000 end
@@ -113,7 +117,7 @@ if fits then
 			redis.call('PEXPIRE', key, string.format('%.0f', ARGV[3] / 1000 + 1000))
 			f[1] = redis.call('ZCARD', key)
 		else
-			local at = kind == 'b' and 1 or 3
+			local at = counts(kind)
 			f[at] = f[at] + n
 			if kind ~= 'b' then f[open(kind)] = f[open(kind)] + n end
 			saved[key] = save(key, kind, tonumber(ARGV[a + 1]), tonumber(ARGV[a + 2]), f)
@@ -144,15 +148,15 @@ for i = 1, last do
 		redis.call('ZREM', key, ARGV[2])
 	else
 		local f, used = look(key, kind, limit, window)
-		local at = kind == 'b' and 1 or 3
+		local at = counts(kind)
 		if kind == 's' then at = 3 + math.min(math.max(0, f[1] - math.floor(taken / window)), 60) end
-		if kind == 'b' or kind == 's' or periods(kind, taken) >= f[1] then
+		if at == 1 or kind == 's' or periods(kind, taken) >= f[1] then
 			local before = f[at]
 			f[at] = math.max(0, before + more)
 			used = used + f[at] - before
 			if kind ~= 'b' then f[open(kind)] = math.max(0, f[open(kind)] - ARGV[a + 3]) end
 		end
-		if kind ~= 'b' then
+		if at > 1 then
 			used = used - math.min(f[open(kind)], used)
 			local level = used >= limit and 100 or used >= 0.8 * limit and 80 or 0
 			if level > f[2] then marks[i] = level end

@@ -29,8 +29,8 @@ func (s *Shared) Settle(t *Take, tokens, spend int64) {
 	places := false
 	for _, l := range t.Limits {
 		taken, used := t.want(l.Rule), used(l.Rule.Unit, tokens, spend)
-		if taken == used && l.Rule.Unit != Spend && l.Rule.Unit != Concurrent {
-			continue
+		if l.Rule.Unit == Requests {
+			continue // they stay taken
 		}
 		places = places || l.Rule.Unit == Concurrent
 		job.keys, job.limits = append(job.keys, sharedKey(l)), append(job.limits, l)
