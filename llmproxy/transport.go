@@ -1,17 +1,12 @@
 package llmproxy
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net/http"
-	"net/http/httptrace"
 	"net/url"
-	"sync/atomic"
 	"time"
 
-	"github.com/caddyserver/caddy/v2"
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/http1"
@@ -66,66 +61,4 @@ func (t leanTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 		err = &upstream.NotSentError{Err: err}
 	}
 	return res, err
-}
-
-// guest is a transport of Caddy's. Each attempt gets variables of its own: the transport dials in a goroutine that goes on
-// reading them when the handler has moved on. Probes, which come from no request, get a replacer too.
-type guest struct {
-	http.RoundTripper
-	// traces tells that it is net/http's, which says when it has a connection. The others say it with a DialError at most.
-	traces bool
-}
-
-func guestOf(t http.RoundTripper) guest {
-	_, stock := t.(*reverseproxy.HTTPTransport)
-	return guest{t, stock}
-}
-
-// RoundTrip implements http.RoundTripper.
-func (g guest) RoundTrip(req *http.Request) (*http.Response, error) {
-	client := req.Context()
-	ctx := guestContext{Context: client, client: client, vars: map[string]any{}}
-	if client.Value(caddy.ReplacerCtxKey) == nil {
-		ctx.replacer = caddy.NewReplacer()
-	}
-	var connecting connecting
-	if g.traces {
-		ctx.Context = httptrace.WithClientTrace(client, &httptrace.ClientTrace{GetConn: connecting.begin, GotConn: connecting.end})
-	}
-	res, err := g.RoundTripper.RoundTrip(req.WithContext(&ctx))
-	var dial reverseproxy.DialError
-	if err != nil && (connecting.Load() || errors.As(err, &dial)) {
-		err = &upstream.NotSentError{Err: err}
-	}
-	return res, err
-}
-
-// connecting tells that a connection is being made: what fails then, TLS for one, has sent nothing.
-type connecting struct{ atomic.Bool }
-
-func (c *connecting) begin(string)              { c.Store(true) }
-func (c *connecting) end(httptrace.GotConnInfo) { c.Store(false) }
-
-// A guestContext is an attempt's context with what transports of Caddy's look for.
-type guestContext struct {
-	context.Context
-	client   context.Context // the attempt's own
-	vars     map[string]any
-	replacer *caddy.Replacer // nil where the request has one
-}
-
-// Value implements context.Context.
-func (c *guestContext) Value(key any) any {
-	switch {
-	case key == caddyhttp.VarsCtxKey:
-		return c.vars
-	case key == caddy.ReplacerCtxKey && c.replacer != nil:
-		return c.replacer
-	}
-	return c.Context.Value(key)
-}
-
-// AfterFunc spares package context a goroutine for each request: it cannot look into a context that is none of its own.
-func (c *guestContext) AfterFunc(call func()) (stop func() bool) {
-	return context.AfterFunc(c.client, call)
 }

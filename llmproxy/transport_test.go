@@ -1,13 +1,16 @@
 package llmproxy
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"io"
 	"log"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/caddyserver/caddy/v2"
@@ -146,5 +149,85 @@ func TestHostOfProbes(t *testing.T) {
 	}
 	if got := <-hosts; got != "llm.internal" {
 		t.Errorf("the probe asked for %q", got)
+	}
+}
+
+// A server may close a connection that nobody uses in the moment in which it is used again. No client must notice.
+func TestStaleConnectionsOfCaddysTransport(t *testing.T) {
+	const answer = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
+	for _, tt := range []struct {
+		name    string
+		request func(net.Conn, int) // the n-th request of a connection
+		conns   int                 // that are made for two requests
+		fails   bool
+	}{
+		{"closed when the second request comes", func(c net.Conn, n int) {
+			if n == 1 {
+				io.WriteString(c, answer)
+				return
+			}
+			c.Close()
+		}, 2, false},
+		{"closed in mid-answer", func(c net.Conn, n int) {
+			if n == 1 {
+				io.WriteString(c, answer)
+				return
+			}
+			io.WriteString(c, "HTTP/1.1 200")
+			c.Close()
+		}, 1, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			l, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer l.Close()
+			var conns atomic.Int32
+			go func() {
+				for {
+					c, err := l.Accept()
+					if err != nil {
+						return
+					}
+					conns.Add(1)
+					go func() {
+						r := bufio.NewReader(c)
+						for n := 1; ; n++ {
+							req, err := http.ReadRequest(r)
+							if err != nil {
+								c.Close()
+								return
+							}
+							io.Copy(io.Discard, req.Body)
+							tt.request(c, n)
+						}
+					}()
+				}
+			}()
+			ctx, cancel := caddy.NewContext(caddy.Context{Context: t.Context()})
+			defer cancel()
+			stock := new(reverseproxy.HTTPTransport)
+			if err := stock.Provision(ctx); err != nil {
+				t.Fatal(err)
+			}
+			defer stock.Cleanup()
+			for n := 1; n <= 2; n++ {
+				req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+l.Addr().String()+"/", strings.NewReader("{}"))
+				if err != nil {
+					t.Fatal(err)
+				}
+				res, err := guestOf(stock).RoundTrip(req)
+				if fails := n == 2 && tt.fails; (err != nil) != fails {
+					t.Fatalf("request %d: %v", n, err)
+				}
+				if err == nil {
+					text(t, res)
+				}
+			}
+			if got := int(conns.Load()); got != tt.conns {
+				t.Errorf("%d connections were made, want %d", got, tt.conns)
+			}
+		})
 	}
 }
