@@ -161,7 +161,9 @@ func (a *attempt) done(v router.Verdict) Attempt {
 
 // announce sets the headers that say where the answer comes from; they are sent when it is committed to.
 func (c *call) announce(attempts string) {
-	c.say(&c.said.target, "X-Llm-Target", c.rec.Target)
+	if c.rec.Target != "" { // of a request that nobody was asked
+		c.say(&c.said.target, "X-Llm-Target", c.rec.Target)
+	}
 	c.say(&c.said.route, "X-Llm-Route", c.rec.Route)
 	c.say(&c.said.attempts, "X-Llm-Attempts", attempts)
 	c.announceQueue()

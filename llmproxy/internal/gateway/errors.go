@@ -40,8 +40,12 @@ func (c *call) tooLarge(limit int64) *wire.Error {
 	if c.r.ProtoMajor == 1 {
 		c.w.Header()["Connection"] = []string{"close"}
 	}
+	whose := "max_body"
+	if limit < c.g.MaxBody { // a handler before this one bounds it
+		whose = "the max_size of request_body"
+	}
 	return &wire.Error{Status: http.StatusRequestEntityTooLarge, Type: invalidRequest, Code: "request_too_large",
-		Message: fmt.Sprintf("The request's body is larger than %d bytes, the limit of this gateway. Send less, or raise max_body.", limit)}
+		Message: fmt.Sprintf("The request's body is larger than %d bytes, the limit of this gateway. Send less, or raise %s.", limit, whose)}
 }
 
 func modelNotFound(model string) *wire.Error {

@@ -68,6 +68,19 @@ func TestParamsAndDrop(t *testing.T) {
 	}
 }
 
+// An upstream that is never asked for a stream hears nothing of a stream's options.
+func TestDropStream(t *testing.T) {
+	t.Parallel()
+	s, fake := one(t, "openai", func(c *upstream.Config) { c.Drop = []string{"stream"} })
+	got := s.serve("m u").post("/v1/chat/completions", `{"model":"m","stream":true,"stream_options":{"include_usage":true},"messages":[]}`)
+	if diff := cmp.Diff(`{"model":"m","messages":[]}`, string(fake.Requests()[0].Body)); diff != "" {
+		t.Error(diff)
+	}
+	if got.status != http.StatusOK || !strings.HasSuffix(got.body, "data: [DONE]\n\n") || !strings.Contains(got.body, `"choices":[],"usage":{`) {
+		t.Errorf("status %d, %s", got.status, got.body)
+	}
+}
+
 func TestUsageIsHiddenFromThoseWhoDidNotAsk(t *testing.T) {
 	t.Parallel()
 	s, _ := one(t, "openai", nil)

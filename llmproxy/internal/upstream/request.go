@@ -150,6 +150,9 @@ func (u *Upstream) payload(call *Call, model string) Payload {
 	for _, name := range u.Drop {
 		e.Drop(name)
 	}
+	if len(u.Drop) > 0 && !e.Has("stream") {
+		e.Drop("stream_options") // refused by OpenAI and vLLM where nothing streams
+	}
 	return e.Body().In(call.Memory)
 }
 
