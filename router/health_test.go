@@ -1,6 +1,7 @@
 package router
 
 import (
+	"strconv"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -191,5 +192,20 @@ func BenchmarkReady(b *testing.B) {
 	for b.Loop() {
 		r.Ready("m")
 		r.Note("m", Outcome{}, true)
+	}
+}
+
+// However many models clients make up, those that are hidden stay few.
+func TestHiddenModelsAreBounded(t *testing.T) {
+	t.Parallel()
+	r := &Replica{}
+	for i := range 10 * maxHidden {
+		r.Note(strconv.Itoa(i), Outcome{Verdict: Config}, false)
+		if r.Ready(strconv.Itoa(i)) {
+			t.Fatalf("the model %d is not hidden", i)
+		}
+	}
+	if n := len(r.health.hidden); n > maxHidden {
+		t.Errorf("%d models are hidden", n)
 	}
 }

@@ -172,11 +172,16 @@ func TestLimitsAreRulesAndComeWithEachCall(t *testing.T) {
 	if got(w, ticket) != "" {
 		t.Error("let in over its limit")
 	}
+	late, passed, behind := enter(t, wide)
+	if passed != nil {
+		t.Fatal("somebody went past the one who waits")
+	}
 	u.SetLimit(2)
-	if got(w, ticket) != "a" {
+	if got(w, ticket) != "a" || got(late, behind) != "a" {
 		t.Error("not let in when the limit was raised")
 	}
 	ticket.Leave()
+	behind.Leave()
 }
 
 // However requests come, leave and are served: never more than the limit at once, everyone is served or leaves, nothing is

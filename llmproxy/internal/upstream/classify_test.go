@@ -99,6 +99,7 @@ func TestClassify(t *testing.T) {
 		{"groq: too much output", OpenAI, 400, "{\"error\":{\"message\":\"`max_tokens` must be less than or equal to `8192`, the maximum value for `max_tokens` is less than the `context_window` for this model\",\"type\":\"invalid_request_error\",\"param\":\"max_tokens\"}}", output(8192)},
 		{"groq: larger than a minute", OpenAI, 413, `{"error":{"message":"Request too large for model on tokens per minute (TPM): Limit 6000, Requested 7500","type":"tokens","code":"rate_limit_exceeded"}}`, fits(0)},
 		{"groq: too long", OpenAI, 400, `{"error":{"message":"Please reduce the length of the messages or completion.","type":"invalid_request_error","param":"messages","code":"context_length_exceeded"}}`, fits(0)},
+		{"nginx: believes that we left", OpenAI, 499, ``, is(router.Broken)},
 		{"groq: flexible, no room", OpenAI, 498, `{"error":{"message":"flex tier capacity exceeded"}}`, is(router.Busy)},
 		{"groq: tool call that is none", OpenAI, 400, `{"error":{"message":"Failed to call a function.","type":"invalid_request_error","code":"tool_use_failed","failed_generation":"x"}}`, fits(0)},
 		{"groq: logprobs", OpenAI, 400, `{"error":{"message":"property 'logprobs' is unsupported","type":"invalid_request_error"}}`, fits(0)},

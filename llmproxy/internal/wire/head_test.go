@@ -74,7 +74,12 @@ func TestHeadSmuggling(t *testing.T) {
 	rejected("a letter that folds to s", "{\"\u017ftream\":true}", "stream")
 	rejected("an escape of a letter that folds to s", `{"\u017ftream":true}`, "stream")
 	rejected("a letter that folds to k", "{\"max_to\u212aens\":5}", "max_tokens")
-	for _, key := range policyNames[1:] {
+	keys := strings.Fields("model stream stream_options n max_tokens max_completion_tokens tools user options models previous_response_id " +
+		"store max_output_tokens messages prompt input instructions functions response_format text")
+	if diff := cmp.Diff(keys, policyNames[1:]); diff != "" {
+		t.Error(diff)
+	}
+	for _, key := range keys {
 		value := map[string]string{"model": `"a"`, "stream": "true", "stream_options": "{}", "n": "1"}[key]
 		if value == "" {
 			value = `"x"`
