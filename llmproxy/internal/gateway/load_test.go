@@ -1,9 +1,7 @@
 package gateway
 
 import (
-	"context"
 	"net/http"
-	"strings"
 	"testing"
 	"time"
 
@@ -28,22 +26,9 @@ func TestLoadOutlivesTheClient(t *testing.T) {
 	s, fake := one(t, "ollama", nil)
 	s.serve("m u/tiny")
 	fake.SetLoading(true)
-	ctx, leave := context.WithCancel(context.Background())
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.server.URL+"/v1/chat/completions", strings.NewReader(chat("m", true)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	gone := make(chan error, 1)
-	go func() {
-		res, err := s.server.Client().Do(req)
-		if err == nil {
-			res.Body.Close()
-		}
-		gone <- err
-	}()
+	leave := s.start(chat("m", true))
 	until(t, func() bool { return loads(fake) == 1 })
-	leave()
-	if <-gone == nil {
+	if leave() == nil {
 		t.Fatal("who left got an answer")
 	}
 	replica := s.upstreams[0].Route.Replicas[0]

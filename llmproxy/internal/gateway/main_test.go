@@ -181,6 +181,31 @@ func (s *setup) do(req *http.Request) reply {
 	return reply{res.StatusCode, res.Header, body.String(), err}
 }
 
+// start posts a chat whose answer nobody waits for. Leave ends it from the client's side, and gives what the client got: an
+// answer, if it is nil.
+func (s *setup) start(body string) (leave func() error) {
+	s.t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.server.URL+"/v1/chat/completions", strings.NewReader(body))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	gone := make(chan error, 1)
+	go func() {
+		res, err := s.server.Client().Do(req)
+		if err == nil {
+			res.Body.Close()
+		}
+		gone <- err
+	}()
+	leave = sync.OnceValue(func() error {
+		cancel()
+		return <-gone
+	})
+	s.t.Cleanup(func() { leave() })
+	return leave
+}
+
 func chat(model string, stream bool) string {
 	if stream {
 		return `{"messages":[{"role":"user","content":"Hi"}],"model":"` + model + `","stream":true}`

@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"bytes"
-	"context"
 	"fmt"
 	"net/http"
 	"strings"
@@ -289,16 +288,7 @@ func TestMatrixGone(t *testing.T) {
 			s.up("a", upstream.OpenAI, func(c *upstream.Config) { c.MaxConcurrent = 1 }, first.URL())
 			s.up("b", upstream.OpenAI, nil, second.URL())
 			s.serve("m a/x | b/y")
-			ctx, leave := context.WithCancel(t.Context())
-			req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.server.URL+"/v1/chat/completions", strings.NewReader(chat("m", strings.HasSuffix(name, "stream"))))
-			if err != nil {
-				t.Fatal(err)
-			}
-			go func() {
-				if res, err := s.server.Client().Do(req); err == nil {
-					res.Body.Close()
-				}
-			}()
+			leave := s.start(chat("m", strings.HasSuffix(name, "stream")))
 			seen := first.Wait(t, 1)
 			leave()
 			seen[0].WaitDone(t)

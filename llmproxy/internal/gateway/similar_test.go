@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -331,7 +330,7 @@ func TestTheFirstLeavesDuringTheEmbedding(t *testing.T) {
 	e.hold = make(chan struct{})
 	s, _ := semantic(t, e.URL, nil)
 	s.settled(chatPath, asks(firstAsked))
-	_, leave := s.start(asks(thenAsked))
+	leave := s.start(asks(thenAsked))
 	until(t, func() bool { return len(e.asked()) == 1 })
 	second := make(chan reply)
 	go func() { second <- s.post(chatPath, asks(thenAsked)) }()
@@ -340,24 +339,6 @@ func TestTheFirstLeavesDuringTheEmbedding(t *testing.T) {
 	if got := <-second; got.status != 200 || got.cache() != "semantic" {
 		t.Errorf("%d %q", got.status, got.cache())
 	}
-}
-
-// start posts and does not wait for the answer.
-func (s *setup) start(body string) (done chan struct{}, leave func()) {
-	req, err := http.NewRequest(http.MethodPost, s.server.URL+chatPath, strings.NewReader(body))
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done = make(chan struct{})
-	go func() {
-		defer close(done)
-		if res, err := s.server.Client().Do(req.WithContext(ctx)); err == nil {
-			res.Body.Close()
-		}
-	}()
-	s.t.Cleanup(func() { cancel(); <-done })
-	return done, cancel
 }
 
 // No byte of a question that must stay goes to an embedder that is elsewhere.

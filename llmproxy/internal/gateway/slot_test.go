@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"context"
 	"net/http"
 	"strings"
 	"testing"
@@ -93,22 +92,9 @@ func TestLeavingTheQueue(t *testing.T) {
 	t.Parallel()
 	s, local, _, release, first := occupied(t, router.Room{Places: 1}, "m gpu/x")
 	replica := s.upstreams[0].Route.Replicas[0]
-	ctx, leave := context.WithCancel(context.Background())
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.server.URL+"/v1/chat/completions", strings.NewReader(chat("m", true)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	gone := make(chan error, 1)
-	go func() {
-		res, err := s.server.Client().Do(req)
-		if err == nil {
-			res.Body.Close()
-		}
-		gone <- err
-	}()
+	leave := s.start(chat("m", true))
 	until(t, func() bool { return replica.Waiting() == 1 })
-	leave()
-	if err := <-gone; err == nil {
+	if leave() == nil {
 		t.Fatal("who left got an answer")
 	}
 	until(t, func() bool { return replica.Waiting() == 0 })
