@@ -56,6 +56,23 @@ func TestFind(t *testing.T) {
 	}
 }
 
+// Who purges a cache means its questions, too.
+func TestPurgeForgetsQuestions(t *testing.T) {
+	t.Parallel()
+	c := New(1 << 20)
+	defer c.Close()
+	c.Index.Put(phrase(1, "how is it", 1), "m", time.Hour, 100)
+	c.Index.Put(phrase(2, "how is it", 1), "n", time.Hour, 100)
+	if _, err := c.Purge(t.Context(), "m"); err != nil {
+		t.Fatal(err)
+	}
+	for frame, want := range map[byte]bool{1: false, 2: true} {
+		if _, any := c.Index.Waiting(Key{frame}, 1); any != want {
+			t.Errorf("frame %d: a question is kept: %t", frame, any)
+		}
+	}
+}
+
 func TestUnit(t *testing.T) {
 	inf, nan := float32(math.Inf(1)), float32(math.NaN())
 	for _, test := range []struct {

@@ -45,6 +45,8 @@ func TestOutline(t *testing.T) {
 		{"thousands", "is it three thousand two hundred", "is it 3,200", true},
 		{"two numbers beside each other", "is it nine eight", "is it 9008", false},
 		{"grouped digits", "is it 1,000", "is it 1000", true},
+		{"where a bracket opens", "what is 2 * (3 + 4)", "what is (2 * 3 + 4)", false},
+		{"a decimal comma", "is it 1,5", "is it 15", false},
 		{"a decimal", "is it 1.5", "is it 15", false},
 		{"other brackets", "What is (2 + 3) * 4?", "What is 2 + (3 * 4)?", false},
 		{"a factorial", "What is 5!?", "What is 5?", false},
