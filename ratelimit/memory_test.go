@@ -152,6 +152,21 @@ func TestWaitIsHonest(t *testing.T) {
 	}
 }
 
+// Of several limits that are used up, the one is told that has to be waited for the longest.
+func TestLongestWaitIsTold(t *testing.T) {
+	t.Parallel()
+	now := at("2026-11-25 12:00:00")
+	short, long := rule(t, Requests, "1/m"), rule(t, Requests, "1/d")
+	for _, rules := range [][]Rule{{short, long}, {long, short}} {
+		m, one := NewMemory(), Take{Limits: New("key/alice", rules)}
+		takes(m, now, 1, one)
+		m.take(now, &one)
+		if one.Denied == nil || one.Denied.Rule != long || one.Wait != 24*time.Hour {
+			t.Errorf("%v has to be waited for, for %s", one.Denied, one.Wait)
+		}
+	}
+}
+
 // What no wait helps must be said so.
 func TestNever(t *testing.T) {
 	t.Parallel()
