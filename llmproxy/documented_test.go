@@ -1,12 +1,17 @@
 package llmproxy
 
 import (
+	"fmt"
 	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
 
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig"
+	caddyfmt "github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -119,4 +124,81 @@ func TestPlaceholdersAreKnown(t *testing.T) {
 			}
 		}
 	}
+}
+
+var fence = regexp.MustCompile("(?s)```caddyfile\n(.*?)```")
+
+// Every Caddyfile that a reader may copy must load.
+func TestDocumentedCaddyfilesLoad(t *testing.T) {
+	t.Setenv("OPENAI_API_KEY", "sk-test")
+	t.Setenv("ALICE_KEY", "sk-alice")
+	sources := map[string]string{}
+	example, err := os.ReadFile("../Caddyfile.example")
+	if err != nil {
+		t.Fatal(err)
+	}
+	sources["Caddyfile.example"] = string(example)
+	sources["Caddyfile.example, its comments taken away"] = string(caddyfmt.Format([]byte(uncommented(string(example)))))
+	examples, err := filepath.Glob("../examples/*/Caddyfile")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range examples {
+		content, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sources[name] = string(content)
+	}
+	pages, err := filepath.Glob("../docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, page := range append(pages, "../README.md") {
+		content, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, block := range fence.FindAllStringSubmatch(string(content), -1) {
+			sources[fmt.Sprintf("%s block %d", filepath.Base(page), i+1)] = block[1]
+		}
+	}
+	if len(sources) < 3 {
+		t.Fatalf("only %d Caddyfiles were found", len(sources))
+	}
+	for name, source := range sources {
+		t.Run(name, func(t *testing.T) {
+			config, warnings, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(source), map[string]any{"filename": name})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, w := range warnings {
+				t.Errorf("warning: %s", w)
+			}
+			var c caddy.Config
+			if err := caddy.StrictUnmarshalJSON(config, &c); err != nil {
+				t.Fatal(err)
+			}
+			c.Admin = &caddy.AdminConfig{Disabled: true}
+			if err := caddy.Validate(&c); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// uncommented replaces the bare directive of the example by the one in its comments.
+func uncommented(example string) string {
+	var out strings.Builder
+	for line := range strings.Lines(example) {
+		body, commented := strings.CutPrefix(line, "\t# ")
+		switch {
+		case strings.TrimSpace(line) == "llm_proxy":
+		case commented && (strings.HasPrefix(body, "\t") || strings.HasPrefix(body, "llm_proxy {") || strings.HasPrefix(body, "}")):
+			out.WriteString("\t" + body)
+		default:
+			out.WriteString(line)
+		}
+	}
+	return out.String()
 }

@@ -2,11 +2,9 @@ package ratelimit
 
 import (
 	"net/netip"
-	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 )
 
@@ -188,45 +186,6 @@ func TestNever(t *testing.T) {
 	}
 }
 
-// Ten parallel requests cannot overrun: what is overspent is at most one request's error of estimation.
-func TestReserveAndSettle(t *testing.T) {
-	t.Parallel()
-	m, now := newStore(t), at("2026-11-25 12:00:00")
-	budget := limits(t, Spend, "$1/30d")
-	running := []*Take{}
-	for range 10 {
-		one := &Take{Limits: budget, Spend: Dollar / 4}
-		if m.take(now, one); one.Denied == nil {
-			running = append(running, one)
-		}
-	}
-	if len(running) != 4 {
-		t.Fatalf("%d of ten run at the same time, want 4", len(running))
-	}
-	for _, one := range running { // each was cheaper than was thought
-		m.settle(now, one, 0, Dollar/10)
-		m.settle(now, one, 0, Dollar) // a second time must not count
-	}
-	again := &Take{Limits: budget, Spend: Dollar / 4}
-	m.take(now, again)
-	if left := again.Left[0].Left; again.Denied != nil || left != Dollar*6/10-Dollar/4 {
-		t.Errorf("denied %v, left %d", again.Denied, left)
-	}
-	places := limits(t, Concurrent, "1")
-	first, second := &Take{Limits: places}, &Take{Limits: places}
-	m.take(now, first)
-	m.take(now, second)
-	if second.Denied == nil || second.Wait != Never {
-		t.Error("a second request got the one place")
-	}
-	m.settle(now, second, 0, 0) // it took nothing, and gives nothing back
-	m.settle(now, first, 0, 0)
-	m.take(now, second)
-	if second.Denied != nil {
-		t.Error("the place did not come free")
-	}
-}
-
 func TestClockSteps(t *testing.T) {
 	t.Parallel()
 	noon := at("2026-11-25 12:00:00")
@@ -266,28 +225,6 @@ func TestClockSteps(t *testing.T) {
 	takes(m, noon, 20, month)
 	if fit := takes(m, noon.AddDate(0, 1, 0), 20, month); fit != 10 {
 		t.Errorf("%d fit a month after the clock was mended", fit)
-	}
-}
-
-// In no stretch of the window's length is more spent than the budget.
-func TestSlidingBudgetHoldsInEveryWindow(t *testing.T) {
-	t.Parallel()
-	m, start := newStore(t), at("2026-11-25 12:00:00")
-	want := Take{Limits: limits(t, Spend, "$10/60h"), Spend: Dollar}
-	var spent []time.Duration
-	for step := range 4000 { // every quarter of an hour for 41 days
-		passed := time.Duration(step) * 15 * time.Minute
-		if takes(m, start.Add(passed), 1, want) == 1 {
-			spent = append(spent, passed)
-		}
-	}
-	for i := range spent[10:] {
-		if spent[i+10]-spent[i] < 60*time.Hour {
-			t.Fatalf("eleven dollars within %s", spent[i+10]-spent[i])
-		}
-	}
-	if len(spent) < 150 {
-		t.Errorf("only %d dollars of about 160 were let through", len(spent))
 	}
 }
 
@@ -353,133 +290,6 @@ func TestReservedTokens(t *testing.T) {
 	take(Requests, "1/d", 0, 24*time.Hour)
 	m.settle(start, first, 0, 0)
 	take(Requests, "1/d", 0, 24*time.Hour)
-}
-
-func TestBudgetMarksAreToldOnce(t *testing.T) {
-	t.Parallel()
-	for _, text := range []string{"$10/30d", "$10/month"} {
-		m, now := newStore(t), at("2026-11-02 12:00:00")
-		var told []int
-		spend := func(dollars int64) {
-			one := &Take{Limits: limits(t, Spend, text), Crossed: func(_ *Limit, percent int) { told = append(told, percent) }}
-			m.take(now, one)
-			m.settle(now, one, 0, dollars*Dollar)
-		}
-		for _, dollars := range []int64{7, 1, 1, 1, 3} {
-			spend(dollars)
-		}
-		now = now.AddDate(0, 2, 0)
-		spend(1)
-		spend(8)
-		if len(told) != 3 || told[0] != 80 || told[1] != 100 || told[2] != 80 {
-			t.Errorf("%s: told %v, want 80, 100 and, two months later, 80", text, told)
-		}
-	}
-}
-
-func TestFactsOutliveARestart(t *testing.T) {
-	t.Parallel()
-	now := at("2026-11-25 12:00:00")
-	all := New("key/alice", []Rule{rule(t, Requests, "10/d"), rule(t, Spend, "$10/30d"), rule(t, Spend, "$10/month"), rule(t, Concurrent, "9")})
-	before := NewMemory()
-	before.Changes() // from now on it takes note
-	for range 4 {
-		before.take(now, &Take{Limits: all, Spend: Dollar})
-	}
-	kept := before.Changes()
-	if len(kept) != 3 || len(before.Changes()) != 0 {
-		t.Fatalf("%d facts were kept", len(kept))
-	}
-	after := NewMemory()
-	after.take(now, &Take{Limits: all, Spend: Dollar}) // the store was slow to open
-	for id, facts := range kept {
-		if err := after.Restore(id, facts); err != nil {
-			t.Fatal(err)
-		}
-	}
-	left := &Take{Limits: all}
-	after.take(now, left)
-	for i, want := range []int64{4, 5 * Dollar, 5 * Dollar, 7} {
-		if left.Left[i].Left != want {
-			t.Errorf("%s: %d left, want %d", all[i].ID, left.Left[i].Left, want)
-		}
-	}
-}
-
-func FuzzRestore(f *testing.F) {
-	f.Add(encode(&bucket{used: 3, at: 5}))
-	f.Add(encode(&metered{bucket: bucket{used: 3, at: 5}}))
-	f.Add(encode(&spending{head: 3}))
-	f.Add(encode(&period{number: 3, spent: 9}))
-	f.Fuzz(func(t *testing.T, facts []byte) {
-		m := NewMemory()
-		if m.Restore("x", facts) != nil {
-			return
-		}
-		if c, err := decode(encode(m.cells["x"])); err != nil || c == nil {
-			t.Errorf("what was read cannot be written: %v", err)
-		}
-	})
-}
-
-func TestNetwork(t *testing.T) {
-	t.Parallel()
-	for given, want := range map[string]string{
-		"192.0.2.7": "192.0.2.7", "::ffff:192.0.2.7": "192.0.2.7", "2001:db8:1:2:3:4:5:6": "2001:db8:1:2::", "fe80::1%eth0": "fe80::",
-	} {
-		if got := Network(netip.MustParseAddr(given)).String(); got != want {
-			t.Errorf("%s counts as %s, want %s", given, got, want)
-		}
-	}
-	if Network(netip.Addr{}).IsValid() {
-		t.Error("no address counts as one")
-	}
-}
-
-// A million addresses take 24 MiB, and two million no more.
-func TestAddressesAreBounded(t *testing.T) {
-	m, r := NewMemory(), rule(t, Requests, "10/m")
-	heap := func() uint64 {
-		runtime.GC()
-		var s runtime.MemStats
-		runtime.ReadMemStats(&s)
-		return s.HeapAlloc
-	}
-	before, now := heap(), time.Now()
-	fill := func(from, to int) {
-		for i := from; i < to; i++ {
-			a := netip.AddrFrom4([4]byte{byte(i >> 24), byte(i >> 16), byte(i >> 8), byte(i)})
-			m.take(now, &Take{Limits: []*Limit{{Address: a, Rule: r}}})
-		}
-	}
-	fill(0, 1_000_000)
-	million := heap() - before
-	fill(1_000_000, 2_000_000)
-	two := heap() - before
-	t.Logf("a million addresses: %.1f MiB, two: %.1f MiB", float64(million)/(1<<20), float64(two)/(1<<20))
-	if two > 26<<20 {
-		t.Errorf("%d bytes", two)
-	}
-	runtime.KeepAlive(m)
-}
-
-// An address that goes on is not forgotten while others come and go.
-func TestBusyAddressStays(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		m, r := NewMemory(), rule(t, Requests, "10/d")
-		busy := netip.MustParseAddr("198.51.100.1")
-		fit := 0
-		for i := range 100_000 {
-			if i%1000 == 0 {
-				fit += takes(m, time.Now(), 1, Take{Limits: []*Limit{{Address: busy, Rule: r}}})
-			}
-			a := netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)})
-			takes(m, time.Now(), 1, Take{Limits: []*Limit{{Address: a, Rule: r}}})
-		}
-		if fit != 10 {
-			t.Errorf("%d fit, want 10", fit)
-		}
-	})
 }
 
 func BenchmarkTake(b *testing.B) {

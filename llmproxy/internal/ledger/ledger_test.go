@@ -5,10 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
-	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -205,121 +202,6 @@ func TestClosed(t *testing.T) {
 	for _, err := range []error{queried, l.SaveNow("b", "k", nil), l.Load("b", nil), l.Flush()} {
 		if !errors.Is(err, errClosed) {
 			t.Errorf("got %v", err)
-		}
-	}
-}
-
-func TestRetention(t *testing.T) {
-	path := newPath(t)
-	synctest.Test(t, func(t *testing.T) {
-		l := open(t, path)
-		first := dayOf(time.Now())
-		for range retention + 50 {
-			l.Add(Use{At: time.Now(), Requests: 1})
-			<-time.After(24 * time.Hour)
-		}
-		var days []day
-		if err := l.read(func(tx *bbolt.Tx) { days = readDays(tx, 0, dayOf(time.Now())) }); err != nil {
-			t.Fatal(err)
-		}
-		want := make([]day, retention)
-		for i := range want {
-			want[i] = first + 50 + day(i)
-		}
-		if !slices.Equal(want, days) {
-			t.Errorf("%d days from %v to %v", len(days), days[0], days[len(days)-1])
-		}
-	})
-}
-
-// A clock that says it were ten years later costs the oldest days only.
-func TestClockStep(t *testing.T) {
-	path := newPath(t)
-	synctest.Test(t, func(t *testing.T) {
-		l := open(t, path)
-		for i := range 30 {
-			l.Add(Use{At: time.Now().AddDate(0, 0, i), Requests: 1})
-		}
-		if got := requests(t, l); got != 30 {
-			t.Errorf("%d requests", got)
-		}
-		<-time.After(10 * 366 * 24 * time.Hour)
-		for range 5 {
-			l.Add(Use{At: time.Now(), Requests: 1})
-			<-time.After(time.Second)
-		}
-		l.Add(Use{At: time.Time{}, Requests: 1}) // and one that was not set
-		if got, want := requests(t, l), int64(30-prunedAtOnce+5+1); got != want {
-			t.Errorf("%d requests, not %d", got, want)
-		}
-	})
-}
-
-func TestManyAtOnce(t *testing.T) {
-	t.Parallel()
-	path := newPath(t)
-	l := open(t, path)
-	const goroutines, each = 1000, 50
-	var all sync.WaitGroup
-	for i := range goroutines {
-		all.Go(func() {
-			for j := range each {
-				l.Add(Use{Key: strconv.Itoa(i % 7), Model: "m", Target: "t", At: noon("2026-11-01"), Requests: 1, Output: int64(j)})
-				l.Save("budgets", strconv.Itoa(i%50), []byte("x"))
-			}
-			switch {
-			case i%100 == 0:
-				if err := l.SaveNow("keys", strconv.Itoa(i), []byte("x")); err != nil {
-					t.Error(err)
-				}
-			case i%100 == 1:
-				query(t, l, Query{By: []string{"key"}})
-			}
-		})
-	}
-	all.Wait()
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
-	l = open(t, path)
-	want := []Row{{Sums: Sums{Requests: goroutines * each, Output: goroutines * each * (each - 1) / 2}}}
-	if diff := cmp.Diff(want, query(t, l, Query{})); diff != "" {
-		t.Error(diff)
-	}
-	if n, m := len(saved(t, l, "keys")), len(saved(t, l, "budgets")); n != 10 || m != 50 {
-		t.Errorf("%d keys and %d budgets were saved", n, m)
-	}
-}
-
-func TestAddDoesNotAllocate(t *testing.T) {
-	l := open(t, newPath(t))
-	u := Use{Key: "alice", Model: "local", Target: "gpu/llama", At: time.Now(), Requests: 1, Input: 10}
-	if n := testing.AllocsPerRun(1000, func() { l.Add(u) }); n != 0 {
-		t.Errorf("%v allocations", n)
-	}
-}
-
-func BenchmarkAdd(b *testing.B) {
-	l := open(b, newPath(b))
-	now := time.Now()
-	b.ReportAllocs()
-	b.RunParallel(func(pb *testing.PB) {
-		for pb.Next() {
-			l.Add(Use{Key: "alice", Model: "local", Target: "gpu/meta-llama/Llama-3.1-8B-Instruct", At: now, Requests: 1, Input: 10, Output: 20})
-		}
-	})
-}
-
-// A commit of a busy half second: 100 rows.
-func BenchmarkCommit(b *testing.B) {
-	l := open(b, newPath(b))
-	b.ReportAllocs()
-	for b.Loop() {
-		for i := range 100 {
-			l.Add(Use{Key: strconv.Itoa(i), Model: "local", Target: "gpu/llama", At: time.Now(), Requests: 1})
-		}
-		if err := l.Flush(); err != nil {
-			b.Fatal(err)
 		}
 	}
 }

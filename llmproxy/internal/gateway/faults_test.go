@@ -1,0 +1,90 @@
+package gateway
+
+import (
+	"net/http"
+	"time"
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/fakellm"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/upstream"
+	"github.com/caddy-llmproxy/caddy-llmproxy/router"
+)
+
+// What a sound upstream says, to the byte.
+const (
+	soundStream = `data: {"id":"1","choices":[{"index":0,"delta":{"content":"sound"},"finish_reason":null}]}` + "\n\n" +
+		`data: {"id":"1","choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}` + "\n\ndata: [DONE]\n\n"
+	soundWhole = `{"id":"1","choices":[{"index":0,"message":{"role":"assistant","content":"sound"},"finish_reason":"stop"}]}`
+)
+
+func sound(stream bool) fakellm.Answer {
+	if stream {
+		return fakellm.Raw(http.StatusOK, http.Header{"Content-Type": {"text/event-stream"}}, []byte(soundStream))
+	}
+	return fakellm.Raw(http.StatusOK, http.Header{"Content-Type": {"application/json"}}, []byte(soundWhole))
+}
+
+func soundBody(stream bool) string {
+	if stream {
+		return soundStream
+	}
+	return soundWhole
+}
+
+// A fault is a way to fail before anything was committed.
+type fault struct {
+	name    string
+	answer  fakellm.Answer
+	kind    *upstream.Kind
+	down    bool
+	verdict router.Verdict
+	only    string // "stream" or "whole", where it exists in one of them only
+	// As the last target: how often it is asked, and what the client is told.
+	tries  int
+	status int
+	told   string // the error's members
+}
+
+func told(message, typ, param, code string) string {
+	orNull := func(s string) string {
+		if s == "" {
+			return "null"
+		}
+		return `"` + s + `"`
+	}
+	return `{"error":{"message":"` + message + `","type":"` + typ + `","param":` + orNull(param) + `,"code":` + orNull(code) + `}}`
+}
+
+var (
+	toldNotUp  = told(`The upstream \"a\" cannot be reached, or is still loading its model. Try again in a moment.`, "server_error", "", "no_upstream_available")
+	toldBusy   = told(`The upstream \"a\" is overloaded. Try again in a moment.`, "server_error", "", "no_upstream_available")
+	toldBroken = told(`The upstream \"a\" failed before it answered.`, "server_error", "", "upstream_error")
+	toldSlow   = told(`The upstream \"a\" did not begin to answer in time.`, "server_error", "", "upstream_timeout")
+)
+
+var faults = []fault{
+	{name: "refused", down: true, verdict: router.NotUp, tries: 3, status: 503, told: toldNotUp},
+	{name: "loading", kind: upstream.OpenAI, answer: fakellm.Raw(503, http.Header{"Content-Type": {"application/json"}}, []byte(`{"error":{"message":"Loading model","type":"unavailable_error","code":503}}`)), verdict: router.NotUp, tries: 3, status: 503, told: toldNotUp},
+	{name: "busy", answer: fakellm.Busy(), verdict: router.Busy, tries: 3, status: 503, told: toldBusy},
+	{name: "rate limited for long", answer: fakellm.RateLimited().With("Retry-After", "60"), verdict: router.Busy, tries: 1, status: 429, told: told(`The upstream \"a\" has reached its limit. Try again later.`, "rate_limit_error", "", "rate_limit_exceeded")},
+	{name: "too long", answer: raw(400, told("too long", "invalid_request_error", "messages", "context_length_exceeded")), verdict: router.FitsElsewhere, tries: 1, status: 400, told: told("too long", "invalid_request_error", "messages", "context_length_exceeded")},
+	{name: "too much output, twice", answer: raw(400, told("max_tokens: 9000 > 8192, which is the maximum allowed", "invalid_request_error", "", "")), verdict: router.Fixable, tries: 2, status: 400, told: told("max_tokens: 9000 > 8192, which is the maximum allowed", "invalid_request_error", "", "")},
+	{name: "internal error", answer: fakellm.InternalError(), verdict: router.Broken, tries: 3, status: 502, told: toldBroken},
+	{name: "error inside a 200", answer: fakellm.ErrorInside200(), verdict: router.Broken, tries: 3, status: 502, told: toldBroken},
+	{name: "cut at once", answer: fakellm.Text("a").CutAfter(0), verdict: router.Broken, tries: 3, status: 502, told: toldBroken},
+	{name: "cut after the role", answer: fakellm.Text("a").RoleFirst().CutAfter(0), only: "stream", verdict: router.Broken, tries: 3, status: 502, told: toldBroken},
+	{name: "dropped in the first event", answer: fakellm.Text("a").DropAfter(0), verdict: router.Broken, tries: 3, status: 502, told: toldBroken},
+	{name: "reset", answer: fakellm.Text("a").ResetAfter(0), verdict: router.Broken, tries: 3, status: 502, told: toldBroken},
+	{name: "no JSON", answer: fakellm.Garbage(), verdict: router.Broken, tries: 3, status: 502, told: toldBroken},
+	{name: "half an event", answer: fakellm.RawEvents(`data: {"choices":[{"index":0,"delta":{"content":"one"}`, "data: [DONE]"), only: "stream", verdict: router.Broken, tries: 3, status: 502, told: toldBroken},
+	{name: "a page in an event", answer: fakellm.RawEvents("data: <html>Bad Gateway</html>"), only: "stream", verdict: router.Broken, tries: 3, status: 502, told: toldBroken},
+	{name: "nothing to read", answer: fakellm.Status(204), verdict: router.Broken, tries: 3, status: 502, told: toldBroken},
+	{name: "a coding that nobody asked for", answer: fakellm.Raw(200, http.Header{"Content-Type": {"application/json"}, "Content-Encoding": {"br"}}, []byte("x")), verdict: router.Broken, tries: 3, status: 502, told: toldBroken},
+	{name: "a whole that no stream can be made of", answer: raw(200, `{"choices":[]}`), only: "stream", verdict: router.Broken, tries: 3, status: 502, told: toldBroken},
+	{name: "a stream that nobody asked for", answer: fakellm.Raw(200, http.Header{"Content-Type": {"text/event-stream"}}, []byte(answered)), only: "whole", verdict: router.Broken, tries: 3, status: 502, told: toldBroken},
+	{name: "silence", answer: fakellm.Text("a").StallAfter(0), verdict: router.Slow, tries: 1, status: 504, told: toldSlow},
+	{name: "pings and nothing else", answer: fakellm.Text("a").StallAfter(0).Pings(20 * time.Millisecond), only: "stream", verdict: router.Slow, tries: 1, status: 504, told: toldSlow},
+}
+
+func raw(status int, body string) fakellm.Answer {
+	return fakellm.Raw(status, http.Header{"Content-Type": {"application/json"}}, []byte(body))
+}

@@ -1,0 +1,232 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/fakellm"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/keys"
+	"github.com/caddy-llmproxy/caddy-llmproxy/ratelimit"
+)
+
+func TestLimitsOfAKey(t *testing.T) {
+	t.Parallel()
+	s, fake := one(t, "openai", nil)
+	s.guarded(&keys.Entry{Name: "alice", Limits: keys.Limits{Rate: []string{"2/d", "100/m"}, Tokens: []string{"100k/d"}}}, &keys.Entry{Name: "bob"})
+	s.serve("m u/x")
+	ask := func(name string) reply {
+		return s.post("/v1/chat/completions", chat("m", true), "api-key", "secret-"+name)
+	}
+	got := ask("alice")
+	for name, want := range map[string]string{
+		limitRequests: "2", remainingRequests: "1", resetRequests: "12h0m0s", limitTokens: "100000",
+	} {
+		if got.header.Get(name) != want {
+			t.Errorf("%s: %q, want %q", name, got.header.Get(name), want)
+		}
+	}
+	ask("alice")
+	got = ask("alice")
+	if got.status != 429 || !strings.Contains(got.body, `"type":"requests","param":null,"code":"rate_limit_exceeded"`) {
+		t.Errorf("status %d: %s", got.status, got.body)
+	}
+	if after := got.header.Get("Retry-After"); after != "43200" || got.header.Get("X-Should-Retry") != "false" || got.header.Get(remainingRequests) != "0" {
+		t.Errorf("Retry-After %q, x-should-retry %q", after, got.header.Get("X-Should-Retry"))
+	}
+	if got := ask("bob"); got.status != 200 || got.header.Get(limitRequests) != "" {
+		t.Errorf("bob: status %d, limit %q", got.status, got.header.Get(limitRequests))
+	}
+	if n := len(fake.Requests()); n != 3 {
+		t.Errorf("%d requests reached the upstream, want 3", n)
+	}
+	left := s.get(UsagePath, "secret-alice")
+	for _, want := range []string{`"key":"alice"`, `{"unit":"requests","rule":"2/d","limit":2,"left":0,`, `"rule":"100000/d","limit":100000,"left":9`} {
+		if !strings.Contains(left.body, want) {
+			t.Errorf("%s is not in %s", want, left.body)
+		}
+	}
+}
+
+// Tokens are taken by estimate, and what was not used is given back when the answer has told.
+func TestTokensAreSettled(t *testing.T) {
+	t.Parallel()
+	s, fake := one(t, "openai", nil)
+	s.guarded(&keys.Entry{Name: "alice", Limits: keys.Limits{Tokens: []string{"5000/d"}}})
+	s.serve("m u/x", "broken u/y")
+	for range 10 { // each reserves above 1024
+		if got := s.post("/v1/chat/completions", chat("m", true), "api-key", "secret-alice"); got.status != 200 {
+			t.Fatalf("status %d: %s", got.status, got.body)
+		}
+	}
+	fake.Always(fakellm.InternalError())
+	s.post("/v1/chat/completions", chat("broken", false), "api-key", "secret-alice")
+	rec := s.record()
+	limits := rec.limitsLeft(t, s)
+	if used := 5000 - limits; used <= 0 || used > 10*200 {
+		t.Errorf("%d tokens are taken after ten short answers and a failure", used)
+	}
+}
+
+// limitsLeft asks for what is left of alice's first limit.
+func (*Record) limitsLeft(t *testing.T, s *setup) int64 {
+	t.Helper()
+	set, _ := s.config.Access.Keys()
+	k, _ := set.Find("secret-alice")
+	peek := &ratelimit.Take{Limits: k.Limits}
+	if err := s.config.Access.Limiter.Peek(t.Context(), peek); err != nil {
+		t.Fatal(err)
+	}
+	return peek.Left[0].Left
+}
+
+func TestConcurrent(t *testing.T) {
+	t.Parallel()
+	s, fake := one(t, "openai", nil)
+	release := make(chan struct{})
+	fake.Always(fakellm.Text("one", " two").HoldAfter(1, release))
+	s.guarded(&keys.Entry{Name: "alice", Limits: keys.Limits{Concurrent: 1}})
+	s.serve("m u/x")
+	first := make(chan reply, 1)
+	go func() { first <- s.post("/v1/chat/completions", chat("m", true), "api-key", "secret-alice") }()
+	fake.Wait(t, 1)
+	second := s.post("/v1/chat/completions", chat("m", true), "api-key", "secret-alice")
+	if second.status != 429 || second.header.Get("Retry-After") != "1" {
+		t.Errorf("status %d, Retry-After %q", second.status, second.header.Get("Retry-After"))
+	}
+	close(release)
+	<-first
+	if got := s.post("/v1/chat/completions", chat("m", true), "api-key", "secret-alice"); got.status != 200 {
+		t.Errorf("afterwards: status %d: %s", got.status, got.body)
+	}
+}
+
+func TestStrangersModelsAndSite(t *testing.T) {
+	t.Parallel()
+	rates := func(subject, rate string) []*ratelimit.Limit {
+		limits, err := (&keys.Limits{Rate: []string{rate}}).For(subject)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return limits
+	}
+	s, _ := one(t, "openai", nil)
+	rule, err := ratelimit.ParseRate(ratelimit.Requests, "3/d")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.config.Access = &Access{
+		Address:   func(*http.Request) netip.Addr { return netip.MustParseAddr("192.0.2.1") },
+		Limiter:   ratelimit.NewMemory(),
+		Strangers: []ratelimit.Rule{rule},
+		Models:    map[string][]*ratelimit.Limit{"rare*": rates("model/rare*", "1/d")},
+	}
+	s.serve("m u/x", "rare* u/y")
+	for i, test := range []struct {
+		model  string
+		status int
+	}{{"rare1", 200}, {"rare2", 429}, {"m", 200}, {"m", 200}, {"m", 429}} {
+		if got := s.post("/v1/chat/completions", chat(test.model, false)); got.status != test.status {
+			t.Errorf("request %d: status %d, want %d: %s", i, got.status, test.status, got.body)
+		}
+	}
+	if got := s.get(UsagePath, ""); !strings.Contains(got.body, `"left":0`) {
+		t.Errorf("a stranger sees %s", got.body)
+	}
+	s.config.Access.Site = rates("site/", "1/d")
+	s.config.Access.Strangers = nil
+	s.serve("m u/x")
+	if first, second := s.post("/v1/chat/completions", chat("m", false)), s.post("/v1/chat/completions", chat("m", false)); first.status != 200 || second.status != 429 {
+		t.Errorf("the site's limit: status %d, then %d", first.status, second.status)
+	}
+}
+
+// deaf is a limiter that must not decide without its state.
+type deaf struct{}
+
+func (deaf) Take(context.Context, *ratelimit.Take) error { return errors.New("away") }
+
+func (deaf) Peek(context.Context, *ratelimit.Take) error { return errors.New("away") }
+
+func (deaf) Settle(*ratelimit.Take, int64, int64) {}
+
+func TestStateIsAway(t *testing.T) {
+	t.Parallel()
+	s, fake := one(t, "openai", nil)
+	s.guarded(&keys.Entry{Name: "alice", Limits: keys.Limits{Rate: []string{"9/m"}}}).Limiter = deaf{}
+	s.serve("m u/x")
+	got := s.post("/v1/chat/completions", chat("m", false), "api-key", "secret-alice")
+	if got.status != 503 || !strings.Contains(got.body, `"code":"state_unavailable"`) || got.header.Get("Retry-After") == "" || len(fake.Requests()) != 0 {
+		t.Errorf("status %d: %s", got.status, got.body)
+	}
+}
+
+// identifyAndLimit is what a request with a key pays for having one.
+func identifyAndLimit(tb testing.TB) func() {
+	entry := &keys.Entry{Name: "alice", Secret: keys.Digest("secret-alice"), Models: []string{"m"}, Limits: keys.Limits{Rate: []string{"1G/m"}, Concurrent: 8}}
+	set, err := keys.Compile([]*keys.Entry{entry}, nil)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	g := New(Config{Access: &Access{Keys: func() (*keys.Set, bool) { return set, true }, Limiter: ratelimit.NewMemory()}})
+	r := httptest.NewRequest(http.MethodPost, "/v1/chat/completions", nil)
+	r.Header.Set("Authorization", "Bearer secret-alice")
+	task, _ := Match(r.URL.Path)
+	w := httptest.NewRecorder()
+	c := &call{g: g, w: w, r: r, task: task, rec: &Record{Model: "m"}}
+	return func() {
+		if c.identify() != nil || c.limit() != nil {
+			tb.Fatal("refused")
+		}
+		c.settle()
+	}
+}
+
+func TestIdentifyAndLimitAllocations(t *testing.T) {
+	if n := testing.AllocsPerRun(100, identifyAndLimit(t)); n > 2 {
+		t.Errorf("%v allocations, 2 are allowed", n)
+	}
+}
+
+// limitStranger is what a request without a key pays for rate_limit.
+func limitStranger(tb testing.TB) func() {
+	rule := ratelimit.Rule{Unit: ratelimit.Requests, Limit: 1 << 40, Window: time.Minute}
+	address := netip.MustParseAddr("192.0.2.1")
+	g := New(Config{Access: &Access{Strangers: []ratelimit.Rule{rule}, Address: func(*http.Request) netip.Addr { return address }, Limiter: ratelimit.NewMemory()}})
+	r := httptest.NewRequest(http.MethodPost, "/v1/chat/completions", nil)
+	task, _ := Match(r.URL.Path)
+	c := &call{g: g, w: httptest.NewRecorder(), r: r, task: task, rec: &Record{Model: "m"}}
+	return func() {
+		if c.identify() != nil || c.limit() != nil {
+			tb.Fatal("refused")
+		}
+		c.settle()
+	}
+}
+
+func TestStrangersAllocations(t *testing.T) {
+	if n := testing.AllocsPerRun(100, limitStranger(t)); n > 2 {
+		t.Errorf("%v allocations, 2 are allowed", n)
+	}
+}
+
+func BenchmarkLimitStranger(b *testing.B) {
+	do := limitStranger(b)
+	b.ReportAllocs()
+	for b.Loop() {
+		do()
+	}
+}
+
+func BenchmarkIdentifyAndLimit(b *testing.B) {
+	do := identifyAndLimit(b)
+	b.ReportAllocs()
+	for b.Loop() {
+		do()
+	}
+}
