@@ -87,3 +87,20 @@ func TestBudgetMarksAreToldOnce(t *testing.T) {
 		}
 	}
 }
+
+// What a request gives back comes from the time when it was taken, and goes with it.
+func TestSlidingBudgetGivesBackWhereItTook(t *testing.T) {
+	t.Parallel()
+	m, want := newStore(t), Take{Limits: limits(t, Spend, "$10/60h"), Spend: 8 * Dollar} // slots of an hour
+	start := at("2026-11-25 12:00:00")
+	old := want
+	m.take(start, &old)
+	m.settle(start.Add(3*time.Hour), &old, 0, Dollar)
+	if want.Spend = 9 * Dollar; takes(m, start.Add(3*time.Hour), 2, want) != 1 {
+		t.Error("what was given back cannot be taken, or more than that")
+	}
+	late := Take{Limits: want.Limits, Spend: Dollar}
+	if takes(m, start.Add(60*time.Hour), 1, late) != 0 || takes(m, start.Add(61*time.Hour), 2, late) != 1 {
+		t.Error("the dollar of the first hour must go with it, and no other")
+	}
+}

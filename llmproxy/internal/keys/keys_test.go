@@ -13,14 +13,14 @@ func entry(name, secret string) *Entry { return &Entry{Name: name, Secret: Diges
 
 func TestFind(t *testing.T) {
 	t.Parallel()
-	secret := NewSecret()
-	set, err := Compile([]*Entry{entry("alice", secret), entry("bob", "hunter2")}, []*Entry{{Name: "carol"}})
+	secret, longest := NewSecret(), strings.Repeat("x", maxSecret)
+	set, err := Compile([]*Entry{entry("alice", secret), entry("bob", "hunter2"), entry("dave", longest)}, []*Entry{{Name: "carol"}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	for given, want := range map[string]string{
 		secret: "alice", "hunter2": "bob", "": "", "hunter": "", "hunter22": "", secret + " ": "",
-		Digest("hunter2"): "", strings.Repeat("x", 1000): "",
+		Digest("hunter2"): "", longest: "dave", longest + "x": "",
 	} {
 		got := ""
 		if k, ok := set.Find(given); ok {
