@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2"
@@ -41,6 +42,12 @@ func (h *Handler) check() error {
 			fail("model %q: %w", m.Name, err)
 		}
 	}
+	if slices.Contains(h.Keys, nil) || slices.Contains(h.Users, nil) {
+		fail("a key or user is null")
+	}
+	if slices.Contains(h.Prices, nil) {
+		fail("a price is null")
+	}
 	return errors.Join(errs...)
 }
 
@@ -61,6 +68,11 @@ func (u *Upstream) check() error {
 	} {
 		if d < 0 {
 			return fmt.Errorf("%s is below zero", name)
+		}
+	}
+	for model, limits := range u.ModelLimits {
+		if limits == nil {
+			return fmt.Errorf("model_limits of %q are null", model)
 		}
 	}
 	switch {
