@@ -9,6 +9,7 @@ import (
 
 	openaigo "github.com/openai/openai-go/v3"
 	"github.com/openai/openai-go/v3/option"
+	"github.com/openai/openai-go/v3/responses"
 	goopenai "github.com/sashabaranov/go-openai"
 )
 
@@ -33,7 +34,35 @@ func TestOpenAIGo(t *testing.T) {
 				t.Errorf("got %+v, %v", whole.Choices, err)
 			}
 		})
+		t.Run("tools, "+s.name, func(t *testing.T) {
+			question := question
+			question.Tools = []openaigo.ChatCompletionToolUnionParam{openaigo.ChatCompletionFunctionTool(openaigo.FunctionDefinitionParam{
+				Name: "get_weather", Parameters: openaigo.FunctionParameters{"type": "object", "properties": map[string]any{"city": map[string]string{"type": "string"}}},
+			})}
+			answer, err := client.Chat.Completions.New(t.Context(), question)
+			if err != nil || len(answer.Choices[0].Message.ToolCalls) != 1 || answer.Choices[0].Message.ToolCalls[0].Function.Name != "get_weather" {
+				t.Errorf("got %+v, %v", answer, err)
+			}
+		})
 	}
+	t.Run("responses", func(t *testing.T) {
+		question := responses.ResponseNewParams{Model: "llama-chat", Input: responses.ResponseNewParamsInputUnion{OfString: openaigo.String("hi")}}
+		answer, err := client.Responses.New(t.Context(), question)
+		if err != nil || answer.OutputText() != hello {
+			t.Errorf("got %+v, %v", answer, err)
+		}
+		var text, last string
+		events := client.Responses.NewStreaming(t.Context(), question)
+		for events.Next() {
+			event := events.Current()
+			if last = event.Type; last == "response.output_text.delta" {
+				text += event.Delta
+			}
+		}
+		if err := events.Err(); err != nil || text != hello || last != "response.completed" {
+			t.Errorf("got %q, then %s, %v", text, last, err)
+		}
+	})
 	t.Run("embeddings", func(t *testing.T) {
 		for _, model := range []string{"ollama-embed", "llama-embed"} {
 			answer, err := client.Embeddings.New(t.Context(), openaigo.EmbeddingNewParams{
