@@ -55,7 +55,9 @@ func TestCacheOutlivesReload(t *testing.T) {
 	want("hit")
 	reload(strings.Replace(caddyfile, "u openai "+fake.URL(), "u openai "+fake.URL()+" {\n\t\t\tparams temperature 0\n\t\t}", 1))
 	want("miss")
-	if n := len(fake.Requests()); n != 2 {
+	reload(strings.Replace(caddyfile, "model m u/real", "model m u/tiny", 1))
+	want("miss")
+	if n := len(fake.Requests()); n != 3 {
 		t.Errorf("%d requests reached the upstream", n)
 	}
 }

@@ -260,6 +260,18 @@ func TestBothFormsAreKept(t *testing.T) {
 	}
 }
 
+// What one endpoint answered is nothing for another one, even if it was asked the same.
+func TestEndpointsShareNothing(t *testing.T) {
+	t.Parallel()
+	s, _ := cached(t, nil)
+	const body = `{"model":"m","messages":[],"prompt":"x","input":"x"}`
+	for _, path := range []string{chatPath, "/v1/completions", embedPath, "/v1/moderations", "/v1/rerank"} {
+		if got := s.settled(path, body); got.cache() != "miss" {
+			t.Errorf("%s: %d %q", path, got.status, got.cache())
+		}
+	}
+}
+
 // One answer for all who ask at the same time, streams and others.
 func TestOneFlight(t *testing.T) {
 	t.Parallel()
