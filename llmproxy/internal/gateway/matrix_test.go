@@ -174,7 +174,8 @@ func TestMatrixWholeAfterCommit(t *testing.T) {
 	big := append(append([]byte(`{"x":"`), bytes.Repeat([]byte("a"), 2<<20)...), `"}`...)
 	header := http.Header{"Content-Type": {"application/json"}}
 	for name, answer := range map[string]fakellm.Answer{
-		"dropped": fakellm.Raw(200, header, big).DropAfter(3 << 19), "silence": fakellm.Raw(200, header, big).StallAfter(3 << 19),
+		"dropped": fakellm.Raw(200, header, big).DropAfter(3 << 19), "dropped, of no known length": fakellm.Raw(200, header, big).DropAfter(3<<19).With("Content-Length", ""),
+		"silence": fakellm.Raw(200, header, big).StallAfter(3 << 19),
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -95,6 +95,9 @@ func TestWhatMustStaySaysSo(t *testing.T) {
 		if got.status != http.StatusServiceUnavailable || !strings.Contains(got.body, "must not leave") {
 			t.Errorf("status %d, body %s", got.status, got.body)
 		}
+		if got = s.post("/v1/chat/completions", chat("kept", true)); !strings.Contains(got.body, "must not leave") {
+			t.Errorf("status %d, body %s", got.status, got.body)
+		}
 		if n := len(far.Requests()); n > 0 {
 			t.Errorf("%d requests left", n)
 		}

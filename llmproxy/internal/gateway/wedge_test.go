@@ -90,6 +90,28 @@ func wedged(t *testing.T, kind *upstream.Kind) {
 	}
 }
 
+// Content that comes late is progress all the same: the silence begins behind it.
+func TestLateContentIsNoSilence(t *testing.T) {
+	for name, answer := range map[string]fakellm.Answer{"stream": fakellm.Text("a", "b").StallAfter(1), "whole": fakellm.Text("a")} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				s, box, _ := stuck(t, upstream.VLLM)
+				box.Next(answer.Delay(suspicious-time.Second), fakellm.Text("a").StallAfter(0))
+				begun := time.Now()
+				var first sync.WaitGroup
+				first.Go(func() { s.post("/v1/chat/completions", chat("m", name == "stream")) })
+				synctest.Wait() // until it is there
+				s.post("/v1/chat/completions", chat("m", true))
+				first.Wait()
+				if took := time.Since(begun); took < suspicious+silenceLeast {
+					t.Errorf("it was found after %s", took)
+				}
+			})
+		})
+	}
+}
+
 // Who has no other target left is not sent away: a stuck server may recover, and nobody else can answer.
 func TestLoneOneIsWaitedFor(t *testing.T) {
 	t.Parallel()
