@@ -68,6 +68,15 @@ func TestPeek(t *testing.T) {
 	}
 }
 
+// A body that announces itself as too large is not read for a rule.
+func TestPeekLeavesWhatIsTooLarge(t *testing.T) {
+	t.Parallel()
+	r := httptest.NewRequest("POST", "/", unreadable{t})
+	if r.ContentLength = 101; Peek(r, 100) != nil {
+		t.Error("something was found")
+	}
+}
+
 func TestPeekKeepsTheError(t *testing.T) {
 	t.Parallel()
 	broken := errors.New("broken")
