@@ -37,6 +37,9 @@ func parseUpstream(d *caddyfile.Dispenser) (*Upstream, error) {
 			return nil, err
 		}
 	}
+	if err := u.check(); err != nil {
+		return nil, d.Errf("upstream %q: %w", u.Name, err)
+	}
 	return u, nil
 }
 
