@@ -96,6 +96,21 @@ func TestASimilarQuestion(t *testing.T) {
 }
 
 // Only the wording may differ, only so far, and nothing on which an answer hangs.
+// Vectors of different embedders cannot be compared, not even after a reload.
+func TestAnotherEmbedder(t *testing.T) {
+	t.Parallel()
+	e := startEmbedder(t)
+	s, _ := semantic(t, e.URL, nil)
+	s.settled(chatPath, asks(firstAsked))
+	if got := s.settled(chatPath, asks(thenAsked)); got.cache() != "semantic" {
+		t.Errorf("%q", got.cache())
+	}
+	s.gateway.Cache.Semantic.Model = "embed-other"
+	if got := s.settled(chatPath, asks(thenAsked+"!")); got.cache() != "miss" {
+		t.Errorf("%q", got.cache())
+	}
+}
+
 func TestWhatIsNotSimilar(t *testing.T) {
 	t.Parallel()
 	other := func(old, replaced string) string { return strings.Replace(asks(thenAsked), old, replaced, 1) }
