@@ -29,6 +29,9 @@ Is the model trained? | Is the model training?
 What is training? | What is a train?
 What is engineering? | What is an engineer?
 What is a plane? | What is a plan?
+What is time? | What is the time?
+What is the matter? | What is matter?
+Tell me when the train is late | When is the train late?
 What is new in Rome? | What is the news in Rome?
 How are glasses made? | How is glass made?
 Why do few people like it? | Why do a few people like it?

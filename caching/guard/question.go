@@ -14,6 +14,8 @@ func explained(tokens []token) []token {
 		}
 		rest := tokens[n:]
 		switch {
+		case rest[0].text == "when" && n < 4:
+			return tokens // let me know when it is done
 		case determined(rest) && asksPerson(rest) > 0:
 			at := asksPerson(rest)
 			return slices.Concat(rest[:at], plain("do"), rest[at:])
@@ -108,7 +110,7 @@ func plainer(tokens []token) []token {
 var ways = []string{"how do i", "how can i", "how to", "what is the way to"}
 
 // states are verbs with which "how do I" asks for something else than a way.
-var states = set("look feel sound seem smell appear rank score compare differ weigh owe think mean stand do know")
+var states = set("look feel sound seem smell appear rank score compare differ weigh owe think mean stand have do know")
 
 // asksPerson is where somebody is named in a question without a verb that helps, as in "what methods you accept"; 0 if nobody is.
 func asksPerson(tokens []token) int {
@@ -195,14 +197,13 @@ func written(tokens []token) []token {
 // tasks are what a program does, and how it is told to.
 var tasks = pairs("matches:match | checks:check | finds:find | computes:compute | calculates:calculate | prints:print | counts:count | sorts:sort | reads:read | parses:parse | validates:validate | removes:remove")
 
-// some are words before which "the" says something: few, and the few.
-var some = set("few many little most more less other others same")
+// singular are words before which "the" says nothing: undo last commit, undo the last commit. Elsewhere it does: what is time, what is the time.
+var singular = set("last latest first next")
 
-// withoutArticles takes "the" out, which may stand there or not: in US, in the US.
 func withoutArticles(tokens []token) []token {
 	var kept []token
 	for i, t := range tokens {
-		if t.kind != word || t.text != "the" || i+1 == len(tokens) || tokens[i+1].kind == sign || some[tokens[i+1].text] {
+		if t.text != "the" || i+1 == len(tokens) || !singular[tokens[i+1].text] {
 			kept = append(kept, t)
 		}
 	}
