@@ -1,6 +1,8 @@
 package fakellm
 
 import (
+	"bufio"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -111,8 +113,11 @@ func TestSlotsEarlyHeaders(t *testing.T) {
 	t.Parallel()
 	s := Start(t, "vllm", Slots(1))
 	release := make(chan struct{})
-	s.Next(Text().HoldAfter(0, release))
+	s.Next(Text().HoldAfter(1, release))
 	first := post(t, s, chatPath, streamBody)
+	rest := bufio.NewReader(first.Body)
+	firstEvent(t, rest) // it has the slot
+	first.Body = io.NopCloser(rest)
 	second := post(t, s, chatPath, streamBody) // comes back: status and headers are there
 	if second.StatusCode != http.StatusOK || s.InFlight() != 2 {
 		t.Errorf("got %d with %d in flight", second.StatusCode, s.InFlight())
