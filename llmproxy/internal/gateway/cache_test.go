@@ -171,6 +171,23 @@ func TestWhatIsNotShared(t *testing.T) {
 	}
 }
 
+// Two caches in one store share what is of one name.
+func TestNamesKeepCachesApart(t *testing.T) {
+	t.Parallel()
+	for name, want := range map[string]string{"": "hit", "other": "miss"} {
+		first, fake := cached(t, nil)
+		first.settled(chatPath, chat("m", false))
+		rules := *first.config.Cache
+		rules.Name = name
+		second := &setup{t: t, config: Config{Cache: &rules}}
+		second.up("a", upstream.OpenAI, nil, fake.URL())
+		second.serve("m a/x")
+		if got := second.settled(chatPath, chat("m", false)); got.cache() != want {
+			t.Errorf("the name %q: %q, want %q", name, got.cache(), want)
+		}
+	}
+}
+
 func TestControls(t *testing.T) {
 	t.Parallel()
 	s, fake := cached(t, nil)
