@@ -16,6 +16,8 @@ type cell interface {
 	// wait is how long it takes, from the time of the last look, until n are free if nobody else takes any; never means that
 	// time alone does not help.
 	wait(n int64, r Rule) time.Duration
+	// until is that, if no request that is under way gives anything back.
+	until(n int64, r Rule) time.Duration
 }
 
 // never is longer than any window.
@@ -43,7 +45,9 @@ func (b *bucket) settle(taken, used int64, _ time.Time, _ Rule) {
 	b.used = max(0, b.used+float64(used-taken))
 }
 
-func (b *bucket) wait(n int64, r Rule) time.Duration {
+func (b *bucket) wait(n int64, r Rule) time.Duration { return b.until(n, r) }
+
+func (b *bucket) until(n int64, r Rule) time.Duration {
 	missing := b.used + float64(n) - float64(r.Limit)
 	switch {
 	case n > r.Limit:
@@ -68,8 +72,10 @@ func (p *places) take(int64) { p.held++ }
 
 func (p *places) settle(int64, int64, time.Time, Rule) { p.held = max(0, p.held-1) }
 
-// wait takes n as what each request counts.
-func (p *places) wait(n int64, r Rule) time.Duration {
+func (p *places) wait(n int64, r Rule) time.Duration { return p.until(n, r) }
+
+// until takes n as what each request counts.
+func (p *places) until(n int64, r Rule) time.Duration {
 	if (p.held+1)*n <= r.Limit {
 		return 0
 	}

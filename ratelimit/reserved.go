@@ -48,5 +48,5 @@ func (m *metered) settle(taken, used int64, at time.Time, r Rule) {
 }
 
 func (m *metered) wait(n int64, r Rule) time.Duration {
-	return m.reserved.wait(n, func(n int64) time.Duration { return m.bucket.wait(n, r) })
+	return m.reserved.wait(n, func(n int64) time.Duration { return m.until(n, r) })
 }

@@ -57,6 +57,9 @@ func TestReservedTokens(t *testing.T) {
 		return one
 	}
 	a, b := take(Tokens, "24k/d", 12000, 0), take(Tokens, "24k/d", 12000, 0)
+	if reset := b.Left[0].Reset; reset != 24*time.Hour {
+		t.Errorf("all is free again in %s, as if nothing of it were used", reset)
+	}
 	take(Tokens, "24k/d", 1000, Soon)
 	m.settle(start, a, 12000, 0)
 	take(Tokens, "24k/d", 12000, Soon)

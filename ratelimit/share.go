@@ -53,7 +53,7 @@ func (s share) state(c cell, used float64, r Rule) (left State) {
 			left.Reset = never
 		}
 	case used > 0:
-		left.Reset = c.wait(r.Limit, r)
+		left.Reset = c.until(r.Limit, r)
 	}
 	left.Left = max(0, int64((float64(r.Limit)-used)/parts))
 	return left
