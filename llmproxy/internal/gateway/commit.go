@@ -17,7 +17,7 @@ func (a *attempt) expect() relay.Expect {
 		Endpoint:  c.task.endpoint,
 		Stream:    c.rec.Stream,
 		HideUsage: c.up.Head != nil && !c.head.IncludeUsage && c.tee == nil,
-		Choices:   c.head.N,
+		Choices:   c.head.Choices(),
 		Base64:    c.task.endpoint.Vectors && c.head.WantsBase64(),
 		Count:     c.rec.Logged,
 		Pulse:     &a.c.pulse,

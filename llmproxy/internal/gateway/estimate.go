@@ -30,7 +30,7 @@ func (c *call) estimate(t *ratelimit.Take) {
 			if used.Output == 0 {
 				used.Output = answerTokens
 			}
-			used.Output *= int64(c.head.N)
+			used.Output *= int64(c.head.Choices())
 		}
 	}
 	t.Prompt, t.Tokens = used.Input, used.Input+used.Output

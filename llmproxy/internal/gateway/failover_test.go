@@ -168,6 +168,20 @@ func TestFinishWithoutDoneIsCompleted(t *testing.T) {
 	}
 }
 
+// Of two prompts one was answered when the stream broke off: that is no end, though a choice finished.
+func TestOnePromptOfTwoIsNoAnswer(t *testing.T) {
+	t.Parallel()
+	s, fake := one(t, "openai", nil)
+	fake.Always(fakellm.Text("one").NoDone())
+	s.serve("m u")
+	for prompt, complete := range map[string]bool{`"a"`: true, `["a"]`: true, `["a","b"]`: false} {
+		got := s.post("/v1/completions", `{"model":"m","stream":true,"prompt":`+prompt+`}`)
+		if done := strings.HasSuffix(got.body, "data: [DONE]\n\n"); done != complete || strings.Contains(got.body, `data: {"error"`) == complete {
+			t.Errorf("%s: %s", prompt, got.body)
+		}
+	}
+}
+
 // The caller's own mistakes are told in the upstream's words and tried nowhere else.
 func TestCallersErrorIsNotRetried(t *testing.T) {
 	t.Parallel()

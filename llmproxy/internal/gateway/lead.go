@@ -121,7 +121,7 @@ func tokens(u wire.Usage) caching.Tokens {
 // choices is how many must have come to an end.
 func (c *call) choices() int {
 	if c.task.endpoint.Streams() && c.task.endpoint.Framing == wire.Chunks {
-		return c.head.N
+		return c.head.Choices()
 	}
 	return 1
 }

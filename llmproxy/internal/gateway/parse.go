@@ -68,6 +68,9 @@ func (c *call) parseJSON() *wire.Error {
 			return err
 		}
 	}
+	if c.task.endpoint.Prompts {
+		c.head.CountPrompts()
+	}
 	c.rec.head = &c.head
 	c.rec.Model, c.rec.Stream = c.head.Model, c.head.Stream
 	c.up.Head = &c.head

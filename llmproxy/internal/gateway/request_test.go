@@ -126,6 +126,7 @@ func TestWrongMethodAndClosedPaths(t *testing.T) {
 		{"POST", "/v1/files", 404},
 		{"GET", "/v1/files/file-1/content", 404},
 		{"GET", "/v1/responses/resp_1", 404},
+		{"POST", "/v1/embeddings/", 404}, // with a slash too many
 		{"POST", "/api/pull", 404},
 		{"GET", "/v1/filesystem", http.StatusTeapot},
 		{"GET", "/", http.StatusTeapot},

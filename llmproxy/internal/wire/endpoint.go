@@ -14,6 +14,8 @@ type Endpoint struct {
 	Framing Framing
 	// AsksUsage tells that a stream counts its tokens only when stream_options asks for it.
 	AsksUsage bool
+	// Prompts tells that a request may hold several prompts, each of which is answered.
+	Prompts bool
 	// Repeatable tells that an answer may be given again to whoever asks the same.
 	Repeatable bool
 	// AnyAnswer tells that an answer may be something else than JSON or events: audio, subtitles.
@@ -32,7 +34,7 @@ func (e *Endpoint) Streams() bool { return e.AsksUsage || e.Name == "responses" 
 
 var endpoints = []*Endpoint{
 	{Name: "chat", Path: "/chat/completions", Framing: Chunks, AsksUsage: true, Texts: true, Repeatable: true},
-	{Name: "completions", Path: "/completions", Framing: Chunks, AsksUsage: true, Texts: true, Repeatable: true},
+	{Name: "completions", Path: "/completions", Framing: Chunks, AsksUsage: true, Prompts: true, Texts: true, Repeatable: true},
 	{Name: "embeddings", Path: "/embeddings", Vectors: true, Texts: true, Repeatable: true},
 	{Name: "responses", Path: "/responses", Framing: Typed, Texts: true, Repeatable: true},
 	{Name: "moderations", Path: "/moderations", Texts: true, Repeatable: true, DefaultModel: "omni-moderation-latest"},
@@ -92,6 +94,11 @@ const (
 
 // ClosedPath tells why a path of a known API is not served, if it is one.
 func ClosedPath(path string) (why string, closed bool) {
+	if bare, slash := strings.CutSuffix(path, "/"); slash {
+		if _, ok := LookupEndpoint(bare); ok {
+			return "it ends with a slash too many", true
+		}
+	}
 	for _, c := range closedPaths {
 		rest, ok := strings.CutPrefix(path, c.prefix)
 		if ok && (rest == "" || rest[0] == '/' || strings.HasSuffix(c.prefix, "/")) {

@@ -17,7 +17,8 @@ type Head struct {
 	HasModel     bool
 	Stream       bool
 	IncludeUsage bool // stream_options.include_usage is true
-	N            int  // choices asked for; 1 unless said otherwise
+	N            int  // choices asked for of each prompt; 1 unless said otherwise
+	Prompts      int  // as CountPrompts found them; 0 for one
 	signals      *Signals
 }
 
