@@ -39,6 +39,7 @@ type Cache struct {
 	Flights Flights
 	Index   Index
 	Counts  Counts
+	purges  atomic.Int64
 	ready   *Ready
 	max     atomic.Int64
 }
@@ -120,11 +121,15 @@ func (c *Cache) read(model string, i Item, want Form) *Entry {
 // Purge forgets the entries in memory of a model, or all if it is empty, and tells how many these were; also what was made ready of
 // another store's.
 func (c *Cache) Purge(ctx context.Context, model string) (int, error) {
+	c.purges.Add(1)
 	n, err := c.Memory.Purge(ctx, model)
 	c.ready.purge(model)
 	c.Index.Purge(model)
 	return n, err
 }
+
+// Purges is how often something was purged: an answer that was begun before the last one is not kept.
+func (c *Cache) Purges() int64 { return c.purges.Load() }
 
 // Usage is how many entries there are in memory, and how many bytes they take, with what is kept ready.
 func (c *Cache) Usage() (entries int, bytes int64, evicted uint64) {

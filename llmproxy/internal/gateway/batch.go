@@ -169,7 +169,7 @@ func (c *call) keepItems(q *question, fresh *wire.Embeddings, places []int) {
 			items = append(items, caching.Item{Key: q.batch.keys[i], Value: e.Marshal()})
 		}
 	}
-	c.put(items, q.keep)
+	c.put(q, items)
 }
 
 // completeBatch asks for the items that are not known, and puts the answer together.

@@ -56,6 +56,7 @@ type question struct {
 	// places are where the answer may stand; the first is where it is kept.
 	places []caching.Key
 	keep   time.Duration
+	purges int64           // of the cache, before the answer is begun
 	batch  *batch          // the items of a request for embeddings; nil for other requests
 	phrase *caching.Phrase // for the index; nil where its wording must be the same
 	room   [2]caching.Key
@@ -72,7 +73,7 @@ func (c *call) question(plan *router.Plan, control caching.Control) (*question, 
 		c.head.Unrepeatable(c.task.endpoint) != "" || rules.Deterministic && !c.head.Deterministic(c.task.endpoint) {
 		return nil, false
 	}
-	q := &question{control: control, keep: control.Keep(rules.TTL, rules.MaxTTL)}
+	q := &question{control: control, purges: rules.Shared.Purges(), keep: control.Keep(rules.TTL, rules.MaxTTL)}
 	canon := canons.Get().(*wire.Canon)
 	defer canons.Put(canon)
 	if c.task.endpoint.Name == "embeddings" {

@@ -144,6 +144,30 @@ func TestAFlightBreaksOff(t *testing.T) {
 	}
 }
 
+// An answer that was begun before a purge is given to those who read along, and not kept.
+func TestAPurgeDuringAFlight(t *testing.T) {
+	t.Parallel()
+	s, fake := cached(t, nil)
+	gate := make(chan struct{})
+	fake.Next(fakellm.Text("Hello", " old").HoldAfter(1, gate))
+	fake.Always(fakellm.Text("Hello", " new"))
+	_, rest, _ := s.begin(chat("m", true))
+	if _, err := s.config.Cache.Shared.Purge(t.Context(), ""); err != nil {
+		t.Fatal(err)
+	}
+	close(gate)
+	if all, err := io.ReadAll(rest); err != nil || !strings.Contains(string(all), "old") {
+		t.Errorf("%v: %s", err, all)
+	}
+	until(t, func() bool { s.mu.Lock(); defer s.mu.Unlock(); return len(s.records) == 1 })
+	if got := s.settled(chatPath, chat("m", false)); got.cache() != "miss" || !strings.Contains(got.body, "new") {
+		t.Errorf("%q %s", got.cache(), got.body)
+	}
+	if got := s.settled(chatPath, chat("m", false)); got.cache() != "hit" {
+		t.Errorf("%q", got.cache())
+	}
+}
+
 // A panicking store has nothing, ends another flight, so that whoever asked it asks once more, and then panics once.
 type panicking struct {
 	caching.Store

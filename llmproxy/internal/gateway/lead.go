@@ -99,19 +99,23 @@ func (c *call) keep(f *caching.Flight, q *question) {
 		e.Body, e.Extra = withoutHeartbeats(body, extra)
 		c.noteEvents(&outcome, e.Body)
 	}
-	if outcome.Complete(c.choices(), c.g.Cache.Length) {
-		c.put([]caching.Item{{Key: q.places[0], Value: e.Marshal()}}, q.keep)
+	if outcome.Complete(c.choices(), c.g.Cache.Length) && c.put(q, []caching.Item{{Key: q.places[0], Value: e.Marshal()}}) {
 		c.remember(q)
 	}
 }
 
-func (c *call) put(items []caching.Item, ttl time.Duration) {
-	if ttl <= 0 {
-		return // a store may take it for ever
+// put keeps items; false if they must not be.
+func (c *call) put(q *question, items []caching.Item) bool {
+	switch {
+	case q.keep <= 0: // a store may take it for ever
+		return false
+	case q.purges != c.g.Cache.Shared.Purges(): // it may come from what the purge was to make forgotten
+		return false
 	}
 	c.g.Cache.Shared.Resize(c.g.Cache.MaxSize) // a new configuration's size counts from its first answer on
-	c.g.Cache.Store.Put(c.rec.Model, items, ttl)
+	c.g.Cache.Store.Put(c.rec.Model, items, q.keep)
 	c.g.Cache.Shared.Counts.Stored.Add(int64(len(items)))
+	return true
 }
 
 func tokens(u wire.Usage) caching.Tokens {
