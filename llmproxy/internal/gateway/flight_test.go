@@ -144,6 +144,31 @@ func TestAFlightBreaksOff(t *testing.T) {
 	}
 }
 
+// While as much is being written down as the cache may hold, further answers are neither kept nor shared.
+func TestTooMuchIsUnderWay(t *testing.T) {
+	t.Parallel()
+	s, fake := cached(t, func(c *Cache) { c.MaxSize = 100 })
+	gate := make(chan struct{})
+	fake.Next(fakellm.Text("Hello", " world").HoldAfter(1, gate))
+	fake.Always(fakellm.Text("Hello"))
+	_, rest, _ := s.begin(chat("m", true))
+	if got := s.settled(chatPath, chat("m2", false)); got.status != http.StatusOK || got.cache() != "miss" {
+		t.Errorf("%d %q", got.status, got.cache())
+	}
+	if n := s.config.Cache.Shared.Counts.Stored.Load(); n != 0 {
+		t.Errorf("%d were kept", n)
+	}
+	close(gate)
+	if _, err := io.ReadAll(rest); err != nil {
+		t.Error(err)
+	}
+	until(t, func() bool { return s.config.Cache.Shared.Flights.Pending() == 0 })
+	s.settled(chatPath, chat("m2", false))
+	if n := s.config.Cache.Shared.Counts.Stored.Load(); n != 2 {
+		t.Errorf("%d were kept", n)
+	}
+}
+
 // An answer that was begun before a purge is given to those who read along, and not kept.
 func TestAPurgeDuringAFlight(t *testing.T) {
 	t.Parallel()

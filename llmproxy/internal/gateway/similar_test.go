@@ -95,7 +95,6 @@ func TestASimilarQuestion(t *testing.T) {
 	}
 }
 
-// Only the wording may differ, only so far, and nothing on which an answer hangs.
 // Vectors of different embedders cannot be compared, not even after a reload.
 func TestAnotherEmbedder(t *testing.T) {
 	t.Parallel()
@@ -111,6 +110,23 @@ func TestAnotherEmbedder(t *testing.T) {
 	}
 }
 
+// A question that once got its answer this way is known; a threshold that was raised since counts all the same.
+func TestARaisedThreshold(t *testing.T) {
+	t.Parallel()
+	e := startEmbedder(t)
+	e.similar[thenAsked] = 0.973
+	s, _ := semantic(t, e.URL, nil)
+	s.settled(chatPath, asks(firstAsked))
+	if got := s.settled(chatPath, asks(thenAsked)); got.cache() != "semantic" {
+		t.Errorf("%q", got.cache())
+	}
+	s.gateway.Cache.Semantic.Threshold = 0.98
+	if got := s.settled(chatPath, asks(thenAsked)); got.cache() != "miss" {
+		t.Errorf("%q", got.cache())
+	}
+}
+
+// Only the wording may differ, only so far, and nothing on which an answer hangs.
 func TestWhatIsNotSimilar(t *testing.T) {
 	t.Parallel()
 	other := func(old, replaced string) string { return strings.Replace(asks(thenAsked), old, replaced, 1) }
