@@ -242,10 +242,9 @@ func TestLoadErrorsAreUnderstandable(t *testing.T) {
 	}
 }
 
-// Provisioning, which is all that `caddy validate` does, must dial nobody.
-func TestValidatingDialsNobody(t *testing.T) {
-	fake := fakellm.Start(t, "ollama")
-	caddyfile, _ := site(t, "\tllm_proxy "+fake.Addr())
+// validate does what `caddy validate` does.
+func validate(t *testing.T, caddyfile string) {
+	t.Helper()
 	config, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(caddyfile), nil)
 	if err != nil {
 		t.Fatal(err)
@@ -257,6 +256,13 @@ func TestValidatingDialsNobody(t *testing.T) {
 	if err := caddy.Validate(&c); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// Provisioning, which is all that `caddy validate` does, must dial nobody.
+func TestValidatingDialsNobody(t *testing.T) {
+	fake := fakellm.Start(t, "ollama")
+	caddyfile, _ := site(t, "\tllm_proxy "+fake.Addr())
+	validate(t, caddyfile)
 	if n := len(fake.Probes()) + len(fake.Requests()); n != 0 {
 		t.Errorf("%d requests were made", n)
 	}
