@@ -183,7 +183,7 @@ func TestReservedBudget(t *testing.T) {
 	fake.Wait(t, 1)
 	got := s.post("/v1/chat/completions", body, "api-key", "secret-alice")
 	if got.status != 429 || got.header.Get("Retry-After") != "1" || got.header.Get("X-Should-Retry") != "" ||
-		!strings.Contains(got.body, `"code":"insufficient_quota"`) || !strings.Contains(got.body, "try again when one has ended") {
+		!strings.Contains(got.body, `"type":"requests","param":null,"code":"rate_limit_exceeded"`) || !strings.Contains(got.body, "Try again when one has ended") {
 		t.Errorf("status %d, %v: %s", got.status, got.header, got.body)
 	}
 	close(release)

@@ -115,12 +115,12 @@ func overLimit(l *ratelimit.Limit, wait time.Duration) *wire.Error {
 	case l.Rule.Unit == ratelimit.Concurrent:
 		e.Type = ratelimit.Requests.String()
 		e.Message = fmt.Sprintf("%d requests at the same time are possible, and as many are under way. Try again when one has ended.", l.Rule.Limit)
+	case l.Rule.Unit == ratelimit.Spend && wait <= ratelimit.Soon: // clients take insufficient_quota for the end
+		e.Type = ratelimit.Requests.String()
+		e.Message = fmt.Sprintf("What is left of the budget of %s is reserved for requests that are under way. Try again when one has ended.", l.Rule)
 	case l.Rule.Unit == ratelimit.Spend:
-		switch {
-		case wait >= ratelimit.Never:
+		if wait >= ratelimit.Never {
 			again = "This request alone costs more: ask for a shorter answer with max_tokens."
-		case wait <= ratelimit.Soon:
-			again = "The rest is reserved for requests that are under way: try again when one has ended."
 		}
 		e.Type, e.Code = "insufficient_quota", "insufficient_quota"
 		e.Message = fmt.Sprintf("The budget of %s does not cover this request. %s", l.Rule, again)
