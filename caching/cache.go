@@ -26,8 +26,6 @@ type Item struct {
 // Counts is what happened since the cache was made.
 type Counts struct {
 	Hits, Misses, Coalesced, Bypassed, Stored atomic.Int64
-	// Similar are the answers to questions that were worded otherwise.
-	Similar atomic.Int64
 	// Saved are the tokens that were not generated or read again.
 	Saved atomic.Int64
 }
@@ -37,7 +35,6 @@ type Counts struct {
 type Cache struct {
 	Memory  *Memory
 	Flights Flights
-	Index   Index
 	Counts  Counts
 	purges  atomic.Int64
 	ready   *Ready
@@ -124,7 +121,6 @@ func (c *Cache) Purge(ctx context.Context, model string) (int, error) {
 	c.purges.Add(1)
 	n, err := c.Memory.Purge(ctx, model)
 	c.ready.purge(model)
-	c.Index.Purge(model)
 	return n, err
 }
 

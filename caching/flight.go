@@ -43,7 +43,6 @@ type Flight struct {
 	dropped   bool // too long to be written down any further
 	over      bool
 	succeeded bool
-	similar   *Match // where another answer is, in its place
 }
 
 // Pending is how many bytes all flights hold.

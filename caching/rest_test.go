@@ -44,26 +44,3 @@ func TestRest(t *testing.T) {
 }
 
 // Who follows a flight that is not made learns where the answer is; who comes later leads.
-func TestRefer(t *testing.T) {
-	var flights Flights
-	f, leads := flights.Join(Key{1}, 100, func() {})
-	follower, follows := flights.Join(Key{1}, 100, func() {})
-	if !leads || follows {
-		t.Fatal(leads, follows)
-	}
-	if _, ok := follower.Referred(); ok {
-		t.Error("it is referred before it was")
-	}
-	reader := follower.Follow()
-	defer reader.Close()
-	f.Refer(Match{Key{2}, 0.97})
-	if _, err := reader.Head(t.Context()); !errors.Is(err, ErrAlone) {
-		t.Errorf("%v", err)
-	}
-	if m, ok := follower.Referred(); !ok || m != (Match{Key{2}, 0.97}) {
-		t.Errorf("%v %v", m, ok)
-	}
-	if _, leads := flights.Join(Key{1}, 100, func() {}); !leads || flights.Landed() != 1 || flights.Pending() != 0 {
-		t.Error("the flight is still there")
-	}
-}

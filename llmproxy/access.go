@@ -8,7 +8,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
-	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/gateway"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/access"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/keys"
 	"github.com/caddy-llmproxy/caddy-llmproxy/ratelimit"
 )
@@ -22,27 +22,27 @@ type SiteLimit struct {
 }
 
 // access makes who may call, and how much; nil if anybody may as much as they like.
-func (h *Handler) access() (*gateway.Access, error) {
+func (h *Handler) access() (*access.Access, error) {
 	ring, err := h.keyring()
 	if err != nil {
 		return nil, err
 	}
 	h.spent = h.spentBudgets()
-	a := &gateway.Access{User: userOf, Address: clientAddress, Crossed: h.crossed, Refused: h.refused}
+	a := &access.Access{User: userOf, Address: clientAddress, BudgetUsed: h.crossed, BudgetRefused: h.refused}
 	if ring != nil {
 		a.Keys = ring.current
 	}
 	if err := h.addLimits(a); err != nil {
 		return nil, err
 	}
-	if ring == nil && len(a.Site)+len(a.Models)+len(a.Strangers) == 0 {
+	if ring == nil && len(a.Site)+len(a.Models)+len(a.Anonymous) == 0 {
 		return nil, nil
 	}
 	a.Limiter, err = h.limiter()
 	return a, err
 }
 
-func (h *Handler) addLimits(a *gateway.Access) (err error) {
+func (h *Handler) addLimits(a *access.Access) (err error) {
 	if h.Limit != nil {
 		if a.Site, err = h.Limit.For("site/" + cmp.Or(h.Limit.Name, "site")); err != nil {
 			return fmt.Errorf("limit: %w", err)
@@ -60,14 +60,14 @@ func (h *Handler) addLimits(a *gateway.Access) (err error) {
 			a.Models[m.Name] = limits
 		}
 	}
-	a.Strangers, err = h.strangers()
+	a.Anonymous, err = h.strangers()
 	return err
 }
 
 // strangers are the rules for the addresses of callers without a key.
 func (h *Handler) strangers() (rules []ratelimit.Rule, err error) {
-	if len(h.RateLimit) > gateway.MaxStrangers {
-		return nil, fmt.Errorf("rate_limit: %d rates are given, at most %d are possible", len(h.RateLimit), gateway.MaxStrangers)
+	if len(h.RateLimit) > access.MaxAnonymous {
+		return nil, fmt.Errorf("rate_limit: %d rates are given, at most %d are possible", len(h.RateLimit), access.MaxAnonymous)
 	}
 	for _, text := range h.RateLimit {
 		rule, err := ratelimit.ParseRate(ratelimit.Requests, text)

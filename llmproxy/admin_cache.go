@@ -27,21 +27,14 @@ type cacheStatus struct {
 	Bypassed  int64  `json:"bypassed"`
 	Stored    int64  `json:"stored"`
 	Saved     int64  `json:"saved_tokens"`
-
-	// Similar are answers that were given to questions worded otherwise; Questions, of QuestionBytes, those that can be found so.
-	Similar       int64 `json:"similar"`
-	Questions     int   `json:"questions"`
-	QuestionBytes int64 `json:"question_bytes"`
 }
 
 func cacheStatusOf(name string, c *caching.Cache) cacheStatus {
 	s := cacheStatus{
 		Name: name, Pending: c.Flights.Pending(), Hits: c.Counts.Hits.Load(), Misses: c.Counts.Misses.Load(), Coalesced: c.Counts.Coalesced.Load(),
 		Bypassed: c.Counts.Bypassed.Load(), Stored: c.Counts.Stored.Load(), Saved: c.Counts.Saved.Load(),
-		Similar: c.Counts.Similar.Load(),
 	}
 	s.Entries, s.Bytes, s.Evicted = c.Usage()
-	s.Questions, s.QuestionBytes = c.Index.Usage()
 	return s
 }
 

@@ -15,8 +15,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/caching"
-	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/gateway"
-	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/upstream"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/answercache"
 )
 
 // A Cache keeps answers and gives them to whoever asks the same again.
@@ -60,9 +59,6 @@ type Cache struct {
 
 	// Request headers on which answers depend, besides those of the API itself. Default: none.
 	Vary []string `json:"vary,omitempty"`
-
-	// Gives a question that was not asked before the answer to one that reads like it. Default: none.
-	Semantic *Semantic `json:"semantic,omitempty"`
 }
 
 // The defaults of a Cache.
@@ -93,7 +89,7 @@ func (s sharedCache) Destruct() error {
 }
 
 // cache makes the rules, and takes a reference to what they are about; nil without a cache.
-func (h *Handler) cache(upstreams []*upstream.Upstream) (*gateway.Cache, error) {
+func (h *Handler) cache() (*answercache.Cache, error) {
 	c := h.Cache
 	if c == nil {
 		return nil, nil
@@ -101,7 +97,7 @@ func (h *Handler) cache(upstreams []*upstream.Upstream) (*gateway.Cache, error) 
 	if err := c.check(); err != nil {
 		return nil, fmt.Errorf("cache: %w", err)
 	}
-	rules := &gateway.Cache{
+	rules := &answercache.Cache{
 		Name: or(c.Name, defaultCacheName), TTL: time.Duration(or(c.TTL, caddy.Duration(defaultCacheTTL))), MaxTTL: time.Duration(c.MaxTTL),
 		MaxSize: or(c.MaxSize, defaultCacheSize), MaxEntry: or(c.MaxEntry, defaultCacheMaxEntry),
 		Everybody: c.Scope == scopeSite, Deterministic: c.DeterministicOnly, Length: c.KeepCut, Endpoints: map[string]bool{},
@@ -127,8 +123,7 @@ func (h *Handler) cache(upstreams []*upstream.Upstream) (*gateway.Cache, error) 
 	if rules.Store, err = h.cacheStore(rules); err != nil {
 		return nil, err
 	}
-	rules.Semantic, err = h.semantic(upstreams)
-	return rules, err
+	return rules, nil
 }
 
 // redisCaches holds the stores at shared servers, by name and client of the server, with what is known of how these do.
@@ -143,7 +138,7 @@ type redisCache struct {
 // Destruct implements caddy.Destructor.
 func (redisCache) Destruct() error { return nil }
 
-func (h *Handler) cacheStore(rules *gateway.Cache) (caching.Store, error) {
+func (h *Handler) cacheStore(rules *answercache.Cache) (caching.Store, error) {
 	client, err := h.redis()
 	if err != nil {
 		return nil, err
@@ -192,7 +187,7 @@ func (c *Cache) check() error {
 	if c.TTL < 0 || c.MaxTTL < 0 || c.MaxSize < 0 || c.MaxEntry < 0 {
 		return errors.New("durations and sizes must not be below zero")
 	}
-	return c.Semantic.check()
+	return nil
 }
 
 // fingerprint stands for what answers of an upstream may depend on: all of its configuration but how it is reached and for

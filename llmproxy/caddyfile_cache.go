@@ -53,10 +53,8 @@ func (c *Cache) subdirective(d *caddyfile.Dispenser) error {
 		}
 		c.Vary = append(c.Vary, names...)
 		return nil
-	case "semantic":
-		return c.parseSemantic(d)
 	default:
-		return d.Errf("unknown subdirective %q of cache: expected store, ttl, max_size, max_entry, scope, endpoints, deterministic_only, keep_cut, vary or semantic", name)
+		return d.Errf("unknown subdirective %q of cache: expected store, ttl, max_size, max_entry, scope, endpoints, deterministic_only, keep_cut or vary", name)
 	}
 }
 

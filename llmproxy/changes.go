@@ -1,14 +1,13 @@
 package llmproxy
 
 import (
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/delivery"
 	"go.uber.org/zap"
-
-	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/gateway"
 )
 
 // changed logs what has become of a replica, and emits Caddy's events "healthy" and "unhealthy", as reverse_proxy does. What
 // somebody must mend, troubles says louder.
-func (h *Handler) changed(c gateway.Change) {
+func (h *Handler) changed(c delivery.Change) {
 	fields := []zap.Field{zap.String("upstream", c.Upstream), zap.String("address", c.Address)}
 	if c.Hidden != "" {
 		h.logger.Info("model is hidden for a minute", append(fields, zap.String("model", c.Hidden))...)

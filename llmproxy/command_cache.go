@@ -38,9 +38,9 @@ func runCacheStats(fl caddycmd.Flags, out io.Writer) (int, error) {
 		return failed(err)
 	}
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "NAME\tENTRIES\tBYTES\tHITS\tMISSES\tCOALESCED\tSEMANTIC\tBYPASSED\tSTORED\tEVICTED\tSAVED TOKENS\tQUESTIONS")
+	fmt.Fprintln(table, "NAME\tENTRIES\tBYTES\tHITS\tMISSES\tCOALESCED\tBYPASSED\tSTORED\tEVICTED\tSAVED TOKENS")
 	for _, s := range list {
-		fmt.Fprintf(table, "%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\n", cell(s.Name), s.Entries, s.Bytes, s.Hits, s.Misses, s.Coalesced, s.Similar, s.Bypassed, s.Stored, s.Evicted, s.Saved, s.Questions)
+		fmt.Fprintf(table, "%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\n", cell(s.Name), s.Entries, s.Bytes, s.Hits, s.Misses, s.Coalesced, s.Bypassed, s.Stored, s.Evicted, s.Saved)
 	}
 	if err := table.Flush(); err != nil {
 		return failed(err)

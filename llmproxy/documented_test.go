@@ -9,13 +9,12 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/exchange"
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 	caddyfmt "github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
-
-	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/gateway"
 )
 
 var fqName = regexp.MustCompile(`fqName: "([a-z_]+)"`)
@@ -112,7 +111,7 @@ func outlineOf(t *testing.T) map[string][]string {
 
 // What the documentation calls a placeholder is one.
 func TestPlaceholdersAreKnown(t *testing.T) {
-	known := placeholders(new(gateway.Record))
+	known := placeholders(new(exchange.Record))
 	for _, page := range []string{"directive", "routing", "metrics", "failover", "cache", "keys"} {
 		text, err := os.ReadFile("../docs/" + page + ".md")
 		if err != nil {

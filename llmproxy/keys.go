@@ -133,7 +133,7 @@ func (k *keyring) begin(wrong error) error {
 	return nil
 }
 
-// current implements what gateway.Access asks for.
+// current implements what access.Access asks for.
 func (k *keyring) current() (*keys.Set, bool) {
 	known, asked := k.vault.known()
 	if !asked {

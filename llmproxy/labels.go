@@ -3,7 +3,8 @@ package llmproxy
 import (
 	"sync"
 
-	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/gateway"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/catalog"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/exchange"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 )
 
@@ -37,7 +38,7 @@ func (n *names) admit(name string) string {
 
 // modelLabel is the model's name in the configuration, a pattern as it is written. What a client made up is other; a request
 // for no model has none.
-func (m *meters) modelLabel(rec *gateway.Record) string {
+func (m *meters) modelLabel(rec *exchange.Record) string {
 	switch {
 	case isDiscovered(rec):
 		return discovered.admit(rec.Model)
@@ -53,15 +54,15 @@ func (m *meters) modelLabel(rec *gateway.Record) string {
 }
 
 // isDiscovered tells whether an upstream's list of models, not the configuration, led the request.
-func isDiscovered(rec *gateway.Record) bool { return rec.Rule == gateway.RuleDiscover }
+func isDiscovered(rec *exchange.Record) bool { return rec.Rule == catalog.RuleDiscover }
 
 // targetLabel is a target as the configuration has it, in its two parts; what keeps the names of a pattern's clients has an
 // asterisk.
-func targetLabel(rec *gateway.Record, t router.Target) (upstream, at string) {
+func targetLabel(rec *exchange.Record, t router.Target) (upstream, at string) {
 	switch {
 	case t.Upstream == nil:
 		return "", ""
-	case t.Model != "" && (rec.Rule == gateway.RuleDiscover || rec.Rule == gateway.RuleAuto):
+	case t.Model != "" && (rec.Rule == catalog.RuleDiscover || rec.Rule == catalog.RuleAuto):
 		return t.Upstream.Name, discovered.admit(t.Model)
 	case t.Model != "":
 		return t.Upstream.Name, t.Model

@@ -7,7 +7,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
-	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/gateway"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/access"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/ledger"
 	"github.com/caddy-llmproxy/caddy-llmproxy/ratelimit"
 )
@@ -45,13 +45,13 @@ func newLocalLimits(l *ledger.Ledger) *localLimits {
 	}
 }
 
-// Take implements gateway.Limiter. Nothing is decided by limits that seem unused only because the process is young.
+// Take implements access.Limiter. Nothing is decided by limits that seem unused only because the process is young.
 func (l *localLimits) Take(ctx context.Context, t *ratelimit.Take) error {
 	l.awaitFacts(ctx)
 	return l.Memory.Take(ctx, t)
 }
 
-// Peek implements gateway.Limiter.
+// Peek implements access.Limiter.
 func (l *localLimits) Peek(ctx context.Context, t *ratelimit.Take) error {
 	l.awaitFacts(ctx)
 	return l.Memory.Peek(ctx, t)
@@ -156,7 +156,7 @@ func (l *localLimits) Destruct() error {
 }
 
 // limiter gives what keeps account of limits: the shared state, or, without one, this machine.
-func (h *Handler) limiter() (gateway.Limiter, error) {
+func (h *Handler) limiter() (access.Limiter, error) {
 	if client, err := h.redis(); err != nil || client != nil {
 		return h.sharedLimiter(client), err
 	}

@@ -5,7 +5,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"go.uber.org/zap"
 
-	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/gateway"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/access"
 	"github.com/caddy-llmproxy/caddy-llmproxy/ratelimit"
 )
 
@@ -19,7 +19,7 @@ type sharedLimits struct {
 func (s sharedLimits) Destruct() error { return s.Close() }
 
 // sharedLimiter keeps account of limits in the shared state.
-func (h *Handler) sharedLimiter(client redis.UniversalClient) gateway.Limiter {
+func (h *Handler) sharedLimiter(client redis.UniversalClient) access.Limiter {
 	if client == nil {
 		return nil
 	}

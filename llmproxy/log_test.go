@@ -11,8 +11,8 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/exchange"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/fakellm"
-	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/gateway"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 )
 
@@ -125,10 +125,10 @@ func TestTroubleIsLoggedOnce(t *testing.T) {
 func TestTroubleEndsWhenItWasCalm(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		all, rec := newTroubles(), &gateway.Record{Rule: "m"}
+		all, rec := newTroubles(), &exchange.Record{Routing: exchange.Routing{Rule: "m"}}
 		u := &router.Upstream{Name: "u"}
-		attempt := func(v router.Verdict) gateway.Attempt {
-			return gateway.Attempt{Address: "http://u", Configured: router.Target{Upstream: u, Model: "x"}, Verdict: v}
+		attempt := func(v router.Verdict) exchange.Attempt {
+			return exchange.Attempt{Address: "http://u", Configured: router.Target{Upstream: u, Model: "x"}, Verdict: v}
 		}
 		steps := []struct {
 			wait    time.Duration

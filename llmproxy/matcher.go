@@ -9,7 +9,9 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/exchange"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/gateway"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/reqbody"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/wire"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 )
@@ -115,10 +117,10 @@ type asked struct {
 
 // askedOf takes the record where the gateway has one already, else reads ahead of it.
 func askedOf(r *http.Request) (asked, bool) {
-	if rec, ok := r.Context().Value(recordKey{}).(*gateway.Record); ok {
+	if rec, ok := r.Context().Value(recordKey{}).(*exchange.Record); ok {
 		return asked{rec.Endpoint, rec.Model, rec.Key, rec.Stream, rec.Signals}, true
 	}
-	head := gateway.Peek(r, gateway.DefaultMaxBody)
+	head := reqbody.Peek(r, gateway.DefaultMaxBody)
 	if head == nil {
 		return asked{}, false
 	}

@@ -9,7 +9,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/gateway"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/exchange"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 )
 
@@ -76,13 +76,13 @@ func newMeters(models *router.Table) *meters {
 }
 
 // count takes a request that is over into the metrics.
-func (m *meters) count(rec *gateway.Record) {
+func (m *meters) count(rec *exchange.Record) {
 	s := m.find(rec)
 	m.end(s, rec).Inc()
 	s.latency.Observe(rec.Duration.Seconds())
 	s.received.Add(float64(rec.Received))
 	s.sent.Add(float64(rec.Bytes))
-	waited := rec.Reading + rec.Queue + rec.Paused + rec.Embedded
+	waited := rec.Reading + rec.Queue + rec.Paused
 	for i := range rec.Attempts {
 		a := &rec.Attempts[i]
 		waited += a.Duration
@@ -96,7 +96,7 @@ func (m *meters) count(rec *gateway.Record) {
 }
 
 // countRare takes what few requests have; most of these labels are resolved each time.
-func (m *meters) countRare(model string, rec *gateway.Record) {
+func (m *meters) countRare(model string, rec *exchange.Record) {
 	if spilled(rec) {
 		fallbacks.WithLabelValues(model, strings.TrimPrefix(rec.Route, "fallback:")).Inc()
 	}
@@ -106,9 +106,6 @@ func (m *meters) countRare(model string, rec *gateway.Record) {
 		c.input.Add(float64(rec.Spared.Input))
 		c.output.Add(float64(rec.Spared.Output))
 	}
-	if rec.Embedding != "" {
-		cacheEmbeddings.WithLabelValues(model, rec.Embedding).Inc()
-	}
 	if rec.Status == http.StatusTooManyRequests && rec.Err != nil && len(rec.Attempts) == 0 {
 		limited.WithLabelValues(model, rec.Err.Code).Inc()
 	}
@@ -117,7 +114,7 @@ func (m *meters) countRare(model string, rec *gateway.Record) {
 	}
 }
 
-func (m *meters) find(rec *gateway.Record) *series {
+func (m *meters) find(rec *exchange.Record) *series {
 	upstream, at := targetLabel(rec, rec.Configured)
 	key := seriesKey{m.modelLabel(rec), upstream, at, rec.Endpoint}
 	m.mu.RLock()
@@ -150,7 +147,7 @@ func join(upstream, at string) string {
 	return upstream + "/" + at
 }
 
-func (m *meters) end(s *series, rec *gateway.Record) prometheus.Counter {
+func (m *meters) end(s *series, rec *exchange.Record) prometheus.Counter {
 	key := endedKey{s, rec.Status, rec.Verdict}
 	m.mu.RLock()
 	c := m.ended[key]
@@ -164,7 +161,7 @@ func (m *meters) end(s *series, rec *gateway.Record) prometheus.Counter {
 	return c
 }
 
-func (m *meters) attempt(rec *gateway.Record, a *gateway.Attempt) prometheus.Counter {
+func (m *meters) attempt(rec *exchange.Record, a *exchange.Attempt) prometheus.Counter {
 	upstream, at := targetLabel(rec, a.Configured)
 	key := attemptKey{upstream, at, a.Verdict}
 	m.mu.RLock()
@@ -193,7 +190,7 @@ func (m *meters) cache(key cacheKey) *cacheSeries {
 }
 
 // answered takes what only an answer has.
-func (s *series) answered(rec *gateway.Record) {
+func (s *series) answered(rec *exchange.Record) {
 	s.once.Do(func() { s.answers = newAnswers(s.model, s.target) })
 	a := s.answers
 	if rec.Verdict == router.Gone {
@@ -219,7 +216,7 @@ func (s *series) answered(rec *gateway.Record) {
 	}
 }
 
-func (a *answers) costs(rec *gateway.Record) {
+func (a *answers) costs(rec *exchange.Record) {
 	switch {
 	case !rec.HasCost:
 		a.unpriced.Inc()
@@ -232,7 +229,7 @@ func (a *answers) costs(rec *gateway.Record) {
 }
 
 // perOutputToken is how long each token behind the first one took.
-func perOutputToken(rec *gateway.Record) time.Duration {
+func perOutputToken(rec *exchange.Record) time.Duration {
 	if rec.Usage.Output < 2 {
 		return 0
 	}

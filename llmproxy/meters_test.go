@@ -11,7 +11,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 
-	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/gateway"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/catalog"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/exchange"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/ledger"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/wire"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
@@ -30,14 +31,9 @@ func tableOf(t testing.TB) (*router.Table, *router.Upstream) {
 	return table, u
 }
 
-func answeredRecord(u *router.Upstream) *gateway.Record {
+func answeredRecord(u *router.Upstream) *exchange.Record {
 	target := router.Target{Upstream: u, Model: "real"}
-	return &gateway.Record{
-		ID: "req_1", Endpoint: "chat", Model: "m", Stream: true, Target: "u/real", Configured: target, Route: "m", Rule: "m", Status: 200,
-		Usage: wire.Usage{Input: 100, Output: 50, Cached: 10}, HasUsage: true, Cost: 0.01, HasCost: true, Started: time.Now(),
-		FirstContent: 20 * time.Millisecond, Duration: time.Second, Events: 50, Bytes: 10_000, Received: 500,
-		Attempts: []gateway.Attempt{{Target: "u/real", Configured: target, Address: "http://u", Duration: 999 * time.Millisecond}},
-	}
+	return &exchange.Record{ID: "req_1", Endpoint: "chat", Status: 200, Started: time.Now(), Duration: time.Second, Asked: exchange.Asked{Model: "m", Stream: true, Received: 500}, Answer: exchange.Answer{Target: "u/real", Configured: target, Usage: wire.Usage{Input: 100, Output: 50, Cached: 10}, HasUsage: true, Cost: 0.01, HasCost: true, FirstContent: 20 * time.Millisecond, Events: 50, Bytes: 10_000, Attempts: []exchange.Attempt{{Target: "u/real", Configured: target, Address: "http://u", Duration: 999 * time.Millisecond}}}, Routing: exchange.Routing{Route: "m", Rule: "m"}}
 }
 
 // What observing a request costs must not be felt.
@@ -50,7 +46,7 @@ func TestCountingAllocatesNothing(t *testing.T) {
 }
 
 // observer is a handler that observes with everything there is, as it does while nobody traces or debugs.
-func observer(tb testing.TB) (*Handler, *gateway.Record) {
+func observer(tb testing.TB) (*Handler, *exchange.Record) {
 	tb.Helper()
 	table, u := tableOf(tb)
 	book := ledger.New(ledger.Config{Path: filepath.Join(tb.TempDir(), "ledger.db"), Report: func(err error) {
@@ -66,7 +62,7 @@ func observer(tb testing.TB) (*Handler, *gateway.Record) {
 	return &Handler{logger: zap.NewNop(), meters: newMeters(table), troubles: newTroubles(), used: book}, answeredRecord(u)
 }
 
-func (h *Handler) observeAll(ctx context.Context, rec *gateway.Record) {
+func (h *Handler) observeAll(ctx context.Context, rec *exchange.Record) {
 	streaming(1)
 	h.trace(ctx, rec, rec.Attempts[0])
 	streaming(-1)
@@ -142,12 +138,10 @@ func TestSeriesAreBounded(t *testing.T) {
 	wild := router.Target{Upstream: u}
 	for i := range 100_000 {
 		name := fmt.Sprintf("made-up-%d", i)
-		m.count(&gateway.Record{ID: name, Endpoint: "chat", Model: name, Key: name, Status: 404, Verdict: router.Caller})
-		m.count(&gateway.Record{ID: name, Endpoint: "chat", Model: "gpt-" + name, Key: name, Rule: "gpt-*", Target: "u/gpt-" + name, Configured: wild,
-			Status: 200, FirstContent: 1, Attempts: []gateway.Attempt{{Target: "u/gpt-" + name, Configured: wild}}})
+		m.count(&exchange.Record{ID: name, Endpoint: "chat", Status: 404, Verdict: router.Caller, Asked: exchange.Asked{Model: name}, Caller: exchange.Caller{Key: name}})
+		m.count(&exchange.Record{ID: name, Endpoint: "chat", Status: 200, Asked: exchange.Asked{Model: "gpt-" + name}, Caller: exchange.Caller{Key: name}, Routing: exchange.Routing{Rule: "gpt-*"}, Answer: exchange.Answer{Target: "u/gpt-" + name, Configured: wild, FirstContent: 1, Attempts: []exchange.Attempt{{Target: "u/gpt-" + name, Configured: wild}}}})
 		listed := router.Target{Upstream: u, Model: name}
-		m.count(&gateway.Record{ID: name, Endpoint: "chat", Model: name, Rule: gateway.RuleDiscover, Target: "u/" + name, Configured: listed, Status: 200,
-			FirstContent: 1, Attempts: []gateway.Attempt{{Target: "u/" + name, Configured: listed}}})
+		m.count(&exchange.Record{ID: name, Endpoint: "chat", Status: 200, Asked: exchange.Asked{Model: name}, Routing: exchange.Routing{Rule: catalog.RuleDiscover}, Answer: exchange.Answer{Target: "u/" + name, Configured: listed, FirstContent: 1, Attempts: []exchange.Attempt{{Target: "u/" + name, Configured: listed}}}})
 	}
 	if n := seriesOf(t); n > 20*maxDiscovered {
 		t.Errorf("%d series", n)

@@ -9,32 +9,31 @@ import (
 // The collectors are of the process, not of a configuration: a stream that outlives a reload still counts, and no reload sets
 // anything back. Labels come from the configuration only; docs/metrics.md explains each.
 var (
-	requests        = counter("requests_total", "Requests that are over.", "model", "target", "endpoint", "status", "verdict")
-	latency         = histogram("request_latency_seconds", "From the request's arrival to the answer's end.", secondsOfAnswers, "model", "target", "endpoint")
-	firstToken      = histogram("time_to_first_token_seconds", "From the request's arrival to the first content of a stream.", secondsToFirst, "model", "target")
-	perToken        = histogram("time_per_output_token_seconds", "Between two output tokens of a stream, on average over it.", secondsPerToken, "model", "target")
-	overhead        = histogram("overhead_seconds", "The gateway's own time: without the request's upload, waits and attempts.", secondsOfOurs)
-	queueWait       = histogram("queue_wait_seconds", "The wait for a slot, of requests that had to wait.", secondsToFirst, "model")
-	tokens          = counter("tokens_total", "Tokens used; cached is part of input, reasoning of output.", "model", "target", "type")
-	estimated       = counter("usage_estimated_total", "Requests whose tokens the upstream did not count, so that they were estimated.", "model", "target")
-	wasted          = counter("tokens_wasted_total", "Output tokens of streams whose clients left.", "model", "target")
-	cost            = counter("cost_usd_total", "What answers cost, in US dollars, where the price is known.", "model", "target")
-	costElsewhere   = counter("cost_elsewhere_usd_total", "What the answers of targets with instead_of would have cost there, in US dollars.", "model", "target")
-	unpriced        = counter("cost_unknown_total", "Answers whose price is not known.", "model", "target")
-	attemptsMade    = counter("attempts_total", "Attempts, by how they ended.", "target", "verdict")
-	fallbacks       = counter("fallbacks_total", "Requests that left their first pool of targets, by why.", "model", "reason")
-	cacheRequests   = counter("cache_requests_total", "Requests that the cache was asked for: hit, miss, coalesced, bypass, semantic.", "model", "result")
-	cacheEmbeddings = counter("cache_embeddings_total", "Calls of the embedder for the semantic cache: ok, failed, resting where none was made because the last ones failed.", "model", "result")
-	spared          = counter("cache_tokens_spared_total", "Tokens of answers that the cache gave.", "model", "type")
-	limited         = counter("limited_total", "Requests that a limit of this gateway refused.", "model", "limit")
-	clientGone      = counter("client_gone_total", "Requests whose clients left before the answer's end.", "model", "target")
-	requestBytes    = counter("request_bytes_total", "Bytes of request bodies.", "endpoint")
-	responseBytes   = counter("response_bytes_total", "Bytes of answers' bodies.", "endpoint")
-	requestsOpen    = gauge("requests_open", "Requests that are not over.")
-	streamsOpen     = gauge("streams_open", "Streams that have begun and are not over.")
-	everyCollector  = collectors{
+	requests       = counter("requests_total", "Requests that are over.", "model", "target", "endpoint", "status", "verdict")
+	latency        = histogram("request_latency_seconds", "From the request's arrival to the answer's end.", secondsOfAnswers, "model", "target", "endpoint")
+	firstToken     = histogram("time_to_first_token_seconds", "From the request's arrival to the first content of a stream.", secondsToFirst, "model", "target")
+	perToken       = histogram("time_per_output_token_seconds", "Between two output tokens of a stream, on average over it.", secondsPerToken, "model", "target")
+	overhead       = histogram("overhead_seconds", "The gateway's own time: without the request's upload, waits and attempts.", secondsOfOurs)
+	queueWait      = histogram("queue_wait_seconds", "The wait for a slot, of requests that had to wait.", secondsToFirst, "model")
+	tokens         = counter("tokens_total", "Tokens used; cached is part of input, reasoning of output.", "model", "target", "type")
+	estimated      = counter("usage_estimated_total", "Requests whose tokens the upstream did not count, so that they were estimated.", "model", "target")
+	wasted         = counter("tokens_wasted_total", "Output tokens of streams whose clients left.", "model", "target")
+	cost           = counter("cost_usd_total", "What answers cost, in US dollars, where the price is known.", "model", "target")
+	costElsewhere  = counter("cost_elsewhere_usd_total", "What the answers of targets with instead_of would have cost there, in US dollars.", "model", "target")
+	unpriced       = counter("cost_unknown_total", "Answers whose price is not known.", "model", "target")
+	attemptsMade   = counter("attempts_total", "Attempts, by how they ended.", "target", "verdict")
+	fallbacks      = counter("fallbacks_total", "Requests that left their first pool of targets, by why.", "model", "reason")
+	cacheRequests  = counter("cache_requests_total", "Requests that the cache was asked for: hit, miss, coalesced, bypass.", "model", "result")
+	spared         = counter("cache_tokens_spared_total", "Tokens of answers that the cache gave.", "model", "type")
+	limited        = counter("limited_total", "Requests that a limit of this gateway refused.", "model", "limit")
+	clientGone     = counter("client_gone_total", "Requests whose clients left before the answer's end.", "model", "target")
+	requestBytes   = counter("request_bytes_total", "Bytes of request bodies.", "endpoint")
+	responseBytes  = counter("response_bytes_total", "Bytes of answers' bodies.", "endpoint")
+	requestsOpen   = gauge("requests_open", "Requests that are not over.")
+	streamsOpen    = gauge("streams_open", "Streams that have begun and are not over.")
+	everyCollector = collectors{
 		requests, latency, firstToken, perToken, overhead, queueWait, tokens, estimated, wasted, cost, costElsewhere, unpriced,
-		attemptsMade, fallbacks, cacheRequests, cacheEmbeddings, spared, limited, clientGone, requestBytes, responseBytes, requestsOpen, streamsOpen, replicaStates{},
+		attemptsMade, fallbacks, cacheRequests, spared, limited, clientGone, requestBytes, responseBytes, requestsOpen, streamsOpen, replicaStates{},
 	}
 )
 

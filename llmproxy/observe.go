@@ -7,12 +7,12 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
-	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/gateway"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/exchange"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 )
 
 // logged is the record as the access log shows it.
-type logged struct{ *gateway.Record }
+type logged struct{ *exchange.Record }
 
 // MarshalLogObject implements zapcore.ObjectMarshaler.
 func (l logged) MarshalLogObject(enc zapcore.ObjectEncoder) error {
@@ -63,13 +63,6 @@ func (l logged) cached(enc zapcore.ObjectEncoder) {
 	if l.Cache != "" {
 		enc.AddString("cache", l.Cache)
 	}
-	if l.Similarity > 0 {
-		enc.AddFloat64("cache_similarity", math.Round(1000*l.Similarity)/1000)
-	}
-	if l.Embedding != "" {
-		enc.AddString("embedding", l.Embedding)
-		enc.AddDuration("embedding_time", l.Embedded)
-	}
 }
 
 // decided is what rules did beyond the route.
@@ -98,7 +91,7 @@ func (l logged) times(enc zapcore.ObjectEncoder) {
 }
 
 // speedOf is how many output tokens a second came, behind the first content of a stream, to one decimal.
-func speedOf(rec *gateway.Record) float64 {
+func speedOf(rec *exchange.Record) float64 {
 	each := perOutputToken(rec)
 	if !rec.Stream || each <= 0 {
 		return 0
@@ -106,7 +99,7 @@ func speedOf(rec *gateway.Record) float64 {
 	return math.Round(10/each.Seconds()) / 10
 }
 
-type attempts []gateway.Attempt
+type attempts []exchange.Attempt
 
 // MarshalLogArray implements zapcore.ArrayMarshaler.
 func (a attempts) MarshalLogArray(enc zapcore.ArrayEncoder) error {
@@ -126,7 +119,7 @@ func (a attempts) MarshalLogArray(enc zapcore.ArrayEncoder) error {
 }
 
 // observe logs a failed attempt: for all to see when it begins a trouble of an upstream, else for those who look.
-func (h *Handler) observe(rec *gateway.Record, a gateway.Attempt) {
+func (h *Handler) observe(rec *exchange.Record, a exchange.Attempt) {
 	level, message := zapcore.DebugLevel, "attempt failed"
 	if h.troubles.failed(rec, a) {
 		level, message = zapcore.WarnLevel, troubleBegins(a.Verdict)
@@ -138,7 +131,7 @@ func (h *Handler) observe(rec *gateway.Record, a gateway.Attempt) {
 }
 
 // account takes a request that is over into metrics, ledger and log.
-func (h *Handler) account(rec *gateway.Record) {
+func (h *Handler) account(rec *exchange.Record) {
 	h.meters.count(rec)
 	if u, ok := use(rec); ok {
 		h.used.Add(u)

@@ -3,11 +3,11 @@ package llmproxy
 import (
 	"strings"
 
-	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/gateway"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/exchange"
 )
 
 // placeholders answers {llm.*} from the record.
-func placeholders(rec *gateway.Record) func(string) (any, bool) {
+func placeholders(rec *exchange.Record) func(string) (any, bool) {
 	return func(key string) (any, bool) {
 		name, ours := strings.CutPrefix(key, "llm.")
 		if !ours {
@@ -60,7 +60,7 @@ func placeholders(rec *gateway.Record) func(string) (any, bool) {
 	}
 }
 
-func tokenCount(rec *gateway.Record, name string) (any, bool) {
+func tokenCount(rec *exchange.Record, name string) (any, bool) {
 	switch name {
 	case "input":
 		return rec.Usage.Input, true
@@ -75,7 +75,7 @@ func tokenCount(rec *gateway.Record, name string) (any, bool) {
 }
 
 // signal is what the request says of itself. These are there for the matchers of rules already.
-func signal(rec *gateway.Record, name string) (any, bool) {
+func signal(rec *exchange.Record, name string) (any, bool) {
 	switch name {
 	case "prompt_tokens":
 		return rec.Signals().PromptTokens, true
@@ -101,13 +101,11 @@ func signal(rec *gateway.Record, name string) (any, bool) {
 		return rec.LocalOnly, true
 	case "warning":
 		return rec.Warning, true
-	case "cache_similarity":
-		return rec.Similarity, true
 	}
 	return nil, false
 }
 
-func errorPart(rec *gateway.Record, name string) (any, bool) {
+func errorPart(rec *exchange.Record, name string) (any, bool) {
 	part, ok := strings.CutPrefix(name, "error.")
 	if !ok {
 		return nil, false

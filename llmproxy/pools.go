@@ -15,20 +15,20 @@ var replicas = caddy.NewUsagePool()
 // one is gone the next request is decided anew.
 var conversations = caddy.NewUsagePool()
 
-type sharedPins struct{ gateway.Pins }
+type sharedPins struct{ gateway.Affinity }
 
 // Destruct implements caddy.Destructor.
 func (*sharedPins) Destruct() error { return nil }
 
 // pins takes a reference to the conversations; Cleanup gives it back.
-func (h *Handler) pins() *gateway.Pins {
+func (h *Handler) pins() *gateway.Affinity {
 	fresh := new(sharedPins)
 	value, loaded := conversations.LoadOrStore("pins", fresh)
 	h.closers = append(h.closers, func() { conversations.Delete("pins") }) //nolint:errcheck // Destruct does not fail
 	if loaded {
-		return &value.(*sharedPins).Pins
+		return &value.(*sharedPins).Affinity
 	}
-	return &fresh.Pins
+	return &fresh.Affinity
 }
 
 // sharedReplica is what the pool holds.

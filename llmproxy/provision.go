@@ -39,7 +39,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if err != nil {
 		return err
 	}
-	cache, err := h.cache(upstreams)
+	cache, err := h.cache()
 	if err != nil {
 		return err
 	}

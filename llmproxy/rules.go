@@ -9,6 +9,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
 
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/exchange"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/gateway"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 )
@@ -70,7 +71,7 @@ func (m *Model) routes(matchers []caddyhttp.MatcherSets, first int) (list []rout
 // ruled is what the gateway needs of the rules; nothing of it is there where there are none.
 func (h *Handler) ruled(c *gateway.Config) {
 	if len(h.rules) > 0 {
-		c.Matches, c.Pins = h.matches, h.pins()
+		c.Matches, c.Affinity = h.matches, h.pins()
 	}
 	if h.LocalOnly || len(h.localOnly) > 0 {
 		c.LocalOnly = h.mustStay
@@ -78,7 +79,7 @@ func (h *Handler) ruled(c *gateway.Config) {
 }
 
 // matches tells whether a request matches a rule. One that cannot be judged does not.
-func (h *Handler) matches(r *http.Request, rec *gateway.Record, match int) bool {
+func (h *Handler) matches(r *http.Request, rec *exchange.Record, match int) bool {
 	matched, err := h.rules[match].AnyMatchWithError(r.WithContext(context.WithValue(r.Context(), recordKey{}, rec)))
 	if err != nil {
 		h.logger.Error("a route's matcher failed; the route is passed over", zap.String("id", rec.ID), zap.Error(err))
@@ -87,7 +88,7 @@ func (h *Handler) matches(r *http.Request, rec *gateway.Record, match int) bool 
 }
 
 // mustStay tells whether a request must not leave for an upstream that is not local. One that cannot be judged must not.
-func (h *Handler) mustStay(r *http.Request, rec *gateway.Record) bool {
+func (h *Handler) mustStay(r *http.Request, rec *exchange.Record) bool {
 	if h.LocalOnly {
 		return true
 	}

@@ -12,7 +12,8 @@ import (
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
 
-	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/gateway"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/delivery"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/exchange"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/prices"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 )
@@ -21,7 +22,7 @@ const tracerName = "github.com/caddy-llmproxy/caddy-llmproxy"
 
 // trace begins the span of an attempt under the request's, which Caddy's tracing handler made. Without that, or when the
 // request is not sampled, there is none: the cost is one look into the context.
-func (h *Handler) trace(ctx context.Context, rec *gateway.Record, a gateway.Attempt) (context.Context, gateway.Span) {
+func (h *Handler) trace(ctx context.Context, rec *exchange.Record, a exchange.Attempt) (context.Context, delivery.Span) {
 	parent := trace.SpanFromContext(ctx)
 	if !parent.IsRecording() {
 		return ctx, nil
@@ -53,13 +54,13 @@ type attemptSpan struct {
 	span trace.Span
 }
 
-// Inject implements gateway.Span.
+// Inject implements delivery.Span.
 func (s attemptSpan) Inject(h http.Header) {
 	propagation.TraceContext{}.Inject(s.ctx, propagation.HeaderCarrier(h))
 }
 
-// End implements gateway.Span. Nothing that was said goes into a span, nor an upstream's words, which may quote it.
-func (s attemptSpan) End(rec *gateway.Record, a gateway.Attempt) {
+// End implements delivery.Span. Nothing that was said goes into a span, nor an upstream's words, which may quote it.
+func (s attemptSpan) End(rec *exchange.Record, a exchange.Attempt) {
 	if a.Status != 0 {
 		s.span.SetAttributes(attribute.Int("http.response.status_code", a.Status))
 	}
@@ -73,7 +74,7 @@ func (s attemptSpan) End(rec *gateway.Record, a gateway.Attempt) {
 	s.span.End()
 }
 
-func (s attemptSpan) usage(rec *gateway.Record) {
+func (s attemptSpan) usage(rec *exchange.Record) {
 	if rec.HasUsage {
 		s.span.SetAttributes(
 			attribute.Int64("gen_ai.usage.input_tokens", rec.Usage.Input),
@@ -105,7 +106,7 @@ func operationOf(endpoint string) string {
 var providers = map[string]string{"gemini": "gcp.gemini", "mistral": "mistral_ai", "xai": "x_ai", "azure": "azure.ai.openai"}
 
 // providerOf is what the GenAI conventions call who answers: the service, else the kind.
-func (h *Handler) providerOf(a gateway.Attempt, base *url.URL) string {
+func (h *Handler) providerOf(a exchange.Attempt, base *url.URL) string {
 	service := prices.Service(base.Hostname())
 	switch {
 	case providers[service] != "":

@@ -4,7 +4,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/gateway"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/exchange"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 )
 
@@ -24,7 +24,7 @@ type troubleKey struct{ address, upstream, at string }
 func newTroubles() *troubles { return &troubles{last: map[troubleKey]time.Time{}} }
 
 // failed tells whether a failed attempt begins a trouble.
-func (t *troubles) failed(rec *gateway.Record, a gateway.Attempt) bool {
+func (t *troubles) failed(rec *exchange.Record, a exchange.Attempt) bool {
 	key := troubleKey{address: a.Address}
 	switch a.Verdict {
 	case router.NotUp, router.Slow, router.Broken:
@@ -41,7 +41,7 @@ func (t *troubles) failed(rec *gateway.Record, a gateway.Attempt) bool {
 }
 
 // worked tells whether an attempt that was answered ends a trouble.
-func (t *troubles) worked(rec *gateway.Record, a gateway.Attempt) bool {
+func (t *troubles) worked(rec *exchange.Record, a exchange.Attempt) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if len(t.last) == 0 {
@@ -57,7 +57,7 @@ func (t *troubles) worked(rec *gateway.Record, a gateway.Attempt) bool {
 	return ended
 }
 
-func configKey(rec *gateway.Record, a gateway.Attempt) troubleKey {
+func configKey(rec *exchange.Record, a exchange.Attempt) troubleKey {
 	upstream, at := targetLabel(rec, a.Configured)
 	return troubleKey{upstream: upstream, at: at}
 }

@@ -5,7 +5,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/gateway"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/exchange"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/ledger"
 )
 
@@ -33,7 +33,7 @@ func (h *Handler) usage(client redis.UniversalClient) usageLedger {
 }
 
 // use is what a request that is over adds to the ledger; false for one that used nothing: it was refused, or nobody answered.
-func use(rec *gateway.Record) (ledger.Use, bool) {
+func use(rec *exchange.Record) (ledger.Use, bool) {
 	if rec.FirstContent == 0 && !rec.HasUsage {
 		return ledger.Use{}, false
 	}
@@ -52,6 +52,6 @@ func use(rec *gateway.Record) (ledger.Use, bool) {
 
 // spilled tells whether the request left its first pool of targets, because of load or of a failure. Who reads along
 // with another one has its route, but left nothing.
-func spilled(rec *gateway.Record) bool {
+func spilled(rec *exchange.Record) bool {
 	return len(rec.Attempts) > 0 && rec.Route != rec.Rule && (rec.Route == "spill" || strings.HasPrefix(rec.Route, "fallback:"))
 }

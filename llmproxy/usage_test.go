@@ -13,29 +13,26 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/gateway"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/exchange"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/ledger"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/wire"
 )
 
 func TestUseOfARecord(t *testing.T) {
 	at := time.Date(2026, 11, 25, 23, 59, 59, 0, time.UTC)
-	answered := gateway.Record{
-		Key: "alice", Model: "local", Target: "gpu/llama", Rule: "local", Route: "local", Started: at, Duration: 2 * time.Second, FirstContent: time.Second,
-		Usage: wire.Usage{Input: 10, Output: 5, Cached: 4, Reasoning: 3}, HasUsage: true, Attempts: make([]gateway.Attempt, 1),
-	}
+	answered := exchange.Record{Started: at, Duration: 2 * time.Second, Caller: exchange.Caller{Key: "alice"}, Asked: exchange.Asked{Model: "local"}, Answer: exchange.Answer{Target: "gpu/llama", FirstContent: time.Second, Usage: wire.Usage{Input: 10, Output: 5, Cached: 4, Reasoning: 3}, HasUsage: true, Attempts: make([]exchange.Attempt, 1)}, Routing: exchange.Routing{Rule: "local", Route: "local"}}
 	want := ledger.Use{Key: "alice", Model: "local", Target: "gpu/llama", At: at.Add(2 * time.Second), Requests: 1, Input: 10, Output: 5, Cached: 4}
 	for _, test := range []struct {
 		name   string
-		change func(*gateway.Record)
+		change func(*exchange.Record)
 		want   func(*ledger.Use)
 	}{
-		{"a price", func(r *gateway.Record) { r.Cost, r.HasCost, r.Saved = 0.5, true, 0.25 }, func(u *ledger.Use) { u.USD, u.Saved = 0.5, 0.25 }},
-		{"no price", func(*gateway.Record) {}, func(u *ledger.Use) { u.Unpriced = 1 }},
-		{"spilled", func(r *gateway.Record) { r.Route = "spill" }, func(u *ledger.Use) { u.Spilled, u.Unpriced = 1, 1 }},
-		{"fell back", func(r *gateway.Record) { r.Route = "fallback:broken" }, func(u *ledger.Use) { u.Spilled, u.Unpriced = 1, 1 }},
-		{"a model named spill", func(r *gateway.Record) { r.Rule, r.Route = "spill", "spill" }, func(u *ledger.Use) { u.Unpriced = 1 }},
-		{"from the cache", func(r *gateway.Record) { r.Cache, r.Attempts, r.Usage = "hit", nil, wire.Usage{} }, func(u *ledger.Use) { u.Input, u.Output, u.Cached = 0, 0, 0 }},
+		{"a price", func(r *exchange.Record) { r.Cost, r.HasCost, r.Saved = 0.5, true, 0.25 }, func(u *ledger.Use) { u.USD, u.Saved = 0.5, 0.25 }},
+		{"no price", func(*exchange.Record) {}, func(u *ledger.Use) { u.Unpriced = 1 }},
+		{"spilled", func(r *exchange.Record) { r.Route = "spill" }, func(u *ledger.Use) { u.Spilled, u.Unpriced = 1, 1 }},
+		{"fell back", func(r *exchange.Record) { r.Route = "fallback:broken" }, func(u *ledger.Use) { u.Spilled, u.Unpriced = 1, 1 }},
+		{"a model named spill", func(r *exchange.Record) { r.Rule, r.Route = "spill", "spill" }, func(u *ledger.Use) { u.Unpriced = 1 }},
+		{"from the cache", func(r *exchange.Record) { r.Cache, r.Attempts, r.Usage = "hit", nil, wire.Usage{} }, func(u *ledger.Use) { u.Input, u.Output, u.Cached = 0, 0, 0 }},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			rec, want := answered, want
@@ -47,7 +44,7 @@ func TestUseOfARecord(t *testing.T) {
 			}
 		})
 	}
-	if u, ok := use(&gateway.Record{Model: "nope", Status: http.StatusNotFound}); ok {
+	if u, ok := use(&exchange.Record{Status: http.StatusNotFound, Asked: exchange.Asked{Model: "nope"}}); ok {
 		t.Errorf("a request that was refused used %v", u)
 	}
 }
@@ -56,7 +53,7 @@ func BenchmarkUse(b *testing.B) {
 	l := ledger.New(ledger.Config{Path: filepath.Join(b.TempDir(), "ledger.db")})
 	defer l.Close()
 	h := &Handler{used: l}
-	rec := &gateway.Record{Model: "local", Target: "gpu/llama", Started: time.Now(), FirstContent: 1, Usage: wire.Usage{Input: 10}, HasUsage: true}
+	rec := &exchange.Record{Started: time.Now(), Asked: exchange.Asked{Model: "local"}, Answer: exchange.Answer{Target: "gpu/llama", FirstContent: 1, Usage: wire.Usage{Input: 10}, HasUsage: true}}
 	b.ReportAllocs()
 	for b.Loop() {
 		h.underWay.enter()

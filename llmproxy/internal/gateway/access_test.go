@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/access"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/exchange"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/fakellm"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/keys"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/prices"
@@ -18,7 +20,7 @@ import (
 )
 
 // guarded gives the setup keys: each entry's secret is "secret-" and its name.
-func (s *setup) guarded(entries ...*keys.Entry) *Access {
+func (s *setup) guarded(entries ...*keys.Entry) *access.Access {
 	s.t.Helper()
 	for _, e := range entries {
 		e.Secret = keys.Digest("secret-" + e.Name)
@@ -27,7 +29,7 @@ func (s *setup) guarded(entries ...*keys.Entry) *Access {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	s.config.Access = &Access{
+	s.config.Access = &access.Access{
 		Keys:    func() (*keys.Set, bool) { return set, true },
 		User:    func(r *http.Request) string { return r.Header.Get("Test-User") },
 		Address: func(*http.Request) netip.Addr { return netip.MustParseAddr("192.0.2.1") },
@@ -103,7 +105,7 @@ func TestStrangersAreNotRead(t *testing.T) {
 	req := httptest.NewRequest(http.MethodPost, "/v1/chat/completions", unread)
 	task, _ := Match(req.URL.Path)
 	w := httptest.NewRecorder()
-	New(s.config).Serve(w, req, task, new(Record))
+	New(s.config).Serve(w, req, task, new(exchange.Record))
 	if w.Code != http.StatusUnauthorized {
 		t.Errorf("status %d", w.Code)
 	}
@@ -175,7 +177,7 @@ func TestReservedBudget(t *testing.T) {
 	}
 	s.config.Prices = book
 	a := s.guarded(&keys.Entry{Name: "alice", Limits: keys.Limits{Budget: []string{"$1/month"}}})
-	a.Refused = func(*ratelimit.Limit, time.Duration) { t.Error("the budget is told of as used up") }
+	a.BudgetRefused = func(*ratelimit.Limit, time.Duration) { t.Error("the budget is told of as used up") }
 	s.serve("m u/x")
 	const body = `{"model":"m","stream":true,"max_tokens":900,"messages":[{"role":"user","content":"Hi"}]}`
 	first := make(chan reply, 1)
@@ -198,7 +200,7 @@ func TestGuessingIsLimited(t *testing.T) {
 	t.Parallel()
 	s, _ := one(t, "openai", nil)
 	a := s.guarded(&keys.Entry{Name: "alice"})
-	a.Strangers = []ratelimit.Rule{{Unit: ratelimit.Requests, Limit: 3, Window: time.Hour}}
+	a.Anonymous = []ratelimit.Rule{{Unit: ratelimit.Requests, Limit: 3, Window: time.Hour}}
 	s.serve("m u/x")
 	for i, want := range []int{401, 401, 401, 429, 429} {
 		if got := s.get("/v1/models", "guess"); got.status != want {

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/exchange"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/upstream"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 )
@@ -84,7 +85,7 @@ func cheap(t testing.TB, transport http.RoundTripper) func(body io.Reader, lengt
 	return func(body io.Reader, length int64) *nobody {
 		req.Body, req.ContentLength = io.NopCloser(body), length
 		to.header, to.status = http.Header{}, 0
-		g.Serve(to, req, task, &Record{})
+		g.Serve(to, req, task, &exchange.Record{})
 		return to
 	}
 }

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/caching"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/answercache"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/exchange"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/upstream"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 )
@@ -33,7 +35,7 @@ func echoing(t testing.TB, store caching.Store) *Gateway {
 	if store == nil {
 		store = shared.Memory
 	}
-	g := New(Config{Upstreams: []*upstream.Upstream{u}, Models: table, Cache: &Cache{
+	g := New(Config{Upstreams: []*upstream.Upstream{u}, Models: table, Cache: &answercache.Cache{
 		Shared: shared, Store: store, TTL: time.Hour, MaxEntry: 4 << 20, MaxSize: 64 << 20, Endpoints: map[string]bool{"chat": true},
 	}})
 	t.Cleanup(g.Close)
@@ -42,7 +44,7 @@ func echoing(t testing.TB, store caching.Store) *Gateway {
 
 // longAnswer is a stream of 200 events, as a store gives it.
 func longAnswer() always {
-	e := caching.Entry{Form: caching.Events, ContentType: eventType, Created: time.Now(), TTL: time.Hour, Target: "echo/echo",
+	e := caching.Entry{Form: caching.Events, ContentType: "text/event-stream; charset=utf-8", Created: time.Now(), TTL: time.Hour, Target: "echo/echo",
 		Body: []byte(strings.Repeat(`data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":1,"model":"m","choices":[{"index":0,"delta":{"content":" word"},"finish_reason":null}]}`+"\n\n", 200))}
 	return e.Marshal()
 }
@@ -64,9 +66,9 @@ func TestAHitAllocatesLittle(t *testing.T) {
 		task, _ := Match(chatPath)
 		serve := func() {
 			r := &http.Request{Method: http.MethodPost, URL: &url.URL{Path: chatPath}, Host: "h", Header: http.Header{}, Body: io.NopCloser(strings.NewReader(body)), ContentLength: int64(len(body))}
-			rec := &Record{}
+			rec := &exchange.Record{}
 			g.Serve(discarding{http.Header{}}, r, task, rec)
-			if rec.Cache != cacheHit {
+			if rec.Cache != "hit" {
 				t.Fatal(rec.Cache)
 			}
 		}
@@ -90,10 +92,10 @@ func BenchmarkHit(b *testing.B) {
 	} {
 		b.Run(test.name, func(b *testing.B) {
 			g := echoing(b, test.store)
-			serve := func() *Record {
+			serve := func() *exchange.Record {
 				r := httptest.NewRequest(http.MethodPost, chatPath, strings.NewReader(test.body))
 				task, _ := Match(chatPath)
-				rec := &Record{}
+				rec := &exchange.Record{}
 				g.Serve(httptest.NewRecorder(), r, task, rec)
 				return rec
 			}
@@ -104,7 +106,7 @@ func BenchmarkHit(b *testing.B) {
 				start := time.Now()
 				rec := serve()
 				took = append(took, time.Since(start))
-				if rec.Cache != cacheHit {
+				if rec.Cache != "hit" {
 					b.Fatal(rec.Cache)
 				}
 			}

@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/caching"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/answercache"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/fakellm"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/upstream"
 )
@@ -18,7 +19,7 @@ import (
 const chatPath, embedPath = "/v1/chat/completions", "/v1/embeddings"
 
 // cached starts a gateway with a cache in front of a scripted upstream.
-func cached(t *testing.T, change func(*Cache)) (*setup, *fakellm.Server) {
+func cached(t *testing.T, change func(*answercache.Cache)) (*setup, *fakellm.Server) {
 	t.Helper()
 	fake := fakellm.Start(t, "openai")
 	s := &setup{t: t}
@@ -29,10 +30,10 @@ func cached(t *testing.T, change func(*Cache)) (*setup, *fakellm.Server) {
 	return s.serve("m a/x", "m2 a/x", "embed a/text-embedding-3-small"), fake
 }
 
-func rules(t *testing.T, change func(*Cache)) *Cache {
+func rules(t *testing.T, change func(*answercache.Cache)) *answercache.Cache {
 	shared := caching.New(64 << 20)
 	t.Cleanup(shared.Close)
-	c := &Cache{
+	c := &answercache.Cache{
 		Shared: shared, Store: shared.Memory, TTL: time.Hour, MaxTTL: 24 * time.Hour, MaxEntry: 4 << 20, MaxSize: 64 << 20,
 		Endpoints: map[string]bool{"chat": true, "completions": true, "embeddings": true, "responses": true, "moderations": true, "rerank": true},
 	}
@@ -162,7 +163,7 @@ func TestWhatIsNotShared(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			s, _ := cached(t, func(c *Cache) { c.Vary = []string{"X-Team"} })
+			s, _ := cached(t, func(c *answercache.Cache) { c.Vary = []string{"X-Team"} })
 			s.settled(chatPath, test.first)
 			if got := s.settled(chatPath, test.second, test.header...); got.cache() != test.want || got.status != 200 {
 				t.Errorf("%d %q: %s", got.status, got.cache(), got.body)
@@ -220,22 +221,22 @@ func TestWhatIsNotKept(t *testing.T) {
 	for _, test := range []struct {
 		name   string
 		answer fakellm.Answer
-		change func(*Cache)
+		change func(*answercache.Cache)
 		path   string
 		body   string
 		want   string // of the second
 	}{
 		{"length", fakellm.Text("a").Finish("length"), nil, chatPath, chat("m", true), "miss"},
-		{"length, if wanted", fakellm.Text("a").Finish("length"), func(c *Cache) { c.Length = true }, chatPath, chat("m", true), "hit"},
-		{"filtered", fakellm.Text("a").Finish("content_filter"), func(c *Cache) { c.Length = true }, chatPath, chat("m", false), "miss"},
+		{"length, if wanted", fakellm.Text("a").Finish("length"), func(c *answercache.Cache) { c.Length = true }, chatPath, chat("m", true), "hit"},
+		{"filtered", fakellm.Text("a").Finish("content_filter"), func(c *answercache.Cache) { c.Length = true }, chatPath, chat("m", false), "miss"},
 		{"cut", fakellm.Text("a", "b").CutAfter(1), nil, chatPath, chat("m", true), "miss"},
 		{"error event", fakellm.Text("a", "b").ErrorEventAfter(1), nil, chatPath, chat("m", true), "miss"},
 		{"no finish but [DONE]", fakellm.Text("a", "b").NoFinish(), nil, chatPath, chat("m", true), "miss"},
 		{"error", fakellm.InternalError(), nil, chatPath, chat("m", false), "miss"},
-		{"too large", fakellm.Text(strings.Repeat("x", 5000)), func(c *Cache) { c.MaxEntry = 4000 }, chatPath, chat("m", false), "miss"},
-		{"sampled", fakellm.Text("a"), func(c *Cache) { c.Deterministic = true }, chatPath, chat("m", false), "bypass"},
-		{"not sampled", fakellm.Text("a"), func(c *Cache) { c.Deterministic = true }, chatPath, `{"model":"m","messages":[],"temperature":0}`, "hit"},
-		{"another endpoint", fakellm.Text("a"), func(c *Cache) { c.Endpoints = map[string]bool{"embeddings": true} }, chatPath, chat("m", false), "bypass"},
+		{"too large", fakellm.Text(strings.Repeat("x", 5000)), func(c *answercache.Cache) { c.MaxEntry = 4000 }, chatPath, chat("m", false), "miss"},
+		{"sampled", fakellm.Text("a"), func(c *answercache.Cache) { c.Deterministic = true }, chatPath, chat("m", false), "bypass"},
+		{"not sampled", fakellm.Text("a"), func(c *answercache.Cache) { c.Deterministic = true }, chatPath, `{"model":"m","messages":[],"temperature":0}`, "hit"},
+		{"another endpoint", fakellm.Text("a"), func(c *answercache.Cache) { c.Endpoints = map[string]bool{"embeddings": true} }, chatPath, chat("m", false), "bypass"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()

@@ -7,6 +7,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/catalog"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/delivery"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/fakellm"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/upstream"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
@@ -20,8 +22,8 @@ func TestDownIsProbedUntilItIsUp(t *testing.T) {
 			s, local := one(t, kind, nil)
 			remote := fakellm.Start(t, "openai")
 			s.up("api", upstream.OpenAI, nil, remote.URL())
-			changes := make(chan Change, 8)
-			s.config.Changed = func(c Change) { changes <- c }
+			changes := make(chan delivery.Change, 8)
+			s.config.Changed = func(c delivery.Change) { changes <- c }
 			s.serve("m u/x | api/y")
 			local.Down()
 			for range 3 {
@@ -81,7 +83,7 @@ func TestConfigHidesTheModel(t *testing.T) {
 	s.up("b", upstream.OpenAI, nil, remote.URL())
 	var mu sync.Mutex
 	var hidden []string
-	s.config.Changed = func(c Change) {
+	s.config.Changed = func(c delivery.Change) {
 		mu.Lock()
 		defer mu.Unlock()
 		hidden = append(hidden, c.Hidden)
@@ -109,8 +111,8 @@ func TestStatus(t *testing.T) {
 	t.Parallel()
 	s, local := one(t, "llamacpp", nil)
 	s.serve("m u/x")
-	served := func() []ModelStatus { return s.gateway.Status(t.Context()).Models }
-	if diff := cmp.Diff([]ModelStatus{{"m", true}}, served()); diff != "" {
+	served := func() []catalog.ModelStatus { return s.gateway.Status(t.Context()).Models }
+	if diff := cmp.Diff([]catalog.ModelStatus{{Name: "m", Served: true}}, served()); diff != "" {
 		t.Error(diff)
 	}
 	local.SetLoading(true)

@@ -207,7 +207,7 @@ func TestRedirectIsNotFollowed(t *testing.T) {
 	s, fake := one(t, "openai", nil)
 	fake.Always(fakellm.Status(http.StatusFound, "Location", "/login"))
 	got := s.serve("m u").post("/v1/chat/completions", chat("m", false))
-	want := told(`The upstream \"u\" redirects to another address, which this gateway does not follow. Its configuration must be mended.`, "server_error", "", "upstream_error")
+	want := told(`The upstream \"u\" redirects to another address, which this gateway does not follow. The operator must check its address.`, "server_error", "", "upstream_error")
 	if got.status != http.StatusBadGateway || got.body != want || len(fake.Requests()) != 1 {
 		t.Errorf("status %d, %d requests, %s", got.status, len(fake.Requests()), got.body)
 	}

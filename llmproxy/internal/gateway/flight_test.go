@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/caching"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/answercache"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/exchange"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/fakellm"
 )
 
@@ -76,7 +78,7 @@ func TestTheLeadersClientLeaves(t *testing.T) {
 	defer s.mu.Unlock()
 	gone := 0
 	for _, rec := range s.records {
-		if rec.Status == StatusClientGone && rec.Cache == "miss" {
+		if rec.Status == exchange.StatusClientClosed && rec.Cache == "miss" {
 			gone++
 		}
 	}
@@ -147,7 +149,7 @@ func TestAFlightBreaksOff(t *testing.T) {
 // While as much is being written down as the cache may hold, further answers are neither kept nor shared.
 func TestTooMuchIsUnderWay(t *testing.T) {
 	t.Parallel()
-	s, fake := cached(t, func(c *Cache) { c.MaxSize = 100 })
+	s, fake := cached(t, func(c *answercache.Cache) { c.MaxSize = 100 })
 	gate := make(chan struct{})
 	fake.Next(fakellm.Text("Hello", " world").HoldAfter(1, gate))
 	fake.Always(fakellm.Text("Hello"))
@@ -213,7 +215,7 @@ func (p *panicking) Get(ctx context.Context, model string, keys []caching.Key) [
 // A panic between the beginning of a flight and its leader's request leaves no flight behind for which all others wait.
 func TestAPanicEndsTheFlight(t *testing.T) {
 	t.Parallel()
-	s, fake := cached(t, func(c *Cache) {
+	s, fake := cached(t, func(c *answercache.Cache) {
 		c.Store = &panicking{Store: c.Store, other: c.Shared.Flights.Private(1, func() {})}
 	})
 	fake.Always(fakellm.Text("Hello"))
@@ -252,7 +254,7 @@ func (l *late) Get(ctx context.Context, model string, keys []caching.Key) [][]by
 func TestAnAnswerThatCameMeanwhile(t *testing.T) {
 	t.Parallel()
 	store := &late{asked: make(chan struct{}), answer: make(chan struct{})}
-	s, fake := cached(t, func(c *Cache) {
+	s, fake := cached(t, func(c *answercache.Cache) {
 		store.Store = c.Store
 		c.Store = store
 	})

@@ -14,6 +14,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/caching"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/answercache"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/exchange"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/upstream"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 )
@@ -53,8 +55,8 @@ func TestHeartbeatsWhileFollowing(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				g := waiting(t, inTurn{test.upstream, new(atomic.Int64)})
-				serve := func(stream bool) (*httptest.ResponseRecorder, *Record) {
-					w, rec := httptest.NewRecorder(), &Record{}
+				serve := func(stream bool) (*httptest.ResponseRecorder, *exchange.Record) {
+					w, rec := httptest.NewRecorder(), &exchange.Record{}
 					r := httptest.NewRequest(http.MethodPost, chatPath, strings.NewReader(chat("m", stream))).WithContext(context.Background())
 					task, _ := Match(chatPath)
 					g.Serve(w, r, task, rec)
@@ -94,7 +96,7 @@ func waiting(t *testing.T, transport http.RoundTripper) *Gateway {
 	}
 	shared := caching.New(1 << 20)
 	t.Cleanup(shared.Close)
-	g := New(Config{Upstreams: []*upstream.Upstream{u}, Models: table, Cache: &Cache{
+	g := New(Config{Upstreams: []*upstream.Upstream{u}, Models: table, Cache: &answercache.Cache{
 		Shared: shared, Store: shared.Memory, TTL: time.Hour, MaxEntry: 1 << 20, MaxSize: 1 << 20, Endpoints: map[string]bool{"chat": true},
 	}})
 	t.Cleanup(g.Close)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/exchange"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/upstream"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 )
@@ -72,7 +73,7 @@ func TestHeartbeatsWhileWaiting(t *testing.T) {
 				r := httptest.NewRequest(http.MethodPost, "/v1/chat/completions", strings.NewReader(chat("m", test.stream)))
 				r.Header.Set("Content-Type", "application/json")
 				task, _ := Match(r.URL.Path)
-				rec := &Record{}
+				rec := &exchange.Record{}
 				g.Serve(w, r, task, rec)
 				if diff := cmp.Diff(test.want, w.Body.String()); diff != "" || w.Code != test.status {
 					t.Errorf("status %d %s", w.Code, diff)

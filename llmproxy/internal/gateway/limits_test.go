@@ -4,12 +4,11 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"net/http/httptest"
 	"net/netip"
 	"strings"
 	"testing"
-	"time"
 
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/access"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/fakellm"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/keys"
 	"github.com/caddy-llmproxy/caddy-llmproxy/ratelimit"
@@ -45,7 +44,7 @@ func TestLimitsOfAKey(t *testing.T) {
 	if n := len(fake.Requests()); n != 3 {
 		t.Errorf("%d requests reached the upstream, want 3", n)
 	}
-	left := s.get(UsagePath, "secret-alice")
+	left := s.get(access.QuotaPath, "secret-alice")
 	for _, want := range []string{`"key":"alice"`, `{"unit":"requests","rule":"2/d","limit":2,"left":0,`, `"rule":"100000/d","limit":100000,"left":9`} {
 		if !strings.Contains(left.body, want) {
 			t.Errorf("%s is not in %s", want, left.body)
@@ -66,15 +65,15 @@ func TestTokensAreSettled(t *testing.T) {
 	}
 	fake.Always(fakellm.InternalError())
 	s.post("/v1/chat/completions", chat("broken", false), "api-key", "secret-alice")
-	rec := s.record()
-	limits := rec.limitsLeft(t, s)
+	s.record()
+	limits := s.limitsLeft(t)
 	if used := 5000 - limits; used <= 0 || used > 10*200 {
 		t.Errorf("%d tokens are taken after ten short answers and a failure", used)
 	}
 }
 
 // limitsLeft asks for what is left of alice's first limit.
-func (*Record) limitsLeft(t *testing.T, s *setup) int64 {
+func (s *setup) limitsLeft(t *testing.T) int64 {
 	t.Helper()
 	set, _ := s.config.Access.Keys()
 	k, _ := set.Find("secret-alice")
@@ -120,10 +119,10 @@ func TestStrangersModelsAndSite(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.config.Access = &Access{
+	s.config.Access = &access.Access{
 		Address:   func(*http.Request) netip.Addr { return netip.MustParseAddr("192.0.2.1") },
 		Limiter:   ratelimit.NewMemory(),
-		Strangers: []ratelimit.Rule{rule},
+		Anonymous: []ratelimit.Rule{rule},
 		Models:    map[string][]*ratelimit.Limit{"rare*": rates("model/rare*", "1/d")},
 	}
 	s.serve("m u/x", "rare* u/y")
@@ -135,11 +134,11 @@ func TestStrangersModelsAndSite(t *testing.T) {
 			t.Errorf("request %d: status %d, want %d: %s", i, got.status, test.status, got.body)
 		}
 	}
-	if got := s.get(UsagePath, ""); !strings.Contains(got.body, `"left":0`) {
+	if got := s.get(access.QuotaPath, ""); !strings.Contains(got.body, `"left":0`) {
 		t.Errorf("a stranger sees %s", got.body)
 	}
 	s.config.Access.Site = rates("site/", "1/d")
-	s.config.Access.Strangers = nil
+	s.config.Access.Anonymous = nil
 	s.serve("m u/x")
 	if first, second := s.post("/v1/chat/completions", chat("m", false)), s.post("/v1/chat/completions", chat("m", false)); first.status != 200 || second.status != 429 {
 		t.Errorf("the site's limit: status %d, then %d", first.status, second.status)
@@ -166,67 +165,10 @@ func TestStateIsAway(t *testing.T) {
 	}
 }
 
-// identifyAndLimit is what a request with a key pays for having one.
-func identifyAndLimit(tb testing.TB) func() {
-	entry := &keys.Entry{Name: "alice", Secret: keys.Digest("secret-alice"), Models: []string{"m"}, Limits: keys.Limits{Rate: []string{"1G/m"}, Concurrent: 8}}
-	set, err := keys.Compile([]*keys.Entry{entry}, nil)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	g := New(Config{Access: &Access{Keys: func() (*keys.Set, bool) { return set, true }, Limiter: ratelimit.NewMemory()}})
-	r := httptest.NewRequest(http.MethodPost, "/v1/chat/completions", nil)
-	r.Header.Set("Authorization", "Bearer secret-alice")
-	task, _ := Match(r.URL.Path)
-	w := httptest.NewRecorder()
-	c := &call{g: g, w: w, r: r, task: task, rec: &Record{Model: "m"}}
-	return func() {
-		if c.identify() != nil || c.limit() != nil {
-			tb.Fatal("refused")
-		}
-		c.settle()
-	}
-}
-
-func TestIdentifyAndLimitAllocations(t *testing.T) {
-	if n := testing.AllocsPerRun(100, identifyAndLimit(t)); n > 2 {
-		t.Errorf("%v allocations, 2 are allowed", n)
-	}
-}
-
-// limitStranger is what a request without a key pays for rate_limit.
-func limitStranger(tb testing.TB) func() {
-	rule := ratelimit.Rule{Unit: ratelimit.Requests, Limit: 1 << 40, Window: time.Minute}
-	address := netip.MustParseAddr("192.0.2.1")
-	g := New(Config{Access: &Access{Strangers: []ratelimit.Rule{rule}, Address: func(*http.Request) netip.Addr { return address }, Limiter: ratelimit.NewMemory()}})
-	r := httptest.NewRequest(http.MethodPost, "/v1/chat/completions", nil)
-	task, _ := Match(r.URL.Path)
-	c := &call{g: g, w: httptest.NewRecorder(), r: r, task: task, rec: &Record{Model: "m"}}
-	return func() {
-		if c.identify() != nil || c.limit() != nil {
-			tb.Fatal("refused")
-		}
-		c.settle()
-	}
-}
-
-func TestStrangersAllocations(t *testing.T) {
-	if n := testing.AllocsPerRun(100, limitStranger(t)); n > 2 {
-		t.Errorf("%v allocations, 2 are allowed", n)
-	}
-}
-
-func BenchmarkLimitStranger(b *testing.B) {
-	do := limitStranger(b)
-	b.ReportAllocs()
-	for b.Loop() {
-		do()
-	}
-}
-
-func BenchmarkIdentifyAndLimit(b *testing.B) {
-	do := identifyAndLimit(b)
-	b.ReportAllocs()
-	for b.Loop() {
-		do()
-	}
-}
+// The headers that tell what is left, in the spelling of http.Header.
+const (
+	limitRequests     = "X-Ratelimit-Limit-Requests"
+	remainingRequests = "X-Ratelimit-Remaining-Requests"
+	resetRequests     = "X-Ratelimit-Reset-Requests"
+	limitTokens       = "X-Ratelimit-Limit-Tokens"
+)

@@ -15,6 +15,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/exchange"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/http1"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/upstream"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
@@ -45,7 +46,7 @@ type setup struct {
 	server    *httptest.Server
 	logged    bool // as if there was an access log
 	mu        sync.Mutex
-	records   []*Record
+	records   []*exchange.Record
 }
 
 // up adds an upstream; change may set its timers and so on.
@@ -111,7 +112,7 @@ func (s *setup) serve(models ...string) *setup {
 			http.Error(w, "next handler", http.StatusTeapot)
 			return
 		}
-		rec := &Record{Logged: s.logged}
+		rec := &exchange.Record{Logged: s.logged}
 		defer func() {
 			s.mu.Lock()
 			s.records = append(s.records, rec)
@@ -129,7 +130,7 @@ func (s *setup) serve(models ...string) *setup {
 }
 
 // record is the record of the last request, once it is closed.
-func (s *setup) record() *Record {
+func (s *setup) record() *exchange.Record {
 	s.t.Helper()
 	s.server.Close() // waits for the handlers
 	s.mu.Lock()

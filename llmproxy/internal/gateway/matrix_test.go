@@ -129,7 +129,7 @@ func TestMatrixAfterCommit(t *testing.T) {
 		{"cut", events.CutAfter(1), router.Broken, oneToken + brokeOff},
 		{"dropped in an event", events.DropAfter(1), router.Broken, oneToken + brokeOff},
 		{"reset", events.ResetAfter(1), router.Broken, oneToken + brokeOff},
-		{"silence", events.StallAfter(1), router.Slow, oneToken + "data: " + told(`The upstream \"a\" went silent; the answer is not complete.`, "server_error", "", "upstream_timeout") + "\n\n"},
+		{"silence", events.StallAfter(1), router.Slow, oneToken + "data: " + told(`The upstream \"a\" stopped sending; the answer is not complete.`, "server_error", "", "upstream_timeout") + "\n\n"},
 		{"an error event", fakellm.RawEvents(strings.TrimSpace(oneToken), `data: {"error":{"message":"out of memory","type":"x","code":500}}`, "data: [DONE]"), router.Broken, oneToken + "data: " + told("out of memory", "x", "", "500") + "\n\n"},
 		{"half an event", fakellm.RawEvents(strings.TrimSpace(oneToken), `data: {"choices":[{"index":0,"delta":{"content":"two"}`, strings.TrimSpace(oneToken), "data: [DONE]"), router.Broken, oneToken + brokeOff},
 		{"a page in an event", fakellm.RawEvents(strings.TrimSpace(oneToken), "data: <html>Bad Gateway</html>"), router.Broken, oneToken + brokeOff},

@@ -25,13 +25,13 @@ func TestBudget(t *testing.T) {
 	a := s.guarded(&keys.Entry{Name: "alice", Limits: keys.Limits{Budget: []string{"$1.2/month"}}})
 	var mu sync.Mutex
 	var told []int
-	a.Crossed = func(_ *ratelimit.Limit, percent int) {
+	a.BudgetUsed = func(_ *ratelimit.Limit, percent int) {
 		mu.Lock()
 		defer mu.Unlock()
 		told = append(told, percent)
 	}
 	complaints := 0
-	a.Refused = func(budget *ratelimit.Limit, wait time.Duration) {
+	a.BudgetRefused = func(budget *ratelimit.Limit, wait time.Duration) {
 		if complaints++; budget.ID != "key/alice/budget/month" || wait <= 0 || len(told) == 0 {
 			t.Errorf("%s has refused a request for %s, told before: %v", budget.ID, wait, told)
 		}

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"testing/synctest"
 
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/exchange"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/fakellm"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/upstream"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
@@ -20,9 +21,9 @@ func house(t *testing.T, inside fakellm.Answer) (s *setup, near, far *fakellm.Se
 	far, address = s.bubble.fake(t, "openai", fakellm.Models("x", "y"))
 	s.up("far", upstream.OpenAI, nil, address)
 	s.config.Discover = true
-	s.config.Pins = new(Pins)
-	s.config.Matches = func(r *http.Request, _ *Record, _ int) bool { return r.Header.Get("X-Hard") != "" }
-	s.config.LocalOnly = func(r *http.Request, _ *Record) bool { return r.Header.Get("X-Privacy") == "local" }
+	s.config.Affinity = new(Affinity)
+	s.config.Matches = func(r *http.Request, _ *exchange.Record, _ int) bool { return r.Header.Get("X-Hard") != "" }
+	s.config.LocalOnly = func(r *http.Request, _ *exchange.Record) bool { return r.Header.Get("X-Privacy") == "local" }
 	to := func(targets ...string) router.PoolConfig {
 		return router.PoolConfig{Targets: targets, Policy: router.LeastBusy}
 	}
@@ -83,7 +84,7 @@ func TestWhatMustStaySaysSo(t *testing.T) {
 		s, near, far := house(t, fakellm.Text("Hello"))
 		s.serve()
 		got := s.post("/v1/chat/completions", chat("outside", false), "X-Privacy", "local")
-		if got.status != http.StatusForbidden || !strings.Contains(got.body, `"code":"model_not_allowed"`) || !strings.Contains(got.body, "must not leave") {
+		if got.status != http.StatusForbidden || !strings.Contains(got.body, `"code":"model_not_allowed"`) || !strings.Contains(got.body, "must stay on local upstreams") {
 			t.Errorf("status %d, body %s", got.status, got.body)
 		}
 		got = s.post("/v1/chat/completions", chat("away", false), "X-Privacy", "local")
@@ -92,10 +93,10 @@ func TestWhatMustStaySaysSo(t *testing.T) {
 		}
 		near.Always(fakellm.Busy())
 		got = s.post("/v1/chat/completions", chat("fallback", true), "X-Privacy", "local")
-		if got.status != http.StatusServiceUnavailable || !strings.Contains(got.body, "must not leave") {
+		if got.status != http.StatusServiceUnavailable || !strings.Contains(got.body, "must stay on local upstreams") {
 			t.Errorf("status %d, body %s", got.status, got.body)
 		}
-		if got = s.post("/v1/chat/completions", chat("kept", true)); !strings.Contains(got.body, "must not leave") {
+		if got = s.post("/v1/chat/completions", chat("kept", true)); !strings.Contains(got.body, "must stay on local upstreams") {
 			t.Errorf("status %d, body %s", got.status, got.body)
 		}
 		if n := len(far.Requests()); n > 0 {
@@ -126,7 +127,7 @@ func TestUnknownKindIsOutside(t *testing.T) {
 	fake := fakellm.Start(t, "ollama")
 	s := &setup{t: t}
 	s.up("u", upstream.Auto, nil, fake.URL())
-	s.config.LocalOnly = func(*http.Request, *Record) bool { return true }
+	s.config.LocalOnly = func(*http.Request, *exchange.Record) bool { return true }
 	s.serve("m u/x")
 	if got := s.post("/v1/chat/completions", chat("m", false)); got.status != http.StatusForbidden || len(fake.Requests()) > 0 {
 		t.Errorf("status %d, %d requests", got.status, len(fake.Requests()))
@@ -145,7 +146,7 @@ func TestAutoStays(t *testing.T) {
 	s.up("far", upstream.OpenAI, nil, far.URL())
 	s.up("echo", upstream.Echo, nil)
 	s.config.Auto, s.config.Discover = true, true
-	s.config.LocalOnly = func(*http.Request, *Record) bool { return true }
+	s.config.LocalOnly = func(*http.Request, *exchange.Record) bool { return true }
 	s.serve()
 	got := s.post("/v1/chat/completions", chat("auto", false))
 	if !strings.HasPrefix(got.header.Get("X-Llm-Target"), "echo/") || len(far.Requests()) > 0 {

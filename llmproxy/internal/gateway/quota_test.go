@@ -3,6 +3,7 @@ package gateway
 import (
 	"testing"
 
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/access"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/keys"
 )
 
@@ -21,7 +22,7 @@ func TestEveryAnswerTellsWhatIsLeft(t *testing.T) {
 	}{
 		{"an answer", s.post("/v1/chat/completions", chat("m", false), bearer...), 200, "8"},
 		{"models", s.get("/v1/models", "secret-alice"), 200, "8"},
-		{"its limits", s.get(UsagePath, "secret-alice"), 200, "8"},
+		{"its limits", s.get(access.QuotaPath, "secret-alice"), 200, "8"},
 		{"bad input", s.post("/v1/chat/completions", "{", bearer...), 400, "8"},
 		{"another's model", s.post("/v1/chat/completions", chat("n", false), bearer...), 403, "8"},
 		{"a closed path", s.get("/v1/files", "secret-alice"), 404, "8"},

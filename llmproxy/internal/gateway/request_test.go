@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/exchange"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/fakellm"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/upstream"
 )
@@ -180,7 +181,7 @@ func TestClientGoneStopsTheUpstream(t *testing.T) {
 				t.Error("the upstream was not told that the client left")
 			}
 			<-failed
-			if rec := s.record(); rec.Status != StatusClientGone {
+			if rec := s.record(); rec.Status != exchange.StatusClientClosed {
 				t.Errorf("status %d in the record", rec.Status)
 			}
 		})

@@ -8,6 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/exchange"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/fakellm"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/upstream"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
@@ -18,8 +19,10 @@ func ruled(t *testing.T) *setup {
 	t.Helper()
 	s := &setup{t: t}
 	s.up("u", upstream.OpenAI, nil, fakellm.Start(t, "openai").URL())
-	s.config.Pins = new(Pins)
-	s.config.Matches = func(r *http.Request, _ *Record, n int) bool { return r.Header.Get(fmt.Sprintf("X-%d", n)) != "" }
+	s.config.Affinity = new(Affinity)
+	s.config.Matches = func(r *http.Request, _ *exchange.Record, n int) bool {
+		return r.Header.Get(fmt.Sprintf("X-%d", n)) != ""
+	}
 	s.models = []router.Model{
 		{Name: "auto", Routes: []router.RouteConfig{
 			{Matcher: "@new", Match: 1, Targets: []string{"u/new"}, Shadow: true},
@@ -97,19 +100,19 @@ func TestConversationsStay(t *testing.T) {
 	}
 }
 
-func TestPinsAreBounded(t *testing.T) {
+func TestAffinityIsBounded(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		var p Pins
-		id := func(i int) pinID { return pinID{byte(i), byte(i >> 8), 1} }
-		for i := range maxPins + 100 {
-			p.put(id(i), []string{"a"})
+		var p Affinity
+		id := func(i int) sessionID { return sessionID{byte(i), byte(i >> 8), 1} }
+		for i := range maxSessions + 100 {
+			p.keep(id(i), []string{"a"})
 		}
-		if len(p.byID) != maxPins || p.order.Len() != maxPins || p.get(id(0)) != nil || p.get(id(100)) == nil {
+		if len(p.byID) != maxSessions || p.order.Len() != maxSessions || p.get(id(0)) != nil || p.get(id(100)) == nil {
 			t.Errorf("%d and %d are kept", len(p.byID), p.order.Len())
 		}
-		time.Sleep(pinFor)
-		p.put(id(200), []string{"b"})
+		time.Sleep(sessionIdle)
+		p.keep(id(200), []string{"b"})
 		time.Sleep(time.Second)
 		if p.get(id(201)) != nil {
 			t.Error("an hour of idleness did not end a conversation")

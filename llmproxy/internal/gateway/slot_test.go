@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/exchange"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/fakellm"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/upstream"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
@@ -106,7 +107,7 @@ func TestLeavingTheQueue(t *testing.T) {
 	s.server.Close()
 	var gones int
 	for _, rec := range s.records {
-		if rec.Verdict == router.Gone && rec.Status == StatusClientGone {
+		if rec.Verdict == router.Gone && rec.Status == exchange.StatusClientClosed {
 			gones++
 		}
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/answercache"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/fakellm"
 )
 
@@ -107,7 +108,7 @@ func TestASlowClientGetsAllOfALongAnswer(t *testing.T) {
 	}
 	long[0] = "Hello" // for begin
 	for _, followed := range []bool{false, true} {
-		s, fake := cached(t, func(c *Cache) { c.MaxEntry = 4000 })
+		s, fake := cached(t, func(c *answercache.Cache) { c.MaxEntry = 4000 })
 		gate := make(chan struct{})
 		fake.Always(fakellm.Text(long...).HoldAfter(1, gate))
 		slow := newSluggish()

@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/caching"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/answercache"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/upstream"
 )
 
@@ -122,7 +123,7 @@ func TestABatchOfAnotherAge(t *testing.T) {
 	server := httptest.NewServer(e)
 	t.Cleanup(server.Close)
 	s := &setup{t: t}
-	s.config.Cache = rules(t, func(c *Cache) { c.Store = &ageing{Store: c.Store} })
+	s.config.Cache = rules(t, func(c *answercache.Cache) { c.Store = &ageing{Store: c.Store} })
 	s.up("a", upstream.OpenAI, nil, server.URL)
 	s.serve("embed a/x")
 	s.settled(embedPath, `{"model":"embed","input":["text 0"]}`)

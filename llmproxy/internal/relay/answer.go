@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"mime"
@@ -21,19 +22,30 @@ type Expect struct {
 	Choices int
 	// Base64 turns lists of numbers in an answer with embeddings into base64, which the request asked for.
 	Base64 bool
-	// Pulse may have sent the client the header of its stream already; it is stopped before the answer is sent. Nil where none beats.
-	Pulse *Heartbeat
 	// Count counts the text of every answer; without it, only of those whose upstream may not tell its tokens.
 	Count bool
-	// Witness hears of what comes once the answer was committed to; nil for nobody.
-	Witness Witness
+	// Progress hears of what comes once the answer was committed to; nil for nobody.
+	Progress Progress
 }
 
-// A Witness hears how an answer comes along.
-type Witness interface {
-	// Progress is called after each read that brought something. Content tells whether it brought more than comments, which say
+// A Client is who an answer is for.
+type Client interface {
+	http.ResponseWriter
+	// Flush sends what was written.
+	Flush() error
+	// Commit ends the time in which the request could still go elsewhere. It must be called before anything is sent. Begun
+	// reports whether the header of a stream was sent already, with a sign of life. An error means that nothing is committed:
+	// ctx ended first, or the client's stream has begun and the answer is none.
+	Commit(ctx context.Context, stream bool) (begun bool, err error)
+	// ErrorEvent returns an error as the client's streams tell it.
+	ErrorEvent(*wire.Error) []byte
+}
+
+// Progress hears how an answer comes along.
+type Progress interface {
+	// Read is called after each read that brought something. Content reports whether it brought more than comments, which say
 	// only that the connection is alive.
-	Progress(content bool)
+	Read(content bool)
 }
 
 // A Meter is what was seen of an answer.
@@ -75,12 +87,12 @@ func (e *ClientError) Unwrap() error { return e.Err }
 
 // An Answer is an upstream's good answer, held until Send commits to it.
 type Answer interface {
-	// Send commits: it writes status, header and body. An error comes after the client got a part. A *ClientError says that
-	// the client left.
-	Send(w http.ResponseWriter) error
-	// End tells the client, after a Send that failed, what happened, if the answer's form allows to tell; otherwise false.
-	End(w http.ResponseWriter, e *wire.Error) bool
-	// Meter is what was seen so far.
+	// Streams reports whether the client gets a stream of events, which can tell an error after its first byte.
+	Streams() bool
+	// Send writes status, header and body to a client that the answer is committed to; begun is what Commit returned. An error
+	// comes after the client got a part. A *ClientError means that the client left.
+	Send(to Client, begun bool) error
+	// Meter returns what was seen so far.
 	Meter() Meter
 	// Close lets go of the upstream, which stops generating if it has not finished.
 	Close()
@@ -138,4 +150,22 @@ func copyHeader(to, from http.Header) {
 			to[name] = v
 		}
 	}
+}
+
+var (
+	noTransform = []string{"no-cache, no-transform"}
+	noBuffering = []string{"no"}
+	eventStream = []string{"text/event-stream"}
+)
+
+// StreamHeader sets the headers that every stream has. No-transform keeps Caddy's encode from holding back and compressing
+// events (caddy#6293); the other one is for an nginx in front.
+func StreamHeader(h http.Header) {
+	h["Content-Type"] = eventStream
+	streamHeader(h)
+}
+
+func streamHeader(h http.Header) {
+	h["Cache-Control"] = noTransform
+	h["X-Accel-Buffering"] = noBuffering
 }

@@ -5,8 +5,6 @@ import (
 	"io"
 	"net/http"
 	"sync"
-
-	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/wire"
 )
 
 const chunkSize = 32 << 10
@@ -15,16 +13,16 @@ var chunks = sync.Pool{New: func() any { b := make([]byte, chunkSize); return &b
 
 // A plain answer is neither JSON nor events: audio, subtitles. It is passed on as it comes, never collected.
 type plain struct {
-	res     *http.Response
-	witness Witness
-	chunk   *[]byte
-	first   int   // bytes of the chunk that are there
-	atEnd   error // what the first read ended with
-	meter   Meter
+	res      *http.Response
+	progress Progress
+	chunk    *[]byte
+	first    int   // bytes of the chunk that are there
+	atEnd    error // what the first read ended with
+	meter    Meter
 }
 
 func holdBytes(res *http.Response, expect Expect) (Answer, error) {
-	a := &plain{res: res, witness: expect.Witness, chunk: chunks.Get().(*[]byte)}
+	a := &plain{res: res, progress: expect.Progress, chunk: chunks.Get().(*[]byte)}
 	for a.first == 0 && a.atEnd == nil {
 		a.first, a.atEnd = res.Body.Read(*a.chunk)
 	}
@@ -35,14 +33,16 @@ func holdBytes(res *http.Response, expect Expect) (Answer, error) {
 	return a, nil
 }
 
+// Streams implements Answer: an error inside a sound would be noise.
+func (a *plain) Streams() bool { return false }
+
 // Send implements Answer.
-func (a *plain) Send(w http.ResponseWriter) error {
+func (a *plain) Send(w Client, _ bool) error {
 	h := w.Header()
 	copyHeader(h, a.res.Header)
 	if v := a.res.Header["Content-Length"]; v != nil {
 		h["Content-Length"] = v
 	}
-	flush := http.NewResponseController(w)
 	w.WriteHeader(http.StatusOK)
 	n, err := w.Write((*a.chunk)[:a.first])
 	a.meter.Bytes += int64(n)
@@ -55,18 +55,18 @@ func (a *plain) Send(w http.ResponseWriter) error {
 		}
 		return ended(a.atEnd)
 	}
-	if err := flush.Flush(); err != nil && !errors.Is(err, http.ErrNotSupported) {
+	if err := w.Flush(); err != nil {
 		return &ClientError{err}
 	}
-	n64, err := copyBody(w, a.res.Body, bodyCopy{flush, a.witness})
+	n64, err := copyBody(w, a.res.Body, bodyCopy{flush: w.Flush, progress: a.progress})
 	a.meter.Bytes += n64
 	return err
 }
 
 // A bodyCopy is what happens after each read of copyBody; both may be nil.
 type bodyCopy struct {
-	flush   *http.ResponseController
-	witness Witness
+	flush    func() error
+	progress Progress
 }
 
 // copyBody passes on a body as it comes.
@@ -79,12 +79,12 @@ func copyBody(w io.Writer, body io.Reader, each bodyCopy) (sent int64, err error
 			written, writeErr := w.Write((*chunk)[:n])
 			sent += int64(written)
 			if writeErr == nil && each.flush != nil {
-				writeErr = each.flush.Flush()
+				writeErr = each.flush()
 			}
-			if each.witness != nil {
-				each.witness.Progress(true)
+			if each.progress != nil {
+				each.progress.Read(true)
 			}
-			if writeErr != nil && !errors.Is(writeErr, http.ErrNotSupported) {
+			if writeErr != nil {
 				return sent, &ClientError{writeErr}
 			}
 		}
@@ -96,9 +96,6 @@ func copyBody(w io.Writer, body io.Reader, each bodyCopy) (sent int64, err error
 		}
 	}
 }
-
-// End implements Answer: an error inside a sound would be noise.
-func (a *plain) End(http.ResponseWriter, *wire.Error) bool { return false }
 
 // Meter implements Answer.
 func (a *plain) Meter() Meter { return a.meter }

@@ -7,8 +7,6 @@ import (
 	"strings"
 	"testing"
 	"testing/iotest"
-
-	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/wire"
 )
 
 func TestBytes(t *testing.T) {
@@ -43,10 +41,10 @@ func TestBytesAtOnce(t *testing.T) {
 	ended := make(chan error, 1)
 	go func() {
 		res, _ := respond("audio/mpeg", src)
-		answer, err := Hold(res, Expect{Endpoint: endpoint(t, "/v1/audio/speech"), Witness: witness(func() { progress <- struct{}{} })})
+		answer, err := Hold(res, Expect{Endpoint: endpoint(t, "/v1/audio/speech"), Progress: progressFunc(func() { progress <- struct{}{} })})
 		if err == nil {
 			defer answer.Close()
-			err = answer.Send(to)
+			err = answer.Send(to, false)
 		}
 		ended <- err
 	}()
@@ -108,10 +106,10 @@ func TestBytesEnd(t *testing.T) {
 	}
 	defer answer.Close()
 	to := newClient()
-	if err := answer.Send(to); err != nil || to.header.Get("Content-Length") != "3" {
+	if err := answer.Send(to, false); err != nil || to.header.Get("Content-Length") != "3" {
 		t.Errorf("%v, header %v", err, to.header)
 	}
-	if answer.End(to, &wire.Error{Message: "m"}) || to.body.String() != "abc" {
-		t.Errorf("an error was told inside a sound: %q", to.body.String())
+	if answer.Streams() {
+		t.Error("an error would be told inside a sound")
 	}
 }

@@ -1,10 +1,13 @@
 package relay
 
 import (
+	"context"
 	"io"
 	"net/http"
 	"strings"
 	"testing"
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/wire"
 )
 
 // chunk is an ordinary chat chunk of 250 bytes.
@@ -21,7 +24,10 @@ type nobody struct{ header http.Header }
 func (n nobody) Header() http.Header         { return n.header }
 func (n nobody) WriteHeader(int)             {}
 func (n nobody) Write(p []byte) (int, error) { return len(p), nil }
-func (n nobody) Flush()                      {}
+func (n nobody) Flush() error                { return nil }
+
+func (n nobody) Commit(context.Context, bool) (bool, error) { return false, nil }
+func (n nobody) ErrorEvent(*wire.Error) []byte              { return nil }
 
 // paced gives one event a read, as a server does that is slower than we are.
 type paced struct{ events []string }
@@ -45,13 +51,13 @@ func streamOf(events int) *paced {
 }
 
 func relayed(t testing.TB, src io.Reader) {
-	expect := Expect{Endpoint: endpoint(t, "/v1/chat/completions"), Stream: true, HideUsage: true, Choices: 1, Witness: witness(func() {})}
+	expect := Expect{Endpoint: endpoint(t, "/v1/chat/completions"), Stream: true, HideUsage: true, Choices: 1, Progress: progressFunc(func() {})}
 	res, _ := respond("text/event-stream", src)
 	answer, err := Hold(res, expect)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := answer.Send(nobody{http.Header{}}); err != nil {
+	if err := answer.Send(nobody{http.Header{}}, false); err != nil {
 		t.Fatal(err)
 	}
 	answer.Close()

@@ -2,6 +2,7 @@ package relay
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"net/http"
@@ -15,7 +16,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// A client is a http.ResponseWriter that sees what reaches a client, and may leave.
+// A client is a Client that sees what reaches a client, and may leave.
 type client struct {
 	header  http.Header
 	status  int
@@ -42,10 +43,14 @@ func (c *client) Write(p []byte) (int, error) {
 	return c.body.Write(p)
 }
 
-func (c *client) FlushError() error {
+func (c *client) Flush() error {
 	c.flushed = c.body.Len()
 	return c.flushes
 }
+
+func (c *client) Commit(context.Context, bool) (bool, error) { return false, nil }
+
+func (c *client) ErrorEvent(*wire.Error) []byte { return nil }
 
 // A body is an answer's body that knows whether it was closed.
 type body struct {
@@ -98,7 +103,7 @@ func pass(t testing.TB, contentType string, src io.Reader, expect Expect, to *cl
 		}
 		return result{Held: kindOf(err)}
 	}
-	err = answer.Send(to)
+	err = answer.Send(to, false)
 	if to.flushed != to.body.Len() && isStream(answer) && err == nil {
 		t.Errorf("%d bytes of %d were flushed", to.flushed, to.body.Len())
 	}
@@ -141,7 +146,7 @@ func kindOf(err error) string {
 	return err.Error()
 }
 
-// witness calls a function for each progress.
-type witness func()
+// A progressFunc is called for each read.
+type progressFunc func()
 
-func (w witness) Progress(bool) { w() }
+func (f progressFunc) Read(bool) { f() }

@@ -10,15 +10,14 @@ import (
 
 // ReplayEvents sends a stream that comes from somebody else's: each piece that next gives is whole events. Without a content
 // type the header was sent already. The error is ReadAlong's.
-func ReplayEvents(w http.ResponseWriter, contentType string, next func() ([]byte, error)) (Meter, error) {
+func ReplayEvents(w Client, contentType string, next func() ([]byte, error)) (Meter, error) {
 	replayHeader(w, contentType)
 	return ReadAlong(w, true, next)
 }
 
 // ReadAlong sends what next gives after a header that was sent already; with flush each piece at once. The error is next's, nil for
 // io.EOF, or a *ClientError.
-func ReadAlong(w http.ResponseWriter, flush bool, next func() ([]byte, error)) (m Meter, err error) {
-	controller := http.NewResponseController(w)
+func ReadAlong(w Client, flush bool, next func() ([]byte, error)) (m Meter, err error) {
 	for {
 		piece, err := next()
 		if errors.Is(err, io.EOF) {
@@ -28,9 +27,9 @@ func ReadAlong(w http.ResponseWriter, flush bool, next func() ([]byte, error)) (
 			return m, err
 		}
 		if err = m.write(w, piece); err == nil && flush {
-			err = controller.Flush()
+			err = w.Flush()
 		}
-		if err != nil && !errors.Is(err, http.ErrNotSupported) {
+		if err != nil {
 			return m, &ClientError{err}
 		}
 	}
@@ -38,7 +37,7 @@ func ReadAlong(w http.ResponseWriter, flush bool, next func() ([]byte, error)) (
 
 // ReplayStream sends a stream that is known to its end. It is on its way when the handler returns: a flush of its own would
 // only cost one more packet for the end.
-func ReplayStream(w http.ResponseWriter, contentType string, pieces [][]byte) (m Meter, err error) {
+func ReplayStream(w Client, contentType string, pieces [][]byte) (m Meter, err error) {
 	replayHeader(w, contentType)
 	for _, piece := range pieces {
 		if err := m.write(w, piece); err != nil {
@@ -71,7 +70,7 @@ var eventEnd = []byte("\n\n")
 const knownLength = 2 << 10
 
 // ReplayWhole sends an answer in one piece that is known already.
-func ReplayWhole(w http.ResponseWriter, contentType string, body []byte) (m Meter, err error) {
+func ReplayWhole(w Client, contentType string, body []byte) (m Meter, err error) {
 	h := w.Header()
 	h["Content-Type"] = []string{contentType}
 	if len(body) > knownLength {

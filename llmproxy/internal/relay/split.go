@@ -46,12 +46,13 @@ func (a *split) cut() bool {
 	return ok
 }
 
+// Streams implements Answer.
+func (a *split) Streams() bool { return true }
+
 // Send implements Answer.
-func (a *split) Send(w http.ResponseWriter) error {
-	if !a.expect.Pulse.Stop() {
-		h := w.Header()
-		h["Content-Type"] = eventStream
-		streamHeader(h)
+func (a *split) Send(w Client, begun bool) error {
+	if !begun {
+		StreamHeader(w.Header())
 		w.WriteHeader(http.StatusOK)
 	}
 	n, err := w.Write(a.events)

@@ -49,31 +49,29 @@ func TestOtherFormThanAskedFor(t *testing.T) {
 	}
 }
 
-// Behind a sign of life an answer that came whole goes on as a stream.
-func TestSplitBehindSignsOfLife(t *testing.T) {
+// After a ping an answer that came whole continues the stream.
+func TestSplitAfterPing(t *testing.T) {
 	t.Parallel()
-	var pulse Heartbeat
 	to := newClient()
-	pulse.Beat(to)
 	res, _ := respond("application/json", strings.NewReader(`{"choices":[{"text":"Hi","finish_reason":"stop"}]}`))
-	answer, err := Hold(res, Expect{Endpoint: endpoint(t, "/v1/completions"), Stream: true, Choices: 1, Pulse: &pulse})
+	answer, err := Hold(res, Expect{Endpoint: endpoint(t, "/v1/completions"), Stream: true, Choices: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer answer.Close()
-	if !Streams(answer) {
+	if !answer.Streams() {
 		t.Error("it is no stream")
 	}
-	if err := answer.Send(to); err != nil {
+	if err := answer.Send(to, true); err != nil {
 		t.Fatal(err)
 	}
-	want := ": ping\n\n" + `data: {"choices":[{"index":0,"text":"Hi","finish_reason":null}]}` + "\n\n" + `data: {"choices":[{"index":0,"text":"","finish_reason":"stop"}]}` + "\n\n" + done
+	want := `data: {"choices":[{"index":0,"text":"Hi","finish_reason":null}]}` + "\n\n" + `data: {"choices":[{"index":0,"text":"","finish_reason":"stop"}]}` + "\n\n" + done
 	if diff := cmp.Diff(want, to.body.String()); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 	to.room = to.body.Len() + 1
 	var left *ClientError
-	if err := answer.Send(to); !errors.As(err, &left) {
+	if err := answer.Send(to, true); !errors.As(err, &left) {
 		t.Errorf("got %v of a client that left", err)
 	}
 }

@@ -21,7 +21,6 @@ type stream struct {
 	batch  []byte // the read that brought it; valid until the next
 	atEnd  error  // what that read ended with
 	meter  Meter
-	flush  *http.ResponseController
 	// stencil is the last event but for its text.
 	stencil wire.Stencil
 
@@ -29,10 +28,12 @@ type stream struct {
 	done     bool // [DONE] was seen
 }
 
+// Streams implements Answer.
+func (s *stream) Streams() bool { return true }
+
 // Send implements Answer.
-func (s *stream) Send(w http.ResponseWriter) error {
-	s.flush = http.NewResponseController(w)
-	if !s.expect.Pulse.Stop() {
+func (s *stream) Send(w Client, begun bool) error {
+	if !begun {
 		h := w.Header()
 		copyHeader(h, s.res.Header)
 		streamHeader(h)
@@ -54,8 +55,8 @@ func (s *stream) Send(w http.ResponseWriter) error {
 		if err != nil {
 			return s.finish(w, err)
 		}
-		if s.expect.Witness != nil {
-			s.expect.Witness.Progress(s.meter.Events > events)
+		if s.expect.Progress != nil {
+			s.expect.Progress.Read(s.meter.Events > events)
 		}
 		batch, err = s.next()
 	}
@@ -74,14 +75,9 @@ func (s *stream) next() ([]byte, error) {
 	return batch, err
 }
 
-var (
-	noTransform = []string{"no-cache, no-transform"}
-	noBuffering = []string{"no"}
-)
-
 // pass writes the events of one read with one Write and one Flush: a Write for each costs 1.8 times as much over HTTP/2
 // (docs: performance). What must not reach the client is cut out.
-func (s *stream) pass(w http.ResponseWriter, batch []byte) error {
+func (s *stream) pass(w Client, batch []byte) error {
 	from, at := 0, 0
 	for at < len(batch) {
 		raw, _ := sse.Split(batch[at:])
@@ -94,7 +90,7 @@ func (s *stream) pass(w http.ResponseWriter, batch []byte) error {
 			from = next
 		}
 		if failed != nil {
-			s.flushNow()
+			flush(w)
 			return failed
 		}
 		at = next
@@ -102,7 +98,7 @@ func (s *stream) pass(w http.ResponseWriter, batch []byte) error {
 	if err := s.write(w, batch[from:]); err != nil {
 		return err
 	}
-	return s.flushNow()
+	return flush(w)
 }
 
 // inspect takes note of an event, and tells whether it goes to the client.
@@ -149,8 +145,8 @@ func (s *stream) write(w io.Writer, p []byte) error {
 	return nil
 }
 
-func (s *stream) flushNow() error {
-	if err := s.flush.Flush(); err != nil && !errors.Is(err, http.ErrNotSupported) {
+func flush(w Client) error {
+	if err := w.Flush(); err != nil {
 		return &ClientError{err}
 	}
 	return nil
@@ -159,7 +155,7 @@ func (s *stream) flushNow() error {
 var doneEvent = sse.AppendData(nil, []byte("[DONE]"))
 
 // finish judges the end of the stream. A finish reason without [DONE] is complete and gets it.
-func (s *stream) finish(w http.ResponseWriter, err error) error {
+func (s *stream) finish(w Client, err error) error {
 	complete := s.finished > 0 && s.finished >= s.expect.Choices
 	switch {
 	case s.done:
@@ -170,17 +166,9 @@ func (s *stream) finish(w http.ResponseWriter, err error) error {
 		if err := s.write(w, doneEvent); err != nil {
 			return err
 		}
-		return s.flushNow()
+		return flush(w)
 	}
 	return ended(err)
-}
-
-// End implements Answer.
-func (s *stream) End(w http.ResponseWriter, e *wire.Error) bool {
-	if s.write(w, errorEvent(s.expect.Endpoint.Framing, e)) == nil {
-		s.flushNow() //nolint:errcheck // the client is told, or it is gone
-	}
-	return true
 }
 
 // Meter implements Answer.

@@ -237,7 +237,7 @@ func TestStreamReadErrors(t *testing.T) {
 			answer, err := Hold(res, expect)
 			if err == nil {
 				defer answer.Close()
-				err = answer.Send(newClient())
+				err = answer.Send(newClient(), false)
 			}
 			if tt.complete != (err == nil) || !tt.complete && !errors.Is(err, reset) {
 				t.Errorf("got %v", err)

@@ -23,19 +23,19 @@ var jsonType = []string{"application/json"}
 // something that is no JSON can still be answered by another target. One that is larger than what is held is passed on as
 // it comes.
 type whole struct {
-	res     *http.Response
-	witness Witness
-	held    io.LimitedReader // of the body
-	head    *bytes.Buffer
-	texts   bool          // the answer is made of text
-	count   bool          // count it even if its usage is known
-	all     bool          // head is everything
-	vectors *wire.Vectors // turns lists into base64; nil where nobody asked for it
-	meter   Meter
+	res      *http.Response
+	progress Progress
+	held     io.LimitedReader // of the body
+	head     *bytes.Buffer
+	texts    bool          // the answer is made of text
+	count    bool          // count it even if its usage is known
+	all      bool          // head is everything
+	vectors  *wire.Vectors // turns lists into base64; nil where nobody asked for it
+	meter    Meter
 }
 
 func holdWhole(res *http.Response, expect Expect) (Answer, error) {
-	a := &whole{res: res, witness: expect.Witness, count: expect.Count, texts: expect.Endpoint.Texts && !expect.Endpoint.Vectors, head: buffers.Get().(*bytes.Buffer)}
+	a := &whole{res: res, progress: expect.Progress, count: expect.Count, texts: expect.Endpoint.Texts && !expect.Endpoint.Vectors, head: buffers.Get().(*bytes.Buffer)}
 	a.head.Reset()
 	if expect.Base64 {
 		a.vectors = new(wire.Vectors)
@@ -88,8 +88,11 @@ func (a *whole) parse() error {
 	return nil
 }
 
+// Streams implements Answer: what follows on half a JSON text cannot tell anything.
+func (a *whole) Streams() bool { return false }
+
 // Send implements Answer.
-func (a *whole) Send(w http.ResponseWriter) error {
+func (a *whole) Send(w Client, _ bool) error {
 	h := w.Header()
 	copyHeader(h, a.res.Header)
 	if h.Get("Content-Type") == "" { // net/http would call it text
@@ -115,7 +118,7 @@ func (a *whole) Send(w http.ResponseWriter) error {
 	if a.vectors != nil {
 		return a.sendTurned(w)
 	}
-	n64, err := copyBody(w, a.res.Body, bodyCopy{witness: a.witness})
+	n64, err := copyBody(w, a.res.Body, bodyCopy{progress: a.progress})
 	a.meter.Bytes += n64
 	return err
 }
@@ -123,7 +126,7 @@ func (a *whole) Send(w http.ResponseWriter) error {
 // sendTurned passes on the rest with its lists turned.
 func (a *whole) sendTurned(w io.Writer) error {
 	to := &turning{to: w, vectors: a.vectors}
-	_, err := copyBody(to, a.res.Body, bodyCopy{witness: a.witness})
+	_, err := copyBody(to, a.res.Body, bodyCopy{progress: a.progress})
 	a.meter.Bytes += to.sent
 	if errors.Is(err, wire.ErrNoVector) {
 		return errors.Unwrap(err) // no fault of the client, to whom it was written
@@ -152,9 +155,6 @@ func (t *turning) Write(p []byte) (int, error) {
 	}
 	return len(p), nil
 }
-
-// End implements Answer: what follows on half a JSON text cannot tell anything.
-func (a *whole) End(http.ResponseWriter, *wire.Error) bool { return false }
 
 // Meter implements Answer.
 func (a *whole) Meter() Meter { return a.meter }

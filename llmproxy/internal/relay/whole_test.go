@@ -9,8 +9,6 @@ import (
 	"testing/iotest"
 
 	"github.com/google/go-cmp/cmp"
-
-	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/wire"
 )
 
 func TestWhole(t *testing.T) {
@@ -98,10 +96,10 @@ func TestWholeLength(t *testing.T) {
 			}
 			defer answer.Close()
 			to := newClient()
-			if err := answer.Send(to); err != nil || to.body.String() != tt.in || to.header.Get("Content-Length") != tt.want {
+			if err := answer.Send(to, false); err != nil || to.body.String() != tt.in || to.header.Get("Content-Length") != tt.want {
 				t.Errorf("%v, %d bytes, Content-Length %q, want %q", err, to.body.Len(), to.header.Get("Content-Length"), tt.want)
 			}
-			if answer.End(to, &wire.Error{Message: "m"}) {
+			if answer.Streams() {
 				t.Error("half a JSON text was said to tell an error")
 			}
 		})

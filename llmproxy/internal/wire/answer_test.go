@@ -134,10 +134,10 @@ func TestErrorJSON(t *testing.T) {
 		err        Error
 		json, flat string
 	}{
-		{"all", Error{404, "invalid_request_error", "model_not_found", "model", "no \"x\" <&>"},
+		{"all", Error{Status: 404, Type: "invalid_request_error", Code: "model_not_found", Param: "model", Message: "no \"x\" <&>"},
 			`{"error":{"message":"no \"x\" <&>","type":"invalid_request_error","param":"model","code":"model_not_found"}}`,
 			`{"error":{"message":"no \"x\" <&>","type":"invalid_request_error","param":"model","code":"model_not_found"},"type":"error","code":"model_not_found","message":"no \"x\" <&>","param":"model","sequence_number":0}`},
-		{"nulls", Error{502, "server_error", "", "", "a\nb\x01\\ é\xff"},
+		{"nulls", Error{Status: 502, Type: "server_error", Code: "", Param: "", Message: "a\nb\x01\\ é\xff"},
 			`{"error":{"message":"a\nb\u0001\\ é�","type":"server_error","param":null,"code":null}}`,
 			`{"error":{"message":"a\nb\u0001\\ é�","type":"server_error","param":null,"code":null},"type":"error","code":null,"message":"a\nb\u0001\\ é�","param":null,"sequence_number":0}`},
 	} {

@@ -9,6 +9,8 @@ type Error struct {
 	Code    string // null where empty
 	Param   string // null where empty
 	Message string
+	// Header holds further response headers that belong to the error, such as Retry-After; nil for none.
+	Header http.Header
 }
 
 // Error gives the message.

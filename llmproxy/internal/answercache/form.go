@@ -1,0 +1,100 @@
+package answercache
+
+import (
+	"github.com/caddy-llmproxy/caddy-llmproxy/caching"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/relay"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/sse"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/wire"
+)
+
+const (
+	eventType = "text/event-stream; charset=utf-8"
+	jsonType  = "application/json"
+)
+
+// wanted is the form in which this client wants its answer.
+func (l *lookup) wanted() caching.Form {
+	if l.x.Record.Stream && l.x.Endpoint.Streams() {
+		return caching.Events
+	}
+	return caching.Whole
+}
+
+// inForm brings an entry into the form that is wanted; false if that cannot be done.
+func (l *lookup) inForm(e *caching.Entry, want caching.Form) (*caching.Entry, bool) {
+	switch {
+	case e.Form == want:
+		return e, true
+	case want == caching.Events:
+		return split(e)
+	}
+	return assemble(e, l.x.Endpoint.Framing == wire.Typed)
+}
+
+// play sends an entry.
+func (l *lookup) play(e *caching.Entry, how string) *wire.Error {
+	begun, failed := l.begin(e, how)
+	if failed != nil {
+		return failed
+	}
+	if e.Form == caching.Whole {
+		return l.sent(relay.ReplayWhole(l.to, e.ContentType, e.Body))
+	}
+	var room [4][]byte
+	pieces := room[:0]
+	e.Pieces(l.includesUsage(), func(piece []byte) { pieces = append(pieces, piece) })
+	return l.sent(relay.ReplayStream(l.to, unless(begun, e.ContentType), pieces))
+}
+
+// includesUsage reports whether the client asked for the event with the usage.
+func (l *lookup) includesUsage() bool { return l.ask.Body.Head().IncludeUsage }
+
+// unless is the type of a stream, or nothing if its header was sent already, with a ping.
+func unless(begun bool, contentType string) string {
+	if begun {
+		return ""
+	}
+	return contentType
+}
+
+// split makes a stream of a whole answer.
+func split(e *caching.Entry) (*caching.Entry, bool) {
+	stream := *e
+	stream.Form, stream.ContentType, stream.Body = caching.Events, eventType, make([]byte, 0, 2*len(e.Body))
+	ok := wire.Split(e.Body, func(data []byte, usage bool) {
+		start := len(stream.Body)
+		stream.Body = sse.AppendData(stream.Body, data)
+		if usage {
+			stream.Extra = append(stream.Extra, caching.Span{Start: start, End: len(stream.Body)})
+		}
+	})
+	stream.Body = sse.AppendData(stream.Body, []byte("[DONE]"))
+	return &stream, ok
+}
+
+// assemble makes a whole answer of a stream; typed are the streams of the Responses API.
+func assemble(e *caching.Entry, typed bool) (*caching.Entry, bool) {
+	whole := *e
+	whole.Form, whole.ContentType, whole.Body, whole.Extra = caching.Whole, jsonType, nil, nil
+	var parts wire.Assembly
+	for rest := e.Body; len(rest) > 0; {
+		var raw []byte
+		raw, rest = sse.Split(rest)
+		event := sse.Parse(raw)
+		switch {
+		case !event.HasData:
+		case !typed:
+			parts.Add(event.Data)
+		default:
+			if response, ok := wire.CompletedResponse(event.Name, event.Data); ok {
+				whole.Body = response
+			}
+		}
+	}
+	if typed {
+		return &whole, whole.Body != nil
+	}
+	var ok bool
+	whole.Body, ok = parts.Whole()
+	return &whole, ok
+}

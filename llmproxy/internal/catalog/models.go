@@ -1,0 +1,85 @@
+package catalog
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/exchange"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/wire"
+	"github.com/caddy-llmproxy/caddy-llmproxy/router"
+)
+
+// A modelEntry is a model as OpenAI's list has it.
+type modelEntry struct {
+	ID      string `json:"id"`
+	Object  string `json:"object"`
+	Created int64  `json:"created"`
+	OwnedBy string `json:"owned_by"`
+}
+
+// ListModels answers GET /v1/models, or GET /v1/models/{id} for one that has an id: what the configuration names, then what
+// upstreams have of what could be asked for. May reports whether the caller may use a model.
+func (c *Catalog) ListModels(ctx context.Context, id string, localOnly bool, may func(model string) bool) ([]byte, *wire.Error) {
+	entries := c.entries(ctx, localOnly, may)
+	if id == "" {
+		return encode(map[string]any{"object": "list", "data": entries})
+	}
+	for _, e := range entries {
+		if e.ID == id {
+			return encode(e)
+		}
+	}
+	return nil, exchange.ModelNotFound(id)
+}
+
+func encode(v any) ([]byte, *wire.Error) {
+	body, err := json.Marshal(v)
+	if err != nil {
+		return nil, &wire.Error{Status: http.StatusInternalServerError, Type: exchange.ServerError, Message: "The list of models could not be written as JSON."}
+	}
+	return body, nil
+}
+
+func (c *Catalog) entries(ctx context.Context, localOnly bool, may func(string) bool) []modelEntry {
+	views := c.views(ctx)
+	entries, seen := []modelEntry{}, map[string]bool{}
+	add := func(id, owner string, created int64) {
+		if !seen[id] && may(id) {
+			entries = append(entries, modelEntry{ID: id, Object: "model", Created: created, OwnedBy: owner})
+		}
+		seen[id] = true
+	}
+	for _, name := range c.Models.Names() {
+		if plan, _ := c.Models.Lookup(name); !localOnly || plan.Any(true, anyTarget) {
+			add(name, plan.First().Name, 0)
+		}
+	}
+	if c.Auto {
+		add(RuleAuto, "llm_proxy", 0)
+	}
+	for i, u := range c.Upstreams {
+		if !views[i].Present || localOnly && !u.IsLocal() {
+			continue
+		}
+		for _, m := range views[i].Models {
+			if c.Discover || c.passes(m.ID, u.Route) {
+				add(m.ID, u.Name, m.Created)
+			}
+		}
+	}
+	return entries
+}
+
+func anyTarget(router.Target) bool { return true }
+
+// passes reports whether a pattern lets a client reach a model of the upstream by the model's own name.
+func (c *Catalog) passes(model string, u *router.Upstream) bool {
+	plan, ok := c.Models.Lookup(model)
+	if !ok || !router.IsPattern(plan.Rule) {
+		return false
+	}
+	there := false
+	plan.Targets(func(t router.Target) { there = there || t.Upstream == u && t.ModelFor(model) == model })
+	return there
+}

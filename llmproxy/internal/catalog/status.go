@@ -1,0 +1,70 @@
+package catalog
+
+import (
+	"context"
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/upstream"
+	"github.com/caddy-llmproxy/caddy-llmproxy/router"
+)
+
+// A Status is what can be served now.
+type Status struct {
+	Models    []ModelStatus
+	Upstreams []UpstreamStatus
+}
+
+// A ModelStatus is whether a request for a model could be served now.
+type ModelStatus struct {
+	Name   string
+	Served bool
+}
+
+// An UpstreamStatus is an upstream and its replicas.
+type UpstreamStatus struct {
+	Name, Kind string
+	Replicas   []router.Facts
+}
+
+// Served reports whether a request for at least one model can be served now.
+func (s Status) Served() bool {
+	for _, m := range s.Models {
+		if m.Served {
+			return true
+		}
+	}
+	return false
+}
+
+// Status reports what can be served now, as the last probes and requests found.
+func (c *Catalog) Status(ctx context.Context) Status {
+	var s Status
+	seen := map[string]bool{}
+	add := func(name string, plan *router.Plan) {
+		if !seen[name] {
+			seen[name] = true
+			s.Models = append(s.Models, ModelStatus{Name: name, Served: plan.Ready(name)})
+		}
+	}
+	c.Models.Each(add)
+	if c.Discover {
+		c.each(func(u *upstream.Upstream) { u.View(ctx) })
+		for _, u := range c.Upstreams {
+			for _, m := range u.View(ctx).Models {
+				if plan, ok := c.find(ctx, m.ID); ok {
+					add(m.ID, plan)
+				}
+			}
+		}
+	}
+	for _, u := range c.Upstreams {
+		if u.Optional && !u.View(ctx).Present {
+			continue
+		}
+		one := UpstreamStatus{Name: u.Name, Kind: u.Speaks().Name}
+		for _, r := range u.Route.Replicas {
+			one.Replicas = append(one.Replicas, r.Facts())
+		}
+		s.Upstreams = append(s.Upstreams, one)
+	}
+	return s
+}

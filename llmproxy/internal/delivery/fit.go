@@ -1,0 +1,79 @@
+package delivery
+
+import (
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/exchange"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/relay"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/upstream"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/wire"
+	"github.com/caddy-llmproxy/caddy-llmproxy/router"
+)
+
+// truncated is the warning of an answer to a prompt that was cut.
+const truncated = "truncated"
+
+// misfit returns what judges the targets that cannot take the request, before any is tried; nil where all can, as far as is
+// known. It is nil as well where none can: an estimate may be wrong, and the upstream's own words say more than ours.
+func (d *Delivery) misfit(x *exchange.Exchange, ask *exchange.Ask) func(router.Target) bool {
+	head, model := ask.Body.Head(), x.Record.Model
+	limited := func(t router.Target) bool {
+		return d.upstreams[t.Upstream].Limits(t.ModelFor(model)) != router.Limits{}
+	}
+	if head == nil || !x.Endpoint.Texts || !ask.Plan.Any(ask.LocalOnly, limited) {
+		return nil
+	}
+	fits := func(t router.Target) bool { return d.Fits(head, model, t) }
+	if !ask.Plan.Any(ask.LocalOnly, fits) {
+		return nil
+	}
+	return func(t router.Target) bool { return !fits(t) }
+}
+
+// Fits reports whether a target can take a request for a model, as far as is known.
+func (d *Delivery) Fits(head *wire.Head, requested string, t router.Target) bool {
+	u, model, needs := d.upstreams[t.Upstream], t.ModelFor(requested), needsOf(head.Signals())
+	needs.Prompt = u.Correct(model, needs.Prompt)
+	return needs.Within(u.Limits(model))
+}
+
+func needsOf(s *wire.Signals) router.Needs {
+	n := router.Needs{Prompt: s.LargestPrompt, Output: s.MaxTokens}
+	if s.Tools > 0 {
+		n.Abilities |= router.Tools
+	}
+	if s.Images > 0 {
+		n.Abilities |= router.Images
+	}
+	if s.Audio > 0 {
+		n.Abilities |= router.Audio
+	}
+	if s.JSONSchema {
+		n.Abilities |= router.JSONSchema
+	}
+	return n
+}
+
+// learn keeps the limit that an error told.
+func (a *attempt) learn(f upstream.Finding) {
+	if f.Verdict == router.FitsElsewhere && f.Limit > 0 {
+		a.u.Learn(a.model, f.Limit)
+	}
+}
+
+// compare holds the estimate against what the upstream counted, where both are known: the next estimate gets better by it,
+// and a prompt that was cut without a word is noticed.
+func (a *attempt) compare(m relay.Meter) {
+	if !m.HasUsage || a.call.Head == nil || !a.x.Endpoint.Texts {
+		return
+	}
+	s, read := a.call.Head.SignalsRead()
+	if !read {
+		return
+	}
+	counted := int(m.Usage.Input)
+	switch {
+	case a.u.Truncated(a.model, a.u.Correct(a.model, s.LargestPrompt), counted):
+		a.rec.Warning = truncated
+	case s.Images+s.Audio+s.Files == 0 && s.LargestPrompt == s.PromptTokens:
+		a.u.Counted(a.model, s.PromptTokens, counted)
+	}
+}

@@ -1,0 +1,119 @@
+package delivery
+
+import (
+	"errors"
+	"time"
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/exchange"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/upstream"
+	"github.com/caddy-llmproxy/caddy-llmproxy/router"
+)
+
+// slot takes a slot at one of the turn's candidates, and waits in the admission queue where none is free. It reports false if
+// the client left meanwhile, if the process is about to end, or if no position or no slot was free in time: then the pool is
+// left.
+func (s *run) slot(turn router.Turn) (router.Candidate, bool) {
+	if candidate, ok := s.walk.Take(turn); ok {
+		return candidate, true
+	}
+	begun := time.Now()
+	ticket, ok := s.walk.Queue(turn)
+	if !ok {
+		s.queueFull(turn, 0)
+		return router.Candidate{}, false
+	}
+	defer func() { s.rec.Queue += time.Since(begun) }()
+	defer ticket.Leave()
+	index, came, err := wait(s, ticket.Granted(), s.untilDeadline(ticket.Wait))
+	switch {
+	case came && index >= 0:
+		return s.walk.Took(ticket, index), true
+	case came: // its position was given to a request of a higher priority
+		s.queueFull(turn, 0)
+	case err == nil:
+		s.queueFull(turn, time.Since(begun))
+	}
+	return router.Candidate{}, false
+}
+
+// pause leaves the candidate alone for as long as the turn says, or until it has loaded. It reports false when the client
+// leaves meanwhile, when that takes too long, or longer than the request's deadline.
+func (s *run) pause(turn router.Turn) bool {
+	if turn.Wait == 0 {
+		return true
+	}
+	began := time.Now()
+	defer func() { s.rec.Paused += time.Since(began) }()
+	if turn.Loading {
+		candidate := s.walk.Candidate(turn)
+		if u := s.upstreams[candidate.Target.Upstream]; u.Probes() {
+			_, came, _ := wait(s, candidate.Replica.BecomesReady(), s.untilDeadline(u.LoadTimeout()))
+			return came
+		}
+	}
+	if deadline := s.ask.Deadline; !deadline.IsZero() && time.Until(deadline) < turn.Wait {
+		return false
+	}
+	_, _, err := wait[struct{}](s, nil, turn.Wait)
+	return err == nil
+}
+
+// untilDeadline bounds a wait by the request's deadline.
+func (s *run) untilDeadline(wait time.Duration) time.Duration {
+	if s.ask.Deadline.IsZero() {
+		return wait
+	}
+	return min(wait, time.Until(s.ask.Deadline))
+}
+
+// errNobodyWaits means that a wait ended because nobody waits for the answer any more.
+var errNobodyWaits = errors.New("the client left, or the gateway is shutting down")
+
+// wait waits for a channel, for limit at most; came is false if that has passed. A waiting client is pinged meanwhile.
+func wait[T any](s *run, channel <-chan T, limit time.Duration) (value T, came bool, err error) {
+	expired := time.NewTimer(limit)
+	defer expired.Stop()
+	never := limit + time.Hour // where no pings are sent
+	ping := time.NewTimer(s.x.UntilPing(s.client, time.Now(), never))
+	defer ping.Stop()
+	var drained <-chan struct{}
+	if s.Draining != nil {
+		drained = s.Draining.Done()
+	}
+	for {
+		select {
+		case value = <-channel:
+			return value, true, nil
+		case <-expired.C:
+			return value, false, nil
+		case <-ping.C:
+			go s.client.Ping() // a client that does not read must not hold up the wait
+			ping.Reset(exchange.PingEvery)
+		case <-s.ctx.Done():
+			return value, false, errNobodyWaits
+		case <-drained:
+			return value, false, errNobodyWaits
+		}
+	}
+}
+
+// queueFull records that a pool had no slot in time. No upstream has seen the request.
+func (s *run) queueFull(turn router.Turn, waited time.Duration) {
+	s.walk.Skip(turn)
+	s.note(&failure{
+		Finding: upstream.Finding{Verdict: router.Busy, RetryAfter: retryAfterQueue(waited)},
+		spill:   true, waited: waited,
+	})
+}
+
+// The shortest and the longest time after which a request that found no slot is asked to come back: SDKs take no more than a
+// minute for an answer.
+const (
+	retrySoonest = time.Second
+	retryLatest  = 30 * time.Second
+)
+
+// retryAfterQueue is a part of the wait that was in vain: within it, some of those ahead will be done.
+func retryAfterQueue(waited time.Duration) time.Duration {
+	return min(max(waited/4, retrySoonest), retryLatest)
+}

@@ -1,0 +1,100 @@
+package delivery
+
+import (
+	"time"
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/upstream"
+	"github.com/caddy-llmproxy/caddy-llmproxy/router"
+)
+
+// How soon a silent replica is taken for a stuck one: healthy by its probes, without progress on any request.
+const (
+	silenceLeast = 20 * time.Second // how long it must have sent nothing to anybody
+	checksApart  = 2 * time.Second  // how far the two checks of its counters are apart; llama.cpp must not be asked more often
+)
+
+// suspectStuck begins to find out whether the replica is stuck, unless that is under way. Services are judged by their
+// answers alone.
+func (a *attempt) suspectStuck() {
+	h, u, r := a.Health, a.u, a.candidate.Replica
+	if h.closed.Err() != nil || !u.Probes() || !r.Suspect() {
+		return
+	}
+	go func() {
+		defer r.Acquit()
+		if h.isStuck(u, r) {
+			h.markStuck(u, r)
+		}
+	}()
+}
+
+// isStuck waits until the silence has lasted long enough, and reports whether nothing has moved meanwhile. Where no counters
+// say so, several silent streams must.
+func (h *HealthChecker) isStuck(u *upstream.Upstream, r *router.Replica) bool {
+	before, counted := u.Work(h.closed, r)
+	since := r.Listen(0).Since
+	if !h.silenceLasts(r, since, time.Now().Add(checksApart)) {
+		return false
+	}
+	after, again := u.Work(h.closed, r)
+	healthy := u.Probe(h.closed, r) == router.Up // else it is loading, or down, which is known
+	heard := r.Listen(silenceLeast)
+	if !healthy || !heard.Since.Equal(since) || len(heard.Present) == 0 {
+		return false
+	}
+	if counted && again {
+		return before == after
+	}
+	return heard.Damning()
+}
+
+// silenceLasts waits until the silence has lasted for as long as is suspicious, the time for reading the prompts included,
+// and at least until earliest. It reports false as soon as the silence is over.
+func (h *HealthChecker) silenceLasts(r *router.Replica, since, earliest time.Time) bool {
+	for {
+		heard := r.Listen(0)
+		if !heard.Since.Equal(since) || len(heard.Present) == 0 {
+			return false
+		}
+		due := since.Add(silenceLeast + heard.Prefill())
+		if due.Before(earliest) {
+			due = earliest
+		}
+		left := time.Until(due)
+		if left <= 0 {
+			return true
+		}
+		if !h.pause(min(left, silenceLeast/4)) {
+			return false
+		}
+	}
+}
+
+// markStuck takes the replica out and ends what is under way there.
+func (h *HealthChecker) markStuck(u *upstream.Upstream, r *router.Replica) {
+	change, told := r.Wedged()
+	if told {
+		h.tell(u, Change{Change: change, Address: r.Address})
+	}
+	for _, o := range r.Listen(0).Present {
+		o.Stop()
+	}
+}
+
+// Mute implements router.Occupant.
+func (a *attempt) Mute() bool { return !a.rec.Stream }
+
+// Prefill implements router.Occupant.
+func (a *attempt) Prefill() time.Duration {
+	if a.watchdog.answered() {
+		return 0
+	}
+	return a.u.Prefill(a.size)
+}
+
+// Stop implements router.Occupant. An attempt that has nowhere else to go may go on.
+func (a *attempt) Stop() {
+	if a.watchdog.answered() || !a.last {
+		a.end(errStuck)
+	}
+}

@@ -1,0 +1,105 @@
+package reqbody
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net/http"
+	"os"
+	"strings"
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/wire"
+)
+
+// maxInMemory is how much of a form is kept in memory; a larger one goes to a temporary file.
+const maxInMemory = 1 << 20
+
+// A Form is a multipart request: kept whole, because its model may stand after its file, and spliced, not re-encoded.
+type Form struct {
+	spool  *spool
+	fields *wire.Form
+}
+
+// A spool holds a body in memory or in a file.
+type spool struct {
+	io.ReaderAt
+	size int64
+	file *os.File // nil while memory is enough
+}
+
+func (b *Body) readForm(s *source, boundary string) *wire.Error {
+	body, err := s.open()
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	spooled, err := s.spool(body)
+	if err != nil {
+		return err
+	}
+	b.Form, b.Size = &Form{spool: spooled}, spooled.size
+	fields, err := wire.ParseForm(spooled, spooled.size, boundary)
+	if err != nil {
+		return err
+	}
+	b.Form.fields = fields
+	b.Model, b.Stream = fields.Model, fields.Stream
+	return nil
+}
+
+// spool reads a body to its end.
+func (s *source) spool(body io.Reader) (*spool, *wire.Error) {
+	head := make([]byte, maxInMemory)
+	n, err := fill(body, head)
+	if errors.Is(err, io.EOF) {
+		return &spool{ReaderAt: bytes.NewReader(head[:n]), size: int64(n)}, nil
+	}
+	if err != nil {
+		return nil, s.failed(err)
+	}
+	file, err := os.CreateTemp("", "llm_proxy-form-*")
+	if err != nil {
+		return nil, &wire.Error{Status: http.StatusBadGateway, Type: "server_error", Code: "upstream_error",
+			Message: "The gateway cannot store the file that was sent: it cannot write to its temporary directory."}
+	}
+	spooled := &spool{ReaderAt: file, file: file}
+	spooled.size, err = io.Copy(file, io.MultiReader(bytes.NewReader(head), body))
+	if err != nil {
+		spooled.close()
+		return nil, s.failed(err)
+	}
+	return spooled, nil
+}
+
+func (s *spool) close() {
+	if s.file != nil {
+		s.file.Close()
+		os.Remove(s.file.Name()) //nolint:errcheck // nothing can be done about it here
+	}
+}
+
+func (f *Form) close() { f.spool.close() }
+
+// WithModel returns the form with another model's name in it.
+func (f *Form) WithModel(model string) FormPayload {
+	return FormPayload{f.spool, f.fields.ModelSpan.Start, f.fields.ModelSpan.End, model}
+}
+
+// A FormPayload is a form as one upstream gets it. It can be sent more than once.
+type FormPayload struct {
+	spool      *spool
+	start, end int64
+	model      string
+}
+
+// Len returns its size in bytes.
+func (p FormPayload) Len() int64 { return p.spool.size - (p.end - p.start) + int64(len(p.model)) }
+
+// Open returns a reader from its beginning.
+func (p FormPayload) Open() io.ReadCloser {
+	return io.NopCloser(io.MultiReader(
+		io.NewSectionReader(p.spool, 0, p.start),
+		strings.NewReader(p.model),
+		io.NewSectionReader(p.spool, p.end, p.spool.size-p.end),
+	))
+}
