@@ -42,14 +42,14 @@ func TestKilledBeforeTheFirstWord(t *testing.T) {
 				answer := asked()
 				saysHello(t, mode, answer)
 				// Which one depends on whether the connection was a new one: on a used one the request is sent once more, and refused.
-				if route := answer.header.Get("X-LLM-Route"); route != "fallback:broken" && route != "fallback:not_up" {
+				if route := answer.header.Get("X-LLM-Route"); route != "fallback:failed" && route != "fallback:unreachable" {
 					t.Errorf("X-LLM-Route is %q", route)
 				}
 
 				// Now that it is down: refused at once, or not asked any more where a probe was quicker.
 				answer = chat(t, g.url, `{"model":"m",`+streaming(mode)+`"messages":[{"role":"user","content":"hi"}]}`)
 				saysHello(t, mode, answer)
-				if route := answer.header.Get("X-LLM-Route"); route != "fallback:not_up" {
+				if route := answer.header.Get("X-LLM-Route"); route != "fallback:unreachable" {
 					t.Errorf("X-LLM-Route is %q", route)
 				}
 			})
@@ -106,7 +106,7 @@ func TestHungBeforeTheFirstWord(t *testing.T) {
 	}`, "HUNG", hung.url(), "SPARE", servers(t).llama.url()))
 	answer := chat(t, g.url, `{"model":"m","stream":true,"messages":[{"role":"user","content":"hi"}]}`)
 	saysHello(t, "stream", answer)
-	headers(t, answer.header, "spare/tiny", "2", "fallback:slow")
+	headers(t, answer.header, "spare/tiny", "2", "fallback:timeout")
 }
 
 // After the first word the client must learn that the answer is not complete. Servers that are killed just stop;

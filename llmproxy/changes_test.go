@@ -69,7 +69,7 @@ func TestEventsOfHealth(t *testing.T) {
 	if res := ask(t, url, true); res.Header.Get("X-LLM-Target") != "spare/y" {
 		t.Errorf("%q answers", res.Header.Get("X-LLM-Target"))
 	}
-	if diff := cmp.Diff(want("unhealthy", "down", "not_up"), next()); diff != "" {
+	if diff := cmp.Diff(want("unhealthy", "down", "unreachable"), next()); diff != "" {
 		t.Error(diff)
 	}
 	fake.Up(t)

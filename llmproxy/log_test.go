@@ -100,9 +100,9 @@ func TestRequestIsFollowedByItsID(t *testing.T) {
 		t.Errorf("%d lines have the id: %s", lines, logs)
 	}
 	access, _, _ := strings.Cut(logs, "\n")
-	for _, want := range []string{`"model":"m"`, `"target":"good/y"`, `"route":"fallback:broken"`, `"verdict":"ok"`, `"ttft":`, `"duration":`, `"queue":`, `"tokens_per_second":`,
+	for _, want := range []string{`"model":"m"`, `"target":"good/y"`, `"route":"fallback:failed"`, `"verdict":"ok"`, `"ttft":`, `"duration":`, `"queue":`, `"tokens_per_second":`,
 		`"chars":8`, `"input_tokens":100`, `"output_tokens":50`, `"cached_tokens":10`, `"estimated":false`, `"cost_usd":0.00015`,
-		`"attempts":[{"target":"bad/x","verdict":"broken","status":500,`, `{"target":"good/y","verdict":"ok","status":200,`} {
+		`"attempts":[{"target":"bad/x","verdict":"failed","status":500,`, `{"target":"good/y","verdict":"ok","status":200,`} {
 		if !strings.Contains(access, want) {
 			t.Errorf("%s is not in the access log: %s", want, access)
 		}
@@ -136,17 +136,17 @@ func TestTroubleEndsWhenItWasCalm(t *testing.T) {
 			told    bool
 		}{
 			{0, router.OK, false},
-			{0, router.Busy, false},
-			{0, router.Broken, true},
-			{time.Second, router.Slow, false},
+			{0, router.Overloaded, false},
+			{0, router.Failed, true},
+			{time.Second, router.Timeout, false},
 			{time.Second, router.OK, false}, // not yet calm
 			{calm, router.OK, true},
 			{0, router.OK, false},
-			{0, router.Config, true},
-			{0, router.Config, false},
-			{0, router.Broken, true}, // another trouble
+			{0, router.Misconfigured, true},
+			{0, router.Misconfigured, false},
+			{0, router.Failed, true}, // another trouble
 			{calm, router.OK, true},
-			{0, router.Config, true},
+			{0, router.Misconfigured, true},
 		}
 		for i, s := range steps {
 			time.Sleep(s.wait)

@@ -89,7 +89,7 @@ func (m *meters) count(rec *exchange.Record) {
 		m.attempt(rec, a).Inc()
 	}
 	ownTime.Observe(max(rec.Duration-waited, 0).Seconds())
-	if rec.FirstContent > 0 && rec.Configured.Upstream != nil || rec.Verdict == router.Gone {
+	if rec.FirstContent > 0 && rec.Configured.Upstream != nil || rec.Verdict == router.ClientClosed {
 		s.answered(rec)
 	}
 	m.countRare(s.model, rec)
@@ -193,7 +193,7 @@ func (m *meters) cache(key cacheKey) *cacheSeries {
 func (s *series) answered(rec *exchange.Record) {
 	s.once.Do(func() { s.answers = newAnswers(s.model, s.target) })
 	a := s.answers
-	if rec.Verdict == router.Gone {
+	if rec.Verdict == router.ClientClosed {
 		a.gone.Inc()
 		a.wasted.Add(float64(rec.Usage.Output))
 	}

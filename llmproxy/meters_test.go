@@ -97,8 +97,8 @@ func BenchmarkCount(b *testing.B) {
 func TestOnlyAttemptsFallBack(t *testing.T) {
 	table, u := tableOf(t)
 	m, rec := newMeters(table), answeredRecord(u)
-	rec.Route, rec.Rule, rec.Model = "fallback:broken", "gpt-*", "gpt-falls"
-	fallbacks.DeleteLabelValues("gpt-*", "broken") // of another run in this process
+	rec.Route, rec.Rule, rec.Model = "fallback:failed", "gpt-*", "gpt-falls"
+	fallbacks.DeleteLabelValues("gpt-*", "failed") // of another run in this process
 	m.count(rec)
 	rec.Attempts, rec.Cache = nil, "coalesced"
 	m.count(rec)
@@ -138,7 +138,7 @@ func TestSeriesAreBounded(t *testing.T) {
 	wild := router.Target{Upstream: u}
 	for i := range 100_000 {
 		name := fmt.Sprintf("made-up-%d", i)
-		m.count(&exchange.Record{ID: name, Endpoint: "chat", Status: 404, Verdict: router.Caller, Asked: exchange.Asked{Model: name}, Caller: exchange.Caller{Key: name}})
+		m.count(&exchange.Record{ID: name, Endpoint: "chat", Status: 404, Verdict: router.ClientError, Asked: exchange.Asked{Model: name}, Caller: exchange.Caller{Key: name}})
 		m.count(&exchange.Record{ID: name, Endpoint: "chat", Status: 200, Asked: exchange.Asked{Model: "gpt-" + name}, Caller: exchange.Caller{Key: name}, Routing: exchange.Routing{Rule: "gpt-*"}, Answer: exchange.Answer{Target: "u/gpt-" + name, Configured: wild, FirstContent: 1, Attempts: []exchange.Attempt{{Target: "u/gpt-" + name, Configured: wild}}}})
 		listed := router.Target{Upstream: u, Model: name}
 		m.count(&exchange.Record{ID: name, Endpoint: "chat", Status: 200, Asked: exchange.Asked{Model: name}, Routing: exchange.Routing{Rule: catalog.RuleDiscover}, Answer: exchange.Answer{Target: "u/" + name, Configured: listed, FirstContent: 1, Attempts: []exchange.Attempt{{Target: "u/" + name, Configured: listed}}}})

@@ -3,14 +3,14 @@ package llmproxy
 // expectedRun is what TestMetricsTellWhatHappened must have counted, but for sums and buckets, which depend on time.
 func expectedRun() map[string]float64 {
 	want := map[string]float64{
-		`llm_requests_total{endpoint="chat",model="run-falls",status="200",target="ok-up/y",verdict="ok"}`:    2,
-		`llm_fallbacks_total{model="run-falls",reason="config"}`:                                              2,
-		`llm_requests_total{endpoint="chat",model="run-gone",status="499",target="gone-up/x",verdict="gone"}`: 1,
-		`llm_requests_total{endpoint="chat",model="run-cut",status="200",target="cut-up/x",verdict="broken"}`: 1,
+		`llm_requests_total{endpoint="chat",model="run-falls",status="200",target="ok-up/y",verdict="ok"}`:             2,
+		`llm_fallbacks_total{model="run-falls",reason="misconfigured"}`:                                                2,
+		`llm_requests_total{endpoint="chat",model="run-gone",status="499",target="gone-up/x",verdict="client_closed"}`: 1,
+		`llm_requests_total{endpoint="chat",model="run-cut",status="200",target="cut-up/x",verdict="failed"}`:          1,
 	}
 	refused := map[string][2]string{
-		"busy": {"503", "busy"}, "config": {"502", "config"}, "caller": {"422", "caller"}, "fits": {"400", "fits_elsewhere"},
-		"slow": {"504", "slow"}, "broken": {"502", "broken"}, "down": {"503", "not_up"},
+		"busy": {"503", "overloaded"}, "config": {"502", "misconfigured"}, "caller": {"422", "client_error"}, "fits": {"400", "unsupported"},
+		"slow": {"504", "timeout"}, "broken": {"502", "failed"}, "down": {"503", "unreachable"},
 	}
 	for model, end := range refused {
 		want[`llm_requests_total{endpoint="chat",model="run-`+model+`",status="`+end[0]+`",target="`+model+`-up/x",verdict="`+end[1]+`"}`] = 2

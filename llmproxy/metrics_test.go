@@ -143,11 +143,11 @@ func TestMetricsTellWhatHappened(t *testing.T) {
 		t.Error(diff)
 	}
 	wantAttempts := map[string]float64{
-		`llm_attempts_total{target="config-up/x",verdict="config"}`: 2,
-		`llm_attempts_total{target="config-up/y",verdict="config"}`: 1, // then it is hidden
-		`llm_attempts_total{target="ok-up/*",verdict="ok"}`:         4,
-		`llm_attempts_total{target="ok-up/y",verdict="ok"}`:         2, `llm_attempts_total{target="gone-up/x",verdict="gone"}`: 1,
-		`llm_attempts_total{target="cut-up/x",verdict="broken"}`: 1, `llm_attempts_total{target="slow-up/x",verdict="slow"}`: 2,
+		`llm_attempts_total{target="config-up/x",verdict="misconfigured"}`: 2,
+		`llm_attempts_total{target="config-up/y",verdict="misconfigured"}`: 1, // then it is hidden
+		`llm_attempts_total{target="ok-up/*",verdict="ok"}`:                4,
+		`llm_attempts_total{target="ok-up/y",verdict="ok"}`:                2, `llm_attempts_total{target="gone-up/x",verdict="client_closed"}`: 1,
+		`llm_attempts_total{target="cut-up/x",verdict="failed"}`: 1, `llm_attempts_total{target="slow-up/x",verdict="timeout"}`: 2,
 	}
 	all := scrape(t, url, "llm_")
 	for name, want := range wantAttempts {
@@ -155,7 +155,7 @@ func TestMetricsTellWhatHappened(t *testing.T) {
 			t.Errorf("%s is %v, want %v", name, got, want)
 		}
 	}
-	if other := `llm_requests_total{endpoint="chat",model="other",status="404",target="",verdict="caller"}`; all[other]-before[other] < 1 {
+	if other := `llm_requests_total{endpoint="chat",model="other",status="404",target="",verdict="client_error"}`; all[other]-before[other] < 1 {
 		t.Error("a made-up model is not counted as other")
 	}
 	for _, name := range []string{"llm_requests_open", "llm_streams_open", `llm_upstream_requests_open{replica="` + down.URL() + `/v1",upstream="down-up"}`} {

@@ -40,7 +40,7 @@ func init() { caddy.RegisterModule(new(Handler)) }
 // `{llm.attempts}` | How many attempts were made
 // `{llm.cache}` | What the cache did: hit, miss, coalesced, bypass; empty without one
 // `{llm.status}` | The status; 499 if the client left
-// `{llm.verdict}` | How the request ended: ok, not_up, busy, …
+// `{llm.verdict}` | How the request ended: ok, unreachable, overloaded, …
 // `{llm.tokens.input}`, `{llm.tokens.output}`, `{llm.tokens.cached}`, `{llm.tokens.reasoning}` | What the upstream counted
 // `{llm.cost_usd}` | What the answer costs in US dollars; 0 where that is not known
 // `{llm.queue_ms}` | The time spent waiting for a slot, in milliseconds

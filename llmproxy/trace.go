@@ -64,7 +64,7 @@ func (s attemptSpan) End(rec *exchange.Record, a exchange.Attempt) {
 	if a.Status != 0 {
 		s.span.SetAttributes(attribute.Int("http.response.status_code", a.Status))
 	}
-	if a.Verdict == router.OK || a.Verdict == router.Gone && rec.FirstContent > 0 {
+	if a.Verdict == router.OK || a.Verdict == router.ClientClosed && rec.FirstContent > 0 {
 		s.usage(rec)
 	}
 	if a.Verdict != router.OK {

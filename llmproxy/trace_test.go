@@ -44,7 +44,7 @@ func TestAttemptsAreTraced(t *testing.T) {
 	defer mu.Unlock()
 	host, _, _ := strings.Cut(bad.Addr(), ":")
 	for _, want := range []string{"chat first", "chat second", "gen_ai.operation.name", "gen_ai.provider.name", "gen_ai.request.model", "gen_ai.usage.input_tokens",
-		"gen_ai.usage.output_tokens", "server.address", host, "error.type", "broken", "vllm"} {
+		"gen_ai.usage.output_tokens", "server.address", host, "error.type", "failed", "vllm"} {
 		if !bytes.Contains(spans, []byte(want)) {
 			t.Errorf("%q is in no span", want)
 		}

@@ -27,8 +27,8 @@ func newTroubles() *troubles { return &troubles{last: map[troubleKey]time.Time{}
 func (t *troubles) failed(rec *exchange.Record, a exchange.Attempt) bool {
 	key := troubleKey{address: a.Address}
 	switch a.Verdict {
-	case router.NotUp, router.Slow, router.Broken:
-	case router.Config:
+	case router.Unreachable, router.Timeout, router.Failed:
+	case router.Misconfigured:
 		key = configKey(rec, a)
 	default:
 		return false // the request's own, or the load's
@@ -63,7 +63,7 @@ func configKey(rec *exchange.Record, a exchange.Attempt) troubleKey {
 }
 
 func troubleBegins(v router.Verdict) string {
-	if v == router.Config {
+	if v == router.Misconfigured {
 		return "upstream refuses this gateway: mend the configuration"
 	}
 	return "upstream is in trouble"

@@ -30,7 +30,7 @@ func TestUseOfARecord(t *testing.T) {
 		{"a price", func(r *exchange.Record) { r.Cost, r.HasCost, r.Saved = 0.5, true, 0.25 }, func(u *ledger.Use) { u.USD, u.Saved = 0.5, 0.25 }},
 		{"no price", func(*exchange.Record) {}, func(u *ledger.Use) { u.Unpriced = 1 }},
 		{"spilled", func(r *exchange.Record) { r.Route = "spill" }, func(u *ledger.Use) { u.Spilled, u.Unpriced = 1, 1 }},
-		{"fell back", func(r *exchange.Record) { r.Route = "fallback:broken" }, func(u *ledger.Use) { u.Spilled, u.Unpriced = 1, 1 }},
+		{"fell back", func(r *exchange.Record) { r.Route = "fallback:failed" }, func(u *ledger.Use) { u.Spilled, u.Unpriced = 1, 1 }},
 		{"a model named spill", func(r *exchange.Record) { r.Rule, r.Route = "spill", "spill" }, func(u *ledger.Use) { u.Unpriced = 1 }},
 		{"from the cache", func(r *exchange.Record) { r.Cache, r.Attempts, r.Usage = "hit", nil, wire.Usage{} }, func(u *ledger.Use) { u.Input, u.Output, u.Cached = 0, 0, 0 }},
 	} {

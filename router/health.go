@@ -87,7 +87,7 @@ func (r *Replica) shutBy(model string) Verdict {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if time.Now().Before(h.hidden[model]) {
-		return Config
+		return Misconfigured
 	}
 	return h.why
 }
@@ -129,7 +129,7 @@ func (r *Replica) claim() bool {
 // The change is false where nothing is to be told.
 func (r *Replica) Note(model string, o Outcome, probed bool) (Change, bool) {
 	h := &r.health
-	if o.Verdict == Gone || o.Verdict == OK && !h.wary.Load() {
+	if o.Verdict == ClientClosed || o.Verdict == OK && !h.wary.Load() {
 		return Change{}, false
 	}
 	h.mu.Lock()
@@ -138,11 +138,11 @@ func (r *Replica) Note(model string, o Outcome, probed bool) (Change, bool) {
 	h.probed = probed
 	defer func() { h.wary.Store(h.state != Up || h.row > 0 || len(h.strikes) > 0 || len(h.hidden) > 0) }()
 	switch {
-	case o.Verdict == Config:
+	case o.Verdict == Misconfigured:
 		return h.hide(model, now)
-	case o.Verdict.Strikes():
+	case o.Verdict.IsFailure():
 		return h.strike(o.Verdict, now)
-	case o.Verdict == NotUp:
+	case o.Verdict == Unreachable:
 		h.until = now.Add(downFor)
 		if o.Loading {
 			return h.become(Loading, o.Verdict, now)
@@ -197,7 +197,7 @@ func (h *health) hide(model string, now time.Time) (Change, bool) {
 	}
 	_, known := h.hidden[model]
 	h.hidden[model] = now.Add(hiddenFor)
-	return Change{State: h.state, Why: Config, Hidden: model}, !known
+	return Change{State: h.state, Why: Misconfigured, Hidden: model}, !known
 }
 
 // become changes the state. To be told is only whether it is ready.

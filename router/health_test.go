@@ -26,42 +26,42 @@ func TestHealth(t *testing.T) {
 		ready bool
 	}{
 		{"nothing", nil, Up, true},
-		{"two strikes", []step{note(Broken), note(Slow)}, Up, true},
-		{"three in a row", []step{note(Broken), note(Slow), note(Broken)}, Open, false},
-		{"two, an answer, and two", []step{note(Broken), note(Broken), note(OK), note(Broken), note(Broken)}, Up, true},
-		{"five in 30 s, answers between", []step{note(Broken), note(OK), note(Broken), note(OK), note(Broken), note(OK), note(Broken), note(OK), note(Broken)}, Open, false},
-		{"five in a longer time", []step{note(Broken), note(OK), note(Broken), note(OK), after(31 * time.Second), note(Broken), note(OK), note(Broken), note(OK), note(Broken)}, Up, true},
-		{"busy is no strike", []step{note(Busy), note(Busy), note(Busy), note(Busy), note(Busy)}, Up, true},
-		{"the caller's errors are none", []step{note(Caller), note(FitsElsewhere), note(Caller), note(Fixable)}, Up, true},
-		{"refused once", []step{note(NotUp)}, Down, false},
-		{"refused, and up again by a probe", []step{note(NotUp), probe(Up)}, Up, true},
-		{"refused, then loading", []step{note(NotUp), probe(Loading)}, Loading, false},
-		{"open, asked too early", []step{note(Broken), note(Broken), note(Broken), after(time.Hour)}, Open, false},
-		{"half open by a probe", []step{note(Broken), note(Broken), note(Broken), probe(Up)}, HalfOpen, true},
-		{"closed by an answer", []step{note(Broken), note(Broken), note(Broken), probe(Up), note(OK)}, Up, true},
-		{"opened again by one strike", []step{note(Broken), note(Broken), note(Broken), probe(Up), note(Slow)}, Open, false},
-		{"a straggler's strike", []step{note(Broken), note(Broken), note(Broken), note(Broken), probe(Up)}, HalfOpen, true},
-		{"a service, cooling", []step{api(Broken), api(Broken), api(Broken), after(4 * time.Second)}, Open, false},
-		{"a service, cooled", []step{api(Broken), api(Broken), api(Broken), after(5 * time.Second)}, Open, true},
-		{"a service, being tried by one", []step{api(Broken), api(Broken), api(Broken), after(5 * time.Second), claim}, HalfOpen, false},
-		{"a service, the one never told", []step{api(Broken), api(Broken), api(Broken), after(5 * time.Second), claim, after(5 * time.Second)}, HalfOpen, true},
-		{"a service, tried in vain, cools for longer", []step{api(Broken), api(Broken), api(Broken), after(5 * time.Second), claim, api(Broken), after(9 * time.Second)}, Open, false},
-		{"a service, tried well", []step{api(Broken), api(Broken), api(Broken), after(5 * time.Second), claim, api(OK)}, Up, true},
-		{"a service that is refused, at once", []step{api(NotUp)}, Down, false},
-		{"a service that was refused", []step{api(NotUp), after(time.Second)}, Down, true},
+		{"two strikes", []step{note(Failed), note(Timeout)}, Up, true},
+		{"three in a row", []step{note(Failed), note(Timeout), note(Failed)}, Open, false},
+		{"two, an answer, and two", []step{note(Failed), note(Failed), note(OK), note(Failed), note(Failed)}, Up, true},
+		{"five in 30 s, answers between", []step{note(Failed), note(OK), note(Failed), note(OK), note(Failed), note(OK), note(Failed), note(OK), note(Failed)}, Open, false},
+		{"five in a longer time", []step{note(Failed), note(OK), note(Failed), note(OK), after(31 * time.Second), note(Failed), note(OK), note(Failed), note(OK), note(Failed)}, Up, true},
+		{"busy is no strike", []step{note(Overloaded), note(Overloaded), note(Overloaded), note(Overloaded), note(Overloaded)}, Up, true},
+		{"the caller's errors are none", []step{note(ClientError), note(Unsupported), note(ClientError), note(Adjustable)}, Up, true},
+		{"refused once", []step{note(Unreachable)}, Down, false},
+		{"refused, and up again by a probe", []step{note(Unreachable), probe(Up)}, Up, true},
+		{"refused, then loading", []step{note(Unreachable), probe(Loading)}, Loading, false},
+		{"open, asked too early", []step{note(Failed), note(Failed), note(Failed), after(time.Hour)}, Open, false},
+		{"half open by a probe", []step{note(Failed), note(Failed), note(Failed), probe(Up)}, HalfOpen, true},
+		{"closed by an answer", []step{note(Failed), note(Failed), note(Failed), probe(Up), note(OK)}, Up, true},
+		{"opened again by one strike", []step{note(Failed), note(Failed), note(Failed), probe(Up), note(Timeout)}, Open, false},
+		{"a straggler's strike", []step{note(Failed), note(Failed), note(Failed), note(Failed), probe(Up)}, HalfOpen, true},
+		{"a service, cooling", []step{api(Failed), api(Failed), api(Failed), after(4 * time.Second)}, Open, false},
+		{"a service, cooled", []step{api(Failed), api(Failed), api(Failed), after(5 * time.Second)}, Open, true},
+		{"a service, being tried by one", []step{api(Failed), api(Failed), api(Failed), after(5 * time.Second), claim}, HalfOpen, false},
+		{"a service, the one never told", []step{api(Failed), api(Failed), api(Failed), after(5 * time.Second), claim, after(5 * time.Second)}, HalfOpen, true},
+		{"a service, tried in vain, cools for longer", []step{api(Failed), api(Failed), api(Failed), after(5 * time.Second), claim, api(Failed), after(9 * time.Second)}, Open, false},
+		{"a service, tried well", []step{api(Failed), api(Failed), api(Failed), after(5 * time.Second), claim, api(OK)}, Up, true},
+		{"a service that is refused, at once", []step{api(Unreachable)}, Down, false},
+		{"a service that was refused", []step{api(Unreachable), after(time.Second)}, Down, true},
 		{"wedged", []step{wedge}, Wedged, false},
 		{"wedged, and well by its probes", []step{wedge, probe(Up), after(4 * time.Second), probe(Up)}, Wedged, false},
-		{"wedged, and it refuses well", []step{wedge, note(Busy), note(Caller)}, Wedged, false},
-		{"wedged, and those that it kept waiting", []step{wedge, note(Slow), note(Slow), note(Slow), after(5 * time.Second)}, Wedged, true},
+		{"wedged, and it refuses well", []step{wedge, note(Overloaded), note(ClientError)}, Wedged, false},
+		{"wedged, and those that it kept waiting", []step{wedge, note(Timeout), note(Timeout), note(Timeout), after(5 * time.Second)}, Wedged, true},
 		{"wedged, being tried by one", []step{wedge, after(5 * time.Second), claim}, Wedged, false},
-		{"wedged, tried in vain, cools for longer", []step{wedge, after(5 * time.Second), claim, note(Slow), after(9 * time.Second)}, Wedged, false},
-		{"wedged, tried in vain, cooled", []step{wedge, after(5 * time.Second), claim, note(Slow), after(10 * time.Second)}, Wedged, true},
+		{"wedged, tried in vain, cools for longer", []step{wedge, after(5 * time.Second), claim, note(Timeout), after(9 * time.Second)}, Wedged, false},
+		{"wedged, tried in vain, cooled", []step{wedge, after(5 * time.Second), claim, note(Timeout), after(10 * time.Second)}, Wedged, true},
 		{"wedged, tried well", []step{wedge, after(5 * time.Second), claim, note(OK)}, Up, true},
-		{"wedged, then started again", []step{wedge, note(NotUp), probe(Up)}, Up, true},
-		{"wedged after its circuit was opened", []step{note(Broken), note(Broken), note(Broken), wedge, probe(Up)}, Wedged, false},
-		{"a model that is not there", []step{note(Config)}, Up, false},
-		{"a minute later", []step{note(Config), after(time.Minute)}, Up, true},
-		{"after an answer", []step{note(Config), note(OK)}, Up, true},
+		{"wedged, then started again", []step{wedge, note(Unreachable), probe(Up)}, Up, true},
+		{"wedged after its circuit was opened", []step{note(Failed), note(Failed), note(Failed), wedge, probe(Up)}, Wedged, false},
+		{"a model that is not there", []step{note(Misconfigured)}, Up, false},
+		{"a minute later", []step{note(Misconfigured), after(time.Minute)}, Up, true},
+		{"after an answer", []step{note(Misconfigured), note(OK)}, Up, true},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -89,7 +89,7 @@ func TestCircuitCoolsForLonger(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		r := &Replica{}
-		strike := func() { r.Note("m", Outcome{Verdict: Broken}, true) }
+		strike := func() { r.Note("m", Outcome{Verdict: Failed}, true) }
 		strike()
 		strike()
 		var got []time.Duration
@@ -121,7 +121,7 @@ func TestChanges(t *testing.T) {
 				got = append(got, "unhealthy "+c.State.String())
 			}
 		}
-		for _, v := range []Verdict{NotUp, NotUp, OK, Broken, Broken, Broken, Config, Config} {
+		for _, v := range []Verdict{Unreachable, Unreachable, OK, Failed, Failed, Failed, Misconfigured, Misconfigured} {
 			tell(r.Note("m", Outcome{Verdict: v}, true))
 		}
 		up := r.BecomesReady()
@@ -133,7 +133,7 @@ func TestChanges(t *testing.T) {
 		tell(r.Probed(Up))
 		<-up
 		tell(r.Note("m", Outcome{Verdict: OK}, true))
-		tell(r.Note("m", Outcome{Verdict: Config}, true))
+		tell(r.Note("m", Outcome{Verdict: Misconfigured}, true))
 		want := []string{"unhealthy down", "healthy up", "unhealthy open", "hidden m", "healthy half_open", "hidden m"}
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Error(diff)
@@ -147,7 +147,7 @@ func TestWatchIsClaimedOnce(t *testing.T) {
 	if r.Watch() {
 		t.Error("one that is up is watched")
 	}
-	r.Note("m", Outcome{Verdict: NotUp}, true)
+	r.Note("m", Outcome{Verdict: Unreachable}, true)
 	if !r.Watch() || r.Watch() {
 		t.Error("not claimed, or claimed twice")
 	}
@@ -169,14 +169,14 @@ func TestShutOutIsTheLastResort(t *testing.T) {
 			}
 			return p
 		}
-		us[0].Replicas[0].Note("m", Outcome{Verdict: NotUp}, true)
+		us[0].Replicas[0].Note("m", Outcome{Verdict: Unreachable}, true)
 		return &Plan{Pools: []*Pool{pool(us[0]), pool(us[1])}}, us[0].Replicas[0]
 	}
 	p, _ := plan()
-	if diff := cmp.Diff([]string{"1:b", "0:a"}, walk([]Outcome{{Verdict: Slow}}, p.Pools...)); diff != "" {
+	if diff := cmp.Diff([]string{"1:b", "0:a"}, walk([]Outcome{{Verdict: Timeout}}, p.Pools...)); diff != "" {
 		t.Error(diff)
 	}
-	if diff := cmp.Diff([]string{"0:a"}, walk([]Outcome{{Verdict: Slow}}, p.Pools[0])); diff != "" {
+	if diff := cmp.Diff([]string{"0:a"}, walk([]Outcome{{Verdict: Timeout}}, p.Pools[0])); diff != "" {
 		t.Error(diff)
 	}
 	w := Walk{Plan: &Plan{Pools: p.Pools[:1]}}
@@ -200,7 +200,7 @@ func TestHiddenModelsAreBounded(t *testing.T) {
 	t.Parallel()
 	r := &Replica{}
 	for i := range 10 * maxHidden {
-		r.Note(strconv.Itoa(i), Outcome{Verdict: Config}, false)
+		r.Note(strconv.Itoa(i), Outcome{Verdict: Misconfigured}, false)
 		if r.Ready(strconv.Itoa(i)) {
 			t.Fatalf("the model %d is not hidden", i)
 		}

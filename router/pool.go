@@ -133,7 +133,7 @@ func (p *Pool) misfits(misfit func(Target) bool) (misfits uint64) {
 func (p *Pool) same(t *try) (same uint64) {
 	for i := range p.candidates {
 		c := &p.candidates[i]
-		if c.Target == t.target && (c.Replica == t.replica || t.outcome.Verdict == FitsElsewhere) {
+		if c.Target == t.target && (c.Replica == t.replica || t.outcome.Verdict == Unsupported) {
 			same |= 1 << i
 		}
 	}

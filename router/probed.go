@@ -75,7 +75,7 @@ func (r *Replica) Probed(found State) (Change, bool) {
 	case h.state == Wedged:
 		return Change{}, false // that it is there says nothing
 	case h.state == Open && found != Up:
-		return h.shut(Open, NotUp, now)
+		return h.shut(Open, Unreachable, now)
 	case h.state == Open:
 		return h.become(HalfOpen, OK, now)
 	case found == Up && h.state == HalfOpen:
@@ -84,7 +84,7 @@ func (r *Replica) Probed(found State) (Change, bool) {
 		h.row, h.strikes = 0, nil
 		return h.become(Up, OK, now)
 	}
-	return h.become(found, NotUp, now)
+	return h.become(found, Unreachable, now)
 }
 
 // BecomesReady gives a channel that is closed when the replica is ready.

@@ -110,7 +110,7 @@ func TestWalkStaysLocal(t *testing.T) {
 	t.Parallel()
 	ups := upstreams("near", "far", "unknown", "near2")
 	ups[0].Local, ups[1].Local, ups[3].Local = local(true), local(false), local(true)
-	for verdict := range Gone {
+	for verdict := range ClientClosed {
 		for _, policy := range Policies {
 			pool := func(names ...int) *Pool {
 				var targets []Target
@@ -163,7 +163,7 @@ func TestWalkLeavesOutMisfits(t *testing.T) {
 	for turn, ok := w.Next(); ok; turn, ok = w.Next() {
 		c, _ := w.Take(turn)
 		got = append(got, c.Target.Upstream.Name)
-		w.Failed(Outcome{Verdict: Config})
+		w.Failed(Outcome{Verdict: Misconfigured})
 	}
 	if diff := cmp.Diff([]string{"large", "other"}, got); diff != "" || !w.Last() {
 		t.Errorf("Last = %v, tried (-want +got):\n%s", w.Last(), diff)

@@ -142,5 +142,5 @@ func (r *Replica) Wedged() (Change, bool) {
 		return Change{}, false
 	}
 	h.wary.Store(true)
-	return h.shut(Wedged, Slow, time.Now())
+	return h.shut(Wedged, Timeout, time.Now())
 }

@@ -150,13 +150,13 @@ func (w *Walk) Unfit(at int) bool {
 	return w.Misfit != nil && pool.allowed(w.LocalOnly)&^pool.misfits(w.Misfit) == 0
 }
 
-// fix is the turn after a Fixable: the same candidate, at once, but only once.
+// fix is the turn after an Adjustable verdict: the same candidate, at once, but only once.
 func (w *Walk) fix() (Turn, bool) {
 	if w.made == 0 {
 		return Turn{}, false
 	}
 	last := &w.tries[w.made-1]
-	if last.outcome.Verdict != Fixable || w.count(last) > 1 {
+	if last.outcome.Verdict != Adjustable || w.count(last) > 1 {
 		return Turn{}, false
 	}
 	return Turn{Pool: last.pool, among: 1 << last.index}, true
@@ -167,7 +167,7 @@ func (w *Walk) again() (best Turn, ok bool) {
 	for i := range w.tries[:w.made] {
 		t := &w.tries[i]
 		n := w.count(t)
-		if !t.outcome.Verdict.again() || n == maxPerTarget || w.triedSince(i) || t.outcome.RetryAfter > maxRetryAfter {
+		if !t.outcome.Verdict.retryable() || n == maxPerTarget || w.triedSince(i) || t.outcome.RetryAfter > maxRetryAfter {
 			continue
 		}
 		wait := t.outcome.RetryAfter

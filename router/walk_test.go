@@ -51,16 +51,16 @@ func TestWalk(t *testing.T) {
 		outcomes []Outcome
 		want     string
 	}{
-		{"each once in order, then again after a wait", "a b | c", on(Broken), "0:a 0:b 1:c + three of them later"},
-		{"a lone one three times", "a", on(Broken), "0:a, 0:a later, 0:a later"},
-		{"silence is not waited for twice", "a", on(Slow), "0:a"},
-		{"what is not allowed is not asked again", "a | b", on(Config), "0:a, 1:b"},
-		{"what does not fit goes to the others", "a | b", on(FitsElsewhere), "0:a, 1:b"},
-		{"too much output is asked for again, less, at once and once", "a | b", on(Fixable, Fixable, Caller), "0:a, 0:a, 1:b"},
-		{"a long Retry-After is not waited for", "a", []Outcome{{Verdict: Busy, RetryAfter: 11 * time.Second}}, "0:a"},
-		{"a short one is", "a", []Outcome{{Verdict: Busy, RetryAfter: 10 * time.Second}}, "0:a, 0:a later, 0:a later"},
-		{"the one that says when comes first", "a | b", []Outcome{{Verdict: Busy, RetryAfter: 9 * time.Second}, {Verdict: Busy, RetryAfter: time.Millisecond}, {Verdict: Slow}}, "0:a, 1:b, 1:b later, 0:a later"},
-		{"a loading one is waited for", "a", []Outcome{{Verdict: NotUp, Loading: true}, {Verdict: Slow}}, "0:a, 0:a later when it is up"},
+		{"each once in order, then again after a wait", "a b | c", on(Failed), "0:a 0:b 1:c + three of them later"},
+		{"a lone one three times", "a", on(Failed), "0:a, 0:a later, 0:a later"},
+		{"silence is not waited for twice", "a", on(Timeout), "0:a"},
+		{"what is not allowed is not asked again", "a | b", on(Misconfigured), "0:a, 1:b"},
+		{"what does not fit goes to the others", "a | b", on(Unsupported), "0:a, 1:b"},
+		{"too much output is asked for again, less, at once and once", "a | b", on(Adjustable, Adjustable, ClientError), "0:a, 0:a, 1:b"},
+		{"a long Retry-After is not waited for", "a", []Outcome{{Verdict: Overloaded, RetryAfter: 11 * time.Second}}, "0:a"},
+		{"a short one is", "a", []Outcome{{Verdict: Overloaded, RetryAfter: 10 * time.Second}}, "0:a, 0:a later, 0:a later"},
+		{"the one that says when comes first", "a | b", []Outcome{{Verdict: Overloaded, RetryAfter: 9 * time.Second}, {Verdict: Overloaded, RetryAfter: time.Millisecond}, {Verdict: Timeout}}, "0:a, 1:b, 1:b later, 0:a later"},
+		{"a loading one is waited for", "a", []Outcome{{Verdict: Unreachable, Loading: true}, {Verdict: Timeout}}, "0:a, 0:a later when it is up"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -105,10 +105,10 @@ func TestWalkKnowsWhatItHasTried(t *testing.T) {
 		return p
 	}
 	other := upstreams("other")[0]
-	if diff := cmp.Diff([]string{"0:many", "1:other"}, walk([]Outcome{{Verdict: FitsElsewhere}}, pool(many), pool(many, other))); diff != "" {
+	if diff := cmp.Diff([]string{"0:many", "1:other"}, walk([]Outcome{{Verdict: Unsupported}}, pool(many), pool(many, other))); diff != "" {
 		t.Error(diff)
 	}
-	if diff := cmp.Diff([]string{"0:other", "1:many", "1:many", "1:many"}, walk([]Outcome{{Verdict: Slow}}, pool(other), pool(other, many))); diff != "" {
+	if diff := cmp.Diff([]string{"0:other", "1:many", "1:many", "1:many"}, walk([]Outcome{{Verdict: Timeout}}, pool(other), pool(other, many))); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -119,7 +119,7 @@ func TestEveryPolicyTriesEachOnce(t *testing.T) {
 		t.Run(string(policy), func(t *testing.T) {
 			t.Parallel()
 			seen := map[string]int{}
-			for _, at := range walk([]Outcome{{Verdict: Config}}, poolOf(t, policy, []int{3, 0, 1}, "a", "b", "c")) {
+			for _, at := range walk([]Outcome{{Verdict: Misconfigured}}, poolOf(t, policy, []int{3, 0, 1}, "a", "b", "c")) {
 				seen[at]++
 			}
 			if diff := cmp.Diff(map[string]int{"0:a": 1, "0:b": 1, "0:c": 1}, seen); diff != "" {
@@ -131,7 +131,7 @@ func TestEveryPolicyTriesEachOnce(t *testing.T) {
 
 func TestWalkIsBounded(t *testing.T) {
 	t.Parallel()
-	if got := len(walk([]Outcome{{Verdict: Config}}, poolOf(t, First, nil, "a", "b", "c", "d", "e"), poolOf(t, First, nil, "f", "g", "h"))); got != MaxAttempts {
+	if got := len(walk([]Outcome{{Verdict: Misconfigured}}, poolOf(t, First, nil, "a", "b", "c", "d", "e"), poolOf(t, First, nil, "f", "g", "h"))); got != MaxAttempts {
 		t.Errorf("%d attempts, want %d", got, MaxAttempts)
 	}
 }
@@ -148,7 +148,7 @@ func TestLast(t *testing.T) {
 		if w.Last() != want {
 			t.Errorf("Last() = %v, want %v", !want, want)
 		}
-		w.Failed(Outcome{Verdict: Broken})
+		w.Failed(Outcome{Verdict: Failed})
 	}
 }
 
@@ -169,11 +169,11 @@ func TestBackoffDoublesAndJitters(t *testing.T) {
 func TestVerdicts(t *testing.T) {
 	t.Parallel()
 	for v, want := range map[Verdict]string{
-		OK: "", NotUp: "next again", Busy: "next again", FitsElsewhere: "next", Fixable: "next", Config: "next",
-		Caller: "", Slow: "next strike", Broken: "next again strike", Gone: "",
+		OK: "", Unreachable: "next again", Overloaded: "next again", Unsupported: "next", Adjustable: "next", Misconfigured: "next",
+		ClientError: "", Timeout: "next failure", Failed: "next again failure", ClientClosed: "",
 	} {
 		got := []string{}
-		for word, is := range map[string]bool{"next": v.TryNext(), "again": v.again(), "strike": v.Strikes()} {
+		for word, is := range map[string]bool{"next": v.TryNext(), "again": v.retryable(), "failure": v.IsFailure()} {
 			if is {
 				got = append(got, word)
 			}
@@ -186,11 +186,11 @@ func TestVerdicts(t *testing.T) {
 
 func TestTelling(t *testing.T) {
 	t.Parallel()
-	order := []Verdict{Caller, Busy, Slow, Broken, NotUp, FitsElsewhere, Fixable, Config}
+	order := []Verdict{ClientError, Overloaded, Timeout, Failed, Unreachable, Unsupported, Adjustable, Misconfigured}
 	for i, more := range order {
 		for j, less := range order {
-			if got := more.Telling(less); got != (i < j) {
-				t.Errorf("%s.Telling(%s) = %v", more, less, got)
+			if got := more.MoreInformative(less); got != (i < j) {
+				t.Errorf("%s.MoreInformative(%s) = %v", more, less, got)
 			}
 		}
 	}

@@ -31,7 +31,7 @@ func (l *lookup) follow(f *caching.Flight) (done bool, failed *wire.Error) {
 		m, err := relay.ReplayEvents(l.to, unless(begun, e.ContentType), func() ([]byte, error) { return r.Next(l.ctx, l.includesUsage()) })
 		if errors.Is(err, io.ErrUnexpectedEOF) {
 			// The error event that the leader's client got is among the events.
-			l.x.Record.Verdict, err = router.Broken, nil
+			l.x.Record.Verdict, err = router.Failed, nil
 		}
 		return true, l.sent(m, err)
 	}

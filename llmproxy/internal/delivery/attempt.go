@@ -74,7 +74,7 @@ func (a *attempt) close() {
 // perform sends the request, holds the answer until it is worth committing to, and commits.
 func (a *attempt) perform() *failure {
 	if a.ask.LocalOnly && !a.u.IsLocal() {
-		return a.fail(router.Config, errLocalOnly) // the walk does not come here; should it ever, nothing leaves
+		return a.fail(router.Misconfigured, errLocalOnly) // the walk does not come here; should it ever, nothing leaves
 	}
 	if failed := a.load(); failed != nil {
 		return failed
@@ -195,7 +195,7 @@ func (a *attempt) brokenOff(err error) *wire.Error {
 	rec := a.rec
 	var client *relay.ClientError
 	if errors.As(err, &client) || a.run.ctx.Err() != nil {
-		rec.Verdict, rec.Status = router.Gone, exchange.StatusClientClosed
+		rec.Verdict, rec.Status = router.ClientClosed, exchange.StatusClientClosed
 		return nil
 	}
 	rec.Verdict = a.verdict(err)
@@ -210,7 +210,7 @@ func (a *attempt) brokenOff(err error) *wire.Error {
 		}
 	case errors.Is(context.Cause(a.ctx), errDraining):
 		rec.Err = shuttingDown()
-	case rec.Verdict == router.Slow:
+	case rec.Verdict == router.Timeout:
 		rec.Err = upstreamTimeout(name + " stopped sending; the answer is not complete.")
 	default:
 		rec.Err = exchange.UpstreamError(name + " broke off; the answer is not complete.")
@@ -324,13 +324,13 @@ func (a *attempt) verdict(err error) router.Verdict {
 	var notSent *upstream.NotSentError
 	switch {
 	case a.run.ctx.Err() != nil:
-		return router.Gone
+		return router.ClientClosed
 	case isAny(context.Cause(a.ctx), errSilent, errTimeout, errDeadline, errStuck):
-		return router.Slow
+		return router.Timeout
 	case errors.As(err, &notSent):
-		return router.NotUp
+		return router.Unreachable
 	}
-	return router.Broken
+	return router.Failed
 }
 
 func isAny(err error, targets ...error) bool {

@@ -178,7 +178,7 @@ func (s *run) enterPool(pool int) {
 	case s.last != nil:
 		s.rec.Route = "fallback:" + s.last.Verdict.String()
 	case s.walk.Unfit(s.pool):
-		s.rec.Route = "fallback:" + router.FitsElsewhere.String()
+		s.rec.Route = "fallback:" + router.Unsupported.String()
 	case s.walk.Passed(s.pool) != router.OK:
 		s.rec.Route = "fallback:" + s.walk.Passed(s.pool).String()
 	}
@@ -188,7 +188,7 @@ func (s *run) enterPool(pool int) {
 // note keeps what the client may have to be told, and what the next attempt must know of the last.
 func (s *run) note(f *failure) {
 	s.last = f
-	if s.telling == nil || f.Verdict.Telling(s.telling.Verdict) {
+	if s.telling == nil || f.Verdict.MoreInformative(s.telling.Verdict) {
 		s.telling = f
 	}
 }
@@ -196,7 +196,7 @@ func (s *run) note(f *failure) {
 // adjust bounds the output by what the target has just said that it allows. What another target allows is another matter.
 func (s *run) adjust(candidate router.Candidate) {
 	s.call.MaxOutput = 0
-	if s.last != nil && s.last.Verdict == router.Fixable && s.last.configured == candidate.Target {
+	if s.last != nil && s.last.Verdict == router.Adjustable && s.last.configured == candidate.Target {
 		s.call.MaxOutput = s.last.MaxOutput
 	}
 }
@@ -218,7 +218,7 @@ func (s *run) giveUp() *wire.Error {
 		return shuttingDown()
 	}
 	told := f.tell()
-	if f.Verdict == router.Busy && f.RetryAfter > 0 {
+	if f.Verdict == router.Overloaded && f.RetryAfter > 0 {
 		told.Header = http.Header{"Retry-After": {seconds(f.RetryAfter)}}
 	}
 	if s.ask.LocalOnly && f.Verdict.TryNext() {

@@ -34,18 +34,18 @@ func (f *failure) tell() *wire.Error {
 		return f.tellQueueFull()
 	}
 	switch f.Verdict {
-	case router.Caller, router.FitsElsewhere, router.Fixable:
+	case router.ClientError, router.Unsupported, router.Adjustable:
 		return f.upstreamWords()
-	case router.NotUp:
+	case router.Unreachable:
 		return exchange.NoUpstream(name + " cannot be reached, or is still loading its model. Try again in a moment.")
-	case router.Busy:
+	case router.Overloaded:
 		if f.status == http.StatusTooManyRequests {
 			return &wire.Error{Status: f.status, Type: "rate_limit_error", Code: "rate_limit_exceeded", Message: name + " has reached its limit. Try again later."}
 		}
 		return exchange.NoUpstream(name + " is overloaded. Try again in a moment.")
-	case router.Config:
+	case router.Misconfigured:
 		return f.tellMisconfigured(name)
-	case router.Slow:
+	case router.Timeout:
 		return upstreamTimeout(name + " did not begin to answer in time.")
 	}
 	return exchange.UpstreamError(name + " failed before it answered.")

@@ -54,7 +54,7 @@ func needsOf(s *wire.Signals) router.Needs {
 
 // learn keeps the limit that an error told.
 func (a *attempt) learn(f upstream.Finding) {
-	if f.Verdict == router.FitsElsewhere && f.Limit > 0 {
+	if f.Verdict == router.Unsupported && f.Limit > 0 {
 		a.u.Learn(a.model, f.Limit)
 	}
 }

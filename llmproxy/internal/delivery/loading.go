@@ -39,7 +39,7 @@ func (a *attempt) judgeLoading(failed *failure) {
 	}
 	a.blameless = true
 	if !a.last {
-		failed.Verdict, failed.Loading = router.NotUp, true
+		failed.Verdict, failed.Loading = router.Unreachable, true
 	}
 }
 
@@ -47,7 +47,7 @@ func (a *attempt) judgeLoading(failed *failure) {
 // for another one since it answered last, and the attempt's end has just made it begin again. Then the load becomes the
 // gateway's.
 func (a *attempt) reload(failed *failure) {
-	if failed == nil || failed.Verdict != router.Slow || a.blameless || !a.u.Loads() || !errors.Is(context.Cause(a.ctx), errSilent) {
+	if failed == nil || failed.Verdict != router.Timeout || a.blameless || !a.u.Loads() || !errors.Is(context.Cause(a.ctx), errSilent) {
 		return
 	}
 	if a.u.Forget(a.run.ctx, a.candidate.Replica, a.model) {

@@ -101,7 +101,7 @@ func wait[T any](s *run, channel <-chan T, limit time.Duration) (value T, came b
 func (s *run) queueFull(turn router.Turn, waited time.Duration) {
 	s.walk.Skip(turn)
 	s.note(&failure{
-		Finding: upstream.Finding{Verdict: router.Busy, RetryAfter: retryAfterQueue(waited)},
+		Finding: upstream.Finding{Verdict: router.Overloaded, RetryAfter: retryAfterQueue(waited)},
 		spill:   true, waited: waited,
 	})
 }

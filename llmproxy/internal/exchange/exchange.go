@@ -97,7 +97,7 @@ func (x *Exchange) Fail(e *wire.Error) {
 // verdictOf is the verdict of a request that the gateway itself refused: no attempt ended it.
 func verdictOf(v router.Verdict, status int) router.Verdict {
 	if v == router.OK && status < http.StatusInternalServerError {
-		return router.Caller
+		return router.ClientError
 	}
 	return v
 }
@@ -107,7 +107,7 @@ var ClientClosed = &wire.Error{Status: StatusClientClosed, Message: "The client 
 
 // CloseByClient records that the client left before its answer was complete.
 func (x *Exchange) CloseByClient() {
-	x.Record.Verdict, x.Record.Status = router.Gone, StatusClientClosed
+	x.Record.Verdict, x.Record.Status = router.ClientClosed, StatusClientClosed
 	x.Writer.abandon(x.Request.Context())
 }
 

@@ -90,7 +90,7 @@ func TestConfigHidesTheModel(t *testing.T) {
 	}
 	s.serve("m a/missing | b/y", "other a/there")
 	for range 3 {
-		if got := s.post("/v1/chat/completions", chat("m", false)); got.header.Get("X-Llm-Target") != "b/y" || got.header.Get("X-Llm-Route") != "fallback:config" {
+		if got := s.post("/v1/chat/completions", chat("m", false)); got.header.Get("X-Llm-Target") != "b/y" || got.header.Get("X-Llm-Route") != "fallback:misconfigured" {
 			t.Fatalf("%q answers, route %q", got.header.Get("X-Llm-Target"), got.header.Get("X-Llm-Route"))
 		}
 	}

@@ -50,7 +50,7 @@ func TestEmbeddingsThatAreNone(t *testing.T) {
 	s.up("b", upstream.Ollama, nil, second.URL())
 	s.serve("m a/x | b/x")
 	got := s.post("/v1/embeddings", `{"model":"m","input":"hi","encoding_format":"base64"}`)
-	if got.body != `{"data":[{"embedding":"AACAPw=="}]}` || got.header.Get("X-Llm-Route") != "fallback:broken" {
+	if got.body != `{"data":[{"embedding":"AACAPw=="}]}` || got.header.Get("X-Llm-Route") != "fallback:failed" {
 		t.Errorf("route %q, body %s", got.header.Get("X-Llm-Route"), got.body)
 	}
 }

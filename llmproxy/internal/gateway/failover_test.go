@@ -21,18 +21,18 @@ func TestFailsOverBeforeTheFirstContent(t *testing.T) {
 		verdict router.Verdict
 		only    string // "stream" or "whole", where the failure exists in one of them only
 	}{
-		{"busy", fakellm.Busy(), router.Busy, ""},
-		{"rate limited", fakellm.RateLimited(), router.Busy, ""},
-		{"unauthorized", fakellm.Unauthorized(), router.Config, ""},
-		{"unknown model", fakellm.UnknownModel(), router.Config, ""},
-		{"too long", fakellm.TooLong(), router.FitsElsewhere, ""},
-		{"internal error", fakellm.InternalError(), router.Broken, ""},
-		{"error event first", fakellm.Text("a").ErrorEventAfter(0), router.Broken, "stream"},
-		{"cut at once", fakellm.Text("a").CutAfter(0), router.Broken, "stream"},
-		{"dropped at once", fakellm.Text("a").DropAfter(0), router.Broken, ""},
-		{"reset at once", fakellm.Text("a").ResetAfter(0), router.Broken, ""},
-		{"garbage", fakellm.Garbage(), router.Broken, ""},
-		{"silence", fakellm.Text("a").StallAfter(0), router.Slow, "stream"},
+		{"busy", fakellm.Busy(), router.Overloaded, ""},
+		{"rate limited", fakellm.RateLimited(), router.Overloaded, ""},
+		{"unauthorized", fakellm.Unauthorized(), router.Misconfigured, ""},
+		{"unknown model", fakellm.UnknownModel(), router.Misconfigured, ""},
+		{"too long", fakellm.TooLong(), router.Unsupported, ""},
+		{"internal error", fakellm.InternalError(), router.Failed, ""},
+		{"error event first", fakellm.Text("a").ErrorEventAfter(0), router.Failed, "stream"},
+		{"cut at once", fakellm.Text("a").CutAfter(0), router.Failed, "stream"},
+		{"dropped at once", fakellm.Text("a").DropAfter(0), router.Failed, ""},
+		{"reset at once", fakellm.Text("a").ResetAfter(0), router.Failed, ""},
+		{"garbage", fakellm.Garbage(), router.Failed, ""},
+		{"silence", fakellm.Text("a").StallAfter(0), router.Timeout, "stream"},
 	} {
 		for _, stream := range []bool{false, true} {
 			if test.only == "stream" && !stream {
@@ -49,7 +49,7 @@ func TestFailsOverBeforeTheFirstContent(t *testing.T) {
 				second.Always(fakellm.Text("from", " the second"))
 				s := &setup{t: t}
 				s.up("a", upstream.OpenAI, func(c *upstream.Config) {
-					if test.verdict == router.Slow {
+					if test.verdict == router.Timeout {
 						c.Timers.FirstToken = 200 * time.Millisecond
 					}
 				}, first.URL())
@@ -88,7 +88,7 @@ func TestRefusedUpstreamIsNotUp(t *testing.T) {
 	s.up("a", upstream.OpenAI, nil, address)
 	s.up("b", upstream.OpenAI, nil, second.URL())
 	s.serve("m a/x | b/y", "lone a/x")
-	if got := s.post("/v1/chat/completions", chat("m", true)); got.status != 200 || got.header.Get("X-Llm-Route") != "fallback:not_up" {
+	if got := s.post("/v1/chat/completions", chat("m", true)); got.status != 200 || got.header.Get("X-Llm-Route") != "fallback:unreachable" {
 		t.Errorf("status %d, route %q", got.status, got.header.Get("X-Llm-Route"))
 	}
 	got := s.post("/v1/chat/completions", chat("lone", true))

@@ -60,7 +60,7 @@ func TestLoadingIsNotDead(t *testing.T) {
 	s.serve("m gpu/tiny | api/y")
 	local.SetLoading(true)
 	for range 4 {
-		if got := s.post("/v1/chat/completions", chat("m", true)); got.header.Get("X-Llm-Route") != "fallback:not_up" {
+		if got := s.post("/v1/chat/completions", chat("m", true)); got.header.Get("X-Llm-Route") != "fallback:unreachable" {
 			t.Fatalf("status %d, route %q", got.status, got.header.Get("X-Llm-Route"))
 		}
 	}

@@ -39,7 +39,7 @@ func (s *setup) faulty(f fault) *fakellm.Server {
 		fake.Down()
 	}
 	s.up("a", upstream.OpenAI, func(c *upstream.Config) {
-		if c.MaxConcurrent = 1; f.verdict == router.Slow {
+		if c.MaxConcurrent = 1; f.verdict == router.Timeout {
 			c.Timers = upstream.Timers{FirstToken: time.Second, Total: time.Second}
 		}
 	}, address)
@@ -76,7 +76,7 @@ func TestMatrixFirst(t *testing.T) {
 		switch {
 		case f.down:
 			seen = 0
-		case f.verdict == router.Fixable:
+		case f.verdict == router.Adjustable:
 			seen = 2
 		}
 		if n := len(first.Requests()); n != seen {
@@ -102,7 +102,7 @@ func TestMatrixLast(t *testing.T) {
 		if diff := cmp.Diff(f.told, got.body); diff != "" || got.status != f.status {
 			t.Errorf("status %d, want %d %s", got.status, f.status, diff)
 		}
-		want := fmt.Sprint(f.tries+1) + "; c/z config" + strings.Repeat(", a/x "+f.verdict.String(), f.tries)
+		want := fmt.Sprint(f.tries+1) + "; c/z misconfigured" + strings.Repeat(", a/x "+f.verdict.String(), f.tries)
 		if diff := cmp.Diff(want, got.header.Get("X-Llm-Attempts")); diff != "" {
 			t.Error(diff)
 		}
@@ -126,14 +126,14 @@ func TestMatrixAfterCommit(t *testing.T) {
 		verdict router.Verdict
 		want    string
 	}{
-		{"cut", events.CutAfter(1), router.Broken, oneToken + brokeOff},
-		{"dropped in an event", events.DropAfter(1), router.Broken, oneToken + brokeOff},
-		{"reset", events.ResetAfter(1), router.Broken, oneToken + brokeOff},
-		{"silence", events.StallAfter(1), router.Slow, oneToken + "data: " + told(`The upstream \"a\" stopped sending; the answer is not complete.`, "server_error", "", "upstream_timeout") + "\n\n"},
-		{"an error event", fakellm.RawEvents(strings.TrimSpace(oneToken), `data: {"error":{"message":"out of memory","type":"x","code":500}}`, "data: [DONE]"), router.Broken, oneToken + "data: " + told("out of memory", "x", "", "500") + "\n\n"},
-		{"half an event", fakellm.RawEvents(strings.TrimSpace(oneToken), `data: {"choices":[{"index":0,"delta":{"content":"two"}`, strings.TrimSpace(oneToken), "data: [DONE]"), router.Broken, oneToken + brokeOff},
-		{"a page in an event", fakellm.RawEvents(strings.TrimSpace(oneToken), "data: <html>Bad Gateway</html>"), router.Broken, oneToken + brokeOff},
-		{"text in an error event", fakellm.RawEvents(strings.TrimSpace(oneToken), "event: error\ndata: out of memory"), router.Broken, oneToken + brokeOff},
+		{"cut", events.CutAfter(1), router.Failed, oneToken + brokeOff},
+		{"dropped in an event", events.DropAfter(1), router.Failed, oneToken + brokeOff},
+		{"reset", events.ResetAfter(1), router.Failed, oneToken + brokeOff},
+		{"silence", events.StallAfter(1), router.Timeout, oneToken + "data: " + told(`The upstream \"a\" stopped sending; the answer is not complete.`, "server_error", "", "upstream_timeout") + "\n\n"},
+		{"an error event", fakellm.RawEvents(strings.TrimSpace(oneToken), `data: {"error":{"message":"out of memory","type":"x","code":500}}`, "data: [DONE]"), router.Failed, oneToken + "data: " + told("out of memory", "x", "", "500") + "\n\n"},
+		{"half an event", fakellm.RawEvents(strings.TrimSpace(oneToken), `data: {"choices":[{"index":0,"delta":{"content":"two"}`, strings.TrimSpace(oneToken), "data: [DONE]"), router.Failed, oneToken + brokeOff},
+		{"a page in an event", fakellm.RawEvents(strings.TrimSpace(oneToken), "data: <html>Bad Gateway</html>"), router.Failed, oneToken + brokeOff},
+		{"text in an error event", fakellm.RawEvents(strings.TrimSpace(oneToken), "event: error\ndata: out of memory"), router.Failed, oneToken + brokeOff},
 		{"a page behind the finish", fakellm.RawEvents(`data: {"choices":[{"index":0,"delta":{"content":"one"},"finish_reason":"stop"}]}`, "data: <html>Bad Gateway</html>"), router.OK, `data: {"choices":[{"index":0,"delta":{"content":"one"},"finish_reason":"stop"}]}` + "\n\ndata: [DONE]\n\n"},
 		{"a finish without [DONE]", fakellm.RawEvents(`data: {"choices":[{"index":0,"delta":{"content":"one"},"finish_reason":"stop"}]}`), router.OK, `data: {"choices":[{"index":0,"delta":{"content":"one"},"finish_reason":"stop"}]}` + "\n\ndata: [DONE]\n\n"},
 	} {
@@ -146,7 +146,7 @@ func TestMatrixAfterCommit(t *testing.T) {
 				refused := fakellm.Start(t, "openai")
 				refused.Always(fakellm.Unauthorized())
 				s.up("a", upstream.OpenAI, func(c *upstream.Config) {
-					if test.verdict == router.Slow {
+					if test.verdict == router.Timeout {
 						c.Timers.Idle = time.Second
 					}
 				}, broken.URL())
@@ -220,7 +220,7 @@ func TestMatrixGone(t *testing.T) {
 			if n := len(second.Requests()); n != 0 {
 				t.Errorf("the second target got %d requests", n)
 			}
-			if rec := s.record(); rec.Verdict != router.Gone {
+			if rec := s.record(); rec.Verdict != router.ClientClosed {
 				t.Errorf("recorded as %s", rec.Verdict)
 			}
 		})

@@ -107,7 +107,7 @@ func TestLeavingTheQueue(t *testing.T) {
 	s.server.Close()
 	var gones int
 	for _, rec := range s.records {
-		if rec.Verdict == router.Gone && rec.Status == exchange.StatusClientClosed {
+		if rec.Verdict == router.ClientClosed && rec.Status == exchange.StatusClientClosed {
 			gones++
 		}
 	}

@@ -80,10 +80,10 @@ func wedged(t *testing.T, kind *upstream.Kind) {
 	if !strings.Contains(first.body, "stopped sending") || strings.Contains(first.body, "[DONE]") {
 		t.Errorf("the stream that had begun: %s", first.body)
 	}
-	if rec := s.answered("api/y"); second.status != http.StatusOK || rec == nil || rec.Route != "fallback:slow" {
+	if rec := s.answered("api/y"); second.status != http.StatusOK || rec == nil || rec.Route != "fallback:timeout" {
 		t.Errorf("the other one: %+v", rec)
 	}
-	if c := <-changes; c.Healthy || c.State != router.Wedged || c.Why != router.Slow || c.Upstream != "box" {
+	if c := <-changes; c.Healthy || c.State != router.Wedged || c.Why != router.Timeout || c.Upstream != "box" {
 		t.Errorf("told %+v", c)
 	}
 	s.gateway.Status(t.Context())

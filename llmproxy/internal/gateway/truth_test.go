@@ -49,7 +49,7 @@ func TestFitsBeforeAnyAttempt(t *testing.T) {
 				path = "/v1/chat/completions"
 			}
 			got := s.post(path, tt.body)
-			want := map[bool][3]string{false: {"small/x", "m", "1"}, true: {"large/y", "fallback:fits_elsewhere", "1"}}[tt.passed]
+			want := map[bool][3]string{false: {"small/x", "m", "1"}, true: {"large/y", "fallback:unsupported", "1"}}[tt.passed]
 			if h := got.header; got.status != http.StatusOK || h.Get("X-Llm-Target") != want[0] || h.Get("X-Llm-Route") != want[1] || h.Get("X-Llm-Attempts") != want[2] {
 				t.Errorf("status %d, target %q, route %q, attempts %q", got.status, h.Get("X-Llm-Target"), h.Get("X-Llm-Route"), h.Get("X-Llm-Attempts"))
 			}
@@ -84,7 +84,7 @@ func TestLimitsAreLearned(t *testing.T) {
 	body := `{"model":"m","messages":[{"role":"user","content":"` + strings.Repeat("word ", 5000) + `"}]}`
 	for i, attempts := range []string{"2", "1"} {
 		got := s.post("/v1/chat/completions", body)
-		if got.header.Get("X-Llm-Attempts") != attempts || got.header.Get("X-Llm-Target") != "large/y" || got.header.Get("X-Llm-Route") != "fallback:fits_elsewhere" {
+		if got.header.Get("X-Llm-Attempts") != attempts || got.header.Get("X-Llm-Target") != "large/y" || got.header.Get("X-Llm-Route") != "fallback:unsupported" {
 			t.Errorf("request %d: %v", i+1, got.header)
 		}
 	}

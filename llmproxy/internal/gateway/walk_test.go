@@ -42,7 +42,7 @@ func TestMostTellingErrorIsTold(t *testing.T) {
 	if got.status != http.StatusTooManyRequests || got.header.Get("Retry-After") != "30" {
 		t.Errorf("status %d, Retry-After %q: %s", got.status, got.header.Get("Retry-After"), got.body)
 	}
-	if diff := cmp.Diff("2; a/x busy, b/y config", got.header.Get("X-Llm-Attempts")); diff != "" {
+	if diff := cmp.Diff("2; a/x overloaded, b/y misconfigured", got.header.Get("X-Llm-Attempts")); diff != "" {
 		t.Error(diff)
 	}
 }

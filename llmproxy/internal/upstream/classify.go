@@ -34,7 +34,7 @@ func (k *Kind) Classify(status int, header http.Header, body []byte) Finding {
 	e := problem{status: status, body: body}
 	e.message, e.typ, e.code, e.param, _ = wire.ErrorOf(body)
 	f := k.judge(&e)
-	if f.Verdict == router.Busy || f.Verdict == router.NotUp {
+	if f.Verdict == router.Overloaded || f.Verdict == router.Unreachable {
 		f.RetryAfter = retryAfter(header, body)
 	}
 	return f
@@ -49,7 +49,7 @@ func (k *Kind) ClassifyEvent(value []byte) Finding {
 		e.status = int(e.code[0]-'0')*100 + int(e.code[1]-'0')*10 + int(e.code[2]-'0')
 	}
 	f := k.judge(&e)
-	if f.Verdict == router.Busy {
+	if f.Verdict == router.Overloaded {
 		f.RetryAfter = retryAfter(nil, e.body)
 	}
 	return f
@@ -65,21 +65,21 @@ type problem struct {
 // judge finds the first row that fits: the kind's own, the ones of all, then those that go by the status alone.
 func (k *Kind) judge(e *problem) Finding {
 	if n, ok := outputThatFits(e.message); ok {
-		return Finding{Verdict: router.Fixable, MaxOutput: n}
+		return Finding{Verdict: router.Adjustable, MaxOutput: n}
 	}
 	for _, rows := range [...][]row{k.errors, everywhere, statuses} {
 		if i := slices.IndexFunc(rows, func(r row) bool { return r.fits(e) }); i >= 0 {
 			f := Finding{Verdict: rows[i].is, Loading: rows[i].loading}
-			if f.Verdict == router.FitsElsewhere {
+			if f.Verdict == router.Unsupported {
 				f.Limit = contextLimit(e)
 			}
 			return f
 		}
 	}
 	if e.status == 0 || e.status >= 500 {
-		return Finding{Verdict: router.Broken}
+		return Finding{Verdict: router.Failed}
 	}
-	return Finding{Verdict: router.Caller}
+	return Finding{Verdict: router.ClientError}
 }
 
 // A row of a table of errors. What is not given does not matter.
