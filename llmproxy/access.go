@@ -5,11 +5,14 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
+	"path/filepath"
 
+	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/access"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/keys"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/keystore"
 	"github.com/caddy-llmproxy/caddy-llmproxy/ratelimit"
 )
 
@@ -27,10 +30,10 @@ func (h *Handler) access() (*access.Access, error) {
 	if err != nil {
 		return nil, err
 	}
-	h.spent = h.spentBudgets()
-	a := &access.Access{User: userOf, Address: clientAddress, BudgetUsed: h.crossed, BudgetRefused: h.refused}
+	h.observer.KeepBudgetAlerts(&h.closer)
+	a := &access.Access{User: userOf, Address: clientAddress, BudgetUsed: h.observer.BudgetUsed, BudgetRefused: h.observer.BudgetRefused}
 	if ring != nil {
-		a.Keys = ring.current
+		a.Keys = ring.Current
 	}
 	if err := h.addLimits(a); err != nil {
 		return nil, err
@@ -60,14 +63,14 @@ func (h *Handler) addLimits(a *access.Access) (err error) {
 			a.Models[m.Name] = limits
 		}
 	}
-	a.Anonymous, err = h.strangers()
+	a.Anonymous, err = h.anonymous()
 	return err
 }
 
-// strangers are the rules for the addresses of callers without a key.
-func (h *Handler) strangers() (rules []ratelimit.Rule, err error) {
+// anonymous returns the rules for the addresses of callers without a key.
+func (h *Handler) anonymous() (rules []ratelimit.Rule, err error) {
 	if len(h.RateLimit) > access.MaxAnonymous {
-		return nil, fmt.Errorf("rate_limit: %d rates are given, at most %d are possible", len(h.RateLimit), access.MaxAnonymous)
+		return nil, fmt.Errorf("rate_limit: %d rates are given; at most %d are allowed", len(h.RateLimit), access.MaxAnonymous)
 	}
 	for _, text := range h.RateLimit {
 		rule, err := ratelimit.ParseRate(ratelimit.Requests, text)
@@ -90,4 +93,52 @@ func clientAddress(r *http.Request) netip.Addr {
 		return netip.Addr{}
 	}
 	return address
+}
+
+// keyring returns the handler's keys; nil if anybody may call.
+func (h *Handler) keyring() (*keystore.Keyring, error) {
+	if len(h.Keys)+len(h.Users) == 0 && h.KeysFile == "" && !h.RequireKey {
+		return nil, nil
+	}
+	inline, err := keystore.Hashed(h.Keys)
+	if err != nil {
+		return nil, err
+	}
+	store, err := h.keyStore()
+	if err != nil {
+		return nil, err
+	}
+	return keystore.NewKeyring(&h.closer, store, inline, h.Users, h.logger)
+}
+
+// keyStore returns where the keys are kept that change while Caddy runs: the file of keys, else the shared state, else this
+// machine.
+func (h *Handler) keyStore() (*keystore.Store, error) {
+	if h.KeysFile != "" {
+		path, err := filepath.Abs(caddy.NewReplacer().ReplaceKnown(h.KeysFile, ""))
+		if err != nil {
+			return nil, err
+		}
+		return keystore.OpenFile(&h.closer, path)
+	}
+	client, err := h.redis()
+	if err != nil {
+		return nil, err
+	}
+	if client != nil {
+		return keystore.OpenRedis(&h.closer, client, h.State.address())
+	}
+	return keystore.OpenLocal(&h.closer)
+}
+
+// userID is where Caddy's own handlers put the user they authenticated, and where its access log looks.
+const userID = "http.auth.user.id"
+
+func userOf(r *http.Request) string {
+	repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+	if !ok {
+		return ""
+	}
+	id, _ := repl.GetString(userID)
+	return id
 }

@@ -10,13 +10,14 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/admin"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/fakellm"
 )
 
 func adminPost(t *testing.T, uri string) (status int, body string) {
 	t.Helper()
 	w := httptest.NewRecorder()
-	err := adminPurge(w, httptest.NewRequest(http.MethodPost, uri, nil))
+	err := admin.Purge(w, httptest.NewRequest(http.MethodPost, uri, nil))
 	if err != nil {
 		return err.(caddy.APIError).HTTPStatus, err.Error()
 	}
@@ -45,7 +46,7 @@ func TestPurge(t *testing.T) {
 	}
 	entries := func() int {
 		_, body := adminGet(t, "/llm_proxy/cache", "")
-		var list []cacheStatus
+		var list []admin.CacheStatus
 		if err := json.Unmarshal([]byte(body), &list); err != nil {
 			t.Fatal(err)
 		}
@@ -67,8 +68,8 @@ func TestPurge(t *testing.T) {
 		{"another model", "?model=x", 200, `{"purged":0}`, 2},
 		{"another cache", "?name=x", 200, `{"purged":0}`, 2},
 		{"this cache", "?name=purged", 200, `{"purged":2}`, 0},
-		{"mistyped", "?modle=m", 400, `"modle" is neither name nor model`, 2},
-		{"an empty variable", "?model=", 400, "model must be given once and not be empty", 2},
+		{"mistyped", "?modle=m", 400, `unknown parameter "modle"; use name or model`, 2},
+		{"an empty variable", "?model=", 400, "model must be given once and must not be empty", 2},
 		{"two models", "?model=m&model=x", 400, "model must be given once", 2},
 		{"not encoded", "?model=a;b", 400, "reading the query", 2},
 	} {
@@ -84,7 +85,7 @@ func TestPurge(t *testing.T) {
 	}
 	var out bytes.Buffer
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		for _, route := range (adminAPI{}).Routes() {
+		for _, route := range (admin.API{}).Routes() {
 			if route.Pattern == r.URL.Path {
 				if err := route.Handler.ServeHTTP(w, r); err != nil {
 					http.Error(w, err.Error(), http.StatusBadRequest)
@@ -93,11 +94,11 @@ func TestPurge(t *testing.T) {
 		}
 	}))
 	defer server.Close()
-	for _, cmd := range []struct{ args, want string }{{"stats", "purged "}, {"purge --model other", "answers are gone"}} {
+	for _, cmd := range []struct{ args, want string }{{"stats", "purged "}, {"purge --model other", "answers were purged"}} {
 		out.Reset()
-		root := cacheStatsCommand()
+		root := admin.CacheStatsCommand()
 		if strings.HasPrefix(cmd.args, "purge") {
-			root = cachePurgeCommand()
+			root = admin.CachePurgeCommand()
 		}
 		root.SetOut(&out)
 		root.SetArgs(append(strings.Fields(cmd.args)[1:], "--address", strings.TrimPrefix(server.URL, "http://")))
@@ -105,7 +106,7 @@ func TestPurge(t *testing.T) {
 			t.Errorf("%s: %v %s", cmd.args, err, out.String())
 		}
 	}
-	root := cachePurgeCommand()
+	root := admin.CachePurgeCommand()
 	root.SetArgs([]string{"--model", "", "--address", strings.TrimPrefix(server.URL, "http://")})
 	if err := root.Execute(); err == nil {
 		t.Error("an empty model purges everything")

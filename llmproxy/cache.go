@@ -1,6 +1,7 @@
 package llmproxy
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -12,10 +13,10 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
-	"github.com/redis/go-redis/v9"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/caching"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/answercache"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/state"
 )
 
 // A Cache keeps answers and gives them to whoever asks the same again.
@@ -76,18 +77,6 @@ var (
 	defaultEndpoints   = cacheableEndpoints[:5]
 )
 
-// caches holds the answers, by the name of their cache, over reloads.
-var caches = caddy.NewUsagePool()
-
-// sharedCache is what the pool holds.
-type sharedCache struct{ *caching.Cache }
-
-// Destruct implements caddy.Destructor. Requests of an old configuration may go on reading and putting.
-func (s sharedCache) Destruct() error {
-	s.Close()
-	return nil
-}
-
 // cache makes the rules, and takes a reference to what they are about; nil without a cache.
 func (h *Handler) cache() (*answercache.Cache, error) {
 	c := h.Cache
@@ -98,8 +87,8 @@ func (h *Handler) cache() (*answercache.Cache, error) {
 		return nil, fmt.Errorf("cache: %w", err)
 	}
 	rules := &answercache.Cache{
-		Name: or(c.Name, defaultCacheName), TTL: time.Duration(or(c.TTL, caddy.Duration(defaultCacheTTL))), MaxTTL: time.Duration(c.MaxTTL),
-		MaxSize: or(c.MaxSize, defaultCacheSize), MaxEntry: or(c.MaxEntry, defaultCacheMaxEntry),
+		Name: cmp.Or(c.Name, defaultCacheName), TTL: time.Duration(cmp.Or(c.TTL, caddy.Duration(defaultCacheTTL))), MaxTTL: time.Duration(c.MaxTTL),
+		MaxSize: cmp.Or(c.MaxSize, defaultCacheSize), MaxEntry: cmp.Or(c.MaxEntry, defaultCacheMaxEntry),
 		Everybody: c.Scope == scopeSite, Deterministic: c.DeterministicOnly, Length: c.KeepCut, Endpoints: map[string]bool{},
 	}
 	endpoints := c.Endpoints
@@ -112,31 +101,22 @@ func (h *Handler) cache() (*answercache.Cache, error) {
 	for _, name := range c.Vary {
 		rules.Vary = append(rules.Vary, http.CanonicalHeaderKey(name))
 	}
-	value, _, err := caches.LoadOrNew(rules.Name, func() (caddy.Destructor, error) {
-		return sharedCache{caching.New(rules.MaxSize)}, nil
+	shared, err := state.Acquire(state.Caches, rules.Name, func() (*caching.Cache, error) {
+		return caching.New(rules.MaxSize), nil
+	}, func(c *caching.Cache) error { // requests of an old configuration may go on reading and storing
+		c.Close()
+		return nil
 	})
 	if err != nil {
 		return nil, fmt.Errorf("cache: %w", err)
 	}
-	h.closers = append(h.closers, func() { caches.Delete(rules.Name) }) //nolint:errcheck // Destruct does not fail
-	rules.Shared = value.(sharedCache).Cache
+	h.closer.Add(func() { state.Caches.Release(rules.Name) })
+	rules.Shared = shared
 	if rules.Store, err = h.cacheStore(rules); err != nil {
 		return nil, err
 	}
 	return rules, nil
 }
-
-// redisCaches holds the stores at shared servers, by name and client of the server, with what is known of how these do.
-var redisCaches = caddy.NewUsagePool()
-
-// redisCache is what the pool holds.
-type redisCache struct {
-	*caching.Redis
-	name string
-}
-
-// Destruct implements caddy.Destructor.
-func (redisCache) Destruct() error { return nil }
 
 func (h *Handler) cacheStore(rules *answercache.Cache) (caching.Store, error) {
 	client, err := h.redis()
@@ -147,45 +127,33 @@ func (h *Handler) cacheStore(rules *answercache.Cache) (caching.Store, error) {
 		return rules.Shared.Memory, nil
 	}
 	if client == nil {
-		return nil, errors.New("cache: store redis needs the shared server to be named: state redis://…")
+		return nil, errors.New("cache: store redis needs a shared state; add state redis://…")
 	}
-	type place struct {
-		name   string
-		client redis.UniversalClient
-	}
-	where := place{rules.Name, client}
-	value, _, err := redisCaches.LoadOrNew(where, func() (caddy.Destructor, error) {
-		return redisCache{caching.NewRedis(client, rules.Name), rules.Name}, nil
-	})
+	where := state.CacheServer{Cache: rules.Name, Client: client}
+	store, err := state.Acquire(state.CacheServers, where, func() (*caching.Redis, error) {
+		return caching.NewRedis(client, rules.Name), nil
+	}, nil)
 	if err != nil {
 		return nil, fmt.Errorf("cache: %w", err)
 	}
-	h.closers = append(h.closers, func() { redisCaches.Delete(where) }) //nolint:errcheck // Destruct does not fail
-	return value.(redisCache).Redis, nil
-}
-
-func or[T comparable](value, otherwise T) T {
-	var zero T
-	if value == zero {
-		return otherwise
-	}
-	return value
+	h.closer.Add(func() { state.CacheServers.Release(where) })
+	return store, nil
 }
 
 func (c *Cache) check() error {
 	if c.Store != "" && c.Store != inMemory && c.Store != inRedis {
-		return fmt.Errorf("store %q is neither memory nor redis", c.Store)
+		return fmt.Errorf("unknown store %q; use memory or redis", c.Store)
 	}
 	if c.Scope != "" && c.Scope != scopeKey && c.Scope != scopeSite {
-		return fmt.Errorf("scope %q is neither key nor site", c.Scope)
+		return fmt.Errorf("unknown scope %q; use key or site", c.Scope)
 	}
 	for _, name := range c.Endpoints {
 		if !slices.Contains(cacheableEndpoints, name) {
-			return fmt.Errorf("answers of %q are not kept: endpoints may be %s", name, strings.Join(cacheableEndpoints, ", "))
+			return fmt.Errorf("answers of the endpoint %q cannot be cached; use %s", name, strings.Join(cacheableEndpoints, ", "))
 		}
 	}
 	if c.TTL < 0 || c.MaxTTL < 0 || c.MaxSize < 0 || c.MaxEntry < 0 {
-		return errors.New("durations and sizes must not be below zero")
+		return errors.New("durations and sizes must not be negative")
 	}
 	return nil
 }

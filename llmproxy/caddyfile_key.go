@@ -128,7 +128,7 @@ func (h *Handler) parseRateLimit(d *caddyfile.Dispenser) error {
 		return d.ArgErr()
 	}
 	h.RateLimit = append(h.RateLimit, rates...)
-	if _, err := h.strangers(); err != nil {
+	if _, err := h.anonymous(); err != nil {
 		return d.Errf("%w", err)
 	}
 	return nil

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/admin"
 	"github.com/caddyserver/caddy/v2"
 	"github.com/spf13/cobra"
 )
@@ -16,8 +17,10 @@ import (
 func runKeys(t *testing.T, args ...string) (string, error) {
 	t.Helper()
 	root := &cobra.Command{Use: "llm-key", SilenceUsage: true, SilenceErrors: true}
-	for _, sub := range keyCommands {
-		root.AddCommand(sub())
+	for _, c := range admin.Commands() {
+		if c.Name == "llm-key" {
+			c.CobraFunc(root)
+		}
 	}
 	var out bytes.Buffer
 	root.SetOut(&out)
@@ -31,7 +34,7 @@ func runKeys(t *testing.T, args ...string) (string, error) {
 func adminServer(t *testing.T) string {
 	t.Helper()
 	mux := http.NewServeMux()
-	for _, route := range (adminAPI{}).Routes() {
+	for _, route := range (admin.API{}).Routes() {
 		mux.HandleFunc(route.Pattern, func(w http.ResponseWriter, r *http.Request) {
 			if err := route.Handler.ServeHTTP(w, r); err != nil {
 				code := http.StatusInternalServerError
@@ -70,7 +73,7 @@ func TestKeyCommands(t *testing.T) {
 					t.Fatalf("%v: %v: %s", args, err, out)
 				}
 				if name == "file" {
-					theVault(t, file).refresh() // what the running Caddy does every two seconds
+					theStore(t, file).Refresh() // what the running Caddy does every two seconds
 				}
 				return strings.TrimSpace(out)
 			}

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/exchange"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/telemetry"
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 	caddyfmt "github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
@@ -27,7 +28,7 @@ func TestMetricsAreDocumented(t *testing.T) {
 	}
 	descs := make(chan *prometheus.Desc)
 	go func() {
-		everyCollector.Describe(descs)
+		telemetry.Collectors().Describe(descs)
 		close(descs)
 	}()
 	known := map[string]bool{}
@@ -111,7 +112,7 @@ func outlineOf(t *testing.T) map[string][]string {
 
 // What the documentation calls a placeholder is one.
 func TestPlaceholdersAreKnown(t *testing.T) {
-	known := placeholders(new(exchange.Record))
+	known := telemetry.Placeholders(new(exchange.Record))
 	for _, page := range []string{"directive", "routing", "metrics", "failover", "cache", "keys"} {
 		text, err := os.ReadFile("../docs/" + page + ".md")
 		if err != nil {

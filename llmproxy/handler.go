@@ -9,6 +9,7 @@ import (
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/exchange"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/gateway"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/telemetry"
 )
 
 // ServeHTTP implements caddyhttp.MiddlewareHandler.
@@ -22,7 +23,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	}
 	rec := &exchange.Record{Logged: logs(r)}
 	if repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok {
-		repl.Map(placeholders(rec))
+		repl.Map(telemetry.Placeholders(rec))
 		defer func() {
 			if rec.Key != "" {
 				repl.Set(userID, rec.Key) // the access log's user_id
@@ -31,12 +32,12 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	}
 	if extra, ok := r.Context().Value(caddyhttp.ExtraLogFieldsCtxKey).(*caddyhttp.ExtraLogFields); ok && rec.Logged {
 		// The line is written when the handler has returned; the object is read then.
-		extra.Add(zap.Object("llm", logged{rec}))
+		extra.Add(zap.Object("llm", telemetry.Logged{Record: rec}))
 	}
-	h.underWay.enter()
-	defer h.underWay.leave()
-	requestsOpen.Inc()
-	defer requestsOpen.Dec()
+	h.closer.Enter()
+	defer h.closer.Leave()
+	telemetry.CountRequests(1)
+	defer telemetry.CountRequests(-1)
 	h.gateway.Serve(w, r, task, rec)
 	if rec.Logged && rec.Key != "" {
 		h.hintAtLogs(r)
@@ -50,7 +51,7 @@ func (h *Handler) hintAtLogs(r *http.Request) {
 	if h.hinted.Load() || r.Header["X-Api-Key"] == nil && r.Header["Api-Key"] == nil || !h.hinted.CompareAndSwap(false, true) {
 		return
 	}
-	h.logger.Info("clients send keys in the headers X-Api-Key or Api-Key, which stand in the access log unless its format filters them out: see docs/keys.md")
+	h.logger.Info("clients send keys in the header X-Api-Key or Api-Key, which the access log shows unless its format filters it; see docs/keys.md")
 }
 
 // logs tells whether the site's server has an access log.

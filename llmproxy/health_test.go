@@ -10,7 +10,10 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/admin"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/fakellm"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/state"
+	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 )
 
 func get(t *testing.T, url string) (int, string) {
@@ -81,7 +84,7 @@ func TestAdminListsUpstreams(t *testing.T) {
 	ask(t, url, false)
 	ask := func(method string) (*httptest.ResponseRecorder, error) {
 		w := httptest.NewRecorder()
-		for _, route := range (adminAPI{}).Routes() {
+		for _, route := range (admin.API{}).Routes() {
 			if route.Pattern == "/llm_proxy/upstreams" {
 				return w, route.Handler.ServeHTTP(w, httptest.NewRequest(method, route.Pattern, nil))
 			}
@@ -114,18 +117,14 @@ func TestStateSurvivesReload(t *testing.T) {
 	if res := ask(t, url, false); res.StatusCode != http.StatusServiceUnavailable {
 		t.Fatalf("status %d", res.StatusCode)
 	}
-	state := func() string {
-		var s string
-		replicas.Range(func(_, value any) bool {
-			s = value.(*sharedReplica).Facts().State.String()
-			return false
-		})
+	stateNow := func() (s string) {
+		state.Each(state.Replicas, func(_ any, r *router.Replica) { s = r.Facts().State.String() })
 		return s
 	}
 	if err := load(t, strings.Replace(caddyfile, "model m u/x", "model other u\n\t\tmodel m u/x", 1)); err != nil {
 		t.Fatal(err)
 	}
-	if got := state(); got != "down" {
+	if got := stateNow(); got != "down" {
 		t.Errorf("after the reload it is %s", got)
 	}
 	fake.Up(t)
@@ -133,7 +132,7 @@ func TestStateSurvivesReload(t *testing.T) {
 	defer limit.Stop()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
-	for state() != "up" {
+	for stateNow() != "up" {
 		select {
 		case <-limit.C:
 			t.Fatal("the new configuration does not probe what the old one left down")

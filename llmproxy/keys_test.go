@@ -12,6 +12,8 @@ import (
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/keys"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/keystore"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/state"
 )
 
 // status asks the site for its models.
@@ -83,9 +85,8 @@ func TestKeysFile(t *testing.T) {
 	if err := load(t, caddyfile); err != nil {
 		t.Fatal(err)
 	}
-	value, ok := vaults.References(file)
-	if !ok || value != 1 {
-		t.Fatalf("%d references to the file", value)
+	if n := state.KeyStores.References(file); n != 1 {
+		t.Fatalf("%d references to the file", n)
 	}
 	expect := func(when string, want map[string]int) {
 		t.Helper()
@@ -96,25 +97,25 @@ func TestKeysFile(t *testing.T) {
 		}
 	}
 	expect("at first", map[string]int{"alice": 200, "inline": 200, "bob": 401})
-	v := theVault(t, file)
+	v := theStore(t, file)
 	write(`{"keys":[` + one("bob") + `]}`)
-	v.refresh()
+	v.Refresh()
 	expect("after a change", map[string]int{"alice": 401, "inline": 200, "bob": 200})
 	write(`{"keys":[` + one("alice"))
-	v.refresh()
+	v.Refresh()
 	expect("while it is broken", map[string]int{"alice": 401, "inline": 200, "bob": 200})
 	if err := os.Remove(file); err != nil {
 		t.Fatal(err)
 	}
-	v.refresh()
+	v.Refresh()
 	expect("while it is gone", map[string]int{"alice": 401, "inline": 200, "bob": 200})
 	write("")
-	v.refresh()
+	v.Refresh()
 	expect("while it is empty", map[string]int{"alice": 401, "inline": 200, "bob": 200})
 	write(`{"keys":[` + one("inline") + `]}`)
-	v.refresh()
+	v.Refresh()
 	expect("while it has a name of the configuration", map[string]int{"inline": 200, "bob": 200})
-	if err := v.change(func(list []*keys.Entry) ([]*keys.Entry, error) { return nil, nil }); err != nil {
+	if err := v.Change(func(list []*keys.Entry) ([]*keys.Entry, error) { return nil, nil }); err != nil {
 		t.Fatal(err)
 	}
 	expect("when it has no keys", map[string]int{"inline": 200, "bob": 401, "": 401})
@@ -131,7 +132,7 @@ func TestKeptKeysBesideTheConfiguration(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, name := range []string{"alice", "bob"} {
-		if w := admin(t, "POST", "/llm_proxy/keys", `{"name":"`+name+`","secret":"`+keys.Digest("kept-"+name)+`"}`); w.Code != 200 {
+		if w := adminDo(t, "POST", "/llm_proxy/keys", `{"name":"`+name+`","secret":"`+keys.Digest("kept-"+name)+`"}`); w.Code != 200 {
 			t.Fatal(w.Body)
 		}
 	}
@@ -162,20 +163,16 @@ func add(names ...string) func([]*keys.Entry) ([]*keys.Entry, error) {
 	}
 }
 
-// theVault is one that a loaded handler holds.
-func theVault(t *testing.T, name string) *vault {
+// theStore is a key store that a loaded handler holds.
+func theStore(t *testing.T, name string) *keystore.Store {
 	t.Helper()
-	var found *vault
-	vaults.Range(func(_, value any) bool {
-		if v := value.(*vault); v.name == name {
-			found = v
+	for _, s := range keystore.All() {
+		if s.Name() == name {
+			return s
 		}
-		return true
-	})
-	if found == nil {
-		t.Fatalf("no vault %q", name)
 	}
-	return found
+	t.Fatalf("no key store %q", name)
+	return nil
 }
 
 func TestKeysFileMayComeLater(t *testing.T) {
@@ -204,25 +201,25 @@ func TestManyWritersOfOneFile(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "keys.json")
 	var writers sync.WaitGroup
 	for i := range 8 {
-		v := newVault(file, &keysFile{path: file})
+		v := keystore.NewFile(file)
 		writers.Go(func() {
 			for j := range 5 {
 				name := fmt.Sprintf("%d-%d", i, j)
 				add := func(list []*keys.Entry) ([]*keys.Entry, error) {
 					return append(list, &keys.Entry{Name: name, Secret: keys.Digest(name)}), nil
 				}
-				if err := v.change(add); err != nil {
+				if err := v.Change(add); err != nil {
 					t.Errorf("%s: %v", name, err)
 				}
 			}
 		})
 	}
 	writers.Wait()
-	v := newVault(file, &keysFile{path: file})
-	if _, err := v.load(); err != nil {
+	v := keystore.NewFile(file)
+	if err := v.Read(); err != nil {
 		t.Fatal(err)
 	}
-	if n := len(v.entries()); n != 40 {
+	if n := len(v.Entries()); n != 40 {
 		t.Errorf("%d keys, want 40", n)
 	}
 }
@@ -231,7 +228,7 @@ func TestManyWritersOfOneFile(t *testing.T) {
 func TestPlainSecretsAreRefused(t *testing.T) {
 	t.Setenv("A_KEY", "hunter2")
 	for secret, good := range map[string]bool{"hunter2": false, "{env.A_KEY}": true, " {env.A_KEY}\n": true, "sk-{env.A_KEY}": true, keys.Digest("hunter2"): true, "{env.NOT_SET}": false, "": false} {
-		list, err := hashed([]*keys.Entry{{Name: "a", Secret: secret}})
+		list, err := keystore.Hashed([]*keys.Entry{{Name: "a", Secret: secret}})
 		if (err == nil) != good || err != nil && strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("%q: %v", secret, err)
 		}

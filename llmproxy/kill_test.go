@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/admin"
 	"go.etcd.io/bbolt"
 )
 
@@ -91,7 +92,7 @@ func (d *doomed) examine() {
 
 func (d *doomed) examineKeys() {
 	d.Helper()
-	var list []keyAnswer
+	var list []admin.KeyAnswer
 	if !d.asked("http://"+d.admin+"/llm_proxy/keys", "", &list) {
 		d.Fatal("the keys cannot be asked for")
 	}
@@ -114,7 +115,7 @@ func (d *doomed) examineKeys() {
 // used is how many requests the ledger has.
 func (d *doomed) used() int64 {
 	d.Helper()
-	var answer usageAnswer
+	var answer admin.UsageAnswer
 	if !d.asked("http://"+d.admin+"/llm_proxy/usage", "", &answer) {
 		d.Fatal("the usage cannot be asked for")
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/internal/redistest"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/state"
 	"github.com/caddy-llmproxy/caddy-llmproxy/ratelimit"
 )
 
@@ -46,7 +47,7 @@ func answer(t *testing.T, url string) (res *http.Response, body string, took tim
 // neighbour is the store of another Caddy on the same server.
 func neighbour(t *testing.T, server *redistest.Server) *ratelimit.Shared {
 	t.Helper()
-	client, err := newRedis(server.URL(), nil)
+	client, err := state.NewRedis(server.URL(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

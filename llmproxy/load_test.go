@@ -21,6 +21,7 @@ import (
 	_ "github.com/caddyserver/caddy/v2/modules/logging" // the access log's file
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/fakellm"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/state"
 )
 
 // load runs a Caddyfile in this process and stops it with the test.
@@ -174,8 +175,7 @@ func TestStreamSurvivesReload(t *testing.T) {
 	if err := load(t, strings.Replace(caddyfile, "model m u", "model other u\n\t\tmodel m u", 1)); err != nil {
 		t.Fatal(err)
 	}
-	value, ok := replicas.References(fake.URL() + "/v1")
-	if !ok || value != 1 {
+	if value := state.Replicas.References(fake.URL() + "/v1"); value != 1 {
 		t.Errorf("%d handlers hold the replica after the reload", value)
 	}
 	close(release)

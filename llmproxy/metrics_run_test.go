@@ -34,14 +34,14 @@ func expectedRun() map[string]float64 {
 	want[`llm_request_latency_seconds_count{endpoint="chat",model="run-cached",target=""}`] = 2
 	want[`llm_cache_requests_total{model="run-cached",result="miss"}`] = 1
 	want[`llm_cache_requests_total{model="run-cached",result="hit"}`] = 2
-	want[`llm_cache_tokens_spared_total{model="run-cached",type="input"}`] = 200
-	want[`llm_cache_tokens_spared_total{model="run-cached",type="output"}`] = 40
+	want[`llm_cache_tokens_saved_total{model="run-cached",type="input"}`] = 200
+	want[`llm_cache_tokens_saved_total{model="run-cached",type="output"}`] = 40
 	answered(want, "run-cached", "ok-up/x", counts{answers: 1, streams: 1, input: 100, cached: 30, output: 20})
 	want[`llm_cost_unknown_total{model="run-cached",target="ok-up/x"}`] = 1
 	ok := `{model="run-ok",target="ok-up/x"}`
 	want["llm_cost_unknown_total"+ok] = 0
 	want["llm_cost_usd_total"+ok] = 2 * (70*1 + 30*0.5 + 20*2) / 1e6
-	want["llm_cost_elsewhere_usd_total"+ok] = 2 * (100*10 + 20*20) / 1e6
+	want["llm_cost_reference_usd_total"+ok] = 2 * (100*10 + 20*20) / 1e6
 	// The prompt of 15 bytes is estimated as 4 tokens, and 4 for the message; two tokens of the answer were seen, or one.
 	for model, output := range map[string]float64{"gone": 2, "cut": 1} {
 		target := model + "-up/x"
@@ -52,7 +52,7 @@ func expectedRun() map[string]float64 {
 		want["llm_cost_unknown_total"+labels] = 1
 	}
 	gone := `{model="run-gone",target="gone-up/x"}`
-	want["llm_client_gone_total"+gone], want["llm_tokens_wasted_total"+gone] = 1, 2
+	want["llm_client_closed_total"+gone], want["llm_tokens_wasted_total"+gone] = 1, 2
 	want[`llm_time_per_output_token_seconds_count{model="run-cut",target="cut-up/x"}`] = 0
 	return want
 }
@@ -65,7 +65,7 @@ func answered(want map[string]float64, model, target string, c counts) {
 	for kind, value := range map[string]float64{"input": c.input, "output": c.output, "cached": c.cached, "reasoning": 0} {
 		want["llm_tokens_total{"+labels+`,type="`+kind+`"}`] = value
 	}
-	for _, name := range []string{"usage_estimated", "tokens_wasted", "client_gone", "cost_usd", "cost_elsewhere_usd", "cost_unknown"} {
+	for _, name := range []string{"usage_estimated", "tokens_wasted", "client_closed", "cost_usd", "cost_reference_usd", "cost_unknown"} {
 		want["llm_"+name+"_total{"+labels+"}"] = 0
 	}
 	want["llm_time_to_first_token_seconds_count{"+labels+"}"] = c.streams

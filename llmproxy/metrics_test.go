@@ -18,6 +18,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/fakellm"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/telemetry"
 )
 
 // scrape reads the metrics page: the samples whose labels hold the text.
@@ -128,7 +129,7 @@ func TestMetricsTellWhatHappened(t *testing.T) {
 	say(t, url, "run-cut", true, 0)
 	say(t, url, "run-gone", true, 5) // with all that it says before it stalls: what counts is what was passed on
 	say(t, url, "made-up", true, 0)
-	gone := `llm_client_gone_total{model="run-gone",target="gone-up/x"}`
+	gone := `llm_client_closed_total{model="run-gone",target="gone-up/x"}`
 	await(t, url, gone, before[gone]+1)
 
 	got := scrape(t, url, `="run-`)
@@ -218,5 +219,7 @@ func TestReloadsLoseNoCount(t *testing.T) {
 	if err := caddy.Stop(); err != nil {
 		t.Fatal(err)
 	}
-	shown.Range(func(any, any) bool { t.Error("a handler that is gone is still shown"); return false })
+	if telemetry.ReplicasShown() {
+		t.Error("a handler that is gone is still shown")
+	}
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"sync/atomic"
 
+	caddycmd "github.com/caddyserver/caddy/v2/cmd"
+
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyevents"
@@ -11,12 +13,22 @@ import (
 	"github.com/redis/go-redis/v9"
 	"go.uber.org/zap"
 
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/admin"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/gateway"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/keys"
-	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/ledger"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/state"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/telemetry"
 )
 
-func init() { caddy.RegisterModule(new(Handler)) }
+func init() {
+	caddy.RegisterModule(new(Handler))
+	caddy.RegisterModule(new(MatchLLM))
+	caddy.RegisterModule(admin.API{})
+	for _, c := range admin.Commands() {
+		caddycmd.RegisterCommand(c)
+	}
+	state.SetLog()
+}
 
 // Handler makes LLM servers and hosted APIs look like one OpenAI-compatible server. Paths that are not an API's go to the
 // next handler.
@@ -120,21 +132,15 @@ type Handler struct {
 	logger      *zap.Logger
 	gateway     *gateway.Gateway
 	events      *caddyevents.App
+	observer    *telemetry.Observer
 	redisClient redis.UniversalClient
-	local       *ledger.Ledger
-	used        usageLedger
+	used        state.UsageLedger
 
 	named     map[string]caddy.ModuleMap // matchers of the Caddyfile's block
 	rules     []caddyhttp.MatcherSets    // of routes, by the number that they have for the gateway
 	localOnly caddyhttp.MatcherSets
-	meters    *meters
-	spent     *spent
 	hinted    atomic.Bool
-	troubles  *troubles
-	acquired  []string // keys of the pool of replicas
-	closers   []func()
-	lasting   []func() // closers of what requests need to their end
-	underWay  presence
+	closer    state.Closer
 	drain     context.CancelFunc
 }
 

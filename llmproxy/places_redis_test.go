@@ -3,6 +3,7 @@
 package llmproxy
 
 import (
+	"crypto/tls"
 	"os"
 	"path/filepath"
 	"testing"
@@ -12,6 +13,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/internal/redistest"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/state"
 )
 
 const (
@@ -92,8 +94,14 @@ func (p place) client(t *testing.T) redis.UniversalClient {
 	}
 	ctx, cancel := caddy.NewContext(caddy.Context{Context: t.Context()})
 	t.Cleanup(cancel)
-	h.ctx = ctx
-	client, err := h.connectRedis(expandAddress(caddy.NewReplacer(), p.address))
+	var trust *tls.Config
+	if h.State.TLS != nil {
+		var err error
+		if trust, err = h.State.TLS.MakeTLSClientConfig(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	client, err := state.NewRedis(state.ExpandAddress(caddy.NewReplacer(), p.address), trust)
 	if err != nil {
 		t.Fatal(err)
 	}

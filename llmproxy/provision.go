@@ -7,14 +7,13 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyevents"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/gateway"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/state"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/telemetry"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/upstream"
 )
-
-// firstLook is how long after Provision the upstreams are first asked what they have: a configuration that is only
-// validated, or that fails to load, dials nobody.
-const firstLook = 250 * time.Millisecond
 
 // Provision implements caddy.Provisioner.
 func (h *Handler) Provision(ctx caddy.Context) error {
@@ -39,6 +38,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if err != nil {
 		return err
 	}
+	h.observer = telemetry.NewObserver(ctx, h.logger, h.events, table)
 	cache, err := h.cache()
 	if err != nil {
 		return err
@@ -48,6 +48,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		return err
 	}
 	h.used = h.usage(client)
+	h.observer.Usage = h.used
 	access, err := h.access()
 	if err != nil {
 		return err
@@ -56,23 +57,24 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	h.drain = drain
 	config := gateway.Config{
 		Upstreams: upstreams, Models: table, Discover: h.Discover || len(h.Models) == 0, Auto: auto,
-		Access: access, Cache: cache, Prices: book, MaxBody: h.MaxBody, Deadline: time.Duration(h.Deadline), Draining: draining, Observe: h.observe,
-		Streaming: streaming, Account: h.account, Trace: h.trace, LogPrompts: h.LogPrompts, Changed: h.changed,
+		Access: access, Cache: cache, Prices: book, MaxBody: h.MaxBody, Deadline: time.Duration(h.Deadline), Draining: draining, Observe: h.observer.Attempt,
+		Streaming: telemetry.CountStreams, Account: h.observer.Account, Trace: h.observer.Trace, LogPrompts: h.LogPrompts, Changed: h.observer.Changed,
 	}
 	h.ruled(&config)
 	h.gateway = gateway.New(config)
-	h.meters, h.troubles = newMeters(table), newTroubles()
-	h.show(upstreams)
-	h.closers = append(h.closers, h.gateway.Close)
+	h.observer.KindOf = h.gateway.KindOf
+	telemetry.ShowReplicas(h, upstreams)
+	h.closer.Add(func() { telemetry.HideReplicas(h) })
+	h.closer.Add(h.gateway.Close)
 	h.drainOnExit()
-	h.lookSoon(upstreams)
+	h.discoverSoon(upstreams)
 	return nil
 }
 
 // take takes what Caddy gives to a module.
 func (h *Handler) take(ctx caddy.Context) error {
 	h.ctx, h.logger = ctx, ctx.Logger()
-	if err := exposeMetrics(ctx.GetMetricsRegistry()); err != nil {
+	if err := telemetry.Register(ctx.GetMetricsRegistry()); err != nil {
 		return err
 	}
 	events, err := ctx.App("events")
@@ -83,9 +85,9 @@ func (h *Handler) take(ctx caddy.Context) error {
 	return nil
 }
 
-// lookSoon asks the upstreams whose kind, slots or models matter, in the background, so that the first client does not wait for it.
-func (h *Handler) lookSoon(upstreams []*upstream.Upstream) {
-	timer := time.AfterFunc(firstLook, func() {
+// discoverSoon asks the upstreams whose kind, slots or models matter, in the background, so that the first client does not wait for it.
+func (h *Handler) discoverSoon(upstreams []*upstream.Upstream) {
+	timer := time.AfterFunc(state.FirstUse, func() {
 		h.gateway.WatchAll()
 		for _, u := range upstreams {
 			if u.Kind == upstream.Auto || u.Kind == upstream.LlamaCpp || h.Discover || len(h.Models) == 0 {
@@ -94,18 +96,46 @@ func (h *Handler) lookSoon(upstreams []*upstream.Upstream) {
 			u.Inquire()
 		}
 	})
-	h.closers = append(h.closers, func() { timer.Stop() })
+	h.closer.Add(func() { timer.Stop() })
 }
 
 // Cleanup implements caddy.CleanerUpper. It is called after a Provision that failed, too, and while requests of this handler
-// are still under way: those go on with what they hold.
+// are still under way: those go on with what they hold. What was used until now is written in any case: the process may end
+// before they do.
 func (h *Handler) Cleanup() error {
-	for _, f := range h.closers {
-		f()
+	if !h.closer.Close() && h.used != nil {
+		h.used.Flush() //nolint:errcheck // was reported
 	}
-	h.closers = nil
-	shown.Delete(h)
-	h.release()
-	h.letGo()
 	return nil
+}
+
+// drainDefault is how long open streams go on when the process is to end and no grace_period is set.
+const drainDefault = 10 * time.Second
+
+// exiting tells whether the process is to end; a reload shuts the old server down, too, and must not touch its streams.
+var exiting = caddy.Exiting
+
+// drainOnExit ends open streams with an error event before Caddy's grace_period would cut them.
+func (h *Handler) drainOnExit() {
+	server, ok := h.ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
+	if !ok {
+		return // provisioned outside of a server, by a test
+	}
+	isExit := exiting // read here: a server's shutdown may outlast the test that replaced it
+	server.RegisterOnShutdown(func() {
+		if isExit() {
+			time.AfterFunc(h.drainAfter(), h.drain)
+		}
+	})
+}
+
+func (h *Handler) drainAfter() time.Duration {
+	app, err := h.ctx.AppIfConfigured("http")
+	if err != nil {
+		return drainDefault
+	}
+	if grace := time.Duration(app.(*caddyhttp.App).GracePeriod); grace > 0 {
+		return min(grace*3/4, drainDefault)
+	}
+	return drainDefault
 }

@@ -14,16 +14,17 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/admin"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/fakellm"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/keys"
 )
 
-// admin asks the plugin's part of the admin API.
-func admin(t *testing.T, method, path, body string) *httptest.ResponseRecorder {
+// adminDo asks the plugin's part of the admin API.
+func adminDo(t *testing.T, method, path, body string) *httptest.ResponseRecorder {
 	t.Helper()
 	w := httptest.NewRecorder()
 	r := httptest.NewRequest(method, path, strings.NewReader(body))
-	for _, route := range (adminAPI{}).Routes() {
+	for _, route := range (admin.API{}).Routes() {
 		if route.Pattern != r.URL.Path && !(strings.HasSuffix(route.Pattern, "/") && strings.HasPrefix(r.URL.Path, route.Pattern)) {
 			continue
 		}
@@ -49,13 +50,13 @@ func TestAdminKeys(t *testing.T) {
 	}
 	secretIn := func(w *httptest.ResponseRecorder) string {
 		t.Helper()
-		var k keyAnswer
+		var k admin.KeyAnswer
 		if err := json.Unmarshal(w.Body.Bytes(), &k); err != nil || w.Code != 200 {
 			t.Fatalf("status %d: %s", w.Code, w.Body)
 		}
 		return k.Plain
 	}
-	first := secretIn(admin(t, "POST", "/llm_proxy/keys", `{"name":"alice","rate":["60/m"]}`))
+	first := secretIn(adminDo(t, "POST", "/llm_proxy/keys", `{"name":"alice","rate":["60/m"]}`))
 	if got := status(t, url, first); got != 200 {
 		t.Errorf("a new key: status %d", got)
 	}
@@ -75,14 +76,14 @@ func TestAdminKeys(t *testing.T) {
 		"unknown":       {"DELETE", "/llm_proxy/keys/nobody", "", 404, `"nobody"`},
 		"rotate none":   {"POST", "/llm_proxy/keys/nobody/rotate", "", 404, `"nobody"`},
 		"rotate to one": {"POST", "/llm_proxy/keys/alice/rotate", "hunter2", 400, "sha256:"},
-		"method":        {"PUT", "/llm_proxy/keys", "", 405, "GET and POST"},
+		"method":        {"PUT", "/llm_proxy/keys", "", 405, "GET or POST"},
 		"elsewhere":     {"POST", "/llm_proxy/keys?kept_in=nowhere", `{"name":"bob"}`, 409, "no site keeps keys there"},
 	} {
-		if w := admin(t, test.method, test.path, test.body); w.Code != test.status || !strings.Contains(w.Body.String(), test.told) || strings.Contains(w.Body.String(), "hunter2") {
+		if w := adminDo(t, test.method, test.path, test.body); w.Code != test.status || !strings.Contains(w.Body.String(), test.told) || strings.Contains(w.Body.String(), "hunter2") {
 			t.Errorf("%s: status %d, want %d: %s", name, w.Code, test.status, w.Body)
 		}
 	}
-	second := secretIn(admin(t, "POST", "/llm_proxy/keys/alice/rotate", ""))
+	second := secretIn(adminDo(t, "POST", "/llm_proxy/keys/alice/rotate", ""))
 	if status(t, url, first) != 401 || status(t, url, second) != 200 {
 		t.Error("a rotated key: the old secret is good, or the new one is not")
 	}
@@ -95,7 +96,7 @@ func TestAdminKeys(t *testing.T) {
 	if got := status(t, url, second); got != 200 {
 		t.Errorf("after a restart: status %d", got)
 	}
-	admin(t, "DELETE", "/llm_proxy/keys/alice", "")
+	adminDo(t, "DELETE", "/llm_proxy/keys/alice", "")
 	if got := status(t, url, second); got != 401 {
 		t.Errorf("a revoked key: status %d", got)
 	}
@@ -174,9 +175,9 @@ func TestSecretsAppearNowhere(t *testing.T) {
 		t.Error("the metrics were not read")
 	}
 	for _, path := range []string{"/llm_proxy/keys", "/llm_proxy/usage", "/llm_proxy/upstreams"} {
-		seen.Write(admin(t, "GET", path, "").Body.Bytes())
+		seen.Write(adminDo(t, "GET", path, "").Body.Bytes())
 	}
-	seen.Write(admin(t, "POST", "/llm_proxy/keys", `{"name":"x","secret":"secret-inline"}`).Body.Bytes())
+	seen.Write(adminDo(t, "POST", "/llm_proxy/keys", `{"name":"x","secret":"secret-inline"}`).Body.Bytes())
 	for _, r := range fake.Requests() {
 		r.Header.Del("Authorization") // the upstream's own key belongs there
 		if err := r.Header.Write(&seen); err != nil {
@@ -199,7 +200,7 @@ func TestSecretsAppearNowhere(t *testing.T) {
 	if n := strings.Count(seen.String(), `"logger":"http.log.error`); n == 0 {
 		t.Error("the log of errors was not read")
 	}
-	if n := strings.Count(seen.String(), "clients send keys in the headers"); n != 1 {
+	if n := strings.Count(seen.String(), "clients send keys in the header X-Api-Key"); n != 1 {
 		t.Errorf("the hint at headers that are logged stands there %d times", n)
 	}
 	if i := strings.Index(seen.String(), "secret-"); i >= 0 {

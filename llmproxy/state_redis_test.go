@@ -20,7 +20,9 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/internal/redistest"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/fakellm"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/keys"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/keystore"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/ledger"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/state"
 	"github.com/caddy-llmproxy/caddy-llmproxy/ratelimit"
 )
 
@@ -34,7 +36,7 @@ func TestStateIsShared(t *testing.T) {
 			if err := load(t, caddyfile); err != nil {
 				t.Fatal(err)
 			}
-			err := newVault("state", &sharedKeys{client: there}).change(func(list []*keys.Entry) ([]*keys.Entry, error) {
+			err := keystore.NewRedis(there).Change(func(list []*keys.Entry) ([]*keys.Entry, error) {
 				return append(list, &keys.Entry{Name: "alice", Secret: keys.Digest("secret-alice"), Limits: keys.Limits{Rate: []string{"5/d"}, Concurrent: 2}}), nil
 			})
 			if err != nil {
@@ -105,12 +107,8 @@ func TestStateIsReadAnew(t *testing.T) {
 			}
 		}
 	}
-	for name, pool := range map[string]*caddy.UsagePool{"clients": redisClients, "limits": limitsUsed, "caches": redisCaches} {
-		eventually(t, name+" of the old server are kept", func() bool {
-			n := 0
-			pool.Range(func(_, _ any) bool { n++; return true })
-			return n == 1
-		})
+	for name, pool := range map[string]*state.Pool{"clients": state.RedisClients, "limits": state.Limits, "caches": state.CacheServers} {
+		eventually(t, name+" of the old server are kept", func() bool { return pool.Len() == 1 })
 	}
 }
 
@@ -124,7 +122,7 @@ func TestStatePasswordAppearsNowhere(t *testing.T) {
 	away := redistest.Setup{User: redisUser, Password: secret}.Start(t)
 	away.Down()
 	pair := redistest.Setup{}.StartPair(t)
-	warning := "the password of the shared state stands in the configuration"
+	warning := "the password of the shared state is written in the configuration"
 	for _, test := range []struct {
 		name, address, says string
 		status              int
@@ -159,7 +157,7 @@ func TestStatePasswordAppearsNowhere(t *testing.T) {
 					seen.WriteString(name + "\n")
 				}
 				for _, path := range []string{"/llm_proxy/keys", "/llm_proxy/usage", "/llm_proxy/upstreams", "/llm_proxy/cache"} {
-					seen.Write(admin(t, "GET", path, "").Body.Bytes())
+					seen.Write(adminDo(t, "GET", path, "").Body.Bytes())
 				}
 				if err := caddy.Stop(); err != nil {
 					t.Fatal(err)

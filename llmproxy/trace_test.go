@@ -59,18 +59,3 @@ func TestAttemptsAreTraced(t *testing.T) {
 		t.Errorf("the upstreams got the traces %q and %q: want one trace and two spans", first, second)
 	}
 }
-
-// Without it nothing is done.
-func TestWithoutTracingNothingIsMade(t *testing.T) {
-	h := new(Handler)
-	_, u := tableOf(t)
-	rec := answeredRecord(u)
-	ctx := t.Context()
-	if n := testing.AllocsPerRun(100, func() {
-		if _, span := h.trace(ctx, rec, rec.Attempts[0]); span != nil {
-			t.Error("a span was begun")
-		}
-	}); n != 0 {
-		t.Errorf("%v allocations", n)
-	}
-}

@@ -18,6 +18,7 @@ import (
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/fakellm"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/ledger"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/state"
 )
 
 // Two reloads under traffic, and one that takes llm_proxy away under an open stream: everything is counted.
@@ -126,10 +127,7 @@ func hello(url string) error {
 }
 
 func inPool() (list []*ledger.Ledger) {
-	ledgers.Range(func(_, value any) bool {
-		list = append(list, value.(sharedLedger).Ledger)
-		return true
-	})
+	state.Each(state.Ledgers, func(_ any, l state.UsageLedger) { list = append(list, l.(*ledger.Ledger)) })
 	return list
 }
 

@@ -1,0 +1,84 @@
+package admin
+
+import (
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/ledger"
+	"github.com/google/go-cmp/cmp"
+)
+
+// What is not known is told as such, and not as zero.
+func TestUnknownCostIsNoZero(t *testing.T) {
+	rows := usageRows([]ledger.Row{
+		{Key: "none", Sums: ledger.Sums{Requests: 2, Unpriced: 2}},
+		{Key: "part, half", Sums: ledger.Sums{Requests: 2, Unpriced: 1, USD: 0.5}},
+		{Key: "free", Sums: ledger.Sums{Requests: 2}},
+	})
+	w := httptest.NewRecorder()
+	if err := usageCSV(w, []string{"key"}, rows); err != nil {
+		t.Fatal(err)
+	}
+	const table = `key,requests,input_tokens,output_tokens,cached_tokens,spilled,unpriced,usd,saved_usd
+none,2,0,0,0,0,2,,0
+"part, half",2,0,0,0,0,1,0.5,0
+free,2,0,0,0,0,0,0,0
+`
+	if diff := cmp.Diff(table, w.Body.String()); diff != "" {
+		t.Error(diff)
+	}
+	var told []string
+	for _, row := range rows {
+		text, err := json.Marshal(row)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, usd, _ := strings.Cut(string(text), `"unpriced":`)
+		told = append(told, usd)
+	}
+	if diff := cmp.Diff([]string{`2,"usd":null,"saved_usd":0}`, `1,"usd":0.5,"saved_usd":0}`, `0,"usd":0,"saved_usd":0}`}, told); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestUsageCommand(t *testing.T) {
+	var asked string
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked = r.URL.RequestURI()
+		if r.URL.Query().Get("format") == "csv" {
+			io.WriteString(w, "key,requests\n")
+			return
+		}
+		json.NewEncoder(w).Encode(UsageAnswer{By: []string{"key", "model"}, Rows: usageRows([]ledger.Row{
+			{Model: "local", Sums: ledger.Sums{Requests: 12, Input: 3, Unpriced: 12}},
+			{Key: "alice", Model: "gpt-4o", Sums: ledger.Sums{Requests: 3, Input: 1000, Output: 20, Cached: 5, Spilled: 1, USD: 0.25, Saved: 1}},
+			{Key: "bob", Model: "red\x1b[31m", Sums: ledger.Sums{Requests: 2, USD: 0.5, Unpriced: 1}},
+		})})
+	}))
+	defer server.Close()
+	for _, test := range []struct{ name, args, asked, want string }{
+		{"table", "--by key,model --from 7d", "/llm_proxy/usage?by=key%2Cmodel&from=7d", `KEY    MODEL        REQUESTS  INPUT  OUTPUT  CACHED  SPILLED  USD                   SAVED
+-      local        12        3      0       0       0        unknown               0.0000
+alice  gpt-4o       3         1000   20      5       1        0.2500                1.0000
+bob    red\x1b[31m  2         0      0       0       0        0.5000 and 1 unknown  0.0000
+`},
+		{"CSV", "--csv --to 2026-11-25", "/llm_proxy/usage?by=key&format=csv&to=2026-11-25", "key,requests\n"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			var out strings.Builder
+			cmd := usageCommand()
+			cmd.SetOut(&out)
+			cmd.SetArgs(append(strings.Fields(test.args), "--address", strings.TrimPrefix(server.URL, "http://")))
+			if err := cmd.Execute(); err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(test.want, out.String()); diff != "" || asked != test.asked {
+				t.Error(asked, diff)
+			}
+		})
+	}
+}

@@ -1,0 +1,195 @@
+package telemetry
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/catalog"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/exchange"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/ledger"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/wire"
+	"github.com/caddy-llmproxy/caddy-llmproxy/router"
+)
+
+func tableOf(t testing.TB) (*router.Table, *router.Upstream) {
+	t.Helper()
+	u := &router.Upstream{Name: "u", Replicas: []*router.Replica{{Address: "http://u"}}}
+	table, err := router.Compile([]*router.Upstream{u}, []router.Model{
+		{Name: "m", Pools: []router.PoolConfig{{Targets: []string{"u/real"}, Policy: router.First}}},
+		{Name: "gpt-*", Pools: []router.PoolConfig{{Targets: []string{"u"}, Policy: router.First}}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return table, u
+}
+
+func answeredRecord(u *router.Upstream) *exchange.Record {
+	target := router.Target{Upstream: u, Model: "real"}
+	return &exchange.Record{ID: "req_1", Endpoint: "chat", Status: 200, Started: time.Now(), Duration: time.Second, Asked: exchange.Asked{Model: "m", Stream: true, Received: 500}, Answer: exchange.Answer{Target: "u/real", Configured: target, Usage: wire.Usage{Input: 100, Output: 50, Cached: 10}, HasUsage: true, Cost: 0.01, HasCost: true, FirstContent: 20 * time.Millisecond, Events: 50, Bytes: 10_000, Attempts: []exchange.Attempt{{Target: "u/real", Configured: target, Address: "http://u", Duration: 999 * time.Millisecond}}}, Routing: exchange.Routing{Route: "m", Rule: "m"}}
+}
+
+// What observing a request costs must not be felt.
+func TestCountingAllocatesNothing(t *testing.T) {
+	table, u := tableOf(t)
+	m, rec := newMeters(table), answeredRecord(u)
+	if n := testing.AllocsPerRun(100, func() { m.count(rec) }); n > 0 {
+		t.Errorf("%v allocations a request", n)
+	}
+}
+
+// observer observes with everything there is, as it does while nobody traces or debugs.
+func observer(tb testing.TB) (*Observer, *exchange.Record) {
+	tb.Helper()
+	table, u := tableOf(tb)
+	book := ledger.New(ledger.Config{Path: filepath.Join(tb.TempDir(), "ledger.db"), Report: func(err error) {
+		if err != nil {
+			tb.Error(err)
+		}
+	}})
+	tb.Cleanup(func() {
+		if err := book.Close(); err != nil {
+			tb.Error(err)
+		}
+	})
+	o := NewObserver(caddy.Context{}, zap.NewNop(), nil, table)
+	o.Usage = book
+	return o, answeredRecord(u)
+}
+
+func (o *Observer) observeAll(ctx context.Context, rec *exchange.Record) {
+	CountStreams(1)
+	o.Trace(ctx, rec, rec.Attempts[0])
+	CountStreams(-1)
+	o.Account(rec)
+}
+
+func TestObservingIsCheap(t *testing.T) {
+	h, rec := observer(t)
+	if n := testing.AllocsPerRun(100, func() { h.observeAll(t.Context(), rec) }); n > 4 {
+		t.Errorf("%v allocations a request", n)
+	}
+}
+
+func BenchmarkObserve(b *testing.B) {
+	h, rec := observer(b)
+	b.ReportAllocs()
+	for b.Loop() {
+		h.observeAll(b.Context(), rec)
+	}
+}
+
+func BenchmarkCount(b *testing.B) {
+	table, u := tableOf(b)
+	m, rec := newMeters(table), answeredRecord(u)
+	b.ReportAllocs()
+	for b.Loop() {
+		m.count(rec)
+	}
+}
+
+// Who reads along with another request has its route, but fell back to nothing.
+func TestOnlyAttemptsFallBack(t *testing.T) {
+	table, u := tableOf(t)
+	m, rec := newMeters(table), answeredRecord(u)
+	rec.Route, rec.Rule, rec.Model = "fallback:failed", "gpt-*", "gpt-falls"
+	fallbacks.DeleteLabelValues("gpt-*", "failed") // of another run in this process
+	m.count(rec)
+	rec.Attempts, rec.Cache = nil, "coalesced"
+	m.count(rec)
+	found := 0
+	for _, labels := range labelsOf(t, fallbacks) {
+		if strings.Contains(labels, "gpt-*") && strings.Contains(labels, "counter:{value:1") {
+			found++
+		}
+	}
+	if found != 1 {
+		t.Errorf("counted: %v", labelsOf(t, fallbacks))
+	}
+}
+
+// seriesOf counts the series of the metrics whose labels are models or targets.
+func seriesOf(t *testing.T) int {
+	t.Helper()
+	registry := prometheus.NewPedanticRegistry()
+	if err := Register(registry); err != nil {
+		t.Fatal(err)
+	}
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for _, f := range families {
+		n += len(f.Metric)
+	}
+	return n
+}
+
+// Whatever clients and their keys are called, and whatever models an upstream lists, the series stay few.
+func TestSeriesAreBounded(t *testing.T) {
+	table, u := tableOf(t)
+	m := newMeters(table)
+	wild := router.Target{Upstream: u}
+	for i := range 100_000 {
+		name := fmt.Sprintf("made-up-%d", i)
+		m.count(&exchange.Record{ID: name, Endpoint: "chat", Status: 404, Verdict: router.ClientError, Asked: exchange.Asked{Model: name}, Caller: exchange.Caller{Key: name}})
+		m.count(&exchange.Record{ID: name, Endpoint: "chat", Status: 200, Asked: exchange.Asked{Model: "gpt-" + name}, Caller: exchange.Caller{Key: name}, Routing: exchange.Routing{Rule: "gpt-*"}, Answer: exchange.Answer{Target: "u/gpt-" + name, Configured: wild, FirstContent: 1, Attempts: []exchange.Attempt{{Target: "u/gpt-" + name, Configured: wild}}}})
+		listed := router.Target{Upstream: u, Model: name}
+		m.count(&exchange.Record{ID: name, Endpoint: "chat", Status: 200, Asked: exchange.Asked{Model: name}, Routing: exchange.Routing{Rule: catalog.RuleDiscover}, Answer: exchange.Answer{Target: "u/" + name, Configured: listed, FirstContent: 1, Attempts: []exchange.Attempt{{Target: "u/" + name, Configured: listed}}}})
+	}
+	if n := seriesOf(t); n > 20*maxDiscovered {
+		t.Errorf("%d series", n)
+	}
+	if n := len(m.series) + len(m.ended) + len(m.attempts); n > 5*maxDiscovered {
+		t.Errorf("%d children are remembered", n)
+	}
+	for _, c := range []*prometheus.CounterVec{requests, attemptsMade} {
+		for _, labels := range labelsOf(t, c) {
+			if strings.Contains(labels, "made-up-99999") {
+				t.Errorf("a made-up name is a label: %s", labels)
+			}
+		}
+	}
+}
+
+func labelsOf(t *testing.T, c prometheus.Collector) (all []string) {
+	t.Helper()
+	registry := prometheus.NewPedanticRegistry()
+	if err := registry.Register(c); err != nil {
+		t.Fatal(err)
+	}
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		for _, m := range f.Metric {
+			all = append(all, m.String())
+		}
+	}
+	return all
+}
+
+// Without it nothing is done.
+func TestWithoutTracingNothingIsMade(t *testing.T) {
+	o := new(Observer)
+	_, u := tableOf(t)
+	rec := answeredRecord(u)
+	ctx := t.Context()
+	if n := testing.AllocsPerRun(100, func() {
+		if _, span := o.Trace(ctx, rec, rec.Attempts[0]); span != nil {
+			t.Error("a span was begun")
+		}
+	}); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
