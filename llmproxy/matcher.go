@@ -14,8 +14,8 @@ import (
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/exchange"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/gateway"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/reqbody"
-	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/wire"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 )
 
@@ -113,7 +113,7 @@ func (m *MatchLLM) matchesHead(r *http.Request, a *asked) bool {
 type asked struct {
 	endpoint, model, key string
 	stream               bool
-	signals              func() *wire.Signals
+	signals              func() *openai.Signals
 }
 
 // askedOf takes the record where the gateway has one already, else reads ahead of it.
@@ -151,12 +151,12 @@ var (
 
 // A number is one comparison with a signal.
 type number struct {
-	of       func(*wire.Signals) int
+	of       func(*openai.Signals) int
 	operator string
 	n        int
 }
 
-func (n number) holds(s *wire.Signals) bool {
+func (n number) holds(s *openai.Signals) bool {
 	have := n.of(s)
 	switch n.operator {
 	case ">":
@@ -174,7 +174,7 @@ func (n number) holds(s *wire.Signals) bool {
 var comparison = regexp.MustCompile(`^\s*(>=|<=|>|<|=)\s*(\d+)`)
 
 // comparisons reads ">1000 <=4000".
-func comparisons(text string, of func(*wire.Signals) int) (list []number, err error) {
+func comparisons(text string, of func(*openai.Signals) int) (list []number, err error) {
 	for rest := text; strings.TrimSpace(rest) != ""; {
 		m := comparison.FindStringSubmatch(rest)
 		if m == nil {
@@ -193,17 +193,17 @@ func comparisons(text string, of func(*wire.Signals) int) (list []number, err er
 type numeric struct {
 	name string
 	text *string
-	of   func(*wire.Signals) int
+	of   func(*openai.Signals) int
 }
 
 func (m *MatchLLM) numerics() []numeric {
 	return []numeric{
-		{"prompt_tokens", &m.PromptTokens, func(s *wire.Signals) int { return s.PromptTokens }},
-		{"messages", &m.Messages, func(s *wire.Signals) int { return s.Messages }},
-		{"tools", &m.Tools, func(s *wire.Signals) int { return s.Tools }},
-		{"images", &m.Images, func(s *wire.Signals) int { return s.Images }},
-		{"audio", &m.Audio, func(s *wire.Signals) int { return s.Audio }},
-		{"max_tokens", &m.MaxTokens, func(s *wire.Signals) int { return s.MaxTokens }},
+		{"prompt_tokens", &m.PromptTokens, func(s *openai.Signals) int { return s.PromptTokens }},
+		{"messages", &m.Messages, func(s *openai.Signals) int { return s.Messages }},
+		{"tools", &m.Tools, func(s *openai.Signals) int { return s.Tools }},
+		{"images", &m.Images, func(s *openai.Signals) int { return s.Images }},
+		{"audio", &m.Audio, func(s *openai.Signals) int { return s.Audio }},
+		{"max_tokens", &m.MaxTokens, func(s *openai.Signals) int { return s.MaxTokens }},
 	}
 }
 

@@ -12,7 +12,7 @@ import (
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/exchange"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/keys"
-	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/wire"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
 	"github.com/caddy-llmproxy/caddy-llmproxy/ratelimit"
 )
 
@@ -42,7 +42,7 @@ type Access struct {
 
 // Authenticate finds out who calls, before anything of the body is read: a stranger must not make us keep it. The key is nil
 // where anybody may call. H gets the headers that tell what is left, where a failed authentication counts against a limit.
-func (a *Access) Authenticate(r *http.Request, h http.Header) (*keys.Key, *wire.Error) {
+func (a *Access) Authenticate(r *http.Request, h http.Header) (*keys.Key, *openai.Error) {
 	if a == nil || a.Keys == nil {
 		return nil, nil
 	}
@@ -61,7 +61,7 @@ func (a *Access) Authenticate(r *http.Request, h http.Header) (*keys.Key, *wire.
 		}
 		return nil, invalidKey(secret != "")
 	case k.Expired(time.Now()):
-		return nil, &wire.Error{Status: http.StatusUnauthorized, Type: exchange.InvalidRequest, Code: "invalid_api_key",
+		return nil, &openai.Error{Status: http.StatusUnauthorized, Type: exchange.InvalidRequest, Code: "invalid_api_key",
 			Message: "The API key has expired. Ask the operator of this gateway for a new one."}
 	}
 	return k, nil
@@ -76,7 +76,7 @@ func Caller(k *keys.Key) exchange.Caller {
 }
 
 // limitFailedAuth counts a failed authentication against the address's anonymous rate limit.
-func (a *Access) limitFailedAuth(r *http.Request, h http.Header) *wire.Error {
+func (a *Access) limitFailedAuth(r *http.Request, h http.Header) *openai.Error {
 	if len(a.Anonymous) == 0 {
 		return nil
 	}
@@ -103,21 +103,21 @@ func secretOf(h http.Header) string {
 	return ""
 }
 
-func invalidKey(shown bool) *wire.Error {
+func invalidKey(shown bool) *openai.Error {
 	message := "This gateway needs an API key. Send it as \"Authorization: Bearer KEY\", \"x-api-key: KEY\" or \"api-key: KEY\"."
 	if shown {
 		message = "The API key is not valid here. Check it, or ask the operator of this gateway for a new one."
 	}
-	return &wire.Error{Status: http.StatusUnauthorized, Type: exchange.InvalidRequest, Code: "invalid_api_key", Message: message}
+	return &openai.Error{Status: http.StatusUnauthorized, Type: exchange.InvalidRequest, Code: "invalid_api_key", Message: message}
 }
 
-func modelNotAllowed(model string) *wire.Error {
-	return &wire.Error{Status: http.StatusForbidden, Type: exchange.InvalidRequest, Param: "model", Code: "model_not_allowed",
+func modelNotAllowed(model string) *openai.Error {
+	return &openai.Error{Status: http.StatusForbidden, Type: exchange.InvalidRequest, Param: "model", Code: "model_not_allowed",
 		Message: "This API key may not use the model \"" + model + "\". GET /v1/models lists the models that it may use."}
 }
 
-func stateUnavailable(retryAfter string) *wire.Error {
-	return &wire.Error{Status: http.StatusServiceUnavailable, Type: exchange.ServerError, Code: "state_unavailable",
+func stateUnavailable(retryAfter string) *openai.Error {
+	return &openai.Error{Status: http.StatusServiceUnavailable, Type: exchange.ServerError, Code: "state_unavailable",
 		Header:  http.Header{"Retry-After": {retryAfter}},
 		Message: "The gateway cannot reach the state that it shares with other gateways, and does not answer without knowing its limits. Try again in a moment."}
 }

@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/keys"
-	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/wire"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
 	"github.com/caddy-llmproxy/caddy-llmproxy/ratelimit"
 )
 
@@ -36,7 +36,7 @@ type quota struct {
 
 // Quota answers GET /llm/usage with what the caller may do and what is left of it. Nothing is taken. H gets the headers that
 // tell the same.
-func (a *Access) Quota(r *http.Request, h http.Header, key *keys.Key) ([]byte, *wire.Error) {
+func (a *Access) Quota(r *http.Request, h http.Header, key *keys.Key) ([]byte, *openai.Error) {
 	answer := quotaAnswer{Object: "llm.usage", Limits: []quota{}}
 	if a != nil {
 		if key != nil {
@@ -56,7 +56,7 @@ func (a *Access) Quota(r *http.Request, h http.Header, key *keys.Key) ([]byte, *
 	}
 	body, err := json.Marshal(answer)
 	if err != nil {
-		return nil, &wire.Error{Status: http.StatusInternalServerError, Type: "server_error", Message: "The quota could not be written as JSON."}
+		return nil, &openai.Error{Status: http.StatusInternalServerError, Type: "server_error", Message: "The quota could not be written as JSON."}
 	}
 	return body, nil
 }

@@ -10,7 +10,7 @@ import (
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/exchange"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/keys"
-	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/wire"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
 	"github.com/caddy-llmproxy/caddy-llmproxy/ratelimit"
 )
 
@@ -49,7 +49,7 @@ type Reservation struct {
 // Reserve takes what a request for a model is expected to use of every limit that applies to it, or refuses it. H gets the
 // headers that tell what is left. The reservation is nil where no limit applies; else it must be settled, also if the
 // request is refused.
-func (a *Access) Reserve(r *http.Request, h http.Header, key *keys.Key, model string, demand Demand) (*Reservation, *wire.Error) {
+func (a *Access) Reserve(r *http.Request, h http.Header, key *keys.Key, model string, demand Demand) (*Reservation, *openai.Error) {
 	if a == nil {
 		return nil, nil
 	}
@@ -104,7 +104,7 @@ func nano(dollars float64) int64 {
 }
 
 // take asks the limiter, tells the client what is left, and refuses what does not fit.
-func (a *Access) take(r *http.Request, h http.Header, key *keys.Key, res *Reservation) *wire.Error {
+func (a *Access) take(r *http.Request, h http.Header, key *keys.Key, res *Reservation) *openai.Error {
 	if key == nil && len(a.Anonymous) > 0 {
 		res.addAddress(a, r)
 	}
@@ -165,8 +165,8 @@ func (a *Access) Settle(res *Reservation, rec *exchange.Record) {
 }
 
 // refusal says which limit is used up, and when to come back. Whose limit it is, the client need not know.
-func refusal(l *ratelimit.Limit, wait time.Duration) *wire.Error {
-	e := &wire.Error{Status: http.StatusTooManyRequests, Type: l.Rule.Unit.String(), Code: "rate_limit_exceeded", Header: http.Header{}}
+func refusal(l *ratelimit.Limit, wait time.Duration) *openai.Error {
+	e := &openai.Error{Status: http.StatusTooManyRequests, Type: l.Rule.Unit.String(), Code: "rate_limit_exceeded", Header: http.Header{}}
 	again := "Try again in " + string(appendReset(nil, wait)) + "."
 	switch {
 	case l.Rule.Unit == ratelimit.Concurrent:

@@ -13,9 +13,9 @@ import (
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/caching"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/exchange"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/relay"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/upstream"
-	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/wire"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 )
 
@@ -45,7 +45,7 @@ type Cache struct {
 
 // A Deliver gets an answer for a request and sends it to a client. The error is what the client is to be told, if nothing was
 // committed.
-type Deliver func(ctx context.Context, x *exchange.Exchange, ask *exchange.Ask, to exchange.Client) *wire.Error
+type Deliver func(ctx context.Context, x *exchange.Exchange, ask *exchange.Ask, to exchange.Client) *openai.Error
 
 // What X-LLM-Cache and the record say.
 const (
@@ -58,7 +58,7 @@ const (
 // Wrap puts the cache in front of next. Upstreams returns the upstream that the router knows as a target's: what it is
 // configured to be is a part of the key.
 func (c *Cache) Wrap(next Deliver, upstreams func(*router.Upstream) *upstream.Upstream) Deliver {
-	return func(ctx context.Context, x *exchange.Exchange, ask *exchange.Ask, to exchange.Client) *wire.Error {
+	return func(ctx context.Context, x *exchange.Exchange, ask *exchange.Ask, to exchange.Client) *openai.Error {
 		l := &lookup{Cache: c, ctx: ctx, x: x, ask: ask, to: to, next: next, upstreams: upstreams}
 		return l.answer()
 	}
@@ -76,7 +76,7 @@ type lookup struct {
 }
 
 // answer looks the answer up, follows one that is under way, or has it generated and stored.
-func (l *lookup) answer() *wire.Error {
+func (l *lookup) answer() *openai.Error {
 	r := l.x.Request
 	control, err := caching.ParseControl(r.Header["Cache-Control"], r.Header.Get("X-Llm-Cache-Ttl"))
 	if err != nil {
@@ -95,7 +95,7 @@ func (l *lookup) answer() *wire.Error {
 }
 
 // exact looks the answer up, follows one that is under way, or leads.
-func (l *lookup) exact(q *question) *wire.Error {
+func (l *lookup) exact(q *question) *openai.Error {
 	flights := &l.Shared.Flights
 	landed := flights.Landed()
 	if done, err := l.hit(l.ctx, q, nil); done {
@@ -150,7 +150,7 @@ func (l *lookup) join(q *question) (f *caching.Flight, detached context.Context)
 
 // came gives the answer if it came while this request looked for it. Both times together it waits no longer for a store than
 // once. Whatever happens here, nobody follows a flight that nobody makes.
-func (l *lookup) came(q *question, f *caching.Flight) (done bool, err *wire.Error) {
+func (l *lookup) came(q *question, f *caching.Flight) (done bool, err *openai.Error) {
 	ctx, cancel := context.WithDeadline(l.ctx, l.x.Record.Started.Add(l.x.Record.Reading+caching.LongestWait))
 	defer cancel()
 	returned := false
@@ -174,7 +174,7 @@ func abandon(f *caching.Flight) {
 
 // hit gives the stored answer, if there is one that this client can be given. A flight that was begun for it is over then,
 // before this client gets anything: it may be slow, and others may follow.
-func (l *lookup) hit(ctx context.Context, q *question, f *caching.Flight) (done bool, err *wire.Error) {
+func (l *lookup) hit(ctx context.Context, q *question, f *caching.Flight) (done bool, err *openai.Error) {
 	if !q.control.Looks() {
 		return false, nil
 	}
@@ -200,7 +200,7 @@ func (l *lookup) hit(ctx context.Context, q *question, f *caching.Flight) (done 
 
 // begin commits the client to an answer that was not generated for it, records it, and sets its headers. Begun reports whether
 // a ping has sent the header of the stream.
-func (l *lookup) begin(e *caching.Entry, how string) (begun bool, err *wire.Error) {
+func (l *lookup) begin(e *caching.Entry, how string) (begun bool, err *openai.Error) {
 	begun, failed := l.to.Commit(l.ctx, e.Form == caching.Events)
 	if failed != nil {
 		return false, exchange.ClientClosed
@@ -209,7 +209,7 @@ func (l *lookup) begin(e *caching.Entry, how string) (begun bool, err *wire.Erro
 	l.count(how)
 	rec.Target, rec.Status, rec.Verdict = e.Target, http.StatusOK, router.OK
 	rec.FirstContent, rec.HasCost = now.Sub(rec.Started), true // it costs nothing
-	rec.Spared = wire.Usage{Input: e.Tokens.Input, Output: e.Tokens.Output, Cached: e.Tokens.Cached, Reasoning: e.Tokens.Reasoning}
+	rec.Spared = openai.Usage{Input: e.Tokens.Input, Output: e.Tokens.Output, Cached: e.Tokens.Cached, Reasoning: e.Tokens.Reasoning}
 	l.Shared.Counts.Saved.Add(e.Tokens.Input + e.Tokens.Output)
 	h, v := l.to.Header(), &[...]string{how, e.Target, rec.Route, strconv.Itoa(len(rec.Attempts)), ""} // one allocation for all
 	h["X-Llm-Cache"], h["X-Llm-Target"], h["X-Llm-Route"], h["X-Llm-Attempts"] = v[0:1:1], v[1:2:2], v[2:3:3], v[3:4:4]
@@ -221,7 +221,7 @@ func (l *lookup) begin(e *caching.Entry, how string) (begun bool, err *wire.Erro
 }
 
 // sent records how an answer that is not an attempt's reached the client.
-func (l *lookup) sent(m relay.Meter, err error) *wire.Error {
+func (l *lookup) sent(m relay.Meter, err error) *openai.Error {
 	l.x.Record.Events, l.x.Record.Bytes = m.Events, m.Bytes
 	if err != nil {
 		return exchange.ClientClosed
@@ -251,7 +251,7 @@ func (l *lookup) count(how string) {
 	}
 }
 
-func notCached() *wire.Error {
-	return &wire.Error{Status: http.StatusGatewayTimeout, Type: exchange.InvalidRequest, Code: "not_cached",
+func notCached() *openai.Error {
+	return &openai.Error{Status: http.StatusGatewayTimeout, Type: exchange.InvalidRequest, Code: "not_cached",
 		Message: "No answer to this request is cached, and its Cache-Control says only-if-cached. Send it without that to have one generated."}
 }

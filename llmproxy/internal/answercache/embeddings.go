@@ -8,10 +8,12 @@ import (
 	"time"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/caching"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/canonjson"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/exchange"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/jsonspan"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/relay"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/reqbody"
-	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/wire"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 )
 
@@ -27,14 +29,14 @@ type batch struct {
 	plan    *router.Plan
 }
 
-func notInItemKey(key []byte) bool { return string(key) == "input" || wire.ChangesNothing(key) }
+func notInItemKey(key []byte) bool { return string(key) == "input" || openai.ChangesNothing(key) }
 
 // splitItems makes the keys: one for each item, and one for all of them together, which only those share who take items of the
 // same age.
-func (l *lookup) splitItems(q *question, canon *wire.Canon) bool {
+func (l *lookup) splitItems(q *question, canon *canonjson.Canon) bool {
 	head := l.ask.Body.Head()
 	input, _ := head.Get("input")
-	items, _, ok := wire.EmbeddingInputs(input)
+	items, _, ok := openai.EmbeddingInputs(input)
 	if !ok {
 		return false
 	}
@@ -112,7 +114,7 @@ func (b *batch) comparable(target, model string) bool {
 }
 
 // hitBatch answers if all items are known.
-func (l *lookup) hitBatch(ctx context.Context, q *question, f *caching.Flight) (done bool, failed *wire.Error) {
+func (l *lookup) hitBatch(ctx context.Context, q *question, f *caching.Flight) (done bool, failed *openai.Error) {
 	b, model := q.batch, l.x.Record.Model
 	b.entries = l.Shared.LookupAll(ctx, l.Store, model, b.keys, &q.control)
 	b.keepComparable(model)
@@ -136,8 +138,8 @@ func (l *lookup) hitBatch(ctx context.Context, q *question, f *caching.Flight) (
 
 // join puts the answer together from what is known and what was just asked for, which stands for the unknown items in their
 // order.
-func (b *batch) join(fresh *wire.Embeddings) *wire.Embeddings {
-	whole := &wire.Embeddings{Items: make([][]byte, len(b.items)), HasUsage: true}
+func (b *batch) join(fresh *openai.Embeddings) *openai.Embeddings {
+	whole := &openai.Embeddings{Items: make([][]byte, len(b.items)), HasUsage: true}
 	if fresh != nil {
 		whole.Envelope, whole.Usage, whole.HasUsage = fresh.Envelope, fresh.Usage, fresh.HasUsage
 	}
@@ -174,14 +176,14 @@ func (l *lookup) keepBatch(q *question, body []byte) {
 	for i := range places {
 		places[i] = i
 	}
-	if fresh, ok := wire.ParseEmbeddings(body, len(places)); ok {
+	if fresh, ok := openai.ParseEmbeddings(body, len(places)); ok {
 		l.keepItems(q, fresh, places)
 	}
 }
 
 // keepItems stores fresh items, which stand at these places of the batch. Each gets its share of the tokens, by its length, so
 // that together they cost what they did.
-func (l *lookup) keepItems(q *question, fresh *wire.Embeddings, places []int) {
+func (l *lookup) keepItems(q *question, fresh *openai.Embeddings, places []int) {
 	total := 0
 	for _, i := range places {
 		total += len(q.batch.items[i])
@@ -208,11 +210,11 @@ func (l *lookup) keepItems(q *question, fresh *wire.Embeddings, places []int) {
 }
 
 // completeBatch asks for the items that are not known, and puts the answer together.
-func (l *lookup) completeBatch(ctx context.Context, q *question, ask *exchange.Ask, to exchange.Client) *wire.Error {
+func (l *lookup) completeBatch(ctx context.Context, q *question, ask *exchange.Ask, to exchange.Client) *openai.Error {
 	b, rec := q.batch, l.x.Record
 	places := b.unknown()
 	smaller := *ask
-	var failed *wire.Error
+	var failed *openai.Error
 	if smaller.Body, failed = l.onlyItems(b, places); failed != nil {
 		return failed
 	}
@@ -222,7 +224,7 @@ func (l *lookup) completeBatch(ctx context.Context, q *question, ask *exchange.A
 		held.copyHeader(to.Header())
 		return failed
 	}
-	fresh, ok := wire.ParseEmbeddings(held.body.Bytes(), len(places))
+	fresh, ok := openai.ParseEmbeddings(held.body.Bytes(), len(places))
 	if !ok || held.cut || !b.comparable(rec.Target, rec.Model) {
 		// No shape that can be taken apart, or vectors that do not go with those that are known: the client gets the answer to
 		// what it asked. What was asked for in vain was used all the same.
@@ -246,14 +248,14 @@ func (l *lookup) completeBatch(ctx context.Context, q *question, ask *exchange.A
 }
 
 // onlyItems is the request with the items at these places alone.
-func (l *lookup) onlyItems(b *batch, places []int) (*reqbody.Body, *wire.Error) {
+func (l *lookup) onlyItems(b *batch, places []int) (*reqbody.Body, *openai.Error) {
 	items := make([][]byte, len(places))
 	for n, i := range places {
 		items[n] = b.items[i]
 	}
-	var e wire.Edit
+	var e jsonspan.Edit
 	e.Reset(&l.ask.Body.Head().Object)
-	e.Set("input", wire.JoinArray(items))
+	e.Set("input", openai.JoinArray(items))
 	payload := e.Body()
 	body := bytes.NewBuffer(make([]byte, 0, payload.Len()))
 	_, _ = body.ReadFrom(payload.Open()) // it lies in memory
@@ -290,7 +292,7 @@ func (h *holder) Flush() error { return nil }
 func (h *holder) Commit(context.Context, bool) (bool, error) { return false, nil }
 
 // ErrorEvent implements relay.Client.
-func (h *holder) ErrorEvent(e *wire.Error) []byte { return e.AppendJSON(nil) }
+func (h *holder) ErrorEvent(e *openai.Error) []byte { return e.AppendJSON(nil) }
 
 // Ping implements exchange.Client.
 func (h *holder) Ping() {}

@@ -8,13 +8,13 @@ import (
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/caching"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/exchange"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/relay"
-	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/wire"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 )
 
 // follow gives the answer of a flight as it comes; false if there is nothing to follow, and the client got nothing yet.
-func (l *lookup) follow(f *caching.Flight) (done bool, failed *wire.Error) {
+func (l *lookup) follow(f *caching.Flight) (done bool, failed *openai.Error) {
 	r := f.Follow()
 	defer r.Close()
 	head, err := l.awaitHead(r)
@@ -62,7 +62,7 @@ func (l *lookup) awaitHead(r *caching.Follower) (caching.Head, error) {
 }
 
 // clientLeft judges the end of a wait for another request's answer: done if it is the client that left.
-func clientLeft(err error) (done bool, failed *wire.Error) {
+func clientLeft(err error) (done bool, failed *openai.Error) {
 	if errors.Is(err, caching.ErrAlone) {
 		return false, nil
 	}

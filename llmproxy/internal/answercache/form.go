@@ -2,9 +2,9 @@ package answercache
 
 import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/caching"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/relay"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/sse"
-	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/wire"
 )
 
 const (
@@ -28,11 +28,11 @@ func (l *lookup) inForm(e *caching.Entry, want caching.Form) (*caching.Entry, bo
 	case want == caching.Events:
 		return split(e)
 	}
-	return assemble(e, l.x.Endpoint.Framing == wire.Typed)
+	return assemble(e, l.x.Endpoint.Framing == openai.Typed)
 }
 
 // play sends an entry.
-func (l *lookup) play(e *caching.Entry, how string) *wire.Error {
+func (l *lookup) play(e *caching.Entry, how string) *openai.Error {
 	begun, failed := l.begin(e, how)
 	if failed != nil {
 		return failed
@@ -61,7 +61,7 @@ func unless(begun bool, contentType string) string {
 func split(e *caching.Entry) (*caching.Entry, bool) {
 	stream := *e
 	stream.Form, stream.ContentType, stream.Body = caching.Events, eventType, make([]byte, 0, 2*len(e.Body))
-	ok := wire.Split(e.Body, func(data []byte, usage bool) {
+	ok := openai.Split(e.Body, func(data []byte, usage bool) {
 		start := len(stream.Body)
 		stream.Body = sse.AppendData(stream.Body, data)
 		if usage {
@@ -76,7 +76,7 @@ func split(e *caching.Entry) (*caching.Entry, bool) {
 func assemble(e *caching.Entry, typed bool) (*caching.Entry, bool) {
 	whole := *e
 	whole.Form, whole.ContentType, whole.Body, whole.Extra = caching.Whole, jsonType, nil, nil
-	var parts wire.Assembly
+	var parts openai.Assembly
 	for rest := e.Body; len(rest) > 0; {
 		var raw []byte
 		raw, rest = sse.Split(rest)
@@ -86,7 +86,7 @@ func assemble(e *caching.Entry, typed bool) (*caching.Entry, bool) {
 		case !typed:
 			parts.Add(event.Data)
 		default:
-			if response, ok := wire.CompletedResponse(event.Name, event.Data); ok {
+			if response, ok := openai.CompletedResponse(event.Name, event.Data); ok {
 				whole.Body = response
 			}
 		}

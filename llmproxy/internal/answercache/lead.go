@@ -10,15 +10,15 @@ import (
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/caching"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/exchange"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/relay"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/sse"
-	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/wire"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 )
 
 // lead has the answer generated, and recorded for its followers and for those who come later. These need not wait until its
 // own client has all of it.
-func (l *lookup) lead(f *caching.Flight, detached context.Context, q *question) (failed *wire.Error) {
+func (l *lookup) lead(f *caching.Flight, detached context.Context, q *question) (failed *openai.Error) {
 	stop := context.AfterFunc(l.ctx, f.Leave)
 	r := &recorder{Client: l.to, x: l.x, flight: f, client: l.ctx, usage: l.includesUsage()}
 	ask := *l.ask
@@ -45,7 +45,7 @@ func (l *lookup) succeeded() bool {
 }
 
 // generate has an upstream answer: the whole question, or what is not known of it.
-func (l *lookup) generate(ctx context.Context, q *question, ask *exchange.Ask, to exchange.Client) *wire.Error {
+func (l *lookup) generate(ctx context.Context, q *question, ask *exchange.Ask, to exchange.Client) *openai.Error {
 	if q.batch != nil && q.batch.partly() {
 		return l.completeBatch(ctx, q, ask, to)
 	}
@@ -65,7 +65,7 @@ func (l *lookup) keep(f *caching.Flight, q *question) {
 		return
 	}
 	rec := l.x.Record
-	var outcome wire.Outcome
+	var outcome openai.Outcome
 	e := &caching.Entry{
 		Form: head.Form, ContentType: head.ContentType, Created: time.Now(), TTL: q.keep, Target: rec.Target,
 		Tokens:  caching.Tokens{Input: rec.Usage.Input, Output: rec.Usage.Output, Cached: rec.Usage.Cached, Reasoning: rec.Usage.Reasoning},
@@ -97,13 +97,13 @@ func (l *lookup) put(q *question, items []caching.Item) {
 
 // choices is how many must have come to an end.
 func (l *lookup) choices() int {
-	if l.x.Endpoint.Streams() && l.x.Endpoint.Framing == wire.Chunks {
+	if l.x.Endpoint.Streams() && l.x.Endpoint.Framing == openai.Chunks {
 		return l.ask.Body.Head().Choices()
 	}
 	return 1
 }
 
-func noteEvents(o *wire.Outcome, framing wire.Framing, events []byte) {
+func noteEvents(o *openai.Outcome, framing openai.Framing, events []byte) {
 	for len(events) > 0 {
 		var raw []byte
 		raw, events = sse.Split(events)

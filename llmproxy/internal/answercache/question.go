@@ -10,8 +10,9 @@ import (
 	"time"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/caching"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/canonjson"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/upstream"
-	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/wire"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 )
 
@@ -28,22 +29,22 @@ type question struct {
 
 func (q *question) at(places ...caching.Key) { q.places = append(q.room[:0], places...) }
 
-var canons = sync.Pool{New: func() any { return new(wire.Canon) }}
+var canons = sync.Pool{New: func() any { return new(canonjson.Canon) }}
 
 // question makes the question of a request; false if its answer must come from an upstream and is not stored.
 func (l *lookup) question(control caching.Control) (*question, bool) {
 	head, endpoint := l.ask.Body.Head(), l.x.Endpoint
 	if head == nil || control.NoStore || !l.Endpoints[endpoint.Name] ||
-		head.Unrepeatable(endpoint) != "" || l.Deterministic && !head.Deterministic(endpoint) {
+		head.NotCacheable(endpoint) != "" || l.Deterministic && !head.Deterministic(endpoint) {
 		return nil, false
 	}
 	q := &question{control: control, purges: l.Shared.Purges(), keep: control.Keep(l.TTL, l.MaxTTL)}
-	canon := canons.Get().(*wire.Canon)
+	canon := canons.Get().(*canonjson.Canon)
 	defer canons.Put(canon)
 	if endpoint.Name == "embeddings" {
 		return q, l.splitItems(q, canon)
 	}
-	form, err := canon.Object(&head.Object, wire.ChangesNothing)
+	form, err := canon.Object(&head.Object, openai.ChangesNothing)
 	if err != nil {
 		return nil, false
 	}
@@ -51,7 +52,7 @@ func (l *lookup) question(control caching.Control) (*question, bool) {
 	hash.Bytes("body", form)
 	key := hash.Key()
 	switch {
-	case endpoint.Framing != wire.Typed:
+	case endpoint.Framing != openai.Typed:
 		q.at(key)
 	case l.x.Record.Stream: // it cannot be made from a whole answer, so that both are stored
 		q.at(eventsOf(key))

@@ -11,8 +11,8 @@ import (
 	"sync/atomic"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/exchange"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/upstream"
-	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/wire"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 )
 
@@ -42,7 +42,7 @@ type discovered struct {
 }
 
 // Plan finds the plan for a model: configured name, pattern, then what upstreams really have.
-func (c *Catalog) Plan(ctx context.Context, model string, localOnly bool) (*router.Plan, *wire.Error) {
+func (c *Catalog) Plan(ctx context.Context, model string, localOnly bool) (*router.Plan, *openai.Error) {
 	if plan, ok := c.Models.Lookup(model); ok {
 		return plan, nil
 	}
@@ -66,7 +66,7 @@ func (c *Catalog) Plan(ctx context.Context, model string, localOnly bool) (*rout
 }
 
 // auto takes the first upstream that is present and may be asked.
-func (c *Catalog) auto(ctx context.Context, localOnly bool) (*router.Plan, *wire.Error) {
+func (c *Catalog) auto(ctx context.Context, localOnly bool) (*router.Plan, *openai.Error) {
 	views := c.views(ctx)
 	for i, u := range c.Upstreams {
 		model := u.Kind.AutoModel

@@ -6,7 +6,7 @@ import (
 	"net/http"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/exchange"
-	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/wire"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 )
 
@@ -20,7 +20,7 @@ type modelEntry struct {
 
 // ListModels answers GET /v1/models, or GET /v1/models/{id} for one that has an id: what the configuration names, then what
 // upstreams have of what could be asked for. May reports whether the caller may use a model.
-func (c *Catalog) ListModels(ctx context.Context, id string, localOnly bool, may func(model string) bool) ([]byte, *wire.Error) {
+func (c *Catalog) ListModels(ctx context.Context, id string, localOnly bool, may func(model string) bool) ([]byte, *openai.Error) {
 	entries := c.entries(ctx, localOnly, may)
 	if id == "" {
 		return encode(map[string]any{"object": "list", "data": entries})
@@ -33,10 +33,10 @@ func (c *Catalog) ListModels(ctx context.Context, id string, localOnly bool, may
 	return nil, exchange.ModelNotFound(id)
 }
 
-func encode(v any) ([]byte, *wire.Error) {
+func encode(v any) ([]byte, *openai.Error) {
 	body, err := json.Marshal(v)
 	if err != nil {
-		return nil, &wire.Error{Status: http.StatusInternalServerError, Type: exchange.ServerError, Message: "The list of models could not be written as JSON."}
+		return nil, &openai.Error{Status: http.StatusInternalServerError, Type: exchange.ServerError, Message: "The list of models could not be written as JSON."}
 	}
 	return body, nil
 }

@@ -11,10 +11,10 @@ import (
 	"time"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/exchange"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/prices"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/relay"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/upstream"
-	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/wire"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 )
 
@@ -152,7 +152,7 @@ func (a *attempt) send(answer relay.Answer, begun bool) {
 		}
 	}
 	m := answer.Meter()
-	rec.Events, rec.Bytes, rec.Chars = m.Events, m.Bytes, m.Said.Chars
+	rec.Events, rec.Bytes, rec.Chars = m.Events, m.Bytes, m.Text.Chars
 	a.use(m)
 	if rec.Stream {
 		a.compare(m)
@@ -171,7 +171,7 @@ func (a *attempt) use(m relay.Meter) {
 	if m.HasUsage || !a.x.Endpoint.Texts || head == nil {
 		return
 	}
-	rec.Usage = wire.Usage{Input: int64(head.Signals().PromptTokens), Output: int64(wire.EstimateTokens(m.Said.Bytes))}
+	rec.Usage = openai.Usage{Input: int64(head.Signals().PromptTokens), Output: int64(openai.EstimateTokens(m.Text.Bytes))}
 	rec.HasUsage, rec.Estimated = true, true
 }
 
@@ -191,7 +191,7 @@ func (a *attempt) cost() {
 }
 
 // brokenOff judges a failure after the first byte and returns what the client is to be told; nil if it has left.
-func (a *attempt) brokenOff(err error) *wire.Error {
+func (a *attempt) brokenOff(err error) *openai.Error {
 	rec := a.rec
 	var client *relay.ClientError
 	if errors.As(err, &client) || a.run.ctx.Err() != nil {
@@ -203,8 +203,8 @@ func (a *attempt) brokenOff(err error) *wire.Error {
 	name := "The upstream \"" + a.u.Name + "\""
 	switch {
 	case errors.As(err, &event):
-		message, kind, code, param, _ := wire.ErrorOf(errorBody(event.Value))
-		rec.Err = &wire.Error{Status: http.StatusBadGateway, Type: kind, Code: code, Param: param, Message: message}
+		message, kind, code, param, _ := openai.ErrorOf(errorBody(event.Value))
+		rec.Err = &openai.Error{Status: http.StatusBadGateway, Type: kind, Code: code, Param: param, Message: message}
 		if kind == "" {
 			rec.Err.Type = exchange.ServerError
 		}
@@ -299,7 +299,7 @@ func (a *attempt) refusal(status int, body []byte) error {
 	if a.LogPrompts && status != http.StatusUnauthorized {
 		return fmt.Errorf("status %d: %.300q", status, body)
 	}
-	_, kind, code, _, _ := wire.ErrorOf(body)
+	_, kind, code, _, _ := openai.ErrorOf(body)
 	return fmt.Errorf("status %d, type %.60q, code %.60q", status, kind, code)
 }
 

@@ -15,9 +15,9 @@ import (
 	"time"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/exchange"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/prices"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/upstream"
-	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/wire"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 )
 
@@ -129,7 +129,7 @@ type run struct {
 // nothing is left. The context is that of whoever waits for the answer. It fills in the record's Answer as it goes. The error
 // is what the client is to be told, if nothing was committed. It panics with http.ErrAbortHandler when an answer that is
 // not a stream of events broke off after its first byte: half a body with a proper end would pass for a whole one.
-func (d *Delivery) Deliver(ctx context.Context, x *exchange.Exchange, ask *exchange.Ask, to exchange.Client) *wire.Error {
+func (d *Delivery) Deliver(ctx context.Context, x *exchange.Exchange, ask *exchange.Ask, to exchange.Client) *openai.Error {
 	s := &run{Delivery: d, ctx: ctx, x: x, ask: ask, client: to, rec: x.Record}
 	s.call.Endpoint, s.call.ID, s.call.Header = x.Endpoint, x.Record.ID, x.Request.Header
 	s.call.Head, s.call.Memory = ask.Body.Head(), ask.Body.Memory()
@@ -202,7 +202,7 @@ func (s *run) adjust(candidate router.Candidate) {
 }
 
 // giveUp returns the failure that says most to the client.
-func (s *run) giveUp() *wire.Error {
+func (s *run) giveUp() *openai.Error {
 	f := s.telling
 	switch {
 	case s.ctx.Err() != nil:

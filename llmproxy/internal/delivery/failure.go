@@ -6,8 +6,8 @@ import (
 	"time"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/exchange"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/upstream"
-	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/wire"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 )
 
@@ -28,7 +28,7 @@ type failure struct {
 
 // tell puts a failure into the words and the status that SDKs expect. What the upstream said of the request itself reaches
 // the client; what it said of our key or itself does not.
-func (f *failure) tell() *wire.Error {
+func (f *failure) tell() *openai.Error {
 	name := "The upstream " + strconv.Quote(f.upstream)
 	if f.spill {
 		return f.tellQueueFull()
@@ -40,7 +40,7 @@ func (f *failure) tell() *wire.Error {
 		return exchange.NoUpstream(name + " cannot be reached, or is still loading its model. Try again in a moment.")
 	case router.Overloaded:
 		if f.status == http.StatusTooManyRequests {
-			return &wire.Error{Status: f.status, Type: "rate_limit_error", Code: "rate_limit_exceeded", Message: name + " has reached its limit. Try again later."}
+			return &openai.Error{Status: f.status, Type: "rate_limit_error", Code: "rate_limit_exceeded", Message: name + " has reached its limit. Try again later."}
 		}
 		return exchange.NoUpstream(name + " is overloaded. Try again in a moment.")
 	case router.Misconfigured:
@@ -51,10 +51,10 @@ func (f *failure) tell() *wire.Error {
 	return exchange.UpstreamError(name + " failed before it answered.")
 }
 
-func (f *failure) tellMisconfigured(name string) *wire.Error {
+func (f *failure) tellMisconfigured(name string) *openai.Error {
 	switch {
 	case f.status == http.StatusNotFound || f.status == http.StatusBadRequest:
-		return &wire.Error{Status: http.StatusNotFound, Type: exchange.InvalidRequest, Param: "model", Code: "model_not_found",
+		return &openai.Error{Status: http.StatusNotFound, Type: exchange.InvalidRequest, Param: "model", Code: "model_not_found",
 			Message: name + " does not have the model that this gateway asks it for."}
 	case f.status >= 300 && f.status < 400:
 		return exchange.UpstreamError(name + " redirects to another address, which this gateway does not follow. The operator must check its address.")
@@ -63,8 +63,8 @@ func (f *failure) tellMisconfigured(name string) *wire.Error {
 }
 
 // upstreamWords is the upstream's own error, in OpenAI's shape.
-func (f *failure) upstreamWords() *wire.Error {
-	message, kind, code, param, ok := wire.ErrorOf(f.body)
+func (f *failure) upstreamWords() *openai.Error {
+	message, kind, code, param, ok := openai.ErrorOf(f.body)
 	if !ok || message == "" {
 		message = "The upstream " + strconv.Quote(f.upstream) + " refused the request with status " + strconv.Itoa(f.status) + "."
 	}
@@ -75,22 +75,22 @@ func (f *failure) upstreamWords() *wire.Error {
 	if status < 400 || status >= 500 || status == http.StatusTooManyRequests {
 		status = http.StatusBadRequest // llama.cpp says 500 of an image it cannot see; SDKs would send it again
 	}
-	return &wire.Error{Status: status, Type: kind, Code: code, Param: param, Message: message}
+	return &openai.Error{Status: status, Type: kind, Code: code, Param: param, Message: message}
 }
 
 // tellQueueFull is what a client is told whose request found no slot.
-func (f *failure) tellQueueFull() *wire.Error {
+func (f *failure) tellQueueFull() *openai.Error {
 	message := "All slots are taken and the admission queue is full. Try again in a moment."
 	if f.waited > 0 {
 		message = "No slot became free within " + f.waited.Round(time.Millisecond).String() + ". Try again later."
 	}
-	return &wire.Error{Status: http.StatusTooManyRequests, Type: "rate_limit_error", Code: "queue_full", Message: message}
+	return &openai.Error{Status: http.StatusTooManyRequests, Type: "rate_limit_error", Code: "queue_full", Message: message}
 }
 
-func upstreamTimeout(message string) *wire.Error {
-	return &wire.Error{Status: http.StatusGatewayTimeout, Type: exchange.ServerError, Code: "upstream_timeout", Message: message}
+func upstreamTimeout(message string) *openai.Error {
+	return &openai.Error{Status: http.StatusGatewayTimeout, Type: exchange.ServerError, Code: "upstream_timeout", Message: message}
 }
 
-func shuttingDown() *wire.Error {
+func shuttingDown() *openai.Error {
 	return exchange.NoUpstream("The gateway is shutting down before the answer is complete. Send the request again.")
 }

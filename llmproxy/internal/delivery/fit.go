@@ -2,9 +2,9 @@ package delivery
 
 import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/exchange"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/relay"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/upstream"
-	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/wire"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 )
 
@@ -29,13 +29,13 @@ func (d *Delivery) misfit(x *exchange.Exchange, ask *exchange.Ask) func(router.T
 }
 
 // Fits reports whether a target can take a request for a model, as far as is known.
-func (d *Delivery) Fits(head *wire.Head, requested string, t router.Target) bool {
+func (d *Delivery) Fits(head *openai.Head, requested string, t router.Target) bool {
 	u, model, needs := d.upstreams[t.Upstream], t.ModelFor(requested), needsOf(head.Signals())
 	needs.Prompt = u.Correct(model, needs.Prompt)
 	return needs.Within(u.Limits(model))
 }
 
-func needsOf(s *wire.Signals) router.Needs {
+func needsOf(s *openai.Signals) router.Needs {
 	n := router.Needs{Prompt: s.LargestPrompt, Output: s.MaxTokens}
 	if s.Tools > 0 {
 		n.Abilities |= router.Tools

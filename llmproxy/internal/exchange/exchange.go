@@ -13,8 +13,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/reqbody"
-	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/wire"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 )
 
@@ -27,7 +27,7 @@ type Exchange struct {
 	// Record is what is known of the exchange so far.
 	Record *Record
 	// Endpoint is the API endpoint that generates; nil for lists and the like.
-	Endpoint *wire.Endpoint
+	Endpoint *openai.Endpoint
 
 	values struct{ id, target, route, attempts [1]string } // room for the headers that every answer has
 }
@@ -45,7 +45,7 @@ type Ask struct {
 }
 
 // New opens an exchange and its record. The client learns the request's id whatever happens.
-func New(w http.ResponseWriter, r *http.Request, endpoint *wire.Endpoint, rec *Record) *Exchange {
+func New(w http.ResponseWriter, r *http.Request, endpoint *openai.Endpoint, rec *Record) *Exchange {
 	x := &Exchange{Request: r, Record: rec, Endpoint: endpoint}
 	rec.Started = time.Now()
 	rec.ID = requestID(r.Header.Get("X-Request-Id"))
@@ -80,7 +80,7 @@ func (x *Exchange) Announce(h http.Header, attempts string) {
 const StatusClientClosed = 499
 
 // Fail answers with an error and records it. A client that has left is recorded as such.
-func (x *Exchange) Fail(e *wire.Error) {
+func (x *Exchange) Fail(e *openai.Error) {
 	if e == ClientClosed || x.Request.Context().Err() != nil {
 		x.CloseByClient()
 		return
@@ -103,7 +103,7 @@ func verdictOf(v router.Verdict, status int) router.Verdict {
 }
 
 // ClientClosed is what delivery returns where nobody waits for the answer any more.
-var ClientClosed = &wire.Error{Status: StatusClientClosed, Message: "The client closed the request."}
+var ClientClosed = &openai.Error{Status: StatusClientClosed, Message: "The client closed the request."}
 
 // CloseByClient records that the client left before its answer was complete.
 func (x *Exchange) CloseByClient() {

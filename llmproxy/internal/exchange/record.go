@@ -3,7 +3,7 @@ package exchange
 import (
 	"time"
 
-	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/wire"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 )
 
@@ -19,7 +19,7 @@ type Record struct {
 	// Verdict is how the exchange ended; after the first byte a status cannot tell.
 	Verdict router.Verdict
 	// Err is the error that the client was told, or that ended its stream; nil for none.
-	Err      *wire.Error
+	Err      *openai.Error
 	Started  time.Time
 	Duration time.Duration
 
@@ -49,13 +49,13 @@ type Asked struct {
 	// Prompt is the beginning of the last user message, where the configuration wants it logged.
 	Prompt string
 	// Head is the request's JSON; nil for a form.
-	Head *wire.Head
+	Head *openai.Head
 }
 
 // Signals returns what the request says of itself, read when somebody asks; nothing of a request that was not JSON.
-func (a *Asked) Signals() *wire.Signals {
+func (a *Asked) Signals() *openai.Signals {
 	if a.Head == nil {
-		return &wire.Signals{}
+		return &openai.Signals{}
 	}
 	return a.Head.Signals()
 }
@@ -86,7 +86,7 @@ type Answer struct {
 	Warning string
 	// Usage is what the upstream counted. Estimated reports whether it did not, or whether the client left before it did: then
 	// it is estimated from the length of the texts. HasUsage is false where even that is not possible.
-	Usage     wire.Usage
+	Usage     openai.Usage
 	HasUsage  bool
 	Estimated bool
 	// Cost is what the answer costs in US dollars, by the price of the target that gave it; HasCost is false where that price,
@@ -121,7 +121,7 @@ type Caching struct {
 	// Cache is hit, miss, coalesced or bypass; empty where the cache was not asked.
 	Cache string
 	// Spared is the tokens that the cache spared; they are not part of Usage.
-	Spared wire.Usage
+	Spared openai.Usage
 }
 
 // An Attempt is one try at one target.

@@ -9,8 +9,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/relay"
-	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/wire"
 )
 
 // PingEvery is how long the client of a stream waits for its first sign of life, and then for the next one.
@@ -167,7 +167,7 @@ func (w *Writer) Flush() error {
 }
 
 // ErrorEvent implements relay.Client.
-func (w *Writer) ErrorEvent(e *wire.Error) []byte { return w.dialect.AppendErrorEvent(nil, e) }
+func (w *Writer) ErrorEvent(e *openai.Error) []byte { return w.dialect.AppendErrorEvent(nil, e) }
 
 // Interrupt makes a write that is held up by the client fail. Nothing more can be told to the client then.
 func (w *Writer) Interrupt() { _ = w.control.SetWriteDeadline(time.Now()) }
@@ -176,7 +176,7 @@ func (w *Writer) Interrupt() { _ = w.control.SetWriteDeadline(time.Now()) }
 const stallGrace = 5 * time.Second
 
 // fail tells the client of an error: with its status, or as an event where pings have begun a stream.
-func (w *Writer) fail(ctx context.Context, e *wire.Error) (sent int64, streaming bool) {
+func (w *Writer) fail(ctx context.Context, e *openai.Error) (sent int64, streaming bool) {
 	if w.Busy() {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, stallGrace)

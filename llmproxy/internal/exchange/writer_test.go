@@ -12,12 +12,12 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/wire"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
 )
 
 func exchangeAt(t testing.TB, path string, w http.ResponseWriter) *Exchange {
 	t.Helper()
-	endpoint, ok := wire.LookupEndpoint(path)
+	endpoint, ok := openai.LookupEndpoint(path)
 	if !ok {
 		t.Fatalf("no endpoint %s", path)
 	}
@@ -27,7 +27,7 @@ func exchangeAt(t testing.TB, path string, w http.ResponseWriter) *Exchange {
 // A waiting client sees pings, then the error in its own dialect, under one status.
 func TestErrorAfterPings(t *testing.T) {
 	t.Parallel()
-	e := &wire.Error{Status: 504, Type: "server_error", Code: "upstream_timeout", Message: "silent"}
+	e := &openai.Error{Status: 504, Type: "server_error", Code: "upstream_timeout", Message: "silent"}
 	for path, want := range map[string]string{
 		"/v1/chat/completions": `data: {"error":{"message":"silent","type":"server_error","param":null,"code":"upstream_timeout"}}`,
 		"/v1/responses": "event: error\n" + `data: {"error":{"message":"silent","type":"server_error","param":null,"code":"upstream_timeout"},` +
@@ -59,7 +59,7 @@ func TestErrorWithoutPings(t *testing.T) {
 	t.Parallel()
 	w := httptest.NewRecorder()
 	x := exchangeAt(t, "/v1/chat/completions", w)
-	x.Fail(&wire.Error{Status: 429, Type: "requests", Code: "rate_limit_exceeded", Message: "m", Header: http.Header{"Retry-After": {"7"}}})
+	x.Fail(&openai.Error{Status: 429, Type: "requests", Code: "rate_limit_exceeded", Message: "m", Header: http.Header{"Retry-After": {"7"}}})
 	if w.Code != 429 || w.Header().Get("Retry-After") != "7" || w.Header().Get("Content-Type") != "application/json" || w.Header().Get("X-Request-Id") == "" {
 		t.Errorf("status %d, header %v", w.Code, w.Header())
 	}
@@ -131,7 +131,7 @@ func TestStalledClient(t *testing.T) {
 			t.Errorf("committed %t: %v", x.Writer.Committed(), err)
 		}
 		began := time.Now()
-		x.Fail(&wire.Error{Status: 504, Message: "m"})
+		x.Fail(&openai.Error{Status: 504, Message: "m"})
 		if took := time.Since(began); took != stallGrace {
 			t.Errorf("telling the client of an error took %s, want %s", took, stallGrace)
 		}

@@ -15,9 +15,9 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/catalog"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/delivery"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/exchange"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/prices"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/upstream"
-	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/wire"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 )
 
@@ -116,7 +116,7 @@ func (g *Gateway) Close() { g.delivery.Health.Close() }
 
 // A Task is what a request asks for, as far as its path tells.
 type Task struct {
-	endpoint *wire.Endpoint
+	endpoint *openai.Endpoint
 	models   bool   // the list of models, or one of it
 	modelID  string // that one's id
 	quota    bool   // what is left of the caller's limits
@@ -133,16 +133,16 @@ func (t Task) Endpoint() string {
 
 // Match reports whether a path is the gateway's, and returns what it asks for; every other path is for the next handler.
 func Match(path string) (Task, bool) {
-	if e, ok := wire.LookupEndpoint(path); ok {
+	if e, ok := openai.LookupEndpoint(path); ok {
 		return Task{endpoint: e}, true
 	}
-	if id, ok := wire.ModelPath(path); ok {
+	if id, ok := openai.ModelPath(path); ok {
 		return Task{models: true, modelID: id}, true
 	}
 	if path == access.QuotaPath {
 		return Task{quota: true}, true
 	}
-	if why, ok := wire.ClosedPath(path); ok {
+	if why, ok := openai.ClosedPath(path); ok {
 		return Task{closed: why}, true
 	}
 	return Task{}, false

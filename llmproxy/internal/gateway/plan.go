@@ -6,14 +6,14 @@ import (
 	"strings"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/exchange"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/reqbody"
-	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/wire"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 )
 
 // plan decides where the request goes: its model's plan, and in it what its rules say. Local reports whether the request must
 // stay on local upstreams.
-func (g *Gateway) plan(x *exchange.Exchange, body *reqbody.Body, local bool) (_ *router.Plan, _ bool, err *wire.Error) {
+func (g *Gateway) plan(x *exchange.Exchange, body *reqbody.Body, local bool) (_ *router.Plan, _ bool, err *openai.Error) {
 	rec := x.Record
 	local = local || g.LocalOnly != nil && g.LocalOnly(x.Request, rec)
 	plan, err := g.catalog.Plan(x.Request.Context(), rec.Model, local)
@@ -23,7 +23,7 @@ func (g *Gateway) plan(x *exchange.Exchange, body *reqbody.Body, local bool) (_ 
 	plan, rec.Routing = g.choose(x, body, plan, local)
 	local = rec.LocalOnly
 	if local && !plan.Any(true, anyTarget) {
-		return nil, local, &wire.Error{Status: http.StatusForbidden, Type: exchange.InvalidRequest, Param: "model", Code: "model_not_allowed",
+		return nil, local, &openai.Error{Status: http.StatusForbidden, Type: exchange.InvalidRequest, Param: "model", Code: "model_not_allowed",
 			Message: fmt.Sprintf("This request must stay on local upstreams, and the model %q has none.", rec.Model)}
 	}
 	return plan, local, nil

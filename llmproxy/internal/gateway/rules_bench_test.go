@@ -6,9 +6,9 @@ import (
 	"testing"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/exchange"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/reqbody"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/upstream"
-	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/wire"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 )
 
@@ -24,7 +24,7 @@ func decider(tb testing.TB, kind *upstream.Kind, can upstream.Said, routes ...ro
 	}
 	g := New(Config{Upstreams: []*upstream.Upstream{u}, Models: table, Affinity: new(Affinity),
 		Matches: func(r *http.Request, _ *exchange.Record, _ int) bool { return r.Header.Get("X-Hard") != "" }})
-	endpoint, _ := wire.LookupEndpoint("/v1/chat/completions")
+	endpoint, _ := openai.LookupEndpoint("/v1/chat/completions")
 	body, failed := reqbody.FromJSON([]byte(chat("m", true)), endpoint)
 	if failed != nil {
 		tb.Fatal(failed)

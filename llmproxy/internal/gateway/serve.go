@@ -9,8 +9,8 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/access"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/exchange"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/keys"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/reqbody"
-	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/wire"
 )
 
 // Serve answers a request whose path matched. The way of a request that generates is
@@ -29,7 +29,7 @@ func (g *Gateway) Serve(w http.ResponseWriter, r *http.Request, task Task, rec *
 }
 
 // serve answers, or returns the error that the client is to be told.
-func (g *Gateway) serve(x *exchange.Exchange, task Task, held *held) *wire.Error {
+func (g *Gateway) serve(x *exchange.Exchange, task Task, held *held) *openai.Error {
 	key, err := g.Access.Authenticate(x.Request, x.Writer.Header())
 	if err != nil {
 		return err
@@ -50,7 +50,7 @@ func (g *Gateway) serve(x *exchange.Exchange, task Task, held *held) *wire.Error
 }
 
 // generate has a request answered by an upstream or from the cache.
-func (g *Gateway) generate(x *exchange.Exchange, key *keys.Key, held *held) *wire.Error {
+func (g *Gateway) generate(x *exchange.Exchange, key *keys.Key, held *held) *openai.Error {
 	rec, header := x.Record, x.Writer.Header()
 	body, err := g.readBody(x, held)
 	if err != nil {
@@ -94,7 +94,7 @@ func (g *Gateway) finish(x *exchange.Exchange, held *held) {
 }
 
 // readBody reads the request as far as the gateway must know it. Everything else of it stays the bytes that came.
-func (g *Gateway) readBody(x *exchange.Exchange, held *held) (*reqbody.Body, *wire.Error) {
+func (g *Gateway) readBody(x *exchange.Exchange, held *held) (*reqbody.Body, *openai.Error) {
 	rec, body := x.Record, &held.body
 	if x.Request.Method != http.MethodPost {
 		return nil, exchange.WrongMethod(x.Request, http.MethodPost)
@@ -106,7 +106,7 @@ func (g *Gateway) readBody(x *exchange.Exchange, held *held) (*reqbody.Body, *wi
 }
 
 // showQuota answers GET /llm/usage.
-func (g *Gateway) showQuota(x *exchange.Exchange, key *keys.Key) *wire.Error {
+func (g *Gateway) showQuota(x *exchange.Exchange, key *keys.Key) *openai.Error {
 	if err := onlyGet(x.Request); err != nil {
 		return err
 	}
@@ -119,7 +119,7 @@ func (g *Gateway) showQuota(x *exchange.Exchange, key *keys.Key) *wire.Error {
 }
 
 // listModels answers GET /v1/models and /v1/models/{id}.
-func (g *Gateway) listModels(x *exchange.Exchange, key *keys.Key, id string) *wire.Error {
+func (g *Gateway) listModels(x *exchange.Exchange, key *keys.Key, id string) *openai.Error {
 	g.Access.ShowQuota(x.Request, x.Writer.Header(), key)
 	if err := onlyGet(x.Request); err != nil {
 		return err
@@ -133,7 +133,7 @@ func (g *Gateway) listModels(x *exchange.Exchange, key *keys.Key, id string) *wi
 	return nil
 }
 
-func onlyGet(r *http.Request) *wire.Error {
+func onlyGet(r *http.Request) *openai.Error {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		return exchange.WrongMethod(r, "GET, HEAD")
 	}

@@ -8,12 +8,12 @@ import (
 	"net/http"
 	"strings"
 
-	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/wire"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
 )
 
 // Expect is what must be known of the request to judge its answer.
 type Expect struct {
-	Endpoint *wire.Endpoint
+	Endpoint *openai.Endpoint
 	// Stream tells that the request asked for a stream.
 	Stream bool
 	// HideUsage drops the event with the usage, which was asked for on the gateway's own account.
@@ -38,7 +38,7 @@ type Client interface {
 	// ctx ended first, or the client's stream has begun and the answer is none.
 	Commit(ctx context.Context, stream bool) (begun bool, err error)
 	// ErrorEvent returns an error as the client's streams tell it.
-	ErrorEvent(*wire.Error) []byte
+	ErrorEvent(*openai.Error) []byte
 }
 
 // Progress hears how an answer comes along.
@@ -50,11 +50,11 @@ type Progress interface {
 
 // A Meter is what was seen of an answer.
 type Meter struct {
-	Usage    wire.Usage
+	Usage    openai.Usage
 	HasUsage bool
 	Events   int   // events sent to the client
 	Bytes    int64 // bytes of the body sent to the client
-	Said     wire.Said
+	Text     openai.TextCount
 }
 
 // The ways in which an answer fails to be one.

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/wire"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
 )
 
 // chunk is an ordinary chat chunk of 250 bytes.
@@ -27,7 +27,7 @@ func (n nobody) Write(p []byte) (int, error) { return len(p), nil }
 func (n nobody) Flush() error                { return nil }
 
 func (n nobody) Commit(context.Context, bool) (bool, error) { return false, nil }
-func (n nobody) ErrorEvent(*wire.Error) []byte              { return nil }
+func (n nobody) ErrorEvent(*openai.Error) []byte            { return nil }
 
 // paced gives one event a read, as a server does that is slower than we are.
 type paced struct{ events []string }

@@ -11,7 +11,7 @@ import (
 
 	"go.uber.org/goleak"
 
-	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/wire"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -50,7 +50,7 @@ func (c *client) Flush() error {
 
 func (c *client) Commit(context.Context, bool) (bool, error) { return false, nil }
 
-func (c *client) ErrorEvent(*wire.Error) []byte { return nil }
+func (c *client) ErrorEvent(*openai.Error) []byte { return nil }
 
 // A body is an answer's body that knows whether it was closed.
 type body struct {
@@ -70,9 +70,9 @@ func respond(contentType string, src io.Reader) (*http.Response, *body) {
 	}, Body: b}, b
 }
 
-func endpoint(t testing.TB, path string) *wire.Endpoint {
+func endpoint(t testing.TB, path string) *openai.Endpoint {
 	t.Helper()
-	e, ok := wire.LookupEndpoint(path)
+	e, ok := openai.LookupEndpoint(path)
 	if !ok {
 		t.Fatalf("no endpoint %s", path)
 	}
@@ -84,7 +84,7 @@ type result struct {
 	Held     string // why it was not worth committing to
 	Sent     string // how sending failed
 	Body     string
-	Usage    wire.Usage
+	Usage    openai.Usage
 	HasUsage bool
 	Events   int
 }

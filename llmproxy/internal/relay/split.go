@@ -4,8 +4,8 @@ import (
 	"errors"
 	"net/http"
 
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/sse"
-	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/wire"
 )
 
 // A split answer came whole although a stream was asked for, from a server that cannot stream. Its client reads events only, and
@@ -25,7 +25,7 @@ func holdSplit(res *http.Response, expect Expect) (Answer, error) {
 		return nil, err
 	}
 	a := &split{whole: held.(*whole), expect: expect}
-	if !a.all || expect.Endpoint.Framing != wire.Chunks || !a.cut() {
+	if !a.all || expect.Endpoint.Framing != openai.Chunks || !a.cut() {
 		a.release()
 		return nil, ErrNoStream
 	}
@@ -34,7 +34,7 @@ func holdSplit(res *http.Response, expect Expect) (Answer, error) {
 
 // cut makes the events.
 func (a *split) cut() bool {
-	ok := wire.Split(a.head.Bytes(), func(data []byte, usage bool) {
+	ok := openai.Split(a.head.Bytes(), func(data []byte, usage bool) {
 		if usage && a.expect.HideUsage {
 			return
 		}

@@ -5,8 +5,8 @@ import (
 	"io"
 	"net/http"
 
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/sse"
-	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/wire"
 )
 
 // maxHeld bounds what is kept in memory of an answer before it is committed to.
@@ -21,8 +21,6 @@ type stream struct {
 	batch  []byte // the read that brought it; valid until the next
 	atEnd  error  // what that read ended with
 	meter  Meter
-	// stencil is the last event but for its text.
-	stencil wire.Stencil
 
 	finished int  // choices that finished
 	done     bool // [DONE] was seen
@@ -101,20 +99,20 @@ func (s *stream) pass(w Client, batch []byte) error {
 	return flush(w)
 }
 
-// inspect takes note of an event, and tells whether it goes to the client.
+// inspect takes note of an event, and reports whether it goes to the client.
 func (s *stream) inspect(raw []byte) (keep bool, err error) {
 	e := sse.Parse(raw)
 	if e.ErrorField != nil {
 		return false, eventError(e.ErrorField)
 	}
-	if !speaks(e) {
+	if !hasData(e) {
 		// openai-python fails on an event without data, as `retry:` or `event: ping` alone are (api-formats §1.10).
 		return e.OnlyComments, nil
 	}
 	if s.done {
 		return false, nil
 	}
-	x := s.stencil.Next(s.expect.Endpoint.Framing, e.Name, e.Data)
+	x := s.expect.Endpoint.Framing.Next(e.Name, e.Data)
 	if failed := s.failed(x); failed != nil {
 		return false, failed
 	}
@@ -127,7 +125,7 @@ func (s *stream) inspect(raw []byte) (keep bool, err error) {
 		return false, nil
 	}
 	if s.expect.Endpoint.Texts {
-		s.meter.Said.Add(x.Said)
+		s.meter.Text.Add(x.Text)
 	}
 	s.meter.Events++
 	return true, nil
@@ -160,7 +158,7 @@ func (s *stream) finish(w Client, err error) error {
 	switch {
 	case s.done:
 		return nil
-	case s.expect.Endpoint.Framing == wire.Typed && complete:
+	case s.expect.Endpoint.Framing == openai.Typed && complete:
 		return nil
 	case complete:
 		if err := s.write(w, doneEvent); err != nil {

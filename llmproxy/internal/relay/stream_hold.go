@@ -7,8 +7,8 @@ import (
 	"io"
 	"net/http"
 
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/sse"
-	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/wire"
 )
 
 // holdStream reads events until one carries content.
@@ -37,7 +37,7 @@ func holdStream(res *http.Response, expect Expect) (Answer, error) {
 	}
 }
 
-// look tells whether one of the events carries content, or an error before it.
+// look reports whether one of the events carries content, or an error before it.
 func (s *stream) look(batch []byte) (content bool, err error) {
 	for len(batch) > 0 {
 		var raw []byte
@@ -46,7 +46,7 @@ func (s *stream) look(batch []byte) (content bool, err error) {
 		if e.ErrorField != nil {
 			return false, eventError(e.ErrorField)
 		}
-		if !speaks(e) {
+		if !hasData(e) {
 			continue
 		}
 		x := s.expect.Endpoint.Framing.First(e.Name, e.Data)
@@ -60,11 +60,11 @@ func (s *stream) look(batch []byte) (content bool, err error) {
 	return false, nil
 }
 
-// speaks tells whether an event is one: by the standard, one whose data is empty is not.
-func speaks(e sse.Event) bool { return e.HasData && len(bytes.TrimSpace(e.Data)) > 0 }
+// hasData reports whether an event is one: by the standard, one whose data is empty is not.
+func hasData(e sse.Event) bool { return e.HasData && len(bytes.TrimSpace(e.Data)) > 0 }
 
-// failed tells whether an event ends the answer as a failure. Endpoints whose answers may be anything may send anything.
-func (s *stream) failed(x wire.Event) error {
+// failed reports whether an event ends the answer as a failure. Endpoints whose answers may be anything may send anything.
+func (s *stream) failed(x openai.Event) error {
 	switch {
 	case x.Err != nil:
 		return eventError(x.Err)

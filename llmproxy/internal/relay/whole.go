@@ -9,7 +9,7 @@ import (
 	"strconv"
 	"sync"
 
-	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/wire"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
 )
 
 // buffers holds answers while they are read; those that grew large are left to the collector.
@@ -27,10 +27,10 @@ type whole struct {
 	progress Progress
 	held     io.LimitedReader // of the body
 	head     *bytes.Buffer
-	texts    bool          // the answer is made of text
-	count    bool          // count it even if its usage is known
-	all      bool          // head is everything
-	vectors  *wire.Vectors // turns lists into base64; nil where nobody asked for it
+	texts    bool            // the answer is made of text
+	count    bool            // count it even if its usage is known
+	all      bool            // head is everything
+	vectors  *openai.Vectors // turns lists into base64; nil where nobody asked for it
 	meter    Meter
 }
 
@@ -38,7 +38,7 @@ func holdWhole(res *http.Response, expect Expect) (Answer, error) {
 	a := &whole{res: res, progress: expect.Progress, count: expect.Count, texts: expect.Endpoint.Texts && !expect.Endpoint.Vectors, head: buffers.Get().(*bytes.Buffer)}
 	a.head.Reset()
 	if expect.Base64 {
-		a.vectors = new(wire.Vectors)
+		a.vectors = new(openai.Vectors)
 	}
 	if n := res.ContentLength; n > 0 && n <= maxHeld {
 		a.head.Grow(int(n) + bytes.MinRead)
@@ -74,7 +74,7 @@ func (a *whole) turn() error {
 }
 
 func (a *whole) parse() error {
-	var answer wire.Answer
+	var answer openai.Answer
 	if err := answer.Parse(a.head.Bytes()); err != nil {
 		return fmt.Errorf("the answer is not JSON: %w", err)
 	}
@@ -83,7 +83,7 @@ func (a *whole) parse() error {
 	}
 	a.meter.Usage, a.meter.HasUsage = answer.Usage, answer.HasUsage
 	if a.texts && (a.count || !a.meter.HasUsage) { // counting takes as long as parsing did
-		a.meter.Said = wire.Heard(a.head.Bytes())
+		a.meter.Text = openai.CountText(a.head.Bytes())
 	}
 	return nil
 }
@@ -128,7 +128,7 @@ func (a *whole) sendTurned(w io.Writer) error {
 	to := &turning{to: w, vectors: a.vectors}
 	_, err := copyBody(to, a.res.Body, bodyCopy{progress: a.progress})
 	a.meter.Bytes += to.sent
-	if errors.Is(err, wire.ErrNoVector) {
+	if errors.Is(err, openai.ErrNoVector) {
 		return errors.Unwrap(err) // no fault of the client, to whom it was written
 	}
 	return err
@@ -137,7 +137,7 @@ func (a *whole) sendTurned(w io.Writer) error {
 // A turning writer makes base64 of the lists that pass through it.
 type turning struct {
 	to      io.Writer
-	vectors *wire.Vectors
+	vectors *openai.Vectors
 	turned  []byte
 	sent    int64
 }

@@ -18,7 +18,8 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 
-	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/wire"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/jsonspan"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
 )
 
 // A Body is what was read of a request. The zero value is ready to Read into. It must be closed.
@@ -32,15 +33,15 @@ type Body struct {
 	// Form is the multipart form; nil for JSON.
 	Form *Form
 
-	head    wire.Head
+	head    openai.Head
 	isJSON  bool
-	memory  wire.Buffer
+	memory  jsonspan.Buffer
 	pooled  bool
-	members [8]wire.Member // room for the head's, as many as an SDK sends
+	members [8]jsonspan.Member // room for the head's, as many as an SDK sends
 }
 
 // Head returns the request's JSON; nil for a form.
-func (b *Body) Head() *wire.Head {
+func (b *Body) Head() *openai.Head {
 	if !b.isJSON {
 		return nil
 	}
@@ -48,7 +49,7 @@ func (b *Body) Head() *wire.Head {
 }
 
 // Memory returns what the JSON lies in; nil where that is not used again.
-func (b *Body) Memory() *wire.Buffer {
+func (b *Body) Memory() *jsonspan.Buffer {
 	if !b.pooled {
 		return nil
 	}
@@ -64,7 +65,7 @@ type Reader struct {
 }
 
 // Read reads the body of a request to an endpoint. W is told to close the connection where the body is too large.
-func (b *Body) Read(w http.ResponseWriter, r *http.Request, e *wire.Endpoint, how Reader) *wire.Error {
+func (b *Body) Read(w http.ResponseWriter, r *http.Request, e *openai.Endpoint, how Reader) *openai.Error {
 	boundary, err := formBoundary(r, e)
 	if err != nil {
 		return err
@@ -86,14 +87,14 @@ func (b *Body) Read(w http.ResponseWriter, r *http.Request, e *wire.Endpoint, ho
 		b.Model = e.DefaultModel
 	}
 	if b.Model == "" {
-		return &wire.Error{Status: http.StatusBadRequest, Type: "invalid_request_error", Param: "model", Code: "invalid_request",
+		return &openai.Error{Status: http.StatusBadRequest, Type: "invalid_request_error", Param: "model", Code: "invalid_request",
 			Message: fmt.Sprintf("The request to %s does not name a model: set \"model\". GET /v1/models lists the models that are served.", r.URL.Path)}
 	}
 	return nil
 }
 
 // FromJSON makes a body of JSON that is in memory.
-func FromJSON(body []byte, e *wire.Endpoint) (*Body, *wire.Error) {
+func FromJSON(body []byte, e *openai.Endpoint) (*Body, *openai.Error) {
 	b := new(Body)
 	if err := b.parse(body, e); err != nil {
 		return nil, err
@@ -114,7 +115,7 @@ func (b *Body) Close() {
 }
 
 // formBoundary decides by the Content-Type whether a request is a form, whose boundary it returns, or JSON.
-func formBoundary(r *http.Request, e *wire.Endpoint) (string, *wire.Error) {
+func formBoundary(r *http.Request, e *openai.Endpoint) (string, *openai.Error) {
 	contentType := r.Header.Get("Content-Type")
 	if contentType == "application/json" { // nearly always: there is nothing to parse
 		return "", nil
@@ -142,7 +143,7 @@ func mayBeJSON(media string) bool {
 	return strings.HasSuffix(media, "+json")
 }
 
-func (b *Body) readJSON(s *source, e *wire.Endpoint, began time.Time) *wire.Error {
+func (b *Body) readJSON(s *source, e *openai.Endpoint, began time.Time) *openai.Error {
 	if ahead, ok := s.r.Body.(*peeked); ok && ahead.head != nil && int64(len(ahead.head.Body)) <= s.Limit {
 		b.head, b.Size = *ahead.head, int64(len(ahead.head.Body))
 		b.found(e)
@@ -157,7 +158,7 @@ func (b *Body) readJSON(s *source, e *wire.Endpoint, began time.Time) *wire.Erro
 	return b.parse(body, e)
 }
 
-func (b *Body) parse(body []byte, e *wire.Endpoint) *wire.Error {
+func (b *Body) parse(body []byte, e *openai.Endpoint) *openai.Error {
 	if err := b.head.Parse(body); err != nil {
 		return err
 	}
@@ -165,7 +166,7 @@ func (b *Body) parse(body []byte, e *wire.Endpoint) *wire.Error {
 	return nil
 }
 
-func (b *Body) found(e *wire.Endpoint) {
+func (b *Body) found(e *openai.Endpoint) {
 	if e.Prompts {
 		b.head.CountPrompts()
 	}
@@ -177,7 +178,7 @@ const readChunk = 256 << 10
 
 // readAll reads the whole body into memory: once where its length is known, joined from chunks where it is not, so that there
 // are never more than two copies of it.
-func (b *Body) readAll(s *source) ([]byte, *wire.Error) {
+func (b *Body) readAll(s *source) ([]byte, *openai.Error) {
 	if n := s.r.ContentLength; n >= 0 && n <= s.Limit && s.r.Header["Content-Encoding"] == nil {
 		whole := b.room(int(n), s.Keep)
 		_, err := io.ReadFull(s.r.Body, whole)
@@ -233,7 +234,7 @@ type source struct {
 }
 
 // open returns the body, decoded and bounded. A body that announces itself as too large is refused unread.
-func (s *source) open() (io.ReadCloser, *wire.Error) {
+func (s *source) open() (io.ReadCloser, *openai.Error) {
 	if s.r.ContentLength > s.Limit {
 		return nil, s.tooLarge(s.Limit)
 	}
@@ -275,7 +276,7 @@ func decoder(raw io.Reader, coding string, limit int64) (io.ReadCloser, error) {
 }
 
 // failed turns an error of reading the body into what the client is told.
-func (s *source) failed(err error) *wire.Error {
+func (s *source) failed(err error) *openai.Error {
 	var tooLarge *http.MaxBytesError
 	switch {
 	case errors.As(err, &tooLarge):
@@ -287,8 +288,8 @@ func (s *source) failed(err error) *wire.Error {
 }
 
 // tooLarge also ends the connection: net/http would read on, for the next request's sake, before it sends the refusal.
-func (s *source) tooLarge(limit int64) *wire.Error {
-	e := &wire.Error{Status: http.StatusRequestEntityTooLarge, Type: "invalid_request_error", Code: "request_too_large"}
+func (s *source) tooLarge(limit int64) *openai.Error {
+	e := &openai.Error{Status: http.StatusRequestEntityTooLarge, Type: "invalid_request_error", Code: "request_too_large"}
 	if s.r.ProtoMajor == 1 {
 		e.Header = http.Header{"Connection": {"close"}}
 	}
@@ -300,10 +301,10 @@ func (s *source) tooLarge(limit int64) *wire.Error {
 	return e
 }
 
-func invalid(message string) *wire.Error {
-	return &wire.Error{Status: http.StatusBadRequest, Type: "invalid_request_error", Code: "invalid_request", Message: message}
+func invalid(message string) *openai.Error {
+	return &openai.Error{Status: http.StatusBadRequest, Type: "invalid_request_error", Code: "invalid_request", Message: message}
 }
 
-func unsupportedMedia(message string) *wire.Error {
-	return &wire.Error{Status: http.StatusUnsupportedMediaType, Type: "invalid_request_error", Code: "unsupported_media_type", Message: message}
+func unsupportedMedia(message string) *openai.Error {
+	return &openai.Error{Status: http.StatusUnsupportedMediaType, Type: "invalid_request_error", Code: "unsupported_media_type", Message: message}
 }

@@ -8,7 +8,7 @@ import (
 	"os"
 	"strings"
 
-	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/wire"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
 )
 
 // maxInMemory is how much of a form is kept in memory; a larger one goes to a temporary file.
@@ -17,7 +17,7 @@ const maxInMemory = 1 << 20
 // A Form is a multipart request: kept whole, because its model may stand after its file, and spliced, not re-encoded.
 type Form struct {
 	spool  *spool
-	fields *wire.Form
+	fields *openai.Form
 }
 
 // A spool holds a body in memory or in a file.
@@ -27,7 +27,7 @@ type spool struct {
 	file *os.File // nil while memory is enough
 }
 
-func (b *Body) readForm(s *source, boundary string) *wire.Error {
+func (b *Body) readForm(s *source, boundary string) *openai.Error {
 	body, err := s.open()
 	if err != nil {
 		return err
@@ -38,7 +38,7 @@ func (b *Body) readForm(s *source, boundary string) *wire.Error {
 		return err
 	}
 	b.Form, b.Size = &Form{spool: spooled}, spooled.size
-	fields, err := wire.ParseForm(spooled, spooled.size, boundary)
+	fields, err := openai.ParseForm(spooled, spooled.size, boundary)
 	if err != nil {
 		return err
 	}
@@ -48,7 +48,7 @@ func (b *Body) readForm(s *source, boundary string) *wire.Error {
 }
 
 // spool reads a body to its end.
-func (s *source) spool(body io.Reader) (*spool, *wire.Error) {
+func (s *source) spool(body io.Reader) (*spool, *openai.Error) {
 	head := make([]byte, maxInMemory)
 	n, err := fill(body, head)
 	if errors.Is(err, io.EOF) {
@@ -59,7 +59,7 @@ func (s *source) spool(body io.Reader) (*spool, *wire.Error) {
 	}
 	file, err := os.CreateTemp("", "llm_proxy-form-*")
 	if err != nil {
-		return nil, &wire.Error{Status: http.StatusBadGateway, Type: "server_error", Code: "upstream_error",
+		return nil, &openai.Error{Status: http.StatusBadGateway, Type: "server_error", Code: "upstream_error",
 			Message: "The gateway cannot store the file that was sent: it cannot write to its temporary directory."}
 	}
 	spooled := &spool{ReaderAt: file, file: file}

@@ -6,7 +6,7 @@ import (
 	"mime"
 	"net/http"
 
-	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/wire"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
 )
 
 // A peeked body was read ahead of the gateway. It is read again from its beginning by whoever comes next, and brings along
@@ -14,12 +14,12 @@ import (
 type peeked struct {
 	io.Reader
 	io.Closer
-	head *wire.Head // nil if it is no JSON object, or too large
+	head *openai.Head // nil if it is no JSON object, or too large
 }
 
 // Peek reads a request's head for a rule that is asked before the gateway is, and leaves the body to be read again; nil for
 // a request that has none. At most limit bytes are held.
-func Peek(r *http.Request, limit int64) *wire.Head {
+func Peek(r *http.Request, limit int64) *openai.Head {
 	if ahead, ok := r.Body.(*peeked); ok {
 		return ahead.head
 	}
@@ -36,7 +36,7 @@ func Peek(r *http.Request, limit int64) *wire.Head {
 	}
 	r.Body = ahead
 	body, decoded := decode(raw, r.Header.Get("Content-Encoding"), limit)
-	head := new(wire.Head)
+	head := new(openai.Head)
 	if decoded && head.Parse(body) == nil {
 		ahead.head = head
 	}

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/wire"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 )
 
@@ -32,7 +32,7 @@ func (f Finding) Outcome() router.Outcome {
 // Classify tells what an answer means whose status is not 200.
 func (k *Kind) Classify(status int, header http.Header, body []byte) Finding {
 	e := problem{status: status, body: body}
-	e.message, e.typ, e.code, e.param, _ = wire.ErrorOf(body)
+	e.message, e.typ, e.code, e.param, _ = openai.ErrorOf(body)
 	f := k.judge(&e)
 	if f.Verdict == router.Overloaded || f.Verdict == router.Unreachable {
 		f.RetryAfter = retryAfter(header, body)
@@ -44,7 +44,7 @@ func (k *Kind) Classify(status int, header http.Header, body []byte) Finding {
 // Value is what stood at "error".
 func (k *Kind) ClassifyEvent(value []byte) Finding {
 	e := problem{body: append(append([]byte(`{"error":`), value...), '}')}
-	e.message, e.typ, e.code, e.param, _ = wire.ErrorOf(e.body)
+	e.message, e.typ, e.code, e.param, _ = openai.ErrorOf(e.body)
 	if len(e.code) == 3 && e.code[0] >= '4' && e.code[0] <= '5' {
 		e.status = int(e.code[0]-'0')*100 + int(e.code[1]-'0')*10 + int(e.code[2]-'0')
 	}

@@ -5,7 +5,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/wire"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/jsonspan"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 )
 
@@ -20,7 +20,7 @@ type Kind struct {
 	// LocalAddress is where a server of this kind listens when nobody said otherwise.
 	LocalAddress string
 	// repair makes a request fit where the server differs from OpenAI; nil where it does not.
-	repair func(*wire.Edit)
+	repair func(*jsonspan.Edit)
 	// looksLike tells whether a server at the root address is of this kind; nil where it cannot be told.
 	looksLike func(*prober) bool
 	// inquire asks a server what its models can take; nil where it cannot be asked.
@@ -76,7 +76,7 @@ func KindNamed(name string) (*Kind, error) {
 
 // repairOllama renames what Ollama's /v1 does not know: it ignores max_completion_tokens, so that nothing would bound the
 // answer (seen with 0.32.15, v1-chat-max-completion-tokens).
-func repairOllama(e *wire.Edit) {
+func repairOllama(e *jsonspan.Edit) {
 	if e.Has("max_completion_tokens") {
 		e.Rename("max_completion_tokens", "max_tokens")
 	}

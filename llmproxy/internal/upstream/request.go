@@ -8,26 +8,27 @@ import (
 	"slices"
 	"strconv"
 
-	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/wire"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/jsonspan"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 )
 
 // A Call is what all attempts of one request share.
 type Call struct {
-	Endpoint *wire.Endpoint
+	Endpoint *openai.Endpoint
 	// ID is the request's id, sent along so that it can be found in the upstream's log.
 	ID string
 	// Header is the client's; only what allowedHeaders names goes up.
 	Header http.Header
 	// Head is the request's JSON, or nil for a form.
-	Head *wire.Head
+	Head *openai.Head
 	// Memory is what the JSON lies in; nil where that is not used again.
-	Memory *wire.Buffer
+	Memory *jsonspan.Buffer
 	// Form opens the request's form with another model in it; nil for JSON.
 	Form func(model string) Payload
 	// MaxOutput bounds the tokens of output that the next attempt asks for; zero leaves the request's own bound.
 	MaxOutput int
-	edit      wire.Edit
+	edit      jsonspan.Edit
 	id        [1]string // the value of its header
 }
 
@@ -134,7 +135,7 @@ func (u *Upstream) payload(call *Call, model string) Payload {
 	}
 	e := &call.edit
 	e.Reset(&call.Head.Object)
-	e.SetModel(model)
+	e.SetString("model", model)
 	if repair := u.Speaks().repair; repair != nil {
 		repair(e)
 	}
@@ -145,7 +146,7 @@ func (u *Upstream) payload(call *Call, model string) Payload {
 		clampOutput(e, call.MaxOutput)
 	}
 	if call.Head.Stream && call.Endpoint.AsksUsage {
-		e.AskUsage(call.Head)
+		openai.AskUsage(e, call.Head)
 	}
 	for _, name := range u.Drop {
 		e.Drop(name)
@@ -157,7 +158,7 @@ func (u *Upstream) payload(call *Call, model string) Payload {
 }
 
 // clampOutput bounds the output by whichever name the request has for it.
-func clampOutput(e *wire.Edit, n int) {
+func clampOutput(e *jsonspan.Edit, n int) {
 	value := strconv.AppendInt(nil, int64(n), 10)
 	found := false
 	for _, name := range [...]string{"max_completion_tokens", "max_tokens", "max_output_tokens"} {

@@ -8,13 +8,14 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/wire"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/jsonspan"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 )
 
-func endpoint(t testing.TB, path string) *wire.Endpoint {
+func endpoint(t testing.TB, path string) *openai.Endpoint {
 	t.Helper()
-	e, ok := wire.LookupEndpoint(path)
+	e, ok := openai.LookupEndpoint(path)
 	if !ok {
 		t.Fatalf("no endpoint %s", path)
 	}
@@ -24,7 +25,7 @@ func endpoint(t testing.TB, path string) *wire.Endpoint {
 // callOf is a client's request.
 func callOf(t testing.TB, path, body string) *Call {
 	t.Helper()
-	head := new(wire.Head)
+	head := new(openai.Head)
 	if err := head.Parse([]byte(body)); err != nil {
 		t.Fatal(err)
 	}
@@ -147,7 +148,7 @@ func TestRequestForm(t *testing.T) {
 	t.Parallel()
 	call := &Call{Endpoint: endpoint(t, "/v1/audio/transcriptions"), ID: "req_1",
 		Header: http.Header{"Content-Type": {"multipart/form-data; boundary=x"}},
-		Form:   func(model string) Payload { return wire.NewBody([]byte("a form with " + model)) }}
+		Form:   func(model string) Payload { return jsonspan.NewBody([]byte("a form with " + model)) }}
 	u := upstreamAt(t, Config{Kind: OpenAI}, "gpu")
 	req := u.Request(t.Context(), call, u.Route.Replicas[0], "whisper")
 	if got := sent(t, req); got != "a form with whisper" || req.Header.Get("Content-Type") != "multipart/form-data; boundary=x" {

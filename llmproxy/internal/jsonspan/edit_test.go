@@ -1,0 +1,242 @@
+package jsonspan
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"strings"
+	"testing"
+	"testing/iotest"
+)
+
+func TestEdit(t *testing.T) {
+	t.Parallel()
+	set := func(key, value string) func(*Edit) { return func(e *Edit) { e.Set(key, []byte(value)) } }
+	byDefault := func(key, value string) func(*Edit) { return func(e *Edit) { e.Default(key, []byte(value)) } }
+	drop := func(key string) func(*Edit) { return func(e *Edit) { e.Drop(key) } }
+	rename := func(from, to string) func(*Edit) { return func(e *Edit) { e.Rename(from, to) } }
+	model := func(name string) func(*Edit) { return func(e *Edit) { e.SetString("model", name) } }
+	for _, tt := range []struct {
+		name, body string
+		edits      []func(*Edit)
+		want       string
+	}{
+		{"nothing", ` {"a" : 1.0 } `, nil, ` {"a" : 1.0 } `},
+		{"set in place", `{"a": 1, "b" :2 }`, []func(*Edit){set("a", "9")}, `{"a": 9, "b" :2 }`},
+		{"set adds", `{"a":1 }`, []func(*Edit){set("b", "2")}, `{"a":1,"b":2 }`},
+		{"set adds to nothing", ` { } `, []func(*Edit){set("b", "2")}, ` { "b":2} `},
+		{"set adds two", `{}`, []func(*Edit){set("b", "2"), set("c", "3")}, `{"b":2,"c":3}`},
+		{"set what was added", `{}`, []func(*Edit){set("b", "2"), set("b", "3")}, `{"b":3}`},
+		{"set one of several", `{"a":1,"b":2,"a":3}`, []func(*Edit){set("a", "9")}, `{"a":9,"b":2}`},
+		{"set another spelling", `{"Temperature":1}`, []func(*Edit){set("temperature", "0")}, `{"temperature":0}`},
+		{"set a long value", `{"a":1}`, []func(*Edit){set("a", strings.Repeat("1", 300))}, `{"a":` + strings.Repeat("1", 300) + `}`},
+		{"key with a quote", `{}`, []func(*Edit){set(`a"b`, "1")}, `{"a\"b":1}`},
+		{"default adds", `{"a":1}`, []func(*Edit){byDefault("b", "2")}, `{"a":1,"b":2}`},
+		{"default yields", `{"a":1}`, []func(*Edit){byDefault("a", "2")}, `{"a":1}`},
+		{"default yields to null", `{"a":null}`, []func(*Edit){byDefault("a", "2")}, `{"a":null}`},
+		{"default yields to another spelling", `{"\u0041":1}`, []func(*Edit){byDefault("a", "2")}, `{"\u0041":1}`},
+		{"default after drop", `{"a":1}`, []func(*Edit){drop("a"), byDefault("a", "2")}, `{"a":2}`},
+		{"drop the first", `{"a":1, "b":2}`, []func(*Edit){drop("a")}, `{"b":2}`},
+		{"drop in the middle", `{"a":1, "b":2 , "c":3}`, []func(*Edit){drop("b")}, `{"a":1 , "c":3}`},
+		{"drop the last", `{"a":1, "b":2 }`, []func(*Edit){drop("b")}, `{"a":1 }`},
+		{"drop the only one", `{ "a":1 }`, []func(*Edit){drop("a")}, `{  }`},
+		{"drop all", `{"a":1,"b":2,"c":3}`, []func(*Edit){drop("b"), drop("a"), drop("c")}, `{}`},
+		{"drop the first two", `{"a":1,"b":2,"c":3}`, []func(*Edit){drop("b"), drop("a")}, `{"c":3}`},
+		{"drop every spelling", `{"user":1,"x":0,"User":2,"us\u0065r":3,"user":4}`, []func(*Edit){drop("user")}, `{"x":0}`},
+		{"drop what is not there", `{"a":1}`, []func(*Edit){drop("b")}, `{"a":1}`},
+		{"drop what was set", `{"a":1,"b":2}`, []func(*Edit){set("a", "9"), drop("a")}, `{"b":2}`},
+		{"drop what was added", `{"a":1}`, []func(*Edit){set("b", "2"), drop("b")}, `{"a":1}`},
+		{"drop all and add", `{"a":1}`, []func(*Edit){drop("a"), set("b", "2"), set("c", "3")}, `{"b":2,"c":3}`},
+		{"rename", `{"a":1,"max_completion_tokens" : 5}`, []func(*Edit){rename("max_completion_tokens", "max_tokens")}, `{"a":1,"max_tokens" : 5}`},
+		{"rename wins over the one before", `{"max_tokens":40,"max_completion_tokens":5}`, []func(*Edit){rename("max_completion_tokens", "max_tokens")}, `{"max_tokens":5}`},
+		{"rename wins over the one behind", `{"max_completion_tokens":5,"max_tokens":40}`, []func(*Edit){rename("max_completion_tokens", "max_tokens")}, `{"max_tokens":5}`},
+		{"rename wins over other spellings", `{"MAX_TOKENS":40,"max_completion_tokens":5}`, []func(*Edit){rename("max_completion_tokens", "max_tokens")}, `{"max_tokens":5}`},
+		{"rename nothing", `{"max_tokens":40}`, []func(*Edit){rename("max_completion_tokens", "max_tokens")}, `{"max_tokens":40}`},
+		{"rename of several: the last", `{"a":1,"A":2}`, []func(*Edit){rename("a", "b")}, `{"b":2}`},
+		{"rename to another case", `{"a":1}`, []func(*Edit){rename("a", "A")}, `{"A":1}`},
+		{"rename what was added", `{}`, []func(*Edit){set("a", "1"), rename("a", "b")}, `{"b":1}`},
+		{"default yields to a renamed one", `{"a":1}`, []func(*Edit){rename("a", "b"), byDefault("b", "2"), byDefault("a", "3")}, `{"b":1,"a":3}`},
+		{"drop a renamed one", `{"a":1,"c":3}`, []func(*Edit){rename("a", "b"), drop("b")}, `{"c":3}`},
+		{"model", `{"messages":[],"model":"a","n":1}`, []func(*Edit){model(`meta/"x"`)}, `{"messages":[],"model":"meta/\"x\"","n":1}`},
+		{"model is there", `{"model":"a"}`, []func(*Edit){model("a")}, `{"model":"a"}`},
+		{"model is there with an escape", `{"model":"\u0061"}`, []func(*Edit){model("a")}, `{"model":"\u0061"}`},
+		{"model is missing", `{"n":1}`, []func(*Edit){model("a")}, `{"n":1,"model":"a"}`},
+		{"model twice", `{"model":"a","model":"b"}`, []func(*Edit){model("a")}, `{"model":"a"}`},
+		{"model is null", `{"model":null}`, []func(*Edit){model("a")}, `{"model":"a"}`},
+		{"numbers, zeros and order survive", `{"z":1e400,"temperature":0.0,"a":12345678901234567890,"model":"x","logit_bias":{}}`, []func(*Edit){model("y")},
+			`{"z":1e400,"temperature":0.0,"a":12345678901234567890,"model":"y","logit_bias":{}}`},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			var o Object
+			if err := o.Scan([]byte(tt.body)); err != nil {
+				t.Fatal(err)
+			}
+			var e Edit
+			e.Reset(&o)
+			for _, edit := range tt.edits {
+				edit(&e)
+			}
+			if got := readAll(t, e.Body()); got != tt.want {
+				t.Errorf("the body is %s\nwant        %s", got, tt.want)
+			}
+		})
+	}
+}
+
+func TestEditHas(t *testing.T) {
+	t.Parallel()
+	var o Object
+	if err := o.Scan([]byte(`{"Max_Tokens":1,"us\u0065r":2,"gone":3,"old":4}`)); err != nil {
+		t.Fatal(err)
+	}
+	var e Edit
+	e.Reset(&o)
+	e.Drop("gone")
+	e.Rename("old", "new")
+	e.Set("added", []byte("5"))
+	for key, want := range map[string]bool{
+		"max_tokens": true, "user": true, "USER": true, "gone": false, "old": false, "new": true, "Added": true, "use": false, "": false,
+	} {
+		if got := e.Has(key); got != want {
+			t.Errorf("Has(%q) = %v, want %v", key, got, want)
+		}
+	}
+}
+
+// A body must outlive the edit that made it: the next attempt begins while a transport may still hold the last one.
+func TestEditIsUsedAgain(t *testing.T) {
+	t.Parallel()
+	var o Object
+	if err := o.Scan([]byte(`{"model":"auto","n":1}`)); err != nil {
+		t.Fatal(err)
+	}
+	var e Edit
+	e.Reset(&o)
+	e.SetString("model", "first")
+	e.Rename("n", "m")
+	e.Set("x", []byte("1"))
+	first := e.Body()
+	e.Reset(&o)
+	e.SetString("model", "second")
+	if got, want := readAll(t, e.Body()), `{"model":"second","n":1}`; got != want {
+		t.Errorf("the second body is %s, want %s", got, want)
+	}
+	if got, want := readAll(t, first), `{"model":"first","m":1,"x":1}`; got != want {
+		t.Errorf("the first body is %s, want %s", got, want)
+	}
+}
+
+func TestBodySharesBytes(t *testing.T) {
+	t.Parallel()
+	body := []byte(`{"messages":[],"model":"m","stream":true}`)
+	var o Object
+	if err := o.Scan(body); err != nil {
+		t.Fatal(err)
+	}
+	var e Edit
+	e.Reset(&o)
+	e.SetString("model", "other")
+	segments := e.Body().segments
+	if len(segments) != 3 || &segments[0][0] != &body[0] || &segments[2][len(segments[2])-1] != &body[len(body)-1] {
+		t.Errorf("the body has %d segments, want the old body's bytes around the new name", len(segments))
+	}
+}
+
+func TestBodyReaders(t *testing.T) {
+	t.Parallel()
+	body := Body{segments: [][]byte{[]byte("one "), []byte("two "), []byte("three")}}
+	if body.Len() != 13 {
+		t.Errorf("Len = %d, want 13", body.Len())
+	}
+	if err := iotest.TestReader(body.Open(), []byte("one two three")); err != nil {
+		t.Error(err)
+	}
+	a, b := body.Open(), body.Open()
+	half := make([]byte, 6)
+	if _, err := io.ReadFull(a, half); err != nil {
+		t.Fatal(err)
+	}
+	whole, err := io.ReadAll(b)
+	if err != nil || string(whole) != "one two three" {
+		t.Errorf("the second reader gives %q, %v", whole, err)
+	}
+	var rest bytes.Buffer
+	if n, err := a.(io.WriterTo).WriteTo(&rest); err != nil || n != 7 || rest.String() != "o three" {
+		t.Errorf("WriteTo after Read = %d, %v, %q", n, err, rest.String())
+	}
+	if n, err := a.Read(half); n != 0 || !errors.Is(err, io.EOF) {
+		t.Errorf("Read at the end = %d, %v, want io.EOF", n, err)
+	}
+}
+
+// gatherer takes all segments at once.
+type gatherer struct {
+	bytes.Buffer
+	calls int
+}
+
+func (g *gatherer) WriteSegments(segments [][]byte) (n int64, err error) {
+	g.calls++
+	for _, s := range segments {
+		g.Write(s)
+		n += int64(len(s))
+	}
+	return n, nil
+}
+
+func TestBodyGathered(t *testing.T) {
+	t.Parallel()
+	body := Body{segments: [][]byte{[]byte("one "), []byte("two ")}}
+	for range 2 { // it can be sent again
+		var g gatherer
+		r := body.Open()
+		if n, err := r.(io.WriterTo).WriteTo(&g); n != 8 || err != nil || g.String() != "one two " || g.calls != 1 {
+			t.Errorf("WriteTo = %d, %v, %q in %d calls", n, err, g.String(), g.calls)
+		}
+		if n, err := r.Read(make([]byte, 1)); n != 0 || !errors.Is(err, io.EOF) {
+			t.Errorf("Read at the end = %d, %v, want io.EOF", n, err)
+		}
+	}
+}
+
+func TestBodyWriteFails(t *testing.T) {
+	t.Parallel()
+	r := Body{segments: [][]byte{[]byte("one "), []byte("two ")}}.Open()
+	w := iotest.TruncateWriter(failAfter{new(int)}, 100)
+	if n, err := r.(io.WriterTo).WriteTo(w); n != 6 || !errors.Is(err, io.ErrShortWrite) {
+		t.Errorf("WriteTo = %d, %v, want 6 and the error", n, err)
+	}
+	if rest, err := io.ReadAll(r); err != nil || string(rest) != "o " {
+		t.Errorf("the rest is %q, %v", rest, err)
+	}
+}
+
+// failAfter takes six bytes.
+type failAfter struct{ n *int }
+
+func (f failAfter) Write(p []byte) (int, error) {
+	took := min(len(p), 6-*f.n)
+	*f.n += took
+	if took < len(p) {
+		return took, io.ErrShortWrite
+	}
+	return took, nil
+}
+
+// readAll reads a body in both ways, which must agree.
+func readAll(t *testing.T, b Body) string {
+	t.Helper()
+	read, err := io.ReadAll(iotest.OneByteReader(b.Open()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var written bytes.Buffer
+	if _, err := b.Open().(io.WriterTo).WriteTo(&written); err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(read, written.Bytes()) || int64(len(read)) != b.Len() {
+		t.Fatalf("Read gives %q, WriteTo %q, Len %d", read, written.Bytes(), b.Len())
+	}
+	return string(read)
+}

@@ -1,0 +1,211 @@
+package openai
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestAnswer(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name, body string
+		want       Answer
+	}{
+		{"chat", `{"choices":[{"message":{"content":"usage"}}],"usage":{"prompt_tokens":10,"completion_tokens":5,"total_tokens":15,"prompt_tokens_details":{"cached_tokens":8},"completion_tokens_details":{"reasoning_tokens":3}}}`,
+			Answer{Usage: Usage{10, 5, 8, 3}, HasUsage: true}},
+		{"responses", `{"output":[],"error":null,"usage":{"input_tokens":12,"input_tokens_details":{"cached_tokens":11},"output_tokens":7,"output_tokens_details":{"reasoning_tokens":2}}}`,
+			Answer{Usage: Usage{12, 7, 11, 2}, HasUsage: true}},
+		{"no usage", `{"data":[]}`, Answer{}},
+		{"usage null", `{"usage":null}`, Answer{}},
+		{"usage in seconds", `{"text":"Hi","usage":{"type":"duration","seconds":3}}`, Answer{}},
+		{"blank lines before it", "\n\n \r\n{\"usage\":{\"prompt_tokens\":1}}", Answer{Usage: Usage{Input: 1}, HasUsage: true}},
+		{"an error inside a 200", `{"error":{"code":502,"message":"down"}}`, Answer{Err: []byte(`{"code":502,"message":"down"}`)}},
+		{"a text for an error", `{"error":"down"}`, Answer{Err: []byte(`"down"`)}},
+		{"an array with an error", `[{"error":{"code":429}},{"error":{"code":500}}]`, Answer{Err: []byte(`{"code":429}`)}},
+		{"an array", `[{"x":1},2]`, Answer{}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			var got Answer
+			if err := got.Parse([]byte(tt.body)); err != nil {
+				t.Fatalf("Parse = %v", err)
+			}
+			if diff := cmp.Diff(tt.want, got); diff != "" {
+				t.Errorf("Parse (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestAnswerIsNone(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct{ name, body string }{
+		{"nothing", ""},
+		{"blank lines alone", "\n\n"},
+		{"a page", "<html>502 Bad Gateway</html>"},
+		{"cut", `{"choices":[{"message":{"content":"Hel`},
+		{"two", `{"a":1}{"a":1}`},
+		{"a text", `"hello"`},
+		{"an array that is cut", `[{"error":{}}`},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			var a Answer
+			if err := a.Parse([]byte(tt.body)); err == nil {
+				t.Errorf("Parse took it for an answer: %+v", a)
+			}
+		})
+	}
+}
+
+func TestParseUsage(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name, raw string
+		want      Usage
+		ok        bool
+	}{
+		{"embeddings", `{"prompt_tokens":8,"total_tokens":8}`, Usage{Input: 8}, true},
+		{"details null", `{"prompt_tokens":1,"completion_tokens":2,"prompt_tokens_details":null}`, Usage{Input: 1, Output: 2}, true},
+		{"images", `{"input_tokens":50,"output_tokens":4160,"total_tokens":4210,"input_tokens_details":{"text_tokens":10,"image_tokens":40}}`, Usage{Input: 50, Output: 4160}, true},
+		{"negative, text, too large", `{"prompt_tokens":-1,"completion_tokens":"5","prompt_tokens_details":{"cached_tokens":99999999999999999999}}`, Usage{}, true},
+		{"empty", `{}`, Usage{}, false},
+		{"null", `null`, Usage{}, false},
+		{"cut", `{"prompt_tokens":8,`, Usage{}, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			if got, ok := ParseUsage([]byte(tt.raw)); got != tt.want || ok != tt.ok {
+				t.Errorf("ParseUsage = %+v, %v, want %+v, %v", got, ok, tt.want, tt.ok)
+			}
+		})
+	}
+}
+
+func TestErrorOf(t *testing.T) {
+	t.Parallel()
+	type said struct {
+		Msg, Type, Code, Param string
+		OK                     bool
+	}
+	for _, tt := range []struct {
+		name, body string
+		want       said
+	}{
+		{"openai", `{"error":{"message":"no \"x\"","type":"invalid_request_error","param":"model","code":"model_not_found"}}`,
+			said{`no "x"`, "invalid_request_error", "model_not_found", "model", true}},
+		{"nulls", `{"error":{"message":"m","type":"t","param":null,"code":null}}`, said{"m", "t", "", "", true}},
+		{"number for a code", `{"error":{"code":401,"message":"Invalid API Key","type":"authentication_error"}}`, said{"Invalid API Key", "authentication_error", "401", "", true}},
+		{"text", `{"error":"model 'x' not found"}`, said{Msg: "model 'x' not found", OK: true}},
+		{"flat", `{"object":"error","message":"too long","type":"BadRequestError","param":null,"code":400}`, said{"too long", "BadRequestError", "400", "", true}},
+		{"gemini", `[{"error":{"code":400,"message":"API key not valid.","status":"INVALID_ARGUMENT"}}]`, said{"API key not valid.", "INVALID_ARGUMENT", "400", "", true}},
+		{"anthropic", `{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}`, said{"Overloaded", "overloaded_error", "", "", true}},
+		{"detail", `{"detail":"Not Found"}`, said{Msg: "Not Found", OK: true}},
+		{"list of details", `{"detail":[{"type":"missing","loc":["body","model"],"msg":"Field required"},{"msg":"x"}]}`, said{Msg: "Field required", OK: true}},
+		{"message is an object", `{"object":"error","message":{"detail":[]}}`, said{Msg: `{"detail":[]}`, OK: true}},
+		{"code alone", `{"error":{"code":"x"}}`, said{Code: "x", OK: true}},
+		{"error null", `{"error":null,"message":"m"}`, said{Msg: "m", OK: true}},
+		{"error a number", `{"error":5}`, said{}},
+		{"an answer", `{"choices":[]}`, said{}},
+		{"a page", `<html>`, said{}},
+		{"nothing", ``, said{}},
+		{"cut", `{"error":{"message":"m"`, said{}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			var got said
+			got.Msg, got.Type, got.Code, got.Param, got.OK = ErrorOf([]byte(tt.body))
+			if diff := cmp.Diff(tt.want, got); diff != "" {
+				t.Errorf("ErrorOf (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestErrorJSON(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name       string
+		err        Error
+		json, flat string
+	}{
+		{"all", Error{Status: 404, Type: "invalid_request_error", Code: "model_not_found", Param: "model", Message: "no \"x\" <&>"},
+			`{"error":{"message":"no \"x\" <&>","type":"invalid_request_error","param":"model","code":"model_not_found"}}`,
+			`{"error":{"message":"no \"x\" <&>","type":"invalid_request_error","param":"model","code":"model_not_found"},"type":"error","code":"model_not_found","message":"no \"x\" <&>","param":"model","sequence_number":0}`},
+		{"nulls", Error{Status: 502, Type: "server_error", Code: "", Param: "", Message: "a\nb\x01\\ é\xff"},
+			`{"error":{"message":"a\nb\u0001\\ é�","type":"server_error","param":null,"code":null}}`,
+			`{"error":{"message":"a\nb\u0001\\ é�","type":"server_error","param":null,"code":null},"type":"error","code":null,"message":"a\nb\u0001\\ é�","param":null,"sequence_number":0}`},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			if got := string(tt.err.AppendJSON(nil)); got != tt.json || !json.Valid([]byte(got)) {
+				t.Errorf("AppendJSON = %s\nwant       %s", got, tt.json)
+			}
+			if got := string(tt.err.AppendTypedJSON(nil)); got != tt.flat || !json.Valid([]byte(got)) {
+				t.Errorf("AppendTypedJSON = %s\nwant            %s", got, tt.flat)
+			}
+			if tt.err.Error() != tt.err.Message {
+				t.Errorf("Error = %q", tt.err.Error())
+			}
+		})
+	}
+}
+
+// TestCapturedBodies reads what real servers got and sent.
+func TestCapturedBodies(t *testing.T) {
+	t.Parallel()
+	for name, body := range captured(t, ".json") {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			switch {
+			case strings.HasSuffix(name, ".request.json"):
+				var h Head
+				if err := h.Parse(body); err != nil || h.Model != "tiny" {
+					t.Errorf("Parse = %v, model %q", err, h.Model)
+				}
+			case strings.HasSuffix(name, ".answer.json"):
+				var a Answer
+				if err := a.Parse(body); err != nil || !a.HasUsage || a.Usage.Input == 0 || a.Err != nil {
+					t.Errorf("Parse = %v, %+v", err, a)
+				}
+			default:
+				if msg, typ, _, _, ok := ErrorOf(body); !ok || msg == "" || typ == "" {
+					t.Errorf("ErrorOf = %q, %q, %v", msg, typ, ok)
+				}
+			}
+		})
+	}
+}
+
+// captured gives the files of testdata with an ending.
+func captured(tb testing.TB, ending string) map[string][]byte {
+	tb.Helper()
+	paths, err := filepath.Glob("testdata/*" + ending)
+	if err != nil || len(paths) == 0 {
+		tb.Fatal("no test data", err)
+	}
+	files := make(map[string][]byte, len(paths))
+	for _, path := range paths {
+		if files[filepath.Base(path)], err = os.ReadFile(path); err != nil {
+			tb.Fatal(err)
+		}
+	}
+	return files
+}
+
+func TestAnswerDoesNotAllocate(t *testing.T) {
+	body := captured(t, ".json")["llamacpp-chat-tools.answer.json"]
+	var a Answer
+	if n := testing.AllocsPerRun(100, func() {
+		if err := a.Parse(body); err != nil {
+			t.Error(err)
+		}
+	}); n > 0 {
+		t.Errorf("Parse makes %v allocations, want none", n)
+	}
+}

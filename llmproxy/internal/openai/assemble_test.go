@@ -1,0 +1,166 @@
+package openai
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/canonjson"
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestAssemble(t *testing.T) {
+	t.Parallel()
+	const head = `"id":"c1","object":"chat.completion.chunk","created":7,"model":"m"`
+	for _, test := range []struct{ name, chunks, want string }{
+		{"text", `{` + head + `,"choices":[{"index":0,"delta":{"role":"assistant","content":""},"logprobs":null,"finish_reason":null}],"usage":null}
+{` + head + `,"choices":[{"index":0,"delta":{"content":"Hel\n"},"finish_reason":null}],"obfuscation":"x"}
+{` + head + `,"choices":[{"index":0,"delta":{"content":"lo \"you\""},"finish_reason":null}],"obfuscation":"xyz"}
+{` + head + `,"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}
+{` + head + `,"choices":[],"usage":{"prompt_tokens":1}}
+[DONE]`, `{"id":"c1","object":"chat.completion","created":7,"model":"m","choices":[{"index":0,"message":{"role":"assistant","content":"Hel\nlo \"you\""},"logprobs":null,"finish_reason":"stop"}],"usage":{"prompt_tokens":1}}`},
+		{"tool calls", `{` + head + `,"choices":[{"index":0,"delta":{"role":"assistant","content":null,"tool_calls":[{"index":0,"id":"a","type":"function","function":{"name":"f","arguments":""}}]}}]}
+{` + head + `,"choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"function":{"arguments":"{\"x\":"}}]}}]}
+{` + head + `,"choices":[{"index":0,"delta":{"tool_calls":[{"index":1,"id":"b","type":"function","function":{"name":"g","arguments":"{}"}}]}}]}
+{` + head + `,"choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"function":{"arguments":"1}"}}]}}]}
+{` + head + `,"choices":[{"index":0,"delta":{},"finish_reason":"tool_calls"}]}`,
+			`{"id":"c1","object":"chat.completion","created":7,"model":"m","choices":[{"index":0,"message":{"role":"assistant","content":null,"tool_calls":[{"id":"a","type":"function","function":{"name":"f","arguments":"{\"x\":1}"}},{"id":"b","type":"function","function":{"name":"g","arguments":"{}"}}]},"logprobs":null,"finish_reason":"tool_calls"}]}`},
+		{"two choices, reasoning, logprobs", `{` + head + `,"choices":[{"index":1,"delta":{"role":"assistant","reasoning_content":"h"},"logprobs":{"content":[{"token":"h"}],"refusal":null}}]}
+{` + head + `,"choices":[{"index":0,"delta":{"role":"assistant","content":"b"}}]}
+{` + head + `,"choices":[{"index":1,"delta":{"reasoning_content":"m"},"logprobs":{"content":[{"token":"m"}],"refusal":null},"finish_reason":"stop"},{"index":0,"delta":{},"finish_reason":"length","stop_reason":5}]}`,
+			`{"id":"c1","object":"chat.completion","created":7,"model":"m","choices":[{"index":1,"message":{"role":"assistant","reasoning_content":"hm","content":null},"logprobs":{"content":[{"token":"h"},{"token":"m"}],"refusal":null},"finish_reason":"stop"},{"index":0,"message":{"role":"assistant","content":"b"},"stop_reason":5,"logprobs":null,"finish_reason":"length"}]}`},
+		{"completion", `{"id":"t","object":"text_completion","created":1,"model":"m","choices":[{"index":0,"text":"a","logprobs":null,"finish_reason":null}]}
+{"id":"t","object":"text_completion","created":2,"model":"m","choices":[{"index":0,"text":"b","logprobs":null,"finish_reason":"stop"}]}`,
+			`{"id":"t","object":"text_completion","created":1,"model":"m","choices":[{"index":0,"text":"ab","logprobs":null,"finish_reason":"stop"}]}`},
+		{"unknown part that changes", `{` + head + `,"choices":[{"index":0,"delta":{"images":[1]}}]}
+{` + head + `,"choices":[{"index":0,"delta":{"images":[2]}}]}`, ""},
+		{"tool call without number", `{` + head + `,"choices":[{"index":0,"delta":{"tool_calls":[{"id":"a"}]}}]}`, ""},
+		{"half a surrogate pair", `{` + head + `,"choices":[{"index":0,"delta":{"content":"\ud83d"}}]}`, ""},
+		{"nothing", `[DONE]`, ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			var a Assembly
+			for chunk := range strings.SplitSeq(test.chunks, "\n") {
+				a.Add([]byte(chunk))
+			}
+			got, ok := a.Whole()
+			if ok != (test.want != "") || string(got) != test.want {
+				t.Errorf("%s\n%s", got, cmp.Diff(test.want, string(got)))
+			}
+		})
+	}
+}
+
+const wholeChat = `{"id":"c","object":"chat.completion","created":1,"model":"m","system_fingerprint":"fp","choices":[{"index":0,"message":{"role":"assistant","content":null,
+"tool_calls":[{"id":"a","type":"function","function":{"name":"f","arguments":"{\"x\":1}"}}]},"logprobs":null,"finish_reason":"tool_calls"},
+{"index":1,"message":{"role":"assistant","content":"hi"},"logprobs":{"content":[{"token":"hi"}]},"finish_reason":"stop"}],"usage":{"prompt_tokens":1,"completion_tokens":2}}`
+
+func TestSplit(t *testing.T) {
+	t.Parallel()
+	const head = `{"id":"c","object":"chat.completion.chunk","created":1,"model":"m","system_fingerprint":"fp","choices":[`
+	want := []string{
+		head + `{"index":0,"delta":{"role":"assistant","content":null,"tool_calls":[{"index":0,"id":"a","type":"function","function":{"name":"f","arguments":"{\"x\":1}"}}]},"logprobs":null,"finish_reason":null}]}`,
+		head + `{"index":1,"delta":{"role":"assistant","content":"hi"},"logprobs":{"content":[{"token":"hi"}]},"finish_reason":null}]}`,
+		head + `{"index":0,"delta":{},"finish_reason":"tool_calls"}]}`,
+		head + `{"index":1,"delta":{},"finish_reason":"stop"}]}`,
+		"usage " + head + `],"usage":{"prompt_tokens":1,"completion_tokens":2}}`,
+	}
+	var got []string
+	if !Split([]byte(wholeChat), func(data []byte, usage bool) {
+		if usage {
+			data = append([]byte("usage "), data...)
+		}
+		got = append(got, string(data))
+	}) {
+		t.Fatal("refused")
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	for _, body := range []string{`{}`, `{"choices":[]}`, `{"choices":[{"index":0}]}`, `{"choices":1}`, `[]`} {
+		if Split([]byte(body), func([]byte, bool) {}) {
+			t.Errorf("%s was taken for an answer", body)
+		}
+	}
+}
+
+// FuzzSplit holds that what was split and put together again says the same, and that nothing makes either of them fail.
+func FuzzSplit(f *testing.F) {
+	f.Add([]byte(wholeChat))
+	f.Add([]byte(`{"id":"t","object":"text_completion","choices":[{"text":"a\nb","index":0,"logprobs":{"tokens":["a"]},"finish_reason":"stop"}],"usage":null}`))
+	f.Add([]byte(`{"choices":[{"index":0,"message":{"content":"a","x":{"y":[1]}},"z":null}],"error":null}`))
+	f.Fuzz(func(t *testing.T, body []byte) {
+		var a Assembly
+		if !Split(body, func(data []byte, _ bool) {
+			if !json.Valid(data) {
+				t.Fatalf("%q became %q", body, data)
+			}
+			a.Add(data)
+		}) {
+			return
+		}
+		whole, ok := a.Whole()
+		if ok && !json.Valid(whole) {
+			t.Fatalf("%q became %q", body, whole)
+		}
+	})
+}
+
+func TestSplitAndAssemble(t *testing.T) {
+	t.Parallel()
+	var a Assembly
+	Split([]byte(wholeChat), func(data []byte, _ bool) { a.Add(data) })
+	whole, ok := a.Whole()
+	if !ok {
+		t.Fatal("refused")
+	}
+	var c, d canonjson.Canon
+	want, _ := c.Value([]byte(wholeChat))
+	got, err := d.Value(whole)
+	if err != nil || string(want) != string(got) {
+		t.Errorf("%s: %v", whole, err)
+	}
+}
+
+func TestEmbeddings(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		input string
+		items []string
+		list  bool
+	}{
+		{`"a"`, []string{`"a"`}, false},
+		{`["a", "b"]`, []string{`"a"`, `"b"`}, true},
+		{`[1,2]`, []string{`[1,2]`}, false},
+		{`[[1],[2,3]]`, []string{`[1]`, `[2,3]`}, true},
+		{`[]`, nil, false}, {`[1,"a"]`, nil, false}, {`[{"text":"a"}]`, nil, false}, {`{}`, nil, false}, {`7`, nil, false}, {`[null]`, nil, false},
+	} {
+		items, list, ok := EmbeddingInputs([]byte(test.input))
+		var got []string
+		for _, i := range items {
+			got = append(got, string(i))
+		}
+		if diff := cmp.Diff(test.items, got); diff != "" || list != test.list || ok != (test.items != nil) {
+			t.Errorf("%s: %v %v %s", test.input, list, ok, diff)
+		}
+	}
+	const body = `{"object":"list","data":[{"object":"embedding","index":1,"embedding":"AA=="},{"index":0,"embedding":[0.10]}],"model":"m","usage":{"prompt_tokens":3,"total_tokens":3}}`
+	e, ok := ParseEmbeddings([]byte(body), 2)
+	if !ok {
+		t.Fatal("refused")
+	}
+	const want = `{"object":"list","model":"m","data":[{"index":0,"embedding":[0.10]},{"index":1,"object":"embedding","embedding":"AA=="}],"usage":{"prompt_tokens":3,"total_tokens":3}}`
+	if got := string(e.AppendJSON(nil)); got != want {
+		t.Error(got)
+	}
+	for name, body := range map[string]string{
+		"too few": `{"data":[{"index":0,"embedding":[1]}]}`, "twice the same": `{"data":[{"index":0,"embedding":[1]},{"index":0,"embedding":[1]}]}`,
+		"no index": `{"data":[{"embedding":[1]},{"index":0,"embedding":[1]}]}`, "out of range": `{"data":[{"index":2,"embedding":[1]},{"index":0,"embedding":[1]}]}`,
+		"empty": `{"data":[{"index":0,"embedding":[]},{"index":1,"embedding":[1]}]}`, "error": `{"error":"x","data":[{"index":0,"embedding":[1]},{"index":1,"embedding":[1]}]}`,
+	} {
+		if _, ok := ParseEmbeddings([]byte(body), 2); ok {
+			t.Errorf("%s was taken", name)
+		}
+	}
+}

@@ -1,0 +1,148 @@
+package openai
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/jsonspan"
+)
+
+const (
+	prose = `Explain the difference between a queue and a stack, with an example in Go, please.\n`
+	code  = `\tfmt.Println(\"a queue\", len(q))\n`
+)
+
+// chatBody is a chat request of about a size, in the order of openai-python: the model stands behind the messages.
+func chatBody(size int) []byte { return chatBodyOf(size, prose) }
+
+func chatBodyOf(size int, line string) []byte {
+	var b bytes.Buffer
+	b.WriteString(`{"messages":[{"role":"system","content":"You are a helpful assistant."}`)
+	for b.Len() < size-200 {
+		fmt.Fprintf(&b, `,{"role":"user","content":"%s"}`, strings.Repeat(line, min(12, max(1, (size-b.Len())/len(line)))))
+	}
+	b.WriteString(`],"model":"gpt-4o-mini","temperature":0.7,"max_tokens":512,"stream":true,"stream_options":{"include_usage":true}}`)
+	return b.Bytes()
+}
+
+func benchmarkHead(b *testing.B, body []byte) {
+	var h Head
+	b.SetBytes(int64(len(body)))
+	b.ReportAllocs()
+	for b.Loop() {
+		h.Reset()
+		if err := h.Parse(body); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkHead100KCode has an escape every nine bytes.
+func BenchmarkHead100KCode(b *testing.B) { benchmarkHead(b, chatBodyOf(100<<10, code)) }
+
+// BenchmarkHead100KPlain has one long string without an escape, as images and audio are sent.
+func BenchmarkHead100KPlain(b *testing.B) {
+	benchmarkHead(b, []byte(`{"model":"m","input":"`+strings.Repeat("iVBORw0KGgo/", 100<<10/12)+`"}`))
+}
+
+func BenchmarkHead1K(b *testing.B)   { benchmarkHead(b, chatBody(1<<10)) }
+func BenchmarkHead100K(b *testing.B) { benchmarkHead(b, chatBody(100<<10)) }
+
+// BenchmarkHead100KRussian has letters of two bytes, and nothing but them.
+func BenchmarkHead100KRussian(b *testing.B) {
+	benchmarkHead(b, []byte(`{"model":"m","input":"`+strings.Repeat(`Объясните разницу между очередью и стеком.\n`, 1300)+`"}`))
+}
+
+func BenchmarkEdit1K(b *testing.B) {
+	var h Head
+	if err := h.Parse(chatBody(1 << 10)); err != nil {
+		b.Fatal(err)
+	}
+	var e jsonspan.Edit
+	b.ReportAllocs()
+	for b.Loop() {
+		e.Reset(&h.Object)
+		e.SetString("model", "meta-llama/Llama-3.1-8B-Instruct")
+		AskUsage(&e, &h)
+		if e.Body().Len() == 0 {
+			b.Fatal("no body")
+		}
+	}
+}
+
+var events = []struct{ name, kind, data string }{
+	{name: "openai", data: `{"id":"chatcmpl-CfT3bP9qk2yT9w2vQf7h0Xy1aBcDe","object":"chat.completion.chunk","created":1760000000,"model":"gpt-4o-mini-2024-07-18","service_tier":"default","system_fingerprint":"fp_44added55e","choices":[{"index":0,"delta":{"content":" the"},"logprobs":null,"finish_reason":null}],"usage":null}`},
+	{name: "llamacpp", data: `{"choices":[{"finish_reason":null,"index":0,"delta":{"content":" the tiny"}}],"created":1795424810,"id":"chatcmpl-7D93RaNfGQ6cmC28nfmb5pJveadyCNfq","model":"tiny","system_fingerprint":"b1-de3ff81","object":"chat.completion.chunk"}`},
+	{name: "vllm", data: `{"id":"chatcmpl-4b4bd1e6f8d04d70a2a1c8a0d9f2b0c1","object":"chat.completion.chunk","created":1760000000,"model":"meta-llama/Llama-3.1-8B-Instruct","choices":[{"index":0,"delta":{"content":" the"},"logprobs":null,"finish_reason":null,"token_ids":null}]}`},
+	{name: "finish", data: `{"choices":[{"finish_reason":"stop","index":0,"delta":{}}],"created":1795424810,"id":"chatcmpl-7D93RaNfGQ6cmC28nfmb5pJveadyCNfq","model":"tiny","system_fingerprint":"b1-de3ff81","object":"chat.completion.chunk"}`},
+	{name: "responses", kind: "response.output_text.delta", data: `{"content_index":0,"delta":"Hello","item_id":"msg_502028","logprobs":[],"output_index":0,"sequence_number":4,"type":"response.output_text.delta"}`},
+}
+
+func BenchmarkNext(b *testing.B) {
+	for _, e := range events {
+		b.Run(e.name, func(b *testing.B) {
+			framing, kind, data := Chunks, []byte(e.kind), []byte(e.data)
+			if e.kind != "" {
+				framing = Typed
+			}
+			b.SetBytes(int64(len(data)))
+			b.ReportAllocs()
+			for b.Loop() {
+				if framing.Next(kind, data).Err != nil {
+					b.Fatal("an error was found")
+				}
+			}
+		})
+	}
+}
+
+func BenchmarkFirst(b *testing.B) {
+	data := []byte(events[0].data)
+	b.ReportAllocs()
+	for b.Loop() {
+		if !Chunks.First(nil, data).Content {
+			b.Fatal("no content was found")
+		}
+	}
+}
+
+func BenchmarkAnswer(b *testing.B) {
+	body := []byte(`{"id":"chatcmpl-1","object":"chat.completion","created":1760000000,"model":"gpt-x","choices":[{"index":0,"finish_reason":"stop","logprobs":null,"message":{"role":"assistant","content":"` +
+		strings.Repeat(`A queue hands out what came first.\n`, 20) + `","refusal":null}}],"usage":{"prompt_tokens":10,"completion_tokens":5,"total_tokens":15,"prompt_tokens_details":{"cached_tokens":0},"completion_tokens_details":{"reasoning_tokens":0}}}`)
+	b.SetBytes(int64(len(body)))
+	b.ReportAllocs()
+	var a Answer
+	for b.Loop() {
+		if err := a.Parse(body); err != nil || !a.HasUsage {
+			b.Fatal(err, a)
+		}
+	}
+}
+
+// BenchmarkSignals reads what Head left unread.
+func BenchmarkSignals(b *testing.B) {
+	for _, t := range []struct {
+		name string
+		body []byte
+	}{
+		{"1K", chatBody(1 << 10)}, {"100K", chatBody(100 << 10)}, {"100KCode", chatBodyOf(100<<10, code)},
+		{"100KImage", []byte(`{"messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"` + strings.Repeat("iVBORw0KGgo/", 100<<10/12) + `"}}]}]}`)},
+	} {
+		b.Run(t.name, func(b *testing.B) {
+			var h Head
+			if err := h.Parse(t.body); err != nil {
+				b.Fatal(err)
+			}
+			b.SetBytes(int64(len(t.body)))
+			b.ReportAllocs()
+			for b.Loop() {
+				h.signals = nil
+				if h.Signals().PromptTokens == 0 {
+					b.Fatal("no tokens")
+				}
+			}
+		})
+	}
+}

@@ -1,0 +1,93 @@
+package openai
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/formdata"
+)
+
+// A Form is what the gateway must know of a multipart form: where its model stands, so that another name can be put there
+// without touching the rest.
+type Form struct {
+	Model     string
+	HasModel  bool
+	ModelSpan formdata.Span // the value of the model's part
+	Stream    bool
+	Size      int64 // of the whole form
+}
+
+// A formReader reads the parts that matter.
+type formReader struct {
+	Form
+	hasStream bool
+}
+
+// ParseForm reads a form once, without keeping it in memory. What one server could take for the model and another could not is
+// refused.
+func ParseForm(r io.ReaderAt, size int64, boundary string) (*Form, *Error) {
+	f := &formReader{Form: Form{Size: size}}
+	var failed *Error
+	err := formdata.Read(r, size, boundary, func(p formdata.Part, content func(int) ([]byte, error)) error {
+		failed = f.note(p, content)
+		if failed != nil {
+			return failed
+		}
+		return nil
+	})
+	var syntax *formdata.SyntaxError
+	switch {
+	case err == nil:
+		return &f.Form, nil
+	case failed != nil:
+		return nil, failed
+	case errors.Is(err, formdata.ErrBoundary):
+		return nil, invalid("", "The \"boundary\" in Content-Type is not valid: "+err.Error()+".")
+	case errors.As(err, &syntax):
+		return nil, invalid("", "The body is not a multipart form: "+err.Error()+".")
+	}
+	return nil, unreadable()
+}
+
+// note takes what a part says, if it is one that matters.
+func (f *formReader) note(p formdata.Part, content func(int) ([]byte, error)) *Error {
+	name := strings.ToLower(strings.TrimSpace(p.Name))
+	if name != "model" && name != "stream" {
+		return nil
+	}
+	if p.Name != name || !p.Plain {
+		return invalid(name, fmt.Sprintf("The form's part %q is ambiguous: spell its name %q, and send it as plain text without a filename or encoding.", p.Name, name))
+	}
+	if name == "model" && f.HasModel || name == "stream" && f.hasStream {
+		return invalid(name, fmt.Sprintf("The form has more than one part %q, and servers disagree on which one counts: send it once.", name))
+	}
+	if n := p.Value.End - p.Value.Start; n > maxModelName {
+		return invalid(name, fmt.Sprintf("The form's part %q is %d bytes long; it has at most %d.", name, n, maxModelName))
+	}
+	value, err := content(maxModelName)
+	if err != nil {
+		return unreadable()
+	}
+	if name == "stream" {
+		stream, err := strconv.ParseBool(string(value))
+		if err != nil {
+			return invalid("stream", fmt.Sprintf("The form's part \"stream\" must be true or false, not %.40q.", value))
+		}
+		f.Stream, f.hasStream = stream, true
+		return nil
+	}
+	if err := checkModel(value); err != nil {
+		return err
+	}
+	f.Model, f.HasModel, f.ModelSpan = string(value), true, p.Value
+	return nil
+}
+
+// unreadable does not name the cause, which holds the path of a temporary file.
+func unreadable() *Error {
+	return &Error{Status: http.StatusInternalServerError, Type: "server_error", Message: "The gateway could not read back the form that it received. Try again."}
+}

@@ -1,0 +1,251 @@
+package openai
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+var finishes = Event{Content: true, Finish: true, Finishes: 1}
+
+// chunkEvents are events of chat and completions, and what First says of them.
+var chunkEvents = []struct {
+	name, kind, data string
+	want             Event
+}{
+	{"role", "", `{"choices":[{"index":0,"delta":{"role":"assistant","content":"","refusal":null},"finish_reason":null}],"usage":null}`, Event{}},
+	{"role, content null", "", `{"choices":[{"finish_reason":null,"index":0,"delta":{"role":"assistant","content":null}}]}`, Event{}},
+	{"vllm has nothing to say", "", `{"choices":[{"delta":{"content":"","tool_calls":[],"reasoning_content":null}}]}`, Event{}},
+	{"content", "", `{"choices":[{"delta":{"content":"Hi"},"finish_reason":null}]}`, Event{Content: true}},
+	{"content of the second choice", "", `{"choices":[{"delta":{}},{"delta":{"content":"Hi"}}]}`, Event{Content: true}},
+	{"content in parts", "", `{"choices":[{"delta":{"content":[{"type":"thinking"}]}}]}`, Event{Content: true}},
+	{"reasoning_content", "", `{"choices":[{"delta":{"content":null,"reasoning_content":"The"}}]}`, Event{Content: true}},
+	{"reasoning", "", `{"choices":[{"delta":{"role":"assistant","content":"","reasoning":"The"}}]}`, Event{Content: true}},
+	{"refusal", "", `{"choices":[{"delta":{"refusal":"No"}}]}`, Event{Content: true}},
+	{"tool call", "", `{"choices":[{"delta":{"tool_calls":[{"index":0,"function":{"name":"f","arguments":""}}]}}]}`, Event{Content: true}},
+	{"function call", "", `{"choices":[{"delta":{"function_call":{"name":"f"}}}]}`, Event{Content: true}},
+	{"audio", "", `{"choices":[{"delta":{"audio":{"data":"AA=="}}}]}`, Event{Content: true}},
+	{"completion", "", `{"choices":[{"text":"Hi","index":0,"finish_reason":null}]}`, Event{Content: true}},
+	{"empty completion", "", `{"choices":[{"text":"","index":0,"finish_reason":null}]}`, Event{}},
+	{"whole message", "", `{"choices":[{"message":{"role":"assistant","content":"Hi"},"finish_reason":"stop"}]}`, finishes},
+	{"finish", "", `{"choices":[{"delta":{},"finish_reason":"stop"}]}`, finishes},
+	{"two finishes", "", `{"choices":[{"index":0,"finish_reason":"stop"},{"index":1,"finish_reason":"length"},{"index":2,"finish_reason":null}]}`,
+		Event{Content: true, Finish: true, Finishes: 2}},
+	{"finish with white space", "", `{ "choices" : [ { "finish_reason" : "stop" } ] }`, finishes},
+	{"finish null with white space", "", `{"choices": [{"finish_reason": null, "delta": {"content": "Hi"}}], "usage": null, "error": null}`, Event{Content: true}},
+	{"finish and usage", "", `{"choices":[{"delta":{"content":""},"finish_reason":"stop"}],"usage":{"prompt_tokens":3,"completion_tokens":2}}`,
+		Event{Content: true, Finish: true, Finishes: 1, Usage: Usage{Input: 3, Output: 2}, HasUsage: true}},
+	{"usage with every chunk", "", `{"choices":[{"delta":{"content":"Hi"}}],"usage":{"prompt_tokens":3,"completion_tokens":2}}`,
+		Event{Content: true, Usage: Usage{Input: 3, Output: 2}, HasUsage: true}},
+	{"usage alone", "", `{"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":2,"total_tokens":5}}`,
+		Event{UsageOnly: true, Usage: Usage{Input: 3, Output: 2}, HasUsage: true}},
+	{"usage alone, choices null", "", `{"choices":null,"usage":{"prompt_tokens":3}}`, Event{UsageOnly: true, Usage: Usage{Input: 3}, HasUsage: true}},
+	{"usage null, no choices", "", `{"choices":[],"usage":null}`, Event{}},
+	{"azure's first", "", `{"choices":[],"created":0,"id":"","model":"","object":"","prompt_filter_results":[{"prompt_index":0,"content_filter_results":{"hate":{"filtered":false}}}]}`, Event{}},
+	{"error", "", `{"error":{"message":"m","type":"server_error","param":null,"code":null}}`,
+		Event{Err: []byte(`{"message":"m","type":"server_error","param":null,"code":null}`)}},
+	{"error last", "", `{"id":"x","choices":[],"error":{"code":502}}`, Event{Err: []byte(`{"code":502}`)}},
+	{"error as text", "", `{"error":"model runner has unexpectedly stopped"}`, Event{Err: []byte(`"model runner has unexpectedly stopped"`)}},
+	{"error null", "", `{"choices":[{"delta":{"content":"Hi"}}],"error":null}`, Event{Content: true}},
+	{"named error", "error", `{"error":{"message":"m"}}`, Event{Err: []byte(`{"message":"m"}`)}},
+	{"named error, flat", "error", `{"message":"m"}`, Event{Err: []byte(`{"message":"m"}`)}},
+	{"openrouter's error with a finish", "", `{"error":{"code":"server_error"},"choices":[{"delta":{"content":""},"finish_reason":"error"}]}`,
+		Event{Content: true, Finish: true, Finishes: 1, Err: []byte(`{"code":"server_error"}`)}},
+	{"text about all that", "", `{"choices":[{"delta":{"content":"{\"usage\":{\"error\":1},\"finish_reason\":\"stop\"}"}}]}`, Event{Content: true}},
+	{"the words as values", "", `{"choices":[{"delta":{"content":"usage"}}],"a":"error","b":["finish_reason"]}`, Event{Content: true}},
+	{"the words as ends of other keys", "", `{"choices":[{"delta":{"content":"Hi"}}],"my_usage":1,"terror":2,"region":3}`, Event{Content: true}},
+	{"done", "", `[DONE]`, Event{Done: true}},
+	{"done with white space", "", ` [DONE] `, Event{Done: true}},
+	{"nothing", "", ``, Event{Malformed: true}},
+	{"no JSON", "", `ok`, Event{Malformed: true}},
+	{"a page", "", `<html><body>502 Bad Gateway</body></html>`, Event{Malformed: true}},
+	{"a list", "", `[{"choices":[{"delta":{"content":"Hi"}}]}]`, Event{Malformed: true}},
+	{"done, misspelt", "", `[done]`, Event{Malformed: true}},
+	{"cut", "", `{"choices":[{"delta":{"content":"Hi`, Event{Malformed: true}},
+	{"cut behind a brace", "", `{"choices":[{"delta":{"content":"Hi"}`, Event{Malformed: true}},
+	{"cut behind a finish", "", `{"choices":[{"finish_reason":"stop"}]`, Event{Malformed: true}},
+	{"two in one", "", `{"choices":[{"delta":{"content":"Hi"}}]}{"choices":[{"delta":{"content":"Hi"}}]}`, Event{Malformed: true}},
+	{"an error, cut", "error", `{"error":{"message":"m"`, Event{Malformed: true}},
+	{"half a surrogate, as Python writes it", "", `{"choices":[{"delta":{"content":"\ud83d"}}]}`, Event{}},
+	{"half a character", "", "{\"choices\":[{\"delta\":{\"content\":\"\xf0\x9f\"}}]}", Event{}},
+	{"NaN, as Python writes it", "", `{"choices":[{"delta":{"content":"Hi"},"logprobs":{"content":[{"logprob":NaN}]}}]}`, Event{}},
+}
+
+func TestChunks(t *testing.T) {
+	t.Parallel()
+	for _, tt := range chunkEvents {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			checkEvent(t, Chunks, tt.kind, tt.data, tt.want)
+		})
+	}
+}
+
+// checkEvent wants First to say all, and Next the same but for Content, about which nobody asks it.
+func checkEvent(t *testing.T, f Framing, kind, data string, want Event) {
+	t.Helper()
+	if diff := cmp.Diff(want, f.First([]byte(kind), []byte(data))); diff != "" {
+		t.Errorf("First (-want +got):\n%s", diff)
+	}
+	got := f.Next([]byte(kind), []byte(data))
+	got.Content, want.Content, got.Text = false, false, TextCount{} // TestHeard looks at what is said
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("Next (-want +got):\n%s", diff)
+	}
+}
+
+func TestTyped(t *testing.T) {
+	t.Parallel()
+	usage := Event{Content: true, Finish: true, Finishes: 1, Usage: Usage{12, 7, 11, 2}, HasUsage: true}
+	const counted = `"usage":{"input_tokens":12,"output_tokens":7,"input_tokens_details":{"cached_tokens":11},"output_tokens_details":{"reasoning_tokens":2}}`
+	for _, tt := range []struct {
+		name, kind, data string
+		want             Event
+	}{
+		{"created", "response.created", `{"type":"response.created","response":{"usage":null}}`, Event{}},
+		{"created, unnamed", "", `{"response":{"error":null,"usage":null},"sequence_number":0,"type":"response.created"}`, Event{}},
+		{"queued", "", `{"type":"response.queued"}`, Event{}},
+		{"in progress", "response.in_progress", `{"type":"response.in_progress"}`, Event{}},
+		{"keepalive", "", `{"type":"keepalive","sequence_number":3}`, Event{}},
+		{"item", "response.output_item.added", `{"type":"response.output_item.added","item":{}}`, Event{Content: true}},
+		{"text", "response.output_text.delta", `{"type":"response.output_text.delta","delta":"Hi"}`, Event{Content: true}},
+		{"text, unnamed", "", `{"type":"response.output_text.delta","delta":"Hi"}`, Event{Content: true}},
+		{"text, misnamed", "message", `{"delta":"Hi","type":"response.output_text.delta"}`, Event{Content: true}},
+		{"arguments, done only", "response.function_call_arguments.done", `{"arguments":"{}"}`, Event{Content: true}},
+		{"completed", "response.completed", `{"response":{"error":null,` + counted + `},"type":"response.completed"}`, usage},
+		{"completed, unnamed", "", `{"type":"response.completed","response":{` + counted + `}}`, usage},
+		{"incomplete", "response.incomplete", `{"type":"response.incomplete","response":{` + counted + `}}`, usage},
+		{"completed without usage", "response.completed", `{"type":"response.completed","response":{}}`, finishes},
+		{"failed", "response.failed", `{"type":"response.failed","response":{"error":{"code":"server_error","message":"m"},` + counted + `}}`,
+			Event{Err: []byte(`{"code":"server_error","message":"m"}`), Usage: Usage{12, 7, 11, 2}, HasUsage: true}},
+		{"failed without a reason", "response.failed", `{"response":{"error":null}}`, Event{Err: []byte(`{"response":{"error":null}}`)}},
+		{"error", "error", `{"type":"error","code":"x","message":"m","param":null}`, Event{Err: []byte(`{"type":"error","code":"x","message":"m","param":null}`)}},
+		{"error, unnamed", "", `{"type":"error","code":"x","message":"m"}`, Event{Err: []byte(`{"type":"error","code":"x","message":"m"}`)}},
+		{"error, both spellings", "error", `{"type":"error","error":{"code":"x"},"code":"x","message":"m"}`, Event{Err: []byte(`{"code":"x"}`)}},
+		{"error without a type", "", `{"error":{"code":500}}`, Event{Err: []byte(`{"code":500}`)}},
+		{"error as text", "", `{"error":"down"}`, Event{Err: []byte(`"down"`)}},
+		{"transcript", "", `{"type":"transcript.text.delta","delta":"Hi"}`, Event{Content: true}},
+		{"transcript done", "", `{"type":"transcript.text.done","text":"Hi",` + counted + `}`, usage},
+		{"transcript done, in seconds", "", `{"type":"transcript.text.done","text":"Hi","usage":{"type":"duration","seconds":1}}`, finishes},
+		{"speech", "", `{"type":"speech.audio.delta","audio":"AA=="}`, Event{Content: true}},
+		{"speech done", "", `{"type":"speech.audio.done",` + counted + `}`, usage},
+		{"partial image", "image_generation.partial_image", `{"b64_json":"AA==","type":"image_generation.partial_image"}`, Event{Content: true}},
+		{"image", "image_generation.completed", `{"b64_json":"AA==",` + counted + `,"type":"image_generation.completed"}`, usage},
+		{"edited image", "", `{"type":"image_edit.completed","b64_json":"AA==",` + counted + `}`, usage},
+		{"vllm transcribes in chunks", "", `{"object":"transcription.chunk","choices":[{"delta":{"content":" Mary"},"finish_reason":null}]}`, Event{Content: true}},
+		{"vllm's last chunk of a half minute", "", `{"object":"transcription.chunk","choices":[{"delta":{"content":""},"finish_reason":"stop"}]}`, Event{Content: true}},
+		{"unknown", "", `{"x":1}`, Event{Content: true}},
+		{"done", "", `[DONE]`, Event{Done: true}},
+		{"no JSON", "", `ok`, Event{Malformed: true}},
+		{"cut", "response.output_text.delta", `{"type":"response.output_text.delta","delta":"Hi`, Event{Malformed: true}},
+		{"completed, cut", "response.completed", `{"response":{` + counted + `}`, Event{Malformed: true}},
+		{"nothing", "", ``, Event{Malformed: true}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			checkEvent(t, Typed, tt.kind, tt.data, tt.want)
+		})
+	}
+}
+
+// What the news hunt looks for must be found wherever it stands in relation to the eight bytes that it reads together.
+func TestNextAtEveryOffset(t *testing.T) {
+	t.Parallel()
+	for pad := range 24 {
+		for _, key := range []string{"finish_reason", "usage", "error"} {
+			for _, colon := range []string{":", ": ", " : "} {
+				data := `{"p":"` + strings.Repeat("x", pad) + `","` + key + `"` + colon
+				if news, whole := skim([]byte(data+`"v"}`), nil); !news || !whole {
+					t.Errorf("nothing new was found in %s\"v\"}", data)
+				}
+				if news, whole := skim([]byte(data+`null}`), nil); news || !whole {
+					t.Errorf("something new was found in %snull}", data)
+				}
+			}
+		}
+	}
+}
+
+// TestCapturedStreams reads real streams to their ends.
+func TestCapturedStreams(t *testing.T) {
+	t.Parallel()
+	type summary struct {
+		First     int // the first event with content
+		Finishes  int
+		UsageOnly bool
+		Done      bool
+		Usage     Usage
+	}
+	want := map[string]summary{
+		"llamacpp-chat-usage.sse":    {First: 1, Finishes: 1, UsageOnly: true, Done: true, Usage: Usage{30, 7, 29, 0}},
+		"llamacpp-completions.sse":   {First: 0, Finishes: 1, Done: true, Usage: Usage{2, 7, 1, 0}},
+		"llamacpp-responses.sse":     {First: 2, Finishes: 1, Usage: Usage{12, 7, 11, 0}},
+		"ollama-responses.sse":       {First: 2, Finishes: 1, Usage: Usage{12, 7, 0, 0}},
+		"ollama-chat-reasoning.sse":  {First: 0, Finishes: 1, Done: true},
+		"ollama-0.11-chat-tools.sse": {First: 0, Finishes: 1, Done: true},
+	}
+	got := map[string]summary{}
+	for name, stream := range captured(t, ".sse") {
+		framing := Chunks
+		if strings.Contains(name, "responses") {
+			framing = Typed
+		}
+		s := summary{First: -1}
+		for i, e := range splitStream(stream) {
+			if first := framing.First(e[0], e[1]); first.Content && s.First < 0 {
+				s.First = i
+			}
+			next := framing.Next(e[0], e[1])
+			if next.Err != nil || next.Malformed {
+				t.Errorf("%s has an error: %s %s", name, next.Err, e[1])
+			}
+			s.Finishes += next.Finishes
+			s.UsageOnly = s.UsageOnly || next.UsageOnly
+			s.Done = s.Done || next.Done
+			if next.HasUsage {
+				s.Usage = next.Usage
+			}
+		}
+		got[name] = s
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("the streams (-want +got):\n%s", diff)
+	}
+}
+
+// splitStream takes a well-formed stream apart into names and data.
+func splitStream(stream []byte) (all [][2][]byte) {
+	for event := range bytes.SplitSeq(bytes.TrimSpace(stream), []byte("\n\n")) {
+		var e [2][]byte
+		for line := range bytes.SplitSeq(event, []byte("\n")) {
+			if name, ok := bytes.CutPrefix(line, []byte("event: ")); ok {
+				e[0] = name
+			}
+			if data, ok := bytes.CutPrefix(line, []byte("data: ")); ok {
+				e[1] = data
+			}
+		}
+		all = append(all, e)
+	}
+	return all
+}
+
+func TestEventsDoNotAllocate(t *testing.T) {
+	for _, tt := range events {
+		t.Run(tt.name, func(t *testing.T) {
+			framing, kind, data := Chunks, []byte(tt.kind), []byte(tt.data)
+			if tt.kind != "" {
+				framing = Typed
+			}
+			if n := testing.AllocsPerRun(100, func() {
+				if framing.First(kind, data).Err != nil || framing.Next(kind, data).Err != nil {
+					t.Error("an error was found")
+				}
+			}); n > 0 {
+				t.Errorf("First and Next make %v allocations, want none", n)
+			}
+		})
+	}
+}

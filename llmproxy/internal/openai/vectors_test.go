@@ -1,0 +1,124 @@
+package openai
+
+import (
+	"encoding/base64"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"math"
+	"testing"
+)
+
+func TestVectors(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct{ name, answer, want string }{
+		{"one number", `{"embedding":[1]}`, `{"embedding":"AACAPw=="}`},
+		{"three", `{"embedding":[1,-2.5,3e-2]}`, `{"embedding":"AACAPwAAIMCPwvU8"}`},
+		{"what Ollama sends", `{"object":"list","data":[{"object":"embedding","embedding":[0.5,1],"index":0},{"object":"embedding","embedding":[1],"index":1}],"model":"m","usage":{"prompt_tokens":8}}` + "\n",
+			`{"object":"list","data":[{"object":"embedding","embedding":"AAAAPwAAgD8=","index":0},{"object":"embedding","embedding":"AACAPw==","index":1}],"model":"m","usage":{"prompt_tokens":8}}` + "\n"},
+		{"white space", "{ \"embedding\" : [\n 1 ,\n\t2 ] }", `{ "embedding" : "AACAPwAAAEA=" }`},
+		{"base64 already", `{"object":"embedding","embedding":"AACAPw=="}`, ""},
+		{"none", `{"embedding":[]}`, ""},
+		{"lists in a list", `{"embedding":[[1,2],[3]]}`, ""},
+		{"another type", `{"embedding":{"embedding":null}}`, ""},
+		{"in a text", `{"text":"\"embedding\":[1]","embedding"  `, ""},
+		{"as a value", `["embedding","embedding",[1]]`, ""},
+		{"another key", `{"embeddings":[1],"xembedding":[2],"Embedding":[3]}`, ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			want := test.want
+			if want == "" {
+				want = test.answer
+			}
+			for size := 1; size <= len(test.answer); size++ {
+				if got := inPieces(t, test.answer, size); got != want {
+					t.Fatalf("in pieces of %d: %s\nwant %s", size, got, want)
+				}
+			}
+		})
+	}
+}
+
+func inPieces(t *testing.T, answer string, size int) string {
+	t.Helper()
+	var v Vectors
+	var got []byte
+	for len(answer) > 0 {
+		n := min(size, len(answer))
+		var err error
+		if got, err = v.Append(got, []byte(answer[:n])); err != nil {
+			t.Fatal(err)
+		}
+		answer = answer[n:]
+	}
+	return string(got)
+}
+
+func TestVectorsOfSomethingElse(t *testing.T) {
+	t.Parallel()
+	for _, answer := range []string{
+		`{"embedding":[1,null]}`, `{"embedding":[1,"2"]}`, `{"embedding":[1,]}`, `{"embedding":[1e99]}`,
+		`{"embedding":[1.000000000000000000000000000000000000000000000000000000000000000001]}`,
+	} {
+		var v Vectors
+		if got, err := v.Append(nil, []byte(answer)); !errors.Is(err, ErrNoVector) {
+			t.Errorf("%s: %s, %v", answer, got, err)
+		}
+	}
+}
+
+func TestWantsBase64(t *testing.T) {
+	t.Parallel()
+	for body, want := range map[string]bool{
+		`{"model":"m","encoding_format":"base64"}`: true,
+		`{"model":"m","encoding_format":"float"}`:  false,
+		`{"model":"m","encoding_format":null}`:     false,
+		`{"model":"m"}`:                            false,
+	} {
+		var h Head
+		if err := h.Parse([]byte(body)); err != nil {
+			t.Fatal(err)
+		}
+		if got := h.WantsBase64(); got != want {
+			t.Errorf("%s: %v", body, got)
+		}
+	}
+}
+
+// Whatever the answer, it does not matter how it is cut; and what was an answer with numbers has the same numbers in base64.
+func FuzzVectors(f *testing.F) {
+	f.Add([]byte(`{"data":[{"object":"embedding","embedding":[0.5,-1e-3,7]}]}`), 3)
+	f.Add([]byte(`{"data":[{"embedding":"AACAPw=="}]}`), 5)
+	f.Add([]byte(`{"embedding" : [ [1] ]}`), 1)
+	f.Fuzz(func(t *testing.T, answer []byte, size int) {
+		size = max(1, size%64)
+		var whole, pieces Vectors
+		want, wantErr := whole.Append(nil, answer)
+		var got []byte
+		var err error
+		for i := 0; i < len(answer) && err == nil; i += size {
+			got, err = pieces.Append(got, answer[i:min(i+size, len(answer))])
+		}
+		if string(got) != string(want) || (err == nil) != (wantErr == nil) {
+			t.Fatalf("in pieces %q, %v\nwhole     %q, %v", got, err, want, wantErr)
+		}
+		var before struct{ Embedding []float32 }
+		if err != nil || json.Unmarshal(answer, &before) != nil || len(before.Embedding) == 0 {
+			return
+		}
+		var after struct{ Embedding string }
+		if json.Unmarshal(got, &after) != nil {
+			return // the key was spelled another way
+		}
+		raw, err := base64.StdEncoding.DecodeString(after.Embedding)
+		if err != nil || len(raw) != 4*len(before.Embedding) {
+			t.Fatalf("%q became %q, %v", answer, got, err)
+		}
+		for i, number := range before.Embedding {
+			if got := binary.LittleEndian.Uint32(raw[4*i:]); got != math.Float32bits(number) {
+				t.Fatalf("number %d of %q became %x", i, answer, got)
+			}
+		}
+	})
+}
