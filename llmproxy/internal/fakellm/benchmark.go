@@ -4,44 +4,43 @@ import (
 	"bytes"
 	"context"
 	"net/http"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
 )
 
-// Load is what a Benchmark server answers to chat completions, whatever is asked.
+// Load describes how a Benchmark server answers chat completions, whatever the request.
 type Load struct {
-	Bytes    int           // size of an answer that is not a stream; less than the smallest possible is that
-	Tokens   int           // events with content of a stream
-	Interval time.Duration // between two of them; 0: as fast as they can be written
-	Batch    int           // events between two flushes; 0 and 1: every event is flushed
+	Bytes    int           // size of an answer that is not a stream; at least the envelope's
+	Tokens   int           // content events of a stream
+	Interval time.Duration // between two content events; 0: as fast as possible
+	Batch    int           // events per flush; 0 and 1: every event is flushed
 }
 
-// canned are the rendered answers.
+// canned is a set of rendered answers.
 type canned struct {
 	load    Load
-	header  http.Header // shared by all answers, never changed
+	header  http.Header // shared by all answers, never modified
 	body    []byte
 	streams [2]reply // without and with usage
 	inputs  sync.Pool
 }
 
 func (n *canned) render(s *Server) {
-	c := &call{s: s, kind: s.kind, path: chatPath, id: 1, ask: ask{Model: s.names()[0]}}
-	c.answer = Text("").normal()
-	empty := len(renderChat(c).body)
-	c.answer.tokens[0] = strings.Repeat("x", max(0, n.load.Bytes-empty))
-	n.body = renderChat(c).body
-	n.header = http.Header{"Content-Type": {s.kind.json}, "Content-Length": {itoa(len(n.body))}}
+	x := &exchange{server: s, kind: s.kind, path: chatPath, id: 1, ask: ask{Model: s.names()[0]}}
+	x.answer = Text("").withDefaults()
+	empty := len(renderChat(x).body)
+	x.answer.tokens[0] = strings.Repeat("x", max(0, n.load.Bytes-empty))
+	n.body = renderChat(x).body
+	n.header = http.Header{"Content-Type": {s.kind.jsonType}, "Content-Length": {strconv.Itoa(len(n.body))}}
 
-	c.answer = Answer{tokens: make([]string, n.load.Tokens)}.normal()
-	for i := range c.answer.tokens {
-		c.answer.tokens[i] = " word"
-	}
-	c.ask.Stream = true
-	n.streams[0] = renderChat(c)
-	c.ask.StreamOptions.IncludeUsage = true
-	n.streams[1] = renderChat(c)
+	x.answer = Text(slices.Repeat([]string{" word"}, n.load.Tokens)...).withDefaults()
+	x.ask.Stream = true
+	n.streams[0] = renderChat(x)
+	x.ask.StreamOptions.IncludeUsage = true
+	n.streams[1] = renderChat(x)
 	n.inputs.New = func() any { return new(bytes.Buffer) }
 }
 
@@ -49,7 +48,7 @@ func (n *canned) serve(w http.ResponseWriter, r *http.Request) {
 	in := n.inputs.Get().(*bytes.Buffer)
 	in.Reset()
 	_, err := in.ReadFrom(http.MaxBytesReader(w, r.Body, maxBody))
-	stream, usage := says(in.Bytes(), `"stream":`), says(in.Bytes(), `"include_usage":`)
+	stream, usage := isTrue(in.Bytes(), `"stream":`), isTrue(in.Bytes(), `"include_usage":`)
 	n.inputs.Put(in)
 	switch {
 	case err != nil:
@@ -57,25 +56,25 @@ func (n *canned) serve(w http.ResponseWriter, r *http.Request) {
 	case !stream:
 		h := w.Header()
 		h["Content-Type"], h["Content-Length"] = n.header["Content-Type"], n.header["Content-Length"]
-		_, _ = w.Write(n.body) // nobody is there to be told
+		_, _ = w.Write(n.body) // the client left; nobody to tell
 	default:
 		rep := &n.streams[0]
 		if usage {
 			rep = &n.streams[1]
 		}
-		w.Header().Set("Content-Type", rep.ctype)
+		w.Header().Set("Content-Type", rep.contentType)
 		pace := &pacer{w: w, flush: w.(http.Flusher).Flush, ctx: r.Context(), batch: n.load.Batch}
 		pace.send(rep, n.load.Interval)
 	}
 }
 
-// says tells whether a key is true, without parsing the body.
-func says(body []byte, key string) bool {
+// isTrue reports whether a key is true, without parsing the body.
+func isTrue(body []byte, key string) bool {
 	i := bytes.Index(body, []byte(key))
 	return i >= 0 && bytes.HasPrefix(bytes.TrimLeft(body[i+len(key):], " "), []byte("true"))
 }
 
-// pacer writes a stream's events on time.
+// pacer writes the events of a stream on schedule, with fewer allocations than a sender.
 type pacer struct {
 	w       http.ResponseWriter
 	flush   func()
@@ -102,7 +101,7 @@ func (p *pacer) send(rep *reply, interval time.Duration) {
 			select {
 			case <-timer.C:
 			case <-p.ctx.Done():
-				panic(http.ErrAbortHandler) // or net/http would end the body as if that was all
+				panic(http.ErrAbortHandler) // otherwise net/http would end the body as if it were complete
 			}
 		}
 		if p.write(event) != nil {

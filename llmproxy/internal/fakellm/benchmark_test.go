@@ -14,7 +14,7 @@ func TestBenchmarkServer(t *testing.T) {
 	s := Start(t, "openai", Models("big"), Benchmark(Load{Bytes: 100_000, Tokens: 200}))
 	resp := post(t, s, chatPath, chatBody)
 	if body := all(t, resp); len(body) != 100_000 || resp.ContentLength != 100_000 || !strings.Contains(body, `"model":"big"`) {
-		t.Errorf("%d bytes, said to be %d", len(body), resp.ContentLength)
+		t.Errorf("%d bytes, Content-Length %d", len(body), resp.ContentLength)
 	}
 	asking := strings.Replace(streamBody, `"stream":true`, `"stream": true,"stream_options":{"include_usage":true}`, 1)
 	for body, want := range map[string]string{
@@ -33,7 +33,7 @@ func TestBenchmarkServer(t *testing.T) {
 	}
 }
 
-// sink costs nothing, so that what is counted is the server's.
+// sink is a response writer that allocates nothing.
 type sink struct {
 	header  http.Header
 	flushes int
@@ -57,7 +57,7 @@ func TestBenchmarkPace(t *testing.T) {
 	})
 }
 
-// Not parallel: it counts allocations. One and three are usual; the race detector's pools forget some buffers.
+// Not parallel: it counts allocations. One and three are usual; with the race detector, pools drop some buffers.
 func TestBenchmarkAllocations(t *testing.T) {
 	s := New("openai", Benchmark(Load{Bytes: 1024, Tokens: 200}))
 	for body, budget := range map[string]float64{chatBody: 4, streamBody: 8} {

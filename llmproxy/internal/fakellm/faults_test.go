@@ -6,13 +6,15 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
-// What a client sees of a stream that goes wrong.
+// What a client sees of a stream that fails.
 func TestStreamFaults(t *testing.T) {
 	t.Parallel()
 	abc := Text("a", "b", "c")
@@ -26,14 +28,13 @@ func TestStreamFaults(t *testing.T) {
 		{"none, llamacpp", "llamacpp", abc, "r(a)(b)(c)fd eof"},
 		{"none, ollama has the role with the token", "ollama", abc, "(a)(b)(c)fd eof"},
 		{"role first", "ollama", abc.RoleFirst(), "r(a)(b)(c)fd eof"},
-		{"nothing said", "openai", Text([]string{}...), "rfd eof"},
+		{"no tokens", "openai", Text([]string{}...), "rfd eof"},
 		{"no done", "openai", abc.NoDone(), "r(a)(b)(c)f eof"},
 		{"no finish", "openai", abc.NoFinish(), "r(a)(b)(c)d eof"},
-		{"comments", "openai", abc.Comments(2), "ccr(a)(b)(c)fd eof"},
 		{"early error, openai", "openai", abc.ErrorEventAfter(0), "e eof"},
 		{"early error, vllm ends with done", "vllm", abc.ErrorEventAfter(0), "ed eof"},
 		{"early error, llamacpp", "llamacpp", abc.ErrorEventAfter(0), "e eof"},
-		{"early error, ollama says nothing", "ollama", abc.ErrorEventAfter(0), "r eof"},
+		{"early error, ollama reports nothing", "ollama", abc.ErrorEventAfter(0), "r eof"},
 		{"error after the role", "openai", abc.RoleFirst().ErrorEventAfter(0), "re eof"},
 		{"late error", "vllm", abc.ErrorEventAfter(2), "r(a)(b)ed eof"},
 		{"late error, ollama", "ollama", abc.ErrorEventAfter(2), "(a)(b)r eof"},
@@ -55,20 +56,20 @@ func TestStreamFaults(t *testing.T) {
 			s.Next(tt.answer)
 			resp := post(t, s, chatPath, streamBody)
 			got := outline(resp)
-			if tt.answer.fault == reset { // of half an event the client may or may not read
+			if tt.answer.fault == reset { // the client may or may not read half an event
 				got = strings.Replace(got, "~", "", 1)
 			}
 			if resp.StatusCode != http.StatusOK || got != tt.want {
 				t.Errorf("got %d %q, want %q", resp.StatusCode, got, tt.want)
 			}
 			if s.Wait(t, 1)[0].WaitDone(t); s.Requests()[0].Canceled() {
-				t.Error("the server thinks that the client left")
+				t.Error("the server reports that the client left")
 			}
 		})
 	}
 }
 
-// What a client sees of an answer that is no stream and goes wrong: faults count bytes.
+// What a client sees of an answer that is not a stream and fails.
 func TestWholeFaults(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
@@ -81,7 +82,6 @@ func TestWholeFaults(t *testing.T) {
 		{"cut", Text().CutAfter(5), 200, `{"id"`, nil},
 		{"drop", Text().DropAfter(5), 200, `{"id"`, io.ErrUnexpectedEOF},
 		{"reset", Text().ResetAfter(5), 200, `{"id"`, syscall.ECONNRESET},
-		{"blank lines", Raw(200, nil, []byte("{}")).Comments(2), 200, "\n\n{}", nil},
 		{"error event", Text().ErrorEventAfter(3), 500, "", nil},
 		{"raw", Raw(418, http.Header{"X-A": {"b"}}, []byte("tea")), 418, "tea", nil},
 		{"inside a 200", ErrorInside200(), 200, `{"error":{"message":"Provider returned error","code":502,"metadata":{"provider_name":"Nobody"}},"user_id":"user_1"}`, nil},
@@ -101,7 +101,7 @@ func TestWholeFaults(t *testing.T) {
 	}
 }
 
-// A client that leaves is noticed wherever the answer is.
+// The server notices a client that leaves, whatever it is doing.
 func TestClientLeaves(t *testing.T) {
 	t.Parallel()
 	never := make(chan struct{})
@@ -149,13 +149,13 @@ func TestClientLeaves(t *testing.T) {
 			}
 			seen.WaitDone(t)
 			if s.WaitIdle(t); !seen.Canceled() {
-				t.Error("the server did not notice")
+				t.Error("the server did not notice that the client left")
 			}
 		})
 	}
 }
 
-// A server that is closed does not take that for a client that left.
+// A server that is closed does not report that the client left.
 func TestDown(t *testing.T) {
 	t.Parallel()
 	s := Start(t, "vllm")
@@ -167,21 +167,21 @@ func TestDown(t *testing.T) {
 	}
 	s.Down()
 	if _, err := io.ReadAll(in); err == nil {
-		t.Error("the stream ended well")
+		t.Error("the stream ended without an error")
 	}
 	if s.Requests()[0].WaitDone(t); s.Requests()[0].Canceled() {
-		t.Error("the server thinks that the client left")
+		t.Error("the server reports that the client left")
 	}
 	if _, err := try(t, s, chatPath, chatBody); !errors.Is(err, syscall.ECONNREFUSED) {
 		t.Errorf("got %v, want refused", err)
 	}
 	s.Up(t)
 	if got := outline(post(t, s, chatPath, streamBody)); !strings.HasSuffix(got, "fd eof") {
-		t.Errorf("up again, got %q", got)
+		t.Errorf("after Up, got %q", got)
 	}
 }
 
-// Pings come while a stream is silent.
+// Pings are sent while a stream is silent.
 func TestPings(t *testing.T) {
 	t.Parallel()
 	release := make(chan struct{})
@@ -201,18 +201,18 @@ func TestPings(t *testing.T) {
 	}
 }
 
-// Pieces and batches change how the bytes leave, not what they are.
-func TestPieces(t *testing.T) {
+// Batch changes when bytes leave, not what they are.
+func TestBatch(t *testing.T) {
 	t.Parallel()
-	s := Start(t, "openai")
-	s.Next(Text("a"), Text("a").Pieces(3), Text("a").Batch(100))
-	var bodies []string
-	for range 3 {
-		bodies = append(bodies, strings.ReplaceAll(all(t, post(t, s, chatPath, streamBody)), "chatcmpl-", ""))
-	}
-	for i, body := range bodies {
-		if want := strings.ReplaceAll(bodies[0], `"id":"1"`, `"id":"`+itoa(i+1)+`"`); body != want {
-			t.Errorf("got %q, want %q", body, want)
+	synctest.Test(t, func(t *testing.T) {
+		for batch, flushes := range map[int]int{0: 9, 1: 9, 4: 3} { // the headers and the end are flushed on their own
+			s := New("vllm")
+			s.Always(Text("a", "b", "c", "d").Batch(batch))
+			w := &clock{ResponseRecorder: httptest.NewRecorder(), begin: time.Now()}
+			s.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodPost, chatPath, strings.NewReader(streamBody)))
+			if got := outline(w.Result()); got != "r(a)(b)(c)(d)fd eof" || len(w.at) != flushes {
+				t.Errorf("batches of %d: %d flushes of %q", batch, len(w.at), got)
+			}
 		}
-	}
+	})
 }

@@ -1,160 +1,78 @@
 package fakellm
 
 import (
-	"fmt"
+	"cmp"
 	"net/http"
-	"strconv"
 	"strings"
 )
 
-// A kind is what one real server's answers look like: the rows are in openai.go, ollama.go, vllm.go and llamacpp.go.
-type kind struct {
-	name      string
-	json, sse string   // content types
-	tail      string   // after a whole answer; Ollama's ends with a line feed
-	header    []string // of every answer
-	onStream  []string // of streams
-	onError   []string // of refusals
-	noDate    bool
-	early     bool // headers of a stream leave before the first token is there
-	anyModel  bool // the name asked for does not matter
-	// firstModel: a request that names none gets the first.
-	firstModel bool
-	prefix     bool // anything may stand before /v1
-
-	// Chat and completions.
-	role       string // the delta that opens a chat stream; none: the first token's chunk has the role
-	chunk      func(c *call, delta, finish string) string
-	end        func(c *call) (finish, usage string)
-	chat       func(c *call, text string) string
-	piece      func(c *call, text, finish string) string
-	pieceEnd   func(c *call) (finish, usage []string)
-	completion func(c *call, text string) string
-
-	embedding func(item, index string, base64 bool) string
-
-	shape    func(p problem) string // the body of a refusal
-	problems map[refusal]problem
-	failure  func(c *call) [][]byte // how a failure is told under way
-	unfit    func(c *call) refusal
-
-	probes    map[string]func(c *call) reply // by method and path
-	oneModel  func(c *call, id string) string
-	forbidden func(r *http.Request) bool
-	loads     func(c *call, loaded <-chan struct{}) (reply, bool)
-}
-
+// kinds are the servers that can be imitated, each described in a file of its own.
 var kinds = map[string]*kind{"openai": openai, "ollama": ollama, "vllm": vllm, "llamacpp": llamacpp}
 
-// A problem is an error as a kind tells it. {model} in the message stands for the name asked for.
-type problem struct {
-	status           int
-	message          string
-	typ, param, code string
-	ctype            string // if it is not the kind's
-	body             string // if it does not have the kind's shape
-	header           []string
+// A kind describes the answers of one real server.
+type kind struct {
+	jsonType, streamType string   // content types
+	jsonTail             string   // after every JSON answer
+	headers              []string // of every answer, as pairs of name and value
+	streamHeaders        []string
+	errorHeaders         []string
+	noDate               bool
+	earlyHeaders         bool // the headers of a stream leave before the first token
+	ignoresModel         bool // every model name is answered
+	modelOptional        bool // a request without a model gets the first one
+	anyPrefix            bool // any path may precede /v1
+
+	endpoints map[string]func(x *exchange) reply  // that generate, by path
+	probes    map[string]func(x *exchange) reply  // all others, by method and path
+	model     func(x *exchange, id string) string // the answer to GET /v1/models/{id}; nil: no such endpoint
+
+	// Chat completions and completions, in JSON. finish is "null" or a quoted reason; an end is the events after the last token.
+	roleDelta string // opens a chat stream; empty: the first token's chunk has the role
+	chatChunk func(x *exchange, delta, finish string) string
+	chatEnd   func(x *exchange) (finish, usage []string)
+	chatBody  func(x *exchange, text string) string
+	textChunk func(x *exchange, text, finish string) string
+	textEnd   func(x *exchange) (finish, usage []string)
+	textBody  func(x *exchange, text string) string
+
+	embedding       func(vector string, index int, base64 bool) string // nil: as OpenAI
+	fixedDimensions bool                                               // dimensions in a request are ignored
+	responses       responsesStyle
+	errorBody       func(e apiError) string
+	errors          map[refusal]apiError
+	streamError     func(x *exchange) [][]byte // the events that report a failure in a stream
+
+	// validate returns why the request is refused; nil: it must have an input.
+	validate func(x *exchange) refusal
+	// intercept may answer any request before the script and the endpoints are consulted. loading is closed when the model is
+	// loaded; nil while none is loading.
+	intercept func(x *exchange, loading <-chan struct{}) (reply, bool)
 }
 
-// path is the endpoint of a URL's path.
+// path returns the endpoint of a URL's path.
 func (k *kind) path(p string) string {
-	if i := strings.LastIndex(p, "/v1/"); k.prefix && i > 0 {
+	if i := strings.LastIndex(p, "/v1/"); k.anyPrefix && i > 0 {
 		return p[i:]
 	}
 	return p
 }
 
-func (k *kind) forbid(c *call) (reply, bool) {
-	if k.forbidden == nil || !k.forbidden(c.r) {
-		return reply{}, false
-	}
-	return reply{status: http.StatusForbidden}, true
+// An apiError is how a kind reports a refusal. {model} and {path} in the message stand for those of the request.
+type apiError struct {
+	status           int
+	message          string
+	typ, param, code string
+	contentType      string // if not the kind's
+	body             string // if not in the kind's format
+	headers          []string
+	silent, reset    bool // no answer at all, see reply
 }
 
-func (k *kind) load(c *call, loaded <-chan struct{}) (reply, bool) {
-	if k.loads == nil || loaded == nil {
-		return reply{}, false
-	}
-	return k.loads(c, loaded)
-}
-
-// probe answers what does not generate, and what the kind does not have.
-func (k *kind) probe(c *call) reply {
-	method := c.r.Method
-	if method == http.MethodHead {
-		method = http.MethodGet
-	}
-	if f := k.probes[method+" "+c.path]; f != nil {
-		return f(c)
-	}
-	for _, other := range []string{http.MethodGet, http.MethodPost} {
-		if k.probes[other+" "+c.path] != nil {
-			return k.wrongMethod(c, other)
-		}
-	}
-	id, ok := strings.CutPrefix(c.path, "/v1/models/")
-	if !ok || k.oneModel == nil || method != http.MethodGet {
-		return c.refuse(k.notFound(c))
-	}
-	if c.ask.Model = id; !c.has(id) {
-		return c.refuse(k.problems[unknownModel])
-	}
-	return c.json(k.oneModel(c, id))
-}
-
-func (k *kind) notFound(c *call) problem {
-	p := k.problems[wrongPath]
-	p.message = strings.ReplaceAll(p.message, "{path}", c.r.Method+" "+c.r.URL.Path)
-	return p
-}
-
-func (k *kind) wrongMethod(c *call, allowed string) reply {
-	p := k.problems[wrongMethod]
-	p.message = strings.ReplaceAll(p.message, "{path}", c.r.Method+" "+c.r.URL.Path)
-	rep := c.refuse(p)
-	if p.status == http.StatusMethodNotAllowed {
-		rep.header = append(rep.header, "Allow", allowed)
-	}
-	return rep
-}
-
-// refused is the kind's answer to a reason, which a few kinds have in deeds only.
-func (c *call) refused(e endpoint) reply {
-	p, ok := c.kind.problems[c.answer.refusal]
-	if front, always := inFront[c.answer.refusal]; always {
-		p, ok = front, true
-	}
-	switch {
-	case ok:
-		return c.refuse(p)
-	case c.answer.refusal == loading:
-		return reply{silent: c.kind.name == "ollama", severed: c.kind.name == "vllm"}
-	}
-	c.answer.finish = "length" // outputTooLong, where that is no error
-	return e.render(c)
-}
-
-func (c *call) refuse(p problem) reply {
-	p.message = strings.ReplaceAll(p.message, "{model}", c.ask.Model)
-	rep := reply{status: p.status, ctype: c.kind.json, header: append(p.header[:len(p.header):len(p.header)], c.kind.onError...)}
-	switch {
-	case p.body != "":
-		rep.body = []byte(p.body)
-	default:
-		rep.body = []byte(c.kind.shape(p) + c.kind.tail)
-	}
-	if p.ctype != "" {
-		rep.ctype = p.ctype
-		rep.body = []byte(strings.TrimSuffix(string(rep.body), c.kind.tail))
-	}
-	return rep
-}
-
-// inFront are the refusals that come from what stands in front of a server.
-var inFront = map[refusal]problem{
+// proxyErrors are the refusals that a service or proxy before a server gives, whatever its kind.
+var proxyErrors = map[refusal]apiError{
 	rateLimited: {
-		status: http.StatusTooManyRequests,
-		header: []string{"Retry-After", "1", "X-Ratelimit-Limit-Requests", "500", "X-Ratelimit-Remaining-Requests", "0", "X-Ratelimit-Reset-Requests", "1s"},
+		status:  http.StatusTooManyRequests,
+		headers: []string{"Retry-After", "1", "X-Ratelimit-Limit-Requests", "500", "X-Ratelimit-Remaining-Requests", "0", "X-Ratelimit-Reset-Requests", "1s"},
 		body: `{"error":{"message":"Rate limit reached for requests per min (RPM): Limit 500, Used 500, Requested 1. Please try again in 1s.",` +
 			`"type":"requests","param":null,"code":"rate_limit_exceeded"}}`,
 	},
@@ -165,24 +83,78 @@ var inFront = map[refusal]problem{
 	},
 }
 
-// numbered is the error object with an int as its code: vLLM, llama-server.
-func numbered(p problem) string {
-	return fmt.Sprintf(`{"error":{"message":%s,"type":%s,"param":%s,"code":%d}}`, quote(p.message), quote(p.typ), orNull(p.param), p.status)
-}
-
-func orNull(s string) string {
-	if s == "" {
-		return "null"
+// refuse returns the kind's answer to a refusal.
+func (x *exchange) refuse(why refusal) reply {
+	e, found := proxyErrors[why]
+	if !found {
+		e, found = x.kind.errors[why]
 	}
-	return quote(s)
-}
-
-// or is the first of two strings that says something.
-func or(s, otherwise string) string {
-	if s == "" {
-		return otherwise
+	if !found { // outputTooLong is not an error of this kind: the output is cut short
+		x.answer.finish = "length"
+		return x.render(x)
 	}
-	return s
+	return x.error(e)
 }
 
-func itoa(n int) string { return strconv.Itoa(n) }
+// wrongMethod answers a known path with another method.
+func (x *exchange) wrongMethod(allowed string) reply {
+	rep := x.refuse(wrongMethod)
+	if rep.status == http.StatusMethodNotAllowed {
+		rep.headers = append(rep.headers, "Allow", allowed)
+	}
+	return rep
+}
+
+func (x *exchange) error(e apiError) reply {
+	if e.body == "" {
+		e.message = strings.NewReplacer("{model}", x.ask.Model, "{path}", x.r.Method+" "+x.r.URL.Path).Replace(e.message)
+		e.body = x.kind.errorBody(e)
+		if e.contentType == "" {
+			e.body += x.kind.jsonTail
+		}
+	}
+	return reply{
+		status: e.status, contentType: cmp.Or(e.contentType, x.kind.jsonType), body: []byte(e.body), silent: e.silent, reset: e.reset,
+		headers: append(e.headers[:len(e.headers):len(e.headers)], x.kind.errorHeaders...),
+	}
+}
+
+// probe answers a request that does not generate, and any that the kind does not know.
+func (x *exchange) probe() reply {
+	k, method := x.kind, x.r.Method
+	if method == http.MethodHead {
+		method = http.MethodGet
+	}
+	if f := k.probes[method+" "+x.path]; f != nil {
+		return f(x)
+	}
+	for _, allowed := range []string{http.MethodGet, http.MethodPost} {
+		if k.probes[allowed+" "+x.path] != nil {
+			return x.wrongMethod(allowed)
+		}
+	}
+	id, ok := strings.CutPrefix(x.path, "/v1/models/")
+	if !ok || k.model == nil || method != http.MethodGet {
+		return x.refuse(wrongPath)
+	}
+	if x.ask.Model = id; !x.server.hasModel(id) {
+		return x.refuse(unknownModel)
+	}
+	return x.json(k.model(x, id))
+}
+
+// modelList answers GET /v1/models.
+func modelList(entry func(x *exchange, id string) string) func(*exchange) reply {
+	return func(x *exchange) reply {
+		var entries []string
+		for _, name := range x.server.names() {
+			entries = append(entries, entry(x, name))
+		}
+		return x.json(`{"object":"list","data":[` + strings.Join(entries, ",") + `]}`)
+	}
+}
+
+// constant answers with the same JSON every time.
+func constant(body string) func(*exchange) reply {
+	return func(x *exchange) reply { return x.json(body) }
+}

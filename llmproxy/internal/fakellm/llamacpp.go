@@ -1,76 +1,85 @@
 package fakellm
 
 import (
+	"cmp"
 	"fmt"
 	"net/http"
+	"strings"
 )
 
-// llamacpp is llama-server 0.5 with one model. What matters most: any model's name is answered, headers leave as soon as there
-// is a slot, then come pings, and errors close the connection.
+// llamacpp is llama-server 0.5 with one model. It answers any model name, the headers leave as soon as there is a slot and are
+// followed by pings, and an error closes the connection.
 var llamacpp = &kind{
-	name: "llamacpp", json: "application/json; charset=utf-8", sse: "text/event-stream", early: true, anyModel: true, noDate: true,
-	header:   []string{"Server", "llama.cpp", "Access-Control-Allow-Origin", ""},
-	onStream: []string{"X-Accel-Buffering", "no"},
-	onError:  []string{"Connection", "close"},
-	role:     `{"role":"assistant","content":null}`,
+	jsonType: "application/json; charset=utf-8", streamType: "text/event-stream", earlyHeaders: true, ignoresModel: true, noDate: true,
+	headers:       []string{"Server", "llama.cpp", "Access-Control-Allow-Origin", ""},
+	streamHeaders: []string{"X-Accel-Buffering", "no"},
+	errorHeaders:  []string{"Connection", "close"},
+	roleDelta:     `{"role":"assistant","content":null}`,
 
-	chunk: func(c *call, delta, finish string) string {
-		return llamaChunk(c, `{"finish_reason":`+finish+`,"index":0,"delta":`+delta+`}`, "")
+	chatChunk: func(x *exchange, delta, finish string) string {
+		return llamaChunk(x, `{"finish_reason":`+finish+`,"index":0,"delta":`+delta+`}`, "")
 	},
 	// The timings are in the last chunk, whichever that is.
-	end: func(c *call) (finish, usage string) {
-		last := `{"finish_reason":` + quote(c.answer.finish) + `,"index":0,"delta":{}}`
-		if !c.asksUsage() {
-			return llamaChunk(c, last, llamaTimings), ""
+	chatEnd: func(x *exchange) (finish, usage []string) {
+		last := `{"finish_reason":` + quote(x.answer.finish) + `,"index":0,"delta":{}}`
+		if !x.includeUsage() {
+			return []string{llamaChunk(x, last, llamaTimings)}, nil
 		}
-		return llamaChunk(c, last, ""), llamaChunk(c, "", `,"usage":`+llamaUsage(c.answer.usage)+llamaTimings)
+		return []string{llamaChunk(x, last, "")}, []string{llamaChunk(x, "", `,"usage":`+llamaUsage(x.answer.usage)+llamaTimings)}
 	},
-	chat: func(c *call, text string) string {
+	chatBody: func(x *exchange, text string) string {
 		return fmt.Sprintf(`{"choices":[{"finish_reason":%s,"index":0,"message":{"role":"assistant","content":%s}}],"created":%s,"model":%s,`+
 			`"system_fingerprint":"b1-de3ff81","object":"chat.completion","usage":%s,"id":"chatcmpl-%032d"%s}`,
-			quote(c.answer.finish), quote(text), created, quote(c.ask.Model), llamaUsage(c.answer.usage), c.id, llamaTimings)
+			quote(x.answer.finish), quote(text), created, quote(x.ask.Model), llamaUsage(x.answer.usage), x.id, llamaTimings)
 	},
-	piece: func(c *call, text, finish string) string { return llamaPiece(c, text, finish, "", "") },
-	// A piece of nothing comes before the finish, which has the usage whether asked for or not.
-	pieceEnd: func(c *call) (finish, usage []string) {
-		counts := `"usage":` + llamaUsage(c.answer.usage) + `,`
-		return []string{llamaPiece(c, "", "null", "", ""), llamaPiece(c, "", quote(c.answer.finish), counts, llamaTimings)}, nil
+	textChunk: func(x *exchange, text, finish string) string { return llamaText(x, text, finish, "", "") },
+	// An empty chunk comes before the finish, which always has the usage.
+	textEnd: func(x *exchange) (finish, usage []string) {
+		counts := `"usage":` + llamaUsage(x.answer.usage) + `,`
+		return []string{llamaText(x, "", "null", "", ""), llamaText(x, "", quote(x.answer.finish), counts, llamaTimings)}, nil
 	},
-	completion: func(c *call, text string) string {
-		return llamaPiece(c, text, quote(c.answer.finish), `"usage":`+llamaUsage(c.answer.usage)+`,`, llamaTimings)
+	textBody: func(x *exchange, text string) string {
+		return llamaText(x, text, quote(x.answer.finish), `"usage":`+llamaUsage(x.answer.usage)+`,`, llamaTimings)
 	},
-	embedding: func(item, index string, base64 bool) string {
+	embedding: func(vector string, index int, base64 bool) string {
+		format := ""
 		if base64 {
-			index += `,"object":"embedding","encoding_format":"base64"`
-		} else {
-			index += `,"object":"embedding"`
+			format = `,"encoding_format":"base64"`
 		}
-		return `{"embedding":` + item + `,"index":` + index + `}`
+		return fmt.Sprintf(`{"embedding":%s,"index":%d,"object":"embedding"%s}`, vector, index, format)
 	},
-	shape: llamaShape,
-	failure: func(c *call) [][]byte {
-		return [][]byte{data(llamaShape(problem{status: http.StatusInternalServerError, message: "Compute error.", typ: "server_error"}))}
+	fixedDimensions: true,
+	responses:       responsesStyle{minimal: true, timings: llamaTimings},
+	errorBody:       llamaError,
+	streamError: func(x *exchange) [][]byte {
+		return [][]byte{data(llamaError(apiError{status: http.StatusInternalServerError, message: "Compute error.", typ: "server_error"}))}
 	},
-	unfit: func(c *call) refusal {
-		if c.lacks() {
-			return missingInput
+	intercept: func(x *exchange, loads <-chan struct{}) (reply, bool) {
+		if loads == nil {
+			return reply{}, false
 		}
-		return accepted
+		return x.refuse(loading), true
 	},
-	loads: func(c *call, _ <-chan struct{}) (reply, bool) { return c.refuse(c.kind.problems[loading]), true },
-	probes: map[string]func(c *call) reply{
-		"GET /health":    func(c *call) reply { return c.json(`{"status":"ok"}`) },
-		"GET /v1/health": func(c *call) reply { return c.json(`{"status":"ok"}`) },
+	endpoints: map[string]func(x *exchange) reply{
+		chatPath:          renderChat,
+		"/v1/completions": renderCompletion,
+		"/v1/embeddings":  renderEmbeddings,
+		"/v1/responses":   renderResponse,
+		"/v1/rerank":      renderRerank(false),
+	},
+	probes: map[string]func(x *exchange) reply{
+		"GET /health":    constant(`{"status":"ok"}`),
+		"GET /v1/health": constant(`{"status":"ok"}`),
 		"GET /v1/models": llamaModels,
 		"GET /props":     llamaProps,
 		"GET /slots":     llamaSlots,
 		"GET /metrics":   llamaMetrics,
-		"POST /tokenize": func(c *call) reply { return c.json(`{"tokens":[72,105]}`) },
+		"POST /tokenize": constant(`{"tokens":[72,105]}`),
 	},
-	problems: map[refusal]problem{
+	errors: map[refusal]apiError{
 		busy:    {status: http.StatusServiceUnavailable, message: "no slot available", typ: "unavailable_error"},
 		loading: {status: http.StatusServiceUnavailable, body: `{"error":{"message":"Loading model","type":"unavailable_error","code":503}}`},
-		// Router mode: with one model any name is answered.
+		// Only in router mode: with one model, any name is answered.
 		unknownModel: {status: http.StatusBadRequest, message: "model '{model}' not found"},
 		tooLong: {status: http.StatusBadRequest, body: `{"error":{"code":400,"message":"request (20010 tokens) exceeds the available context size ` +
 			`(2048 tokens), try increasing it","type":"exceed_context_size_error","n_prompt_tokens":20010,"n_ctx":2048}}`},
@@ -83,26 +92,26 @@ var llamacpp = &kind{
 				"expected '[', '{', or a literal",
 		},
 		missingInput: {status: http.StatusBadRequest, message: "'messages' is required"},
-		wrongPath:    llamaNoFile,
-		wrongMethod:  llamaNoFile, // never a 405
+		wrongPath:    llamaNotFound,
+		wrongMethod:  llamaNotFound, // never a 405
 	},
 }
 
-var llamaNoFile = problem{status: http.StatusNotFound, body: `{"error":{"message":"File Not Found","type":"not_found_error","code":404}}`}
+var llamaNotFound = apiError{status: http.StatusNotFound, body: `{"error":{"message":"File Not Found","type":"not_found_error","code":404}}`}
 
-func llamaShape(p problem) string {
-	return fmt.Sprintf(`{"error":{"code":%d,"message":%s,"type":%s}}`, p.status, quote(p.message), quote(or(p.typ, "invalid_request_error")))
+func llamaError(e apiError) string {
+	return fmt.Sprintf(`{"error":{"code":%d,"message":%s,"type":%s}}`, e.status, quote(e.message), quote(cmp.Or(e.typ, "invalid_request_error")))
 }
 
-func llamaChunk(c *call, choice, rest string) string {
+func llamaChunk(x *exchange, choice, rest string) string {
 	return fmt.Sprintf(`{"choices":[%s],"created":%s,"id":"chatcmpl-%032d","model":%s,"system_fingerprint":"b1-de3ff81","object":"chat.completion.chunk"%s}`,
-		choice, created, c.id, quote(c.ask.Model), rest)
+		choice, created, x.id, quote(x.ask.Model), rest)
 }
 
-func llamaPiece(c *call, text, finish, counts, rest string) string {
+func llamaText(x *exchange, text, finish, counts, rest string) string {
 	return fmt.Sprintf(`{"choices":[{"text":%s,"index":0,"logprobs":null,"finish_reason":%s}],"created":%s,"model":%s,`+
 		`"system_fingerprint":"b1-de3ff81","object":"text_completion",%s"id":"chatcmpl-%032d"%s}`,
-		quote(text), finish, created, quote(c.ask.Model), counts, c.id, rest)
+		quote(text), finish, created, quote(x.ask.Model), counts, x.id, rest)
 }
 
 func llamaUsage(u usage) string {
@@ -112,3 +121,41 @@ func llamaUsage(u usage) string {
 
 const llamaTimings = `,"timings":{"cache_n":29,"prompt_n":1,"prompt_ms":0.822,"prompt_per_token_ms":0.822,"prompt_per_second":1216.54501216545,` +
 	`"predicted_n":7,"predicted_ms":1.607,"predicted_per_token_ms":0.2678333333333333,"predicted_per_second":3733.6652146857496}`
+
+func llamaModels(x *exchange) reply {
+	name := quote(x.server.names()[0])
+	return x.json(`{"models":[{"name":` + name + `,"model":` + name + `,"modified_at":"","size":"","digest":"","type":"model","description":"",` +
+		`"tags":[""],"capabilities":["completion"],"parameters":"","details":{"parent_model":"","format":"gguf","family":"","families":[""],` +
+		`"parameter_size":"","quantization_level":""}}],"object":"list","data":[{"id":` + name + `,"aliases":[` + name + `],"tags":[],` +
+		`"object":"model","created":` + created + `,"owned_by":"llamacpp","meta":{"vocab_type":2,"n_vocab":320,"n_ctx":2048,"n_ctx_train":4096,` +
+		`"n_embd":384,"n_params":1083264,"size":4333056,"ftype":"all F32"}}]}`)
+}
+
+func llamaProps(x *exchange) reply {
+	return x.json(fmt.Sprintf(`{"default_generation_settings":{"params":{"seed":4294967295,"temperature":0.8,"stream":false},"n_ctx":2048},"total_slots":%d,`+
+		`"model_alias":%s,"model_ftype":"all F32","model_path":"/models/tiny.gguf","modalities":{"vision":false,"video":false,"audio":false},`+
+		`"endpoint_slots":true,"endpoint_props":false,"endpoint_metrics":true,"chat_template":"","is_sleeping":false,"build_info":"b1-de3ff81"}`,
+		x.server.places(), quote(x.server.names()[0])))
+}
+
+func llamaSlots(x *exchange) reply {
+	running, _ := x.server.load()
+	if x.r.URL.Query().Get("fail_on_no_slot") == "1" && running >= x.server.places() {
+		return x.refuse(busy)
+	}
+	slots := make([]string, x.server.places())
+	for i := range slots {
+		slots[i] = fmt.Sprintf(`{"id":%d,"n_ctx":2048,"speculative":false,"is_processing":%t}`, i, i < running)
+	}
+	return x.json(`[` + strings.Join(slots, ",") + `]`)
+}
+
+func llamaMetrics(x *exchange) reply {
+	running, waiting := x.server.load()
+	body := fmt.Sprintf("# HELP llamacpp:requests_processing Number of requests processing\n# TYPE llamacpp:requests_processing gauge\n"+
+		"llamacpp:requests_processing %d\n# HELP llamacpp:requests_deferred Number of requests deferred\n"+
+		"# TYPE llamacpp:requests_deferred gauge\nllamacpp:requests_deferred %d\n"+
+		"# HELP llamacpp:tokens_predicted_total Number of generation tokens processed.\n# TYPE llamacpp:tokens_predicted_total counter\n"+
+		"llamacpp:tokens_predicted_total %d\n", running, waiting, x.server.generated.Load())
+	return reply{status: http.StatusOK, contentType: "text/plain; version=0.0.4", body: []byte(body)}
+}

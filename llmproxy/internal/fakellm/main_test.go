@@ -20,9 +20,7 @@ const (
 	streamBody = `{"model":"tiny","stream":true,"messages":[{"role":"user","content":"Hi"}]}`
 )
 
-var allKinds = []string{"openai", "ollama", "vllm", "llamacpp"}
-
-// post asks a server for something and gives the answer with its body unread.
+// post sends a request and returns the answer with its body unread.
 func post(t *testing.T, s *Server, path, body string) *http.Response {
 	t.Helper()
 	resp, err := try(t, s, path, body)
@@ -46,7 +44,7 @@ func try(t *testing.T, s *Server, path, body string) (*http.Response, error) {
 	return resp, err
 }
 
-// status is that of an answer which is read and forgotten; 0 without one. It may be called in any goroutine.
+// status returns the status of an answer, 0 if there is none. It may be called from any goroutine.
 func status(t *testing.T, s *Server, method, path, body string) int {
 	req, err := http.NewRequestWithContext(t.Context(), method, s.URL()+path, strings.NewReader(body))
 	if err != nil {
@@ -63,7 +61,7 @@ func status(t *testing.T, s *Server, method, path, body string) int {
 	return resp.StatusCode
 }
 
-// get asks and gives status and body.
+// get returns status and body.
 func get(t *testing.T, s *Server, path string) (int, string) {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.URL()+path, nil)
@@ -78,7 +76,7 @@ func get(t *testing.T, s *Server, path string) (int, string) {
 	return resp.StatusCode, all(t, resp)
 }
 
-// all reads a body that must end well.
+// all returns a body, which must end without an error.
 func all(t *testing.T, resp *http.Response) string {
 	t.Helper()
 	b, err := io.ReadAll(resp.Body)
@@ -88,8 +86,8 @@ func all(t *testing.T, resp *http.Response) string {
 	return string(b)
 }
 
-// outline is a stream in short: r for an event with a role only, the text of tokens in (), f for the finish, u for usage,
-// e for an error, d for [DONE], c for a comment; then how the body ended.
+// outline abbreviates a stream: r for an event with a role only, (text) for a token, f for the finish, u for usage, e for an
+// error, d for [DONE], c for a comment, ~ for half an event; then how the body ended.
 func outline(resp *http.Response) string {
 	b, err := io.ReadAll(resp.Body)
 	var out strings.Builder
@@ -135,7 +133,7 @@ func sign(event string) string {
 	return "(" + text + ")"
 }
 
-// firstEvent reads up to the end of one event.
+// firstEvent reads one event.
 func firstEvent(t *testing.T, r *bufio.Reader) string {
 	t.Helper()
 	var event strings.Builder

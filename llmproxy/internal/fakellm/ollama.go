@@ -1,6 +1,8 @@
 package fakellm
 
 import (
+	"cmp"
+	"encoding/json"
 	"fmt"
 	"net"
 	"net/http"
@@ -8,80 +10,87 @@ import (
 	"strings"
 )
 
-// ollama is Ollama 0.32's OpenAI layer. What matters most: nothing leaves before the first token is there, the role is in the
-// first token's chunk, and a runner that dies under way leaves a stream that just ends.
+// ollama is the OpenAI API of Ollama 0.32. Nothing leaves before the first token, the role is in the first token's chunk, and if
+// the runner dies during a stream, the stream simply ends.
 var ollama = &kind{
-	name: "ollama", json: "application/json", sse: "text/event-stream", tail: "\n",
+	jsonType: "application/json", streamType: "text/event-stream", jsonTail: "\n",
 
-	chunk: func(c *call, delta, finish string) string {
-		return ollamaChunk(c, c.ask.Model, `[{"index":0,"delta":`+delta+`,"finish_reason":`+finish+`}]`)
+	chatChunk: func(x *exchange, delta, finish string) string {
+		return ollamaChunk(x, x.ask.Model, `[{"index":0,"delta":`+delta+`,"finish_reason":`+finish+`}]`)
 	},
-	end: func(c *call) (finish, usage string) {
-		if c.asksUsage() {
-			usage = ollamaChunk(c, c.ask.Model, `[],"usage":`+c.answer.usage.counts()+`}`)
+	chatEnd: func(x *exchange) (finish, usage []string) {
+		if x.includeUsage() {
+			usage = []string{ollamaChunk(x, x.ask.Model, `[],"usage":`+x.answer.usage.counts()+`}`)}
 		}
-		return c.kind.chunk(c, `{}`, quote(c.answer.finish)), usage
+		return []string{x.kind.chatChunk(x, `{}`, quote(x.answer.finish))}, usage
 	},
-	chat: func(c *call, text string) string {
+	chatBody: func(x *exchange, text string) string {
 		return fmt.Sprintf(`{"id":"chatcmpl-%d","object":"chat.completion","created":%s,"model":%s,"system_fingerprint":"fp_ollama",`+
 			`"choices":[{"index":0,"message":{"role":"assistant","content":%s},"finish_reason":%s}],"usage":%s}}`,
-			c.id%999, created, quote(c.ask.Model), quote(text), quote(c.answer.finish), c.answer.usage.counts())
+			x.id%999, created, quote(x.ask.Model), quote(text), quote(x.answer.finish), x.answer.usage.counts())
 	},
-	// Once usage is asked for, every piece has one, of zeros.
-	piece: func(c *call, text, finish string) string {
-		return ollamaPiece(c, `[{"text":`+quote(text)+`,"index":0,"finish_reason":`+finish+`}]`, usage{})
+	// If the request asks for usage, every chunk has one, of zeros.
+	textChunk: func(x *exchange, text, finish string) string {
+		return ollamaText(x, `[{"text":`+quote(text)+`,"index":0,"finish_reason":`+finish+`}]`, usage{})
 	},
-	pieceEnd: func(c *call) (finish, usage []string) {
-		if c.asksUsage() {
-			usage = []string{ollamaPiece(c, `[]`, c.answer.usage)}
+	textEnd: func(x *exchange) (finish, usage []string) {
+		if x.includeUsage() {
+			usage = []string{ollamaText(x, `[]`, x.answer.usage)}
 		}
-		return []string{c.kind.piece(c, "", quote(c.answer.finish))}, usage
+		return []string{x.kind.textChunk(x, "", quote(x.answer.finish))}, usage
 	},
-	completion: func(c *call, text string) string {
+	textBody: func(x *exchange, text string) string {
 		return fmt.Sprintf(`{"id":"cmpl-%d","object":"text_completion","created":%s,"model":%s,"system_fingerprint":"fp_ollama",`+
 			`"choices":[{"text":%s,"index":0,"finish_reason":%s}],"usage":%s}}`,
-			c.id%999, created, quote(c.ask.Model), quote(text), quote(c.answer.finish), c.answer.usage.counts())
+			x.id%999, created, quote(x.ask.Model), quote(text), quote(x.answer.finish), x.answer.usage.counts())
 	},
-	embedding: plainEmbedding,
-	shape: func(p problem) string {
-		return fmt.Sprintf(`{"error":{"message":%s,"type":%s,"param":null,"code":null}}`, quote(p.message), quote(or(p.typ, "api_error")))
+	errorBody: func(e apiError) string {
+		return fmt.Sprintf(`{"error":{"message":%s,"type":%s,"param":null,"code":null}}`, quote(e.message), quote(cmp.Or(e.typ, "api_error")))
 	},
-	// runner-killed-midstream-v1: one chunk of nothing, and a clean end.
-	failure: func(c *call) [][]byte {
-		if c.path != chatPath {
+	// The runner was killed: one empty chunk, and a clean end.
+	streamError: func(x *exchange) [][]byte {
+		if x.path != chatPath {
 			return nil
 		}
-		return [][]byte{data(ollamaChunk(c, "", `[{"index":0,"delta":{"content":""},"finish_reason":null}]`))}
+		return [][]byte{data(ollamaChunk(x, "", `[{"index":0,"delta":{"content":""},"finish_reason":null}]`))}
 	},
-	unfit: func(c *call) refusal {
+	validate: func(x *exchange) refusal {
 		switch {
-		case c.path == chatPath && (c.lacks() || string(c.ask.Messages) == "[]"):
+		case x.path == chatPath && (x.lacksInput() || string(x.ask.Messages) == "[]"):
 			return missingInput
-		case c.path == "/v1/embeddings" && !stringsOnly(c.ask.Input):
+		case x.path == "/v1/embeddings" && !isText(x.ask.Input):
 			return tokenInput
 		}
 		return accepted
 	},
-	forbidden: ollamaForbids,
-	loads:     ollamaLoads,
-	oneModel:  ollamaModel,
-	probes: map[string]func(c *call) reply{
-		"GET /": func(*call) reply {
-			return reply{status: http.StatusOK, ctype: "text/plain; charset=utf-8", body: []byte("Ollama is running")}
+	responses: responsesStyle{typeLast: true, streamHeaders: []string{"Cache-Control", "no-cache"}},
+	intercept: ollamaIntercept,
+	endpoints: map[string]func(x *exchange) reply{
+		chatPath:                   renderChat,
+		"/v1/completions":          renderCompletion,
+		"/v1/embeddings":           renderEmbeddings,
+		"/v1/responses":            renderResponse,
+		"/v1/audio/transcriptions": renderTranscription,
+	},
+	model: ollamaModel,
+	probes: map[string]func(x *exchange) reply{
+		"GET /": func(*exchange) reply {
+			return reply{status: http.StatusOK, contentType: "text/plain; charset=utf-8", body: []byte("Ollama is running")}
 		},
-		"GET /api/version": func(*call) reply { return ollamaNative(http.StatusOK, `{"version":"0.32.15"}`) },
+		"GET /api/version": func(*exchange) reply { return ollamaNative(http.StatusOK, `{"version":"0.32.15"}`) },
 		"GET /api/tags":    ollamaTags,
 		"GET /api/ps":      ollamaPs,
-		// Without a prompt it loads the model.
-		"POST /api/generate": func(c *call) reply {
-			return c.json(`{"model":"tiny","created_at":"2026-11-23T00:00:00Z","response":"","done":true,"done_reason":"load"}`)
+		// Without a prompt, it loads the model.
+		"POST /api/generate": func(x *exchange) reply {
+			return x.json(`{"model":"tiny","created_at":"2026-11-23T00:00:00Z","response":"","done":true,"done_reason":"load"}`)
 		},
 		"POST /api/show": ollamaShow,
-		"GET /v1/models": func(c *call) reply { return c.list(ollamaModel) },
+		"GET /v1/models": modelList(ollamaModel),
 	},
-	problems: map[refusal]problem{
+	errors: map[refusal]apiError{
 		busy:         {status: http.StatusServiceUnavailable, message: "server busy, please try again.  maximum pending requests exceeded"},
 		unknownModel: {status: http.StatusNotFound, message: "model '{model}' not found", typ: "not_found_error"},
+		loading:      {silent: true},
 		tooLong: { // the runner's JSON, as a string
 			status: http.StatusBadRequest, typ: "invalid_request_error",
 			message: `{"error":{"code":400,"message":"request (20010 tokens) exceeds the available context size (4096 tokens), try increasing it",` +
@@ -93,67 +102,115 @@ var ollama = &kind{
 			message: "model runner has unexpectedly stopped, this may be due to resource limitations or an internal error, check ollama server logs for details",
 		},
 		unauthorized: {status: http.StatusUnauthorized, message: "unauthorized"},
-		badJSON:      {status: http.StatusBadRequest, message: "unexpected EOF", typ: "invalid_request_error", ctype: ginJSON},
-		missingInput: {status: http.StatusBadRequest, message: "[] is too short - 'messages'", typ: "invalid_request_error", ctype: ginJSON},
+		badJSON:      {status: http.StatusBadRequest, message: "unexpected EOF", typ: "invalid_request_error", contentType: ginJSON},
+		missingInput: {status: http.StatusBadRequest, message: "[] is too short - 'messages'", typ: "invalid_request_error", contentType: ginJSON},
 		missingModel: {status: http.StatusBadRequest, message: "model is required", typ: "invalid_request_error"},
 		tokenInput:   {status: http.StatusBadRequest, message: "invalid input type", typ: "invalid_request_error"},
-		wrongPath:    {status: http.StatusNotFound, body: "404 page not found", ctype: "text/plain"},
-		wrongMethod:  {status: http.StatusMethodNotAllowed, body: "405 method not allowed", ctype: "text/plain"},
+		wrongPath:    {status: http.StatusNotFound, body: "404 page not found", contentType: "text/plain"},
+		wrongMethod:  {status: http.StatusMethodNotAllowed, body: "405 method not allowed", contentType: "text/plain"},
 	},
 }
 
-// ginJSON is the type of what Ollama's web framework writes, in place of its OpenAI layer.
+// ginJSON is the content type of what Ollama's web framework writes itself.
 const ginJSON = "application/json; charset=utf-8"
 
-// ollamaChunk is a chunk; its ids run from 0 to 998 and collide.
-func ollamaChunk(c *call, model, choices string) string {
+// ollamaChunk is a chunk. Ollama's ids run from 0 to 998, so they collide.
+func ollamaChunk(x *exchange, model, choices string) string {
 	return fmt.Sprintf(`{"id":"chatcmpl-%d","object":"chat.completion.chunk","created":%s,"model":%s,"system_fingerprint":"fp_ollama","choices":%s}`,
-		c.id%999, created, quote(model), choices)
+		x.id%999, created, quote(model), choices)
 }
 
-func ollamaPiece(c *call, choices string, u usage) string {
+func ollamaText(x *exchange, choices string, u usage) string {
 	counts := ""
-	if c.asksUsage() {
+	if x.includeUsage() {
 		counts = `,"usage":` + u.counts() + `}`
 	}
 	return fmt.Sprintf(`{"id":"cmpl-%d","object":"text_completion","created":%s,"choices":%s,"model":%s,"system_fingerprint":"fp_ollama"%s}`,
-		c.id%999, created, choices, quote(c.ask.Model), counts)
+		x.id%999, created, choices, quote(x.ask.Model), counts)
 }
 
-// ollamaForbids refuses what a page in a browser could send to a server on loopback: foreign names in Host and Origin.
-func ollamaForbids(r *http.Request) bool {
+// ollamaIntercept refuses what a web page could send to a server on loopback. While a model loads, it holds back the requests
+// that need the model and GET /api/ps, which waits for the scheduler's lock.
+func ollamaIntercept(x *exchange, loading <-chan struct{}) (reply, bool) {
+	if foreignPage(x.r) {
+		return reply{status: http.StatusForbidden}, true
+	}
+	needsModel := x.r.Method == http.MethodPost && (strings.HasPrefix(x.path, "/v1/") || x.path == "/api/generate")
+	if loading == nil || !needsModel && x.path != "/api/ps" {
+		return reply{}, false
+	}
+	select {
+	case <-loading:
+		return reply{}, false
+	case <-x.r.Context().Done():
+		return reply{silent: true}, true
+	}
+}
+
+// foreignPage reports whether Host or Origin is a name that is not local.
+func foreignPage(r *http.Request) bool {
 	host, _, err := net.SplitHostPort(r.Host)
 	if err != nil {
 		host = r.Host
 	}
-	if !ours(host) {
-		return true
-	}
-	origin := r.Header.Get("Origin")
-	if origin == "" {
-		return false
-	}
-	u, err := url.Parse(origin)
-	return err != nil || !ours(u.Hostname())
+	origin, err := url.Parse(r.Header.Get("Origin"))
+	return !localName(host) || err != nil || !localName(origin.Hostname())
 }
 
-func ours(host string) bool {
-	switch {
-	case host == "", host == "localhost", net.ParseIP(strings.Trim(host, "[]")) != nil:
-		return true
-	}
-	return strings.HasSuffix(host, ".localhost") || strings.HasSuffix(host, ".local") || strings.HasSuffix(host, ".internal")
+func localName(host string) bool {
+	return host == "" || host == "localhost" || net.ParseIP(strings.Trim(host, "[]")) != nil ||
+		strings.HasSuffix(host, ".localhost") || strings.HasSuffix(host, ".local") || strings.HasSuffix(host, ".internal")
 }
 
-// ollamaLoads holds what needs the model that is being loaded, and GET /api/ps, which waits for a lock (local-servers §3.1).
-func ollamaLoads(c *call, loaded <-chan struct{}) (reply, bool) {
-	if c.path != "/api/ps" && (c.r.Method != http.MethodPost || !strings.HasPrefix(c.path, "/v1/") && c.path != "/api/generate") {
-		return reply{}, false
+// isText reports whether an input is text, not tokens.
+func isText(input json.RawMessage) bool {
+	var one string
+	var many []string
+	return json.Unmarshal(input, &one) == nil || json.Unmarshal(input, &many) == nil
+}
+
+// ollamaNative is an answer of Ollama's own API.
+func ollamaNative(status int, body string) reply {
+	return reply{status: status, contentType: ginJSON, body: []byte(body)}
+}
+
+func ollamaModel(_ *exchange, id string) string {
+	return `{"id":` + quote(id) + `,"object":"model","created":` + created + `,"owned_by":"library"}`
+}
+
+const (
+	ollamaDigest  = `"digest":"86b2a5e32c19962cd9ac3929a74b41326c86d450a79dd2a577a84321020384f8"`
+	ollamaDetails = `"details":{"parent_model":"","format":"gguf","family":"llama","families":["llama"],"parameter_size":"1.08M","quantization_level":"unknown"`
+)
+
+func ollamaTags(x *exchange) reply {
+	return ollamaList(x, `"modified_at":"2026-11-23T09:06:19.185733682Z","size":4341849,`+ollamaDigest+`,`+ollamaDetails+
+		`,"context_length":4096,"embedding_length":384},"capabilities":["completion"]`)
+}
+
+// ollamaPs reports every model as loaded.
+func ollamaPs(x *exchange) reply {
+	return ollamaList(x, `"size":24798821,`+ollamaDigest+`,`+ollamaDetails+
+		`},"expires_at":"2026-11-23T09:28:39.025756467Z","size_vram":0,"context_length":4096`)
+}
+
+func ollamaList(x *exchange, rest string) reply {
+	var entries []string
+	for _, name := range x.server.names() {
+		name = quote(name)
+		entries = append(entries, `{"name":`+name+`,"model":`+name+`,`+rest+`}`)
 	}
-	select {
-	case <-loaded:
-		return reply{}, false
-	case <-c.r.Context().Done():
-		return reply{silent: true}, true
+	return ollamaNative(http.StatusOK, `{"models":[`+strings.Join(entries, ",")+`]}`)
+}
+
+func ollamaShow(x *exchange) reply {
+	if json.Unmarshal(x.body, &x.ask) != nil || x.ask.Model == "" {
+		return ollamaNative(http.StatusBadRequest, `{"error":"model is required"}`)
 	}
+	if !x.server.hasModel(x.ask.Model) {
+		return ollamaNative(http.StatusNotFound, `{"error":"model '`+x.ask.Model+`' not found"}`)
+	}
+	return ollamaNative(http.StatusOK, `{"modelfile":"FROM tiny","template":"{{ .Prompt }}",`+ollamaDetails+`},"model_info":{"general.architecture":"llama",`+
+		`"general.parameter_count":1083264,"llama.context_length":4096,"llama.embedding_length":384},"tensors":[],`+
+		`"capabilities":["tools","thinking","completion"],"modified_at":"2026-11-23T09:06:19.185733682Z"}`)
 }

@@ -1,67 +1,69 @@
 package fakellm
 
 import (
+	"cmp"
 	"fmt"
 	"net/http"
 )
 
-// openai is OpenAI itself, and with any path before /v1 a service of its shape.
+// openai is OpenAI itself, and at any path before /v1 a compatible service.
 var openai = &kind{
-	name: "openai", json: "application/json", sse: "text/event-stream; charset=utf-8", prefix: true,
-	header: []string{"Openai-Processing-Ms", "12", "Openai-Version", "2020-10-01", "X-Request-Id", "req_upstream"},
-	role:   `{"role":"assistant","content":"","refusal":null}`,
+	jsonType: "application/json", streamType: "text/event-stream; charset=utf-8", anyPrefix: true,
+	headers:   []string{"Openai-Processing-Ms", "12", "Openai-Version", "2020-10-01", "X-Request-Id", "req_upstream"},
+	roleDelta: `{"role":"assistant","content":"","refusal":null}`,
 
-	chunk: func(c *call, delta, finish string) string {
-		return openaiChunk(c, `[{"index":0,"delta":`+delta+`,"logprobs":null,"finish_reason":`+finish+`}]`, `null`)
+	chatChunk: func(x *exchange, delta, finish string) string {
+		return openaiChunk(x, `[{"index":0,"delta":`+delta+`,"logprobs":null,"finish_reason":`+finish+`}]`, `null`)
 	},
-	end: func(c *call) (finish, usage string) {
-		if c.asksUsage() {
-			usage = openaiChunk(c, `[]`, openaiUsage(c.answer.usage))
+	chatEnd: func(x *exchange) (finish, usage []string) {
+		if x.includeUsage() {
+			usage = []string{openaiChunk(x, `[]`, openaiUsage(x.answer.usage))}
 		}
-		return c.kind.chunk(c, `{}`, quote(c.answer.finish)), usage
+		return []string{x.kind.chatChunk(x, `{}`, quote(x.answer.finish))}, usage
 	},
-	chat: func(c *call, text string) string {
+	chatBody: func(x *exchange, text string) string {
 		return fmt.Sprintf(`{"id":"chatcmpl-%d","object":"chat.completion","created":%s,"model":%s,"choices":[{"index":0,"message":`+
 			`{"role":"assistant","content":%s,"refusal":null,"annotations":[]},"logprobs":null,"finish_reason":%s}],"usage":%s,`+
 			`"service_tier":"default","system_fingerprint":null}`,
-			c.id, created, quote(c.ask.Model), quote(text), quote(c.answer.finish), openaiUsage(c.answer.usage))
+			x.id, created, quote(x.ask.Model), quote(text), quote(x.answer.finish), openaiUsage(x.answer.usage))
 	},
-	piece: func(c *call, text, finish string) string {
-		return openaiPiece(c, `[{"text":`+quote(text)+`,"index":0,"logprobs":null,"finish_reason":`+finish+`}]`, "")
+	textChunk: func(x *exchange, text, finish string) string {
+		return openaiText(x, `[{"text":`+quote(text)+`,"index":0,"logprobs":null,"finish_reason":`+finish+`}]`, "")
 	},
-	pieceEnd: func(c *call) (finish, usage []string) {
-		if c.asksUsage() {
-			usage = []string{openaiPiece(c, `[]`, `,"usage":`+openaiUsage(c.answer.usage))}
+	textEnd: func(x *exchange) (finish, usage []string) {
+		if x.includeUsage() {
+			usage = []string{openaiText(x, `[]`, `,"usage":`+openaiUsage(x.answer.usage))}
 		}
-		return []string{c.kind.piece(c, "", quote(c.answer.finish))}, usage
+		return []string{x.kind.textChunk(x, "", quote(x.answer.finish))}, usage
 	},
-	completion: func(c *call, text string) string {
-		choices := `[{"text":` + quote(text) + `,"index":0,"logprobs":null,"finish_reason":` + quote(c.answer.finish) + `}]`
-		return openaiPiece(c, choices, `,"usage":`+openaiUsage(c.answer.usage))
+	textBody: func(x *exchange, text string) string {
+		choices := `[{"text":` + quote(text) + `,"index":0,"logprobs":null,"finish_reason":` + quote(x.answer.finish) + `}]`
+		return openaiText(x, choices, `,"usage":`+openaiUsage(x.answer.usage))
 	},
-	embedding: plainEmbedding,
-	shape: func(p problem) string {
+	errorBody: func(e apiError) string {
 		return fmt.Sprintf("{\n    \"error\": {\n        \"message\": %s,\n        \"type\": %s,\n        \"param\": %s,\n        \"code\": %s\n    }\n}\n",
-			quote(p.message), quote(or(p.typ, "invalid_request_error")), orNull(p.param), orNull(p.code))
+			quote(e.message), quote(cmp.Or(e.typ, "invalid_request_error")), orNull(e.param), orNull(e.code))
 	},
-	failure: func(c *call) [][]byte {
+	streamError: func(x *exchange) [][]byte {
 		const message = `"message":"The server had an error while processing your request. Sorry about that!"`
-		if !c.chunked() {
-			return events([]string{"event: error\n" + `data: {"type":"error","code":"server_error",` + message + `,"param":null,"sequence_number":9}`})
+		if !x.isCompletion() {
+			return events("event: error\n" + `data: {"type":"error","code":"server_error",` + message + `,"param":null,"sequence_number":9}`)
 		}
 		return [][]byte{data(`{"error":{` + message + `,"type":"server_error","param":null,"code":null}}`)}
 	},
-	unfit: func(c *call) refusal {
-		if c.lacks() {
-			return missingInput
-		}
-		return accepted
+	endpoints: map[string]func(x *exchange) reply{
+		chatPath:                   renderChat,
+		"/v1/completions":          renderCompletion,
+		"/v1/embeddings":           renderEmbeddings,
+		"/v1/responses":            renderResponse,
+		"/v1/rerank":               renderRerank(true),
+		"/v1/moderations":          renderModeration,
+		"/v1/audio/transcriptions": renderTranscription,
+		"/v1/audio/translations":   renderTranscription,
 	},
-	probes: map[string]func(c *call) reply{
-		"GET /v1/models": func(c *call) reply { return c.list(openaiModel) },
-	},
-	oneModel: openaiModel,
-	problems: map[refusal]problem{
+	probes: map[string]func(x *exchange) reply{"GET /v1/models": modelList(openaiModel)},
+	model:  openaiModel,
+	errors: map[refusal]apiError{
 		busy:         {status: http.StatusServiceUnavailable, message: "The engine is currently overloaded, please try again later.", typ: "server_error", code: "overloaded"},
 		loading:      {status: http.StatusServiceUnavailable, message: "That model is currently not ready. Please retry your request.", typ: "server_error"},
 		unknownModel: {status: http.StatusNotFound, message: "The model `{model}` does not exist or you do not have access to it.", code: "model_not_found"},
@@ -90,18 +92,18 @@ var openai = &kind{
 	},
 }
 
-// openaiChunk is a chunk with its random padding. Once usage is asked for, every chunk has the key.
-func openaiChunk(c *call, choices, usage string) string {
-	if c.asksUsage() {
+// openaiChunk is a chunk with its padding. If the request asks for usage, every chunk has the key.
+func openaiChunk(x *exchange, choices, usage string) string {
+	if x.includeUsage() {
 		choices += `,"usage":` + usage
 	}
 	return fmt.Sprintf(`{"id":"chatcmpl-%d","object":"chat.completion.chunk","created":%s,"model":%s,"service_tier":"default",`+
-		`"system_fingerprint":null,"choices":%s,"obfuscation":"yWnbrwBv"}`, c.id, created, quote(c.ask.Model), choices)
+		`"system_fingerprint":null,"choices":%s,"obfuscation":"yWnbrwBv"}`, x.id, created, quote(x.ask.Model), choices)
 }
 
-func openaiPiece(c *call, choices, usage string) string {
+func openaiText(x *exchange, choices, usage string) string {
 	return fmt.Sprintf(`{"id":"cmpl-%d","object":"text_completion","created":%s,"choices":%s,"model":%s%s}`,
-		c.id, created, choices, quote(c.ask.Model), usage)
+		x.id, created, choices, quote(x.ask.Model), usage)
 }
 
 func openaiUsage(u usage) string {
@@ -109,6 +111,6 @@ func openaiUsage(u usage) string {
 		`{"reasoning_tokens":0,"audio_tokens":0,"accepted_prediction_tokens":0,"rejected_prediction_tokens":0}}`, u.counts(), u.cached)
 }
 
-func openaiModel(c *call, id string) string {
+func openaiModel(x *exchange, id string) string {
 	return `{"id":` + quote(id) + `,"object":"model","created":` + created + `,"owned_by":"system"}`
 }

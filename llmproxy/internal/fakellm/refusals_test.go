@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// The words of the real servers: those of llama-server and Ollama as captured, those of vLLM as documented.
+// The errors of the real servers, as captured or documented.
 func TestRefusals(t *testing.T) {
 	t.Parallel()
 	const ollamaBusy = `{"error":{"message":"server busy, please try again.  maximum pending requests exceeded","type":"api_error","param":null,"code":null}}` + "\n"
@@ -58,7 +58,7 @@ func TestRefusals(t *testing.T) {
 				return
 			}
 			if streamed := post(t, s, chatPath, streamBody); streamed.StatusCode != tt.status || all(t, streamed) != body {
-				t.Errorf("a stream is refused otherwise: %d", streamed.StatusCode)
+				t.Errorf("a stream is refused differently: %d", streamed.StatusCode)
 			}
 			if closes := resp.Close; closes != (tt.kind == "llamacpp") {
 				t.Errorf("connection closed: %t", closes)
@@ -67,7 +67,7 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
-// vLLM does not listen while it loads; the nearest thing is a connection that is reset.
+// vLLM does not listen while it loads; a reset connection is the closest to that.
 func TestLoadingVLLM(t *testing.T) {
 	t.Parallel()
 	s := Start(t, "vllm")
@@ -90,7 +90,7 @@ func TestHeaders(t *testing.T) {
 	}
 }
 
-// What the kinds make of requests that are wrong in themselves.
+// How the kinds refuse requests that are invalid in themselves.
 func TestBadRequests(t *testing.T) {
 	t.Parallel()
 	tests := []struct {

@@ -21,7 +21,7 @@ func TestScript(t *testing.T) {
 	s.Next(Status(501), Status(502))
 	s.Next(Status(503))
 	if code, _ := get(t, s, "/v1/models"); code != http.StatusOK {
-		t.Errorf("a list of models takes a step of the script: %d", code)
+		t.Errorf("a list of models uses up a step of the script: %d", code)
 	}
 	got := []int{next(), next(), next(), next()}
 	s.Always(Status(504))
@@ -71,7 +71,7 @@ func TestRecord(t *testing.T) {
 	}
 }
 
-// Nobody is refused when the slots are taken; the line is served one by one, and whoever leaves it is gone.
+// Nobody is refused when the slots are taken: requests wait, and are served one by one.
 func TestSlots(t *testing.T) {
 	t.Parallel()
 	for _, kind := range []string{"ollama", "llamacpp"} {
@@ -108,7 +108,7 @@ func TestSlots(t *testing.T) {
 	}
 }
 
-// vLLM says 200 before there is a place (local-servers §0.2).
+// vLLM sends status 200 before the request has a slot.
 func TestSlotsEarlyHeaders(t *testing.T) {
 	t.Parallel()
 	s := Start(t, "vllm", Slots(1))
@@ -118,7 +118,7 @@ func TestSlotsEarlyHeaders(t *testing.T) {
 	rest := bufio.NewReader(first.Body)
 	firstEvent(t, rest) // it has the slot
 	first.Body = io.NopCloser(rest)
-	second := post(t, s, chatPath, streamBody) // comes back: status and headers are there
+	second := post(t, s, chatPath, streamBody) // returns: status and headers are there
 	if second.StatusCode != http.StatusOK || s.InFlight() != 2 {
 		t.Errorf("got %d with %d in flight", second.StatusCode, s.InFlight())
 	}
@@ -166,7 +166,7 @@ func TestSetLoading(t *testing.T) {
 	}
 }
 
-// OpenAI's shape is served under any path, as services have it; the others only at the root.
+// Compatible services have OpenAI's API below any path; the others only at the root.
 func TestPrefix(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
@@ -180,7 +180,7 @@ func TestPrefix(t *testing.T) {
 	}
 }
 
-// clock notes when each flushed piece leaves.
+// clock records when flushes happen.
 type clock struct {
 	*httptest.ResponseRecorder
 	begin time.Time
@@ -192,7 +192,7 @@ func (c *clock) Flush() {
 	c.ResponseRecorder.Flush()
 }
 
-// The timing of the script is kept, to the millisecond.
+// The timing of the script is kept exactly.
 func TestTiming(t *testing.T) {
 	t.Parallel()
 	const s = time.Second
@@ -223,8 +223,8 @@ func TestTiming(t *testing.T) {
 	}
 }
 
-// A kind is recognised by what it has and the others have not.
-func TestRecognised(t *testing.T) {
+// A kind can be recognized by its endpoints.
+func TestRecognizable(t *testing.T) {
 	t.Parallel()
 	has := map[string][]string{
 		"openai":   {"/v1/models", "/v1/models/a/b:c"},
@@ -239,7 +239,7 @@ func TestRecognised(t *testing.T) {
 	words := map[string]string{
 		"openai": "Invalid URL", "ollama": "404 page not found", "vllm": `{"detail":"Not Found"}`, "llamacpp": "File Not Found",
 	}
-	for _, kind := range allKinds {
+	for _, kind := range Kinds() {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
 			s := Start(t, kind, Models("a/b:c"))
@@ -251,7 +251,7 @@ func TestRecognised(t *testing.T) {
 						t.Errorf("%s: %d %s", path, code, body)
 					}
 				case code != http.StatusNotFound || !strings.Contains(body, words[kind]):
-					t.Errorf("%s, which it has not: %d %s", path, code, body)
+					t.Errorf("%s, which it does not have: %d %s", path, code, body)
 				}
 			}
 			if _, body := get(t, s, "/v1/models"); !strings.Contains(body, `"id":"a/b:c"`) {

@@ -6,81 +6,86 @@ import (
 	"strings"
 )
 
-// vllm is vLLM 0.32, what was not captured as its source has it. What matters most: a stream's status and headers leave
-// before the request is scheduled, and a failure under way is an event and then [DONE].
+// vllm is vLLM 0.32; what was not captured follows its source. The status and headers of a stream leave before the request is
+// scheduled, and a failure during a stream is an event followed by [DONE].
 var vllm = &kind{
-	name: "vllm", json: "application/json", sse: "text/event-stream; charset=utf-8", early: true,
-	header:     []string{"Server", "uvicorn", "Vary", "Origin"},
-	firstModel: true,
-	role:       `{"role":"assistant","content":""}`,
+	jsonType: "application/json", streamType: "text/event-stream; charset=utf-8", earlyHeaders: true,
+	headers:       []string{"Server", "uvicorn", "Vary", "Origin"},
+	modelOptional: true,
+	roleDelta:     `{"role":"assistant","content":""}`,
 
-	chunk: func(c *call, delta, finish string) string {
+	chatChunk: func(x *exchange, delta, finish string) string {
 		stop, rest := `,"token_ids":null`, ""
 		switch {
-		case delta == c.kind.role:
+		case delta == x.kind.roleDelta:
 			stop, rest = "", `,"prompt_token_ids":null,"prompt_text":null`
 		case finish != "null":
-			stop, rest = `,"stop_reason":null,"token_ids":null`, vllmLast(c)
+			stop, rest = `,"stop_reason":null,"token_ids":null`, vllmLast(x)
 		}
-		return vllmChunk(c, `[{"index":0,"delta":`+delta+`,"logprobs":null,"finish_reason":`+finish+stop+`}]`, rest)
+		return vllmChunk(x, `[{"index":0,"delta":`+delta+`,"logprobs":null,"finish_reason":`+finish+stop+`}]`, rest)
 	},
-	end: func(c *call) (finish, usage string) {
-		if c.asksUsage() {
-			usage = vllmChunk(c, `[]`, `,"usage":`+vllmUsage(c.answer.usage, "")+vllmFingerprint)
+	chatEnd: func(x *exchange) (finish, usage []string) {
+		if x.includeUsage() {
+			usage = []string{vllmChunk(x, `[]`, `,"usage":`+vllmUsage(x.answer.usage, "")+vllmFingerprint)}
 		}
-		return c.kind.chunk(c, `{}`, quote(c.answer.finish)), usage
+		return []string{x.kind.chatChunk(x, `{}`, quote(x.answer.finish))}, usage
 	},
-	chat: func(c *call, text string) string {
+	chatBody: func(x *exchange, text string) string {
 		return fmt.Sprintf(`{"id":"chatcmpl-%016x","object":"chat.completion","created":%s,"model":%s,"choices":[{"index":0,"message":`+
 			`{"role":"assistant","content":%s,"refusal":null,"annotations":null,"audio":null,"function_call":null,"reasoning":null},`+
 			`"logprobs":null,"finish_reason":%s,"stop_reason":null,"token_ids":null,"routed_experts":null}],"service_tier":null%s,`+
 			`"usage":%s,"prompt_logprobs":null,"prompt_token_ids":null,"prompt_text":null,"kv_transfer_params":null,"ec_transfer_params":null,"metrics":null}`,
-			c.id, created, quote(c.ask.Model), quote(text), quote(c.answer.finish), vllmFingerprint, vllmUsage(c.answer.usage, vllmNoDetails))
+			x.id, created, quote(x.ask.Model), quote(text), quote(x.answer.finish), vllmFingerprint, vllmUsage(x.answer.usage, vllmNoDetails))
 	},
-	piece: func(c *call, text, finish string) string {
+	textChunk: func(x *exchange, text, finish string) string {
 		rest := ""
 		if finish != "null" {
-			rest = vllmLast(c)
+			rest = vllmLast(x)
 		}
-		return vllmPiece(c, `[{"index":0,"text":`+quote(text)+`,"logprobs":null,"finish_reason":`+finish+
+		return vllmText(x, `[{"index":0,"text":`+quote(text)+`,"logprobs":null,"finish_reason":`+finish+
 			`,"stop_reason":null,"prompt_token_ids":null,"token_ids":null}]`, rest)
 	},
-	pieceEnd: func(c *call) (finish, usage []string) {
-		if c.asksUsage() {
-			usage = []string{vllmPiece(c, `[]`, `,"usage":`+vllmUsage(c.answer.usage, "")+vllmFingerprint)}
+	textEnd: func(x *exchange) (finish, usage []string) {
+		if x.includeUsage() {
+			usage = []string{vllmText(x, `[]`, `,"usage":`+vllmUsage(x.answer.usage, "")+vllmFingerprint)}
 		}
-		return []string{c.kind.piece(c, "", quote(c.answer.finish))}, usage
+		return []string{x.kind.textChunk(x, "", quote(x.answer.finish))}, usage
 	},
-	completion: func(c *call, text string) string {
-		choices := `[{"index":0,"text":` + quote(text) + `,"logprobs":null,"finish_reason":` + quote(c.answer.finish) + `,"stop_reason":null,"token_ids":null,"prompt_logprobs":null,"prompt_token_ids":null,"routed_experts":null}]`
-		return vllmPiece(c, choices, `,"service_tier":null`+vllmFingerprint+`,"usage":`+vllmUsage(c.answer.usage, vllmNoDetails)+
+	textBody: func(x *exchange, text string) string {
+		choices := `[{"index":0,"text":` + quote(text) + `,"logprobs":null,"finish_reason":` + quote(x.answer.finish) + `,"stop_reason":null,"token_ids":null,"prompt_logprobs":null,"prompt_token_ids":null,"routed_experts":null}]`
+		return vllmText(x, choices, `,"service_tier":null`+vllmFingerprint+`,"usage":`+vllmUsage(x.answer.usage, vllmNoDetails)+
 			`,"kv_transfer_params":null,"ec_transfer_params":null,"metrics":null`)
 	},
-	embedding: plainEmbedding,
-	shape:     numbered,
-	failure: func(*call) [][]byte {
-		// With spaces, by which some clients do not know it for an error.
+	errorBody: func(e apiError) string { // the code is the status as a number
+		return fmt.Sprintf(`{"error":{"message":%s,"type":%s,"param":%s,"code":%d}}`, quote(e.message), quote(e.typ), orNull(e.param), e.status)
+	},
+	streamError: func(*exchange) [][]byte {
+		// With spaces, so that clients that look for `{"error":{` miss it.
 		return [][]byte{data(`{"error": {"message": "EngineCore encountered an issue. See stack trace (above) for the root cause.", ` +
 			`"type": "InternalServerError", "param": null, "code": 500}}`), data("[DONE]")}
 	},
-	unfit: func(c *call) refusal {
-		if c.lacks() {
-			return missingInput
-		}
-		return accepted
-	},
-	probes: map[string]func(c *call) reply{
-		"GET /v1/models": func(c *call) reply { return c.list(vllmModel) },
-		"GET /health":    func(*call) reply { return reply{status: http.StatusOK} },
-		"GET /ping":      func(*call) reply { return reply{status: http.StatusOK} },
-		"GET /version":   func(c *call) reply { return c.json(`{"version":"0.32.0"}`) },
-		"GET /load":      func(c *call) reply { return c.json(fmt.Sprintf(`{"server_load":%d}`, c.s.InFlight())) },
-		"GET /metrics":   vllmMetrics,
-		"POST /tokenize": func(c *call) reply {
-			return c.json(`{"count":2,"max_model_len":4096,"tokens":[72,105],"token_strs":null}`)
+	endpoints: map[string]func(x *exchange) reply{
+		chatPath:          renderChat,
+		"/v1/completions": renderCompletion,
+		"/v1/embeddings": func(x *exchange) reply {
+			return x.json(fmt.Sprintf(`{"id":"embd-%032x","created":%s,%s}`, x.id, created, x.embeddings()))
 		},
+		"/v1/responses":            renderResponse,
+		"/v1/rerank":               renderRerank(true),
+		"/v1/audio/transcriptions": renderTranscription,
+		"/v1/audio/translations":   renderTranscription,
 	},
-	problems: map[refusal]problem{
+	probes: map[string]func(x *exchange) reply{
+		"GET /v1/models": modelList(vllmModel),
+		"GET /health":    func(*exchange) reply { return reply{status: http.StatusOK} },
+		"GET /ping":      func(*exchange) reply { return reply{status: http.StatusOK} },
+		"GET /version":   constant(`{"version":"0.32.0"}`),
+		"GET /load":      func(x *exchange) reply { return x.json(fmt.Sprintf(`{"server_load":%d}`, x.server.InFlight())) },
+		"GET /metrics":   vllmMetrics,
+		"POST /tokenize": constant(`{"count":2,"max_model_len":4096,"tokens":[72,105],"token_strs":null}`),
+	},
+	errors: map[refusal]apiError{
+		loading: {reset: true},
 		busy: {
 			status: http.StatusServiceUnavailable, typ: "Service Unavailable",
 			message: "The request queue is full. Please retry later.",
@@ -119,25 +124,25 @@ const (
 	vllmNoDetails   = `,"prompt_tokens_details":null,"completion_tokens_details":null`
 )
 
-// vllmLast is what only the last chunk of a stream has.
-func vllmLast(c *call) string {
-	if c.asksUsage() {
+// vllmLast is the part that only the last chunk of a stream has.
+func vllmLast(x *exchange) string {
+	if x.includeUsage() {
 		return ""
 	}
 	return vllmFingerprint
 }
 
-func vllmChunk(c *call, choices, rest string) string {
+func vllmChunk(x *exchange, choices, rest string) string {
 	return fmt.Sprintf(`{"id":"chatcmpl-%016x","object":"chat.completion.chunk","created":%s,"model":%s,"choices":%s%s}`,
-		c.id, created, quote(c.ask.Model), choices, rest)
+		x.id, created, quote(x.ask.Model), choices, rest)
 }
 
-func vllmPiece(c *call, choices, rest string) string {
+func vllmText(x *exchange, choices, rest string) string {
 	return fmt.Sprintf(`{"id":"cmpl-%016x","object":"text_completion","created":%s,"model":%s,"choices":%s%s}`,
-		c.id, created, quote(c.ask.Model), choices, rest)
+		x.id, created, quote(x.ask.Model), choices, rest)
 }
 
-// vllmUsage has details only where vLLM was told to count what its cache knew.
+// vllmUsage has details only for cached tokens, which vLLM counts only if it is told to.
 func vllmUsage(u usage, noDetails string) string {
 	if u.cached > 0 {
 		noDetails = fmt.Sprintf(`,"prompt_tokens_details":{"cached_tokens":%d}`, u.cached)
@@ -145,17 +150,17 @@ func vllmUsage(u usage, noDetails string) string {
 	return fmt.Sprintf(`{"prompt_tokens":%d,"total_tokens":%d,"completion_tokens":%d%s}`, u.input, u.input+u.output, u.output, noDetails)
 }
 
-func vllmModel(_ *call, id string) string {
+func vllmModel(_ *exchange, id string) string {
 	return `{"id":` + quote(id) + `,"object":"model","created":` + created + `,"owned_by":"vllm","root":` + quote(id) +
 		`,"parent":null,"max_model_len":4096,"permission":[{"id":"modelperm-1","object":"model_permission","created":` + created +
 		`,"allow_create_engine":false,"allow_sampling":true,"allow_logprobs":true,"allow_search_indices":false,"allow_view":true,` +
 		`"allow_fine_tuning":false,"organization":"*","group":null,"is_blocking":false}]}`
 }
 
-// vllmMetrics has a few gauges under their names of today and of 0.9, as 0.10 exported both (local-servers §1.1), and a counter that
-// stands still while a stream stalls.
-func vllmMetrics(c *call) reply {
-	running, waiting := c.s.load()
+// vllmMetrics has a few gauges, that of the KV cache under its present name and that of vLLM 0.9 (0.10 exported both), and a
+// counter of tokens that stands still while a stream stalls.
+func vllmMetrics(x *exchange) reply {
+	running, waiting := x.server.load()
 	var b strings.Builder
 	for _, g := range []struct {
 		name  string
@@ -166,9 +171,9 @@ func vllmMetrics(c *call) reply {
 		{"kv_cache_usage_perc", 0},
 		{"gpu_cache_usage_perc", 0},
 	} {
-		fmt.Fprintf(&b, "# HELP vllm:%[1]s A gauge.\n# TYPE vllm:%[1]s gauge\nvllm:%[1]s{engine=\"0\",model_name=%[2]q} %[3]d.0\n", g.name, c.s.names()[0], g.value)
+		fmt.Fprintf(&b, "# HELP vllm:%[1]s A gauge.\n# TYPE vllm:%[1]s gauge\nvllm:%[1]s{engine=\"0\",model_name=%[2]q} %[3]d.0\n", g.name, x.server.names()[0], g.value)
 	}
 	fmt.Fprintf(&b, "# HELP vllm:generation_tokens_total A counter.\n# TYPE vllm:generation_tokens_total counter\n"+
-		"vllm:generation_tokens_total{engine=\"0\",model_name=%q} %d.0\n", c.s.names()[0], c.s.decoded.Load())
-	return reply{status: http.StatusOK, ctype: "text/plain; version=0.0.4; charset=utf-8", body: []byte(b.String())}
+		"vllm:generation_tokens_total{engine=\"0\",model_name=%q} %d.0\n", x.server.names()[0], x.server.generated.Load())
+	return reply{status: http.StatusOK, contentType: "text/plain; version=0.0.4; charset=utf-8", body: []byte(b.String())}
 }

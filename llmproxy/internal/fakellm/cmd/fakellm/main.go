@@ -1,5 +1,5 @@
-// Command fakellm is a fakellm server as a process of its own, for benchmarks: what it costs is not counted as the proxy's.
-// It prints its address when it listens, and ends with SIGINT or SIGTERM.
+// Command fakellm runs a fakellm server as a process of its own, for benchmarks: so its CPU time is not counted as the proxy's.
+// It prints its URL when it listens and ends on SIGINT or SIGTERM.
 package main
 
 import (
@@ -11,6 +11,8 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -27,22 +29,21 @@ func main() {
 }
 
 func run(ctx context.Context, args []string) error {
+	kinds := strings.Join(fakellm.Kinds(), ", ")
 	flags := flag.NewFlagSet("fakellm", flag.ContinueOnError)
-	listen := flags.String("listen", "127.0.0.1:0", "address to listen at; port 0 is any free one")
-	kind := flags.String("kind", "openai", "what to speak as: openai, ollama, vllm, llamacpp")
-	model := flags.String("model", "tiny", "the model it has")
+	listen := flags.String("listen", "127.0.0.1:0", "address to listen on; port 0 picks a free one")
+	kind := flags.String("kind", "openai", "server to imitate: "+kinds)
+	model := flags.String("model", "tiny", "name of the model")
 	var load fakellm.Load
 	flags.IntVar(&load.Bytes, "bytes", 1024, "size of an answer that is not a stream")
-	flags.IntVar(&load.Tokens, "tokens", 200, "events with content of a stream")
-	flags.DurationVar(&load.Interval, "interval", 0, "time between two of them; 0: full speed")
-	flags.IntVar(&load.Batch, "batch", 1, "events between two flushes")
+	flags.IntVar(&load.Tokens, "tokens", 200, "content events of a stream")
+	flags.DurationVar(&load.Interval, "interval", 0, "time between two content events; 0: as fast as possible")
+	flags.IntVar(&load.Batch, "batch", 1, "events per flush")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	switch *kind {
-	case "openai", "ollama", "vllm", "llamacpp":
-	default:
-		return fmt.Errorf("-kind %s: expected openai, ollama, vllm or llamacpp", *kind)
+	if !slices.Contains(fakellm.Kinds(), *kind) {
+		return fmt.Errorf("-kind %s: must be one of %s", *kind, kinds)
 	}
 	ln, err := net.Listen("tcp", *listen)
 	if err != nil {

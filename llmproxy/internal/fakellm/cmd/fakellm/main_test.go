@@ -42,7 +42,7 @@ func TestServe(t *testing.T) {
 
 func TestFlags(t *testing.T) {
 	t.Parallel()
-	if err := run(t.Context(), []string{"-kind", "none"}); err == nil || !strings.Contains(err.Error(), "expected openai") {
+	if err := run(t.Context(), []string{"-kind", "none"}); err == nil || !strings.Contains(err.Error(), "must be one of") {
 		t.Errorf("got %v", err)
 	}
 	if err := run(t.Context(), []string{"-listen", "nowhere"}); err == nil {

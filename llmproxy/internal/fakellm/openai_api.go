@@ -1,0 +1,270 @@
+package fakellm
+
+import (
+	"encoding/base64"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"math"
+	"net/http"
+	"strings"
+)
+
+// The endpoints of OpenAI's API, which every kind so far has in part. What differs between kinds is in the kind.
+
+const chatPath = "/v1/chat/completions"
+
+// renderChat answers POST /v1/chat/completions.
+func renderChat(x *exchange) reply {
+	k, a := x.kind, &x.answer
+	if !x.ask.Stream {
+		return x.json(k.chatBody(x, a.text()))
+	}
+	role := k.roleDelta
+	if role == "" && a.roleFirst {
+		role = `{"role":"assistant","content":""}`
+	}
+	var opening [][]byte
+	if role != "" {
+		opening = append(opening, data(k.chatChunk(x, role, "null")))
+	}
+	tokens := make([][]byte, 0, len(a.tokens))
+	for i, t := range a.tokens {
+		delta := `{"content":` + quote(t) + `}`
+		if i == 0 && role == "" {
+			delta = `{"role":"assistant","content":` + quote(t) + `}`
+		}
+		tokens = append(tokens, data(k.chatChunk(x, delta, "null")))
+	}
+	return x.stream(opening, tokens, x.closing(k.chatEnd(x)))
+}
+
+// renderCompletion answers POST /v1/completions.
+func renderCompletion(x *exchange) reply {
+	k, a := x.kind, &x.answer
+	if !x.ask.Stream {
+		return x.json(k.textBody(x, a.text()))
+	}
+	tokens := make([][]byte, 0, len(a.tokens))
+	for _, t := range a.tokens {
+		tokens = append(tokens, data(k.textChunk(x, t, "null")))
+	}
+	return x.stream(nil, tokens, x.closing(k.textEnd(x)))
+}
+
+// closing returns the events after the tokens: the finish, the usage if there is one, [DONE].
+func (x *exchange) closing(finish, usage []string) [][]byte {
+	if x.answer.noFinish {
+		finish = nil
+	}
+	var out [][]byte
+	for _, e := range append(finish, usage...) {
+		out = append(out, data(e))
+	}
+	if !x.answer.noDone {
+		out = append(out, data("[DONE]"))
+	}
+	return out
+}
+
+// isCompletion reports whether the endpoint streams chunks; the others stream events that have a type.
+func (x *exchange) isCompletion() bool { return x.path == chatPath || x.path == "/v1/completions" }
+
+// counts is the usage of chat and completions, without the closing brace.
+func (u usage) counts() string {
+	return fmt.Sprintf(`{"prompt_tokens":%d,"completion_tokens":%d,"total_tokens":%d`, u.input, u.output, u.input+u.output)
+}
+
+// renderEmbeddings answers POST /v1/embeddings with one vector for each input.
+func renderEmbeddings(x *exchange) reply { return x.json(`{` + x.embeddings() + `}`) }
+
+func (x *exchange) embeddings() string {
+	size := 8
+	if x.ask.Dimensions > 0 && !x.kind.fixedDimensions {
+		size = min(x.ask.Dimensions, 4096)
+	}
+	b64 := x.ask.EncodingFormat == "base64"
+	items := make([]string, inputs(x.ask.Input))
+	for i := range items {
+		item := vector(i, size, b64)
+		if x.kind.embedding != nil {
+			items[i] = x.kind.embedding(item, i, b64)
+		} else {
+			items[i] = fmt.Sprintf(`{"object":"embedding","embedding":%s,"index":%d}`, item, i)
+		}
+	}
+	return fmt.Sprintf(`"object":"list","data":[%s],"model":%s,"usage":{"prompt_tokens":%[3]d,"total_tokens":%[3]d}`,
+		strings.Join(items, ","), quote(x.ask.Model), 7*len(items))
+}
+
+// vector returns the i-th vector, always the same: an array, or base64 of little-endian float32.
+func vector(i, size int, b64 bool) string {
+	floats := make([]float32, size)
+	for j := range floats {
+		floats[j] = float32(math.Sin(float64(i*size+j+1))) / 4
+	}
+	if !b64 {
+		b, _ := json.Marshal(floats) // cannot fail: all are finite
+		return string(b)
+	}
+	raw := make([]byte, 0, 4*size)
+	for _, f := range floats {
+		raw = binary.LittleEndian.AppendUint32(raw, math.Float32bits(f))
+	}
+	return `"` + base64.StdEncoding.EncodeToString(raw) + `"`
+}
+
+// inputs returns how many inputs a request has: a string or an array of tokens is one, an array of those is several.
+func inputs(input json.RawMessage) int {
+	var list []json.RawMessage
+	if json.Unmarshal(input, &list) != nil || len(list) == 0 || list[0][0] != '"' && list[0][0] != '[' {
+		return 1
+	}
+	return len(list)
+}
+
+// renderRerank answers POST /v1/rerank: the documents in their order, each less relevant than the one before.
+func renderRerank(withDocuments bool) func(*exchange) reply {
+	return func(x *exchange) reply {
+		results := make([]string, len(x.ask.Documents))
+		for i, doc := range x.ask.Documents {
+			document := ""
+			if withDocuments {
+				if doc[0] == '"' {
+					doc = []byte(`{"text":` + string(doc) + `}`)
+				}
+				document = `,"document":` + string(doc)
+			}
+			results[i] = fmt.Sprintf(`{"index":%d,"relevance_score":%g%s}`, i, 1/float64(i+1), document)
+		}
+		return x.json(fmt.Sprintf(`{"id":"rerank-%d","object":"list","model":%s,"usage":{"prompt_tokens":12,"total_tokens":12},"results":[%s]}`,
+			x.id, quote(x.ask.Model), strings.Join(results, ",")))
+	}
+}
+
+// renderModeration answers POST /v1/moderations: every input is harmless.
+func renderModeration(x *exchange) reply {
+	const harmless = `{"flagged":false,"categories":{"violence":false},"category_scores":{"violence":0.01},"category_applied_input_types":{"violence":["text"]}}`
+	results := harmless + strings.Repeat(","+harmless, inputs(x.ask.Input)-1)
+	return x.json(fmt.Sprintf(`{"id":"modr-%d","model":%s,"results":[%s]}`, x.id, quote(x.ask.Model), results))
+}
+
+// renderTranscription answers POST /v1/audio/transcriptions and /v1/audio/translations.
+func renderTranscription(x *exchange) reply {
+	switch x.ask.ResponseFormat {
+	case "text", "srt", "vtt":
+		return reply{status: http.StatusOK, contentType: "text/plain; charset=utf-8", body: []byte(x.answer.text() + "\n")}
+	}
+	return x.json(`{"text":` + quote(x.answer.text()) + `,"usage":{"type":"duration","seconds":1}}`)
+}
+
+// responsesStyle is how a kind's Responses API differs from OpenAI's.
+type responsesStyle struct {
+	minimal       bool     // llama-server: few fields, and no sequence numbers
+	timings       string   // llama-server: a field beside the completed response
+	typeLast      bool     // Ollama: the keys of an event are in alphabetical order
+	streamHeaders []string // in place of the kind's
+}
+
+// responseEvents writes the events of a Responses stream.
+type responseEvents struct {
+	*exchange
+	responsesStyle
+	sequence int
+}
+
+// renderResponse answers POST /v1/responses.
+func renderResponse(x *exchange) reply {
+	e := &responseEvents{exchange: x, responsesStyle: x.kind.responses}
+	if !x.ask.Stream {
+		return x.json(e.object("completed", e.item("completed"), e.usage()))
+	}
+	start := e.object("in_progress", "", "null")
+	if e.minimal {
+		start = fmt.Sprintf(`{"id":"resp_%032d","object":"response","status":"in_progress"}`, x.id)
+	}
+	output := e.unlessMinimal(`,"output_index":0`)
+	part := fmt.Sprintf(`"item_id":"msg_%d"`, x.id) + output + e.unlessMinimal(`,"content_index":0`)
+	logprobs := e.unlessMinimal(`,"logprobs":[]`)
+	opening := [][]byte{
+		e.event("response.created", `"response":`+start),
+		e.event("response.in_progress", `"response":`+start),
+		e.event("response.output_item.added", `"item":`+e.item("in_progress")+output),
+		e.event("response.content_part.added", part+`,"part":{"type":"output_text",`+e.unlessMinimal(`"annotations":[],"logprobs":[],`)+`"text":""}`),
+	}
+	var tokens [][]byte
+	for _, token := range x.answer.tokens {
+		tokens = append(tokens, e.event("response.output_text.delta", part+`,"delta":`+quote(token)+logprobs))
+	}
+	closing := [][]byte{
+		e.event("response.output_text.done", part+logprobs+`,"text":`+quote(x.answer.text())),
+		e.event("response.content_part.done", part+`,"part":`+e.text()),
+		e.event("response.output_item.done", `"item":`+e.item("completed")+output),
+	}
+	if !x.answer.noFinish {
+		object := e.object("completed", e.item("completed"), e.usage())
+		if e.minimal {
+			object = strings.Replace(object, `"completed_at":`+created+`,`, "", 1)
+		}
+		closing = append(closing, e.event("response.completed", `"response":`+object+e.timings))
+	}
+	rep := x.stream(opening, tokens, closing)
+	if e.streamHeaders != nil {
+		rep.headers = e.streamHeaders
+	}
+	return rep
+}
+
+func (e *responseEvents) unlessMinimal(field string) string {
+	if e.minimal {
+		return ""
+	}
+	return field
+}
+
+func (e *responseEvents) event(name, fields string) []byte {
+	number := e.unlessMinimal(fmt.Sprintf(`,"sequence_number":%d`, e.sequence))
+	e.sequence++
+	if e.typeLast {
+		return []byte("event: " + name + "\ndata: {" + fields + number + `,"type":"` + name + "\"}\n\n")
+	}
+	return []byte("event: " + name + "\n" + `data: {"type":"` + name + `"` + number + "," + fields + "}\n\n")
+}
+
+// text is the content part with the whole text.
+func (e *responseEvents) text() string {
+	return `{"type":"output_text","annotations":[],"logprobs":[],"text":` + quote(e.answer.text()) + `}`
+}
+
+// item is the message, which has its text once it is completed.
+func (e *responseEvents) item(status string) string {
+	content := ""
+	if status == "completed" {
+		content = e.text()
+	}
+	return fmt.Sprintf(`{"id":"msg_%d","type":"message","status":"%s","role":"assistant","content":[%s]}`, e.id, status, content)
+}
+
+func (e *responseEvents) usage() string {
+	u := e.answer.usage
+	return fmt.Sprintf(`{"input_tokens":%d,"output_tokens":%d,"total_tokens":%d,"input_tokens_details":{"cached_tokens":%d}%s}`,
+		u.input, u.output, u.input+u.output, u.cached, e.unlessMinimal(`,"output_tokens_details":{"reasoning_tokens":0}`))
+}
+
+// object is the response itself.
+func (e *responseEvents) object(status, output, usage string) string {
+	if e.minimal {
+		return fmt.Sprintf(`{"completed_at":%s,"created_at":%s,"id":"resp_%032d","model":%s,"object":"response","output":[%s],"status":"%s","usage":%s}`,
+			created, created, e.id, quote(e.ask.Model), output, status, usage)
+	}
+	completed := created
+	if status != "completed" {
+		completed = "null"
+	}
+	return fmt.Sprintf(`{"id":"resp_%d","object":"response","created_at":%s,"completed_at":%s,"status":"%s","incomplete_details":null,"model":%s,`+
+		`"previous_response_id":null,"instructions":null,"output":[%s],"error":null,"tools":[],"tool_choice":"auto","truncation":"disabled",`+
+		`"parallel_tool_calls":true,"text":{"format":{"type":"text"}},"top_p":1,"presence_penalty":0,"frequency_penalty":0,"top_logprobs":0,`+
+		`"temperature":1,"reasoning":null,"usage":%s,"max_output_tokens":null,"max_tool_calls":null,"store":false,"background":false,`+
+		`"service_tier":"default","metadata":{},"safety_identifier":null,"prompt_cache_key":null}`,
+		e.id, created, completed, status, quote(e.ask.Model), output, usage)
+}
