@@ -4,6 +4,8 @@ import (
 	"context"
 	"sync/atomic"
 	"time"
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/caching/coalesce"
 )
 
 // A Store keeps values under keys, each of which belongs to a model. It never makes anybody wait long, and never fails: what
@@ -30,11 +32,22 @@ type Counts struct {
 	Saved atomic.Int64
 }
 
+// A Head is what is known of an answer that is being generated, when it begins.
+type Head struct {
+	Form        Form
+	ContentType string
+	Target      string
+	Route       string
+}
+
+// A Span is a part of an answer.
+type Span = coalesce.Span
+
 // A Cache is what outlives a configuration: the entries in memory, the requests under way, and what happened. Rules are
 // passed in with each call.
 type Cache struct {
 	Memory  *Memory
-	Flights Flights
+	Leaders coalesce.Group[Key, Head]
 	Counts  Counts
 	purges  atomic.Int64
 	ready   *Ready

@@ -19,9 +19,6 @@ const (
 	Part
 )
 
-// A Span is a part of an answer's bytes.
-type Span struct{ Start, End int }
-
 // Tokens is what an answer cost when it was generated.
 type Tokens struct{ Input, Output, Cached, Reasoning int64 }
 
@@ -122,7 +119,7 @@ func UnmarshalEntry(b []byte) (*Entry, error) {
 	e.ContentType, e.Target = r.text(), r.text()
 	n := r.length()
 	for range min(n, len(r.b)) {
-		e.Extra = append(e.Extra, Span{r.length(), r.length()})
+		e.Extra = append(e.Extra, Span{Start: r.length(), End: r.length()})
 	}
 	if r.bad {
 		return nil, errEntry

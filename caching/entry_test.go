@@ -19,7 +19,7 @@ func TestEntryRoundTrip(t *testing.T) {
 		entry Entry
 	}{
 		{"small", Entry{Form: Whole, ContentType: "application/json", Target: "u/m", Body: []byte(`{"a":1}`)}},
-		{"large", Entry{Form: Events, ContentType: "text/event-stream", Body: []byte(strings.Repeat("data: x\n\n", 1000)), Extra: []Span{{0, 9}, {18, 27}}}},
+		{"large", Entry{Form: Events, ContentType: "text/event-stream", Body: []byte(strings.Repeat("data: x\n\n", 1000)), Extra: []Span{{Start: 0, End: 9}, {Start: 18, End: 27}}}},
 		{"counted", Entry{Form: Part, Counted: true, Tokens: Tokens{1, 2, 3, 1 << 40}, Body: []byte("x")}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -45,7 +45,7 @@ func TestEntryRoundTrip(t *testing.T) {
 func TestEntryIsWholeOrNone(t *testing.T) {
 	t.Parallel()
 	for _, body := range []string{`{"a":1}`, strings.Repeat("data: x\n\n", 1000)} {
-		e := Entry{Form: Events, ContentType: "text/event-stream", Target: "u/m", Created: time.UnixMilli(1795424810123), TTL: time.Hour, Body: []byte(body), Extra: []Span{{0, 3}}}
+		e := Entry{Form: Events, ContentType: "text/event-stream", Target: "u/m", Created: time.UnixMilli(1795424810123), TTL: time.Hour, Body: []byte(body), Extra: []Span{{Start: 0, End: 3}}}
 		good := e.Marshal()
 		for i := range good {
 			bad := bytes.Clone(good)
@@ -62,7 +62,7 @@ func TestEntryIsWholeOrNone(t *testing.T) {
 
 func TestEntryPieces(t *testing.T) {
 	t.Parallel()
-	e := Entry{Body: []byte("aaXXbYY"), Extra: []Span{{2, 4}, {5, 7}}}
+	e := Entry{Body: []byte("aaXXbYY"), Extra: []Span{{Start: 2, End: 4}, {Start: 5, End: 7}}}
 	for extra, want := range map[bool]string{true: "aaXXbYY", false: "aa|b"} {
 		var got []string
 		e.Pieces(extra, func(p []byte) { got = append(got, string(p)) })
@@ -82,7 +82,7 @@ func TestEntryIsFresh(t *testing.T) {
 }
 
 func FuzzUnmarshalEntry(f *testing.F) {
-	e := Entry{Form: Events, ContentType: "c", Target: "t", Created: time.UnixMilli(5), TTL: time.Hour, Body: bytes.Repeat([]byte("data: y\n\n"), 300), Extra: []Span{{0, 3}}}
+	e := Entry{Form: Events, ContentType: "c", Target: "t", Created: time.UnixMilli(5), TTL: time.Hour, Body: bytes.Repeat([]byte("data: y\n\n"), 300), Extra: []Span{{Start: 0, End: 3}}}
 	f.Add(e.Marshal())
 	e.Body = e.Body[:20]
 	f.Add(e.Marshal())

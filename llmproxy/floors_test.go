@@ -33,6 +33,7 @@ var floor = map[string]int{
 	"llmproxy/internal/reqbody":             3,
 	"router":                                2,
 	"caching":                               2,
+	"caching/coalesce":                      0,
 	"ratelimit":                             2,
 	"llmproxy/internal/canonjson":           1,
 	"llmproxy/internal/openai":              1,

@@ -37,7 +37,7 @@ type CacheStatus struct {
 
 func cacheStatusOf(name string, c *caching.Cache) CacheStatus {
 	s := CacheStatus{
-		Name: name, Pending: c.Flights.Pending(), Hits: c.Counts.Hits.Load(), Misses: c.Counts.Misses.Load(), Coalesced: c.Counts.Coalesced.Load(),
+		Name: name, Pending: c.Leaders.Pending(), Hits: c.Counts.Hits.Load(), Misses: c.Counts.Misses.Load(), Coalesced: c.Counts.Coalesced.Load(),
 		Bypassed: c.Counts.Bypassed.Load(), Stored: c.Counts.Stored.Load(), Saved: c.Counts.Saved.Load(),
 	}
 	s.Entries, s.Bytes, s.Evicted = c.Usage()

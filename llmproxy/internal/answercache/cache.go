@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/caching"
+	"github.com/caddy-llmproxy/caddy-llmproxy/caching/coalesce"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/exchange"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/relay"
@@ -64,6 +65,12 @@ func (c *Cache) Wrap(next Deliver, upstreams func(*router.Upstream) *upstream.Up
 	}
 }
 
+// A leader records an answer that followers share.
+type (
+	leader   = coalesce.Leader[caching.Key, caching.Head]
+	follower = coalesce.Follower[caching.Key, caching.Head]
+)
+
 // A lookup is one request at the cache.
 type lookup struct {
 	*Cache
@@ -96,8 +103,8 @@ func (l *lookup) answer() *openai.Error {
 
 // exact looks the answer up, follows one that is under way, or leads.
 func (l *lookup) exact(q *question) *openai.Error {
-	flights := &l.Shared.Flights
-	landed := flights.Landed()
+	leaders := &l.Shared.Leaders
+	finished := leaders.Finished()
 	if done, err := l.hit(l.ctx, q, nil); done {
 		return err
 	}
@@ -105,7 +112,7 @@ func (l *lookup) exact(q *question) *openai.Error {
 		l.mark(miss)
 		return notCached()
 	}
-	if q.keep == 0 || flights.Pending() > l.MaxSize {
+	if q.keep == 0 || leaders.Pending() > l.MaxSize {
 		l.mark(miss)
 		return l.generate(l.ctx, q, l.ask, l.to)
 	}
@@ -117,7 +124,7 @@ func (l *lookup) exact(q *question) *openai.Error {
 			}
 			continue
 		}
-		if flights.Landed() != landed { // one came while this request looked for it
+		if leaders.Finished() != finished { // one came while this request looked for it
 			if done, err := l.came(q, f); done {
 				return err
 			}
@@ -129,18 +136,18 @@ func (l *lookup) exact(q *question) *openai.Error {
 	return l.generate(l.ctx, q, l.ask, l.to)
 }
 
-// join finds the flight of a question, to follow or to lead. Who leads gets a context that lasts as long as anybody wants the
+// join finds the leader of a question, to follow it, or leads. Who leads gets a context that lasts as long as anybody wants the
 // answer: followers may want it longer than the client that asked first.
-func (l *lookup) join(q *question) (f *caching.Flight, detached context.Context) {
+func (l *lookup) join(q *question) (f *leader, detached context.Context) {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(l.ctx))
-	flights, limit := &l.Shared.Flights, l.MaxEntry
+	leaders, limit := &l.Shared.Leaders, l.MaxEntry
 	if q.batch != nil {
 		limit = maxBatch // max_entry bounds each item
 	}
 	if !q.control.Looks() {
-		return flights.Private(limit, cancel), ctx
+		return leaders.Private(limit, cancel), ctx
 	}
-	f, leads := flights.Join(q.places[0], limit, cancel)
+	f, leads := leaders.Join(q.places[0], limit, cancel)
 	if !leads {
 		cancel()
 		return f, nil
@@ -149,8 +156,8 @@ func (l *lookup) join(q *question) (f *caching.Flight, detached context.Context)
 }
 
 // came gives the answer if it came while this request looked for it. Both times together it waits no longer for a store than
-// once. Whatever happens here, nobody follows a flight that nobody makes.
-func (l *lookup) came(q *question, f *caching.Flight) (done bool, err *openai.Error) {
+// once. Whatever happens here, nobody follows a leader that never generates.
+func (l *lookup) came(q *question, f *leader) (done bool, err *openai.Error) {
 	ctx, cancel := context.WithDeadline(l.ctx, l.x.Record.Started.Add(l.x.Record.Reading+caching.LongestWait))
 	defer cancel()
 	returned := false
@@ -164,17 +171,17 @@ func (l *lookup) came(q *question, f *caching.Flight) (done bool, err *openai.Er
 	return done, err
 }
 
-// abandon ends a flight that is not made.
-func abandon(f *caching.Flight) {
+// abandon ends a leader that has nothing to generate.
+func abandon(f *leader) {
 	if f != nil {
-		f.Land(false)
+		f.Finish(false)
 		f.Close()
 	}
 }
 
-// hit gives the stored answer, if there is one that this client can be given. A flight that was begun for it is over then,
+// hit gives the stored answer, if there is one that this client can be given. A leader that was begun for it is over then,
 // before this client gets anything: it may be slow, and others may follow.
-func (l *lookup) hit(ctx context.Context, q *question, f *caching.Flight) (done bool, err *openai.Error) {
+func (l *lookup) hit(ctx context.Context, q *question, f *leader) (done bool, err *openai.Error) {
 	if !q.control.Looks() {
 		return false, nil
 	}

@@ -114,7 +114,7 @@ func (b *batch) comparable(target, model string) bool {
 }
 
 // hitBatch answers if all items are known.
-func (l *lookup) hitBatch(ctx context.Context, q *question, f *caching.Flight) (done bool, failed *openai.Error) {
+func (l *lookup) hitBatch(ctx context.Context, q *question, f *leader) (done bool, failed *openai.Error) {
 	b, model := q.batch, l.x.Record.Model
 	b.entries = l.Shared.LookupAll(ctx, l.Store, model, b.keys, &q.control)
 	b.keepComparable(model)

@@ -7,14 +7,15 @@ import (
 	"time"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/caching"
+	"github.com/caddy-llmproxy/caddy-llmproxy/caching/coalesce"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/exchange"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/relay"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 )
 
-// follow gives the answer of a flight as it comes; false if there is nothing to follow, and the client got nothing yet.
-func (l *lookup) follow(f *caching.Flight) (done bool, failed *openai.Error) {
+// follow gives the answer of a leader as it comes; false if there is nothing to follow, and the client got nothing yet.
+func (l *lookup) follow(f *leader) (done bool, failed *openai.Error) {
 	r := f.Follow()
 	defer r.Close()
 	head, err := l.awaitHead(r)
@@ -47,7 +48,7 @@ func (l *lookup) follow(f *caching.Flight) (done bool, failed *openai.Error) {
 }
 
 // awaitHead waits for the answer to begin. The client of a stream is pinged meanwhile.
-func (l *lookup) awaitHead(r *caching.Follower) (caching.Head, error) {
+func (l *lookup) awaitHead(r *follower) (caching.Head, error) {
 	for {
 		soon, cancel := context.WithTimeout(l.ctx, l.x.UntilPing(l.to, time.Now(), time.Hour))
 		head, err := r.Head(soon)
@@ -63,7 +64,7 @@ func (l *lookup) awaitHead(r *caching.Follower) (caching.Head, error) {
 
 // clientLeft judges the end of a wait for another request's answer: done if it is the client that left.
 func clientLeft(err error) (done bool, failed *openai.Error) {
-	if errors.Is(err, caching.ErrAlone) {
+	if errors.Is(err, coalesce.ErrNothing) {
 		return false, nil
 	}
 	return true, exchange.ClientClosed

@@ -18,9 +18,9 @@ import (
 
 // lead has the answer generated, and recorded for its followers and for those who come later. These need not wait until its
 // own client has all of it.
-func (l *lookup) lead(f *caching.Flight, detached context.Context, q *question) (failed *openai.Error) {
+func (l *lookup) lead(f *leader, detached context.Context, q *question) (failed *openai.Error) {
 	stop := context.AfterFunc(l.ctx, f.Leave)
-	r := &recorder{Client: l.to, x: l.x, flight: f, client: l.ctx, usage: l.includesUsage()}
+	r := &recorder{Client: l.to, x: l.x, leader: f, client: l.ctx, usage: l.includesUsage()}
 	ask := *l.ask
 	ask.KeepUsage = true
 	defer func() {
@@ -32,7 +32,7 @@ func (l *lookup) lead(f *caching.Flight, detached context.Context, q *question) 
 	defer func() {
 		stop()
 		ok := failed == nil && l.succeeded()
-		f.Land(ok)
+		f.Finish(ok)
 		if ok {
 			l.keep(f, q)
 		}
@@ -53,7 +53,7 @@ func (l *lookup) generate(ctx context.Context, q *question, ask *exchange.Ask, t
 }
 
 // keep stores a finished answer, if it may be given again.
-func (l *lookup) keep(f *caching.Flight, q *question) {
+func (l *lookup) keep(f *leader, q *question) {
 	head, body, extra, ok := f.Answer()
 	if !ok {
 		return
@@ -139,7 +139,7 @@ func withoutPings(events []byte, extra []caching.Span) ([]byte, []caching.Span) 
 type recorder struct {
 	exchange.Client
 	x      *exchange.Exchange
-	flight *caching.Flight
+	leader *leader
 	client context.Context
 	usage  bool // the client asked for the event with the usage
 
@@ -161,22 +161,22 @@ func (r *recorder) begin() {
 	if r.events {
 		head.Form = caching.Events
 	}
-	r.flight.Begin(head)
-	go r.tell(r.flight.Own())
+	r.leader.Begin(head)
+	go r.tell(r.leader.Own())
 }
 
 // tell sends the client what is recorded. Until it is over, nobody else writes an answer to the client.
-func (r *recorder) tell(recorded *caching.Follower) {
+func (r *recorder) tell(recorded *follower) {
 	defer close(r.told)
 	defer func() { // net/http survives a handler that panics, but only in its own goroutine
 		if r.panicked = recover(); r.panicked != nil {
-			r.flight.Leave()
+			r.leader.Leave()
 		}
 	}()
 	_, err := relay.ReadAlong(r.Client, r.events, func() ([]byte, error) { return recorded.Next(r.client, r.usage) })
 	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) { // the end of an answer that broke off
 		r.left = err
-		r.flight.Leave()
+		r.leader.Leave()
 	}
 }
 
@@ -224,12 +224,12 @@ func (r *recorder) Write(p []byte) (int, error) {
 
 // record records a part of the answer. What is too long for that waits for the client, as an answer does that nobody shares.
 func (r *recorder) record(p []byte, usage bool) error {
-	if len(p) == 0 || !r.alone && r.flight.Write(p, usage) {
+	if len(p) == 0 || !r.alone && r.leader.Write(p, usage) {
 		return nil
 	}
 	if !r.alone {
 		r.catchUp()
-		r.flight.Forget()
+		r.leader.Forget()
 		r.alone = true
 	}
 	if r.left != nil {

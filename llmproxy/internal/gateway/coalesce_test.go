@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/caching"
+	"github.com/caddy-llmproxy/caddy-llmproxy/caching/coalesce"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/answercache"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/exchange"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/fakellm"
@@ -97,7 +98,7 @@ func TestEverybodyLeaves(t *testing.T) {
 	leaveSecond()
 	fake.WaitIdle(t)
 	until(t, func() bool { s.mu.Lock(); defer s.mu.Unlock(); return len(s.records) == 2 })
-	if n := s.config.Cache.Shared.Flights.Pending(); n != 0 {
+	if n := s.config.Cache.Shared.Leaders.Pending(); n != 0 {
 		t.Errorf("%d bytes are still held", n)
 	}
 	fake.Always(fakellm.Text("Hello"))
@@ -164,7 +165,7 @@ func TestTooMuchIsUnderWay(t *testing.T) {
 	if _, err := io.ReadAll(rest); err != nil {
 		t.Error(err)
 	}
-	until(t, func() bool { return s.config.Cache.Shared.Flights.Pending() == 0 })
+	until(t, func() bool { return s.config.Cache.Shared.Leaders.Pending() == 0 })
 	s.settled(chatPath, chat("m2", false))
 	if n := s.config.Cache.Shared.Counts.Stored.Load(); n != 2 {
 		t.Errorf("%d were kept", n)
@@ -198,7 +199,7 @@ func TestAPurgeDuringAFlight(t *testing.T) {
 // A panicking store has nothing, ends another flight, so that whoever asked it asks once more, and then panics once.
 type panicking struct {
 	caching.Store
-	other *caching.Flight
+	other *coalesce.Leader[caching.Key, caching.Head]
 	asked atomic.Int64
 }
 
@@ -216,7 +217,7 @@ func (p *panicking) Get(ctx context.Context, model string, keys []caching.Key) [
 func TestAPanicEndsTheFlight(t *testing.T) {
 	t.Parallel()
 	s, fake := cached(t, func(c *answercache.Cache) {
-		c.Store = &panicking{Store: c.Store, other: c.Shared.Flights.Private(1, func() {})}
+		c.Store = &panicking{Store: c.Store, other: c.Shared.Leaders.Private(1, func() {})}
 	})
 	fake.Always(fakellm.Text("Hello"))
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.server.URL+chatPath, strings.NewReader(chat("m", false)))

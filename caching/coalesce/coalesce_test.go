@@ -1,4 +1,4 @@
-package caching
+package coalesce
 
 import (
 	"context"
@@ -10,7 +10,7 @@ import (
 	"testing/synctest"
 )
 
-func read(r *Follower, extra bool) (string, error) {
+func read(r *Follower[int, string], extra bool) (string, error) {
 	var b strings.Builder
 	for {
 		p, err := r.Next(context.Background(), extra)
@@ -24,14 +24,14 @@ func read(r *Follower, extra bool) (string, error) {
 func TestFollowersReadFromTheStart(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		var flights Flights
-		f, leads := flights.Join(Key{1}, 100, func() {})
+		var group Group[int, string]
+		f, leads := group.Join(1, 100, func() {})
 		if !leads {
 			t.Fatal("the first does not lead")
 		}
 		var all sync.WaitGroup
 		follow := func(extra bool, want string) {
-			f, leads := flights.Join(Key{1}, 100, func() {})
+			f, leads := group.Join(1, 100, func() {})
 			if leads {
 				t.Fatal("the second leads")
 			}
@@ -40,14 +40,14 @@ func TestFollowersReadFromTheStart(t *testing.T) {
 				defer r.Close()
 				head, err := r.Head(context.Background())
 				got, end := read(r, extra)
-				if err != nil || head.Target != "t" || got != want || end != io.EOF {
+				if err != nil || head != "t" || got != want || end != io.EOF {
 					t.Errorf("%q %v %v %v", got, head, err, end)
 				}
 			})
 		}
 		follow(true, "abXXc")
 		synctest.Wait()
-		f.Begin(Head{Target: "t"})
+		f.Begin("t")
 		f.Write([]byte("ab"), false)
 		follow(false, "abc")
 		synctest.Wait()
@@ -55,17 +55,17 @@ func TestFollowersReadFromTheStart(t *testing.T) {
 		follow(false, "abc")
 		synctest.Wait()
 		f.Write([]byte("c"), false)
-		f.Land(true)
-		follow(true, "abXXc") // it landed, but is not closed
+		f.Finish(true)
+		follow(true, "abXXc") // it has finished, but is not closed
 		all.Wait()
 		if _, body, extra, ok := f.Answer(); string(body) != "abXXc" || len(extra) != 1 || !ok {
 			t.Errorf("%q %v %v", body, extra, ok)
 		}
 		f.Close()
-		if n := flights.Pending(); n != 0 {
+		if n := group.Pending(); n != 0 {
 			t.Errorf("%d bytes are held", n)
 		}
-		if _, leads := flights.Join(Key{1}, 100, func() {}); !leads {
+		if _, leads := group.Join(1, 100, func() {}); !leads {
 			t.Error("a closed flight is followed")
 		}
 	})
@@ -88,12 +88,12 @@ func TestWhoStopsAFlight(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			var flights Flights
+			var group Group[int, string]
 			stopped := false
-			f, _ := flights.Join(Key{}, 100, func() { stopped = true })
-			var followers []*Follower
+			f, _ := group.Join(0, 100, func() { stopped = true })
+			var followers []*Follower[int, string]
 			for range test.followers {
-				f, _ := flights.Join(Key{}, 100, nil)
+				f, _ := group.Join(0, 100, nil)
 				followers = append(followers, f.Follow())
 			}
 			for _, who := range test.leave {
@@ -108,7 +108,7 @@ func TestWhoStopsAFlight(t *testing.T) {
 			if stopped != test.stopped {
 				t.Errorf("stopped: %v", stopped)
 			}
-			if _, leads := flights.Join(Key{}, 100, nil); leads != test.stopped {
+			if _, leads := group.Join(0, 100, nil); leads != test.stopped {
 				t.Errorf("the next one leads: %v", leads)
 			}
 		})
@@ -118,33 +118,33 @@ func TestWhoStopsAFlight(t *testing.T) {
 func TestFlightsThatFail(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
-	var flights Flights
-	f, _ := flights.Join(Key{1}, 100, func() {})
-	g, _ := flights.Join(Key{1}, 100, nil)
-	f.Land(false)
-	if _, err := g.Follow().Head(ctx); !errors.Is(err, ErrAlone) {
+	var group Group[int, string]
+	f, _ := group.Join(1, 100, func() {})
+	g, _ := group.Join(1, 100, nil)
+	f.Finish(false)
+	if _, err := g.Follow().Head(ctx); !errors.Is(err, ErrNothing) {
 		t.Errorf("before it began: %v", err)
 	}
-	f, _ = flights.Join(Key{2}, 100, func() {})
-	g, _ = flights.Join(Key{2}, 100, nil)
-	f.Begin(Head{})
+	f, _ = group.Join(2, 100, func() {})
+	g, _ = group.Join(2, 100, nil)
+	f.Begin("t")
 	f.Write([]byte("a"), false)
-	f.Land(false)
+	f.Finish(false)
 	r := g.Follow()
 	if got, err := read(r, true); got != "a" || err != io.ErrUnexpectedEOF {
 		t.Errorf("after it began: %q %v", got, err)
 	}
-	if _, _, err := r.All(ctx); !errors.Is(err, ErrAlone) {
+	if _, _, err := r.All(ctx); !errors.Is(err, ErrNothing) {
 		t.Errorf("all: %v", err)
 	}
 	gone, cancel := context.WithCancel(ctx)
 	cancel()
-	f, _ = flights.Join(Key{3}, 100, func() {})
-	g, _ = flights.Join(Key{3}, 100, nil)
+	f, _ = group.Join(3, 100, func() {})
+	g, _ = group.Join(3, 100, nil)
 	if _, err := g.Follow().Head(gone); !errors.Is(err, context.Canceled) {
 		t.Errorf("a follower that left: %v", err)
 	}
-	f.Begin(Head{})
+	f.Begin("t")
 	if _, err := g.Follow().Next(gone, true); !errors.Is(err, context.Canceled) {
 		t.Errorf("a follower that left: %v", err)
 	}
@@ -153,13 +153,13 @@ func TestFlightsThatFail(t *testing.T) {
 // What is longer than an entry may be is not kept, and nobody new can join; those who follow get more of it, up to a bound.
 func TestFlightsAreBounded(t *testing.T) {
 	t.Parallel()
-	var flights Flights
-	f, _ := flights.Join(Key{1}, 10, func() {})
-	g, _ := flights.Join(Key{1}, 10, nil)
+	var group Group[int, string]
+	f, _ := group.Join(1, 10, func() {})
+	g, _ := group.Join(1, 10, nil)
 	r := g.Follow()
-	f.Begin(Head{})
+	f.Begin("t")
 	f.Write(make([]byte, 11), false)
-	if _, leads := flights.Join(Key{1}, 10, func() {}); !leads {
+	if _, leads := group.Join(1, 10, func() {}); !leads {
 		t.Error("somebody joined a flight that outgrew its limit")
 	}
 	if _, _, _, ok := f.Answer(); ok {
@@ -168,7 +168,7 @@ func TestFlightsAreBounded(t *testing.T) {
 	if p, err := r.Next(context.Background(), true); len(p) != 11 || err != nil {
 		t.Errorf("%d %v", len(p), err)
 	}
-	if f.Write(make([]byte, outrun*10), false) {
+	if f.Write(make([]byte, followedFactor*10), false) {
 		t.Error("too much was written down")
 	}
 	if _, err := r.Next(context.Background(), true); err != io.ErrUnexpectedEOF {
@@ -178,23 +178,23 @@ func TestFlightsAreBounded(t *testing.T) {
 	if p, err := own.Next(context.Background(), true); len(p) != 11 || err != nil {
 		t.Errorf("%d %v", len(p), err)
 	}
-	if f.Forget(); flights.Pending() != 0 {
-		t.Errorf("%d bytes are held", flights.Pending())
+	if f.Forget(); group.Pending() != 0 {
+		t.Errorf("%d bytes are held", group.Pending())
 	}
 	if f.Write([]byte("x"), false) {
 		t.Error("more was written down")
 	}
-	f.Land(true)
+	f.Finish(true)
 	f.Close()
-	if n := flights.Pending(); n != 0 {
+	if n := group.Pending(); n != 0 {
 		t.Errorf("%d bytes are held", n)
 	}
-	alone, _ := flights.Join(Key{2}, 10, func() {})
-	alone.Begin(Head{})
+	alone, _ := group.Join(2, 10, func() {})
+	alone.Begin("t")
 	if alone.Write(make([]byte, 11), false) {
 		t.Error("too much was written down for nobody")
 	}
-	if n := flights.Pending(); n != 0 {
+	if n := group.Pending(); n != 0 {
 		t.Errorf("%d bytes are held for nobody", n)
 	}
 }
