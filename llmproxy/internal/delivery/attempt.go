@@ -146,8 +146,7 @@ func (a *attempt) send(answer relay.Answer, begun bool) {
 	if err := answer.Send(a.client, begun); err != nil {
 		if end := a.brokenOff(err); end != nil {
 			if told = answer.Streams(); told {
-				_, _ = a.client.Write(a.client.ErrorEvent(end))
-				_ = a.client.Flush() // the client is told, or it has left
+				relay.End(a.client, end)
 			}
 		}
 	}
@@ -262,7 +261,7 @@ func (a *attempt) report(o router.Outcome) {
 		a.Health.Watch(a.u, replica)
 	}
 	if errors.Is(cause, errSilent) {
-		a.suspectStuck()
+		a.Health.suspect(a.u, a.candidate.Replica)
 	}
 }
 

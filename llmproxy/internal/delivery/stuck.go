@@ -13,10 +13,8 @@ const (
 	checksApart  = 2 * time.Second  // how far the two checks of its counters are apart; llama.cpp must not be asked more often
 )
 
-// suspectStuck begins to find out whether the replica is stuck, unless that is under way. Services are judged by their
-// answers alone.
-func (a *attempt) suspectStuck() {
-	h, u, r := a.Health, a.u, a.candidate.Replica
+// suspect begins to find out whether a replica is stuck, unless that is under way. Services are judged by their answers alone.
+func (h *HealthChecker) suspect(u *upstream.Upstream, r *router.Replica) {
 	if h.closed.Err() != nil || !u.Probes() || !r.Suspect() {
 		return
 	}
@@ -78,23 +76,5 @@ func (h *HealthChecker) markStuck(u *upstream.Upstream, r *router.Replica) {
 	}
 	for _, o := range r.Listen(0).Present {
 		o.Stop()
-	}
-}
-
-// Mute implements router.Occupant.
-func (a *attempt) Mute() bool { return !a.rec.Stream }
-
-// Prefill implements router.Occupant.
-func (a *attempt) Prefill() time.Duration {
-	if a.watchdog.answered() {
-		return 0
-	}
-	return a.u.Prefill(a.size)
-}
-
-// Stop implements router.Occupant. An attempt that has nowhere else to go may go on.
-func (a *attempt) Stop() {
-	if a.watchdog.answered() || !a.last {
-		a.end(errStuck)
 	}
 }

@@ -131,7 +131,7 @@ func (w *watchdog) fire() {
 		a.client.Interrupt()
 	default:
 		if do.suspect {
-			a.suspectStuck()
+			a.Health.suspect(a.u, a.candidate.Replica)
 		}
 		if do.ping {
 			a.client.Ping()
@@ -220,4 +220,22 @@ func (a *attempt) forLoad() time.Duration {
 		return a.u.LoadTimeout()
 	}
 	return cmp.Or(a.u.Timers.FirstToken, firstTokenNotLast)
+}
+
+// Mute implements router.Occupant.
+func (a *attempt) Mute() bool { return !a.rec.Stream }
+
+// Prefill implements router.Occupant.
+func (a *attempt) Prefill() time.Duration {
+	if a.watchdog.answered() {
+		return 0
+	}
+	return a.u.Prefill(a.size)
+}
+
+// Stop implements router.Occupant. An attempt that has nowhere else to go may go on.
+func (a *attempt) Stop() {
+	if a.watchdog.answered() || !a.last {
+		a.end(errStuck)
+	}
 }

@@ -98,6 +98,13 @@ type Answer interface {
 	Close()
 }
 
+// End ends a stream that broke off with the error that the client is told.
+func End(to Client, e *openai.Error) {
+	if _, err := to.Write(to.ErrorEvent(e)); err == nil {
+		_ = to.Flush() // the client is told, or it has left
+	}
+}
+
 // Hold reads an answer of status 200 until it is worth committing to. The response is closed if that fails.
 func Hold(res *http.Response, expect Expect) (Answer, error) {
 	answer, err := hold(res, expect)

@@ -1,0 +1,124 @@
+package gateway
+
+import (
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/exchange"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/upstream"
+	"github.com/caddy-llmproxy/caddy-llmproxy/router"
+)
+
+// A stalled client takes so many writes and then none, as one does over HTTP/2 that leaves its window closed. What it holds up
+// fails when the write deadline passes.
+type stalled struct {
+	*httptest.ResponseRecorder
+	takes       int
+	once        sync.Once
+	interrupted chan struct{}
+}
+
+func (s *stalled) Write(p []byte) (int, error) {
+	if s.takes > 0 {
+		s.takes--
+		return s.ResponseRecorder.Write(p)
+	}
+	<-s.interrupted
+	return 0, os.ErrDeadlineExceeded
+}
+
+func (s *stalled) SetWriteDeadline(time.Time) error {
+	s.once.Do(func() { close(s.interrupted) })
+	return nil
+}
+
+// talking is an upstream that answers after a while, and then with an event a second for ever.
+type talking struct{ after time.Duration }
+
+func (u talking) RoundTrip(req *http.Request) (*http.Response, error) {
+	select {
+	case <-time.After(u.after):
+	case <-req.Context().Done():
+		return nil, req.Context().Err()
+	}
+	r, w := io.Pipe()
+	go func() {
+		for {
+			select {
+			case <-time.After(time.Second):
+				if _, err := io.WriteString(w, `data: {"choices":[{"index":0,"delta":{"content":"on"},"finish_reason":null}]}`+"\n\n"); err != nil {
+					return
+				}
+			case <-req.Context().Done():
+				w.CloseWithError(req.Context().Err())
+				return
+			}
+		}
+	}()
+	return &http.Response{StatusCode: http.StatusOK, Header: http.Header{"Content-Type": {"text/event-stream"}}, Body: r, Request: req}, nil
+}
+
+// A client that does not read holds up neither the time-outs of its attempt nor the slot: with pings before the answer begins,
+// and in the middle of it.
+func TestClientThatDoesNotRead(t *testing.T) {
+	for _, test := range []struct {
+		name    string
+		after   time.Duration // until the upstream answers
+		timers  upstream.Timers
+		takes   int
+		free    time.Duration // when the slot is free
+		over    time.Duration // when the handler returns, at the latest
+		verdict router.Verdict
+	}{
+		{"before the first content", time.Hour, upstream.Timers{FirstToken: 44 * time.Second}, 0, 44 * time.Second, time.Minute, router.Timeout},
+		{"in the middle, until the timeout", 0, upstream.Timers{Total: time.Minute}, 3, 61 * time.Second, 62 * time.Second, router.ClientClosed},
+		{"in the middle, for longer than idle_timeout", 0, upstream.Timers{Idle: 20 * time.Second}, 3, 30 * time.Second, 31 * time.Second, router.ClientClosed},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				base, err := url.Parse("http://upstream/v1")
+				if err != nil {
+					t.Fatal(err)
+				}
+				u := upstream.New(upstream.Config{Name: "u", Kind: upstream.OpenAI, Bases: []*url.URL{base}, Timers: test.timers, Transport: talking{test.after}},
+					func(a string) *router.Replica { return &router.Replica{Address: a} })
+				table, err := router.Compile([]*router.Upstream{u.Route}, []router.Model{{Name: "m", Pools: []router.PoolConfig{{Targets: []string{"u/x"}, Policy: router.First}}}})
+				if err != nil {
+					t.Fatal(err)
+				}
+				g := New(Config{Upstreams: []*upstream.Upstream{u}, Models: table, Deadline: test.timers.FirstToken})
+				defer g.Close()
+				began, rec := time.Now(), new(exchange.Record)
+				var over time.Duration
+				done := make(chan struct{})
+				go func() {
+					defer close(done)
+					r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, chatPath, strings.NewReader(chat("m", true)))
+					task, _ := Match(chatPath)
+					g.Serve(&stalled{ResponseRecorder: httptest.NewRecorder(), takes: test.takes, interrupted: make(chan struct{})}, r, task, rec)
+					over = time.Since(began)
+				}()
+				time.Sleep(test.free + time.Millisecond)
+				synctest.Wait()
+				if n := u.Route.Replicas[0].Open(); n != 0 {
+					t.Errorf("after %s %d slots are taken", test.free, n)
+				}
+				<-done
+				if over > test.over {
+					t.Errorf("the handler returned after %s, want %s at most", over, test.over)
+				}
+				if rec.Verdict != test.verdict {
+					t.Errorf("verdict %s, want %s", rec.Verdict, test.verdict)
+				}
+			})
+		})
+	}
+}
