@@ -230,7 +230,7 @@ func TestLoadErrorsAreUnderstandable(t *testing.T) {
 		{"two rates for addresses", "upstream u echo\n\t\trate_limit 1/m 1/m", "rate_limit: 1/m and 1/m have the same window: keep one of them, at Caddyfile:"},
 		{"end of a key", "upstream u echo\n\t\tuser a {\n\t\t\texpires soon\n\t\t}", `expires: "soon" is neither a day`},
 		{"name of a key", "upstream u echo\n\t\tkey ä hunter2", `"ä": no such name is possible: letters, digits and .-_@+, at most 64 of them, at Caddyfile:`},
-		{"password in an address", "upstream u openai http://me:hunter2@localhost", "holds a password"},
+		{"password in an address", "upstream u openai http://me:hunter2@localhost", "contains a password"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			caddyfile, _ := site(t, "\tllm_proxy {\n\t\t"+test.inside+"\n\t}")

@@ -85,15 +85,12 @@ func (h *Handler) take(ctx caddy.Context) error {
 	return nil
 }
 
-// discoverSoon asks the upstreams whose kind, slots or models matter, in the background, so that the first client does not wait for it.
+// discoverSoon asks the upstreams in the background for what the first client would wait for otherwise.
 func (h *Handler) discoverSoon(upstreams []*upstream.Upstream) {
 	timer := time.AfterFunc(state.FirstUse, func() {
 		h.gateway.WatchAll()
 		for _, u := range upstreams {
-			if u.Kind == upstream.Auto || u.Kind == upstream.LlamaCpp || h.Discover || len(h.Models) == 0 {
-				go u.View(context.Background())
-			}
-			u.Inquire()
+			u.Prefetch(h.Discover || len(h.Models) == 0)
 		}
 	})
 	h.closer.Add(func() { timer.Stop() })

@@ -65,7 +65,7 @@ func (t leanTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 	res, err := t.Transport.RoundTrip(req)
 	var dial *http1.DialError
 	if errors.As(err, &dial) {
-		err = &upstream.NotSentError{Err: err}
+		err = &upstream.ConnectError{Err: err}
 	}
 	return res, err
 }
@@ -99,7 +99,7 @@ func (g guest) RoundTrip(req *http.Request) (*http.Response, error) {
 		case err == nil:
 			return res, nil
 		case t.connecting.Load() || errors.As(err, &dial):
-			return nil, &upstream.NotSentError{Err: err}
+			return nil, &upstream.ConnectError{Err: err}
 		case !t.stale(err) || time.Since(began) > staleAfter || req.Context().Err() != nil:
 			return nil, err
 		}

@@ -120,7 +120,7 @@ func TestWhatWasNotSent(t *testing.T) {
 				t.Fatal(err)
 			}
 			_, err = guestOf(stock).RoundTrip(req) //nolint:bodyclose // there is no answer
-			var notSent *upstream.NotSentError
+			var notSent *upstream.ConnectError
 			if err == nil || errors.As(err, &notSent) != tt.notSent {
 				t.Errorf("got %v, want that nothing was sent: %v", err, tt.notSent)
 			}

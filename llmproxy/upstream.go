@@ -127,13 +127,18 @@ func (h *Handler) upstreams() (list []*upstream.Upstream, auto bool, err error) 
 // usual are the upstreams of a handler that nobody configured, the one to prefer first.
 func (h *Handler) usual() (list []*upstream.Upstream, err error) {
 	configs := []*Upstream{}
-	for _, k := range []*upstream.Kind{upstream.Ollama, upstream.VLLM, upstream.LlamaCpp} {
-		configs = append(configs, &Upstream{Name: k.Name, Kind: k.Name, Addresses: []string{k.LocalAddress}})
+	for _, k := range upstream.Kinds {
+		switch u := (&Upstream{Name: k.Name, Kind: k.Name}); {
+		case k.LocalAddress != "":
+			u.Addresses = []string{k.LocalAddress}
+			configs = append(configs, u)
+		case k.KeyVariable != "" && os.Getenv(k.KeyVariable) != "":
+			u.APIKey = "{env." + k.KeyVariable + "}"
+			configs = append(configs, u)
+		case k.BuiltIn():
+			configs = append(configs, u)
+		}
 	}
-	if os.Getenv("OPENAI_API_KEY") != "" {
-		configs = append(configs, &Upstream{Name: "openai", Kind: "openai", APIKey: "{env.OPENAI_API_KEY}"})
-	}
-	configs = append(configs, &Upstream{Name: "echo", Kind: "echo"})
 	for _, u := range configs {
 		made, err := h.upstream(u, len(u.Addresses) > 0)
 		if err != nil {
@@ -179,9 +184,9 @@ func (h *Handler) upstream(u *Upstream, optional bool) (*upstream.Upstream, erro
 	return upstream.New(upstream.Config{
 		Name: u.Name, Fingerprint: stands, Kind: kind, Optional: optional, Bases: bases, APIKey: key, HeaderUp: headerUp, Params: params(u.Params), Drop: u.Drop,
 		Timers:        upstream.Timers{FirstToken: time.Duration(u.FirstTokenTimeout), Idle: time.Duration(u.IdleTimeout), Total: time.Duration(u.Timeout), Load: time.Duration(u.LoadTimeout)},
-		MaxConcurrent: u.MaxConcurrent, Room: u.room(), Local: u.Local, Can: can, ModelCan: modelCan,
-		Transport: transport,
-	}, h.replica), nil
+		MaxConcurrent: u.MaxConcurrent, Room: u.room(), Local: u.Local, Override: can, ModelOverrides: modelCan,
+		Transport: transport, Replica: h.replica,
+	}), nil
 }
 
 func (u *Upstream) kind() (*upstream.Kind, error) {
@@ -205,20 +210,20 @@ func (u *Upstream) checkAddresses() error {
 func basesOf(u *Upstream, kind *upstream.Kind) (bases []*url.URL, err error) {
 	addresses := u.Addresses
 	switch {
-	case kind == upstream.Echo && len(addresses) > 0:
-		return nil, errors.New("the echo is built in and has no address")
-	case len(addresses) == 0 && kind.Service != "":
-		addresses = []string{kind.Service}
+	case kind.BuiltIn() && len(addresses) > 0:
+		return nil, fmt.Errorf("kind %s is built in; remove its address", kind.Name)
+	case len(addresses) == 0 && kind.ServiceBase != "":
+		addresses = []string{kind.ServiceBase}
 	case len(addresses) == 0:
 		return nil, fmt.Errorf("no address: write where it is reached, such as `upstream %s %s http://127.0.0.1:8000`", u.Name, kind.Name)
 	}
 	for _, a := range addresses {
-		base, err := upstream.ParseAddress(caddy.NewReplacer().ReplaceKnown(a, ""))
+		base, err := kind.ParseAddress(caddy.NewReplacer().ReplaceKnown(a, ""))
 		if err != nil {
 			return nil, err
 		}
 		if slices.ContainsFunc(bases, func(b *url.URL) bool { return *b == *base }) {
-			return nil, fmt.Errorf("the address %s stands twice", base)
+			return nil, fmt.Errorf("duplicate address %s", base)
 		}
 		bases = append(bases, base)
 	}
@@ -268,7 +273,7 @@ func params(configured map[string]json.RawMessage) (list []upstream.Param) {
 }
 
 // said is what the configuration says of the upstream's models.
-func (u *Upstream) said() (all upstream.Said, models map[string]upstream.Said, err error) {
+func (u *Upstream) said() (all upstream.Override, models map[string]upstream.Override, err error) {
 	if all, err = u.Limits.said(); err != nil {
 		return all, nil, err
 	}
@@ -278,14 +283,14 @@ func (u *Upstream) said() (all upstream.Said, models map[string]upstream.Said, e
 			return all, nil, fmt.Errorf("model_limits of %s: %w", model, err)
 		}
 		if models == nil {
-			models = map[string]upstream.Said{}
+			models = map[string]upstream.Override{}
 		}
 		models[model] = one
 	}
 	return all, models, nil
 }
 
-func (l *Limits) said() (s upstream.Said, err error) {
+func (l *Limits) said() (s upstream.Override, err error) {
 	if l.Context < 0 {
 		return s, fmt.Errorf("context %d is below zero", l.Context)
 	}

@@ -95,11 +95,11 @@ func (l *lookup) scope() *caching.Hash {
 
 // keyHeaders are all that an upstream sees of a request's header and that says something of the answer; and what dialects are
 // told apart by.
-var keyHeaders = append(upstream.TellingHeaders(), "Anthropic-Version", "Anthropic-Beta")
+var keyHeaders = append(upstream.AnswerHeaders(), "Anthropic-Version", "Anthropic-Beta")
 
 // changed adds what header_up makes of this request.
 func changed(h *caching.Hash, u *upstream.Upstream, r *http.Request) {
-	headers, host := u.Changed(r.Context(), r.Header)
+	headers, host := u.RewrittenHeaders(r.Context(), r.Header)
 	if headers == nil {
 		return
 	}

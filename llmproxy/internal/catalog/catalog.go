@@ -37,7 +37,7 @@ type Catalog struct {
 
 // discovered are the plans for the models of a set of views; they are made anew when one of these changed.
 type discovered struct {
-	views []*upstream.View
+	views []*upstream.Discovery
 	plans map[string]*router.Plan
 }
 
@@ -55,7 +55,7 @@ func (c *Catalog) Plan(ctx context.Context, model string, localOnly bool) (*rout
 	if plan, ok := c.find(ctx, model); ok {
 		return plan, nil
 	}
-	c.each(func(u *upstream.Upstream) { u.Refresh(ctx) }) // it may have been added since
+	c.each(func(u *upstream.Upstream) { u.Rediscover(ctx) }) // it may have been added since
 	if plan, ok := c.find(ctx, model); ok {
 		return plan, nil
 	}
@@ -121,16 +121,16 @@ func (c *Catalog) each(ask func(*upstream.Upstream)) {
 }
 
 // views returns what is known of each upstream, in their order. It waits only for those that were never looked at.
-func (c *Catalog) views(ctx context.Context) []*upstream.View {
+func (c *Catalog) views(ctx context.Context) []*upstream.Discovery {
 	for _, u := range c.Upstreams {
-		if !u.Seen() {
-			c.each(func(u *upstream.Upstream) { u.View(ctx) })
+		if !u.Discovered() {
+			c.each(func(u *upstream.Upstream) { u.Discover(ctx) })
 			break
 		}
 	}
-	views := make([]*upstream.View, len(c.Upstreams))
+	views := make([]*upstream.Discovery, len(c.Upstreams))
 	for i, u := range c.Upstreams {
-		views[i] = u.View(ctx)
+		views[i] = u.Discover(ctx)
 	}
 	return views
 }
@@ -149,8 +149,7 @@ func (c *Catalog) current(ctx context.Context) *discovered {
 		for _, m := range views[i].Models {
 			target := router.Target{Upstream: u.Route, Model: m.ID}
 			targets[m.ID] = append(targets[m.ID], target)
-			// Ollama takes a name without a tag for the one tagged latest, so clients write it so.
-			if short, ok := strings.CutSuffix(m.ID, ":latest"); ok {
+			if short, ok := upstream.ShortName(m.ID); ok {
 				targets[short] = append(targets[short], target)
 			}
 		}
@@ -165,7 +164,7 @@ func (c *Catalog) current(ctx context.Context) *discovered {
 	return now
 }
 
-func same(a, b []*upstream.View) bool {
+func same(a, b []*upstream.Discovery) bool {
 	for i := range a {
 		if a[i] != b[i] {
 			return false

@@ -47,9 +47,9 @@ func (c *Catalog) Status(ctx context.Context) Status {
 	}
 	c.Models.Each(add)
 	if c.Discover {
-		c.each(func(u *upstream.Upstream) { u.View(ctx) })
+		c.each(func(u *upstream.Upstream) { u.Discover(ctx) })
 		for _, u := range c.Upstreams {
-			for _, m := range u.View(ctx).Models {
+			for _, m := range u.Discover(ctx).Models {
 				if plan, ok := c.find(ctx, m.ID); ok {
 					add(m.ID, plan)
 				}
@@ -57,10 +57,10 @@ func (c *Catalog) Status(ctx context.Context) Status {
 		}
 	}
 	for _, u := range c.Upstreams {
-		if u.Optional && !u.View(ctx).Present {
+		if u.Optional && !u.Discover(ctx).Present {
 			continue
 		}
-		one := UpstreamStatus{Name: u.Name, Kind: u.Speaks().Name}
+		one := UpstreamStatus{Name: u.Name, Kind: u.ActualKind().Name}
 		for _, r := range u.Route.Replicas {
 			one.Replicas = append(one.Replicas, r.Facts())
 		}

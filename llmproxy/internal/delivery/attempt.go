@@ -79,7 +79,7 @@ func (a *attempt) perform() *failure {
 	if failed := a.load(); failed != nil {
 		return failed
 	}
-	req := a.u.Request(a.ctx, &a.call, a.candidate.Replica, a.model)
+	req := a.u.NewRequest(a.ctx, &a.call, a.candidate.Replica, a.model)
 	a.size = req.ContentLength
 	a.candidate.Replica.Enter(a)
 	defer a.candidate.Replica.Leave(a)
@@ -254,7 +254,7 @@ func (a *attempt) report(o router.Outcome) {
 		return
 	}
 	replica := a.candidate.Replica
-	if change, told := replica.Note(a.model, o, a.u.Probes()); told {
+	if change, told := replica.Note(a.model, o, a.u.CanProbe()); told {
 		a.Health.tell(a.u, Change{Change: change, Address: replica.Address})
 	}
 	if o.Verdict != router.OK {
@@ -272,7 +272,7 @@ func (a *attempt) refused(res *http.Response) *failure {
 	if err != nil && a.ctx.Err() != nil {
 		return a.fail(a.verdict(err), err)
 	}
-	return a.found(a.u.Speaks().Classify(res.StatusCode, res.Header, body), res.StatusCode, body)
+	return a.found(a.u.ActualKind().Classify(res.StatusCode, res.Header, body), res.StatusCode, body)
 }
 
 // unfit judges an answer of status 200 that was none.
@@ -281,7 +281,7 @@ func (a *attempt) unfit(err error) *failure {
 	if !errors.As(err, &event) {
 		return a.fail(a.verdict(err), err)
 	}
-	return a.found(a.u.Speaks().ClassifyEvent(event.Value), http.StatusOK, errorBody(event.Value))
+	return a.found(a.u.ActualKind().ClassifyEvent(event.Value), http.StatusOK, errorBody(event.Value))
 }
 
 // found is the failure of an upstream that said what is wrong.
@@ -320,13 +320,13 @@ func (a *attempt) because(err error) error {
 
 // verdict judges a failure to get an answer at all.
 func (a *attempt) verdict(err error) router.Verdict {
-	var notSent *upstream.NotSentError
+	var connect *upstream.ConnectError
 	switch {
 	case a.run.ctx.Err() != nil:
 		return router.ClientClosed
 	case isAny(context.Cause(a.ctx), errSilent, errTimeout, errDeadline, errStuck):
 		return router.Timeout
-	case errors.As(err, &notSent):
+	case errors.As(err, &connect):
 		return router.Unreachable
 	}
 	return router.Failed

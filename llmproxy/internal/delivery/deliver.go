@@ -118,7 +118,7 @@ type run struct {
 	ask    *exchange.Ask
 	client exchange.Client
 	rec    *exchange.Record
-	call   upstream.Call
+	call   upstream.Template
 	walk   router.Walk
 	pool   int
 	// last is the failure of the last attempt, telling the one that says most to the client.

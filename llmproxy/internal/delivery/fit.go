@@ -16,7 +16,7 @@ const truncated = "truncated"
 func (d *Delivery) misfit(x *exchange.Exchange, ask *exchange.Ask) func(router.Target) bool {
 	head, model := ask.Body.Head(), x.Record.Model
 	limited := func(t router.Target) bool {
-		return d.upstreams[t.Upstream].Limits(t.ModelFor(model)) != router.Limits{}
+		return d.upstreams[t.Upstream].Capabilities(t.ModelFor(model)) != router.Limits{}
 	}
 	if head == nil || !x.Endpoint.Texts || !ask.Plan.Any(ask.LocalOnly, limited) {
 		return nil
@@ -31,8 +31,8 @@ func (d *Delivery) misfit(x *exchange.Exchange, ask *exchange.Ask) func(router.T
 // Fits reports whether a target can take a request for a model, as far as is known.
 func (d *Delivery) Fits(head *openai.Head, requested string, t router.Target) bool {
 	u, model, needs := d.upstreams[t.Upstream], t.ModelFor(requested), needsOf(head.Signals())
-	needs.Prompt = u.Correct(model, needs.Prompt)
-	return needs.Within(u.Limits(model))
+	needs.Prompt = u.CorrectEstimate(model, needs.Prompt)
+	return needs.Within(u.Capabilities(model))
 }
 
 func needsOf(s *openai.Signals) router.Needs {
@@ -54,8 +54,8 @@ func needsOf(s *openai.Signals) router.Needs {
 
 // learn keeps the limit that an error told.
 func (a *attempt) learn(f upstream.Finding) {
-	if f.Verdict == router.Unsupported && f.Limit > 0 {
-		a.u.Learn(a.model, f.Limit)
+	if f.Verdict == router.Unsupported && f.ContextLimit > 0 {
+		a.u.LearnContext(a.model, f.ContextLimit)
 	}
 }
 
@@ -71,9 +71,9 @@ func (a *attempt) compare(m relay.Meter) {
 	}
 	counted := int(m.Usage.Input)
 	switch {
-	case a.u.Truncated(a.model, a.u.Correct(a.model, s.LargestPrompt), counted):
+	case a.u.Truncated(a.model, a.u.CorrectEstimate(a.model, s.LargestPrompt), counted):
 		a.rec.Warning = truncated
 	case s.Images+s.Audio+s.Files == 0 && s.LargestPrompt == s.PromptTokens:
-		a.u.Counted(a.model, s.PromptTokens, counted)
+		a.u.LearnTokens(a.model, s.PromptTokens, counted)
 	}
 }

@@ -84,7 +84,7 @@ func (h *HealthChecker) WatchAll() {
 func (h *HealthChecker) ProbeAll(ctx context.Context) {
 	var all sync.WaitGroup
 	for _, u := range h.upstreams {
-		if !u.Probes() || u.Optional {
+		if !u.CanProbe() || u.Optional {
 			continue
 		}
 		for _, r := range u.Route.Replicas {

@@ -13,7 +13,7 @@ var errLoading = errors.New("the model is loading")
 // and goes on when the client has left, or was answered by another target: else every client that gives up would make the
 // server begin again.
 func (a *attempt) load() *failure {
-	if !a.u.Loads() {
+	if !a.u.LoadsOnDemand() {
 		return nil
 	}
 	loaded := a.u.Load(a.candidate.Replica, a.model, a.x.Endpoint.Vectors)
@@ -47,10 +47,10 @@ func (a *attempt) judgeLoading(failed *failure) {
 // for another one since it answered last, and the attempt's end has just made it begin again. Then the load becomes the
 // gateway's.
 func (a *attempt) reload(failed *failure) {
-	if failed == nil || failed.Verdict != router.Timeout || a.blameless || !a.u.Loads() || !errors.Is(context.Cause(a.ctx), errSilent) {
+	if failed == nil || failed.Verdict != router.Timeout || a.blameless || !a.u.LoadsOnDemand() || !errors.Is(context.Cause(a.ctx), errSilent) {
 		return
 	}
-	if a.u.Forget(a.run.ctx, a.candidate.Replica, a.model) {
+	if a.u.ForgetUnloaded(a.run.ctx, a.candidate.Replica, a.model) {
 		a.u.Load(a.candidate.Replica, a.model, a.x.Endpoint.Vectors)
 		a.judgeLoading(failed)
 	}

@@ -46,7 +46,7 @@ func (s *run) pause(turn router.Turn) bool {
 	defer func() { s.rec.Paused += time.Since(began) }()
 	if turn.Loading {
 		candidate := s.walk.Candidate(turn)
-		if u := s.upstreams[candidate.Target.Upstream]; u.Probes() {
+		if u := s.upstreams[candidate.Target.Upstream]; u.CanProbe() {
 			_, came, _ := wait(s, candidate.Replica.BecomesReady(), s.untilDeadline(u.LoadTimeout()))
 			return came
 		}

@@ -15,7 +15,7 @@ const (
 
 // suspect begins to find out whether a replica is stuck, unless that is under way. Services are judged by their answers alone.
 func (h *HealthChecker) suspect(u *upstream.Upstream, r *router.Replica) {
-	if h.closed.Err() != nil || !u.Probes() || !r.Suspect() {
+	if h.closed.Err() != nil || !u.CanProbe() || !r.Suspect() {
 		return
 	}
 	go func() {
@@ -29,12 +29,12 @@ func (h *HealthChecker) suspect(u *upstream.Upstream, r *router.Replica) {
 // isStuck waits until the silence has lasted long enough, and reports whether nothing has moved meanwhile. Where no counters
 // say so, several silent streams must.
 func (h *HealthChecker) isStuck(u *upstream.Upstream, r *router.Replica) bool {
-	before, counted := u.Work(h.closed, r)
+	before, counted := u.Progress(h.closed, r)
 	since := r.Listen(0).Since
 	if !h.silenceLasts(r, since, time.Now().Add(checksApart)) {
 		return false
 	}
-	after, again := u.Work(h.closed, r)
+	after, again := u.Progress(h.closed, r)
 	healthy := u.Probe(h.closed, r) == router.Up // else it is loading, or down, which is known
 	heard := r.Listen(silenceLeast)
 	if !healthy || !heard.Since.Equal(since) || len(heard.Present) == 0 {

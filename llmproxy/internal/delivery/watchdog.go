@@ -230,7 +230,7 @@ func (a *attempt) Prefill() time.Duration {
 	if a.watchdog.answered() {
 		return 0
 	}
-	return a.u.Prefill(a.size)
+	return a.u.PrefillTime(a.size)
 }
 
 // Stop implements router.Occupant. An attempt that has nowhere else to go may go on.

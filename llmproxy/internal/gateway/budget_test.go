@@ -63,13 +63,13 @@ func (n *nobody) Flush()                      {}
 // cheap makes a gateway in front of the transport, and gives one request's way through it.
 func cheap(t testing.TB, transport http.RoundTripper) func(body io.Reader, length int64) *nobody {
 	t.Helper()
-	base, err := upstream.ParseAddress("gpu")
+	base, err := upstream.OpenAI.ParseAddress("gpu")
 	if err != nil {
 		t.Fatal(err)
 	}
 	c := upstream.Config{Name: "u", Kind: upstream.OpenAI, Transport: transport}
 	c.Bases = append(c.Bases, base)
-	u := upstream.New(c, func(a string) *router.Replica { return &router.Replica{Address: a} })
+	u := upstream.New(c)
 	table, err := router.Compile([]*router.Upstream{u.Route}, []router.Model{{Name: "m", Pools: []router.PoolConfig{{Targets: []string{"u/there"}, Policy: router.First}}}})
 	if err != nil {
 		t.Fatal(err)

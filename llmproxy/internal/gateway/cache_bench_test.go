@@ -21,11 +21,11 @@ import (
 // echoing is a gateway with a cache in front of the echo upstream.
 func echoing(t testing.TB, store caching.Store) *Gateway {
 	t.Helper()
-	base, err := upstream.ParseAddress("http://echo")
+	base, err := upstream.OpenAI.ParseAddress("http://echo")
 	if err != nil {
 		t.Fatal(err)
 	}
-	u := upstream.New(upstream.Config{Name: "echo", Kind: upstream.Echo, Bases: []*url.URL{base}}, func(a string) *router.Replica { return &router.Replica{Address: a} })
+	u := upstream.New(upstream.Config{Name: "echo", Kind: upstream.Echo, Bases: []*url.URL{base}})
 	table, err := router.Compile([]*router.Upstream{u.Route}, []router.Model{{Name: "m", Pools: []router.PoolConfig{{Targets: []string{"echo/echo"}, Policy: router.First}}}})
 	if err != nil {
 		t.Fatal(err)

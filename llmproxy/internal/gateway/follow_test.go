@@ -88,8 +88,7 @@ func waiting(t *testing.T, transport http.RoundTripper) *Gateway {
 	if err != nil {
 		t.Fatal(err)
 	}
-	u := upstream.New(upstream.Config{Name: "u", Kind: upstream.OpenAI, Bases: []*url.URL{base}, Transport: transport, Timers: upstream.Timers{FirstToken: 50 * time.Second}},
-		func(a string) *router.Replica { return &router.Replica{Address: a} })
+	u := upstream.New(upstream.Config{Name: "u", Kind: upstream.OpenAI, Bases: []*url.URL{base}, Transport: transport, Timers: upstream.Timers{FirstToken: 50 * time.Second}})
 	table, err := router.Compile([]*router.Upstream{u.Route}, []router.Model{{Name: "m", Pools: []router.PoolConfig{{Targets: []string{"u"}, Policy: router.First}}}})
 	if err != nil {
 		t.Fatal(err)

@@ -100,7 +100,7 @@ func New(c Config) *Gateway {
 }
 
 // KindOf returns the name of what an upstream speaks, as far as known now.
-func (g *Gateway) KindOf(u *router.Upstream) string { return g.delivery.Upstream(u).Speaks().Name }
+func (g *Gateway) KindOf(u *router.Upstream) string { return g.delivery.Upstream(u).ActualKind().Name }
 
 // Status reports what can be served now: local servers are probed, services are judged by traffic.
 func (g *Gateway) Status(ctx context.Context) catalog.Status {

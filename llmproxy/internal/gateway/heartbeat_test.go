@@ -61,8 +61,7 @@ func TestHeartbeatsWhileWaiting(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				u := upstream.New(upstream.Config{Name: "u", Kind: upstream.OpenAI, Bases: []*url.URL{base}, Transport: test.upstream, Timers: upstream.Timers{FirstToken: 50 * time.Second}},
-					func(a string) *router.Replica { return &router.Replica{Address: a} })
+				u := upstream.New(upstream.Config{Name: "u", Kind: upstream.OpenAI, Bases: []*url.URL{base}, Transport: test.upstream, Timers: upstream.Timers{FirstToken: 50 * time.Second}})
 				table, err := router.Compile([]*router.Upstream{u.Route}, []router.Model{{Name: "m", Pools: []router.PoolConfig{{Targets: []string{"u"}, Policy: router.First}}}})
 				if err != nil {
 					t.Fatal(err)

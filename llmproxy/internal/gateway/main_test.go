@@ -23,14 +23,14 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// notSent translates dial errors as the skin does.
-type notSent struct{ *http1.Transport }
+// connectErrors translates dial errors as package llmproxy does.
+type connectErrors struct{ *http1.Transport }
 
-func (n notSent) RoundTrip(req *http.Request) (*http.Response, error) {
+func (n connectErrors) RoundTrip(req *http.Request) (*http.Response, error) {
 	res, err := n.Transport.RoundTrip(req)
 	var dial *http1.DialError
 	if errors.As(err, &dial) {
-		return nil, &upstream.NotSentError{Err: err}
+		return nil, &upstream.ConnectError{Err: err}
 	}
 	return res, err
 }
@@ -54,14 +54,14 @@ func (s *setup) up(name string, kind *upstream.Kind, change func(*upstream.Confi
 	s.t.Helper()
 	c := upstream.Config{Name: name, Kind: kind, Transport: s.transport()}
 	for _, a := range addresses {
-		base, err := upstream.ParseAddress(a)
+		base, err := upstream.OpenAI.ParseAddress(a)
 		if err != nil {
 			s.t.Fatal(err)
 		}
 		c.Bases = append(c.Bases, base)
 	}
-	if kind.Service != "" && len(addresses) == 0 {
-		base, err := url.Parse(kind.Service)
+	if kind.ServiceBase != "" && len(addresses) == 0 {
+		base, err := url.Parse(kind.ServiceBase)
 		if err != nil {
 			s.t.Fatal(err)
 		}
@@ -70,14 +70,14 @@ func (s *setup) up(name string, kind *upstream.Kind, change func(*upstream.Confi
 	if change != nil {
 		change(&c)
 	}
-	s.upstreams = append(s.upstreams, upstream.New(c, func(a string) *router.Replica { return &router.Replica{Address: a} }))
+	s.upstreams = append(s.upstreams, upstream.New(c))
 }
 
 func (s *setup) transport() http.RoundTripper {
 	if s.bubble != nil {
 		return s.bubble.transport(s.t)
 	}
-	transport := notSent{&http1.Transport{}}
+	transport := connectErrors{&http1.Transport{}}
 	s.t.Cleanup(transport.CloseIdleConnections)
 	return transport
 }

@@ -132,7 +132,7 @@ func TestUnknownKindIsOutside(t *testing.T) {
 	if got := s.post("/v1/chat/completions", chat("m", false)); got.status != http.StatusForbidden || len(fake.Requests()) > 0 {
 		t.Errorf("status %d, %d requests", got.status, len(fake.Requests()))
 	}
-	s.upstreams[0].View(t.Context())
+	s.upstreams[0].Discover(t.Context())
 	if got := s.post("/v1/chat/completions", chat("m", false)); got.status != http.StatusOK {
 		t.Errorf("status %d: %s", got.status, got.body)
 	}

@@ -13,9 +13,9 @@ import (
 )
 
 // decider plans a request that was read.
-func decider(tb testing.TB, kind *upstream.Kind, can upstream.Said, routes ...router.RouteConfig) func() {
+func decider(tb testing.TB, kind *upstream.Kind, can upstream.Override, routes ...router.RouteConfig) func() {
 	tb.Helper()
-	u := upstream.New(upstream.Config{Name: "u", Kind: kind, Can: can}, nil)
+	u := upstream.New(upstream.Config{Name: "u", Kind: kind, Override: can})
 	model := router.Model{Name: "m", Pools: []router.PoolConfig{{Targets: []string{"u/x"}}}, Routes: routes}
 	u.Route.Replicas = []*router.Replica{{}}
 	table, err := router.Compile([]*router.Upstream{u.Route}, []router.Model{model})
@@ -41,7 +41,7 @@ func decider(tb testing.TB, kind *upstream.Kind, can upstream.Said, routes ...ro
 
 // A model without rules at an upstream without limits decides without allocating.
 func TestDecisionAllocations(t *testing.T) {
-	if n := testing.AllocsPerRun(100, decider(t, upstream.OpenAI, upstream.Said{})); n > 0 {
+	if n := testing.AllocsPerRun(100, decider(t, upstream.OpenAI, upstream.Override{})); n > 0 {
 		t.Errorf("%v allocations", n)
 	}
 }
@@ -49,9 +49,9 @@ func TestDecisionAllocations(t *testing.T) {
 func BenchmarkDecision(b *testing.B) {
 	hard := router.RouteConfig{Matcher: "@hard", Targets: []string{"u/y"}}
 	for name, decide := range map[string]func(){
-		"plain":   decider(b, upstream.OpenAI, upstream.Said{}),
-		"limited": decider(b, upstream.OpenAI, upstream.Said{Context: 4096}),
-		"rules":   decider(b, upstream.OpenAI, upstream.Said{}, hard),
+		"plain":   decider(b, upstream.OpenAI, upstream.Override{}),
+		"limited": decider(b, upstream.OpenAI, upstream.Override{Context: 4096}),
+		"rules":   decider(b, upstream.OpenAI, upstream.Override{}, hard),
 	} {
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()

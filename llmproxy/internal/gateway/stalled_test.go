@@ -88,8 +88,7 @@ func TestClientThatDoesNotRead(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				u := upstream.New(upstream.Config{Name: "u", Kind: upstream.OpenAI, Bases: []*url.URL{base}, Timers: test.timers, Transport: talking{test.after}},
-					func(a string) *router.Replica { return &router.Replica{Address: a} })
+				u := upstream.New(upstream.Config{Name: "u", Kind: upstream.OpenAI, Bases: []*url.URL{base}, Timers: test.timers, Transport: talking{test.after}})
 				table, err := router.Compile([]*router.Upstream{u.Route}, []router.Model{{Name: "m", Pools: []router.PoolConfig{{Targets: []string{"u/x"}, Policy: router.First}}}})
 				if err != nil {
 					t.Fatal(err)

@@ -14,7 +14,7 @@ import (
 func TestClassify(t *testing.T) {
 	t.Parallel()
 	is := func(v router.Verdict) Finding { return Finding{Verdict: v} }
-	fits := func(limit int) Finding { return Finding{Verdict: router.Unsupported, Limit: limit} }
+	fits := func(limit int) Finding { return Finding{Verdict: router.Unsupported, ContextLimit: limit} }
 	output := func(n int) Finding { return Finding{Verdict: router.Adjustable, MaxOutput: n} }
 	for _, test := range []struct {
 		name   string
@@ -202,10 +202,10 @@ func FuzzClassify(f *testing.F) {
 	f.Add(429, `[{"error":{"details":[{"retryDelay": "13s"}]}}]`)
 	f.Add(503, `Loading model`)
 	f.Fuzz(func(t *testing.T, status int, body string) {
-		for _, k := range kinds {
+		for _, k := range Kinds {
 			got := k.Classify(status, http.Header{}, []byte(body))
 			k.ClassifyEvent([]byte(body))
-			if got.Verdict == router.OK || got.Verdict == router.ClientClosed || got.RetryAfter < 0 || got.Limit < 0 || (got.MaxOutput > 0) != (got.Verdict == router.Adjustable) {
+			if got.Verdict == router.OK || got.Verdict == router.ClientClosed || got.RetryAfter < 0 || got.ContextLimit < 0 || (got.MaxOutput > 0) != (got.Verdict == router.Adjustable) {
 				t.Errorf("%s: %+v", k.Name, got)
 			}
 		}

@@ -11,8 +11,11 @@ import (
 	"time"
 )
 
-// echo is the upstream that is always there: it answers in OpenAI's shape, in the process, so that the first request of a
-// newcomer works without a GPU, an account or a network, and says that it is no model.
+// Echo is the kind of the upstream that is always there. It answers in this process, so that a newcomer's first request works
+// without a GPU, an account or a network, and says that it is no model.
+var Echo = &Kind{Name: "echo", ServiceBase: "http://echo/v1", basePath: "/v1", local: true, transport: echo{}}
+
+// echo answers in OpenAI's shape.
 type echo struct{}
 
 const echoModel = "echo"

@@ -1,83 +1,124 @@
 package upstream
 
 import (
+	"cmp"
 	"fmt"
+	"net/http"
+	"net/url"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/jsonspan"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 )
 
-// A Kind is a row of the table of differences between servers.
+// A Kind is a kind of server: everything in which its servers differ from those of other kinds. A nil or zero field means
+// that they do not differ there. A new kind is one file with such a value, and an entry in Kinds.
 type Kind struct {
-	// Name is what a configuration calls it.
+	// Name is what a configuration calls the kind.
 	Name string
-	// Service is the base of the hosted service, where there is one; an upstream of this kind then needs no address.
-	Service string
-	// AutoModel is what serves "auto" there, where a list of models does not tell which one to take.
-	AutoModel string
-	// LocalAddress is where a server of this kind listens when nobody said otherwise.
+	// LocalAddress is where a server of this kind listens by default, as host:port; empty for services.
 	LocalAddress string
-	// repair makes a request fit where the server differs from OpenAI; nil where it does not.
-	repair func(*jsonspan.Edit)
-	// looksLike tells whether a server at the root address is of this kind; nil where it cannot be told.
-	looksLike func(*prober) bool
-	// inquire asks a server what its models can take; nil where it cannot be asked.
-	inquire func(*prober, *inquiry)
-	// errors are the errors that mean something else here than elsewhere.
-	errors []row
-	// slots is how many requests a replica takes at once where nobody says otherwise; zero for no limit. Ollama generates one
-	// at a time for a model (OLLAMA_NUM_PARALLEL), and llama.cpp says how many (the start is its least); both put the others
-	// into a queue without end and without order among clients. vLLM shares its batches among as many as its memory holds,
-	// and a service has its own 429: to hold requests back from those only costs time.
+	// ServiceBase is the base URL of the hosted service; upstreams of this kind then need no address.
+	ServiceBase string
+	// KeyVariable is the environment variable that usually has the API key of the hosted service.
+	KeyVariable string
+	// AutoModel is the model of the hosted service that serves the name "auto": its list of models does not say which to take.
+	AutoModel string
+
+	// basePath is the path of the API where an address has none.
+	basePath string
+	// local means that servers of this kind run on the operator's machines unless the configuration says otherwise.
+	local bool
+	// transport answers in this process, in place of a server.
+	transport http.RoundTripper
+
+	// adapt changes a request that OpenAI would understand so that this kind does.
+	adapt func(*jsonspan.Edit)
+	// detect reports whether a server is of this kind. Nil where that cannot be found out.
+	detect func(*probe) (bool, error)
+	// capabilities asks a server what its models can take, those in names at least. It returns nil if the server does not
+	// answer. The name anyModel stands for all models of the server.
+	capabilities func(p *probe, names []string) map[string]router.Limits
+
+	// slots is the default of max_concurrent: how many requests a replica generates for at once; zero for no limit.
 	slots int
-	// health asks a replica how it fares; nil where that cannot be done without generating.
-	health func(*prober) router.State
-	// loads tells that a model is loaded when it is asked for, and only as long as the one who asked waits.
-	loads bool
-	// work are the counters at /metrics that rise whenever a replica does anything for a request; nil where there are none.
-	work []string
-	// prefill is how many tokens of a prompt a replica reads in a second at the slowest, where that is more than on a CPU.
-	prefill int
+	// askSlots asks a server for that number; zero if it does not tell.
+	askSlots func(*probe) int
+	// health finds out the state of a replica without generating. Nil where that is impossible: such upstreams are judged by
+	// their answers alone.
+	health func(*probe) router.State
+	// progressCounters are the Prometheus counters at /metrics that rise whenever a replica works on any request.
+	progressCounters []string
+	// prefillRate is how many tokens of a prompt a replica reads a second in the worst case; by default that of a CPU.
+	prefillRate int
+
+	// loadModel loads a model, and reports whether the server answered. Nil where models need not be loaded before a request:
+	// it is for servers that load a model on the first request for it, and abort the load if that client leaves.
+	loadModel func(p *probe, model string, embeddings bool) bool
+	// isLoaded reports whether a server says that it has a model loaded. Needed with loadModel.
+	isLoaded func(p *probe, model string) bool
+	// truncates means that servers of this kind silently drop the oldest messages of a prompt that is too long.
+	truncates bool
+
+	// errors are the errors that mean something else than their status says.
+	errors []errorRow
+	// outputLimits find in an error message how many tokens of output are allowed, contextLimits how long the context may be.
+	// The group "limit" is that number; what the group "used" has is subtracted.
+	outputLimits, contextLimits []*regexp.Regexp
 }
 
-var (
-	vllmWork = []string{"vllm:prompt_tokens_total", "vllm:generation_tokens_total"}
-	// llama.cpp counts a prompt when it was read, but each batch of it as a decoding.
-	llamaCppWork = []string{"llamacpp:prompt_tokens_total", "llamacpp:tokens_predicted_total", "llamacpp:n_decode_total"}
-)
+// Kinds are all kinds, in the order in which an unknown server is asked whether it is of that kind.
+var Kinds = []*Kind{Ollama, VLLM, LlamaCpp, OpenAI, Echo, Auto}
 
-// The kinds. A new one is a row here and, where it differs, a file.
-var (
-	Ollama   = &Kind{Name: "ollama", LocalAddress: "127.0.0.1:11434", repair: repairOllama, looksLike: isOllama, inquire: askOllama, errors: ollamaErrors, slots: 1, health: healthOfOllama, loads: true}
-	VLLM     = &Kind{Name: "vllm", LocalAddress: "127.0.0.1:8000", looksLike: isVLLM, inquire: askVLLM, errors: vllmErrors, health: healthOfVLLM, work: vllmWork, prefill: 500}
-	LlamaCpp = &Kind{Name: "llamacpp", LocalAddress: "127.0.0.1:8080", looksLike: isLlamaCpp, inquire: askLlamaCpp, errors: llamaCppErrors, slots: 1, health: healthOfLlamaCpp, work: llamaCppWork}
-	OpenAI   = &Kind{Name: "openai", Service: "https://api.openai.com/v1", AutoModel: "gpt-4o-mini"}
-	Echo     = &Kind{Name: "echo", Service: "http://echo/v1"}
-	// Auto stands for a kind that is found by asking; until then the upstream is taken for an OpenAI-compatible one.
-	Auto = &Kind{Name: "auto"}
-)
+// Auto stands for a kind that is detected by asking the server. Until it is, the upstream counts as OpenAI-compatible.
+var Auto = &Kind{Name: "auto", basePath: "/v1"}
 
-var kinds = []*Kind{Ollama, VLLM, LlamaCpp, OpenAI, Echo, Auto}
-
-// KindNamed finds a kind by its name in a configuration.
+// KindNamed returns the kind of that name.
 func KindNamed(name string) (*Kind, error) {
-	i := slices.IndexFunc(kinds, func(k *Kind) bool { return k.Name == name })
+	i := slices.IndexFunc(Kinds, func(k *Kind) bool { return k.Name == name })
 	if i < 0 {
-		names := make([]string, len(kinds))
-		for i, k := range kinds {
+		names := make([]string, len(Kinds))
+		for i, k := range Kinds {
 			names[i] = k.Name
 		}
 		return nil, fmt.Errorf("unknown kind of upstream %q: use one of %s (openai for every OpenAI-compatible service)", name, strings.Join(names, ", "))
 	}
-	return kinds[i], nil
+	return Kinds[i], nil
 }
 
-// repairOllama renames what Ollama's /v1 does not know: it ignores max_completion_tokens, so that nothing would bound the
-// answer (seen with 0.32.15, v1-chat-max-completion-tokens).
-func repairOllama(e *jsonspan.Edit) {
-	if e.Has("max_completion_tokens") {
-		e.Rename("max_completion_tokens", "max_tokens")
+// BuiltIn reports whether upstreams of this kind are part of this process and have no address.
+func (k *Kind) BuiltIn() bool { return k.transport != nil }
+
+// ParseAddress returns the base URL of the API at an upstream's address. The default scheme is http, and the default path that
+// of the kind, such as /v1. An address with a path is the base as SDKs know it, such as https://api.groq.com/openai/v1.
+func (k *Kind) ParseAddress(address string) (*url.URL, error) {
+	if strings.HasPrefix(address, "unix/") || strings.HasPrefix(address, "unix+") {
+		return nil, fmt.Errorf("address %q: Unix sockets are not supported; let the server listen on 127.0.0.1", address)
 	}
+	if !strings.Contains(address, "://") {
+		address = "http://" + address
+	}
+	u, err := url.Parse(address)
+	if err != nil {
+		return nil, fmt.Errorf("address %q: %w", address, err)
+	}
+	port, err := strconv.Atoi(cmp.Or(u.Port(), "80"))
+	switch {
+	case err != nil || port < 1 || port > 65535:
+		return nil, fmt.Errorf("address %q: invalid port %s; use 1 to 65535", address, u.Port())
+	case u.Scheme != "http" && u.Scheme != "https":
+		return nil, fmt.Errorf("address %q: unknown scheme %q; use http or https", address, u.Scheme)
+	case u.Host == "" || u.Hostname() == "":
+		return nil, fmt.Errorf("address %q has no host", address)
+	case u.User != nil:
+		return nil, fmt.Errorf("the address of host %s contains a password; use api_key or header_up", u.Host)
+	case u.RawQuery != "" || u.Fragment != "":
+		return nil, fmt.Errorf("address %q: a base URL has no query and no fragment", address)
+	}
+	u.Path = cmp.Or(strings.TrimRight(u.Path, "/"), k.basePath)
+	u.RawPath = ""
+	return u, nil
 }

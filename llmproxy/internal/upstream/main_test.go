@@ -7,7 +7,6 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/http1"
-	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -16,7 +15,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 func upstreamAt(t testing.TB, c Config, addresses ...string) *Upstream {
 	t.Helper()
 	for _, a := range addresses {
-		base, err := ParseAddress(a)
+		base, err := OpenAI.ParseAddress(a)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -27,7 +26,7 @@ func upstreamAt(t testing.TB, c Config, addresses ...string) *Upstream {
 		t.Cleanup(transport.CloseIdleConnections)
 		c.Transport = transport
 	}
-	return New(c, func(address string) *router.Replica { return &router.Replica{Address: address} })
+	return New(c)
 }
 
 // A transport that answers by itself.

@@ -1,45 +1,132 @@
 package upstream
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
+	"strconv"
 	"strings"
+	"time"
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 )
 
-// maxProbeAnswer bounds what is read of an answer to a probe: a list of models at most.
+// probeTimeout bounds a question of a health check. A server that accepts connections and does not answer for so long is
+// loading, if its kind does so while it loads, or hangs.
+const probeTimeout = 500 * time.Millisecond
+
+// maxProbeAnswer bounds what is read of an answer to a probe, in bytes. The longest is a list of models.
 const maxProbeAnswer = 4 << 20
 
-// A prober asks one address harmless questions. It never generates.
-type prober struct {
-	ctx  context.Context
-	u    *Upstream
-	base *url.URL
-	last error
+// A probe asks one address of an upstream questions that never make it generate.
+type probe struct {
+	ctx     context.Context
+	u       *Upstream
+	base    *url.URL
+	timeout time.Duration // of each question; zero for no bound but the context's
 }
 
-// get asks for a path below the root, or below the API's base where the path starts without a slash.
-func (p *prober) get(path string) (status int, body []byte) { return p.ask(http.MethodGet, path, "") }
+// CanProbe reports whether a health check of the upstream's replicas is possible without generating. Where it is not, they are
+// judged by their answers alone.
+func (u *Upstream) CanProbe() bool { return u.ActualKind().health != nil }
 
-// ask is get with a body, where there is one.
-func (p *prober) ask(method, path, question string) (status int, body []byte) {
+// Probe checks a replica's health, and returns Up, Loading or Down. It never generates.
+func (u *Upstream) Probe(ctx context.Context, r *router.Replica) router.State {
+	ctx, cancel := context.WithTimeout(ctx, 2*probeTimeout)
+	defer cancel()
+	p := &probe{ctx: ctx, u: u, base: u.base(r), timeout: probeTimeout}
+	state := u.ActualKind().health(p)
+	if state == router.Up {
+		u.adoptSlots(p)
+	}
+	return state
+}
+
+// adoptSlots sets the slots of every replica to those that one of them has, where neither the configuration nor the kind sets
+// their number.
+func (u *Upstream) adoptSlots(p *probe) {
+	if ask := u.ActualKind().askSlots; ask != nil && u.MaxConcurrent == 0 {
+		if n := ask(p); n > 0 {
+			u.Route.SetLimit(n)
+		}
+	}
+}
+
+// Progress returns a replica's count of all that it has done since it started, which rises while it works on any request. It
+// reports false where the kind has no such counters, or they are switched off.
+func (u *Upstream) Progress(ctx context.Context, r *router.Replica) (count float64, ok bool) {
+	counters := u.ActualKind().progressCounters
+	if counters == nil {
+		return 0, false
+	}
+	p := &probe{ctx: ctx, u: u, base: u.base(r), timeout: probeTimeout}
+	status, body, _ := p.get("/metrics")
+	if status != http.StatusOK {
+		return 0, false
+	}
+	return sumCounters(body, counters)
+}
+
+// sumCounters adds up counters on a page in Prometheus' text format, over all their labels. It reports false if the page has
+// none of them.
+func sumCounters(page []byte, counters []string) (sum float64, ok bool) {
+	for line := range bytes.Lines(page) {
+		name, rest, _ := strings.Cut(strings.TrimSpace(string(line)), " ")
+		if at := strings.IndexByte(name, '{'); at >= 0 {
+			name = name[:at]
+			rest = string(line[bytes.LastIndexByte(line, '}')+1:]) // a label's value may have spaces
+		}
+		if !slices.Contains(counters, name) {
+			continue
+		}
+		value, _, _ := strings.Cut(strings.TrimSpace(rest), " ") // a timestamp may follow
+		if n, err := strconv.ParseFloat(value, 64); err == nil {
+			sum, ok = sum+n, true
+		}
+	}
+	return sum, ok
+}
+
+// PrefillTime returns how long reading a prompt of that size may take in the worst case.
+func (u *Upstream) PrefillTime(bytes int64) time.Duration {
+	const (
+		bytesPerToken = 4
+		rateOfCPU     = 50 // tokens a second
+	)
+	return time.Duration(bytes) * time.Second / time.Duration(bytesPerToken*max(u.ActualKind().prefillRate, rateOfCPU))
+}
+
+// get requests a path below the root, or below the API's base if the path does not begin with a slash.
+func (p *probe) get(path string) (status int, body []byte, err error) {
+	return p.ask(http.MethodGet, path, nil)
+}
+
+// ask sends a request whose body, if it has one, is JSON.
+func (p *probe) ask(method, path string, request []byte) (status int, body []byte, err error) {
 	at := *p.base
 	if strings.HasPrefix(path, "/") {
 		at.Path = path
 	} else {
 		at.Path += "/" + path
 	}
-	req, err := http.NewRequestWithContext(p.ctx, method, at.String(), strings.NewReader(question))
+	ctx := p.ctx
+	if p.timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, p.timeout)
+		defer cancel()
+	}
+	req, err := http.NewRequestWithContext(ctx, method, at.String(), bytes.NewReader(request))
 	if err != nil {
-		p.last = err
-		return 0, nil
+		return 0, nil, err
 	}
 	req.Header["User-Agent"] = userAgent
 	req.Header["Accept-Encoding"] = identity
-	if question != "" {
+	if request != nil {
 		req.Header["Content-Type"] = jsonType
 	}
 	p.u.authorize(req.Header)
@@ -48,61 +135,47 @@ func (p *prober) ask(method, path, question string) (status int, body []byte) {
 	}
 	res, err := p.u.RoundTrip(req)
 	if err != nil {
-		p.last = fmt.Errorf("asking %s: %w", at.Host, err)
-		return 0, nil
+		return 0, nil, fmt.Errorf("probing %s: %w", at.Host, err)
 	}
 	defer res.Body.Close()
 	body, err = io.ReadAll(io.LimitReader(res.Body, maxProbeAnswer))
 	if err != nil {
-		p.last = fmt.Errorf("asking %s: %w", at.Host, err)
-		return 0, nil
+		return 0, nil, fmt.Errorf("probing %s: %w", at.Host, err)
 	}
-	return res.StatusCode, body
+	return res.StatusCode, body, nil
 }
 
-// kind finds out what listens. Where nothing answers, the error says why.
-func (p *prober) kind() (*Kind, error) {
-	for _, k := range kinds {
-		if k.looksLike != nil && k.looksLike(p) {
-			return k, nil
-		}
-		if p.last != nil {
-			return nil, p.last
+// json sends a request, as JSON unless it is nil, and decodes an answer of status 200.
+func (p *probe) json(method, path string, request, answer any) error {
+	var body []byte
+	if request != nil {
+		var err error
+		if body, err = json.Marshal(request); err != nil {
+			return err
 		}
 	}
-	return OpenAI, nil
+	status, body, err := p.ask(method, path, body)
+	if err != nil {
+		return err
+	}
+	if status != http.StatusOK {
+		return fmt.Errorf("probing %s: status %d for %s", p.base.Host, status, path)
+	}
+	if err := json.Unmarshal(body, answer); err != nil {
+		return fmt.Errorf("probing %s: invalid answer for %s: %w", p.base.Host, path, err)
+	}
+	return nil
 }
 
-func (p *prober) member(path, name string) bool {
-	status, body := p.get(path)
+// ok reports whether a path answers with status 200.
+func (p *probe) ok(path string) bool {
+	status, _, _ := p.get(path)
+	return status == http.StatusOK
+}
+
+// hasMember reports whether a path answers with a JSON object that has the member.
+func (p *probe) hasMember(path, name string) (bool, error) {
+	status, body, err := p.get(path)
 	var object map[string]json.RawMessage
-	return status == http.StatusOK && json.Unmarshal(body, &object) == nil && object[name] != nil
-}
-
-func isOllama(p *prober) bool { return p.member("/api/version", "version") }
-
-func isVLLM(p *prober) bool { return p.member("/version", "version") }
-
-// isLlamaCpp knows a llama.cpp server by its properties, or by the words in which it answers everything while it loads.
-func isLlamaCpp(p *prober) bool {
-	status, body := p.get("/props")
-	if status == http.StatusServiceUnavailable {
-		return strings.Contains(string(body), "Loading model")
-	}
-	return status == http.StatusOK && strings.Contains(string(body), `"default_generation_settings"`)
-}
-
-// slots asks a llama.cpp server how many requests it generates for at once. Where its replicas differ, the last one's number
-// is taken for all.
-func (p *prober) slots() {
-	if p.u.MaxConcurrent != 0 || p.u.Speaks() != LlamaCpp {
-		return
-	}
-	status, body := p.get("/props")
-	var props struct {
-		Total int `json:"total_slots"`
-	}
-	if status == http.StatusOK && json.Unmarshal(body, &props) == nil && props.Total > 0 {
-		p.u.Route.SetLimit(props.Total)
-	}
+	return status == http.StatusOK && json.Unmarshal(body, &object) == nil && object[name] != nil, err
 }

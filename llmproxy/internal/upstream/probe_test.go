@@ -2,76 +2,11 @@ package upstream
 
 import (
 	"context"
-	"errors"
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 )
-
-// What serves at an address is told by paths that only it has, asked in an order in which no server takes harm.
-func TestKindOf(t *testing.T) {
-	t.Parallel()
-	ok := func(body string) func() (*http.Response, error) {
-		return func() (*http.Response, error) { return answer(200, body), nil }
-	}
-	for _, tt := range []struct {
-		name  string
-		paths map[string]func() (*http.Response, error)
-		want  *Kind
-	}{
-		{"ollama", map[string]func() (*http.Response, error){"/api/version": ok(`{"version":"0.11.4"}`)}, Ollama},
-		{"vllm", map[string]func() (*http.Response, error){"/version": ok(`{"version":"0.12"}`)}, VLLM},
-		{"llama.cpp", map[string]func() (*http.Response, error){"/props": ok(`{"default_generation_settings":{},"total_slots":1}`)}, LlamaCpp},
-		{"llama.cpp while it loads", map[string]func() (*http.Response, error){
-			"/props": func() (*http.Response, error) {
-				return answer(503, `{"error":{"code":503,"message":"Loading model","type":"unavailable_error"}}`), nil
-			}}, LlamaCpp},
-		{"a gateway", nil, OpenAI},
-		{"one that answers everything with a page", map[string]func() (*http.Response, error){
-			"/api/version": ok("<html>"), "/version": ok("<html>"), "/props": ok("<html>")}, OpenAI},
-		{"another version at the path", map[string]func() (*http.Response, error){"/api/version": ok(`{"v":1}`)}, OpenAI},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			t.Parallel()
-			u := upstreamAt(t, Config{Name: "u", Kind: Auto, Transport: roundTrip(func(req *http.Request) (*http.Response, error) {
-				if req.Method != http.MethodGet || req.Header.Get("Accept-Encoding") != "identity" {
-					t.Errorf("asked with %s, %v", req.Method, req.Header)
-				}
-				if f := tt.paths[req.URL.Path]; f != nil {
-					return f()
-				}
-				return answer(404, "404 page not found"), nil
-			})}, "gpu")
-			p := &prober{ctx: t.Context(), u: u, base: u.Bases[0]}
-			if k, err := p.kind(); k != tt.want || err != nil {
-				t.Errorf("taken for %v, %v; want %s", k, err, tt.want.Name)
-			}
-		})
-	}
-}
-
-// A server that cannot be reached is not taken for anything.
-func TestKindOfNobody(t *testing.T) {
-	t.Parallel()
-	refused := errors.New("connection refused")
-	u := upstreamAt(t, Config{Name: "u", Kind: Auto, Transport: roundTrip(func(*http.Request) (*http.Response, error) { return nil, refused })}, "gpu")
-	if view := u.View(t.Context()); !errors.Is(view.Err, refused) || u.kind.Load() != nil {
-		t.Errorf("got %v, kind %v", view.Err, u.kind.Load())
-	}
-}
-
-// An address with a path of its own is an API's base: nothing else is asked there.
-func TestKindOfBase(t *testing.T) {
-	t.Parallel()
-	var asked []string
-	u := upstreamAt(t, Config{Name: "u", Kind: Auto, Transport: roundTrip(func(req *http.Request) (*http.Response, error) {
-		asked = append(asked, req.URL.Path)
-		return answer(200, `{"data":[]}`), nil
-	})}, "https://api.example.com/openai/v1")
-	if u.View(t.Context()); u.kind.Load() != OpenAI || strings.Join(asked, " ") != "/openai/v1/models" {
-		t.Errorf("kind %v, asked for %q", u.kind.Load(), asked)
-	}
-}
 
 // An answer without end is read up to a bound.
 func TestProbeBound(t *testing.T) {
@@ -79,8 +14,82 @@ func TestProbeBound(t *testing.T) {
 	u := upstreamAt(t, Config{Name: "u", Kind: OpenAI, Transport: roundTrip(func(*http.Request) (*http.Response, error) {
 		return answer(200, strings.Repeat(" ", 2*maxProbeAnswer)), nil
 	})}, "gpu")
-	p := &prober{ctx: context.Background(), u: u, base: u.Bases[0]}
-	if _, body := p.get("/x"); len(body) != maxProbeAnswer {
+	p := &probe{ctx: context.Background(), u: u, base: u.Bases[0]}
+	if _, body, _ := p.get("/x"); len(body) != maxProbeAnswer {
 		t.Errorf("%d bytes were read", len(body))
+	}
+}
+
+func TestSumCounters(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name, page string
+		want       float64
+		ok         bool
+	}{
+		{"one", "vllm:generation_tokens_total 7\n", 7, true},
+		{"both, of two engines", "# TYPE vllm:prompt_tokens_total counter\n" +
+			`vllm:prompt_tokens_total{engine="0",model_name="a b}c"} 1.5e+03` + "\n" + `vllm:prompt_tokens_total{engine="1"} 1.0` + "\nvllm:generation_tokens_total 7.0 1700000000\n", 1508, true},
+		{"longer names", "vllm:prompt_tokens_total_by_source 7\nvllm:prompt_tokens 7\n", 0, false},
+		{"no number", "vllm:prompt_tokens_total many\n", 0, false},
+		{"a page of something else", "<html>\n", 0, false},
+		{"nothing", "", 0, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			if got, ok := sumCounters([]byte(tt.page), VLLM.progressCounters); got != tt.want || ok != tt.ok {
+				t.Errorf("got %v, %v; want %v, %v", got, ok, tt.want, tt.ok)
+			}
+		})
+	}
+}
+
+func FuzzSumCounters(f *testing.F) {
+	f.Add([]byte(`vllm:prompt_tokens_total{engine="0"} 1.0`))
+	f.Add([]byte("vllm:prompt_tokens_total} {\n\n"))
+	f.Fuzz(func(t *testing.T, page []byte) {
+		if sum, ok := sumCounters(page, VLLM.progressCounters); !ok && sum != 0 {
+			t.Errorf("%v out of nothing", sum)
+		}
+	})
+}
+
+// Where there are no counters, nothing is known; a llama.cpp without --metrics says so.
+func TestProgress(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name   string
+		kind   *Kind
+		status int
+		want   float64
+		ok     bool
+	}{
+		{"vllm", VLLM, 200, 0, false},
+		{"llama.cpp", LlamaCpp, 200, 12, true},
+		{"llama.cpp without metrics", LlamaCpp, 501, 0, false},
+		{"ollama", Ollama, 200, 0, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			u := upstreamAt(t, Config{Name: "u", Kind: tt.kind, Transport: roundTrip(func(req *http.Request) (*http.Response, error) {
+				if req.URL.Path != "/metrics" || tt.kind == Ollama {
+					t.Errorf("asked for %s", req.URL)
+				}
+				return answer(tt.status, "llamacpp:n_decode_total 5\nllamacpp:prompt_tokens_total 7\n"), nil
+			})}, "gpu")
+			if got, ok := u.Progress(t.Context(), u.Route.Replicas[0]); got != tt.want || ok != tt.ok {
+				t.Errorf("got %v, %v", got, ok)
+			}
+		})
+	}
+}
+
+// A prompt of 4,000 tokens is read in 8 s on a GPU, in 80 s on a CPU, at the slowest.
+func TestPrefillTime(t *testing.T) {
+	t.Parallel()
+	for kind, want := range map[*Kind]time.Duration{VLLM: 8 * time.Second, LlamaCpp: 80 * time.Second, Ollama: 80 * time.Second} {
+		if got := upstreamAt(t, Config{Name: "u", Kind: kind}, "gpu").PrefillTime(16_000); got != want {
+			t.Errorf("%s: %v, want %v", kind.Name, got, want)
+		}
 	}
 }

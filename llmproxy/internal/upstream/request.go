@@ -1,28 +1,31 @@
 package upstream
 
 import (
+	"compress/gzip"
 	"context"
+	"fmt"
 	"io"
 	"net/http"
 	"net/url"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/jsonspan"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 )
 
-// A Call is what all attempts of one request share.
-type Call struct {
+// A Template is what the upstream requests of all attempts at one client request have in common.
+type Template struct {
 	Endpoint *openai.Endpoint
 	// ID is the request's id, sent along so that it can be found in the upstream's log.
 	ID string
-	// Header is the client's; only what allowedHeaders names goes up.
+	// Header is the client's. Only what forwardedHeaders names is sent.
 	Header http.Header
 	// Head is the request's JSON, or nil for a form.
 	Head *openai.Head
-	// Memory is what the JSON lies in; nil where that is not used again.
+	// Memory is what the JSON lies in; nil if that is not reused.
 	Memory *jsonspan.Buffer
 	// Form opens the request's form with another model in it; nil for JSON.
 	Form func(model string) Payload
@@ -38,57 +41,58 @@ type Payload interface {
 	Open() io.ReadCloser
 }
 
-// Everything else of the client's headers stays here: its credentials, its cookies, its address.
-var allowedHeaders = []string{"Accept", "Openai-Beta", "Idempotency-Key", "Traceparent", "Tracestate"}
+// forwardedHeaders are sent to the upstream. Everything else of the client's headers stays here: its credentials, its cookies,
+// its address.
+var forwardedHeaders = []string{"Accept", "Openai-Beta", "Idempotency-Key", "Traceparent", "Tracestate"}
 
-// alike are the headers that may differ between two requests that are to get the same answer.
-var alike = []string{"Accept", "Idempotency-Key", "Traceparent", "Tracestate", "X-Request-Id"}
+// neutralHeaders do not influence an answer: two requests that differ in them alone get the same one.
+var neutralHeaders = []string{"Accept", "Idempotency-Key", "Traceparent", "Tracestate", "X-Request-Id"}
 
-// TellingHeaders are the client's headers that go up, in their canonical spelling, but for those that say nothing of the answer.
-func TellingHeaders() []string {
-	return slices.DeleteFunc(slices.Clone(allowedHeaders), func(name string) bool { return slices.Contains(alike, name) })
+// AnswerHeaders returns the names of the client's headers that are sent to the upstream and may influence its answer, in their
+// canonical spelling.
+func AnswerHeaders() []string {
+	return slices.DeleteFunc(slices.Clone(forwardedHeaders), func(name string) bool { return slices.Contains(neutralHeaders, name) })
 }
 
-// Changed are the headers, and the host, that a client's request has here when header_up has done its work, but for our key and those
-// that say nothing of the answer: what it may depend on, whatever the placeholders stand for. Nil where header_up changes nothing.
-func (u *Upstream) Changed(ctx context.Context, client http.Header) (h http.Header, host string) {
+// RewrittenHeaders returns the headers and the host that header_up makes of a client's request, whatever its placeholders stand
+// for, without our key and without those that cannot influence an answer. It returns nil if header_up changes nothing.
+func (u *Upstream) RewrittenHeaders(ctx context.Context, client http.Header) (h http.Header, host string) {
 	if u.HeaderUp == nil {
 		return nil, ""
 	}
 	h = make(http.Header, 8)
-	for _, name := range allowedHeaders {
+	for _, name := range forwardedHeaders {
 		if v := client[name]; v != nil {
 			h[name] = slices.Clone(v)
 		}
 	}
 	req := (&http.Request{Method: http.MethodPost, URL: &url.URL{}, Header: h}).WithContext(ctx)
 	u.HeaderUp(req)
-	for _, name := range alike {
+	for _, name := range neutralHeaders {
 		delete(h, name)
 	}
 	return h, req.Host
 }
 
-// userAgent is sent in place of the client's.
-var userAgent = []string{"caddy-llmproxy"}
-
 var (
+	userAgent = []string{"caddy-llmproxy"} // in place of the client's
+	// Go would ask for gzip by itself, and a compressed answer cannot be searched for usage and errors.
 	identity = []string{"identity"}
-	// What curl -d sends says "form"; llama.cpp and vLLM read JSON only from what says so.
+	// curl -d says that it sends a form; llama.cpp and vLLM read JSON only from requests that say so.
 	jsonType = []string{"application/json"}
 )
 
-// Request builds the request for one attempt at a replica.
-func (u *Upstream) Request(ctx context.Context, call *Call, replica *router.Replica, model string) *http.Request {
-	payload := u.payload(call, model)
+// NewRequest returns the request for one attempt at a replica.
+func (u *Upstream) NewRequest(ctx context.Context, t *Template, replica *router.Replica, model string) *http.Request {
+	payload := u.payload(t, model)
 	body := payload.Open()
 	base := u.base(replica)
 	req := (&http.Request{
 		Method: http.MethodPost,
-		URL:    &url.URL{Scheme: base.Scheme, Host: base.Host, Path: base.Path + call.Endpoint.Path},
+		URL:    &url.URL{Scheme: base.Scheme, Host: base.Host, Path: base.Path + t.Endpoint.Path},
 		Host:   base.Host,
 		Proto:  "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-		Header:        u.header(call),
+		Header:        u.header(t),
 		Body:          body,
 		ContentLength: payload.Len(),
 		// With it a transport may send again what a kept-alive connection lost before anything was answered.
@@ -100,24 +104,23 @@ func (u *Upstream) Request(ctx context.Context, call *Call, replica *router.Repl
 	return req
 }
 
-func (u *Upstream) header(call *Call) http.Header {
+func (u *Upstream) header(t *Template) http.Header {
 	h := make(http.Header, 8)
-	for _, name := range allowedHeaders {
-		if v := call.Header[name]; v != nil {
+	for _, name := range forwardedHeaders {
+		if v := t.Header[name]; v != nil {
 			h[name] = v
 		}
 	}
 	h["Content-Type"] = jsonType
-	if call.Head == nil {
-		h["Content-Type"] = call.Header["Content-Type"] // the form's boundary stands there
+	if t.Head == nil {
+		h["Content-Type"] = t.Header["Content-Type"] // it has the form's boundary
 	}
-	// Go would ask for gzip by itself, and a compressed answer cannot be read for usage and errors.
 	h["Accept-Encoding"] = identity
 	h["User-Agent"] = userAgent
-	if call.id[0] == "" { // once: a transport may still read the headers of another attempt
-		call.id[0] = call.ID
+	if t.id[0] == "" { // once: a transport may still be reading the headers of an earlier attempt
+		t.id[0] = t.ID
 	}
-	h["X-Request-Id"] = call.id[:]
+	h["X-Request-Id"] = t.id[:]
 	u.authorize(h)
 	return h
 }
@@ -128,33 +131,33 @@ func (u *Upstream) authorize(h http.Header) {
 	}
 }
 
-// payload is the request's body as this upstream wants it: the client's bytes, spliced.
-func (u *Upstream) payload(call *Call, model string) Payload {
-	if call.Head == nil {
-		return call.Form(model)
+// payload returns the request's body for this upstream: the client's bytes, spliced.
+func (u *Upstream) payload(t *Template, model string) Payload {
+	if t.Head == nil {
+		return t.Form(model)
 	}
-	e := &call.edit
-	e.Reset(&call.Head.Object)
+	e := &t.edit
+	e.Reset(&t.Head.Object)
 	e.SetString("model", model)
-	if repair := u.Speaks().repair; repair != nil {
-		repair(e)
+	if adapt := u.ActualKind().adapt; adapt != nil {
+		adapt(e)
 	}
 	for _, p := range u.Params {
 		e.Default(p.Name, p.Value)
 	}
-	if call.MaxOutput > 0 {
-		clampOutput(e, call.MaxOutput)
+	if t.MaxOutput > 0 {
+		clampOutput(e, t.MaxOutput)
 	}
-	if call.Head.Stream && call.Endpoint.AsksUsage {
-		openai.AskUsage(e, call.Head)
+	if t.Head.Stream && t.Endpoint.AsksUsage {
+		openai.AskUsage(e, t.Head)
 	}
 	for _, name := range u.Drop {
 		e.Drop(name)
 	}
 	if len(u.Drop) > 0 && !e.Has("stream") {
-		e.Drop("stream_options") // refused by OpenAI and vLLM where nothing streams
+		e.Drop("stream_options") // OpenAI and vLLM refuse it without stream
 	}
-	return e.Body().In(call.Memory)
+	return e.Body().In(t.Memory)
 }
 
 // clampOutput bounds the output by whichever name the request has for it.
@@ -170,4 +173,52 @@ func clampOutput(e *jsonspan.Edit, n int) {
 	if !found {
 		e.Set("max_tokens", value)
 	}
+}
+
+// A ConnectError means that no connection to the server could be made, so that nothing was sent and nothing was generated.
+// Every transport has to wrap such errors in this type.
+type ConnectError struct{ Err error }
+
+// Error returns the text of the cause.
+func (e *ConnectError) Error() string { return e.Err.Error() }
+
+// Unwrap returns the cause.
+func (e *ConnectError) Unwrap() error { return e.Err }
+
+// RoundTrip sends a request through the upstream's transport. An answer that comes in gzip although none was asked for, as from
+// a proxy that compresses everything, is unpacked, since usage and errors have to be found in it.
+func (u *Upstream) RoundTrip(req *http.Request) (*http.Response, error) {
+	res, err := u.Transport.RoundTrip(req)
+	if err != nil || res.Header["Content-Encoding"] == nil {
+		return res, err
+	}
+	switch coding := strings.ToLower(res.Header.Get("Content-Encoding")); coding {
+	case "", "identity":
+		return res, nil
+	case "gzip", "x-gzip":
+		res.Body, res.ContentLength = &gunzipped{Closer: res.Body, packed: res.Body}, -1
+		delete(res.Header, "Content-Encoding")
+		delete(res.Header, "Content-Length")
+		return res, nil
+	default:
+		res.Body.Close()
+		return nil, fmt.Errorf("the upstream answered in the Content-Encoding %q, which was not asked for", coding)
+	}
+}
+
+// A gunzipped body starts to unpack when it is first read: an answer without a body may be labeled gzip, too.
+type gunzipped struct {
+	io.Closer
+	packed io.Reader
+	plain  *gzip.Reader
+}
+
+// Read implements io.Reader.
+func (z *gunzipped) Read(p []byte) (n int, err error) {
+	if z.plain == nil {
+		if z.plain, err = gzip.NewReader(z.packed); err != nil {
+			return 0, err
+		}
+	}
+	return z.plain.Read(p)
 }

@@ -1,9 +1,13 @@
 package upstream
 
 import (
+	"bytes"
+	"compress/gzip"
 	"context"
+	"errors"
 	"io"
 	"net/http"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -22,14 +26,14 @@ func endpoint(t testing.TB, path string) *openai.Endpoint {
 	return e
 }
 
-// callOf is a client's request.
-func callOf(t testing.TB, path, body string) *Call {
+// templateOf is a client's request.
+func templateOf(t testing.TB, path, body string) *Template {
 	t.Helper()
 	head := new(openai.Head)
 	if err := head.Parse([]byte(body)); err != nil {
 		t.Fatal(err)
 	}
-	return &Call{Endpoint: endpoint(t, path), ID: "req_1", Header: http.Header{}, Head: head}
+	return &Template{Endpoint: endpoint(t, path), ID: "req_1", Header: http.Header{}, Head: head}
 }
 
 // sent reads a request's body, twice: it may have to be sent again.
@@ -91,10 +95,10 @@ func TestRequestBody(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			u := upstreamAt(t, tt.config, "http://gpu:8000")
-			call := callOf(t, tt.path, tt.body)
+			call := templateOf(t, tt.path, tt.body)
 			call.MaxOutput = tt.maxOutput
 			for range 2 { // one attempt leaves nothing behind for the next one
-				req := u.Request(t.Context(), call, u.Route.Replicas[0], "there")
+				req := u.NewRequest(t.Context(), call, u.Route.Replicas[0], "there")
 				if got := sent(t, req); got != tt.want {
 					t.Errorf("got %s, want %s", got, tt.want)
 				}
@@ -106,7 +110,7 @@ func TestRequestBody(t *testing.T) {
 // Of the client's headers only those on the list go up.
 func TestRequestHeader(t *testing.T) {
 	t.Parallel()
-	call := callOf(t, "/v1/chat/completions", `{"model":"m"}`)
+	call := templateOf(t, "/v1/chat/completions", `{"model":"m"}`)
 	call.Header = http.Header{
 		"Authorization": {"Bearer of-the-client"}, "Cookie": {"a=b"}, "X-Api-Key": {"k"}, "X-Forwarded-For": {"1.2.3.4"}, "Forwarded": {"for=1.2.3.4"},
 		"User-Agent": {"OpenAI/Python"}, "Accept-Encoding": {"gzip"}, "Content-Type": {"text/plain"}, "Content-Encoding": {"gzip"}, "Content-Length": {"7"},
@@ -120,7 +124,7 @@ func TestRequestHeader(t *testing.T) {
 	}}, "https://api.example.com/openai/v1")
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	req := u.Request(ctx, call, u.Route.Replicas[0], "there")
+	req := u.NewRequest(ctx, call, u.Route.Replicas[0], "there")
 	want := http.Header{
 		"Accept": {"text/event-stream"}, "Openai-Beta": {"assistants=v2"}, "Idempotency-Key": {"i"}, "Traceparent": {"00-1-2-01"}, "Tracestate": {"s"},
 		"Authorization": {"Bearer ours"}, "Content-Type": {"application/json"}, "Accept-Encoding": {"identity"}, "User-Agent": {"caddy-llmproxy"},
@@ -138,7 +142,7 @@ func TestRequestHeader(t *testing.T) {
 	if len(call.Header) != 20 {
 		t.Errorf("the client's header was changed: %v", call.Header)
 	}
-	if u := upstreamAt(t, Config{Kind: VLLM}, "gpu"); u.Request(ctx, call, u.Route.Replicas[0], "m").Header["Authorization"] != nil {
+	if u := upstreamAt(t, Config{Kind: VLLM}, "gpu"); u.NewRequest(ctx, call, u.Route.Replicas[0], "m").Header["Authorization"] != nil {
 		t.Error("without a key of ours there is one")
 	}
 }
@@ -146,11 +150,11 @@ func TestRequestHeader(t *testing.T) {
 // A form goes up with its own boundary, spliced by the gateway.
 func TestRequestForm(t *testing.T) {
 	t.Parallel()
-	call := &Call{Endpoint: endpoint(t, "/v1/audio/transcriptions"), ID: "req_1",
+	call := &Template{Endpoint: endpoint(t, "/v1/audio/transcriptions"), ID: "req_1",
 		Header: http.Header{"Content-Type": {"multipart/form-data; boundary=x"}},
 		Form:   func(model string) Payload { return jsonspan.NewBody([]byte("a form with " + model)) }}
 	u := upstreamAt(t, Config{Kind: OpenAI}, "gpu")
-	req := u.Request(t.Context(), call, u.Route.Replicas[0], "whisper")
+	req := u.NewRequest(t.Context(), call, u.Route.Replicas[0], "whisper")
 	if got := sent(t, req); got != "a form with whisper" || req.Header.Get("Content-Type") != "multipart/form-data; boundary=x" {
 		t.Errorf("got %q as %s", got, req.Header.Get("Content-Type"))
 	}
@@ -160,13 +164,13 @@ func TestRequestForm(t *testing.T) {
 func TestRequestReplica(t *testing.T) {
 	t.Parallel()
 	u := upstreamAt(t, Config{Kind: VLLM}, "http://a:1", "http://b:2/base")
-	call := callOf(t, "/v1/chat/completions", `{"model":"m"}`)
+	call := templateOf(t, "/v1/chat/completions", `{"model":"m"}`)
 	for replica, want := range map[*router.Replica]string{
 		u.Route.Replicas[0]: "http://a:1/v1/chat/completions",
 		u.Route.Replicas[1]: "http://b:2/base/chat/completions",
 		{}:                  "http://a:1/v1/chat/completions",
 	} {
-		if got := u.Request(t.Context(), call, replica, "m").URL.String(); got != want {
+		if got := u.NewRequest(t.Context(), call, replica, "m").URL.String(); got != want {
 			t.Errorf("got %s, want %s", got, want)
 		}
 	}
@@ -174,10 +178,97 @@ func TestRequestReplica(t *testing.T) {
 
 func TestRequestAllocations(t *testing.T) {
 	u := upstreamAt(t, Config{Kind: OpenAI, APIKey: "k"}, "gpu")
-	call := callOf(t, "/v1/chat/completions", `{"messages":[{"role":"user","content":"Hi"}],"model":"m","stream":true}`)
-	allocs := testing.AllocsPerRun(100, func() { u.Request(t.Context(), call, u.Route.Replicas[0], "there") })
+	call := templateOf(t, "/v1/chat/completions", `{"messages":[{"role":"user","content":"Hi"}],"model":"m","stream":true}`)
+	allocs := testing.AllocsPerRun(100, func() { u.NewRequest(t.Context(), call, u.Route.Replicas[0], "there") })
 	// Request and URL, header and its values, the body's segments and readers.
 	if allocs > 20 {
 		t.Errorf("%v allocations a request, want at most 20", allocs)
+	}
+}
+
+// A packer answers with a body in a coding, whatever was asked for.
+type packer struct {
+	coding string
+	body   []byte
+	closed bool
+}
+
+func (p *packer) RoundTrip(*http.Request) (*http.Response, error) {
+	h := http.Header{"Content-Type": {"application/json"}, "Content-Length": {"1"}}
+	if p.coding != "" {
+		h["Content-Encoding"] = []string{p.coding}
+	}
+	return &http.Response{StatusCode: http.StatusOK, ContentLength: int64(len(p.body)), Header: h, Body: p.packed()}, nil
+}
+
+func (p *packer) packed() io.ReadCloser {
+	return struct {
+		io.Reader
+		io.Closer
+	}{bytes.NewReader(p.body), closing(func() { p.closed = true })}
+}
+
+type closing func()
+
+func (c closing) Close() error { c(); return nil }
+
+func zipped(t *testing.T, text string) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	z := gzip.NewWriter(&b)
+	if _, err := z.Write([]byte(text)); err != nil {
+		t.Fatal(err)
+	}
+	if err := z.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+func TestCodings(t *testing.T) {
+	t.Parallel()
+	packed := zipped(t, `{"a":1}`)
+	for _, tt := range []struct {
+		name, coding string
+		body         []byte
+		want         string
+		err          error  // of reading
+		refused      string // a part of the error
+	}{
+		{name: "none", body: []byte("plain"), want: "plain"},
+		{name: "identity", coding: "identity", body: []byte("plain"), want: "plain"},
+		{name: "gzip", coding: "gzip", body: packed, want: `{"a":1}`},
+		{name: "its old name", coding: "X-GZIP", body: packed, want: `{"a":1}`},
+		{name: "gzip without a body", coding: "gzip"},
+		{name: "gzip that was cut", coding: "gzip", body: packed[:len(packed)-6], want: `{"a":1}`, err: io.ErrUnexpectedEOF},
+		{name: "no gzip", coding: "gzip", body: []byte(strings.Repeat("plain", 9)), err: gzip.ErrHeader},
+		{name: "another one", coding: "br", body: []byte("x"), refused: `Content-Encoding "br", which was not asked for`},
+		{name: "two", coding: "gzip, br", body: []byte("x"), refused: `Content-Encoding "gzip, br"`},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			p := &packer{coding: tt.coding, body: tt.body}
+			u := &Upstream{Config: Config{Transport: p}}
+			res, err := u.RoundTrip(nil)
+			if tt.refused != "" {
+				if err == nil || !strings.Contains(err.Error(), tt.refused) || !p.closed {
+					t.Fatalf("got %v, closed %v; want an error with %q", err, p.closed, tt.refused)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := io.ReadAll(res.Body)
+			if string(got) != tt.want || !errors.Is(err, tt.err) {
+				t.Errorf("got %q, %v; want %q, %v", got, err, tt.want, tt.err)
+			}
+			if tt.coding != "" && tt.coding != "identity" && (res.ContentLength != -1 || res.Header["Content-Length"] != nil || res.Header["Content-Encoding"] != nil) {
+				t.Errorf("length %d, header %v", res.ContentLength, res.Header)
+			}
+			if res.Body.Close(); !p.closed {
+				t.Error("the answer is still open")
+			}
+		})
 	}
 }

@@ -1,45 +1,57 @@
+// Package upstream knows one upstream: its kind and in what that differs from other kinds, how requests to it are built, which
+// models it has and what these can take, and which verdict an error of it stands for. Each kind of server has a file of its own;
+// nothing outside of these files depends on the kind.
+//
+// It never chooses among upstreams (router does), never reads an answer's stream, and never writes to a client (relay does). It
+// gets its connections as an http.RoundTripper and knows nothing of Caddy. It stands above router and openai.
 package upstream
 
 import (
+	"cmp"
 	"net/http"
 	"net/url"
+	"slices"
 	"sync/atomic"
 	"time"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 )
 
-// A Config is what an upstream is configured to be.
+// A Config is the configuration of an upstream.
 type Config struct {
 	Name string
 	Kind *Kind
-	// Optional makes the upstream absent until a server of its kind was found at its address: for the usual local ports,
-	// where anything may listen.
+	// Optional makes the upstream absent until a server of its kind was found at its address: for the usual local ports, where
+	// anything may listen.
 	Optional bool
-	Bases    []*url.URL
+	// Bases are the base URLs of the replicas.
+	Bases []*url.URL
+	// Replica returns the state of a replica, which all upstreams with that base share; nil if nothing is shared.
+	Replica func(base string) *router.Replica
 	// APIKey is sent as a bearer token; empty for none.
 	APIKey string
 	// Fingerprint stands for everything in the configuration that answers may depend on.
 	Fingerprint string
 	// HeaderUp changes a request's headers last; nil for no change.
 	HeaderUp func(*http.Request)
-	Params   []Param
-	Drop     []string
-	Timers   Timers
-	// MaxConcurrent is how many requests may be at one replica at once. Zero means the kind's.
+	// Params are added to requests that do not have them. Drop are removed.
+	Params []Param
+	Drop   []string
+	Timers Timers
+	// MaxConcurrent is how many requests may be at one replica at once. Zero means the kind's default.
 	MaxConcurrent int
-	// Room is the waiting room of each replica.
+	// Room is the admission queue of each replica.
 	Room router.Room
-	// Local says whether it runs on machines of one's own; nil where its kind tells.
+	// Local is whether the upstream runs on the operator's machines; nil if its kind tells.
 	Local *bool
-	// Can is what is said of all its models, ModelCan of single ones.
-	Can      Said
-	ModelCan map[string]Said
-	// Transport carries the requests; its connections are the caller's to close.
+	// Override goes for all models of the upstream, ModelOverrides for single ones.
+	Override       Override
+	ModelOverrides map[string]Override
+	// Transport carries the requests; its connections are the caller's to close. Kinds that are built in need none.
 	Transport http.RoundTripper
 }
 
-// A Param is a member that is added to a request that does not have it.
+// A Param is a member of a JSON object.
 type Param struct {
 	Name  string
 	Value []byte // JSON
@@ -51,65 +63,71 @@ type Timers struct {
 	FirstToken time.Duration
 	// Idle bounds the silence between two events of a stream. Default: 60 s.
 	Idle time.Duration
-	// Total bounds the whole attempt. Default: none for streams, 10 min for other answers, which show no sign of life before
+	// Total bounds the whole attempt. Default: none for streams; 10 min for other answers, which show no sign of life before
 	// they are complete.
 	Total time.Duration
 	// Load bounds the wait for a model that is loading. Default: 5 min.
 	Load time.Duration
 }
 
-// An Upstream is a server or service that generates, reached at one or more replicas.
+// An Upstream is a server or service that generates, reached at one or more replicas. It is safe for concurrent use.
 type Upstream struct {
 	Config
-	// Route is the upstream as the router sees it; its replicas stand in the order of Bases.
+	// Route is the upstream as the router sees it; its replicas are in the order of Bases.
 	Route *router.Upstream
-	kind  atomic.Pointer[Kind]
-	look  lookout
-	facts facts
-	// loader knows which models are loaded.
-	loader loader
+
+	kind         atomic.Pointer[Kind] // nil while it is to be detected
+	discoverer   discoverer
+	capabilities capabilities
+	loads        modelLoads
 }
 
-// New makes an upstream. Replica gives the shared facts of an address.
-func New(c Config, replica func(address string) *router.Replica) *Upstream {
+// New returns a new Upstream.
+func New(c Config) *Upstream {
 	u := &Upstream{Config: c, Route: &router.Upstream{Name: c.Name, Room: c.Room}}
+	u.Route.Local = u.IsLocal
 	for _, base := range c.Bases {
-		u.Route.Replicas = append(u.Route.Replicas, replica(base.String()))
+		replica := &router.Replica{Address: base.String()}
+		if c.Replica != nil {
+			replica = c.Replica(base.String())
+		}
+		u.Route.Replicas = append(u.Route.Replicas, replica)
 	}
 	u.Route.SetLimit(c.MaxConcurrent)
 	if c.Kind != Auto {
-		u.become(c.Kind)
+		u.setKind(c.Kind)
 	}
-	u.Route.Local = u.IsLocal
-	u.facts.start(&u.Config)
-	if c.Kind == Echo {
-		u.Transport = echo{}
+	if c.Kind.transport != nil {
+		u.Transport = c.Kind.transport
 	}
+	u.capabilities.reported, u.capabilities.learned, u.capabilities.ratios = map[string]router.Limits{}, map[string]learnedContext{}, map[string]float64{}
+	u.publishCapabilities(time.Time{})
+	u.loads.loaded, u.loads.loading = map[replicaModel]time.Time{}, map[replicaModel]chan struct{}{}
 	return u
 }
 
-// become takes the kind that was configured or found.
-func (u *Upstream) become(k *Kind) {
+// setKind sets the kind that was configured or detected.
+func (u *Upstream) setKind(k *Kind) {
 	u.kind.Store(k)
 	if u.MaxConcurrent == 0 {
 		u.Route.SetLimit(k.slots)
 	}
 }
 
-// Speaks is the kind of the upstream as far as known now.
-func (u *Upstream) Speaks() *Kind {
-	if k := u.kind.Load(); k != nil {
-		return k
+// ActualKind returns the kind that was configured or detected. Until it is detected, that is OpenAI.
+func (u *Upstream) ActualKind() *Kind { return cmp.Or(u.kind.Load(), OpenAI) }
+
+// IsLocal reports whether the upstream runs on the operator's machines: its answers cost nothing, and nobody else reads the
+// requests. While the kind is unknown, it is not local.
+func (u *Upstream) IsLocal() bool {
+	if u.Local != nil {
+		return *u.Local
 	}
-	return OpenAI
+	kind := u.kind.Load()
+	return kind != nil && kind.local
 }
 
-// base finds the address of a replica.
+// base returns the base URL of a replica.
 func (u *Upstream) base(r *router.Replica) *url.URL {
-	for i, candidate := range u.Route.Replicas {
-		if candidate == r {
-			return u.Bases[i]
-		}
-	}
-	return u.Bases[0]
+	return u.Bases[max(slices.Index(u.Route.Replicas, r), 0)]
 }

@@ -17,7 +17,7 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/fakellm"
 )
 
-func ids(v *View) (all []string) {
+func ids(v *Discovery) (all []string) {
 	for _, m := range v.Models {
 		all = append(all, m.ID)
 	}
@@ -32,19 +32,19 @@ func TestViewOfEachKind(t *testing.T) {
 			t.Parallel()
 			server := fakellm.Start(t, kind.Name, fakellm.Models("a", "b:7b", "c/d"))
 			u := upstreamAt(t, Config{Name: "u", Kind: Auto}, server.URL())
-			if u.Speaks() != OpenAI || u.Seen() {
-				t.Errorf("before it was asked: %s, seen %v", u.Speaks().Name, u.Seen())
+			if u.ActualKind() != OpenAI || u.Discovered() {
+				t.Errorf("before it was asked: %s, seen %v", u.ActualKind().Name, u.Discovered())
 			}
-			view := u.View(t.Context())
+			found := u.Discover(t.Context())
 			want := []string{"a", "b:7b", "c/d"}
 			if kind == LlamaCpp {
-				want = want[:len(ids(view))] // it may list its first model only
+				want = want[:len(ids(found))] // it may list its first model only
 			}
-			if diff := cmp.Diff(want, ids(view)); diff != "" || view.Err != nil || !view.Present || len(view.Models) == 0 {
-				t.Errorf("%+v (-want +got):\n%s", view, diff)
+			if diff := cmp.Diff(want, ids(found)); diff != "" || found.Err != nil || !found.Present || len(found.Models) == 0 {
+				t.Errorf("%+v (-want +got):\n%s", found, diff)
 			}
-			if u.Speaks() != kind {
-				t.Errorf("taken for %s", u.Speaks().Name)
+			if u.ActualKind() != kind {
+				t.Errorf("taken for %s", u.ActualKind().Name)
 			}
 			if n := len(server.Requests()); n > 0 || len(server.Probes()) == 0 {
 				t.Errorf("it was made to generate %d times, and asked %d questions", n, len(server.Probes()))
@@ -58,8 +58,8 @@ func TestViewWhileLoading(t *testing.T) {
 	server := fakellm.Start(t, "llamacpp")
 	server.SetLoading(true)
 	u := upstreamAt(t, Config{Name: "u", Kind: Auto}, server.URL())
-	if view := u.View(t.Context()); view.Err == nil || u.Speaks() != LlamaCpp {
-		t.Errorf("%v, taken for %s", view.Err, u.Speaks().Name)
+	if found := u.Discover(t.Context()); found.Err == nil || u.ActualKind() != LlamaCpp {
+		t.Errorf("%v, taken for %s", found.Err, u.ActualKind().Name)
 	}
 }
 
@@ -68,13 +68,13 @@ func TestOptional(t *testing.T) {
 	t.Parallel()
 	stranger := fakellm.Start(t, "vllm")
 	u := upstreamAt(t, Config{Name: "u", Kind: Ollama, Optional: true}, stranger.URL())
-	if view := u.View(t.Context()); view.Present || view.Err == nil || len(view.Models) > 0 {
-		t.Errorf("a stranger was taken for it: %+v", view)
+	if found := u.Discover(t.Context()); found.Present || found.Err == nil || len(found.Models) > 0 {
+		t.Errorf("a stranger was taken for it: %+v", found)
 	}
 	server := fakellm.Start(t, "ollama", fakellm.Models("a"))
 	u = upstreamAt(t, Config{Name: "u", Kind: Ollama, Optional: true}, server.URL())
-	if view := u.View(t.Context()); !view.Present || view.Err != nil {
-		t.Errorf("it was not found: %+v", view)
+	if found := u.Discover(t.Context()); !found.Present || found.Err != nil {
+		t.Errorf("it was not found: %+v", found)
 	}
 }
 
@@ -84,14 +84,14 @@ func TestViewOfReplicas(t *testing.T) {
 	first := fakellm.Start(t, "vllm", fakellm.Models("a", "b"))
 	second := fakellm.Start(t, "vllm", fakellm.Models("b", "c"))
 	u := upstreamAt(t, Config{Name: "u", Kind: VLLM}, first.URL(), second.URL())
-	if diff := cmp.Diff([]string{"a", "b", "c"}, ids(u.View(t.Context()))); diff != "" {
+	if diff := cmp.Diff([]string{"a", "b", "c"}, ids(u.Discover(t.Context()))); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 	first.Down()
 	u = upstreamAt(t, Config{Name: "u", Kind: VLLM}, first.URL(), second.URL())
-	view := u.View(t.Context())
-	if diff := cmp.Diff([]string{"b", "c"}, ids(view)); diff != "" || view.Err != nil {
-		t.Errorf("%v (-want +got):\n%s", view.Err, diff)
+	found := u.Discover(t.Context())
+	if diff := cmp.Diff([]string{"b", "c"}, ids(found)); diff != "" || found.Err != nil {
+		t.Errorf("%v (-want +got):\n%s", found.Err, diff)
 	}
 }
 
@@ -121,12 +121,12 @@ func TestOddLists(t *testing.T) {
 				}
 				return answer(tt.status, tt.body), nil
 			})}, "gpu")
-			view := u.View(t.Context())
-			if diff := cmp.Diff(tt.want, ids(view)); diff != "" {
+			found := u.Discover(t.Context())
+			if diff := cmp.Diff(tt.want, ids(found)); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
-			if (view.Err == nil) != (tt.err == "") || view.Err != nil && (!strings.Contains(view.Err.Error(), tt.err) || strings.Contains(view.Err.Error(), "secret")) {
-				t.Errorf("got %v, want %q", view.Err, tt.err)
+			if (found.Err == nil) != (tt.err == "") || found.Err != nil && (!strings.Contains(found.Err.Error(), tt.err) || strings.Contains(found.Err.Error(), "secret")) {
+				t.Errorf("got %v, want %q", found.Err, tt.err)
 			}
 		})
 	}
@@ -150,55 +150,55 @@ func TestViewAges(t *testing.T) {
 			}
 			return answer(200, `{"data":[{"id":"a"}]}`), nil
 		})}, "gpu")
-		look := func(name string, want int64) *View {
+		look := func(name string, want int64) *Discovery {
 			t.Helper()
-			view := u.View(t.Context())
+			found := u.Discover(t.Context())
 			synctest.Wait()
 			if n := asked.Load(); n != want {
 				t.Errorf("%s: asked %d times, want %d", name, n, want)
 			}
-			return view
+			return found
 		}
 		var together sync.WaitGroup
 		for range 20 {
 			together.Go(func() {
-				if view := u.View(t.Context()); len(view.Models) != 1 {
-					t.Errorf("one of many got %+v", view)
+				if found := u.Discover(t.Context()); len(found.Models) != 1 {
+					t.Errorf("one of many got %+v", found)
 				}
 			})
 		}
 		together.Wait()
 		first := look("twenty at once", 1)
-		<-time.After(lookFresh - time.Second)
+		<-time.After(discoveryFresh - time.Second)
 		look("fresh", 1)
 		<-time.After(2 * time.Second)
-		if view := look("old", 2); view != first {
+		if found := look("old", 2); found != first {
 			t.Error("whoever asked when the list was old waited for the new one")
 		}
 		<-time.After(time.Second)
 
 		down.Store(true)
-		<-time.After(lookFresh)
+		<-time.After(discoveryFresh)
 		look("old again", 3)
 		<-time.After(time.Second)
-		if view := look("failed", 3); view.Err == nil || len(view.Models) != 1 {
-			t.Errorf("a server that does not answer lost its list: %+v", view)
+		if found := look("failed", 3); found.Err == nil || len(found.Models) != 1 {
+			t.Errorf("a server that does not answer lost its list: %+v", found)
 		}
 		down.Store(false)
-		<-time.After(lookAgain)
+		<-time.After(discoveryRetry)
 		look("again soon after a failure", 4)
 		<-time.After(200 * time.Millisecond)
-		if view := look("back", 4); view.Err != nil {
-			t.Errorf("got %v", view.Err)
+		if found := look("back", 4); found.Err != nil {
+			t.Errorf("got %v", found.Err)
 		}
 
-		u.Refresh(t.Context())
+		u.Rediscover(t.Context())
 		if n := asked.Load(); n != 4 {
 			t.Error("a list that was just read was read again")
 		}
-		<-time.After(lookRestless)
-		if view := u.Refresh(t.Context()); asked.Load() != 5 || view.Err != nil {
-			t.Errorf("Refresh asked %d times, got %+v", asked.Load(), view)
+		<-time.After(rediscoveryAtLeast)
+		if found := u.Rediscover(t.Context()); asked.Load() != 5 || found.Err != nil {
+			t.Errorf("Refresh asked %d times, got %+v", asked.Load(), found)
 		}
 	})
 }
@@ -217,11 +217,11 @@ func TestViewClientLeaves(t *testing.T) {
 		})}, "gpu")
 		ctx, leave := context.WithTimeout(t.Context(), time.Millisecond)
 		defer leave()
-		if view := u.View(ctx); !errors.Is(view.Err, context.DeadlineExceeded) || view.Models != nil {
-			t.Errorf("got %+v", view)
+		if found := u.Discover(ctx); !errors.Is(found.Err, context.DeadlineExceeded) || found.Models != nil {
+			t.Errorf("got %+v", found)
 		}
-		if view := u.View(t.Context()); view.Err != nil || len(view.Models) != 1 {
-			t.Errorf("the look was stopped: %+v", view)
+		if found := u.Discover(t.Context()); found.Err != nil || len(found.Models) != 1 {
+			t.Errorf("the look was stopped: %+v", found)
 		}
 	})
 }
@@ -235,8 +235,8 @@ func TestViewHangs(t *testing.T) {
 			return nil, req.Context().Err()
 		})}, "gpu")
 		begun := time.Now()
-		if view := u.View(t.Context()); !errors.Is(view.Err, context.DeadlineExceeded) || time.Since(begun) != lookTimeout {
-			t.Errorf("after %v: %+v", time.Since(begun), view)
+		if found := u.Discover(t.Context()); !errors.Is(found.Err, context.DeadlineExceeded) || time.Since(begun) != discoveryTimeout {
+			t.Errorf("after %v: %+v", time.Since(begun), found)
 		}
 	})
 }

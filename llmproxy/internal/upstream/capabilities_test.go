@@ -20,7 +20,7 @@ func at(t *testing.T, kind *Kind, handler http.Handler, change func(*Config)) *U
 	t.Cleanup(server.Close)
 	transport := &http.Transport{}
 	t.Cleanup(transport.CloseIdleConnections)
-	base, err := ParseAddress(server.URL)
+	base, err := OpenAI.ParseAddress(server.URL)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -29,7 +29,7 @@ func at(t *testing.T, kind *Kind, handler http.Handler, change func(*Config)) *U
 	if change != nil {
 		change(&c)
 	}
-	return New(c, func(a string) *router.Replica { return &router.Replica{Address: a} })
+	return New(c)
 }
 
 func TestServersTellTheirLimits(t *testing.T) {
@@ -72,11 +72,11 @@ func TestServersTellTheirLimits(t *testing.T) {
 				}
 				_, _ = w.Write([]byte(tt.paths[r.URL.Path]))
 			}), nil)
-			if got := u.Limits(tt.model); got != (router.Limits{}) {
+			if got := u.Capabilities(tt.model); got != (router.Limits{}) {
 				t.Errorf("%+v was known before the server was asked", got)
 			}
-			u.inquire(t.Context())
-			if diff := cmp.Diff(tt.want, u.Limits(tt.model)); diff != "" {
+			u.refreshCapabilities(t.Context())
+			if diff := cmp.Diff(tt.want, u.Capabilities(tt.model)); diff != "" {
 				t.Errorf("Limits (-want +got):\n%s", diff)
 			}
 		})
@@ -90,9 +90,9 @@ func TestFakesTellTheirLimits(t *testing.T) {
 		VLLM: {Context: 4096}, LlamaCpp: {Context: 2048, Lacks: router.Images | router.Audio}, Ollama: {Context: 4096, Lacks: router.Images | router.Audio},
 	} {
 		u := at(t, kind, fakellm.New(kind.Name, fakellm.Models("m")), nil)
-		u.Limits("m")
-		u.inquire(t.Context())
-		if diff := cmp.Diff(want, u.Limits("m")); diff != "" {
+		u.Capabilities("m")
+		u.refreshCapabilities(t.Context())
+		if diff := cmp.Diff(want, u.Capabilities("m")); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", kind.Name, diff)
 		}
 	}
@@ -101,8 +101,8 @@ func TestFakesTellTheirLimits(t *testing.T) {
 func TestConfigurationGoesFirst(t *testing.T) {
 	t.Parallel()
 	u := at(t, LlamaCpp, fakellm.New("llamacpp"), func(c *Config) {
-		c.Can = Said{Context: 1000, Can: router.Images, Cannot: router.Tools}
-		c.ModelCan = map[string]Said{"m": {Context: 500, Can: router.Tools}}
+		c.Override = Override{Context: 1000, Can: router.Images, Cannot: router.Tools}
+		c.ModelOverrides = map[string]Override{"m": {Context: 500, Can: router.Tools}}
 	})
 	check := func(when string) {
 		t.Helper()
@@ -110,34 +110,34 @@ func TestConfigurationGoesFirst(t *testing.T) {
 		if when == "before" {
 			audio = 0
 		}
-		if got, want := u.Limits("x"), (router.Limits{Context: 1000, Lacks: router.Tools | audio}); got != want {
+		if got, want := u.Capabilities("x"), (router.Limits{Context: 1000, Lacks: router.Tools | audio}); got != want {
 			t.Errorf("%s, any model: %+v, want %+v", when, got, want)
 		}
-		if got, want := u.Limits("m"), (router.Limits{Context: 500, Lacks: audio}); got != want {
+		if got, want := u.Capabilities("m"), (router.Limits{Context: 500, Lacks: audio}); got != want {
 			t.Errorf("%s, m: %+v, want %+v", when, got, want)
 		}
 	}
 	check("before")
-	u.inquire(t.Context())
+	u.refreshCapabilities(t.Context())
 	check("after")
 }
 
 func TestErrorsTeachALimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		u := New(Config{Name: "u", Kind: OpenAI}, nil)
-		u.Learn("m", 8000)
-		if got := u.Limits("m").Context; got != 8000 || u.Limits("n").Context != 0 {
-			t.Errorf("m has %d, n %d", got, u.Limits("n").Context)
+		u := New(Config{Name: "u", Kind: OpenAI})
+		u.LearnContext("m", 8000)
+		if got := u.Capabilities("m").Context; got != 8000 || u.Capabilities("n").Context != 0 {
+			t.Errorf("m has %d, n %d", got, u.Capabilities("n").Context)
 		}
 		for range 1000 {
-			u.Learn("m"+time.Now().String(), 1)
+			u.LearnContext("m"+time.Now().String(), 1)
 			time.Sleep(time.Millisecond)
 		}
-		if n := len(u.facts.learned); n > maxModels {
+		if n := len(u.capabilities.learned); n > capableModels {
 			t.Errorf("%d lessons are kept", n)
 		}
 		time.Sleep(learnedFresh)
-		if got := u.Limits("m").Context; got != 0 {
+		if got := u.Capabilities("m").Context; got != 0 {
 			t.Errorf("%d is still believed", got)
 		}
 	})
@@ -155,10 +155,10 @@ func TestFactsAreBounded(t *testing.T) {
 		_, _ = w.Write([]byte("{}"))
 	}), nil)
 	for i := range 1000 {
-		u.Limits("m" + string(rune('a'+i%26)) + string(rune('a'+i/26)))
+		u.Capabilities("m" + string(rune('a'+i%26)) + string(rune('a'+i/26)))
 	}
-	u.inquire(t.Context())
-	if n := len(u.facts.found); n > maxModels {
+	u.refreshCapabilities(t.Context())
+	if n := len(u.capabilities.reported); n > capableModels {
 		t.Errorf("facts of %d models are kept", n)
 	}
 	if most.Load() > 2 {
@@ -168,19 +168,19 @@ func TestFactsAreBounded(t *testing.T) {
 
 func TestEstimatesAreCorrected(t *testing.T) {
 	t.Parallel()
-	u := New(Config{Name: "u", Kind: OpenAI}, nil)
-	if got := u.Correct("m", 1000); got != 1000 {
+	u := New(Config{Name: "u", Kind: OpenAI})
+	if got := u.CorrectEstimate("m", 1000); got != 1000 {
 		t.Errorf("nothing was counted, yet 1000 became %d", got)
 	}
 	for range 50 {
-		u.Counted("m", 1000, 1500)
+		u.LearnTokens("m", 1000, 1500)
 	}
-	u.Counted("m", 10, 1_000_000) // too short to say anything
-	if got := u.Correct("m", 1000); got != 1500 || u.Correct("n", 1000) != 1000 {
+	u.LearnTokens("m", 10, 1_000_000) // too short to say anything
+	if got := u.CorrectEstimate("m", 1000); got != 1500 || u.CorrectEstimate("n", 1000) != 1000 {
 		t.Errorf("1000 became %d", got)
 	}
-	u.Counted("n", 1000, 1_000_000)
-	if got := u.Correct("n", 1000); got != maxRatio*1000 {
+	u.LearnTokens("n", 1000, 1_000_000)
+	if got := u.CorrectEstimate("n", 1000); got != maxRatio*1000 {
 		t.Errorf("nonsense made %d of 1000", got)
 	}
 }
@@ -203,7 +203,7 @@ func TestTruncated(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			u := New(Config{Name: "u", Kind: tt.kind, Can: Said{Context: tt.context}}, nil)
+			u := New(Config{Name: "u", Kind: tt.kind, Override: Override{Context: tt.context}})
 			if got := u.Truncated("m", tt.estimate, tt.counted); got != tt.want {
 				t.Errorf("Truncated = %v", got)
 			}
@@ -227,7 +227,7 @@ func TestIsLocal(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			u := New(Config{Name: "u", Kind: tt.kind, Local: tt.said}, nil)
+			u := New(Config{Name: "u", Kind: tt.kind, Local: tt.said})
 			if got := u.Route.Local(); got != tt.want {
 				t.Errorf("Local = %v", got)
 			}
@@ -237,7 +237,7 @@ func TestIsLocal(t *testing.T) {
 	if u.IsLocal() {
 		t.Error("local before it was asked")
 	}
-	if u.View(t.Context()); !u.IsLocal() {
+	if u.Discover(t.Context()); !u.IsLocal() {
 		t.Error("remote after it was found to be Ollama")
 	}
 }
@@ -245,13 +245,13 @@ func TestIsLocal(t *testing.T) {
 // BenchmarkLimits is what every attempt's choice pays.
 func BenchmarkLimits(b *testing.B) {
 	for name, kind := range map[string]*Kind{"openai": OpenAI, "ollama": Ollama} {
-		u := New(Config{Name: "u", Kind: kind}, nil)
-		u.facts.found = map[string]router.Limits{"llama3.1:8b": {Context: 8192}}
-		u.facts.publish(time.Now().Add(time.Hour))
+		u := New(Config{Name: "u", Kind: kind})
+		u.capabilities.reported = map[string]router.Limits{"llama3.1:8b": {Context: 8192}}
+		u.publishCapabilities(time.Now().Add(time.Hour))
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				u.Limits("llama3.1:8b")
+				u.Capabilities("llama3.1:8b")
 			}
 		})
 	}

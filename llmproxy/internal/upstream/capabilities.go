@@ -1,0 +1,235 @@
+package upstream
+
+import (
+	"context"
+	"maps"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/router"
+)
+
+// An Override is what a configuration says of the capabilities of a model, or of all models of an upstream. It goes before what
+// servers report and errors teach.
+type Override struct {
+	Context int            // tokens; zero for no override
+	Can     router.Ability // abilities that it has whatever the server reports
+	Cannot  router.Ability
+}
+
+func (o Override) apply(l router.Limits) router.Limits {
+	if o.Context > 0 {
+		l.Context = o.Context
+	}
+	l.Lacks = l.Lacks&^o.Can | o.Cannot
+	return l
+}
+
+// anyModel stands for every model of a server that answers to all names.
+const anyModel = ""
+
+const (
+	reportedFresh  = 30 * time.Second // then the next request has the server asked again
+	learnedFresh   = 10 * time.Minute // a server may be restarted with a larger context window
+	capableModels  = 64               // of an upstream; nothing is known of more
+	refreshTimeout = 2 * time.Second  // Ollama does not answer while it loads a model
+)
+
+// capabilities are what is known of an upstream's models: what its servers report, and what their errors taught.
+type capabilities struct {
+	table      atomic.Pointer[capabilityTable]
+	refreshing atomic.Bool
+
+	mu       sync.Mutex
+	reported map[string]router.Limits
+	learned  map[string]learnedContext
+	ratios   map[string]float64 // of counted to estimated tokens
+}
+
+// A capabilityTable has all that is known of each model, ready to be looked up. It is never changed.
+type capabilityTable struct {
+	models     map[string]router.Limits
+	others     router.Limits // of models that are not in models
+	reportedAt time.Time
+	until      time.Time // when the oldest learned entry expires; zero for never
+}
+
+// A learnedContext is the context length that an error named.
+type learnedContext struct {
+	tokens int
+	at     time.Time
+}
+
+// publish makes a new table; the caller holds the lock, or is New.
+func (u *Upstream) publishCapabilities(reportedAt time.Time) *capabilityTable {
+	c := &u.capabilities
+	maps.DeleteFunc(c.learned, func(_ string, l learnedContext) bool { return time.Since(l.at) >= learnedFresh })
+	t := &capabilityTable{models: make(map[string]router.Limits, len(c.reported)+len(u.ModelOverrides)), reportedAt: reportedAt, others: u.Override.apply(c.reported[anyModel])}
+	for model := range u.ModelOverrides {
+		t.models[model] = c.reported[anyModel]
+	}
+	maps.Copy(t.models, c.reported)
+	for model, l := range c.learned {
+		known := t.models[model]
+		if known.Context == 0 || l.tokens < known.Context {
+			known.Context = l.tokens
+			t.models[model] = known
+		}
+		if expires := l.at.Add(learnedFresh); t.until.IsZero() || expires.Before(t.until) {
+			t.until = expires
+		}
+	}
+	for model, known := range t.models {
+		t.models[model] = u.ModelOverrides[model].apply(u.Override.apply(known))
+	}
+	c.table.Store(t)
+	return t
+}
+
+// Capabilities returns what a model of the upstream can take, as far as is known now. It never waits: if that is old, the
+// server is asked in the background, without generating.
+func (u *Upstream) Capabilities(model string) router.Limits {
+	c := &u.capabilities
+	t := c.table.Load()
+	if !t.until.IsZero() && time.Now().After(t.until) {
+		c.mu.Lock()
+		t = u.publishCapabilities(c.table.Load().reportedAt)
+		c.mu.Unlock()
+	}
+	known, ok := t.models[model]
+	if !ok {
+		known = t.others
+	}
+	if kind := u.kind.Load(); kind != nil && kind.capabilities == nil {
+		return known // there is no way to ask
+	}
+	if !ok && len(t.models) < capableModels && u.addModel(model) || time.Since(t.reportedAt) > reportedFresh {
+		u.RefreshCapabilities()
+	}
+	return known
+}
+
+// addModel has the server asked for a model from now on. It reports false if it is already, or if there are too many.
+func (u *Upstream) addModel(model string) bool {
+	c := &u.capabilities
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if _, ok := c.reported[model]; ok || len(c.reported) >= capableModels {
+		return false
+	}
+	c.reported[model] = c.reported[anyModel]
+	u.publishCapabilities(c.table.Load().reportedAt)
+	return true
+}
+
+// LearnContext remembers for a while the context length that an error of the upstream named.
+func (u *Upstream) LearnContext(model string, tokens int) {
+	c := &u.capabilities
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if _, ok := c.learned[model]; !ok && len(c.learned) >= capableModels {
+		return
+	}
+	c.learned[model] = learnedContext{tokens, time.Now()}
+	u.publishCapabilities(c.table.Load().reportedAt)
+}
+
+// RefreshCapabilities asks the servers in the background what their models can take, unless that is under way.
+func (u *Upstream) RefreshCapabilities() {
+	if !u.capabilities.refreshing.CompareAndSwap(false, true) {
+		return
+	}
+	go func() {
+		defer u.capabilities.refreshing.Store(false)
+		ctx, cancel := context.WithTimeout(context.Background(), refreshTimeout)
+		defer cancel()
+		if u.kind.Load() == nil {
+			u.Discover(ctx) // detects the kind
+		}
+		u.refreshCapabilities(ctx)
+	}()
+}
+
+// refreshCapabilities asks every replica. Of models for which none answers, what was known is kept.
+func (u *Upstream) refreshCapabilities(ctx context.Context) {
+	c := &u.capabilities
+	var names []string
+	c.mu.Lock()
+	for model := range c.reported {
+		if model != anyModel {
+			names = append(names, model)
+		}
+	}
+	c.mu.Unlock()
+	found := map[string]router.Limits{}
+	if ask := u.ActualKind().capabilities; ask != nil {
+		for _, base := range u.Bases {
+			for model, here := range ask(&probe{ctx: ctx, u: u, base: base}, names) {
+				found[model] = least(found[model], here)
+			}
+		}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for model, known := range found {
+		if _, ok := c.reported[model]; ok || len(c.reported) < capableModels {
+			c.reported[model] = known
+		}
+	}
+	u.publishCapabilities(time.Now())
+}
+
+// least returns what each of two replicas can take: the smaller context window, and only abilities that both have.
+func least(a, b router.Limits) router.Limits {
+	if a.Context != 0 && (b.Context == 0 || a.Context < b.Context) {
+		b.Context = a.Context
+	}
+	b.Lacks |= a.Lacks
+	return b
+}
+
+// How many tokens a model makes of a text depends on its tokenizer and the language. The moving average of each model's ratio
+// of counted to estimated tokens corrects further estimates.
+const (
+	ratioWeight   = 0.1 // of the newest request
+	minRatio      = 0.5
+	maxRatio      = 3
+	ratioEstimate = 200 // tokens; shorter prompts tell little
+)
+
+// CorrectEstimate turns an estimate of a prompt's tokens into what the model is likely to count.
+func (u *Upstream) CorrectEstimate(model string, estimate int) int {
+	c := &u.capabilities
+	c.mu.Lock()
+	ratio, ok := c.ratios[model]
+	c.mu.Unlock()
+	if !ok {
+		return estimate
+	}
+	return int(float64(estimate) * ratio)
+}
+
+// LearnTokens takes what the model counted for a prompt of text alone, and what had been estimated.
+func (u *Upstream) LearnTokens(model string, estimate, counted int) {
+	if estimate < ratioEstimate || counted <= 0 {
+		return
+	}
+	ratio := min(max(float64(counted)/float64(estimate), minRatio), maxRatio)
+	c := &u.capabilities
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	old, ok := c.ratios[model]
+	switch {
+	case ok:
+		c.ratios[model] = old + ratioWeight*(ratio-old)
+	case len(c.ratios) < capableModels:
+		c.ratios[model] = ratio
+	}
+}
+
+// Truncated reports whether the server silently dropped a part of a prompt: it counted much less than was estimated.
+func (u *Upstream) Truncated(model string, estimate, counted int) bool {
+	window := u.Capabilities(model).Context
+	return u.ActualKind().truncates && counted > 0 && float64(counted) < 0.6*float64(estimate) && (window == 0 || estimate > window)
+}

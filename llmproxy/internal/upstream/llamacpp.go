@@ -1,0 +1,94 @@
+package upstream
+
+import (
+	"net/http"
+	"regexp"
+	"strings"
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/router"
+)
+
+// LlamaCpp is the kind of llama.cpp's llama-server.
+//
+// It generates for as many requests at once as it has slots, and queues the others without bound and without order among
+// clients, so that its slots are ours to give. While it loads, it answers every path with 503 "Loading model". A server that is
+// asked for /slots or /metrics more often than every 2 s does not notice clients that left.
+var LlamaCpp = &Kind{
+	Name: "llamacpp", LocalAddress: "127.0.0.1:8080", basePath: "/v1", local: true,
+	slots:        1, // its least, until it was asked
+	askSlots:     llamaCppSlots,
+	detect:       isLlamaCpp,
+	capabilities: llamaCppCapabilities,
+	health:       llamaCppHealth,
+	// A prompt counts when all of it was read, but each of its batches counts as a decoding.
+	progressCounters: []string{"llamacpp:prompt_tokens_total", "llamacpp:tokens_predicted_total", "llamacpp:n_decode_total"},
+	errors: []errorRow{
+		{typ: "exceed_context_size_error", is: router.Unsupported},
+		{words: "is too large to process", is: router.Unsupported}, // 500: an input for embeddings that exceeds the batch
+		{words: llamaCppLoading, is: router.Unreachable, loading: true},
+		{words: "model is not loaded", is: router.Misconfigured}, // in router mode, with status 400
+		{from: 400, words: "' not found", is: router.Misconfigured},
+	},
+	contextLimits: []*regexp.Regexp{
+		regexp.MustCompile(`available context size \((?P<limit>\d+) tokens\)`),
+		regexp.MustCompile(`\\?"n_ctx\\?":(?P<limit>\d+)`),                                    // also inside Ollama's message
+		regexp.MustCompile(`input \(\d+ tokens\) is too large.*batch size: (?P<limit>\d+)\)`), // of embeddings
+	},
+}
+
+const llamaCppLoading = "Loading model"
+
+// llamaCppProps are the properties of a server. In router mode there are several models, and none here.
+type llamaCppProps struct {
+	Slots    int `json:"total_slots"`
+	Settings struct {
+		Context int `json:"n_ctx"` // of one slot
+	} `json:"default_generation_settings"`
+	Modalities *struct{ Vision, Audio bool }
+}
+
+func isLlamaCpp(p *probe) (bool, error) {
+	status, body, err := p.get("/props")
+	if status == http.StatusServiceUnavailable {
+		return strings.Contains(string(body), llamaCppLoading), nil
+	}
+	return status == http.StatusOK && strings.Contains(string(body), `"default_generation_settings"`), err
+}
+
+// llamaCppHealth asks /health: /slots would keep the server from noticing clients that left.
+func llamaCppHealth(p *probe) router.State {
+	status, body, _ := p.get("/health")
+	switch {
+	case status == http.StatusOK:
+		return router.Up
+	case status == http.StatusServiceUnavailable && strings.Contains(string(body), llamaCppLoading):
+		return router.Loading
+	}
+	return router.Down
+}
+
+func llamaCppSlots(p *probe) int {
+	var props llamaCppProps
+	_ = p.json(http.MethodGet, "/props", nil, &props) // zero without an answer
+	return props.Slots
+}
+
+// llamaCppCapabilities asks for the properties of the server's one model, which answers to every name.
+func llamaCppCapabilities(p *probe, names []string) map[string]router.Limits {
+	var props llamaCppProps
+	if p.json(http.MethodGet, "/props", nil, &props) != nil {
+		return nil
+	}
+	limits := router.Limits{Context: props.Settings.Context}
+	if m := props.Modalities; m != nil && !m.Vision {
+		limits.Lacks |= router.Images
+	}
+	if m := props.Modalities; m != nil && !m.Audio {
+		limits.Lacks |= router.Audio
+	}
+	found := map[string]router.Limits{anyModel: limits}
+	for _, name := range names {
+		found[name] = limits
+	}
+	return found
+}

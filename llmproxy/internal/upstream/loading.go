@@ -1,0 +1,85 @@
+package upstream
+
+import (
+	"cmp"
+	"context"
+	"sync"
+	"time"
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/router"
+)
+
+// loadTimeoutDefault bounds the loading of a model.
+const loadTimeoutDefault = 5 * time.Minute
+
+// LoadTimeout returns how long loading a model may take.
+func (u *Upstream) LoadTimeout() time.Duration { return cmp.Or(u.Timers.Load, loadTimeoutDefault) }
+
+const (
+	// loadedFor is how long after its last answer a model counts as loaded: less than Ollama keeps it (keep_alive, 5 min).
+	loadedFor = 4 * time.Minute
+	// maxLoaded bounds how many models are remembered as loaded.
+	maxLoaded = 256
+)
+
+// modelLoads know which models are loaded, as far as answers tell, and which are loading, on servers that load a model on the
+// first request for it and abort the load when that client leaves: there the gateway must own the load.
+type modelLoads struct {
+	mu      sync.Mutex
+	loaded  map[replicaModel]time.Time
+	loading map[replicaModel]chan struct{} // closed when the load is over
+}
+
+type replicaModel struct {
+	replica *router.Replica
+	model   string
+}
+
+// LoadsOnDemand reports whether the server loads models on the first request for them, and aborts that when the client leaves.
+func (u *Upstream) LoadsOnDemand() bool { return u.ActualKind().loadModel != nil }
+
+// Load starts loading a model unless it is loaded, for which it returns nil. The channel is closed when the load is over; if it
+// failed, the next request will tell. A load goes on when those who wait for it have left, and there is one at a time for a
+// replica and a model.
+func (u *Upstream) Load(r *router.Replica, model string, embeddings bool) <-chan struct{} {
+	key := replicaModel{r, model}
+	l := &u.loads
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if done := l.loading[key]; done != nil {
+		return done
+	}
+	if time.Since(l.loaded[key]) < loadedFor {
+		return nil
+	}
+	done := make(chan struct{})
+	l.loading[key] = done
+	go func() {
+		ctx, cancel := context.WithTimeout(context.Background(), u.LoadTimeout())
+		defer cancel()
+		ok := u.ActualKind().loadModel(&probe{ctx: ctx, u: u, base: u.base(r)}, model, embeddings)
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if ok {
+			if len(l.loaded) >= maxLoaded {
+				clear(l.loaded)
+			}
+			l.loaded[key] = time.Now()
+		}
+		delete(l.loading, key)
+		close(done)
+	}()
+	return done
+}
+
+// ForgetUnloaded reports whether the server says that a model is not loaded, or does not answer: it may have made space for
+// another model. The next Load then loads it.
+func (u *Upstream) ForgetUnloaded(ctx context.Context, r *router.Replica, model string) bool {
+	if u.ActualKind().isLoaded(&probe{ctx: ctx, u: u, base: u.base(r), timeout: probeTimeout}, model) {
+		return false
+	}
+	u.loads.mu.Lock()
+	defer u.loads.mu.Unlock()
+	delete(u.loads.loaded, replicaModel{r, model})
+	return true
+}

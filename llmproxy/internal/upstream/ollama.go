@@ -1,0 +1,147 @@
+package upstream
+
+import (
+	"encoding/json"
+	"net/http"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/jsonspan"
+	"github.com/caddy-llmproxy/caddy-llmproxy/router"
+)
+
+// Ollama is the kind of Ollama's own server.
+//
+// It generates for one request a model at a time by default (OLLAMA_NUM_PARALLEL) and queues the others without bound, so that
+// its slots are ours to give. It loads a model on the first request for it, within that request's context: if that client
+// leaves, or times out, the load is aborted. GET /api/ps hangs while any model is loading. There is no /metrics.
+var Ollama = &Kind{
+	Name: "ollama", LocalAddress: "127.0.0.1:11434", basePath: "/v1", local: true, slots: 1, truncates: true,
+	adapt:        adaptToOllama,
+	detect:       func(p *probe) (bool, error) { return p.hasMember("/api/version", "version") },
+	capabilities: ollamaCapabilities,
+	health:       ollamaHealth,
+	loadModel:    ollamaLoad,
+	isLoaded:     ollamaIsLoaded,
+	errors: []errorRow{
+		{words: "is longer than the context length", is: router.Unsupported},
+		{words: "exceed_context_size_error", is: router.Unsupported}, // the JSON error of its runner, as a string
+		{words: "server busy", is: router.Overloaded},
+		{from: 499, is: router.Failed},        // it took us for gone, but we were waiting
+		{from: 403, is: router.Misconfigured}, // a Host or Origin that it does not know, with an empty body; or a cloud model without a login
+	},
+	contextLimits: []*regexp.Regexp{regexp.MustCompile(`context length currently available\D{0,20}(?P<limit>\d+)`)},
+}
+
+// adaptToOllama renames max_completion_tokens, which Ollama's /v1 ignores (tried with 0.32.15): nothing would bound the answer.
+func adaptToOllama(e *jsonspan.Edit) {
+	if e.Has("max_completion_tokens") {
+		e.Rename("max_completion_tokens", "max_tokens")
+	}
+}
+
+// ollamaHealth asks for the version, which is always answered, and for the loaded models, which hangs while a model loads.
+func ollamaHealth(p *probe) router.State {
+	if !p.ok("/api/version") {
+		return router.Down
+	}
+	if _, _, err := p.get("/api/ps"); err != nil {
+		return router.Loading
+	}
+	return router.Up
+}
+
+// ollamaCapabilities asks which models are loaded with which context window, and what each model can do. A model that is not
+// loaded will have the window that its Modelfile sets, or else one that only the server knows, but never a larger one than it
+// was trained with.
+func ollamaCapabilities(p *probe, names []string) map[string]router.Limits {
+	loaded, err := ollamaLoaded(p)
+	if err != nil {
+		return nil
+	}
+	found := make(map[string]router.Limits, len(names))
+	for _, name := range names {
+		limits := ollamaShow(p, name)
+		for _, m := range loaded {
+			if m.Context > 0 && (m.Name == name || m.Name == name+ollamaLatest) {
+				limits.Context = m.Context
+			}
+		}
+		found[name] = limits
+	}
+	return found
+}
+
+var numCtx = regexp.MustCompile(`(?m)^num_ctx\s+(\d+)\s*$`)
+
+// ollamaShow asks for the capabilities of one model.
+func ollamaShow(p *probe, model string) (limits router.Limits) {
+	var shown struct {
+		Capabilities []string
+		Parameters   string
+		Info         map[string]any `json:"model_info"`
+	}
+	if p.json(http.MethodPost, "/api/show", map[string]any{"model": model}, &shown) != nil {
+		return limits
+	}
+	for name, value := range shown.Info {
+		if n, ok := value.(float64); ok && strings.HasSuffix(name, ".context_length") {
+			limits.Context = int(n)
+		}
+	}
+	if m := numCtx.FindStringSubmatch(shown.Parameters); m != nil {
+		limits.Context, _ = strconv.Atoi(m[1]) // digits
+	}
+	if len(shown.Capabilities) == 0 {
+		return limits // an old version, which does not list them
+	}
+	for name, ability := range map[string]router.Ability{"tools": router.Tools, "vision": router.Images, "audio": router.Audio} {
+		if !slices.Contains(shown.Capabilities, name) {
+			limits.Lacks |= ability
+		}
+	}
+	return limits
+}
+
+// An ollamaModel is a loaded model.
+type ollamaModel struct {
+	Name, Model string
+	Context     int `json:"context_length"`
+}
+
+func ollamaLoaded(p *probe) ([]ollamaModel, error) {
+	var list struct{ Models []ollamaModel }
+	err := p.json(http.MethodGet, "/api/ps", nil, &list)
+	return list.Models, err
+}
+
+// ollamaLatest is the tag that a name without a tag stands for.
+const ollamaLatest = ":latest"
+
+// ShortName returns the shorter name by which clients of Ollama ask for a model; false if there is none.
+func ShortName(model string) (string, bool) { return strings.CutSuffix(model, ollamaLatest) }
+
+func ollamaIsLoaded(p *probe, model string) bool {
+	loaded, _ := ollamaLoaded(p) // without an answer, none is known to be loaded
+	model = strings.TrimSuffix(model, ollamaLatest)
+	return slices.ContainsFunc(loaded, func(m ollamaModel) bool {
+		return strings.EqualFold(strings.TrimSuffix(m.Name, ollamaLatest), model) || strings.EqualFold(strings.TrimSuffix(m.Model, ollamaLatest), model)
+	})
+}
+
+// ollamaLoad sends a request without a prompt, which loads the model and generates nothing. Any answer will do: what is wrong
+// with the model, the server will tell the next request, too.
+func ollamaLoad(p *probe, model string, embeddings bool) bool {
+	path, request := "/api/generate", map[string]any{"model": model, "stream": false}
+	if embeddings {
+		path, request = "/api/embed", map[string]any{"model": model, "input": ""}
+	}
+	body, err := json.Marshal(request)
+	if err != nil {
+		return false
+	}
+	_, _, err = p.ask(http.MethodPost, path, body)
+	return err == nil
+}

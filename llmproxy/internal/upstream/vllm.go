@@ -1,0 +1,56 @@
+package upstream
+
+import (
+	"regexp"
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/router"
+)
+
+// VLLM is the kind of vLLM's server.
+//
+// It has no default limit of slots: it shares its batches among as many requests as its memory holds, so holding requests back
+// would only cost time. While it loads, it does not listen.
+var VLLM = &Kind{
+	Name: "vllm", LocalAddress: "127.0.0.1:8000", basePath: "/v1", local: true,
+	detect:           func(p *probe) (bool, error) { return p.hasMember("/version", "version") },
+	capabilities:     vllmCapabilities,
+	health:           vllmHealth,
+	progressCounters: []string{"vllm:prompt_tokens_total", "vllm:generation_tokens_total"},
+	prefillRate:      500,
+	errors: []errorRow{
+		{param: "input_tokens", is: router.Unsupported},
+		{param: "input_text", is: router.Unsupported},
+		{words: "requires --enable-auto-tool-choice", is: router.Unsupported},
+		{words: "is not a multimodal model", is: router.Unsupported},
+		{from: 400, words: "(s) may be provided in one prompt", is: router.Unsupported}, // images, where it takes fewer or none
+	},
+	outputLimits: []*regexp.Regexp{
+		// To 0.17, with max_tokens as the parameter.
+		regexp.MustCompile(`is too large: \d+\. This model's maximum context length is (?P<limit>\d+) tokens and your request has (?P<used>\d+) input tokens`),
+		// From 0.18. "At least" before the number would mean that the prompt was not counted to its end.
+		regexp.MustCompile(`maximum context length is (?P<limit>\d+) tokens\. However, you requested \d+ output tokens and your prompt contains (?P<used>\d+) input tokens`),
+		// 0.32, which itself shortens an output that only this prompt leaves no space for.
+		regexp.MustCompile(`cannot be greater than max_model_len=(?P<limit>\d+)`),
+	},
+}
+
+// vllmHealth asks /health, which only a dead engine denies.
+func vllmHealth(p *probe) router.State {
+	if p.ok("/health") {
+		return router.Up
+	}
+	return router.Down
+}
+
+// vllmCapabilities reads the context windows from the list of models.
+func vllmCapabilities(p *probe, _ []string) map[string]router.Limits {
+	models, err := p.models()
+	if err != nil {
+		return nil // discovery reports the error
+	}
+	found := make(map[string]router.Limits, len(models))
+	for _, m := range models {
+		found[m.ID] = router.Limits{Context: m.Context}
+	}
+	return found
+}
