@@ -6,7 +6,8 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/jsonspan"
 )
 
-// An Error is an API error as OpenAI's SDKs expect it (api-formats §1.8).
+// An Error is an API error as OpenAI's SDKs expect it. They choose their exception by the status, and repeat requests on their own
+// after 408, 409, 429 and 500 or more.
 type Error struct {
 	Status  int    // of HTTP
 	Type    string // "invalid_request_error", "server_error", …
@@ -25,14 +26,14 @@ func invalid(param, message string) *Error {
 	return &Error{Status: http.StatusBadRequest, Type: "invalid_request_error", Code: "invalid_request", Param: param, Message: message}
 }
 
-// AppendJSON appends {"error":{…}} with the four members that SDKs look for, "error" first and without white space: go-openai
-// sees no error in a stream that begins otherwise (api-formats §1.10).
+// AppendJSON appends {"error":{…}} with the four members that SDKs look for. In a stream, go-openai recognizes an error only if
+// its data begins with {"error": and has no white space before that.
 func (e *Error) AppendJSON(b []byte) []byte {
 	return append(e.appendObject(b), '}')
 }
 
-// AppendTypedJSON appends the error as an event of the Responses API. Python raises on "error", Node and Go on the flat
-// members, so both are there (api-formats §1.10).
+// AppendTypedJSON appends the error as an event of the Responses API. The SDK for Python raises on "error", those for Node and Go
+// on the flat members, so both are there.
 func (e *Error) AppendTypedJSON(b []byte) []byte {
 	b = append(e.appendObject(b), `,"type":"error","code":`...)
 	b = appendOrNull(b, e.Code)

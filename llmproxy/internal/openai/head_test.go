@@ -48,7 +48,8 @@ func TestHead(t *testing.T) {
 	}
 }
 
-// TestHeadSmuggling holds the rows of api-formats §8.3: what servers read in two ways is refused.
+// Bodies that two servers can read in two ways are refused. Of duplicate keys the last one wins in encoding/json, Python's json
+// and nlohmann's (llama.cpp), the first one in gjson and fastjson. Go structs also take "Model", and every decoder unescapes keys.
 func TestHeadSmuggling(t *testing.T) {
 	t.Parallel()
 	rejected := func(name, body, param string) {

@@ -6,7 +6,7 @@ import (
 
 // A policy key is one on which somebody decides: this gateway, or the upstream about money and rights. Servers disagree on
 // which of two spellings or duplicates wins ({"model":"a","Model":"b"} is b for every Go server and a for Python), so that
-// a request with two of them could pass here as one thing and run there as another (api-formats §8.3).
+// a request with two of them could pass here as one thing and run there as another.
 type policy uint8
 
 const (

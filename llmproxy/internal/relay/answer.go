@@ -59,8 +59,8 @@ type Meter struct {
 
 // The ways in which an answer fails to be one.
 var (
-	// ErrCut says that the answer ended before it was complete. SDKs take a clean close for success (api-formats §1.10),
-	// so that nobody but the gateway would notice.
+	// ErrCut means that the answer ended before it was complete. If the connection is closed cleanly before a finish_reason, the
+	// SDKs for Node, Go and Python report success, so that only the gateway can notice.
 	ErrCut = errors.New("the answer ended before it was complete")
 	// ErrMalformed says that the data of an event was neither [DONE] nor a JSON object, or not all of it. No SDK can read it.
 	ErrMalformed = errors.New("an event of the upstream is not JSON")

@@ -106,7 +106,8 @@ func (s *stream) inspect(raw []byte) (keep bool, err error) {
 		return false, eventError(e.ErrorField)
 	}
 	if !hasData(e) {
-		// openai-python fails on an event without data, as `retry:` or `event: ping` alone are (api-formats §1.10).
+		// An event without data, such as a bare `retry:` or `event: ping`, makes openai-python raise a JSONDecodeError and
+		// openai-node a SyntaxError. All SDKs skip comments.
 		return e.OnlyComments, nil
 	}
 	if s.done {

@@ -61,7 +61,7 @@ type learnedContext struct {
 	at     time.Time
 }
 
-// publish makes a new table; the caller holds the lock, or is New.
+// publishCapabilities makes a new table of all that is known; the caller holds the lock, or is New.
 func (u *Upstream) publishCapabilities(reportedAt time.Time) *capabilityTable {
 	c := &u.capabilities
 	maps.DeleteFunc(c.learned, func(_ string, l learnedContext) bool { return time.Since(l.at) >= learnedFresh })

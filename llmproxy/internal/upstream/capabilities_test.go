@@ -14,25 +14,19 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 )
 
-func at(t *testing.T, kind *Kind, handler http.Handler, change func(*Config)) *Upstream {
+// serve returns an upstream whose server is the handler.
+func serve(t *testing.T, kind *Kind, handler http.Handler, change func(*Config)) *Upstream {
 	t.Helper()
 	server := httptest.NewServer(handler)
 	t.Cleanup(server.Close)
-	transport := &http.Transport{}
-	t.Cleanup(transport.CloseIdleConnections)
-	base, err := OpenAI.ParseAddress(server.URL)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := Config{Name: "u", Kind: kind, Transport: transport}
-	c.Bases = append(c.Bases, base)
+	c := Config{Name: "u", Kind: kind}
 	if change != nil {
 		change(&c)
 	}
-	return New(c)
+	return upstreamAt(t, c, server.URL)
 }
 
-func TestServersTellTheirLimits(t *testing.T) {
+func TestServersReportCapabilities(t *testing.T) {
 	t.Parallel()
 	both := router.Images | router.Audio
 	for _, tt := range []struct {
@@ -65,7 +59,7 @@ func TestServersTellTheirLimits(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			u := at(t, tt.kind, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			u := serve(t, tt.kind, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				if tt.paths[r.URL.Path] == "" {
 					http.Error(w, "{}", http.StatusNotFound)
 					return
@@ -73,23 +67,22 @@ func TestServersTellTheirLimits(t *testing.T) {
 				_, _ = w.Write([]byte(tt.paths[r.URL.Path]))
 			}), nil)
 			if got := u.Capabilities(tt.model); got != (router.Limits{}) {
-				t.Errorf("%+v was known before the server was asked", got)
+				t.Errorf("%+v known before the server was asked", got)
 			}
 			u.refreshCapabilities(t.Context())
 			if diff := cmp.Diff(tt.want, u.Capabilities(tt.model)); diff != "" {
-				t.Errorf("Limits (-want +got):\n%s", diff)
+				t.Errorf("Capabilities (-want +got):\n%s", diff)
 			}
 		})
 	}
 }
 
-// The scripted servers tell as the real ones do.
-func TestFakesTellTheirLimits(t *testing.T) {
+func TestFakeServersReportCapabilities(t *testing.T) {
 	t.Parallel()
 	for kind, want := range map[*Kind]router.Limits{
 		VLLM: {Context: 4096}, LlamaCpp: {Context: 2048, Lacks: router.Images | router.Audio}, Ollama: {Context: 4096, Lacks: router.Images | router.Audio},
 	} {
-		u := at(t, kind, fakellm.New(kind.Name, fakellm.Models("m")), nil)
+		u := serve(t, kind, fakellm.New(kind.Name, fakellm.Models("m")), nil)
 		u.Capabilities("m")
 		u.refreshCapabilities(t.Context())
 		if diff := cmp.Diff(want, u.Capabilities("m")); diff != "" {
@@ -98,9 +91,9 @@ func TestFakesTellTheirLimits(t *testing.T) {
 	}
 }
 
-func TestConfigurationGoesFirst(t *testing.T) {
+func TestOverrides(t *testing.T) {
 	t.Parallel()
-	u := at(t, LlamaCpp, fakellm.New("llamacpp"), func(c *Config) {
+	u := serve(t, LlamaCpp, fakellm.New("llamacpp"), func(c *Config) {
 		c.Override = Override{Context: 1000, Can: router.Images, Cannot: router.Tools}
 		c.ModelOverrides = map[string]Override{"m": {Context: 500, Can: router.Tools}}
 	})
@@ -122,7 +115,7 @@ func TestConfigurationGoesFirst(t *testing.T) {
 	check("after")
 }
 
-func TestErrorsTeachALimit(t *testing.T) {
+func TestLearnContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		u := New(Config{Name: "u", Kind: OpenAI})
 		u.LearnContext("m", 8000)
@@ -134,20 +127,20 @@ func TestErrorsTeachALimit(t *testing.T) {
 			time.Sleep(time.Millisecond)
 		}
 		if n := len(u.capabilities.learned); n > capableModels {
-			t.Errorf("%d lessons are kept", n)
+			t.Errorf("%d learned entries are kept", n)
 		}
 		time.Sleep(learnedFresh)
 		if got := u.Capabilities("m").Context; got != 0 {
-			t.Errorf("%d is still believed", got)
+			t.Errorf("a context of %d outlives its time", got)
 		}
 	})
 }
 
-// However many names clients make up, what is kept is bounded, and one question is under way at a time.
-func TestFactsAreBounded(t *testing.T) {
+// Clients can make up any number of names: memory is bounded, and so are concurrent refreshes.
+func TestCapabilitiesAreBounded(t *testing.T) {
 	t.Parallel()
 	var open, most atomic.Int32
-	u := at(t, Ollama, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	u := serve(t, Ollama, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		if n := open.Add(1); n > most.Load() {
 			most.Store(n)
 		}
@@ -159,18 +152,18 @@ func TestFactsAreBounded(t *testing.T) {
 	}
 	u.refreshCapabilities(t.Context())
 	if n := len(u.capabilities.reported); n > capableModels {
-		t.Errorf("facts of %d models are kept", n)
+		t.Errorf("capabilities of %d models are kept", n)
 	}
 	if most.Load() > 2 {
-		t.Errorf("%d questions at a time", most.Load())
+		t.Errorf("%d concurrent requests", most.Load())
 	}
 }
 
-func TestEstimatesAreCorrected(t *testing.T) {
+func TestCorrectEstimate(t *testing.T) {
 	t.Parallel()
 	u := New(Config{Name: "u", Kind: OpenAI})
 	if got := u.CorrectEstimate("m", 1000); got != 1000 {
-		t.Errorf("nothing was counted, yet 1000 became %d", got)
+		t.Errorf("without counts, 1000 became %d", got)
 	}
 	for range 50 {
 		u.LearnTokens("m", 1000, 1500)
@@ -181,7 +174,7 @@ func TestEstimatesAreCorrected(t *testing.T) {
 	}
 	u.LearnTokens("n", 1000, 1_000_000)
 	if got := u.CorrectEstimate("n", 1000); got != maxRatio*1000 {
-		t.Errorf("nonsense made %d of 1000", got)
+		t.Errorf("an absurd count made %d of 1000", got)
 	}
 }
 
@@ -198,7 +191,7 @@ func TestTruncated(t *testing.T) {
 		{"cut, limit unknown", Ollama, 0, 10000, 4096, true},
 		{"counted all", Ollama, 4096, 10000, 9000, false},
 		{"a text that the model knows well", Ollama, 32768, 10000, 5000, false},
-		{"another server says so", VLLM, 4096, 10000, 4096, false},
+		{"a kind that does not truncate", VLLM, 4096, 10000, 4096, false},
 		{"counts nothing", Ollama, 4096, 10000, 0, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -215,35 +208,35 @@ func TestIsLocal(t *testing.T) {
 	t.Parallel()
 	yes, no := true, false
 	for _, tt := range []struct {
-		name string
-		kind *Kind
-		said *bool
-		want bool
+		name  string
+		kind  *Kind
+		local *bool
+		want  bool
 	}{
 		{"ollama", Ollama, nil, true}, {"vllm", VLLM, nil, true}, {"llamacpp", LlamaCpp, nil, true}, {"echo", Echo, nil, true},
-		{"openai", OpenAI, nil, false}, {"not known yet", Auto, nil, false},
-		{"openai said to be local", OpenAI, &yes, true}, {"ollama said to be remote", Ollama, &no, false},
-		{"not known, but said", Auto, &yes, true},
+		{"openai", OpenAI, nil, false}, {"unknown", Auto, nil, false},
+		{"openai configured as local", OpenAI, &yes, true}, {"ollama configured as remote", Ollama, &no, false},
+		{"unknown, but configured", Auto, &yes, true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			u := New(Config{Name: "u", Kind: tt.kind, Local: tt.said})
+			u := New(Config{Name: "u", Kind: tt.kind, Local: tt.local})
 			if got := u.Route.Local(); got != tt.want {
 				t.Errorf("Local = %v", got)
 			}
 		})
 	}
-	u := at(t, Auto, fakellm.New("ollama"), nil)
+	u := serve(t, Auto, fakellm.New("ollama"), nil)
 	if u.IsLocal() {
-		t.Error("local before it was asked")
+		t.Error("local before its kind was detected")
 	}
 	if u.Discover(t.Context()); !u.IsLocal() {
-		t.Error("remote after it was found to be Ollama")
+		t.Error("remote although detected as Ollama")
 	}
 }
 
-// BenchmarkLimits is what every attempt's choice pays.
-func BenchmarkLimits(b *testing.B) {
+// Every choice of a target calls Capabilities.
+func BenchmarkCapabilities(b *testing.B) {
 	for name, kind := range map[string]*Kind{"openai": OpenAI, "ollama": Ollama} {
 		u := New(Config{Name: "u", Kind: kind})
 		u.capabilities.reported = map[string]router.Limits{"llama3.1:8b": {Context: 8192}}

@@ -10,7 +10,7 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 )
 
-// Every error that is known of a server, as it was recorded or as its source or documentation has it.
+// Errors as recorded, or as the server's source or documentation has them.
 func TestClassify(t *testing.T) {
 	t.Parallel()
 	is := func(v router.Verdict) Finding { return Finding{Verdict: v} }
@@ -143,7 +143,7 @@ func TestClassify(t *testing.T) {
 	}
 }
 
-// Errors inside a 200.
+// Errors with status 200.
 func TestClassifyEvent(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
@@ -196,7 +196,6 @@ func TestRetryAfter(t *testing.T) {
 	}
 }
 
-// Whatever a server sends, it is judged, and what it allows is a number of tokens.
 func FuzzClassify(f *testing.F) {
 	f.Add(400, `{"error":{"message":"max_tokens: 9 > 8, which is the maximum allowed","type":"x","param":null,"code":400}}`)
 	f.Add(429, `[{"error":{"details":[{"retryDelay": "13s"}]}}]`)

@@ -24,8 +24,8 @@ func ids(v *Discovery) (all []string) {
 	return all
 }
 
-// The lists of real servers' shapes are read, and what serves at an address is found by asking.
-func TestViewOfEachKind(t *testing.T) {
+// Each kind is detected, and its list of models read, without making the server generate.
+func TestDiscoverEachKind(t *testing.T) {
 	t.Parallel()
 	for _, kind := range []*Kind{Ollama, VLLM, LlamaCpp, OpenAI} {
 		t.Run(kind.Name, func(t *testing.T) {
@@ -33,7 +33,7 @@ func TestViewOfEachKind(t *testing.T) {
 			server := fakellm.Start(t, kind.Name, fakellm.Models("a", "b:7b", "c/d"))
 			u := upstreamAt(t, Config{Name: "u", Kind: Auto}, server.URL())
 			if u.ActualKind() != OpenAI || u.Discovered() {
-				t.Errorf("before it was asked: %s, seen %v", u.ActualKind().Name, u.Discovered())
+				t.Errorf("before discovery: %s, discovered %v", u.ActualKind().Name, u.Discovered())
 			}
 			found := u.Discover(t.Context())
 			want := []string{"a", "b:7b", "c/d"}
@@ -44,42 +44,42 @@ func TestViewOfEachKind(t *testing.T) {
 				t.Errorf("%+v (-want +got):\n%s", found, diff)
 			}
 			if u.ActualKind() != kind {
-				t.Errorf("taken for %s", u.ActualKind().Name)
+				t.Errorf("detected %s", u.ActualKind().Name)
 			}
 			if n := len(server.Requests()); n > 0 || len(server.Probes()) == 0 {
-				t.Errorf("it was made to generate %d times, and asked %d questions", n, len(server.Probes()))
+				t.Errorf("%d requests and %d probes, want probes only", n, len(server.Probes()))
 			}
 		})
 	}
 }
 
-func TestViewWhileLoading(t *testing.T) {
+func TestDiscoverWhileLoading(t *testing.T) {
 	t.Parallel()
 	server := fakellm.Start(t, "llamacpp")
 	server.SetLoading(true)
 	u := upstreamAt(t, Config{Name: "u", Kind: Auto}, server.URL())
 	if found := u.Discover(t.Context()); found.Err == nil || u.ActualKind() != LlamaCpp {
-		t.Errorf("%v, taken for %s", found.Err, u.ActualKind().Name)
+		t.Errorf("%v, detected %s", found.Err, u.ActualKind().Name)
 	}
 }
 
-// An optional upstream is absent until a server of its kind was there, and stays present when that goes away.
-func TestOptional(t *testing.T) {
+// An optional upstream is present only if a server of its kind answers.
+func TestDiscoverOptional(t *testing.T) {
 	t.Parallel()
-	stranger := fakellm.Start(t, "vllm")
-	u := upstreamAt(t, Config{Name: "u", Kind: Ollama, Optional: true}, stranger.URL())
+	other := fakellm.Start(t, "vllm")
+	u := upstreamAt(t, Config{Name: "u", Kind: Ollama, Optional: true}, other.URL())
 	if found := u.Discover(t.Context()); found.Present || found.Err == nil || len(found.Models) > 0 {
-		t.Errorf("a stranger was taken for it: %+v", found)
+		t.Errorf("a server of another kind counts as present: %+v", found)
 	}
 	server := fakellm.Start(t, "ollama", fakellm.Models("a"))
 	u = upstreamAt(t, Config{Name: "u", Kind: Ollama, Optional: true}, server.URL())
 	if found := u.Discover(t.Context()); !found.Present || found.Err != nil {
-		t.Errorf("it was not found: %+v", found)
+		t.Errorf("not found: %+v", found)
 	}
 }
 
-// Several replicas are one list; one that is down takes nothing away but its own.
-func TestViewOfReplicas(t *testing.T) {
+// The models of all replicas are one list. A replica that is down takes away only what it alone had.
+func TestDiscoverReplicas(t *testing.T) {
 	t.Parallel()
 	first := fakellm.Start(t, "vllm", fakellm.Models("a", "b"))
 	second := fakellm.Start(t, "vllm", fakellm.Models("b", "c"))
@@ -95,7 +95,7 @@ func TestViewOfReplicas(t *testing.T) {
 	}
 }
 
-func TestOddLists(t *testing.T) {
+func TestModelLists(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		name   string
@@ -117,7 +117,7 @@ func TestOddLists(t *testing.T) {
 			t.Parallel()
 			u := upstreamAt(t, Config{Name: "u", Kind: OpenAI, APIKey: "secret", Transport: roundTrip(func(req *http.Request) (*http.Response, error) {
 				if req.URL.Path != "/v1/models" || req.Header.Get("Authorization") != "Bearer secret" {
-					t.Errorf("asked for %s with %v", req.URL, req.Header)
+					t.Errorf("request for %s with %v", req.URL, req.Header)
 				}
 				return answer(tt.status, tt.body), nil
 			})}, "gpu")
@@ -136,8 +136,8 @@ func answer(status int, body string) *http.Response {
 	return &http.Response{StatusCode: status, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(body))}
 }
 
-// A slow server is asked by one look, whoever waits for it. The lists' ages are those that lookout.go names.
-func TestViewAges(t *testing.T) {
+// Concurrent callers share one discovery, and its result is renewed after the times that discovery.go names.
+func TestDiscoverLifetime(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var asked atomic.Int64
@@ -150,12 +150,12 @@ func TestViewAges(t *testing.T) {
 			}
 			return answer(200, `{"data":[{"id":"a"}]}`), nil
 		})}, "gpu")
-		look := func(name string, want int64) *Discovery {
+		discover := func(name string, want int64) *Discovery {
 			t.Helper()
 			found := u.Discover(t.Context())
 			synctest.Wait()
 			if n := asked.Load(); n != want {
-				t.Errorf("%s: asked %d times, want %d", name, n, want)
+				t.Errorf("%s: %d requests, want %d", name, n, want)
 			}
 			return found
 		}
@@ -163,48 +163,48 @@ func TestViewAges(t *testing.T) {
 		for range 20 {
 			together.Go(func() {
 				if found := u.Discover(t.Context()); len(found.Models) != 1 {
-					t.Errorf("one of many got %+v", found)
+					t.Errorf("one of 20 got %+v", found)
 				}
 			})
 		}
 		together.Wait()
-		first := look("twenty at once", 1)
+		first := discover("twenty at once", 1)
 		<-time.After(discoveryFresh - time.Second)
-		look("fresh", 1)
+		discover("fresh", 1)
 		<-time.After(2 * time.Second)
-		if found := look("old", 2); found != first {
-			t.Error("whoever asked when the list was old waited for the new one")
+		if found := discover("old", 2); found != first {
+			t.Error("the old result was not returned at once")
 		}
 		<-time.After(time.Second)
 
 		down.Store(true)
 		<-time.After(discoveryFresh)
-		look("old again", 3)
+		discover("old again", 3)
 		<-time.After(time.Second)
-		if found := look("failed", 3); found.Err == nil || len(found.Models) != 1 {
-			t.Errorf("a server that does not answer lost its list: %+v", found)
+		if found := discover("failed", 3); found.Err == nil || len(found.Models) != 1 {
+			t.Errorf("the models of an unreachable server are gone: %+v", found)
 		}
 		down.Store(false)
 		<-time.After(discoveryRetry)
-		look("again soon after a failure", 4)
+		discover("again soon after a failure", 4)
 		<-time.After(200 * time.Millisecond)
-		if found := look("back", 4); found.Err != nil {
+		if found := discover("back", 4); found.Err != nil {
 			t.Errorf("got %v", found.Err)
 		}
 
 		u.Rediscover(t.Context())
 		if n := asked.Load(); n != 4 {
-			t.Error("a list that was just read was read again")
+			t.Error("Rediscover asked again within a second")
 		}
 		<-time.After(rediscoveryAtLeast)
 		if found := u.Rediscover(t.Context()); asked.Load() != 5 || found.Err != nil {
-			t.Errorf("Refresh asked %d times, got %+v", asked.Load(), found)
+			t.Errorf("Rediscover: %d requests, got %+v", asked.Load(), found)
 		}
 	})
 }
 
-// A client that leaves does not wait, and does not stop the look that others wait for.
-func TestViewClientLeaves(t *testing.T) {
+// A client that leaves stops waiting, and does not cancel the discovery that others wait for.
+func TestDiscoverClientLeaves(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		u := upstreamAt(t, Config{Name: "u", Kind: OpenAI, Transport: roundTrip(func(req *http.Request) (*http.Response, error) {
@@ -221,13 +221,12 @@ func TestViewClientLeaves(t *testing.T) {
 			t.Errorf("got %+v", found)
 		}
 		if found := u.Discover(t.Context()); found.Err != nil || len(found.Models) != 1 {
-			t.Errorf("the look was stopped: %+v", found)
+			t.Errorf("the discovery was cancelled: %+v", found)
 		}
 	})
 }
 
-// A server that hangs is given up after a while.
-func TestViewHangs(t *testing.T) {
+func TestDiscoverTimeout(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		u := upstreamAt(t, Config{Name: "u", Kind: OpenAI, Transport: roundTrip(func(req *http.Request) (*http.Response, error) {

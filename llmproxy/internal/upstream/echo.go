@@ -46,59 +46,51 @@ func (echo) RoundTrip(req *http.Request) (*http.Response, error) {
 		}
 	}
 	var in echoRequest
-	_ = json.Unmarshal(body, &in) // what does not fit stays empty: an echo refuses nothing
+	_ = json.Unmarshal(body, &in) // what is invalid stays empty: an echo refuses nothing
 	switch strings.TrimPrefix(req.URL.Path, "/v1") {
 	case "/models":
 		return echoAnswer(req, http.StatusOK, map[string]any{"object": "list", "data": []any{map[string]any{"id": echoModel, "object": "model", "created": 0, "owned_by": "llm_proxy"}}}), nil
 	case "/chat/completions":
-		return echoText(req, &in, chatShape), nil
+		return echoText(req, &in, true), nil
 	case "/completions":
-		return echoText(req, &in, textShape), nil
+		return echoText(req, &in, false), nil
 	case "/embeddings":
 		return echoAnswer(req, http.StatusOK, embed(in.Input)), nil
 	}
 	return echoAnswer(req, http.StatusNotFound, map[string]any{"error": map[string]any{
-		"message": "the built-in echo upstream knows chat, completions and embeddings only", "type": "invalid_request_error", "param": nil, "code": "not_found"}}), nil
+		"message": "the built-in echo upstream supports chat, completions and embeddings only", "type": "invalid_request_error", "param": nil, "code": "not_found"}}), nil
 }
 
-// textShape and chatShape put a text where each endpoint has it.
-type echoShape struct {
-	object, streamObject string
-	whole, first, part   func(text string) map[string]any
-}
-
-var chatShape = echoShape{"chat.completion", "chat.completion.chunk",
-	func(text string) map[string]any {
-		return map[string]any{"message": map[string]any{"role": "assistant", "content": text}}
-	},
-	// OpenAI's Node SDK puts a stream together only if its first delta has a role.
-	func(text string) map[string]any {
-		return map[string]any{"delta": map[string]any{"role": "assistant", "content": text}}
-	},
-	func(text string) map[string]any { return map[string]any{"delta": map[string]any{"content": text}} },
-}
-
-var textShape = echoShape{"text_completion", "text_completion",
-	func(text string) map[string]any { return map[string]any{"text": text} },
-	func(text string) map[string]any { return map[string]any{"text": text} },
-	func(text string) map[string]any { return map[string]any{"text": text} },
-}
-
-func echoText(req *http.Request, in *echoRequest, shape echoShape) *http.Response {
-	said := in.lastText()
-	text := echoIntro + said
+// echoText answers with the request's last text, as a chat or as a text completion.
+func echoText(req *http.Request, in *echoRequest, chat bool) *http.Response {
+	object, chunkObject := "text_completion", "text_completion"
+	wrap := func(_, text string, _ bool) map[string]any { return map[string]any{"text": text} }
+	if chat {
+		object, chunkObject = "chat.completion", "chat.completion.chunk"
+		wrap = func(member, text string, role bool) map[string]any {
+			content := map[string]any{"content": text}
+			if role {
+				content["role"] = "assistant"
+			}
+			return map[string]any{member: content}
+		}
+	}
+	last := in.lastText()
+	text := echoIntro + last
 	words := strings.SplitAfter(text, " ")
-	usage := map[string]any{"prompt_tokens": len(strings.Fields(said)), "completion_tokens": len(words), "total_tokens": len(strings.Fields(said)) + len(words)}
+	input := len(strings.Fields(last))
+	usage := map[string]any{"prompt_tokens": input, "completion_tokens": len(words), "total_tokens": input + len(words)}
 	created := time.Now().Unix()
-	chunk := func(object string, choices []any, finish any) map[string]any {
-		for _, c := range choices {
-			c.(map[string]any)["index"] = 0
-			c.(map[string]any)["finish_reason"] = finish
+	answer := func(object string, choice map[string]any, finish any) map[string]any {
+		choices := []any{}
+		if choice != nil {
+			choice["index"], choice["finish_reason"] = 0, finish
+			choices = append(choices, choice)
 		}
 		return map[string]any{"id": fmt.Sprintf("echo-%d", created), "object": object, "created": created, "model": echoModel, "choices": choices}
 	}
 	if !in.Stream {
-		whole := chunk(shape.object, []any{shape.whole(text)}, "stop")
+		whole := answer(object, wrap("message", text, true), "stop")
 		whole["usage"] = usage
 		return echoAnswer(req, http.StatusOK, whole)
 	}
@@ -107,13 +99,12 @@ func echoText(req *http.Request, in *echoRequest, shape echoShape) *http.Respons
 		b, _ := json.Marshal(v)
 		fmt.Fprintf(&out, "data: %s\n\n", b)
 	}
-	event(chunk(shape.streamObject, []any{shape.first(words[0])}, nil))
-	for _, w := range words[1:] {
-		event(chunk(shape.streamObject, []any{shape.part(w)}, nil))
+	for i, word := range words {
+		event(answer(chunkObject, wrap("delta", word, i == 0), nil)) // OpenAI's SDK for Node needs the role in the first delta
 	}
-	event(chunk(shape.streamObject, []any{shape.part("")}, "stop"))
+	event(answer(chunkObject, wrap("delta", "", false), "stop"))
 	if in.StreamOptions.IncludeUsage {
-		last := chunk(shape.streamObject, []any{}, nil)
+		last := answer(chunkObject, nil, nil)
 		last["usage"] = usage
 		event(last)
 	}
@@ -121,27 +112,27 @@ func echoText(req *http.Request, in *echoRequest, shape echoShape) *http.Respons
 	return echoResponse(req, http.StatusOK, "text/event-stream", out.Bytes())
 }
 
-// lastText is what was said last: the last message's text or text parts, or the prompt.
+// lastText returns the text of the last message, or the prompt.
 func (in *echoRequest) lastText() string {
-	said := in.Prompt
+	content := in.Prompt
 	if n := len(in.Messages); n > 0 {
-		said = in.Messages[n-1].Content
+		content = in.Messages[n-1].Content
 	}
 	var text string
-	if json.Unmarshal(said, &text) == nil {
+	if json.Unmarshal(content, &text) == nil {
 		return text
 	}
 	var parts []struct {
 		Text string `json:"text"`
 	}
-	_ = json.Unmarshal(said, &parts) // neither a string nor parts: nothing to repeat
+	_ = json.Unmarshal(content, &parts) // neither a string nor parts: nothing to repeat
 	for _, p := range parts {
 		text += p.Text
 	}
 	return text
 }
 
-// embed gives each input a small vector that is the same every time and means nothing.
+// embed returns a small vector for each input, always the same and without meaning.
 func embed(input json.RawMessage) map[string]any {
 	var inputs []json.RawMessage
 	if json.Unmarshal(input, &inputs) != nil {

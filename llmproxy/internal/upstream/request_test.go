@@ -26,7 +26,7 @@ func endpoint(t testing.TB, path string) *openai.Endpoint {
 	return e
 }
 
-// templateOf is a client's request.
+// templateOf returns the template for a client's request.
 func templateOf(t testing.TB, path, body string) *Template {
 	t.Helper()
 	head := new(openai.Head)
@@ -36,7 +36,7 @@ func templateOf(t testing.TB, path, body string) *Template {
 	return &Template{Endpoint: endpoint(t, path), ID: "req_1", Header: http.Header{}, Head: head}
 }
 
-// sent reads a request's body, twice: it may have to be sent again.
+// sent reads a request's body, twice, since a transport may send it again.
 func sent(t testing.TB, req *http.Request) string {
 	t.Helper()
 	first, err := io.ReadAll(req.Body)
@@ -49,7 +49,7 @@ func sent(t testing.TB, req *http.Request) string {
 	}
 	second, err := io.ReadAll(again)
 	if err != nil || string(second) != string(first) {
-		t.Errorf("sent again it is %q, %v; it was %q", second, err, first)
+		t.Errorf("the second time the body is %q, %v; it was %q", second, err, first)
 	}
 	if int64(len(first)) != req.ContentLength {
 		t.Errorf("%d bytes, Content-Length %d", len(first), req.ContentLength)
@@ -95,10 +95,10 @@ func TestRequestBody(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			u := upstreamAt(t, tt.config, "http://gpu:8000")
-			call := templateOf(t, tt.path, tt.body)
-			call.MaxOutput = tt.maxOutput
+			template := templateOf(t, tt.path, tt.body)
+			template.MaxOutput = tt.maxOutput
 			for range 2 { // one attempt leaves nothing behind for the next one
-				req := u.NewRequest(t.Context(), call, u.Route.Replicas[0], "there")
+				req := u.NewRequest(t.Context(), template, u.Route.Replicas[0], "there")
 				if got := sent(t, req); got != tt.want {
 					t.Errorf("got %s, want %s", got, tt.want)
 				}
@@ -107,11 +107,11 @@ func TestRequestBody(t *testing.T) {
 	}
 }
 
-// Of the client's headers only those on the list go up.
+// Only listed headers of the client are forwarded.
 func TestRequestHeader(t *testing.T) {
 	t.Parallel()
-	call := templateOf(t, "/v1/chat/completions", `{"model":"m"}`)
-	call.Header = http.Header{
+	template := templateOf(t, "/v1/chat/completions", `{"model":"m"}`)
+	template.Header = http.Header{
 		"Authorization": {"Bearer of-the-client"}, "Cookie": {"a=b"}, "X-Api-Key": {"k"}, "X-Forwarded-For": {"1.2.3.4"}, "Forwarded": {"for=1.2.3.4"},
 		"User-Agent": {"OpenAI/Python"}, "Accept-Encoding": {"gzip"}, "Content-Type": {"text/plain"}, "Content-Encoding": {"gzip"}, "Content-Length": {"7"},
 		"Connection": {"close"}, "Host": {"evil"}, "Openai-Organization": {"org"}, "X-Stainless-Lang": {"python"}, "X-Request-Id": {"of-the-client"},
@@ -124,7 +124,7 @@ func TestRequestHeader(t *testing.T) {
 	}}, "https://api.example.com/openai/v1")
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	req := u.NewRequest(ctx, call, u.Route.Replicas[0], "there")
+	req := u.NewRequest(ctx, template, u.Route.Replicas[0], "there")
 	want := http.Header{
 		"Accept": {"text/event-stream"}, "Openai-Beta": {"assistants=v2"}, "Idempotency-Key": {"i"}, "Traceparent": {"00-1-2-01"}, "Tracestate": {"s"},
 		"Authorization": {"Bearer ours"}, "Content-Type": {"application/json"}, "Accept-Encoding": {"identity"}, "User-Agent": {"caddy-llmproxy"},
@@ -134,43 +134,43 @@ func TestRequestHeader(t *testing.T) {
 		t.Errorf("header (-want +got):\n%s", diff)
 	}
 	if changed != "Bearer ours" {
-		t.Errorf("header_up came before the rest: it saw %q", changed)
+		t.Errorf("header_up ran before the other headers were set: it saw %q", changed)
 	}
 	if req.Method != http.MethodPost || req.URL.String() != "https://api.example.com/openai/v1/chat/completions" || req.Host != "api.example.com" || req.Context() != ctx {
 		t.Errorf("got %s %s, host %s", req.Method, req.URL, req.Host)
 	}
-	if len(call.Header) != 20 {
-		t.Errorf("the client's header was changed: %v", call.Header)
+	if len(template.Header) != 20 {
+		t.Errorf("the client's header was changed: %v", template.Header)
 	}
-	if u := upstreamAt(t, Config{Kind: VLLM}, "gpu"); u.NewRequest(ctx, call, u.Route.Replicas[0], "m").Header["Authorization"] != nil {
-		t.Error("without a key of ours there is one")
+	if u := upstreamAt(t, Config{Kind: VLLM}, "gpu"); u.NewRequest(ctx, template, u.Route.Replicas[0], "m").Header["Authorization"] != nil {
+		t.Error("an Authorization header although no key is configured")
 	}
 }
 
-// A form goes up with its own boundary, spliced by the gateway.
+// A form keeps its boundary.
 func TestRequestForm(t *testing.T) {
 	t.Parallel()
-	call := &Template{Endpoint: endpoint(t, "/v1/audio/transcriptions"), ID: "req_1",
+	template := &Template{Endpoint: endpoint(t, "/v1/audio/transcriptions"), ID: "req_1",
 		Header: http.Header{"Content-Type": {"multipart/form-data; boundary=x"}},
 		Form:   func(model string) Payload { return jsonspan.NewBody([]byte("a form with " + model)) }}
 	u := upstreamAt(t, Config{Kind: OpenAI}, "gpu")
-	req := u.NewRequest(t.Context(), call, u.Route.Replicas[0], "whisper")
+	req := u.NewRequest(t.Context(), template, u.Route.Replicas[0], "whisper")
 	if got := sent(t, req); got != "a form with whisper" || req.Header.Get("Content-Type") != "multipart/form-data; boundary=x" {
 		t.Errorf("got %q as %s", got, req.Header.Get("Content-Type"))
 	}
 }
 
-// Each replica gets its own requests, and one that is not known gets the first's.
+// Requests go to the base of their replica; for an unknown replica to the first.
 func TestRequestReplica(t *testing.T) {
 	t.Parallel()
 	u := upstreamAt(t, Config{Kind: VLLM}, "http://a:1", "http://b:2/base")
-	call := templateOf(t, "/v1/chat/completions", `{"model":"m"}`)
+	template := templateOf(t, "/v1/chat/completions", `{"model":"m"}`)
 	for replica, want := range map[*router.Replica]string{
 		u.Route.Replicas[0]: "http://a:1/v1/chat/completions",
 		u.Route.Replicas[1]: "http://b:2/base/chat/completions",
 		{}:                  "http://a:1/v1/chat/completions",
 	} {
-		if got := u.NewRequest(t.Context(), call, replica, "m").URL.String(); got != want {
+		if got := u.NewRequest(t.Context(), template, replica, "m").URL.String(); got != want {
 			t.Errorf("got %s, want %s", got, want)
 		}
 	}
@@ -178,22 +178,22 @@ func TestRequestReplica(t *testing.T) {
 
 func TestRequestAllocations(t *testing.T) {
 	u := upstreamAt(t, Config{Kind: OpenAI, APIKey: "k"}, "gpu")
-	call := templateOf(t, "/v1/chat/completions", `{"messages":[{"role":"user","content":"Hi"}],"model":"m","stream":true}`)
-	allocs := testing.AllocsPerRun(100, func() { u.NewRequest(t.Context(), call, u.Route.Replicas[0], "there") })
+	template := templateOf(t, "/v1/chat/completions", `{"messages":[{"role":"user","content":"Hi"}],"model":"m","stream":true}`)
+	allocs := testing.AllocsPerRun(100, func() { u.NewRequest(t.Context(), template, u.Route.Replicas[0], "there") })
 	// Request and URL, header and its values, the body's segments and readers.
 	if allocs > 20 {
 		t.Errorf("%v allocations a request, want at most 20", allocs)
 	}
 }
 
-// A packer answers with a body in a coding, whatever was asked for.
-type packer struct {
+// A coder answers in a content coding, whatever was asked for.
+type coder struct {
 	coding string
 	body   []byte
 	closed bool
 }
 
-func (p *packer) RoundTrip(*http.Request) (*http.Response, error) {
+func (p *coder) RoundTrip(*http.Request) (*http.Response, error) {
 	h := http.Header{"Content-Type": {"application/json"}, "Content-Length": {"1"}}
 	if p.coding != "" {
 		h["Content-Encoding"] = []string{p.coding}
@@ -201,7 +201,7 @@ func (p *packer) RoundTrip(*http.Request) (*http.Response, error) {
 	return &http.Response{StatusCode: http.StatusOK, ContentLength: int64(len(p.body)), Header: h, Body: p.packed()}, nil
 }
 
-func (p *packer) packed() io.ReadCloser {
+func (p *coder) packed() io.ReadCloser {
 	return struct {
 		io.Reader
 		io.Closer
@@ -225,7 +225,7 @@ func zipped(t *testing.T, text string) []byte {
 	return b.Bytes()
 }
 
-func TestCodings(t *testing.T) {
+func TestContentCoding(t *testing.T) {
 	t.Parallel()
 	packed := zipped(t, `{"a":1}`)
 	for _, tt := range []struct {
@@ -247,7 +247,7 @@ func TestCodings(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			p := &packer{coding: tt.coding, body: tt.body}
+			p := &coder{coding: tt.coding, body: tt.body}
 			u := &Upstream{Config: Config{Transport: p}}
 			res, err := u.RoundTrip(nil)
 			if tt.refused != "" {
