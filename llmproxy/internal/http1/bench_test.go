@@ -14,7 +14,7 @@ import (
 
 var oneKB = strings.Repeat("x", 1<<10)
 
-// request builds a request as the gateway does: no parsing of addresses, a body that can write itself.
+// request builds a request as the gateway does: the address is parsed already, and the body is an io.WriterTo.
 func request(u *url.URL, body string) *http.Request {
 	return &http.Request{
 		Method: http.MethodPost, URL: u, Host: u.Host, ContentLength: int64(len(body)), Header: http.Header{
@@ -37,8 +37,8 @@ func exchange(t testing.TB, tr http.RoundTripper, u *url.URL, body string) {
 	res.Body.Close()
 }
 
-// echoless is a server that costs next to nothing and allocates nothing, so that what is measured is the client.
-func echoless(t testing.TB) *url.URL {
+// cheapServer starts a server that costs next to nothing and allocates nothing, so that the client is measured.
+func cheapServer(t testing.TB) *url.URL {
 	answer := []byte("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nServer: llama.cpp\r\nContent-Length: 1024\r\n\r\n" + oneKB)
 	address := script(t, func(c net.Conn, r *bufio.Reader) {
 		for {
@@ -93,7 +93,7 @@ func benchmark(b *testing.B, u *url.URL) {
 }
 
 // BenchmarkClient measures the client with a server that costs nothing.
-func BenchmarkClient(b *testing.B) { benchmark(b, echoless(b)) }
+func BenchmarkClient(b *testing.B) { benchmark(b, cheapServer(b)) }
 
 // BenchmarkWithServer measures client and net/http's server together.
 func BenchmarkWithServer(b *testing.B) {
@@ -110,7 +110,7 @@ func BenchmarkWithServer(b *testing.B) {
 }
 
 func TestAllocations(t *testing.T) {
-	u := echoless(t)
+	u := cheapServer(t)
 	tr := transport(t)
 	exchange(t, tr, u, oneKB)
 	allocs := testing.AllocsPerRun(200, func() { exchange(t, tr, u, oneKB) })

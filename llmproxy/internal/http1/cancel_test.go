@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-// TestCancel ends the request's context in each phase; the server must see the connection close.
+// The request's context ends in each phase; the server must see the connection close.
 func TestCancel(t *testing.T) {
 	t.Parallel()
 	head := "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -88,7 +88,7 @@ func TestCancelBefore(t *testing.T) {
 	}
 }
 
-// TestCancelIsNotStale has a context end while a reused connection waits: that is no reason to send it again.
+// A context that ends while a request waits on a reused connection is no reason to send it again.
 func TestCancelIsNotStale(t *testing.T) {
 	t.Parallel()
 	ctx, leave := causing(t)
@@ -105,7 +105,7 @@ func TestCancelIsNotStale(t *testing.T) {
 	}
 }
 
-// TestCancelAfterEnd holds that a context that ends later does no harm to whoever has the connection then.
+// A context that ends after its answer does not disturb the next user of the connection.
 func TestCancelAfterEnd(t *testing.T) {
 	t.Parallel()
 	s := serve(t, func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "hello") })
@@ -127,7 +127,7 @@ func TestCancelAfterEnd(t *testing.T) {
 	}
 }
 
-// TestCancelAtEnd ends contexts in the moment in which answers end. Whoever wins, the next request must not suffer.
+// A context ends at the same moment as the answer. Whichever is first, the next request must succeed.
 func TestCancelAtEnd(t *testing.T) {
 	t.Parallel()
 	s := serve(t, func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "hello") })

@@ -5,24 +5,24 @@ import (
 	"io"
 )
 
-// A chunked reads a body that comes in chunks (RFC 9112 §7.1). It takes the framing out of the very bytes that a read of the
-// connection brought: no buffer stands between the connection and whoever reads, who may then take as much at once as has
-// come, where net/http's reader gives what fits its 4 KiB. What that one takes for an error is one here too.
+// A chunked decodes a chunked body (RFC 9112 §7.1). It reads into the caller's buffer and removes the framing there. So no
+// buffer is needed in between, and a caller gets as much at once as has arrived, not only what fits the 4 KiB of net/http's
+// reader. It accepts and refuses the same bodies as net/http.
 type chunked struct {
 	src   io.Reader
 	state chunkState
 	left  uint64 // of the chunk's data
-	// digits is how many the chunk's length has so far: zeros before it are bounded too.
+	// digits counts those of the chunk's length so far: leading zeros are bounded, too.
 	digits int
-	// line is how long the line of framing at hand is so far; a trailer counts as one line.
+	// line is the length of the current line of framing so far; a trailer counts as one line.
 	line int
 	// overhead is by how much framing outweighs data.
 	overhead int64
-	// surplus tells that something stood behind the body.
+	// surplus means that bytes followed the body.
 	surplus bool
 }
 
-// A chunkState is what the next byte is a part of.
+// A chunkState is what the next byte belongs to.
 type chunkState uint8
 
 const (
@@ -41,22 +41,22 @@ const (
 )
 
 const (
-	// maxChunkLine bounds a chunk's length with its extensions, and the trailer, which nobody reads.
+	// maxChunkLine bounds a chunk's length with its extensions, and the trailer, which is ignored.
 	maxChunkLine = 4 << 10
-	// maxChunk is where net/http's count of overhead overflows.
+	// maxChunk is where net/http's count of the overhead overflows.
 	maxChunk = 1 << 61
-	// maxOverhead bounds what extensions may waste; 16 bytes a chunk and twice its data are free, as in net/http.
+	// maxOverhead bounds the framing in excess of 16 bytes a chunk and twice its data, as in net/http.
 	maxOverhead = 16 << 10
 )
 
 var (
 	errChunk     = errors.New("malformed chunked encoding")
-	errChunkSize = errors.New("a chunk is longer than anything can be")
-	errChunkLine = errors.New("a line of the chunked encoding is too long")
-	errOverhead  = errors.New("the chunked encoding has too much that is no data")
+	errChunkSize = errors.New("chunk length overflows")
+	errChunkLine = errors.New("line of the chunked encoding too long")
+	errOverhead  = errors.New("chunked encoding contains too much non-data")
 )
 
-// Read implements io.Reader. It gives no byte count of zero without an error.
+// Read implements io.Reader. It returns zero bytes only with an error.
 func (r *chunked) Read(p []byte) (int, error) {
 	for len(p) > 0 {
 		if r.state == chunksEnd {
@@ -78,7 +78,7 @@ func (r *chunked) Read(p []byte) (int, error) {
 	return 0, nil
 }
 
-// decode moves the data in p to its front and gives its length.
+// decode moves the data in p to its front and returns its length.
 func (r *chunked) decode(p []byte) (n int, err error) {
 	for i := 0; i < len(p); {
 		switch r.state {
@@ -93,11 +93,11 @@ func (r *chunked) decode(p []byte) (n int, err error) {
 			r.surplus = true
 			return n, nil
 		default:
-			if usual := r.usual(p[i:]); usual > 0 {
-				i += usual
+			if n := r.fastFraming(p[i:]); n > 0 {
+				i += n
 				continue
 			}
-			if err := r.frame(p[i]); err != nil {
+			if err := r.framing(p[i]); err != nil {
 				return n, err
 			}
 			i++
@@ -106,9 +106,9 @@ func (r *chunked) decode(p []byte) (n int, err error) {
 	return n, nil
 }
 
-// usual takes the framing between two chunks where it lies there whole and has nothing to it but the length, as nearly always,
-// and gives its own length; zero leaves it to frame.
-func (r *chunked) usual(p []byte) int {
+// fastFraming decodes the framing between two chunks if it is complete and has nothing but a length, as nearly always, and
+// returns how long it is. It returns zero to leave it to framing.
+func (r *chunked) fastFraming(p []byte) int {
 	if r.state == dataCR && len(p) >= 2 && p[0] == '\r' && p[1] == '\n' {
 		r.line, r.digits, r.state = 0, 0, chunkLength
 		return 2
@@ -116,7 +116,7 @@ func (r *chunked) usual(p []byte) int {
 	if r.state != chunkLength || r.line > 0 {
 		return 0
 	}
-	const most = 7 // digits: no more than this may be free of overhead
+	const most = 7 // digits; longer lengths are left to framing
 	left := uint64(0)
 	for i, b := range p[:min(len(p), most+1)] {
 		if digit, ok := hex(b); ok {
@@ -133,8 +133,8 @@ func (r *chunked) usual(p []byte) int {
 	return 0
 }
 
-// frame takes one byte of framing.
-func (r *chunked) frame(b byte) error {
+// framing decodes one byte of framing.
+func (r *chunked) framing(b byte) error {
 	if r.line++; r.line > maxChunkLine {
 		return errChunkLine
 	}
@@ -178,7 +178,7 @@ func (r *chunked) expect(b, want byte, then chunkState) error {
 	return nil
 }
 
-// skip passes over a line that nobody reads. A line feed alone does not end it: who takes it for an end sees other chunks.
+// skip ignores a byte of a line. A line feed alone does not end the line: servers that accept it would see other chunks.
 func (r *chunked) skip(b byte, then chunkState) error {
 	switch b {
 	case '\r':
@@ -189,7 +189,7 @@ func (r *chunked) skip(b byte, then chunkState) error {
 	return nil
 }
 
-// length takes a digit of the chunk's length, or what ends it.
+// length decodes a digit of the chunk's length, or what ends it.
 func (r *chunked) length(b byte) error {
 	if digit, ok := hex(b); ok {
 		r.left = r.left<<4 | uint64(digit)
@@ -214,7 +214,7 @@ func (r *chunked) length(b byte) error {
 	return nil
 }
 
-// begin ends the line of a chunk's length.
+// begin decodes the end of the line with the chunk's length.
 func (r *chunked) begin(b byte) error {
 	then := chunkData
 	if r.left == 0 {

@@ -63,7 +63,7 @@ func TestChunked(t *testing.T) {
 	}
 }
 
-// TestSurplus holds that bytes behind a body are noticed: the connection is not used again then.
+// Bytes after a body are noticed: the connection is not reused then.
 func TestSurplus(t *testing.T) {
 	t.Parallel()
 	const body = "1\r\nx\r\n0\r\n\r\n"
@@ -75,8 +75,8 @@ func TestSurplus(t *testing.T) {
 	}
 }
 
-// TestChunkedGivesAtOnce holds that what is there comes out, though the end of its chunk has not come.
-func TestChunkedGivesAtOnce(t *testing.T) {
+// Data is returned before the end of its chunk has arrived.
+func TestChunkedReturnsAtOnce(t *testing.T) {
 	t.Parallel()
 	src, feed := io.Pipe()
 	r := chunked{src: src}
@@ -92,7 +92,7 @@ func TestChunkedGivesAtOnce(t *testing.T) {
 	feed.Close()
 }
 
-// FuzzChunked holds that any bytes in any pieces mean what they mean to net/http.
+// FuzzChunked checks that any bytes, in any pieces, decode as with net/http.
 func FuzzChunked(f *testing.F) {
 	for _, raw := range []string{
 		"5\r\nhello\r\n0\r\n\r\n", "1;a=b\r\nx\r\n0\r\nA: b\r\n\r\n", "1 \r\nx\r\n0\r\n\r\nH", "a\r\n0123456789\r\n", "1\nx\r\n",
@@ -127,7 +127,7 @@ type split struct {
 	io.Reader
 }
 
-// splits gives the same bytes in different pieces.
+// splits returns readers of the same bytes in different pieces.
 func splits(raw string, seed uint64) []split {
 	random := rand.New(rand.NewPCG(seed, 0))
 	var pieces []io.Reader
@@ -144,7 +144,7 @@ func splits(raw string, seed uint64) []split {
 	}
 }
 
-// readAll is io.ReadAll that tells a right end from none.
+// readAll is like io.ReadAll, but returns io.EOF at a proper end.
 func readAll(r io.Reader) (string, error) {
 	var all []byte
 	buf := make([]byte, 1<<10)

@@ -14,42 +14,42 @@ import (
 )
 
 const (
-	// readBuffer is for the head of an answer. One that comes in chunks does without as soon as it was read to its end.
+	// readBuffer is the size of the buffer for the head of an answer. It is released when the body has used up what it holds.
 	readBuffer = 4 << 10
-	// maxHead bounds what is read before the head of an answer is complete, informational answers included.
+	// maxHead bounds what is read until the head of an answer is complete, informational answers included.
 	maxHead = 64 << 10
-	// maxInformational bounds the 1xx answers before the real one.
+	// maxInformational bounds the 1xx answers before the final one.
 	maxInformational = 5
 )
 
-// readers holds the buffers of connections that nobody uses.
+// readers pools read buffers.
 var readers = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, readBuffer) }}
 
-// A conn is one connection; one request at a time uses it.
+// A conn is one connection. One request at a time uses it.
 type conn struct {
 	t         *Transport
 	address   string
 	nc        net.Conn
-	r         *bufio.Reader // nil while the connection is idle, and where an answer needs none any more
-	mayRead   int64         // bounds the head of an answer
+	r         *bufio.Reader // nil while the connection is idle, and once an answer needs it no more
+	headLeft  int64         // how much more may be read for the head
 	answered  bool          // a byte of the current answer was read
 	idleSince time.Time
-	giveUp    func() // expire, made once
-	liveness
+	interrupt func() // expire, allocated once
+	openCheck
 }
 
 var errHeadTooLarge = errors.New("the answer's header is too large")
 
-// Read reads for the buffered reader, and keeps the bound of the head.
+// Read implements io.Reader for the buffered reader, and bounds the head.
 func (c *conn) Read(p []byte) (int, error) {
-	if c.mayRead <= 0 {
+	if c.headLeft <= 0 {
 		return 0, errHeadTooLarge
 	}
-	if int64(len(p)) > c.mayRead {
-		p = p[:c.mayRead]
+	if int64(len(p)) > c.headLeft {
+		p = p[:c.headLeft]
 	}
 	n, err := c.nc.Read(p)
-	c.mayRead -= int64(n)
+	c.headLeft -= int64(n)
 	if n > 0 {
 		c.answered = true
 	}
@@ -58,7 +58,7 @@ func (c *conn) Read(p []byte) (int, error) {
 
 func (c *conn) close() { c.nc.Close() }
 
-// release gives the buffer back. Only the goroutine that reads may call it.
+// release returns the buffer to its pool. Only the goroutine that reads may call it.
 func (c *conn) release() {
 	if c.r == nil {
 		return
@@ -68,11 +68,12 @@ func (c *conn) release() {
 	c.r = nil
 }
 
-// A behindHead is a connection behind the head of an answer.
-type behindHead conn
+// A bodySource reads a connection after the head of an answer.
+type bodySource conn
 
-// Read gives what was read together with the head, then what comes: without the buffer, which has done its work.
-func (b *behindHead) Read(p []byte) (int, error) {
+// Read implements io.Reader. It returns what was buffered together with the head, releases the buffer, and then reads the
+// connection directly.
+func (b *bodySource) Read(p []byte) (int, error) {
 	c := (*conn)(b)
 	if c.r == nil {
 		return c.nc.Read(p)
@@ -93,59 +94,46 @@ var past = time.Unix(1, 0)
 
 // expire wakes whoever waits for the connection, which cannot be used afterwards.
 func (c *conn) expire() {
-	c.nc.SetDeadline(past) // fails where the connection is closed meanwhile, which is as good
+	c.nc.SetDeadline(past) // fails if the connection was closed meanwhile, which is as good
 }
 
-// watched is a context that calls at its end by itself, which package context looks for, too, and makes another one for.
-type watched interface {
-	AfterFunc(call func()) (stop func() bool)
-}
-
-// watch gives the connection up when the context ends.
-func (c *conn) watch(ctx context.Context) (stop func() bool) {
-	if w, ok := ctx.(watched); ok {
-		return w.AfterFunc(c.giveUp)
-	}
-	return context.AfterFunc(ctx, c.giveUp)
-}
-
-// exchange writes the request and reads the head of its answer. When it fails, the connection is closed.
+// exchange writes the request and reads the head of its answer. If it fails, the connection is closed.
 func (c *conn) exchange(req *http.Request, body io.Reader) (*http.Response, error) {
 	c.r = readers.Get().(*bufio.Reader)
 	c.r.Reset(c)
-	c.answered, c.mayRead = false, maxHead
-	stop := c.watch(req.Context())
-	res, reusable, err := c.ask(req, body)
+	c.answered, c.headLeft = false, maxHead
+	stop := context.AfterFunc(req.Context(), c.interrupt)
+	res, reusable, err := c.writeAndReadHead(req, body)
 	if err != nil {
 		stop()
 		c.close()
 		c.release()
 		return nil, err
 	}
-	c.mayRead = math.MaxInt64
-	b := &answer{src: res.Body, c: c, ctx: req.Context(), stop: stop, reusable: reusable && !res.Close && !req.Close}
+	c.headLeft = math.MaxInt64
+	b := &answerBody{src: res.Body, c: c, ctx: req.Context(), stop: stop, reusable: reusable && !res.Close && !req.Close}
 	if res.Body == http.NoBody {
 		b.end(io.EOF)
 		return res, nil
 	}
 	switch {
-	case res.TransferEncoding != nil: // net/http knows only one
-		b.chunks.src = (*behindHead)(c)
+	case res.TransferEncoding != nil: // net/http accepts no other than chunked
+		b.chunks.src = (*bodySource)(c)
 		b.src = &b.chunks
-	case res.Body == nil: // of a plain head
-		b.counted = counted{(*behindHead)(c), res.ContentLength}
-		b.src = &b.counted
+	case res.Body == nil: // the head was read by readUsualHead
+		b.fixed = fixedLength{(*bodySource)(c), res.ContentLength}
+		b.src = &b.fixed
 	}
 	res.Body = b
 	return res, nil
 }
 
-func (c *conn) ask(req *http.Request, body io.Reader) (res *http.Response, reusable bool, err error) {
+func (c *conn) writeAndReadHead(req *http.Request, body io.Reader) (res *http.Response, reusable bool, err error) {
 	writeErr := c.write(req, body)
 	if _, ours := errors.AsType[*bodyError](writeErr); ours {
-		return nil, false, writeErr // the server waits for the rest of the request, in vain
+		return nil, false, writeErr // the server would wait for the rest of the request in vain
 	}
-	// A server may answer before it has read everything, 413 for one, and then close.
+	// Even if writing failed there may be an answer: a server may send 413, say, before it has read everything, and then close.
 	res, err = c.readHead(req)
 	switch {
 	case err == nil:
@@ -163,13 +151,13 @@ func (c *conn) readHead(req *http.Request) (*http.Response, error) {
 		} else if err != nil {
 			return nil, err
 		}
-		if res, ok := c.plainHead(req); ok {
+		if res, ok := c.readUsualHead(req); ok {
 			return res, nil
 		}
 		res, err := http.ReadResponse(c.r, req)
 		switch {
-		case err != nil && c.mayRead <= 0:
-			return nil, errHeadTooLarge // cut there, it may look malformed
+		case err != nil && c.headLeft <= 0:
+			return nil, errHeadTooLarge // cut off there, it may look malformed
 		case err != nil:
 			return nil, err
 		case res.StatusCode >= 200:
@@ -181,8 +169,8 @@ func (c *conn) readHead(req *http.Request) (*http.Response, error) {
 	return nil, errors.New("too many informational answers")
 }
 
-// unanswered tells whether an exchange failed because the server had closed the connection.
-func (c *conn) unanswered(err error) bool {
+// closedUnanswered reports whether an exchange failed because the server closed the connection without an answer.
+func (c *conn) closedUnanswered(err error) bool {
 	_, ours := errors.AsType[*bodyError](err)
 	return !ours && !c.answered
 }

@@ -9,9 +9,9 @@ import (
 	"time"
 )
 
-// deaf is an address that lets a connection neither succeed nor fail: the queue of its listener is full, and Linux then
-// drops what comes.
-func deaf(t *testing.T) (address string) {
+// unresponsive returns an address where a connection neither succeeds nor fails: the listener's queue is full, and Linux drops
+// further packets.
+func unresponsive(t *testing.T) (address string) {
 	t.Helper()
 	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -42,7 +42,7 @@ func deaf(t *testing.T) (address string) {
 
 func TestCancelWhileDialing(t *testing.T) {
 	t.Parallel()
-	address := deaf(t)
+	address := unresponsive(t)
 	ctx, leave := causing(t)
 	defer time.AfterFunc(100*time.Millisecond, leave).Stop()
 	tr := transport(t)
@@ -59,7 +59,7 @@ func TestDialTimeout(t *testing.T) {
 	t.Parallel()
 	tr := transport(t)
 	tr.DialTimeout = 100 * time.Millisecond
-	_, err := tr.RoundTrip(post(t, deaf(t), "a"))
+	_, err := tr.RoundTrip(post(t, unresponsive(t), "a"))
 	if _, dialing := errors.AsType[*DialError](err); !dialing || !isTimeout(err) {
 		t.Errorf("got %v", err)
 	}

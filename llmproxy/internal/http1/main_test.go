@@ -18,7 +18,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// transport gives a Transport whose idle connections are closed with the test.
+// transport returns a Transport whose idle connections are closed with the test.
 func transport(t testing.TB) *Transport {
 	t.Helper()
 	tr := &Transport{}
@@ -26,7 +26,7 @@ func transport(t testing.TB) *Transport {
 	return tr
 }
 
-// A server is a net/http server that knows its connections.
+// A server is a net/http server that counts its connections.
 type server struct {
 	*httptest.Server
 	opened atomic.Int64
@@ -57,7 +57,7 @@ func serve(t testing.TB, handler http.HandlerFunc) *server {
 	return s
 }
 
-// waitClosed waits until the server has seen every connection close. It hangs where one is left open.
+// waitClosed waits until the server has seen every connection close.
 func (s *server) waitClosed() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -66,7 +66,7 @@ func (s *server) waitClosed() {
 	}
 }
 
-// script serves every connection with the function of its turn, and closes it after; the last function serves the rest.
+// script serves each connection with the next function and then closes it. The last function serves all further ones.
 func script(t testing.TB, turns ...func(c net.Conn, r *bufio.Reader)) (address string) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -104,7 +104,7 @@ func readRequest(r *bufio.Reader) (*http.Request, string, error) {
 	return req, string(body), err
 }
 
-// answers reads a request before each of the texts, and gives it as the answer.
+// answers reads a request before each of the texts, and writes the text as its answer.
 func answers(texts ...string) func(c net.Conn, r *bufio.Reader) {
 	return func(c net.Conn, r *bufio.Reader) {
 		for _, text := range texts {
@@ -116,7 +116,7 @@ func answers(texts ...string) func(c net.Conn, r *bufio.Reader) {
 	}
 }
 
-// untilGone reads until the client has closed the connection.
+// untilGone reads until the client closes the connection.
 func untilGone(_ net.Conn, r *bufio.Reader) { io.Copy(io.Discard, r) }
 
 const hello = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
@@ -176,7 +176,7 @@ func idle(tr *Transport) (n int) {
 	return n
 }
 
-// causing gives a context that the function ends with errLeft.
+// causing returns a context, and a function that ends it with errLeft as the cause.
 func causing(t testing.TB) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	return ctx, func() { cancel(errLeft) }

@@ -7,13 +7,123 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"testing"
 	"testing/iotest"
+
+	"github.com/google/go-cmp/cmp"
 )
 
-// A recorder is a connection that keeps what is written, piece by piece, as it was given.
+func TestValidate(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name string
+		edit func(*http.Request)
+		want string
+	}{
+		{"https", func(r *http.Request) { r.URL.Scheme = "https" }, "not an http:// address"},
+		{"no scheme", func(r *http.Request) { r.URL.Scheme = "" }, "not an http:// address"},
+		{"no URL", func(r *http.Request) { r.URL = nil }, "not an http:// address"},
+		{"no host", func(r *http.Request) { r.URL.Host = "" }, "the address has no host"},
+		{"method", func(r *http.Request) { r.Method = "GET / HTTP/1.1\r\nX: y" }, "invalid method"},
+		{"host", func(r *http.Request) { r.Host = "a\r\nX: y" }, "invalid host"},
+		{"host with a path", func(r *http.Request) { r.Host = "a/b" }, "invalid host"},
+		{"host in unicode", func(r *http.Request) { r.Host = "bücher.example" }, "invalid host"},
+		{"query", func(r *http.Request) { r.URL.RawQuery = "a HTTP/1.1\r\nX: y" }, "invalid path or query"},
+		{"opaque", func(r *http.Request) { r.URL.Opaque = "/a\r\nX: y" }, "invalid path or query"},
+		{"space in the query", func(r *http.Request) { r.URL.RawQuery = "a b" }, "invalid path or query"},
+		{"header name", func(r *http.Request) { r.Header["X\r\nY"] = []string{"a"} }, "invalid header name"},
+		{"header name with a colon", func(r *http.Request) { r.Header["Content-Length:"] = []string{"a"} }, "invalid header name"},
+		{"header name with a space", func(r *http.Request) { r.Header["Transfer-Encoding "] = []string{"a"} }, "invalid header name"},
+		{"empty header name", func(r *http.Request) { r.Header[""] = []string{"a"} }, "invalid header name"},
+		{"header value", func(r *http.Request) { r.Header["Authorization"] = []string{"secret\r\nY: z"} }, "invalid value of header Authorization"},
+		{"LF in a header value", func(r *http.Request) { r.Header["X"] = []string{"a\nY: z"} }, "invalid value of header X"},
+		{"zero byte", func(r *http.Request) { r.Header["X"] = []string{"a\x00"} }, "invalid value of header X"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			body := &source{Reader: strings.NewReader("a")}
+			req := post(t, "http://127.0.0.1:1/", "")
+			req.Body, req.ContentLength = body, 1
+			tt.edit(req)
+			_, err := (&Transport{}).RoundTrip(req)
+			if err == nil || err.Error() != tt.want {
+				t.Errorf("got %v, want %s", err, tt.want)
+			}
+			if n := body.closed.Load(); n != 1 {
+				t.Errorf("the body was closed %d times", n)
+			}
+		})
+	}
+}
+
+func TestHost(t *testing.T) {
+	t.Parallel()
+	tests := []struct{ name, url, host, want, address string }{
+		{"address", "http://10.0.0.5:8000/x", "", "10.0.0.5:8000", "10.0.0.5:8000"},
+		{"without a port", "http://gpu", "", "gpu", "gpu:80"},
+		{"of its own", "http://gpu", "llm.example", "llm.example", "gpu:80"},
+		{"IPv6", "http://[::1]:8000", "", "[::1]:8000", "[::1]:8000"},
+		{"IPv6 without a port", "http://[::1]", "", "[::1]", "[::1]:80"},
+		{"IPv6 with a zone", "http://[fe80::1%25eth0]:8000", "", "[fe80::1]:8000", "[fe80::1%eth0]:8000"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			req := get(t, tt.url)
+			req.Host = tt.host
+			if got := host(req); got != tt.want || validate(req) != nil {
+				t.Errorf("Host is %q, want %q; %v", got, tt.want, validate(req))
+			}
+			if got := hostPort(req); got != tt.address {
+				t.Errorf("dials %q, want %q", got, tt.address)
+			}
+		})
+	}
+}
+
+// FuzzRequestHead checks that the head of a valid request is read as exactly that request.
+func FuzzRequestHead(f *testing.F) {
+	f.Add("POST", "/v1/chat", "a=b", "gpu:8000", "X-A", "b")
+	f.Add("GET / HTTP/1.1\r\n\r\nGET", "/\r\n", "a b", "a\r\nb", "content-length", "5\r\n\r\nx")
+	f.Add("GET", "*", "\x7f", "[::1%a]", "Transfer-Encoding", "chunked")
+	f.Fuzz(func(t *testing.T, method, path, query, hostname, name, value string) {
+		req := &http.Request{
+			Method: method, Host: hostname, Header: http.Header{name: {value}},
+			URL: &url.URL{Scheme: "http", Host: "gpu", Path: "/" + path, RawQuery: query},
+		}
+		if validate(req) != nil || method == http.MethodConnect || method == "PRI" {
+			return
+		}
+		wire := bufio.NewReader(bytes.NewReader(appendHead(nil, req, 0)))
+		got, err := http.ReadRequest(wire)
+		if err != nil {
+			t.Fatalf("not a request: %v", err)
+		}
+		if rest, _ := io.ReadAll(wire); len(rest) > 0 {
+			t.Errorf("%q follows the request", rest)
+		}
+		if want := req.URL.RequestURI(); got.RequestURI != want || method != "" && got.Method != method || got.Host != host(req) {
+			t.Errorf("got %s %q at %q, want %s %q at %q", got.Method, got.RequestURI, got.Host, method, want, host(req))
+		}
+		want := http.Header{}
+		if !isFraming(name) {
+			want.Add(name, strings.Trim(value, " \t"))
+		}
+		got.Header.Del("Content-Length")
+		if want.Get("Pragma") == "no-cache" { // net/http adds what it implies
+			got.Header.Del("Cache-Control")
+		}
+		if diff := cmp.Diff(want, got.Header); diff != "" {
+			t.Errorf("headers (-want +got):\n%s", diff)
+		}
+	})
+}
+
+// A recorder is a connection that records each write.
 type recorder struct {
 	net.Conn
 	pieces [][]byte
@@ -26,10 +136,10 @@ func (r *recorder) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// segments is a body in pieces that writes itself.
+// segments is a body in pieces, each written by itself.
 type segments [][]byte
 
-func (s segments) Read([]byte) (int, error) { panic("read, although it can write itself") }
+func (s segments) Read([]byte) (int, error) { panic("read instead of written by WriteTo") }
 
 func (s segments) WriteTo(w io.Writer) (n int64, err error) {
 	for _, piece := range s {
@@ -42,10 +152,10 @@ func (s segments) WriteTo(w io.Writer) (n int64, err error) {
 	return n, nil
 }
 
-// atOnce is a body that gives all its pieces together.
+// atOnce is a body that writes all its pieces together.
 type atOnce [][]byte
 
-func (atOnce) Read([]byte) (int, error) { panic("read, although it can write itself") }
+func (atOnce) Read([]byte) (int, error) { panic("read instead of written by WriteTo") }
 
 func (b atOnce) WriteTo(w io.Writer) (int64, error) {
 	return w.(interface {
@@ -53,7 +163,7 @@ func (b atOnce) WriteTo(w io.Writer) (int64, error) {
 	}).WriteSegments(b)
 }
 
-// TestWriteSegments holds that a spliced body leaves with one call of the system, and that no more leaves than was announced.
+// TestWriteSegments checks that a spliced body is sent with one system call, and never more than was announced.
 func TestWriteSegments(t *testing.T) {
 	t.Parallel()
 	small, large := []byte("small"), []byte(strings.Repeat("L", 100<<10))
@@ -87,7 +197,7 @@ func TestWriteSegments(t *testing.T) {
 				t.Errorf("got %v", err)
 			}
 			if !tt.err && !bytes.Equal(body, whole) || int64(len(body)) > req.ContentLength {
-				t.Errorf("%d bytes of the body left, want %d", len(body), len(whole))
+				t.Errorf("%d bytes of the body were sent, want %d", len(body), len(whole))
 			}
 		})
 	}
@@ -162,7 +272,7 @@ func TestWriteHugeHead(t *testing.T) {
 	}
 }
 
-func TestBodyAtFault(t *testing.T) {
+func TestBodyError(t *testing.T) {
 	t.Parallel()
 	broken := errors.New("disk error")
 	tests := []struct {
@@ -208,7 +318,7 @@ func TestBodyAtFault(t *testing.T) {
 				t.Errorf("the body was closed %d times", n)
 			}
 			if sent := <-got; len(sent) > 5 && tt.length > 0 || strings.HasSuffix(sent, "0\r\n\r\n") {
-				t.Errorf("the server got %q: more than announced, or an end that is none", sent)
+				t.Errorf("the server got %q: more than announced, or a complete body", sent)
 			}
 		})
 	}
