@@ -374,7 +374,7 @@ func (u *Upstream) parseContext(d *caddyfile.Dispenser) error {
 func (u *Upstream) parseAbilities(d *caddyfile.Dispenser) error {
 	word, args, model := d.Val(), d.RemainingArgs(), ""
 	if len(args) > 1 {
-		if _, ok := router.AbilityNamed(args[0]); !ok {
+		if _, ok := router.ParseFeature(args[0]); !ok {
 			model, args = args[0], args[1:]
 		}
 	}

@@ -8,7 +8,7 @@ import (
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/keys"
 	"github.com/caddy-llmproxy/caddy-llmproxy/ratelimit"
-	"github.com/caddy-llmproxy/caddy-llmproxy/router"
+	"github.com/caddy-llmproxy/caddy-llmproxy/router/replica"
 )
 
 func (h *Handler) parseKey(d *caddyfile.Dispenser) error {
@@ -55,7 +55,7 @@ func parseEntry(d *caddyfile.Dispenser, e *keys.Entry) error {
 		case name == "expires" && len(args) == 1:
 			e.Expires = args[0]
 		case name == "priority" && len(args) == 1:
-			if _, err := router.ParsePriority(args[0]); err != nil {
+			if _, err := replica.ParsePriority(args[0]); err != nil {
 				return d.Errf("priority: %w", err)
 			}
 			e.Priority = args[0]

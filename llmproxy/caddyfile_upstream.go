@@ -7,7 +7,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/caddy-llmproxy/caddy-llmproxy/router"
+	"github.com/caddy-llmproxy/caddy-llmproxy/router/replica"
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
@@ -214,9 +214,9 @@ func (u *Upstream) parseQueue(d *caddyfile.Dispenser) error {
 	return nil
 }
 
-func (u *Upstream) room() router.Room {
+func (u *Upstream) queue() replica.QueueConfig {
 	if u.Queue == nil {
-		return router.Room{Places: defaultPlaces}
+		return replica.QueueConfig{Size: defaultPlaces}
 	}
-	return router.Room{Places: u.Queue.Places, Wait: time.Duration(u.Queue.LongestWait)}
+	return replica.QueueConfig{Size: u.Queue.Places, MaxWait: time.Duration(u.Queue.LongestWait)}
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/admin"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/fakellm"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/state"
-	"github.com/caddy-llmproxy/caddy-llmproxy/router"
+	"github.com/caddy-llmproxy/caddy-llmproxy/router/replica"
 )
 
 func get(t *testing.T, url string) (int, string) {
@@ -118,7 +118,7 @@ func TestStateSurvivesReload(t *testing.T) {
 		t.Fatalf("status %d", res.StatusCode)
 	}
 	stateNow := func() (s string) {
-		state.Each(state.Replicas, func(_ any, r *router.Replica) { s = r.Facts().State.String() })
+		state.Each(state.Replicas, func(_ any, r *replica.Replica) { s = r.Status().State.String() })
 		return s
 	}
 	if err := load(t, strings.Replace(caddyfile, "model m u/x", "model other u\n\t\tmodel m u/x", 1)); err != nil {

@@ -129,6 +129,7 @@ const widestCircle = 6
 func TestNoWideCircles(t *testing.T) {
 	t.Parallel()
 	folders := []string{
+		"router", "router/replica",
 		"llmproxy/internal/answercache", "llmproxy/internal/exchange", "llmproxy/internal/relay", "llmproxy/internal/openai", "llmproxy/internal/admin",
 		"llmproxy/internal/keystore", "llmproxy/internal/state", "llmproxy/internal/telemetry",
 		"llmproxy/internal/access", "llmproxy/internal/catalog", "llmproxy/internal/delivery", "llmproxy/internal/gateway", "llmproxy/internal/reqbody",

@@ -1,9 +1,11 @@
 package llmproxy
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -58,22 +60,22 @@ type Route struct {
 
 	// Only log and record what the rule would have done. Default: false.
 	Shadow bool `json:"shadow,omitempty"`
+
+	matcher gateway.Matcher // nil if it takes all
 }
 
-func compile(upstreams []*upstream.Upstream, models []*Model, matchers []caddyhttp.MatcherSets) (*router.Table, error) {
+func compile(upstreams []*upstream.Upstream, models []*Model) (*router.Table, error) {
 	var routes []*router.Upstream
 	for _, u := range upstreams {
 		routes = append(routes, u.Route)
 	}
 	var list []router.Model
-	rules := 0
 	for _, m := range models {
 		policy, err := m.policy()
 		if err != nil {
 			return nil, err
 		}
-		list = append(list, router.Model{Name: m.Name, Routes: m.routes(matchers, rules), Pools: m.pools(policy), LocalOnly: m.LocalOnly})
-		rules += len(m.Routes)
+		list = append(list, router.Model{Name: m.Name, Routes: m.routes(), Pools: m.pools(policy), LocalOnly: m.LocalOnly})
 	}
 	return router.Compile(routes, list)
 }
@@ -125,55 +127,56 @@ func (h *Handler) loadRules() (err error) {
 			return fmt.Errorf("local_only: %w", err)
 		}
 	}
-	h.rules = nil
 	for _, m := range h.Models {
 		for _, r := range m.Routes {
-			var sets caddyhttp.MatcherSets
-			if len(r.MatcherSetsRaw) > 0 {
-				if sets, err = h.loadMatchers(r, "MatcherSetsRaw"); err != nil {
-					return fmt.Errorf("model %q: route @%s: %w", m.Name, r.Name, err)
-				}
+			if len(r.MatcherSetsRaw) == 0 {
+				continue
 			}
-			h.rules = append(h.rules, sets)
+			sets, err := h.loadMatchers(r, "MatcherSetsRaw")
+			if err != nil {
+				return fmt.Errorf("model %q: route @%s: %w", m.Name, r.Name, err)
+			}
+			r.matcher = routeMatcher{sets, h.logger}
 		}
 	}
 	return nil
 }
 
-// routes are the model's rules as the router has them. Matchers are those of all models; first is the number of this one's
-// first. Loading has emptied the raw ones.
-func (m *Model) routes(matchers []caddyhttp.MatcherSets, first int) (list []router.RouteConfig) {
+// routes returns the model's routes as the router has them. Their matchers are loaded.
+func (m *Model) routes() (list []router.RouteConfig) {
 	for i, r := range m.Routes {
-		config := router.RouteConfig{Match: first + i, Targets: r.To, Shadow: r.Shadow}
-		switch {
-		case len(matchers[first+i]) == 0:
-		case r.Name == "":
-			config.Matcher = "@" + strconv.Itoa(i+1)
-		default:
-			config.Matcher = "@" + r.Name
+		config := router.RouteConfig{Matcher: r.matcher, Targets: r.To, Shadow: r.Shadow}
+		if r.matcher != nil {
+			config.Name = "@" + cmp.Or(r.Name, strconv.Itoa(i+1))
 		}
 		list = append(list, config)
 	}
 	return list
 }
 
+// A routeMatcher is the gateway.Matcher of a route.
+type routeMatcher struct {
+	sets   caddyhttp.MatcherSets
+	logger *zap.Logger
+}
+
+// Match implements gateway.Matcher. A request that cannot be judged does not match.
+func (m routeMatcher) Match(r *http.Request, rec *exchange.Record) bool {
+	matched, err := m.sets.AnyMatchWithError(r.WithContext(context.WithValue(r.Context(), recordKey{}, rec)))
+	if err != nil {
+		m.logger.Error("a route's matcher failed; the route is skipped", zap.String("id", rec.ID), zap.Error(err))
+	}
+	return matched && err == nil
+}
+
 // ruled is what the gateway needs of the rules; nothing of it is there where there are none.
 func (h *Handler) ruled(c *gateway.Config) {
-	if len(h.rules) > 0 {
-		c.Matches, c.Affinity = h.matches, h.affinity()
+	if slices.ContainsFunc(h.Models, func(m *Model) bool { return len(m.Routes) > 0 }) {
+		c.Affinity = h.affinity()
 	}
 	if h.LocalOnly || len(h.localOnly) > 0 {
 		c.LocalOnly = h.mustStay
 	}
-}
-
-// matches tells whether a request matches a rule. One that cannot be judged does not.
-func (h *Handler) matches(r *http.Request, rec *exchange.Record, match int) bool {
-	matched, err := h.rules[match].AnyMatchWithError(r.WithContext(context.WithValue(r.Context(), recordKey{}, rec)))
-	if err != nil {
-		h.logger.Error("a route's matcher failed; the route is passed over", zap.String("id", rec.ID), zap.Error(err))
-	}
-	return matched && err == nil
 }
 
 // mustStay tells whether a request must not leave for an upstream that is not local. One that cannot be judged must not.

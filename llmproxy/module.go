@@ -137,7 +137,6 @@ type Handler struct {
 	used        state.UsageLedger
 
 	named     map[string]caddy.ModuleMap // matchers of the Caddyfile's block
-	rules     []caddyhttp.MatcherSets    // of routes, by the number that they have for the gateway
 	localOnly caddyhttp.MatcherSets
 	hinted    atomic.Bool
 	closer    state.Closer

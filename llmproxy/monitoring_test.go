@@ -208,7 +208,7 @@ func (p *prometheusServer) evaluate(expr string) (problem string) {
 type query struct{ name, expr string }
 
 // Figures that are zero when nothing goes on, and all is well.
-var mayBeZero = regexp.MustCompile(`^[a-z (,)]*llm_(requests_open|streams_open|upstream_requests_open|upstream_requests_waiting|upstream_state\{state=~"down\|open\|wedged"\})\)?$`)
+var mayBeZero = regexp.MustCompile(`^[a-z (,)]*llm_(requests_open|streams_open|upstream_requests_open|upstream_requests_waiting|upstream_state\{state=~"down\|open\|stuck"\})\)?$`)
 
 var variables = strings.NewReplacer("$__rate_interval", "5m", "$__range", "1h", "$model", ".*")
 

@@ -30,7 +30,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if err := h.loadRules(); err != nil {
 		return err
 	}
-	table, err := compile(upstreams, h.Models, h.rules)
+	table, err := compile(upstreams, h.Models)
 	if err != nil {
 		return err
 	}

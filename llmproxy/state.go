@@ -8,7 +8,7 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/access"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/gateway"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/state"
-	"github.com/caddy-llmproxy/caddy-llmproxy/router"
+	"github.com/caddy-llmproxy/caddy-llmproxy/router/replica"
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 	"github.com/redis/go-redis/v9"
@@ -95,9 +95,9 @@ func (h *Handler) limiter() (access.Limiter, error) {
 }
 
 // replica returns what is known of an address.
-func (h *Handler) replica(address string) *router.Replica {
-	r, _ := state.Acquire(state.Replicas, address, func() (*router.Replica, error) { // building it cannot fail
-		return &router.Replica{Address: address}, nil
+func (h *Handler) replica(address string) *replica.Replica {
+	r, _ := state.Acquire(state.Replicas, address, func() (*replica.Replica, error) { // building it cannot fail
+		return &replica.Replica{Address: address}, nil
 	}, nil)
 	h.closer.Add(func() { state.Replicas.Release(address) })
 	return r

@@ -184,7 +184,7 @@ func (h *Handler) upstream(u *Upstream, optional bool) (*upstream.Upstream, erro
 	return upstream.New(upstream.Config{
 		Name: u.Name, Fingerprint: stands, Kind: kind, Optional: optional, Bases: bases, APIKey: key, HeaderUp: headerUp, Params: params(u.Params), Drop: u.Drop,
 		Timers:        upstream.Timers{FirstToken: time.Duration(u.FirstTokenTimeout), Idle: time.Duration(u.IdleTimeout), Total: time.Duration(u.Timeout), Load: time.Duration(u.LoadTimeout)},
-		MaxConcurrent: u.MaxConcurrent, Room: u.room(), Local: u.Local, Override: can, ModelOverrides: modelCan,
+		MaxConcurrent: u.MaxConcurrent, Queue: u.queue(), Local: u.Local, Override: can, ModelOverrides: modelCan,
 		Transport: transport, Replica: h.replica,
 	}), nil
 }
@@ -307,11 +307,11 @@ func (l *Limits) said() (s upstream.Override, err error) {
 	return s, nil
 }
 
-func abilities(names []string) (set router.Ability, err error) {
+func abilities(names []string) (set router.Feature, err error) {
 	for _, name := range names {
-		a, ok := router.AbilityNamed(name)
+		a, ok := router.ParseFeature(name)
 		if !ok {
-			return 0, fmt.Errorf("unknown ability %q: use %s", name, strings.Join(router.Abilities[:], ", "))
+			return 0, fmt.Errorf("unknown ability %q: use %s", name, strings.Join(router.FeatureNames[:], ", "))
 		}
 		set |= a
 	}

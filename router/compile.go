@@ -8,10 +8,10 @@ import (
 )
 
 // A Model is a name that clients use, as configured: pools of targets, each target written "upstream/model", "upstream"
-// (the name is kept), or, alone in its pool, the name of another model, whose pools then stand in its place.
+// (the name is kept), or, alone in its pool, the name of another model, whose pools then take its place.
 type Model struct {
 	Name string
-	// Routes go before the pools.
+	// Routes are tried before the pools.
 	Routes    []RouteConfig
 	Pools     []PoolConfig
 	LocalOnly bool
@@ -19,10 +19,10 @@ type Model struct {
 
 // A RouteConfig is one rule of a Model, as configured: one pool, or the name of another model.
 type RouteConfig struct {
-	// Matcher names what must match, "@hard"; empty for a route that always does.
-	Matcher string
-	// Match is the caller's own number of the matcher.
-	Match   int
+	// Name is the name of the matcher, "@hard"; empty for a route that always matches.
+	Name string
+	// Matcher decides which requests take the route; nil for a route that always matches.
+	Matcher Matcher
 	Targets []string
 	Shadow  bool
 }
@@ -34,18 +34,18 @@ type PoolConfig struct {
 	Policy  Policy
 }
 
-// Compile checks the models against the upstreams and makes the table. Every mistake is reported, not the first only.
+// Compile checks the models against the upstreams and returns the table. It reports every mistake, not only the first.
 func Compile(upstreams []*Upstream, models []Model) (*Table, error) {
 	c := compiler{upstreams: map[string]*Upstream{}, models: map[string]*Model{}}
 	for _, u := range upstreams {
 		if c.upstreams[u.Name] != nil {
-			c.fail("upstream %q is configured twice", u.Name)
+			c.fail("duplicate upstream %q", u.Name)
 		}
 		c.upstreams[u.Name] = u
 	}
 	for i := range models {
 		if c.models[models[i].Name] != nil {
-			c.fail("model %q is configured twice: give its targets in one block", models[i].Name)
+			c.fail("duplicate model %q: give all its targets in one block", models[i].Name)
 		}
 		c.models[models[i].Name] = &models[i]
 		if IsPattern(models[i].Name) {
@@ -78,15 +78,15 @@ func (c *compiler) add(t *Table, m *Model) {
 		return
 	}
 	for _, earlier := range t.patterns {
-		// An earlier pattern that matches this one as if it were a name matches all that this one does.
+		// An earlier pattern that matches this one as if it were a name matches everything that this one does.
 		if Match(earlier.pattern, m.Name) {
-			c.fail("model %q is never reached: %q stands before it and matches the same names; write the narrower pattern first", m.Name, earlier.pattern)
+			c.fail("model %q is never reached: %q comes before it and matches the same names; write the narrower pattern first", m.Name, earlier.pattern)
 		}
 	}
 	t.patterns = append(t.patterns, patternPlan{m.Name, plan})
 }
 
-// plan resolves m, with its routes; via are the models that led to it.
+// plan resolves a model with its routes; via are the models that led to it.
 func (c *compiler) plan(m *Model, via []string) *Plan {
 	plan := &Plan{Rule: m.Name, LocalOnly: m.LocalOnly}
 	if c.circular(m, via) {
@@ -99,7 +99,7 @@ func (c *compiler) plan(m *Model, via []string) *Plan {
 	plan.Routes = c.routes(m, via)
 	if len(m.Pools) > 0 {
 		rest := &Plan{Rule: m.Name, LocalOnly: m.LocalOnly, Pools: c.pools(m, via)}
-		plan.Routes = append(plan.Routes, Route{Rule: m.Name, Always: true, Plan: rest})
+		plan.Routes = append(plan.Routes, Route{Rule: m.Name, Plan: rest})
 	}
 	return plan
 }
@@ -113,20 +113,65 @@ func (c *compiler) circular(m *Model, via []string) bool {
 	return true
 }
 
-// pools resolves the pools of m.
+// routes resolves the routes of a model.
+func (c *compiler) routes(m *Model, via []string) []Route {
+	var routes []Route
+	complete := len(m.Pools) > 0
+	for i, config := range m.Routes {
+		route := Route{Rule: m.Name, Matcher: config.Matcher, Shadow: config.Shadow}
+		always := config.Matcher == nil
+		if !always {
+			route.Rule += "/" + config.Name
+		}
+		switch {
+		case len(config.Targets) == 0:
+			c.fail("model %q: route %s has no target: write `route %[2]s upstream/model`", m.Name, config.Name)
+			continue
+		case always && route.Shadow:
+			c.fail("model %q: a route that always matches cannot be a shadow", m.Name)
+		case always && i < len(m.Routes)-1:
+			c.fail("model %q: the routes after `route %s` are never reached: a route without a matcher must be the last one", m.Name, config.Targets[0])
+		case always && len(m.Pools) > 0:
+			c.fail("model %q: `to` is never reached after `route %s`: remove one of them", m.Name, config.Targets[0])
+		case !always && slices.ContainsFunc(routes, func(earlier Route) bool { return earlier.Rule == route.Rule }):
+			c.fail("model %q: duplicate route %s", m.Name, config.Name)
+		}
+		route.Plan = c.routed(m, config, via)
+		routes = append(routes, route)
+		complete = complete || always
+	}
+	if len(m.Routes) > 0 && !complete {
+		c.fail("model %q has no target for a request that no route matches: add `route upstream/model` as the last one", m.Name)
+	}
+	return routes
+}
+
+// routed returns the plan of a route.
+func (c *compiler) routed(m *Model, config RouteConfig, via []string) *Plan {
+	if other := c.reference(m, config.Targets); other != nil {
+		return c.plan(other, append(via[:len(via):len(via)], m.Name))
+	}
+	plan := &Plan{Rule: m.Name, LocalOnly: m.LocalOnly}
+	if pool := c.pool(m, PoolConfig{Targets: config.Targets, Policy: LeastBusy}, len(via) > 0); pool != nil {
+		plan.Pools = []*Pool{pool}
+	}
+	return plan
+}
+
+// pools resolves the pools of a model.
 func (c *compiler) pools(m *Model, via []string) []*Pool {
 	if c.circular(m, via) {
 		return nil
 	}
 	if len(m.Pools) == 0 || len(m.Pools[0].Targets) == 0 {
-		c.fail("model %q has no target: say `to upstream/model`", m.Name)
+		c.fail("model %q has no target: write `to upstream/model`", m.Name)
 		return nil
 	}
 	var pools []*Pool
 	for _, config := range m.Pools {
 		if other := c.reference(m, config.Targets); other != nil {
 			if len(other.Routes) > 0 {
-				c.fail("model %q: %q decides by content; only a route may lead there", m.Name, other.Name)
+				c.fail("model %q: the target %q is a model with routes; only a route may lead there", m.Name, other.Name)
 				continue
 			}
 			pools = append(pools, c.pools(other, append(via[:len(via):len(via)], m.Name))...)
@@ -139,7 +184,7 @@ func (c *compiler) pools(m *Model, via []string) []*Pool {
 	return pools
 }
 
-// reference finds the model that a pool of one bare name stands for.
+// reference returns the model that the only target of a pool names; nil if it names none.
 func (c *compiler) reference(m *Model, targets []string) *Model {
 	if len(targets) != 1 {
 		return nil
@@ -152,13 +197,13 @@ func (c *compiler) reference(m *Model, targets []string) *Model {
 	case other == nil, name == m.Name && c.upstreams[name] != nil:
 		return nil
 	case c.upstreams[name] != nil:
-		c.fail("model %q: %q names both a model and an upstream: say %q, or rename one", m.Name, name, name+"/…")
+		c.fail("model %q: %q is both a model and an upstream: write %q, or rename one", m.Name, name, name+"/…")
 		return nil
 	}
 	return other
 }
 
-// byPattern is what a pattern makes of a name, as if the name were configured.
+// byPattern returns the model of the first pattern that matches a name, as if the name were configured.
 func (c *compiler) byPattern(name string) *Model {
 	for _, m := range c.patterns {
 		if Match(m.Name, name) {
@@ -170,7 +215,8 @@ func (c *compiler) byPattern(name string) *Model {
 	return nil
 }
 
-// pool makes one pool of m. Where another model led to m, the client asked for that one's name, which its targets do not know.
+// pool returns one pool of a model. If another model referred to it, the client asked for that one's name, which the targets of
+// this one do not know.
 func (c *compiler) pool(m *Model, config PoolConfig, referred bool) *Pool {
 	var targets []Target
 	for _, written := range config.Targets {
@@ -201,23 +247,23 @@ func (c *compiler) target(model, written string) (Target, error) {
 	u := c.upstreams[name]
 	switch {
 	case u != nil && named && at == "":
-		return Target{}, fmt.Errorf("target %q: the model's name is missing after the slash", written)
+		return Target{}, fmt.Errorf("target %q: missing model name after the slash", written)
 	case u != nil:
 		return Target{Upstream: u, Model: at}, nil
 	case c.models[written] != nil:
-		return Target{}, fmt.Errorf("target %q is a model: it must stand alone in its line", written)
+		return Target{}, fmt.Errorf("target %q is a model: it must be the only target of its pool", written)
 	}
-	return Target{}, fmt.Errorf("target %q: no upstream is named %q%s", written, name, c.known())
+	return Target{}, fmt.Errorf("target %q: unknown upstream %q%s", written, name, c.known())
 }
 
 func (c *compiler) known() string {
 	if len(c.upstreams) == 0 {
-		return "; none is configured"
+		return "; no upstream is configured"
 	}
 	var names []string
 	for name := range c.upstreams {
 		names = append(names, name)
 	}
 	slices.Sort(names)
-	return "; there are " + strings.Join(names, ", ")
+	return "; the upstreams are " + strings.Join(names, ", ")
 }

@@ -7,10 +7,28 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-func upstreams(names ...string) []*Upstream {
-	var list []*Upstream
+// A testReplica is a Replica that is as it says.
+type testReplica struct {
+	reason   Verdict // why it is not ready; OK if it is
+	inFlight int
+}
+
+func (r *testReplica) Ready(string) bool     { return r.reason == OK }
+func (r *testReplica) Reason(string) Verdict { return r.reason }
+func (r *testReplica) InFlight() int         { return r.inFlight }
+
+// replicas returns n replicas that are ready and idle.
+func replicas(n int) (list []Replica) {
+	for range n {
+		list = append(list, &testReplica{})
+	}
+	return list
+}
+
+// upstreams returns upstreams of one replica each.
+func upstreams(names ...string) (list []*Upstream) {
 	for _, n := range names {
-		list = append(list, &Upstream{Name: n, Replicas: []*Replica{{Address: "http://" + n}}})
+		list = append(list, &Upstream{Name: n, Replicas: replicas(1)})
 	}
 	return list
 }
@@ -82,17 +100,17 @@ func TestCompileRefuses(t *testing.T) {
 		models []Model
 		want   string
 	}{
-		{"unknown upstream", []Model{{Name: "m", Pools: []PoolConfig{one("nowhere/x")}}}, `no upstream is named "nowhere"; there are gpu, openai`},
+		{"unknown upstream", []Model{{Name: "m", Pools: []PoolConfig{one("nowhere/x")}}}, `unknown upstream "nowhere"; the upstreams are gpu, openai`},
 		{"no target", []Model{{Name: "m", Pools: nil}}, `model "m" has no target`},
-		{"empty model after the slash", []Model{{Name: "m", Pools: []PoolConfig{one("gpu/")}}}, "missing after the slash"},
+		{"empty model after the slash", []Model{{Name: "m", Pools: []PoolConfig{one("gpu/")}}}, "missing model name after the slash"},
 		{"itself", []Model{{Name: "m", Pools: []PoolConfig{one("m")}}}, "m → m"},
 		{"loop through fallbacks", []Model{
 			{Name: "a", Pools: []PoolConfig{one("gpu/x"), one("b")}}, {Name: "b", Pools: []PoolConfig{one("gpu/y"), one("c")}}, {Name: "c", Pools: []PoolConfig{one("a")}},
 		}, "a → b → c → a"},
-		{"twice", []Model{{Name: "m", Pools: []PoolConfig{one("gpu/x")}}, {Name: "m", Pools: []PoolConfig{one("gpu/y")}}}, "configured twice"},
+		{"twice", []Model{{Name: "m", Pools: []PoolConfig{one("gpu/x")}}, {Name: "m", Pools: []PoolConfig{one("gpu/y")}}}, `duplicate model "m"`},
 		{"pattern never reached", []Model{{Name: "gpt-*", Pools: []PoolConfig{one("openai")}}, {Name: "gpt-4*", Pools: []PoolConfig{one("openai")}}}, "never reached"},
-		{"model and upstream of one name", []Model{{Name: "gpu", Pools: []PoolConfig{one("gpu/x")}}, {Name: "m", Pools: []PoolConfig{one("gpu")}}}, "both a model and an upstream"},
-		{"model among other targets", []Model{{Name: "a", Pools: []PoolConfig{one("gpu/x")}}, {Name: "m", Pools: []PoolConfig{one("gpu/y", "a")}}}, "must stand alone"},
+		{"model and upstream of one name", []Model{{Name: "gpu", Pools: []PoolConfig{one("gpu/x")}}, {Name: "m", Pools: []PoolConfig{one("gpu")}}}, "is both a model and an upstream"},
+		{"model among other targets", []Model{{Name: "a", Pools: []PoolConfig{one("gpu/x")}}, {Name: "m", Pools: []PoolConfig{one("gpu/y", "a")}}}, "must be the only target"},
 		{"too few weights", []Model{{Name: "m", Pools: []PoolConfig{{Targets: []string{"gpu/x", "openai/y"}, Weights: []int{1}}}}}, "1 weights for 2 targets"},
 		{"negative weight", []Model{{Name: "m", Pools: []PoolConfig{{Targets: []string{"gpu/x"}, Weights: []int{-1}}}}}, "below zero"},
 	} {

@@ -20,13 +20,13 @@ func TestRoutes(t *testing.T) {
 		{Name: "alias", Pools: []PoolConfig{one("kept")}},
 		{Name: "secret", LocalOnly: true, Pools: []PoolConfig{one("gpu/llama"), one("openai/mini")}},
 		{Name: "auto", Routes: []RouteConfig{
-			{Matcher: "@private", Targets: []string{"secret"}},
-			{Matcher: "@hard", Targets: []string{"gpt-4o"}},
-			{Matcher: "@new", Targets: []string{"gpu/a", "gpu/b"}, Shadow: true},
-			{Matcher: "@kept", Targets: []string{"kept"}},
+			{Name: "@private", Matcher: "@private", Targets: []string{"secret"}},
+			{Name: "@hard", Matcher: "@hard", Targets: []string{"gpt-4o"}},
+			{Name: "@new", Matcher: "@new", Targets: []string{"gpu/a", "gpu/b"}, Shadow: true},
+			{Name: "@kept", Matcher: "@kept", Targets: []string{"kept"}},
 			{Targets: []string{"local"}},
 		}},
-		{Name: "outer", Routes: []RouteConfig{{Matcher: "@x", Targets: []string{"auto"}}}, Pools: []PoolConfig{one("gpu/llama")}},
+		{Name: "outer", Routes: []RouteConfig{{Name: "@x", Matcher: "@x", Targets: []string{"auto"}}}, Pools: []PoolConfig{one("gpu/llama")}},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -44,18 +44,18 @@ func TestRoutes(t *testing.T) {
 		{"auto", [][]string{{"gpu/llama"}, {"openai/mini"}}, false, false},
 	} {
 		r := plan.Routes[i]
-		if r.Rule != want.rule || r.Shadow != want.shad || r.Plan.StaysLocal() != want.stays || r.Always != (i == 4) {
+		if r.Rule != want.rule || r.Shadow != want.shad || r.Plan.StaysLocal() != want.stays || (r.Matcher == nil) != (i == 4) {
 			t.Errorf("route %d is %+v, stays local: %v", i, r, r.Plan.StaysLocal())
 		}
 		if diff := cmp.Diff(want.targets, names(r.Plan, "auto")); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", r.Rule, diff)
 		}
 	}
-	if len(plan.Pools) != 0 || plan.First().Name != "gpu" || plan.StaysLocal() {
-		t.Errorf("auto has %d pools, first %s, stays local: %v", len(plan.Pools), plan.First().Name, plan.StaysLocal())
+	if len(plan.Pools) != 0 || plan.Default().Name != "gpu" || plan.StaysLocal() {
+		t.Errorf("auto has %d pools, first %s, stays local: %v", len(plan.Pools), plan.Default().Name, plan.StaysLocal())
 	}
 	outer, _ := table.Lookup("outer")
-	if len(outer.Pools) != 0 || len(outer.Routes) != 2 || len(outer.Routes[0].Plan.Routes) != 5 || !outer.Routes[1].Always {
+	if len(outer.Pools) != 0 || len(outer.Routes) != 2 || len(outer.Routes[0].Plan.Routes) != 5 || outer.Routes[1].Matcher != nil {
 		t.Errorf("outer is %+v", outer)
 	}
 	alias, _ := table.Lookup("alias")
@@ -66,8 +66,12 @@ func TestRoutes(t *testing.T) {
 
 func TestRoutesRefuse(t *testing.T) {
 	t.Parallel()
-	to := func(matcher string, targets ...string) RouteConfig {
-		return RouteConfig{Matcher: matcher, Targets: targets}
+	to := func(name string, targets ...string) RouteConfig {
+		config := RouteConfig{Name: name, Targets: targets}
+		if name != "" {
+			config.Matcher = name
+		}
+		return config
 	}
 	pool := []PoolConfig{one("gpu/x")}
 	for _, test := range []struct {
@@ -75,15 +79,15 @@ func TestRoutesRefuse(t *testing.T) {
 		models []Model
 		want   string
 	}{
-		{"no way out", []Model{{Name: "m", Routes: []RouteConfig{to("@x", "gpu/x")}}}, "nothing is left for a request that no route matches"},
-		{"only a shadow", []Model{{Name: "m", Routes: []RouteConfig{{Matcher: "@x", Targets: []string{"gpu/x"}, Shadow: true}}}}, "nothing is left"},
+		{"no way out", []Model{{Name: "m", Routes: []RouteConfig{to("@x", "gpu/x")}}}, "no target for a request that no route matches"},
+		{"only a shadow", []Model{{Name: "m", Routes: []RouteConfig{{Name: "@x", Matcher: "@x", Targets: []string{"gpu/x"}, Shadow: true}}}}, "no target for a request"},
 		{"a shadow that always matches", []Model{{Name: "m", Pools: pool, Routes: []RouteConfig{{Targets: []string{"gpu/x"}, Shadow: true}}}}, "cannot be a shadow"},
 		{"behind one that always matches", []Model{{Name: "m", Routes: []RouteConfig{to("", "gpu/x"), to("@x", "gpu/y")}}}, "are never reached"},
 		{"to behind one that always matches", []Model{{Name: "m", Pools: pool, Routes: []RouteConfig{to("", "gpu/x")}}}, "`to` is never reached"},
-		{"twice", []Model{{Name: "m", Pools: pool, Routes: []RouteConfig{to("@x", "gpu/x"), to("@x", "gpu/y")}}}, "route @x stands twice"},
+		{"twice", []Model{{Name: "m", Pools: pool, Routes: []RouteConfig{to("@x", "gpu/x"), to("@x", "gpu/y")}}}, "duplicate route @x"},
 		{"no target", []Model{{Name: "m", Pools: pool, Routes: []RouteConfig{to("@x")}}}, "route @x has no target"},
-		{"unknown upstream", []Model{{Name: "m", Pools: pool, Routes: []RouteConfig{to("@x", "nowhere/x")}}}, `no upstream is named "nowhere"`},
-		{"unknown name", []Model{{Name: "m", Pools: pool, Routes: []RouteConfig{to("@x", "nobody")}}}, `no upstream is named "nobody"`},
+		{"unknown upstream", []Model{{Name: "m", Pools: pool, Routes: []RouteConfig{to("@x", "nowhere/x")}}}, `unknown upstream "nowhere"`},
+		{"unknown name", []Model{{Name: "m", Pools: pool, Routes: []RouteConfig{to("@x", "nobody")}}}, `unknown upstream "nobody"`},
 		{"itself", []Model{{Name: "m", Pools: pool, Routes: []RouteConfig{to("@x", "m")}}}, "m → m"},
 		{"loop", []Model{
 			{Name: "a", Pools: pool, Routes: []RouteConfig{to("@x", "b")}},
@@ -111,13 +115,13 @@ func TestWalkStaysLocal(t *testing.T) {
 	ups := upstreams("near", "far", "unknown", "near2")
 	ups[0].Local, ups[1].Local, ups[3].Local = local(true), local(false), local(true)
 	for verdict := range ClientClosed {
-		for _, policy := range Policies {
+		for _, policy := range policies {
 			pool := func(names ...int) *Pool {
 				var targets []Target
 				for _, i := range names {
 					targets = append(targets, Target{Upstream: ups[i]})
 				}
-				p, err := NewPool(policy, targets, nil)
+				p, err := NewPool(Policy(policy), targets, nil)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -131,8 +135,8 @@ func TestWalkStaysLocal(t *testing.T) {
 				"none":        {Plan: &Plan{Pools: []*Pool{pool(1, 2)}}, LocalOnly: true},
 			} {
 				taken := 0
-				for turn, ok := w.Next(); ok; turn, ok = w.Next() {
-					c, ok := w.Take(turn)
+				for step, ok := w.Next(); ok; step, ok = w.Next() {
+					c, ok := w.Take(step, anyCandidate)
 					if !ok || c.Target.Upstream != ups[0] && c.Target.Upstream != ups[3] {
 						t.Fatalf("%s, %s, %v: took %q", name, policy, verdict, c.Target.Upstream.Name)
 					}
@@ -147,7 +151,7 @@ func TestWalkStaysLocal(t *testing.T) {
 	}
 }
 
-func TestWalkLeavesOutMisfits(t *testing.T) {
+func TestWalkLeavesOutWhatDoesNotFit(t *testing.T) {
 	t.Parallel()
 	ups := upstreams("small", "large", "other")
 	var pools []*Pool
@@ -158,10 +162,10 @@ func TestWalkLeavesOutMisfits(t *testing.T) {
 		}
 		pools = append(pools, p)
 	}
-	w := Walk{Plan: &Plan{Pools: pools}, Misfit: func(t Target) bool { return t.Upstream.Name == "small" }}
+	w := Walk{Plan: &Plan{Pools: pools}, Fits: func(t Target) bool { return t.Upstream.Name != "small" }}
 	var got []string
-	for turn, ok := w.Next(); ok; turn, ok = w.Next() {
-		c, _ := w.Take(turn)
+	for step, ok := w.Next(); ok; step, ok = w.Next() {
+		c, _ := w.Take(step, anyCandidate)
 		got = append(got, c.Target.Upstream.Name)
 		w.Failed(Outcome{Verdict: Misconfigured})
 	}
@@ -170,37 +174,37 @@ func TestWalkLeavesOutMisfits(t *testing.T) {
 	}
 }
 
-func TestNeedsWithin(t *testing.T) {
+func TestNeedsFitIn(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
-		name   string
-		needs  Needs
-		limits Limits
-		want   bool
+		name  string
+		needs Needs
+		has   Capabilities
+		want  bool
 	}{
-		{"nothing known", Needs{Prompt: 1 << 30, Abilities: Tools | Images}, Limits{}, true},
-		{"fits", Needs{Prompt: 1000}, Limits{Context: 2048}, true},
-		{"a tenth more would not", Needs{Prompt: 1400}, Limits{Context: 2048}, false},
-		{"room for the usual answer", Needs{Prompt: 1500}, Limits{Context: 2048}, false},
-		{"room for a short one", Needs{Prompt: 1800, Output: 10}, Limits{Context: 2048}, true},
-		{"a long answer is cut", Needs{Prompt: 1000, Output: 100_000}, Limits{Context: 2048}, true},
-		{"a small context keeps a quarter", Needs{Prompt: 300}, Limits{Context: 512}, true},
-		{"lacks what is needed", Needs{Abilities: Tools | Images}, Limits{Lacks: Images}, false},
-		{"lacks something else", Needs{Abilities: Tools}, Limits{Lacks: Images | Audio}, true},
+		{"nothing known", Needs{Prompt: 1 << 30, Features: Tools | Images}, Capabilities{}, true},
+		{"fits", Needs{Prompt: 1000}, Capabilities{ContextWindow: 2048}, true},
+		{"a tenth more would not", Needs{Prompt: 1400}, Capabilities{ContextWindow: 2048}, false},
+		{"room for the usual answer", Needs{Prompt: 1500}, Capabilities{ContextWindow: 2048}, false},
+		{"room for a short one", Needs{Prompt: 1800, Output: 10}, Capabilities{ContextWindow: 2048}, true},
+		{"a long answer is cut", Needs{Prompt: 1000, Output: 100_000}, Capabilities{ContextWindow: 2048}, true},
+		{"a small context keeps a quarter", Needs{Prompt: 300}, Capabilities{ContextWindow: 512}, true},
+		{"lacks what is needed", Needs{Features: Tools | Images}, Capabilities{Lacks: Images}, false},
+		{"lacks something else", Needs{Features: Tools}, Capabilities{Lacks: Images | Audio}, true},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			if got := test.needs.Within(test.limits); got != test.want {
-				t.Errorf("%+v within %+v = %v", test.needs, test.limits, got)
+			if got := test.needs.FitIn(test.has); got != test.want {
+				t.Errorf("%+v fit in %+v = %v", test.needs, test.has, got)
 			}
 		})
 	}
-	for i, name := range Abilities {
-		if a, ok := AbilityNamed(name); !ok || a != 1<<i {
-			t.Errorf("AbilityNamed(%q) = %v, %v", name, a, ok)
+	for i, name := range FeatureNames {
+		if a, ok := ParseFeature(name); !ok || a != 1<<i {
+			t.Errorf("ParseFeature(%q) = %v, %v", name, a, ok)
 		}
 	}
-	if _, ok := AbilityNamed("sight"); ok {
-		t.Error("an unknown ability was found")
+	if _, ok := ParseFeature("sight"); ok {
+		t.Error("an unknown feature was found")
 	}
 }

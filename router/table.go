@@ -1,6 +1,46 @@
+// Package router decides where a request may go. It turns the name of a model into a plan: the routes by content and the
+// ordered pools of targets that may answer. A walk of the plan gives one target after the other, by the policy of each pool, by
+// what fits the request and by the verdicts of the attempts so far.
+//
+// Its decisions are functions of values: the configuration, which is compiled once, what is known of the request, and how the
+// replicas are doing, which it asks through a small interface. It takes no slot, sends nothing, starts neither goroutines nor
+// timers, and knows neither JSON nor HTTP. It stands on the lowest floor and imports no other package of this project;
+// router/replica, which owns the shared state of replicas, stands above it.
 package router
 
 import "strings"
+
+// An Upstream is a server or service that generates, as far as routing needs to know it.
+type Upstream struct {
+	Name     string
+	Replicas []Replica
+	// Local reports whether what is sent there stays on one's own machines, as far as is known now; nil for never.
+	Local func() bool
+}
+
+// A Replica is one address of an upstream, as far as routing needs to know it: how it is doing at the moment.
+type Replica interface {
+	// Ready reports whether requests for a model may be sent there now.
+	Ready(model string) bool
+	// Reason returns why they may not.
+	Reason(model string) Verdict
+	// InFlight returns the number of requests that are there now.
+	InFlight() int
+}
+
+// A Target is an upstream and the model's name there.
+type Target struct {
+	Upstream *Upstream
+	Model    string // empty for the name that the client asked for
+}
+
+// ModelFor returns the name to send to the upstream for a client that asked for the given one.
+func (t Target) ModelFor(requested string) string {
+	if t.Model == "" {
+		return requested
+	}
+	return t.Model
+}
 
 // A Table finds the plan for a model's name: exact names first, then patterns in the order written.
 type Table struct {
@@ -14,7 +54,7 @@ type patternPlan struct {
 	plan    *Plan
 }
 
-// Lookup finds the plan for the name that a client asked for.
+// Lookup returns the plan for the name that a client asked for.
 func (t *Table) Lookup(name string) (*Plan, bool) {
 	if p, ok := t.exact[name]; ok {
 		return p, true
@@ -27,7 +67,7 @@ func (t *Table) Lookup(name string) (*Plan, bool) {
 	return nil, false
 }
 
-// Names lists the exact names in the order written: what a list of models shows of the configuration.
+// Names returns the exact names in the order written.
 func (t *Table) Names() []string { return t.names }
 
 // Each visits every configured name and pattern with its plan, names first.
@@ -40,14 +80,14 @@ func (t *Table) Each(visit func(name string, plan *Plan)) {
 	}
 }
 
-// Len is the number of models in the configuration, patterns included.
+// Len returns the number of configured models, patterns included.
 func (t *Table) Len() int { return len(t.names) + len(t.patterns) }
 
-// IsPattern tells whether a model's name is a pattern.
+// IsPattern reports whether a model's name is a pattern.
 func IsPattern(name string) bool { return strings.Contains(name, "*") }
 
-// Match tells whether a pattern, in which every * stands for any run of characters (slashes and colons too), matches
-// the name.
+// Match reports whether a name matches a pattern, in which every * stands for any run of characters, slashes and colons
+// included.
 func Match(pattern, name string) bool {
 	head, rest, star := strings.Cut(pattern, "*")
 	if !star {

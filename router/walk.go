@@ -1,121 +1,167 @@
 package router
 
 import (
-	"math/bits"
+	"math/rand/v2"
 	"time"
 )
 
-// A Walk goes through a plan for one request: each candidate once, a pool after the other; then those that were passed over
-// because they are shut out; and only then, after a wait, those that failed in a way that may pass. A walk of a plan is
-// ready: Walk{Plan: p, Model: "asked for"}.
+// The bounds of a request's attempts. SDKs make up to three of their own, so that these multiply.
+const (
+	maxAttempts  = 6 // of one request over all its pools
+	maxPerTarget = 3 // of one request at one replica
+)
+
+const (
+	firstBackoff = 250 * time.Millisecond
+	maxBackoff   = 10 * time.Second
+	// maxRetryAfter is the longest Retry-After that is obeyed; a longer one is passed on to the client.
+	maxRetryAfter = 10 * time.Second
+)
+
+// backoff returns how long a target is left alone after its nth failure: twice as long each time, with a jitter of 20 %, so that
+// requests that failed together do not come back together.
+func backoff(n int) time.Duration {
+	d := min(firstBackoff<<(n-1), maxBackoff)
+	return d - d/5 + rand.N(d*2/5)
+}
+
+// A Walk goes through a plan for one request: first each candidate that is ready, one pool after the other; then those that
+// were passed over because they are not ready; and last, after a wait, those that failed in a way that may pass. It is ready
+// to use with a Plan and a Model.
 type Walk struct {
 	Plan *Plan
 	// Model is the name that the client asked for.
 	Model string
 	// LocalOnly leaves out every target whose upstream is not local.
 	LocalOnly bool
-	// Priority is the request's among those that wait for a slot.
-	Priority Priority
-	// Misfit tells of a target that it cannot take the request, so that it is left out; nil where all can.
-	Misfit func(Target) bool
+	// Fits reports whether a target can take the request; nil if all can.
+	Fits func(Target) bool
 
-	stage stage
-	pool  int
-	tries [MaxAttempts]try
-	made  int
-	over  bool // the last ones had no slot in time
+	round    round
+	pool     int
+	attempts [maxAttempts]attempt
+	made     int
+	over     bool // the last ones had no slot in time
 }
 
-// A stage is one round through the plan.
-type stage uint8
+// A round is one way through the plan.
+type round uint8
 
 const (
-	fresh stage = iota // untried and ready
-	shut               // untried and shut out: better than an error
-	stale              // tried before
+	untried  round = iota
+	notReady       // untried as well: better than an error
+	retries
 )
 
-// A try is an attempt that was made.
-type try struct {
-	pool, index int
-	target      Target
-	replica     *Replica
-	outcome     Outcome
+// An attempt is one that was made.
+type attempt struct {
+	pool    int
+	at      Candidate
+	outcome Outcome
 }
 
-// A Turn is what is to be tried next: one of some candidates of a pool, whichever its policy takes.
-type Turn struct {
+// isAt reports whether an attempt was made at the same replica for the same target.
+func (a *attempt) isAt(c *Candidate) bool {
+	return a.at.Target == c.Target && a.at.Replica == c.Replica
+}
+
+// A Step is what to try next: one of some candidates of a pool, whichever the policy prefers.
+type Step struct {
 	// Pool is the number of the pool in the plan.
 	Pool int
 	// Wait is how long to wait before.
 	Wait time.Duration
-	// Loading tells that the one candidate was loading when it was asked last: better to wait until it is up.
+	// Loading reports that the one candidate was loading when it was tried last: better to wait until it is ready.
 	Loading bool
-	among   uint64
+	// Force reports that no replica that is ready is left, so that one may be tried which is kept for somebody else's trial.
+	Force bool
+
+	among candidates
 }
 
-// Next tells what to try next; false when nothing is left.
-func (w *Walk) Next() (Turn, bool) {
-	if w.made == MaxAttempts || w.over {
-		return Turn{}, false
+// Next returns what to try next; false if nothing is left.
+func (w *Walk) Next() (Step, bool) {
+	if w.made == maxAttempts || w.over {
+		return Step{}, false
 	}
-	if t, ok := w.fix(); ok {
-		return t, true
+	if s, ok := w.adjusted(); ok {
+		return s, true
 	}
-	for ; w.stage < stale; w.stage, w.pool = w.stage+1, 0 {
+	for ; w.round < retries; w.round, w.pool = w.round+1, 0 {
 		for ; w.pool < len(w.Plan.Pools); w.pool++ {
-			if among := w.left(w.pool); among != 0 {
-				return Turn{Pool: w.pool, among: among}, true
+			if left := w.left(w.pool); left != 0 {
+				return Step{Pool: w.pool, Force: w.round != untried, among: left}, true
 			}
 		}
 	}
-	return w.again()
+	return w.retry()
 }
 
-// Take takes a slot at one of the turn's candidates, by the pool's policy, and counts the attempt; false when none is free: see
-// Queue. The slot must be given back by Replica.End.
-func (w *Walk) Take(t Turn) (Candidate, bool) {
-	pool := w.Plan.Pools[t.Pool]
-	i := pool.take(t.among, w.stage != fresh)
-	if i < 0 {
-		return Candidate{}, false
+// Take offers the step's candidates in the order that the pool's policy prefers, and begins an attempt at the first that take
+// accepts, because it has a free slot. It reports false if take accepts none: the step's Candidates may be queued for then.
+func (w *Walk) Take(s Step, take func(Candidate) bool) (Candidate, bool) {
+	pool := w.Plan.Pools[s.Pool]
+	for among := s.among; among != 0; {
+		i := pool.pick(among)
+		if c := pool.candidates[i]; take(c) {
+			w.Begin(s, c)
+			return c, true
+		}
+		among &^= 1 << i
 	}
-	w.begin(t, i)
-	return pool.candidates[i], true
+	return Candidate{}, false
 }
 
-// Candidate is the one candidate of a turn that comes after a wait.
-func (w *Walk) Candidate(t Turn) Candidate {
-	return w.Plan.Pools[t.Pool].candidates[bits.TrailingZeros64(t.among)]
+// Candidates returns the step's candidates, in the order written.
+func (w *Walk) Candidates(s Step) (list []Candidate) {
+	for i, c := range w.Plan.Pools[s.Pool].candidates {
+		if s.among&(1<<i) != 0 {
+			list = append(list, c)
+		}
+	}
+	return list
 }
 
-func (w *Walk) begin(t Turn, i int) {
-	c := &w.Plan.Pools[t.Pool].candidates[i]
-	w.tries[w.made] = try{pool: t.Pool, index: i, target: c.Target, replica: c.Replica}
+// Begin counts an attempt at one of the step's candidates.
+func (w *Walk) Begin(s Step, c Candidate) {
+	w.attempts[w.made] = attempt{pool: s.Pool, at: c}
 	w.made++
 }
 
-// Failed tells how the attempt of the last Take ended.
-func (w *Walk) Failed(o Outcome) { w.tries[w.made-1].outcome = o }
+// Failed notes how the last attempt ended.
+func (w *Walk) Failed(o Outcome) { w.attempts[w.made-1].outcome = o }
 
-// Passed is why a pool was passed over: what its first candidate is shut out for.
-func (w *Walk) Passed(pool int) Verdict {
-	c := &w.Plan.Pools[pool].candidates[0]
-	return c.Replica.shutBy(c.Target.ModelFor(w.Model))
+// Skip leaves the step's pool, whose candidates have no slot in time.
+func (w *Walk) Skip(s Step) {
+	w.over = w.round == retries
+	w.pool = s.Pool + 1
 }
 
-// Last tells whether no other target is left after the one that Take gave last: it is waited for longer.
+// NoneFits reports whether no target of a pool can take the request.
+func (w *Walk) NoneFits(pool int) bool {
+	p := w.Plan.Pools[pool]
+	return w.Fits != nil && p.allowed(w.LocalOnly)&p.ok(w.Fits) == 0
+}
+
+// Reason returns why a pool was passed over: what its first candidate is not ready for.
+func (w *Walk) Reason(pool int) Verdict {
+	c := &w.Plan.Pools[pool].candidates[0]
+	return c.replica().Reason(c.Target.ModelFor(w.Model))
+}
+
+// Last reports whether no other target is left after the last attempt, which may then take longer.
 func (w *Walk) Last() bool {
 	switch {
-	case w.made == MaxAttempts, w.stage == stale:
+	case w.made == maxAttempts, w.round == retries:
 		return true
-	case w.stage == shut:
-		return w.made == 1 && w.left(w.pool) == 0 && w.noneAfter()
+	case w.round == notReady && w.made != 1:
+		return false
 	}
-	return w.left(w.pool) == 0 && w.noneAfter()
+	return w.left(w.pool) == 0 && w.LastPool()
 }
 
-func (w *Walk) noneAfter() bool {
+// LastPool reports whether no later pool has a candidate left.
+func (w *Walk) LastPool() bool {
 	for i := w.pool + 1; i < len(w.Plan.Pools); i++ {
 		if w.left(i) != 0 {
 			return false
@@ -124,77 +170,72 @@ func (w *Walk) noneAfter() bool {
 	return true
 }
 
-// left are the candidates of a pool that the stage is about and that were not tried, nor a target that has already said that
-// it cannot take this request.
-func (w *Walk) left(at int) uint64 {
-	pool := w.Plan.Pools[at]
-	left := pool.ready(w.Model)
-	if w.stage == shut {
-		left = pool.all() &^ left
+// left returns the candidates of a pool that the round is about, that were not tried, and whose target did not already refuse the
+// request as unsupported.
+func (w *Walk) left(pool int) candidates {
+	p := w.Plan.Pools[pool]
+	left := p.ready(w.Model)
+	if w.round == notReady {
+		left = p.all() &^ left
 	}
-	if w.LocalOnly || pool.localOnly {
-		left &= pool.locals()
+	left &= p.allowed(w.LocalOnly)
+	if w.Fits != nil {
+		left &= p.ok(w.Fits)
 	}
-	if w.Misfit != nil {
-		left &^= pool.misfits(w.Misfit)
-	}
-	for i := range w.tries[:w.made] {
-		left &^= pool.same(&w.tries[i])
+	for i := range w.attempts[:w.made] {
+		a := &w.attempts[i]
+		left &^= p.where(func(c *Candidate) bool {
+			return a.isAt(c) || a.outcome.Verdict == Unsupported && a.at.Target == c.Target
+		})
 	}
 	return left
 }
 
-// Unfit tells whether none of a pool's targets can take the request.
-func (w *Walk) Unfit(at int) bool {
-	pool := w.Plan.Pools[at]
-	return w.Misfit != nil && pool.allowed(w.LocalOnly)&^pool.misfits(w.Misfit) == 0
-}
-
-// fix is the turn after an Adjustable verdict: the same candidate, at once, but only once.
-func (w *Walk) fix() (Turn, bool) {
+// adjusted returns the step after an Adjustable verdict: the same candidate, at once, but only once.
+func (w *Walk) adjusted() (Step, bool) {
 	if w.made == 0 {
-		return Turn{}, false
+		return Step{}, false
 	}
-	last := &w.tries[w.made-1]
+	last := &w.attempts[w.made-1]
 	if last.outcome.Verdict != Adjustable || w.count(last) > 1 {
-		return Turn{}, false
+		return Step{}, false
 	}
-	return Turn{Pool: last.pool, among: 1 << last.index}, true
+	return Step{Pool: last.pool, Force: w.round != untried, among: 1 << last.at.index}, true
 }
 
-// again is the turn of the candidate that may be asked again the soonest.
-func (w *Walk) again() (best Turn, ok bool) {
-	for i := range w.tries[:w.made] {
-		t := &w.tries[i]
-		n := w.count(t)
-		if !t.outcome.Verdict.retryable() || n == maxPerTarget || w.triedSince(i) || t.outcome.RetryAfter > maxRetryAfter {
+// retry returns the step to the candidate that may be tried again the soonest.
+func (w *Walk) retry() (best Step, ok bool) {
+	for i := range w.attempts[:w.made] {
+		a := &w.attempts[i]
+		n := w.count(a)
+		if !a.outcome.Verdict.retryable() || n == maxPerTarget || w.isRepeated(i) || a.outcome.RetryAfter > maxRetryAfter {
 			continue
 		}
-		wait := t.outcome.RetryAfter
+		wait := a.outcome.RetryAfter
 		if wait == 0 {
 			wait = backoff(n)
 		}
 		if !ok || wait < best.Wait {
-			best, ok = Turn{Pool: t.pool, Wait: wait, Loading: t.outcome.Loading, among: 1 << t.index}, true
+			best, ok = Step{Pool: a.pool, Wait: wait, Loading: a.outcome.Loading, Force: true, among: 1 << a.at.index}, true
 		}
 	}
 	return best, ok
 }
 
-// count is how often the replica was tried for the same target.
-func (w *Walk) count(one *try) (n int) {
-	for i := range w.tries[:w.made] {
-		if t := &w.tries[i]; t.replica == one.replica && t.target == one.target {
+// count returns how many attempts were made where a was.
+func (w *Walk) count(a *attempt) (n int) {
+	for i := range w.attempts[:w.made] {
+		if w.attempts[i].isAt(&a.at) {
 			n++
 		}
 	}
 	return n
 }
 
-// triedSince tells whether a later try is about the same.
-func (w *Walk) triedSince(i int) bool {
+// isRepeated reports whether a later attempt was made where the ith was.
+func (w *Walk) isRepeated(i int) bool {
 	for later := i + 1; later < w.made; later++ {
-		if w.tries[later].replica == w.tries[i].replica && w.tries[later].target == w.tries[i].target {
+		if w.attempts[later].isAt(&w.attempts[i].at) {
 			return true
 		}
 	}

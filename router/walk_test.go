@@ -10,29 +10,27 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
+func anyCandidate(Candidate) bool { return true }
+
 // walk lists what a walk gives when the attempts end as told, in order; the last outcome goes on for ever.
 func walk(outcomes []Outcome, pools ...*Pool) []string {
 	w := Walk{Plan: &Plan{Pools: pools}}
 	var got []string
 	for {
-		turn, ok := w.Next()
+		step, ok := w.Next()
 		if !ok {
 			return got
 		}
-		c, ok := w.Take(turn)
-		if !ok {
-			return append(got, "nothing to take")
+		c, _ := w.Take(step, anyCandidate)
+		at := fmt.Sprintf("%d:%s", step.Pool, c.Target.Upstream.Name)
+		if step.Wait > 0 {
+			at += " later"
 		}
-		step := fmt.Sprintf("%d:%s", turn.Pool, c.Target.Upstream.Name)
-		if turn.Wait > 0 {
-			step += " later"
+		if step.Loading {
+			at += " when it is up"
 		}
-		if turn.Loading {
-			step += " when it is up"
-		}
-		got = append(got, step)
+		got = append(got, at)
 		w.Failed(outcomes[min(len(got), len(outcomes))-1])
-		c.Replica.End()
 	}
 }
 
@@ -76,8 +74,8 @@ func TestWalk(t *testing.T) {
 						t.Errorf("%s is tried again at once", again)
 					}
 				}
-				if len(got) != MaxAttempts {
-					t.Errorf("%d attempts, want %d", len(got), MaxAttempts)
+				if len(got) != maxAttempts {
+					t.Errorf("%d attempts, want %d", len(got), maxAttempts)
 				}
 				got = got[:3]
 			}
@@ -92,7 +90,7 @@ func TestWalk(t *testing.T) {
 // asked twice in a row.
 func TestWalkKnowsWhatItHasTried(t *testing.T) {
 	t.Parallel()
-	many := &Upstream{Name: "many", Replicas: []*Replica{{}, {}, {}}}
+	many := &Upstream{Name: "many", Replicas: replicas(3)}
 	pool := func(us ...*Upstream) *Pool {
 		var targets []Target
 		for _, u := range us {
@@ -115,11 +113,11 @@ func TestWalkKnowsWhatItHasTried(t *testing.T) {
 
 func TestEveryPolicyTriesEachOnce(t *testing.T) {
 	t.Parallel()
-	for _, policy := range Policies {
-		t.Run(string(policy), func(t *testing.T) {
+	for _, policy := range policies {
+		t.Run(policy, func(t *testing.T) {
 			t.Parallel()
 			seen := map[string]int{}
-			for _, at := range walk([]Outcome{{Verdict: Misconfigured}}, poolOf(t, policy, []int{3, 0, 1}, "a", "b", "c")) {
+			for _, at := range walk([]Outcome{{Verdict: Misconfigured}}, poolOf(t, Policy(policy), []int{3, 0, 1}, "a", "b", "c")) {
 				seen[at]++
 			}
 			if diff := cmp.Diff(map[string]int{"0:a": 1, "0:b": 1, "0:c": 1}, seen); diff != "" {
@@ -131,8 +129,8 @@ func TestEveryPolicyTriesEachOnce(t *testing.T) {
 
 func TestWalkIsBounded(t *testing.T) {
 	t.Parallel()
-	if got := len(walk([]Outcome{{Verdict: Misconfigured}}, poolOf(t, First, nil, "a", "b", "c", "d", "e"), poolOf(t, First, nil, "f", "g", "h"))); got != MaxAttempts {
-		t.Errorf("%d attempts, want %d", got, MaxAttempts)
+	if got := len(walk([]Outcome{{Verdict: Misconfigured}}, poolOf(t, First, nil, "a", "b", "c", "d", "e"), poolOf(t, First, nil, "f", "g", "h"))); got != maxAttempts {
+		t.Errorf("%d attempts, want %d", got, maxAttempts)
 	}
 }
 
@@ -140,15 +138,52 @@ func TestLast(t *testing.T) {
 	t.Parallel()
 	w := Walk{Plan: &Plan{Pools: []*Pool{poolOf(t, First, nil, "a", "b"), poolOf(t, First, nil, "c")}}}
 	for _, want := range []bool{false, false, true, true} {
-		turn, ok := w.Next()
+		step, ok := w.Next()
 		if !ok {
 			t.Fatal("the walk ended early")
 		}
-		w.Take(turn)
+		w.Take(step, anyCandidate)
 		if w.Last() != want {
 			t.Errorf("Last() = %v, want %v", !want, want)
 		}
 		w.Failed(Outcome{Verdict: Failed})
+	}
+}
+
+// A replica that is not ready is the last resort: tried when everything else failed, and at once if it is alone.
+func TestNotReadyIsTheLastResort(t *testing.T) {
+	t.Parallel()
+	down, up := poolOf(t, First, nil, "a"), poolOf(t, First, nil, "b")
+	down.candidates[0].replica().(*testReplica).reason = Unreachable
+	if diff := cmp.Diff([]string{"1:b", "0:a"}, walk([]Outcome{{Verdict: Timeout}}, down, up)); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff([]string{"0:a"}, walk([]Outcome{{Verdict: Timeout}}, down)); diff != "" {
+		t.Error(diff)
+	}
+	w := Walk{Plan: &Plan{Pools: []*Pool{down}}}
+	step, _ := w.Next()
+	if w.Take(step, anyCandidate); !step.Force || !w.Last() || w.Reason(0) != Unreachable {
+		t.Errorf("forced: %v, last: %v, passed over as %s", step.Force, w.Last(), w.Reason(0))
+	}
+}
+
+// Whatever the policy, every candidate is asked for a free slot before a request is queued, and once.
+func TestTakeAsksEachOnce(t *testing.T) {
+	t.Parallel()
+	for _, policy := range policies {
+		pool := poolOf(t, Policy(policy), []int{1, 0, 2}, "a", "b", "c")
+		w := Walk{Plan: &Plan{Pools: []*Pool{pool}}}
+		step, _ := w.Next()
+		asked := map[string]int{}
+		_, ok := w.Take(step, func(c Candidate) bool { asked[c.Target.Upstream.Name]++; return false })
+		if diff := cmp.Diff(map[string]int{"a": 1, "b": 1, "c": 1}, asked); diff != "" || ok || w.made != 0 {
+			t.Errorf("%s: taken %v, %d attempts: %s", policy, ok, w.made, diff)
+		}
+		queued := w.Candidates(step)
+		if w.Begin(step, queued[2]); len(queued) != 3 || w.attempts[0].at.Target.Upstream.Name != "c" {
+			t.Errorf("%s: %d candidates, begun at %v", policy, len(queued), w.attempts[0].at)
+		}
 	}
 }
 
@@ -184,7 +219,7 @@ func TestVerdicts(t *testing.T) {
 	}
 }
 
-func TestTelling(t *testing.T) {
+func TestMoreInformative(t *testing.T) {
 	t.Parallel()
 	order := []Verdict{ClientError, Overloaded, Timeout, Failed, Unreachable, Unsupported, Adjustable, Misconfigured}
 	for i, more := range order {

@@ -52,7 +52,7 @@ func (c *Catalog) entries(ctx context.Context, localOnly bool, may func(string) 
 	}
 	for _, name := range c.Models.Names() {
 		if plan, _ := c.Models.Lookup(name); !localOnly || plan.Any(true, anyTarget) {
-			add(name, plan.First().Name, 0)
+			add(name, plan.Default().Name, 0)
 		}
 	}
 	if c.Auto {

@@ -5,6 +5,7 @@ import (
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/upstream"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
+	"github.com/caddy-llmproxy/caddy-llmproxy/router/replica"
 )
 
 // A Status is what can be served now.
@@ -22,7 +23,7 @@ type ModelStatus struct {
 // An UpstreamStatus is an upstream and its replicas.
 type UpstreamStatus struct {
 	Name, Kind string
-	Replicas   []router.Facts
+	Replicas   []replica.Status
 }
 
 // Served reports whether a request for at least one model can be served now.
@@ -61,8 +62,8 @@ func (c *Catalog) Status(ctx context.Context) Status {
 			continue
 		}
 		one := UpstreamStatus{Name: u.Name, Kind: u.ActualKind().Name}
-		for _, r := range u.Route.Replicas {
-			one.Replicas = append(one.Replicas, r.Facts())
+		for _, r := range u.Replicas {
+			one.Replicas = append(one.Replicas, r.Status())
 		}
 		s.Upstreams = append(s.Upstreams, one)
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/relay"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/upstream"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
+	"github.com/caddy-llmproxy/caddy-llmproxy/router/replica"
 )
 
 // maxErrorBody bounds what is read of an error answer, in bytes.
@@ -26,6 +27,7 @@ type attempt struct {
 	*run
 	u         *upstream.Upstream
 	candidate router.Candidate
+	replica   *replica.Replica
 	model     string
 	target    string // "upstream/model"
 	started   time.Time
@@ -42,7 +44,7 @@ type attempt struct {
 // try makes one attempt and records it; nil means that the client got its answer, or as much of it as came.
 func (s *run) try(candidate router.Candidate, last bool) *failure {
 	a := s.newAttempt(candidate, last)
-	defer candidate.Replica.End()
+	defer a.replica.Release()
 	defer a.close()
 	var failed *failure
 	defer func() { a.over(failed) }() // also when an answer breaks off that cannot tell its end
@@ -53,6 +55,7 @@ func (s *run) try(candidate router.Candidate, last bool) *failure {
 
 func (s *run) newAttempt(candidate router.Candidate, last bool) *attempt {
 	a := &attempt{run: s, u: s.upstreams[candidate.Target.Upstream], candidate: candidate, model: candidate.Target.ModelFor(s.rec.Model), started: time.Now(), last: last}
+	a.replica = a.u.Replicas[candidate.Replica]
 	a.target = a.u.Name + "/" + a.model
 	ctx := s.ctx
 	if s.Trace != nil {
@@ -79,10 +82,10 @@ func (a *attempt) perform() *failure {
 	if failed := a.load(); failed != nil {
 		return failed
 	}
-	req := a.u.NewRequest(a.ctx, &a.call, a.candidate.Replica, a.model)
+	req := a.u.NewRequest(a.ctx, &a.call, a.replica, a.model)
 	a.size = req.ContentLength
-	a.candidate.Replica.Enter(a)
-	defer a.candidate.Replica.Leave(a)
+	a.replica.Begin(a)
+	defer a.replica.Finish(a)
 	if a.span != nil {
 		a.span.Inject(req.Header)
 	}
@@ -122,7 +125,7 @@ func (a *attempt) expect() relay.Expect {
 func (a *attempt) Read(content bool) {
 	a.watchdog.progress()
 	if content {
-		a.candidate.Replica.Stir()
+		a.replica.Progress()
 	}
 }
 
@@ -130,7 +133,7 @@ func (a *attempt) Read(content bool) {
 func (a *attempt) send(answer relay.Answer, begun bool) {
 	rec := a.rec
 	a.watchdog.answering()
-	a.candidate.Replica.Stir()
+	a.replica.Progress()
 	rec.FirstContent = time.Since(rec.Started)
 	rec.Status, rec.Verdict = http.StatusOK, router.OK
 	header := a.client.Header()
@@ -242,7 +245,7 @@ func (a *attempt) over(failed *failure) {
 
 func (a *attempt) done(v router.Verdict) exchange.Attempt {
 	return exchange.Attempt{
-		Target: a.target, Configured: a.candidate.Target, Address: a.candidate.Replica.Address,
+		Target: a.target, Configured: a.candidate.Target, Address: a.replica.Address,
 		Verdict: v, Status: a.status, Duration: time.Since(a.started),
 	}
 }
@@ -253,15 +256,14 @@ func (a *attempt) report(o router.Outcome) {
 	if a.blameless || isAny(cause, errDraining, errDeadline) {
 		return
 	}
-	replica := a.candidate.Replica
-	if change, told := replica.Note(a.model, o, a.u.CanProbe()); told {
-		a.Health.tell(a.u, Change{Change: change, Address: replica.Address})
+	if change, told := a.replica.Report(a.model, o, a.u.CanProbe()); told {
+		a.Health.tell(a.u, Change{Change: change, Address: a.replica.Address})
 	}
 	if o.Verdict != router.OK {
-		a.Health.Watch(a.u, replica)
+		a.Health.Watch(a.u, a.replica)
 	}
 	if errors.Is(cause, errSilent) {
-		a.Health.suspect(a.u, a.candidate.Replica)
+		a.Health.suspect(a.u, a.replica)
 	}
 }
 

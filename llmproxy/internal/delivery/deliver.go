@@ -136,20 +136,20 @@ func (d *Delivery) Deliver(ctx context.Context, x *exchange.Exchange, ask *excha
 	if form := ask.Body.Form; form != nil {
 		s.call.Form = func(model string) upstream.Payload { return form.WithModel(model) }
 	}
-	s.walk = router.Walk{Plan: ask.Plan, Model: s.rec.Model, LocalOnly: ask.LocalOnly, Priority: s.rec.Priority, Misfit: d.misfit(x, ask)}
+	s.walk = router.Walk{Plan: ask.Plan, Model: s.rec.Model, LocalOnly: ask.LocalOnly, Fits: d.fits(x, ask)}
 	for {
-		turn, ok := s.walk.Next()
-		if !ok || !s.pause(turn) {
+		step, ok := s.walk.Next()
+		if !ok || !s.pause(step) {
 			break
 		}
-		candidate, ok := s.slot(turn)
+		candidate, ok := s.slot(step)
 		if !ok {
 			if s.hopeless() {
 				break
 			}
 			continue
 		}
-		s.enterPool(turn.Pool)
+		s.enterPool(step.Pool)
 		s.adjust(candidate)
 		failed := s.try(candidate, s.walk.Last())
 		if failed == nil {
@@ -177,10 +177,10 @@ func (s *run) enterPool(pool int) {
 		s.rec.Route = "spill"
 	case s.last != nil:
 		s.rec.Route = "fallback:" + s.last.Verdict.String()
-	case s.walk.Unfit(s.pool):
+	case s.walk.NoneFits(s.pool):
 		s.rec.Route = "fallback:" + router.Unsupported.String()
-	case s.walk.Passed(s.pool) != router.OK:
-		s.rec.Route = "fallback:" + s.walk.Passed(s.pool).String()
+	case s.walk.Reason(s.pool) != router.OK:
+		s.rec.Route = "fallback:" + s.walk.Reason(s.pool).String()
 	}
 	s.pool = pool
 }

@@ -11,12 +11,12 @@ import (
 // truncated is the warning of an answer to a prompt that was cut.
 const truncated = "truncated"
 
-// misfit returns what judges the targets that cannot take the request, before any is tried; nil where all can, as far as is
-// known. It is nil as well where none can: an estimate may be wrong, and the upstream's own words say more than ours.
-func (d *Delivery) misfit(x *exchange.Exchange, ask *exchange.Ask) func(router.Target) bool {
+// fits returns what reports which targets can take the request, before any is tried; nil if all can, as far as is known. It is
+// nil as well if none can: an estimate may be wrong, and the upstream's own error says more than ours.
+func (d *Delivery) fits(x *exchange.Exchange, ask *exchange.Ask) func(router.Target) bool {
 	head, model := ask.Body.Head(), x.Record.Model
 	limited := func(t router.Target) bool {
-		return d.upstreams[t.Upstream].Capabilities(t.ModelFor(model)) != router.Limits{}
+		return d.upstreams[t.Upstream].Capabilities(t.ModelFor(model)) != router.Capabilities{}
 	}
 	if head == nil || !x.Endpoint.Texts || !ask.Plan.Any(ask.LocalOnly, limited) {
 		return nil
@@ -25,29 +25,29 @@ func (d *Delivery) misfit(x *exchange.Exchange, ask *exchange.Ask) func(router.T
 	if !ask.Plan.Any(ask.LocalOnly, fits) {
 		return nil
 	}
-	return func(t router.Target) bool { return !fits(t) }
+	return fits
 }
 
 // Fits reports whether a target can take a request for a model, as far as is known.
 func (d *Delivery) Fits(head *openai.Head, requested string, t router.Target) bool {
 	u, model, needs := d.upstreams[t.Upstream], t.ModelFor(requested), needsOf(head.Signals())
 	needs.Prompt = u.CorrectEstimate(model, needs.Prompt)
-	return needs.Within(u.Capabilities(model))
+	return needs.FitIn(u.Capabilities(model))
 }
 
 func needsOf(s *openai.Signals) router.Needs {
 	n := router.Needs{Prompt: s.LargestPrompt, Output: s.MaxTokens}
 	if s.Tools > 0 {
-		n.Abilities |= router.Tools
+		n.Features |= router.Tools
 	}
 	if s.Images > 0 {
-		n.Abilities |= router.Images
+		n.Features |= router.Images
 	}
 	if s.Audio > 0 {
-		n.Abilities |= router.Audio
+		n.Features |= router.Audio
 	}
 	if s.JSONSchema {
-		n.Abilities |= router.JSONSchema
+		n.Features |= router.JSONSchema
 	}
 	return n
 }

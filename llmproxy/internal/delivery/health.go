@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/upstream"
-	"github.com/caddy-llmproxy/caddy-llmproxy/router"
+	"github.com/caddy-llmproxy/caddy-llmproxy/router/replica"
 )
 
 // A HealthChecker probes replicas that are not ready until they are, and finds out which are stuck. It ends with Close.
@@ -25,7 +25,7 @@ func newHealthChecker(upstreams []*upstream.Upstream, changed func(Change)) *Hea
 
 // A Change is what a replica has become.
 type Change struct {
-	router.Change
+	replica.Change
 	Upstream string
 	Address  string
 }
@@ -38,21 +38,21 @@ func (h *HealthChecker) tell(u *upstream.Upstream, change Change) {
 }
 
 // Watch probes a replica that is not ready until it is, unless that is done already.
-func (h *HealthChecker) Watch(u *upstream.Upstream, r *router.Replica) {
-	if h.closed.Err() != nil || !r.Watch() {
+func (h *HealthChecker) Watch(u *upstream.Upstream, r *replica.Replica) {
+	if h.closed.Err() != nil || !r.StartProbing() {
 		return
 	}
 	go func() {
-		defer r.Unwatch()
-		for h.pause(r.ProbeIn()) {
+		defer r.StopProbing()
+		for h.pause(r.NextProbe()) {
 			found := u.Probe(h.closed, r)
 			if h.closed.Err() != nil {
 				return
 			}
-			if change, told := r.Probed(found); told {
+			if change, told := r.ReportProbe(found); told {
 				h.tell(u, Change{Change: change, Address: r.Address})
 			}
-			if !r.Facts().State.IsProbed() {
+			if !r.Status().State.NeedsProbe() {
 				return
 			}
 		}
@@ -74,7 +74,7 @@ func (h *HealthChecker) pause(d time.Duration) bool {
 // WatchAll probes the replicas that are not ready: those that an earlier configuration left so.
 func (h *HealthChecker) WatchAll() {
 	for _, u := range h.upstreams {
-		for _, r := range u.Route.Replicas {
+		for _, r := range u.Replicas {
 			h.Watch(u, r)
 		}
 	}
@@ -87,22 +87,22 @@ func (h *HealthChecker) ProbeAll(ctx context.Context) {
 		if !u.CanProbe() || u.Optional {
 			continue
 		}
-		for _, r := range u.Route.Replicas {
+		for _, r := range u.Replicas {
 			all.Go(func() { h.probe(ctx, u, r) })
 		}
 	}
 	all.Wait()
 }
 
-func (h *HealthChecker) probe(ctx context.Context, u *upstream.Upstream, r *router.Replica) {
-	if state := r.Facts().State; state == router.Open || !r.ProbeDue() {
-		return // a probe does not close a circuit breaker before its time
+func (h *HealthChecker) probe(ctx context.Context, u *upstream.Upstream, r *replica.Replica) {
+	if !r.ClaimProbe() {
+		return
 	}
 	found := u.Probe(ctx, r)
 	if ctx.Err() != nil {
 		return
 	}
-	if change, told := r.Probed(found); told {
+	if change, told := r.ReportProbe(found); told {
 		h.tell(u, Change{Change: change, Address: r.Address})
 	}
 	h.Watch(u, r)

@@ -16,7 +16,7 @@ func (a *attempt) load() *failure {
 	if !a.u.LoadsOnDemand() {
 		return nil
 	}
-	loaded := a.u.Load(a.candidate.Replica, a.model, a.x.Endpoint.Vectors)
+	loaded := a.u.Load(a.replica, a.model, a.x.Endpoint.Vectors)
 	if loaded == nil {
 		return nil
 	}
@@ -50,8 +50,8 @@ func (a *attempt) reload(failed *failure) {
 	if failed == nil || failed.Verdict != router.Timeout || a.blameless || !a.u.LoadsOnDemand() || !errors.Is(context.Cause(a.ctx), errSilent) {
 		return
 	}
-	if a.u.ForgetUnloaded(a.run.ctx, a.candidate.Replica, a.model) {
-		a.u.Load(a.candidate.Replica, a.model, a.x.Endpoint.Vectors)
+	if a.u.ForgetUnloaded(a.run.ctx, a.replica, a.model) {
+		a.u.Load(a.replica, a.model, a.x.Endpoint.Vectors)
 		a.judgeLoading(failed)
 	}
 }

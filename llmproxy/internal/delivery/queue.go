@@ -7,54 +7,62 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/exchange"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/upstream"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
+	"github.com/caddy-llmproxy/caddy-llmproxy/router/replica"
 )
 
-// slot takes a slot at one of the turn's candidates, and waits in the admission queue where none is free. It reports false if
+// slot takes a slot at one of the step's candidates, and waits in the admission queue where none is free. It reports false if
 // the client left meanwhile, if the process is about to end, or if no position or no slot was free in time: then the pool is
 // left.
-func (s *run) slot(turn router.Turn) (router.Candidate, bool) {
-	if candidate, ok := s.walk.Take(turn); ok {
+func (s *run) slot(step router.Step) (router.Candidate, bool) {
+	take := func(c router.Candidate) bool { return s.upstreams[c.Target.Upstream].Take(c.Replica, step.Force) }
+	if candidate, ok := s.walk.Take(step, take); ok {
 		return candidate, true
 	}
 	begun := time.Now()
-	ticket, ok := s.walk.Queue(turn)
+	candidates := s.walk.Candidates(step)
+	places := make([]replica.Place, len(candidates))
+	for i, c := range candidates {
+		places[i] = replica.Place{Group: &s.upstreams[c.Target.Upstream].Group, Index: c.Replica}
+	}
+	ticket, ok := replica.Enqueue(s.rec.Priority, s.walk.LastPool(), places)
 	if !ok {
-		s.queueFull(turn, 0)
+		s.queueFull(step, 0)
 		return router.Candidate{}, false
 	}
 	defer func() { s.rec.Queue += time.Since(begun) }()
 	defer ticket.Leave()
-	index, came, err := wait(s, ticket.Granted(), s.untilDeadline(ticket.Wait))
+	index, came, err := wait(s, ticket.Granted(), s.untilDeadline(ticket.MaxWait))
 	switch {
 	case came && index >= 0:
-		return s.walk.Took(ticket, index), true
+		s.walk.Begin(step, candidates[index])
+		return candidates[index], true
 	case came: // its position was given to a request of a higher priority
-		s.queueFull(turn, 0)
+		s.queueFull(step, 0)
 	case err == nil:
-		s.queueFull(turn, time.Since(begun))
+		s.queueFull(step, time.Since(begun))
 	}
 	return router.Candidate{}, false
 }
 
-// pause leaves the candidate alone for as long as the turn says, or until it has loaded. It reports false when the client
+// pause leaves the candidate alone for as long as the step says, or until it has loaded. It reports false when the client
 // leaves meanwhile, when that takes too long, or longer than the request's deadline.
-func (s *run) pause(turn router.Turn) bool {
-	if turn.Wait == 0 {
+func (s *run) pause(step router.Step) bool {
+	if step.Wait == 0 {
 		return true
 	}
 	began := time.Now()
 	defer func() { s.rec.Paused += time.Since(began) }()
-	if turn.Loading {
-		candidate := s.walk.Candidate(turn)
+	if step.Loading {
+		candidate := s.walk.Candidates(step)[0]
 		if u := s.upstreams[candidate.Target.Upstream]; u.CanProbe() {
-			_, came, _ := wait(s, candidate.Replica.BecomesReady(), s.untilDeadline(u.LoadTimeout()))
+			_, came, _ := wait(s, u.Replicas[candidate.Replica].WhenReady(), s.untilDeadline(u.LoadTimeout()))
 			return came
 		}
 	}
-	if deadline := s.ask.Deadline; !deadline.IsZero() && time.Until(deadline) < turn.Wait {
+	if deadline := s.ask.Deadline; !deadline.IsZero() && time.Until(deadline) < step.Wait {
 		return false
 	}
-	_, _, err := wait[struct{}](s, nil, turn.Wait)
+	_, _, err := wait[struct{}](s, nil, step.Wait)
 	return err == nil
 }
 
@@ -98,8 +106,8 @@ func wait[T any](s *run, channel <-chan T, limit time.Duration) (value T, came b
 }
 
 // queueFull records that a pool had no slot in time. No upstream has seen the request.
-func (s *run) queueFull(turn router.Turn, waited time.Duration) {
-	s.walk.Skip(turn)
+func (s *run) queueFull(step router.Step, waited time.Duration) {
+	s.walk.Skip(step)
 	s.note(&failure{
 		Finding: upstream.Finding{Verdict: router.Overloaded, RetryAfter: retryAfterQueue(waited)},
 		spill:   true, waited: waited,

@@ -131,7 +131,7 @@ func (w *watchdog) fire() {
 		a.client.Interrupt()
 	default:
 		if do.suspect {
-			a.Health.suspect(a.u, a.candidate.Replica)
+			a.Health.suspect(a.u, a.replica)
 		}
 		if do.ping {
 			a.client.Ping()
@@ -222,10 +222,10 @@ func (a *attempt) forLoad() time.Duration {
 	return cmp.Or(a.u.Timers.FirstToken, firstTokenNotLast)
 }
 
-// Mute implements router.Occupant.
-func (a *attempt) Mute() bool { return !a.rec.Stream }
+// Streams implements replica.Attempt.
+func (a *attempt) Streams() bool { return a.rec.Stream }
 
-// Prefill implements router.Occupant.
+// Prefill implements replica.Attempt.
 func (a *attempt) Prefill() time.Duration {
 	if a.watchdog.answered() {
 		return 0
@@ -233,8 +233,8 @@ func (a *attempt) Prefill() time.Duration {
 	return a.u.PrefillTime(a.size)
 }
 
-// Stop implements router.Occupant. An attempt that has nowhere else to go may go on.
-func (a *attempt) Stop() {
+// Abort implements replica.Attempt. An attempt that has nowhere else to go may go on.
+func (a *attempt) Abort() {
 	if a.watchdog.answered() || !a.last {
 		a.end(errStuck)
 	}

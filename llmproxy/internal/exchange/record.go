@@ -5,6 +5,7 @@ import (
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
+	"github.com/caddy-llmproxy/caddy-llmproxy/router/replica"
 )
 
 // A Record is all that is known of an exchange when it is over. Each part is written by one step, which its type names;
@@ -36,7 +37,7 @@ type Caller struct {
 	Key string
 	// Tags and Priority are the key's.
 	Tags     []string
-	Priority router.Priority
+	Priority replica.Priority
 }
 
 // Asked is what the request asks for, as reading its body found.

@@ -11,7 +11,7 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/delivery"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/fakellm"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/upstream"
-	"github.com/caddy-llmproxy/caddy-llmproxy/router"
+	"github.com/caddy-llmproxy/caddy-llmproxy/router/replica"
 )
 
 // A server that went down is asked again by probes alone, and gets requests again once it is up.
@@ -32,10 +32,10 @@ func TestDownIsProbedUntilItIsUp(t *testing.T) {
 				}
 			}
 			local.Up(t)
-			if c := <-changes; c.Healthy || c.State != router.Down || c.Upstream != "u" {
+			if c := <-changes; c.Healthy || c.State != replica.Down || c.Upstream != "u" {
 				t.Errorf("the first change is %+v", c)
 			}
-			if c := <-changes; !c.Healthy || c.State != router.Up {
+			if c := <-changes; !c.Healthy || c.State != replica.Up {
 				t.Errorf("the second change is %+v", c)
 			}
 			if n := len(local.Requests()); n != 0 {
@@ -86,7 +86,7 @@ func TestConfigHidesTheModel(t *testing.T) {
 	s.config.Changed = func(c delivery.Change) {
 		mu.Lock()
 		defer mu.Unlock()
-		hidden = append(hidden, c.Hidden)
+		hidden = append(hidden, c.HiddenModel)
 	}
 	s.serve("m a/missing | b/y", "other a/there")
 	for range 3 {
@@ -117,7 +117,7 @@ func TestStatus(t *testing.T) {
 	}
 	local.SetLoading(true)
 	until(t, func() bool { return !s.gateway.Status(t.Context()).Served() })
-	if got := s.gateway.Status(t.Context()).Upstreams[0].Replicas[0].State; got != router.Loading {
+	if got := s.gateway.Status(t.Context()).Upstreams[0].Replicas[0].State; got != replica.Loading {
 		t.Errorf("it is %s, want loading", got)
 	}
 	local.SetLoading(false)

@@ -70,7 +70,7 @@ func TestFailsOverBeforeTheFirstContent(t *testing.T) {
 					t.Errorf("attempts: %+v", rec.Attempts)
 				}
 				for _, u := range s.upstreams {
-					if open := u.Route.Replicas[0].Open(); open != 0 {
+					if open := u.Replicas[0].InFlight(); open != 0 {
 						t.Errorf("%d requests are still counted at %s", open, u.Name)
 					}
 				}

@@ -24,6 +24,11 @@ import (
 // DefaultMaxBody bounds request bodies, decoded: 32 MiB, as Anthropic does; images fit.
 const DefaultMaxBody = 32 << 20
 
+// A Matcher reports which requests take a route of a model: the type of every router.Matcher in Config.Models.
+type Matcher interface {
+	Match(*http.Request, *exchange.Record) bool
+}
+
 // A Config is what a gateway is made of.
 type Config struct {
 	Upstreams []*upstream.Upstream
@@ -42,9 +47,6 @@ type Config struct {
 	Prices *prices.Book
 	// Deadline bounds how long a request may take to its first content, over all its attempts and waits. Zero means no bound.
 	Deadline time.Duration
-	// Matches reports whether a request matches a rule of a model, by the number that its RouteConfig has; nil where no model
-	// has rules.
-	Matches func(r *http.Request, rec *exchange.Record, match int) bool
 	// LocalOnly reports whether a request must not leave for an upstream that is not local; nil where none must not.
 	LocalOnly func(r *http.Request, rec *exchange.Record) bool
 	// Affinity keeps sessions on their rules; nil where no model has rules.

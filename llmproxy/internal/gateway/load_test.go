@@ -7,7 +7,7 @@ import (
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/fakellm"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/upstream"
-	"github.com/caddy-llmproxy/caddy-llmproxy/router"
+	"github.com/caddy-llmproxy/caddy-llmproxy/router/replica"
 )
 
 // loads counts the requests that load a model.
@@ -31,11 +31,11 @@ func TestLoadOutlivesTheClient(t *testing.T) {
 	if leave() == nil {
 		t.Fatal("who left got an answer")
 	}
-	replica := s.upstreams[0].Route.Replicas[0]
-	until(t, func() bool { return replica.Open() == 0 })
+	replica := s.upstreams[0].Replicas[0]
+	until(t, func() bool { return replica.InFlight() == 0 })
 	second := make(chan reply, 1)
 	go func() { second <- s.post("/v1/chat/completions", chat("m", true)) }()
-	until(t, func() bool { return replica.Open() == 1 })
+	until(t, func() bool { return replica.InFlight() == 1 })
 	for _, p := range fake.Probes() {
 		if p.Canceled() {
 			t.Error("the load ended with its client")
@@ -64,8 +64,8 @@ func TestLoadingIsNotDead(t *testing.T) {
 			t.Fatalf("status %d, route %q", got.status, got.header.Get("X-Llm-Route"))
 		}
 	}
-	if f := s.upstreams[0].Route.Replicas[0].Facts(); f.State != router.Up || f.Strikes != 0 {
-		t.Errorf("it is %s with %d strikes", f.State, f.Strikes)
+	if f := s.upstreams[0].Replicas[0].Status(); f.State != replica.Up || f.Failures != 0 {
+		t.Errorf("it is %s with %d strikes", f.State, f.Failures)
 	}
 	local.SetLoading(false)
 	until(t, func() bool {

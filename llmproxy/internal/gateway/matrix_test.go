@@ -51,8 +51,8 @@ func (s *setup) free() {
 	s.t.Helper()
 	s.server.Close()
 	for _, u := range s.upstreams {
-		if r := u.Route.Replicas[0]; r.Open() != 0 || r.Waiting() != 0 {
-			s.t.Errorf("%s: %d slots are taken, %d wait", u.Name, r.Open(), r.Waiting())
+		if r := u.Replicas[0]; r.InFlight() != 0 || r.Waiting() != 0 {
+			s.t.Errorf("%s: %d slots are taken, %d wait", u.Name, r.InFlight(), r.Waiting())
 		}
 	}
 }

@@ -58,7 +58,7 @@ func (g *Gateway) choose(x *exchange.Exchange, body *reqbody.Body, plan *router.
 func (g *Gateway) match(x *exchange.Exchange, plan *router.Plan, found *exchange.Routing) *router.Route {
 	for i := range plan.Routes {
 		r := &plan.Routes[i]
-		if !r.Always && !g.Matches(x.Request, x.Record, r.Match) {
+		if r.Matcher != nil && !r.Matcher.(Matcher).Match(x.Request, x.Record) {
 			continue
 		}
 		if !r.Shadow {

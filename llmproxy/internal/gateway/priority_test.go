@@ -10,7 +10,7 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/fakellm"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/keys"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/upstream"
-	"github.com/caddy-llmproxy/caddy-llmproxy/router"
+	"github.com/caddy-llmproxy/caddy-llmproxy/router/replica"
 )
 
 // The key's priority decides who of those that wait is next, and who has to go when the waiting room is full.
@@ -28,11 +28,11 @@ func TestPriorityOfKeys(t *testing.T) {
 			s, release := &setup{t: t}, make(chan struct{})
 			local, remote := fakellm.Start(t, "openai"), fakellm.Start(t, "openai")
 			local.Next(fakellm.Text("slow").Hold(release))
-			s.up("gpu", upstream.OpenAI, func(c *upstream.Config) { c.MaxConcurrent, c.Room = 1, router.Room{Places: 3} }, local.URL())
+			s.up("gpu", upstream.OpenAI, func(c *upstream.Config) { c.MaxConcurrent, c.Queue = 1, replica.QueueConfig{Size: 3} }, local.URL())
 			s.up("api", upstream.OpenAI, nil, remote.URL())
 			s.guarded(&keys.Entry{Name: "hi", Priority: "high"}, &keys.Entry{Name: "mid"}, &keys.Entry{Name: "lo", Priority: "low"}, &keys.Entry{Name: "batch", Priority: "low"})
 			s.serve(test.model)
-			replica := s.upstreams[0].Route.Replicas[0]
+			replica := s.upstreams[0].Replicas[0]
 			answers := map[string]chan reply{}
 			for i, key := range []string{"first", "lo", "batch", "mid", "hi"} {
 				answer := make(chan reply, 1)

@@ -22,7 +22,6 @@ func house(t *testing.T, inside fakellm.Answer) (s *setup, near, far *fakellm.Se
 	s.up("far", upstream.OpenAI, nil, address)
 	s.config.Discover = true
 	s.config.Affinity = new(Affinity)
-	s.config.Matches = func(r *http.Request, _ *exchange.Record, _ int) bool { return r.Header.Get("X-Hard") != "" }
 	s.config.LocalOnly = func(r *http.Request, _ *exchange.Record) bool { return r.Header.Get("X-Privacy") == "local" }
 	to := func(targets ...string) router.PoolConfig {
 		return router.PoolConfig{Targets: targets, Policy: router.LeastBusy}
@@ -33,8 +32,8 @@ func house(t *testing.T, inside fakellm.Answer) (s *setup, near, far *fakellm.Se
 		{Name: "away", Pools: []router.PoolConfig{to("far/y"), to("near/x")}},
 		{Name: "outside", Pools: []router.PoolConfig{to("far/y")}},
 		{Name: "kept", LocalOnly: true, Pools: []router.PoolConfig{to("far/y"), to("near/x"), to("far/y")}},
-		{Name: "auto", Routes: []router.RouteConfig{{Matcher: "@hard", Targets: []string{"away"}}, {Targets: []string{"fallback"}}}},
-		{Name: "kept-auto", LocalOnly: true, Routes: []router.RouteConfig{{Matcher: "@hard", Targets: []string{"away"}}, {Targets: []string{"fallback"}}}},
+		{Name: "auto", Routes: []router.RouteConfig{{Name: "@hard", Matcher: onHeader("X-Hard"), Targets: []string{"away"}}, {Targets: []string{"fallback"}}}},
+		{Name: "kept-auto", LocalOnly: true, Routes: []router.RouteConfig{{Name: "@hard", Matcher: onHeader("X-Hard"), Targets: []string{"away"}}, {Targets: []string{"fallback"}}}},
 		{Name: "*", Pools: []router.PoolConfig{to("far", "near")}},
 	}
 	return s, near, far
@@ -111,7 +110,7 @@ func TestPinsDoNotLeave(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, _, far := house(t, fakellm.Text("Hello"))
 		s.models[0] = router.Model{Name: "inside", Pools: []router.PoolConfig{{Targets: []string{"near/x"}}}}
-		s.models = append(s.models, router.Model{Name: "pick", Routes: []router.RouteConfig{{Matcher: "@hard", Targets: []string{"outside"}}, {Targets: []string{"inside"}}}})
+		s.models = append(s.models, router.Model{Name: "pick", Routes: []router.RouteConfig{{Name: "@hard", Matcher: onHeader("X-Hard"), Targets: []string{"outside"}}, {Targets: []string{"inside"}}}})
 		s.serve()
 		s.post("/v1/chat/completions", chat("pick", false), "X-Session-Id", "s", "X-Hard", "1")
 		got := s.post("/v1/chat/completions", chat("pick", false), "X-Session-Id", "s")

@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"net/http"
 	"net/http/httptest"
 	"testing"
 
@@ -10,6 +9,7 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/reqbody"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/upstream"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
+	"github.com/caddy-llmproxy/caddy-llmproxy/router/replica"
 )
 
 // decider plans a request that was read.
@@ -17,13 +17,12 @@ func decider(tb testing.TB, kind *upstream.Kind, can upstream.Override, routes .
 	tb.Helper()
 	u := upstream.New(upstream.Config{Name: "u", Kind: kind, Override: can})
 	model := router.Model{Name: "m", Pools: []router.PoolConfig{{Targets: []string{"u/x"}}}, Routes: routes}
-	u.Route.Replicas = []*router.Replica{{}}
+	u.Route.Replicas = []router.Replica{&replica.Replica{}}
 	table, err := router.Compile([]*router.Upstream{u.Route}, []router.Model{model})
 	if err != nil {
 		tb.Fatal(err)
 	}
-	g := New(Config{Upstreams: []*upstream.Upstream{u}, Models: table, Affinity: new(Affinity),
-		Matches: func(r *http.Request, _ *exchange.Record, _ int) bool { return r.Header.Get("X-Hard") != "" }})
+	g := New(Config{Upstreams: []*upstream.Upstream{u}, Models: table, Affinity: new(Affinity)})
 	endpoint, _ := openai.LookupEndpoint("/v1/chat/completions")
 	body, failed := reqbody.FromJSON([]byte(chat("m", true)), endpoint)
 	if failed != nil {
@@ -47,7 +46,7 @@ func TestDecisionAllocations(t *testing.T) {
 }
 
 func BenchmarkDecision(b *testing.B) {
-	hard := router.RouteConfig{Matcher: "@hard", Targets: []string{"u/y"}}
+	hard := router.RouteConfig{Name: "@hard", Matcher: onHeader("X-Hard"), Targets: []string{"u/y"}}
 	for name, decide := range map[string]func(){
 		"plain":   decider(b, upstream.OpenAI, upstream.Override{}),
 		"limited": decider(b, upstream.OpenAI, upstream.Override{Context: 4096}),

@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -14,23 +13,27 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 )
 
-// ruled is a gateway whose rule number n matches requests with a header X-N.
+// onHeader matches requests that have the header.
+type onHeader string
+
+func (name onHeader) Match(r *http.Request, _ *exchange.Record) bool {
+	return r.Header.Get(string(name)) != ""
+}
+
+// ruled is a gateway whose nth route matches requests with a header X-N.
 func ruled(t *testing.T) *setup {
 	t.Helper()
 	s := &setup{t: t}
 	s.up("u", upstream.OpenAI, nil, fakellm.Start(t, "openai").URL())
 	s.config.Affinity = new(Affinity)
-	s.config.Matches = func(r *http.Request, _ *exchange.Record, n int) bool {
-		return r.Header.Get(fmt.Sprintf("X-%d", n)) != ""
-	}
 	s.models = []router.Model{
 		{Name: "auto", Routes: []router.RouteConfig{
-			{Matcher: "@new", Match: 1, Targets: []string{"u/new"}, Shadow: true},
-			{Matcher: "@hard", Match: 2, Targets: []string{"u/large"}},
-			{Matcher: "@deep", Match: 3, Targets: []string{"inner"}},
+			{Name: "@new", Matcher: onHeader("X-1"), Targets: []string{"u/new"}, Shadow: true},
+			{Name: "@hard", Matcher: onHeader("X-2"), Targets: []string{"u/large"}},
+			{Name: "@deep", Matcher: onHeader("X-3"), Targets: []string{"inner"}},
 			{Targets: []string{"u/small"}},
 		}},
-		{Name: "inner", Routes: []router.RouteConfig{{Matcher: "@more", Match: 4, Targets: []string{"u/more"}}, {Targets: []string{"u/less"}}}},
+		{Name: "inner", Routes: []router.RouteConfig{{Name: "@more", Matcher: onHeader("X-4"), Targets: []string{"u/more"}}, {Targets: []string{"u/less"}}}},
 	}
 	return s.serve()
 }

@@ -10,17 +10,18 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/fakellm"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/upstream"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
+	"github.com/caddy-llmproxy/caddy-llmproxy/router/replica"
 )
 
 // occupied is a gateway whose local upstream has one slot, which is taken until release is closed.
-func occupied(t *testing.T, room router.Room, models ...string) (s *setup, local, remote *fakellm.Server, release chan struct{}, first <-chan reply) {
+func occupied(t *testing.T, queue replica.QueueConfig, models ...string) (s *setup, local, remote *fakellm.Server, release chan struct{}, first <-chan reply) {
 	t.Helper()
 	release = make(chan struct{})
 	local, remote = fakellm.Start(t, "openai"), fakellm.Start(t, "openai")
 	local.Next(fakellm.Text("slow").Hold(release))
 	remote.Always(fakellm.Text("remote"))
 	s = &setup{t: t}
-	s.up("gpu", upstream.OpenAI, func(c *upstream.Config) { c.MaxConcurrent, c.Room = 1, room }, local.URL())
+	s.up("gpu", upstream.OpenAI, func(c *upstream.Config) { c.MaxConcurrent, c.Queue = 1, queue }, local.URL())
 	s.up("api", upstream.OpenAI, nil, remote.URL())
 	s.serve(models...)
 	answered := make(chan reply, 1)
@@ -31,10 +32,10 @@ func occupied(t *testing.T, room router.Room, models ...string) (s *setup, local
 
 func TestWaitsForASlot(t *testing.T) {
 	t.Parallel()
-	s, local, _, release, first := occupied(t, router.Room{Places: 1}, "m gpu/x")
+	s, local, _, release, first := occupied(t, replica.QueueConfig{Size: 1}, "m gpu/x")
 	second := make(chan reply, 1)
 	go func() { second <- s.post("/v1/chat/completions", chat("m", true)) }()
-	replica := s.upstreams[0].Route.Replicas[0]
+	replica := s.upstreams[0].Replicas[0]
 	until(t, func() bool { return replica.Waiting() == 1 })
 	if n := len(local.Requests()); n != 1 {
 		t.Fatalf("the upstream has seen %d requests, and has one slot", n)
@@ -49,13 +50,13 @@ func TestWaitsForASlot(t *testing.T) {
 	if n := local.MaxInFlight(); n != 1 {
 		t.Errorf("%d requests were at the upstream at once", n)
 	}
-	if rec := s.record(); rec.Queue <= 0 || replica.Open() != 0 || replica.Waiting() != 0 {
-		t.Errorf("waited %s; %d open and %d waiting are left", rec.Queue, replica.Open(), replica.Waiting())
+	if rec := s.record(); rec.Queue <= 0 || replica.InFlight() != 0 || replica.Waiting() != 0 {
+		t.Errorf("waited %s; %d open and %d waiting are left", rec.Queue, replica.InFlight(), replica.Waiting())
 	}
 }
 
 func TestFullQueueSpills(t *testing.T) {
-	for name, room := range map[string]router.Room{"no place": {}, "waited too long": {Places: 1, Wait: 20 * time.Millisecond}} {
+	for name, room := range map[string]replica.QueueConfig{"no place": {}, "waited too long": {Size: 1, MaxWait: 20 * time.Millisecond}} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s, _, remote, release, _ := occupied(t, room, "m gpu/x | api/y")
@@ -72,7 +73,7 @@ func TestFullQueueSpills(t *testing.T) {
 }
 
 func TestFullQueueIsToldToComeBack(t *testing.T) {
-	for name, room := range map[string]router.Room{"no place": {}, "waited too long": {Places: 1, Wait: 20 * time.Millisecond}} {
+	for name, room := range map[string]replica.QueueConfig{"no place": {}, "waited too long": {Size: 1, MaxWait: 20 * time.Millisecond}} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s, local, _, release, _ := occupied(t, room, "m gpu/x")
@@ -91,8 +92,8 @@ func TestFullQueueIsToldToComeBack(t *testing.T) {
 // Who leaves the line is gone at once, and no upstream ever sees the request.
 func TestLeavingTheQueue(t *testing.T) {
 	t.Parallel()
-	s, local, _, release, first := occupied(t, router.Room{Places: 1}, "m gpu/x")
-	replica := s.upstreams[0].Route.Replicas[0]
+	s, local, _, release, first := occupied(t, replica.QueueConfig{Size: 1}, "m gpu/x")
+	replica := s.upstreams[0].Replicas[0]
 	leave := s.start(chat("m", true))
 	until(t, func() bool { return replica.Waiting() == 1 })
 	if leave() == nil {

@@ -107,7 +107,7 @@ func TestClientThatDoesNotRead(t *testing.T) {
 				}()
 				time.Sleep(test.free + time.Millisecond)
 				synctest.Wait()
-				if n := u.Route.Replicas[0].Open(); n != 0 {
+				if n := u.Replicas[0].InFlight(); n != 0 {
 					t.Errorf("after %s %d slots are taken", test.free, n)
 				}
 				<-done

@@ -14,6 +14,7 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/fakellm"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/upstream"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
+	"github.com/caddy-llmproxy/caddy-llmproxy/router/replica"
 )
 
 // As delivery has them.
@@ -55,16 +56,16 @@ const suspicious = 30 * time.Second
 
 // A server on which nothing moves, but which says that it is well, is found by one silent request: the streams that have begun
 // end with an error, those that have not go elsewhere, long before their time is over; and a probe does not bring it back.
-func TestWedged(t *testing.T) {
+func TestStuck(t *testing.T) {
 	for _, kind := range []*upstream.Kind{upstream.VLLM, upstream.LlamaCpp} {
 		t.Run(kind.Name, func(t *testing.T) {
 			t.Parallel()
-			synctest.Test(t, func(t *testing.T) { wedged(t, kind) })
+			synctest.Test(t, func(t *testing.T) { becomesStuck(t, kind) })
 		})
 	}
 }
 
-func wedged(t *testing.T, kind *upstream.Kind) {
+func becomesStuck(t *testing.T, kind *upstream.Kind) {
 	s, box, changes := stuck(t, kind)
 	box.Next(fakellm.Text("a", "b").StallAfter(1), fakellm.Text("a").StallAfter(0))
 	begun := time.Now()
@@ -83,7 +84,7 @@ func wedged(t *testing.T, kind *upstream.Kind) {
 	if rec := s.answered("api/y"); second.status != http.StatusOK || rec == nil || rec.Route != "fallback:timeout" {
 		t.Errorf("the other one: %+v", rec)
 	}
-	if c := <-changes; c.Healthy || c.State != router.Wedged || c.Why != router.Timeout || c.Upstream != "box" {
+	if c := <-changes; c.Healthy || c.State != replica.Stuck || c.Reason != router.Timeout || c.Upstream != "box" {
 		t.Errorf("told %+v", c)
 	}
 	s.gateway.Status(t.Context())
@@ -93,7 +94,7 @@ func wedged(t *testing.T, kind *upstream.Kind) {
 	if got := s.post("/v1/chat/completions", chat("lone", true)); got.status != http.StatusOK {
 		t.Errorf("the lone one is shut out: status %d", got.status)
 	}
-	if c := <-changes; !c.Healthy || c.State != router.Up {
+	if c := <-changes; !c.Healthy || c.State != replica.Up {
 		t.Errorf("an answer did not bring it back: %+v", c)
 	}
 }
@@ -129,21 +130,21 @@ func TestLoneOneIsWaitedFor(t *testing.T) {
 		box.Next(fakellm.Text("at last").Hold(release))
 		answered := make(chan reply)
 		go func() { answered <- s.post("/v1/chat/completions", chat("lone", true)) }()
-		if c := <-changes; c.State != router.Wedged {
+		if c := <-changes; c.State != replica.Stuck {
 			t.Errorf("told %+v", c)
 		}
 		close(release)
 		if got := <-answered; got.status != http.StatusOK || !strings.Contains(got.body, "at last") {
 			t.Errorf("status %d: %s", got.status, got.body)
 		}
-		if c := <-changes; c.State != router.Up {
+		if c := <-changes; c.State != replica.Up {
 			t.Errorf("told %+v", c)
 		}
 	})
 }
 
-// A long prompt is no wedge: while it is read, the counters rise.
-func TestPrefillIsNotWedged(t *testing.T) {
+// A long prompt is not stuck: while it is read, the counters rise.
+func TestPrefillIsNotStuck(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s, box, changes := stuck(t, upstream.VLLM)
@@ -187,8 +188,8 @@ func page(prompt int) []byte {
 func TestSilentOllama(t *testing.T) {
 	for _, tt := range []struct {
 		streams int
-		want    router.State
-	}{{2, router.Up}, {3, router.Wedged}} {
+		want    replica.State
+	}{{2, replica.Up}, {3, replica.Stuck}} {
 		t.Run(fmt.Sprint(tt.streams), func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
@@ -203,7 +204,7 @@ func TestSilentOllama(t *testing.T) {
 					})
 				}
 				all.Wait()
-				if got := s.upstreams[0].Route.Replicas[0].Facts().State; got != tt.want {
+				if got := s.upstreams[0].Replicas[0].Status().State; got != tt.want {
 					t.Errorf("it is %s, want %s", got, tt.want)
 				}
 			})

@@ -109,8 +109,8 @@ func TestDeadlineEndsTheRequest(t *testing.T) {
 				if took := time.Since(begun); got.status != test.status || took != test.after {
 					t.Errorf("status %d after %s, want %d after %s: %s", got.status, took, test.status, test.after, got.body)
 				}
-				if f := s.upstreams[0].Route.Replicas[0].Facts(); f.Strikes != 0 {
-					t.Errorf("it is held against the upstream, by %d strikes", f.Strikes)
+				if f := s.upstreams[0].Replicas[0].Status(); f.Failures != 0 {
+					t.Errorf("it is held against the upstream, by %d strikes", f.Failures)
 				}
 			})
 		})

@@ -5,7 +5,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/caddy-llmproxy/caddy-llmproxy/router"
+	"github.com/caddy-llmproxy/caddy-llmproxy/router/replica"
 )
 
 // An Entry is a key as it is written: in the configuration, in the file of keys, and in answers of the admin API.
@@ -54,7 +54,7 @@ func (e *Entry) compile(kind string) (*Key, error) {
 	if err != nil {
 		return nil, err
 	}
-	priority, err := router.ParsePriority(e.Priority)
+	priority, err := replica.ParsePriority(e.Priority)
 	if err != nil {
 		return nil, err
 	}

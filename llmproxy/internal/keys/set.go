@@ -9,6 +9,7 @@ import (
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/ratelimit"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
+	"github.com/caddy-llmproxy/caddy-llmproxy/router/replica"
 )
 
 // A Key is a client and what it may do. It never changes once made.
@@ -16,7 +17,7 @@ type Key struct {
 	Name      string
 	Models    []string // patterns; nil for all
 	LocalOnly bool
-	Priority  router.Priority
+	Priority  replica.Priority
 	Expires   time.Time // zero for never
 	Tags      []string
 	Limits    []*ratelimit.Limit

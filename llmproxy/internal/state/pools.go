@@ -16,7 +16,7 @@ type Pool struct{ pool *caddy.UsagePool }
 
 // The pools of the process, and what they are about.
 var (
-	Replicas     = newPool() // *router.Replica by address: its slots, queue, circuit breaker and health
+	Replicas     = newPool() // *replica.Replica by address: its slots, queue, circuit breaker and health
 	Sessions     = newPool() // *gateway.Affinity: which rule each session got
 	Caches       = newPool() // *caching.Cache by name
 	CacheServers = newPool() // *caching.Redis by name and client

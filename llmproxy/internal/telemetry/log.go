@@ -7,7 +7,7 @@ import (
 	"go.uber.org/zap/zapcore"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/exchange"
-	"github.com/caddy-llmproxy/caddy-llmproxy/router"
+	"github.com/caddy-llmproxy/caddy-llmproxy/router/replica"
 )
 
 // Logged is the record as the access log shows it.
@@ -22,7 +22,7 @@ func (l Logged) MarshalLogObject(enc zapcore.ObjectEncoder) error {
 	if len(l.Tags) > 0 {
 		zap.Strings("tags", l.Tags).AddTo(enc)
 	}
-	if l.Priority != router.Normal {
+	if l.Priority != replica.Normal {
 		enc.AddString("priority", l.Priority.String())
 	}
 	enc.AddString("endpoint", l.Endpoint)

@@ -17,11 +17,12 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/ledger"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
+	"github.com/caddy-llmproxy/caddy-llmproxy/router/replica"
 )
 
 func tableOf(t testing.TB) (*router.Table, *router.Upstream) {
 	t.Helper()
-	u := &router.Upstream{Name: "u", Replicas: []*router.Replica{{Address: "http://u"}}}
+	u := &router.Upstream{Name: "u", Replicas: []router.Replica{&replica.Replica{Address: "http://u"}}}
 	table, err := router.Compile([]*router.Upstream{u}, []router.Model{
 		{Name: "m", Pools: []router.PoolConfig{{Targets: []string{"u/real"}, Policy: router.First}}},
 		{Name: "gpt-*", Pools: []router.PoolConfig{{Targets: []string{"u"}, Policy: router.First}}},

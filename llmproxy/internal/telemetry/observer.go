@@ -72,16 +72,16 @@ func (o *Observer) Account(rec *exchange.Record) {
 // somebody must mend, failures says louder.
 func (o *Observer) Changed(c delivery.Change) {
 	fields := []zap.Field{zap.String("upstream", c.Upstream), zap.String("address", c.Address)}
-	if c.Hidden != "" {
-		o.Logger.Info("model is hidden for a minute", append(fields, zap.String("model", c.Hidden))...)
+	if c.HiddenModel != "" {
+		o.Logger.Info("model is hidden for a minute", append(fields, zap.String("model", c.HiddenModel))...)
 		return
 	}
 	name := "unhealthy"
 	if c.Healthy {
 		name = "healthy"
 	}
-	o.Logger.Info("upstream is "+name, append(fields, zap.String("state", c.State.String()), zap.String("verdict", c.Why.String()))...)
+	o.Logger.Info("upstream is "+name, append(fields, zap.String("state", c.State.String()), zap.String("verdict", c.Reason.String()))...)
 	if o.Events != nil && o.Events.ShouldEmit(name) {
-		o.Events.Emit(o.Context, name, map[string]any{"upstream": c.Upstream, "address": c.Address, "state": c.State.String(), "verdict": c.Why.String()})
+		o.Events.Emit(o.Context, name, map[string]any{"upstream": c.Upstream, "address": c.Address, "state": c.State.String(), "verdict": c.Reason.String()})
 	}
 }

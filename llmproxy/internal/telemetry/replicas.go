@@ -6,7 +6,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/upstream"
-	"github.com/caddy-llmproxy/caddy-llmproxy/router"
+	"github.com/caddy-llmproxy/caddy-llmproxy/router/replica"
 )
 
 // shown has the upstreams of each handler that is in use: those of a configuration that is gone are gone from the metrics, too.
@@ -31,10 +31,10 @@ func ReplicasShown() bool {
 var replicaLabels = []string{"upstream", "replica"}
 
 var (
-	openRequests = prometheus.NewDesc("llm_upstream_requests_open", "Requests that are at the replica: the slots in use.", replicaLabels, nil)
-	waiting      = prometheus.NewDesc("llm_upstream_requests_waiting", "Requests that wait for the replica; those that take any of several count at each.", replicaLabels, nil)
-	slotLimit    = prometheus.NewDesc("llm_upstream_slots", "Requests that may be at the replica at once; not there without a limit.", replicaLabels, nil)
-	stateIs      = prometheus.NewDesc("llm_upstream_state", "1 for the state that the replica is in; open, half_open and wedged are those of its circuit.", append(replicaLabels, "state"), nil)
+	openRequests = prometheus.NewDesc("llm_upstream_requests_open", "Requests in flight at the replica: the slots in use.", replicaLabels, nil)
+	waiting      = prometheus.NewDesc("llm_upstream_requests_waiting", "Requests in the replica's admission queue; those that wait for any of several replicas count at each.", replicaLabels, nil)
+	slotLimit    = prometheus.NewDesc("llm_upstream_slots", "Requests that may be in flight at the replica at once; absent without a limit.", replicaLabels, nil)
+	stateIs      = prometheus.NewDesc("llm_upstream_state", "1 for the state that the replica is in; open, half_open and stuck are those of its circuit breaker.", append(replicaLabels, "state"), nil)
 )
 
 // replicaStates reads the replicas when somebody asks, so that nothing has to be kept in step.
@@ -52,11 +52,11 @@ func (replicaStates) Collect(to chan<- prometheus.Metric) {
 	seen := map[[2]string]bool{}
 	shown.Range(func(_, value any) bool {
 		for _, u := range value.([]*upstream.Upstream) {
-			for _, r := range u.Route.Replicas {
+			for _, r := range u.Replicas {
 				labels := [2]string{u.Name, r.Address}
 				if !seen[labels] {
 					seen[labels] = true
-					collectReplica(to, u.Route.Limit(), r, labels[:])
+					collectReplica(to, u.Limit(), r, labels[:])
 				}
 			}
 		}
@@ -64,19 +64,19 @@ func (replicaStates) Collect(to chan<- prometheus.Metric) {
 	})
 }
 
-func collectReplica(to chan<- prometheus.Metric, limit int, r *router.Replica, labels []string) {
+func collectReplica(to chan<- prometheus.Metric, limit int, r *replica.Replica, labels []string) {
 	show := func(desc *prometheus.Desc, value int, labels ...string) {
 		to <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, float64(value), labels...)
 	}
-	facts := r.Facts()
-	show(openRequests, facts.Open, labels...)
-	show(waiting, facts.Waiting, labels...)
+	status := r.Status()
+	show(openRequests, status.InFlight, labels...)
+	show(waiting, status.Waiting, labels...)
 	if limit > 0 {
 		show(slotLimit, limit, labels...)
 	}
-	for state := router.Up; state <= router.Wedged; state++ {
+	for state := replica.Up; state <= replica.Stuck; state++ {
 		value := 0
-		if state == facts.State {
+		if state == status.State {
 			value = 1
 		}
 		show(stateIs, value, append(labels, state.String())...)

@@ -14,13 +14,13 @@ import (
 // servers report and errors teach.
 type Override struct {
 	Context int            // tokens; zero for no override
-	Can     router.Ability // abilities that it has whatever the server reports
-	Cannot  router.Ability
+	Can     router.Feature // abilities that it has whatever the server reports
+	Cannot  router.Feature
 }
 
-func (o Override) apply(l router.Limits) router.Limits {
+func (o Override) apply(l router.Capabilities) router.Capabilities {
 	if o.Context > 0 {
-		l.Context = o.Context
+		l.ContextWindow = o.Context
 	}
 	l.Lacks = l.Lacks&^o.Can | o.Cannot
 	return l
@@ -42,15 +42,15 @@ type capabilities struct {
 	refreshing atomic.Bool
 
 	mu       sync.Mutex
-	reported map[string]router.Limits
+	reported map[string]router.Capabilities
 	learned  map[string]learnedContext
 	ratios   map[string]float64 // of counted to estimated tokens
 }
 
 // A capabilityTable has all that is known of each model, ready to be looked up. It is never changed.
 type capabilityTable struct {
-	models     map[string]router.Limits
-	others     router.Limits // of models that are not in models
+	models     map[string]router.Capabilities
+	others     router.Capabilities // of models that are not in models
 	reportedAt time.Time
 	until      time.Time // when the oldest learned entry expires; zero for never
 }
@@ -65,15 +65,15 @@ type learnedContext struct {
 func (u *Upstream) publishCapabilities(reportedAt time.Time) *capabilityTable {
 	c := &u.capabilities
 	maps.DeleteFunc(c.learned, func(_ string, l learnedContext) bool { return time.Since(l.at) >= learnedFresh })
-	t := &capabilityTable{models: make(map[string]router.Limits, len(c.reported)+len(u.ModelOverrides)), reportedAt: reportedAt, others: u.Override.apply(c.reported[anyModel])}
+	t := &capabilityTable{models: make(map[string]router.Capabilities, len(c.reported)+len(u.ModelOverrides)), reportedAt: reportedAt, others: u.Override.apply(c.reported[anyModel])}
 	for model := range u.ModelOverrides {
 		t.models[model] = c.reported[anyModel]
 	}
 	maps.Copy(t.models, c.reported)
 	for model, l := range c.learned {
 		known := t.models[model]
-		if known.Context == 0 || l.tokens < known.Context {
-			known.Context = l.tokens
+		if known.ContextWindow == 0 || l.tokens < known.ContextWindow {
+			known.ContextWindow = l.tokens
 			t.models[model] = known
 		}
 		if expires := l.at.Add(learnedFresh); t.until.IsZero() || expires.Before(t.until) {
@@ -89,7 +89,7 @@ func (u *Upstream) publishCapabilities(reportedAt time.Time) *capabilityTable {
 
 // Capabilities returns what a model of the upstream can take, as far as is known now. It never waits: if that is old, the
 // server is asked in the background, without generating.
-func (u *Upstream) Capabilities(model string) router.Limits {
+func (u *Upstream) Capabilities(model string) router.Capabilities {
 	c := &u.capabilities
 	t := c.table.Load()
 	if !t.until.IsZero() && time.Now().After(t.until) {
@@ -162,7 +162,7 @@ func (u *Upstream) refreshCapabilities(ctx context.Context) {
 		}
 	}
 	c.mu.Unlock()
-	found := map[string]router.Limits{}
+	found := map[string]router.Capabilities{}
 	if ask := u.ActualKind().capabilities; ask != nil {
 		for _, base := range u.Bases {
 			for model, here := range ask(&probe{ctx: ctx, u: u, base: base}, names) {
@@ -181,9 +181,9 @@ func (u *Upstream) refreshCapabilities(ctx context.Context) {
 }
 
 // least returns what each of two replicas can take: the smaller context window, and only abilities that both have.
-func least(a, b router.Limits) router.Limits {
-	if a.Context != 0 && (b.Context == 0 || a.Context < b.Context) {
-		b.Context = a.Context
+func least(a, b router.Capabilities) router.Capabilities {
+	if a.ContextWindow != 0 && (b.ContextWindow == 0 || a.ContextWindow < b.ContextWindow) {
+		b.ContextWindow = a.ContextWindow
 	}
 	b.Lacks |= a.Lacks
 	return b
@@ -230,6 +230,6 @@ func (u *Upstream) LearnTokens(model string, estimate, counted int) {
 
 // Truncated reports whether the server silently dropped a part of a prompt: it counted much less than was estimated.
 func (u *Upstream) Truncated(model string, estimate, counted int) bool {
-	window := u.Capabilities(model).Context
+	window := u.Capabilities(model).ContextWindow
 	return u.ActualKind().truncates && counted > 0 && float64(counted) < 0.6*float64(estimate) && (window == 0 || estimate > window)
 }

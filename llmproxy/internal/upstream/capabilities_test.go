@@ -34,28 +34,28 @@ func TestServersReportCapabilities(t *testing.T) {
 		kind  *Kind
 		model string
 		paths map[string]string
-		want  router.Limits
+		want  router.Capabilities
 	}{
-		{"vllm", VLLM, "m", map[string]string{"/v1/models": `{"data":[{"id":"m","max_model_len":4096},{"id":"n","max_model_len":1}]}`}, router.Limits{Context: 4096}},
-		{"vllm, a name that it does not have", VLLM, "x", map[string]string{"/v1/models": `{"data":[{"id":"m","max_model_len":4096}]}`}, router.Limits{}},
+		{"vllm", VLLM, "m", map[string]string{"/v1/models": `{"data":[{"id":"m","max_model_len":4096},{"id":"n","max_model_len":1}]}`}, router.Capabilities{ContextWindow: 4096}},
+		{"vllm, a name that it does not have", VLLM, "x", map[string]string{"/v1/models": `{"data":[{"id":"m","max_model_len":4096}]}`}, router.Capabilities{}},
 		{"llamacpp, whatever the name", LlamaCpp, "x", map[string]string{"/props": `{"default_generation_settings":{"n_ctx":2048},"modalities":{"vision":true,"audio":false}}`},
-			router.Limits{Context: 2048, Lacks: router.Audio}},
-		{"llamacpp, an old one", LlamaCpp, "x", map[string]string{"/props": `{"default_generation_settings":{"n_ctx":2048}}`}, router.Limits{Context: 2048}},
-		{"llamacpp, loading", LlamaCpp, "x", nil, router.Limits{}},
+			router.Capabilities{ContextWindow: 2048, Lacks: router.Audio}},
+		{"llamacpp, an old one", LlamaCpp, "x", map[string]string{"/props": `{"default_generation_settings":{"n_ctx":2048}}`}, router.Capabilities{ContextWindow: 2048}},
+		{"llamacpp, loading", LlamaCpp, "x", nil, router.Capabilities{}},
 		{"ollama, loaded", Ollama, "m", map[string]string{
 			"/api/ps":   `{"models":[{"name":"m:latest","context_length":8192}]}`,
 			"/api/show": `{"capabilities":["completion","tools"],"model_info":{"llama.context_length":131072,"llama.block_count":1}}`,
-		}, router.Limits{Context: 8192, Lacks: both}},
+		}, router.Capabilities{ContextWindow: 8192, Lacks: both}},
 		{"ollama, not loaded, with num_ctx", Ollama, "m:8b", map[string]string{
 			"/api/ps":   `{"models":[{"name":"m:latest","context_length":8192}]}`,
 			"/api/show": `{"capabilities":["completion","vision","audio"],"parameters":"stop \"<|x|>\"\nnum_ctx                        16384\n","model_info":{"llama.context_length":131072}}`,
-		}, router.Limits{Context: 16384, Lacks: router.Tools}},
+		}, router.Capabilities{ContextWindow: 16384, Lacks: router.Tools}},
 		{"ollama, not loaded", Ollama, "m", map[string]string{
 			"/api/ps":   `{"models":[]}`,
 			"/api/show": `{"model_info":{"llama.context_length":131072}}`,
-		}, router.Limits{Context: 131072}},
-		{"ollama without the model", Ollama, "m", map[string]string{"/api/ps": `{"models":[]}`}, router.Limits{}},
-		{"nonsense", Ollama, "m", map[string]string{"/api/ps": `{"models":[]}`, "/api/show": `["x"]`}, router.Limits{}},
+		}, router.Capabilities{ContextWindow: 131072}},
+		{"ollama without the model", Ollama, "m", map[string]string{"/api/ps": `{"models":[]}`}, router.Capabilities{}},
+		{"nonsense", Ollama, "m", map[string]string{"/api/ps": `{"models":[]}`, "/api/show": `["x"]`}, router.Capabilities{}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -66,7 +66,7 @@ func TestServersReportCapabilities(t *testing.T) {
 				}
 				_, _ = w.Write([]byte(tt.paths[r.URL.Path]))
 			}), nil)
-			if got := u.Capabilities(tt.model); got != (router.Limits{}) {
+			if got := u.Capabilities(tt.model); got != (router.Capabilities{}) {
 				t.Errorf("%+v known before the server was asked", got)
 			}
 			u.refreshCapabilities(t.Context())
@@ -79,8 +79,8 @@ func TestServersReportCapabilities(t *testing.T) {
 
 func TestFakeServersReportCapabilities(t *testing.T) {
 	t.Parallel()
-	for kind, want := range map[*Kind]router.Limits{
-		VLLM: {Context: 4096}, LlamaCpp: {Context: 2048, Lacks: router.Images | router.Audio}, Ollama: {Context: 4096, Lacks: router.Images | router.Audio},
+	for kind, want := range map[*Kind]router.Capabilities{
+		VLLM: {ContextWindow: 4096}, LlamaCpp: {ContextWindow: 2048, Lacks: router.Images | router.Audio}, Ollama: {ContextWindow: 4096, Lacks: router.Images | router.Audio},
 	} {
 		u := serve(t, kind, fakellm.New(kind.Name, fakellm.Models("m")), nil)
 		u.Capabilities("m")
@@ -103,10 +103,10 @@ func TestOverrides(t *testing.T) {
 		if when == "before" {
 			audio = 0
 		}
-		if got, want := u.Capabilities("x"), (router.Limits{Context: 1000, Lacks: router.Tools | audio}); got != want {
+		if got, want := u.Capabilities("x"), (router.Capabilities{ContextWindow: 1000, Lacks: router.Tools | audio}); got != want {
 			t.Errorf("%s, any model: %+v, want %+v", when, got, want)
 		}
-		if got, want := u.Capabilities("m"), (router.Limits{Context: 500, Lacks: audio}); got != want {
+		if got, want := u.Capabilities("m"), (router.Capabilities{ContextWindow: 500, Lacks: audio}); got != want {
 			t.Errorf("%s, m: %+v, want %+v", when, got, want)
 		}
 	}
@@ -119,8 +119,8 @@ func TestLearnContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		u := New(Config{Name: "u", Kind: OpenAI})
 		u.LearnContext("m", 8000)
-		if got := u.Capabilities("m").Context; got != 8000 || u.Capabilities("n").Context != 0 {
-			t.Errorf("m has %d, n %d", got, u.Capabilities("n").Context)
+		if got := u.Capabilities("m").ContextWindow; got != 8000 || u.Capabilities("n").ContextWindow != 0 {
+			t.Errorf("m has %d, n %d", got, u.Capabilities("n").ContextWindow)
 		}
 		for range 1000 {
 			u.LearnContext("m"+time.Now().String(), 1)
@@ -130,7 +130,7 @@ func TestLearnContext(t *testing.T) {
 			t.Errorf("%d learned entries are kept", n)
 		}
 		time.Sleep(learnedFresh)
-		if got := u.Capabilities("m").Context; got != 0 {
+		if got := u.Capabilities("m").ContextWindow; got != 0 {
 			t.Errorf("a context of %d outlives its time", got)
 		}
 	})
@@ -239,7 +239,7 @@ func TestIsLocal(t *testing.T) {
 func BenchmarkCapabilities(b *testing.B) {
 	for name, kind := range map[string]*Kind{"openai": OpenAI, "ollama": Ollama} {
 		u := New(Config{Name: "u", Kind: kind})
-		u.capabilities.reported = map[string]router.Limits{"llama3.1:8b": {Context: 8192}}
+		u.capabilities.reported = map[string]router.Capabilities{"llama3.1:8b": {ContextWindow: 8192}}
 		u.publishCapabilities(time.Now().Add(time.Hour))
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()

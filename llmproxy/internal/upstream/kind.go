@@ -12,6 +12,7 @@ import (
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/jsonspan"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
+	"github.com/caddy-llmproxy/caddy-llmproxy/router/replica"
 )
 
 // A Kind is a kind of server: everything in which its servers differ from those of other kinds. A nil or zero field means
@@ -41,7 +42,7 @@ type Kind struct {
 	detect func(*probe) (bool, error)
 	// capabilities asks a server what its models can take, those in names at least. It returns nil if the server does not
 	// answer. The name anyModel stands for all models of the server.
-	capabilities func(p *probe, names []string) map[string]router.Limits
+	capabilities func(p *probe, names []string) map[string]router.Capabilities
 
 	// slots is the default of max_concurrent: how many requests a replica generates for at once; zero for no limit.
 	slots int
@@ -49,7 +50,7 @@ type Kind struct {
 	askSlots func(*probe) int
 	// health finds out the state of a replica without generating. Nil where that is impossible: such upstreams are judged by
 	// their answers alone.
-	health func(*probe) router.State
+	health func(*probe) replica.State
 	// progressCounters are the Prometheus counters at /metrics that rise whenever a replica works on any request.
 	progressCounters []string
 	// prefillRate is how many tokens of a prompt a replica reads a second in the worst case; by default that of a CPU.

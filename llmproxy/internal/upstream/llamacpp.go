@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
+	"github.com/caddy-llmproxy/caddy-llmproxy/router/replica"
 )
 
 // LlamaCpp is the kind of llama.cpp's llama-server.
@@ -56,15 +57,15 @@ func isLlamaCpp(p *probe) (bool, error) {
 }
 
 // llamaCppHealth asks /health: /slots would keep the server from noticing clients that left.
-func llamaCppHealth(p *probe) router.State {
+func llamaCppHealth(p *probe) replica.State {
 	status, body, _ := p.get("/health")
 	switch {
 	case status == http.StatusOK:
-		return router.Up
+		return replica.Up
 	case status == http.StatusServiceUnavailable && strings.Contains(string(body), llamaCppLoading):
-		return router.Loading
+		return replica.Loading
 	}
-	return router.Down
+	return replica.Down
 }
 
 func llamaCppSlots(p *probe) int {
@@ -74,19 +75,19 @@ func llamaCppSlots(p *probe) int {
 }
 
 // llamaCppCapabilities asks for the properties of the server's one model, which answers to every name.
-func llamaCppCapabilities(p *probe, names []string) map[string]router.Limits {
+func llamaCppCapabilities(p *probe, names []string) map[string]router.Capabilities {
 	var props llamaCppProps
 	if p.json(http.MethodGet, "/props", nil, &props) != nil {
 		return nil
 	}
-	limits := router.Limits{Context: props.Settings.Context}
+	limits := router.Capabilities{ContextWindow: props.Settings.Context}
 	if m := props.Modalities; m != nil && !m.Vision {
 		limits.Lacks |= router.Images
 	}
 	if m := props.Modalities; m != nil && !m.Audio {
 		limits.Lacks |= router.Audio
 	}
-	found := map[string]router.Limits{anyModel: limits}
+	found := map[string]router.Capabilities{anyModel: limits}
 	for _, name := range names {
 		found[name] = limits
 	}

@@ -6,7 +6,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/caddy-llmproxy/caddy-llmproxy/router"
+	"github.com/caddy-llmproxy/caddy-llmproxy/router/replica"
 )
 
 // loadTimeoutDefault bounds the loading of a model.
@@ -31,7 +31,7 @@ type modelLoads struct {
 }
 
 type replicaModel struct {
-	replica *router.Replica
+	replica *replica.Replica
 	model   string
 }
 
@@ -41,7 +41,7 @@ func (u *Upstream) LoadsOnDemand() bool { return u.ActualKind().loadModel != nil
 // Load starts loading a model unless it is loaded, for which it returns nil. The channel is closed when the load is over; if it
 // failed, the next request will tell. A load goes on when those who wait for it have left, and there is one at a time for a
 // replica and a model.
-func (u *Upstream) Load(r *router.Replica, model string, embeddings bool) <-chan struct{} {
+func (u *Upstream) Load(r *replica.Replica, model string, embeddings bool) <-chan struct{} {
 	key := replicaModel{r, model}
 	l := &u.loads
 	l.mu.Lock()
@@ -74,7 +74,7 @@ func (u *Upstream) Load(r *router.Replica, model string, embeddings bool) <-chan
 
 // ForgetUnloaded reports whether the server says that a model is not loaded, or does not answer: it may have made space for
 // another model. The next Load then loads it.
-func (u *Upstream) ForgetUnloaded(ctx context.Context, r *router.Replica, model string) bool {
+func (u *Upstream) ForgetUnloaded(ctx context.Context, r *replica.Replica, model string) bool {
 	if u.ActualKind().isLoaded(&probe{ctx: ctx, u: u, base: u.base(r), timeout: probeTimeout}, model) {
 		return false
 	}

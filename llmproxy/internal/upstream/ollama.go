@@ -10,6 +10,7 @@ import (
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/jsonspan"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
+	"github.com/caddy-llmproxy/caddy-llmproxy/router/replica"
 )
 
 // Ollama is the kind of Ollama's own server.
@@ -43,30 +44,30 @@ func adaptToOllama(e *jsonspan.Edit) {
 }
 
 // ollamaHealth asks for the version, which is always answered, and for the loaded models, which hangs while a model loads.
-func ollamaHealth(p *probe) router.State {
+func ollamaHealth(p *probe) replica.State {
 	if !p.ok("/api/version") {
-		return router.Down
+		return replica.Down
 	}
 	if _, _, err := p.get("/api/ps"); err != nil {
-		return router.Loading
+		return replica.Loading
 	}
-	return router.Up
+	return replica.Up
 }
 
 // ollamaCapabilities asks which models are loaded with which context window, and what each model can do. A model that is not
 // loaded will have the window that its Modelfile sets, or else one that only the server knows, but never a larger one than it
 // was trained with.
-func ollamaCapabilities(p *probe, names []string) map[string]router.Limits {
+func ollamaCapabilities(p *probe, names []string) map[string]router.Capabilities {
 	loaded, err := ollamaLoaded(p)
 	if err != nil {
 		return nil
 	}
-	found := make(map[string]router.Limits, len(names))
+	found := make(map[string]router.Capabilities, len(names))
 	for _, name := range names {
 		limits := ollamaShow(p, name)
 		for _, m := range loaded {
 			if m.Context > 0 && (m.Name == name || m.Name == name+ollamaLatest) {
-				limits.Context = m.Context
+				limits.ContextWindow = m.Context
 			}
 		}
 		found[name] = limits
@@ -77,7 +78,7 @@ func ollamaCapabilities(p *probe, names []string) map[string]router.Limits {
 var numCtx = regexp.MustCompile(`(?m)^num_ctx\s+(\d+)\s*$`)
 
 // ollamaShow asks for the capabilities of one model.
-func ollamaShow(p *probe, model string) (limits router.Limits) {
+func ollamaShow(p *probe, model string) (limits router.Capabilities) {
 	var shown struct {
 		Capabilities []string
 		Parameters   string
@@ -88,16 +89,16 @@ func ollamaShow(p *probe, model string) (limits router.Limits) {
 	}
 	for name, value := range shown.Info {
 		if n, ok := value.(float64); ok && strings.HasSuffix(name, ".context_length") {
-			limits.Context = int(n)
+			limits.ContextWindow = int(n)
 		}
 	}
 	if m := numCtx.FindStringSubmatch(shown.Parameters); m != nil {
-		limits.Context, _ = strconv.Atoi(m[1]) // digits
+		limits.ContextWindow, _ = strconv.Atoi(m[1]) // digits
 	}
 	if len(shown.Capabilities) == 0 {
 		return limits // an old version, which does not list them
 	}
-	for name, ability := range map[string]router.Ability{"tools": router.Tools, "vision": router.Images, "audio": router.Audio} {
+	for name, ability := range map[string]router.Feature{"tools": router.Tools, "vision": router.Images, "audio": router.Audio} {
 		if !slices.Contains(shown.Capabilities, name) {
 			limits.Lacks |= ability
 		}

@@ -13,7 +13,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/caddy-llmproxy/caddy-llmproxy/router"
+	"github.com/caddy-llmproxy/caddy-llmproxy/router/replica"
 )
 
 // probeTimeout bounds a question of a health check. A server that accepts connections and does not answer for so long is
@@ -36,12 +36,12 @@ type probe struct {
 func (u *Upstream) CanProbe() bool { return u.ActualKind().health != nil }
 
 // Probe checks a replica's health, and returns Up, Loading or Down. It never generates.
-func (u *Upstream) Probe(ctx context.Context, r *router.Replica) router.State {
+func (u *Upstream) Probe(ctx context.Context, r *replica.Replica) replica.State {
 	ctx, cancel := context.WithTimeout(ctx, 2*probeTimeout)
 	defer cancel()
 	p := &probe{ctx: ctx, u: u, base: u.base(r), timeout: probeTimeout}
 	state := u.ActualKind().health(p)
-	if state == router.Up {
+	if state == replica.Up {
 		u.adoptSlots(p)
 	}
 	return state
@@ -52,14 +52,14 @@ func (u *Upstream) Probe(ctx context.Context, r *router.Replica) router.State {
 func (u *Upstream) adoptSlots(p *probe) {
 	if ask := u.ActualKind().askSlots; ask != nil && u.MaxConcurrent == 0 {
 		if n := ask(p); n > 0 {
-			u.Route.SetLimit(n)
+			u.SetLimit(n)
 		}
 	}
 }
 
 // Progress returns a replica's count of all that it has done since it started, which rises while it works on any request. It
 // reports false where the kind has no such counters, or they are switched off.
-func (u *Upstream) Progress(ctx context.Context, r *router.Replica) (count float64, ok bool) {
+func (u *Upstream) Progress(ctx context.Context, r *replica.Replica) (count float64, ok bool) {
 	counters := u.ActualKind().progressCounters
 	if counters == nil {
 		return 0, false

@@ -76,7 +76,7 @@ func TestProgress(t *testing.T) {
 				}
 				return answer(tt.status, "llamacpp:n_decode_total 5\nllamacpp:prompt_tokens_total 7\n"), nil
 			})}, "gpu")
-			if got, ok := u.Progress(t.Context(), u.Route.Replicas[0]); got != tt.want || ok != tt.ok {
+			if got, ok := u.Progress(t.Context(), u.Replicas[0]); got != tt.want || ok != tt.ok {
 				t.Errorf("got %v, %v", got, ok)
 			}
 		})

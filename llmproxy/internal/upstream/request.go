@@ -13,7 +13,7 @@ import (
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/jsonspan"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
-	"github.com/caddy-llmproxy/caddy-llmproxy/router"
+	"github.com/caddy-llmproxy/caddy-llmproxy/router/replica"
 )
 
 // A Template is what the upstream requests of all attempts at one client request have in common.
@@ -83,7 +83,7 @@ var (
 )
 
 // NewRequest returns the request for one attempt at a replica.
-func (u *Upstream) NewRequest(ctx context.Context, t *Template, replica *router.Replica, model string) *http.Request {
+func (u *Upstream) NewRequest(ctx context.Context, t *Template, replica *replica.Replica, model string) *http.Request {
 	payload := u.payload(t, model)
 	body := payload.Open()
 	base := u.base(replica)

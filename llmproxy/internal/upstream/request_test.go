@@ -14,7 +14,7 @@ import (
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/jsonspan"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
-	"github.com/caddy-llmproxy/caddy-llmproxy/router"
+	"github.com/caddy-llmproxy/caddy-llmproxy/router/replica"
 )
 
 func endpoint(t testing.TB, path string) *openai.Endpoint {
@@ -98,7 +98,7 @@ func TestRequestBody(t *testing.T) {
 			template := templateOf(t, tt.path, tt.body)
 			template.MaxOutput = tt.maxOutput
 			for range 2 { // one attempt leaves nothing behind for the next one
-				req := u.NewRequest(t.Context(), template, u.Route.Replicas[0], "there")
+				req := u.NewRequest(t.Context(), template, u.Replicas[0], "there")
 				if got := sent(t, req); got != tt.want {
 					t.Errorf("got %s, want %s", got, tt.want)
 				}
@@ -124,7 +124,7 @@ func TestRequestHeader(t *testing.T) {
 	}}, "https://api.example.com/openai/v1")
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	req := u.NewRequest(ctx, template, u.Route.Replicas[0], "there")
+	req := u.NewRequest(ctx, template, u.Replicas[0], "there")
 	want := http.Header{
 		"Accept": {"text/event-stream"}, "Openai-Beta": {"assistants=v2"}, "Idempotency-Key": {"i"}, "Traceparent": {"00-1-2-01"}, "Tracestate": {"s"},
 		"Authorization": {"Bearer ours"}, "Content-Type": {"application/json"}, "Accept-Encoding": {"identity"}, "User-Agent": {"caddy-llmproxy"},
@@ -142,7 +142,7 @@ func TestRequestHeader(t *testing.T) {
 	if len(template.Header) != 20 {
 		t.Errorf("the client's header was changed: %v", template.Header)
 	}
-	if u := upstreamAt(t, Config{Kind: VLLM}, "gpu"); u.NewRequest(ctx, template, u.Route.Replicas[0], "m").Header["Authorization"] != nil {
+	if u := upstreamAt(t, Config{Kind: VLLM}, "gpu"); u.NewRequest(ctx, template, u.Replicas[0], "m").Header["Authorization"] != nil {
 		t.Error("an Authorization header although no key is configured")
 	}
 }
@@ -154,7 +154,7 @@ func TestRequestForm(t *testing.T) {
 		Header: http.Header{"Content-Type": {"multipart/form-data; boundary=x"}},
 		Form:   func(model string) Payload { return jsonspan.NewBody([]byte("a form with " + model)) }}
 	u := upstreamAt(t, Config{Kind: OpenAI}, "gpu")
-	req := u.NewRequest(t.Context(), template, u.Route.Replicas[0], "whisper")
+	req := u.NewRequest(t.Context(), template, u.Replicas[0], "whisper")
 	if got := sent(t, req); got != "a form with whisper" || req.Header.Get("Content-Type") != "multipart/form-data; boundary=x" {
 		t.Errorf("got %q as %s", got, req.Header.Get("Content-Type"))
 	}
@@ -165,12 +165,12 @@ func TestRequestReplica(t *testing.T) {
 	t.Parallel()
 	u := upstreamAt(t, Config{Kind: VLLM}, "http://a:1", "http://b:2/base")
 	template := templateOf(t, "/v1/chat/completions", `{"model":"m"}`)
-	for replica, want := range map[*router.Replica]string{
-		u.Route.Replicas[0]: "http://a:1/v1/chat/completions",
-		u.Route.Replicas[1]: "http://b:2/base/chat/completions",
-		{}:                  "http://a:1/v1/chat/completions",
+	for r, want := range map[*replica.Replica]string{
+		u.Replicas[0]: "http://a:1/v1/chat/completions",
+		u.Replicas[1]: "http://b:2/base/chat/completions",
+		{}:            "http://a:1/v1/chat/completions",
 	} {
-		if got := u.NewRequest(t.Context(), template, replica, "m").URL.String(); got != want {
+		if got := u.NewRequest(t.Context(), template, r, "m").URL.String(); got != want {
 			t.Errorf("got %s, want %s", got, want)
 		}
 	}
@@ -179,7 +179,7 @@ func TestRequestReplica(t *testing.T) {
 func TestRequestAllocations(t *testing.T) {
 	u := upstreamAt(t, Config{Kind: OpenAI, APIKey: "k"}, "gpu")
 	template := templateOf(t, "/v1/chat/completions", `{"messages":[{"role":"user","content":"Hi"}],"model":"m","stream":true}`)
-	allocs := testing.AllocsPerRun(100, func() { u.NewRequest(t.Context(), template, u.Route.Replicas[0], "there") })
+	allocs := testing.AllocsPerRun(100, func() { u.NewRequest(t.Context(), template, u.Replicas[0], "there") })
 	// Request and URL, header and its values, the body's segments and readers.
 	if allocs > 20 {
 		t.Errorf("%v allocations a request, want at most 20", allocs)

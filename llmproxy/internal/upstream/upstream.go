@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
+	"github.com/caddy-llmproxy/caddy-llmproxy/router/replica"
 )
 
 // A Config is the configuration of an upstream.
@@ -27,7 +28,7 @@ type Config struct {
 	// Bases are the base URLs of the replicas.
 	Bases []*url.URL
 	// Replica returns the state of a replica, which all upstreams with that base share; nil if nothing is shared.
-	Replica func(base string) *router.Replica
+	Replica func(base string) *replica.Replica
 	// APIKey is sent as a bearer token; empty for none.
 	APIKey string
 	// Fingerprint stands for everything in the configuration that answers may depend on.
@@ -40,8 +41,8 @@ type Config struct {
 	Timers Timers
 	// MaxConcurrent is how many requests may be at one replica at once. Zero means the kind's default.
 	MaxConcurrent int
-	// Room is the admission queue of each replica.
-	Room router.Room
+	// Queue bounds the admission queue of each replica.
+	Queue replica.QueueConfig
 	// Local is whether the upstream runs on the operator's machines; nil if its kind tells.
 	Local *bool
 	// Override goes for all models of the upstream, ModelOverrides for single ones.
@@ -73,7 +74,9 @@ type Timers struct {
 // An Upstream is a server or service that generates, reached at one or more replicas. It is safe for concurrent use.
 type Upstream struct {
 	Config
-	// Route is the upstream as the router sees it; its replicas are in the order of Bases.
+	// Group has the replicas, in the order of Bases, with the rules for their slots and queues.
+	replica.Group
+	// Route is the upstream as the router sees it.
 	Route *router.Upstream
 
 	kind         atomic.Pointer[Kind] // nil while it is to be detected
@@ -84,23 +87,24 @@ type Upstream struct {
 
 // New returns a new Upstream.
 func New(c Config) *Upstream {
-	u := &Upstream{Config: c, Route: &router.Upstream{Name: c.Name, Room: c.Room}}
+	u := &Upstream{Config: c, Route: &router.Upstream{Name: c.Name}}
 	u.Route.Local = u.IsLocal
+	u.Group.Queue = c.Queue
 	for _, base := range c.Bases {
-		replica := &router.Replica{Address: base.String()}
+		r := &replica.Replica{Address: base.String()}
 		if c.Replica != nil {
-			replica = c.Replica(base.String())
+			r = c.Replica(base.String())
 		}
-		u.Route.Replicas = append(u.Route.Replicas, replica)
+		u.Replicas, u.Route.Replicas = append(u.Replicas, r), append(u.Route.Replicas, r)
 	}
-	u.Route.SetLimit(c.MaxConcurrent)
+	u.SetLimit(c.MaxConcurrent)
 	if c.Kind != Auto {
 		u.setKind(c.Kind)
 	}
 	if c.Kind.transport != nil {
 		u.Transport = c.Kind.transport
 	}
-	u.capabilities.reported, u.capabilities.learned, u.capabilities.ratios = map[string]router.Limits{}, map[string]learnedContext{}, map[string]float64{}
+	u.capabilities.reported, u.capabilities.learned, u.capabilities.ratios = map[string]router.Capabilities{}, map[string]learnedContext{}, map[string]float64{}
 	u.publishCapabilities(time.Time{})
 	u.loads.loaded, u.loads.loading = map[replicaModel]time.Time{}, map[replicaModel]chan struct{}{}
 	return u
@@ -110,7 +114,7 @@ func New(c Config) *Upstream {
 func (u *Upstream) setKind(k *Kind) {
 	u.kind.Store(k)
 	if u.MaxConcurrent == 0 {
-		u.Route.SetLimit(k.slots)
+		u.SetLimit(k.slots)
 	}
 }
 
@@ -128,6 +132,6 @@ func (u *Upstream) IsLocal() bool {
 }
 
 // base returns the base URL of a replica.
-func (u *Upstream) base(r *router.Replica) *url.URL {
-	return u.Bases[max(slices.Index(u.Route.Replicas, r), 0)]
+func (u *Upstream) base(r *replica.Replica) *url.URL {
+	return u.Bases[max(slices.Index(u.Replicas, r), 0)]
 }

@@ -4,6 +4,7 @@ import (
 	"regexp"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
+	"github.com/caddy-llmproxy/caddy-llmproxy/router/replica"
 )
 
 // VLLM is the kind of vLLM's server.
@@ -35,22 +36,22 @@ var VLLM = &Kind{
 }
 
 // vllmHealth asks /health, which only a dead engine denies.
-func vllmHealth(p *probe) router.State {
+func vllmHealth(p *probe) replica.State {
 	if p.ok("/health") {
-		return router.Up
+		return replica.Up
 	}
-	return router.Down
+	return replica.Down
 }
 
 // vllmCapabilities reads the context windows from the list of models.
-func vllmCapabilities(p *probe, _ []string) map[string]router.Limits {
+func vllmCapabilities(p *probe, _ []string) map[string]router.Capabilities {
 	models, err := p.models()
 	if err != nil {
 		return nil // discovery reports the error
 	}
-	found := make(map[string]router.Limits, len(models))
+	found := make(map[string]router.Capabilities, len(models))
 	for _, m := range models {
-		found[m.ID] = router.Limits{Context: m.Context}
+		found[m.ID] = router.Capabilities{ContextWindow: m.Context}
 	}
 	return found
 }

@@ -24,35 +24,36 @@ func TestRoundRobinTakesTurns(t *testing.T) {
 	p := poolOf(t, RoundRobin, nil, "a", "b", "c")
 	var got []int
 	for range 6 {
-		got = append(got, p.pick(0))
+		got = append(got, p.pick(p.all()))
 	}
-	if diff := cmp.Diff([]int{0, 1, 2, 0, 1, 2}, got); diff != "" {
+	got = append(got, p.pick(0b110), p.pick(0b101), p.pick(0b011)) // those that are left
+	if diff := cmp.Diff([]int{0, 1, 2, 0, 1, 2, 1, 2, 0}, got); diff != "" {
 		t.Error(diff)
 	}
 }
 
-func TestLeastBusyTakesTheIdlest(t *testing.T) {
+func TestLeastBusy(t *testing.T) {
 	t.Parallel()
-	p := poolOf(t, LeastBusy, nil, "a", "b", "c")
-	p.candidates[0].Replica.take(0)
-	p.candidates[1].Replica.take(0)
-	for range 20 {
-		if got := p.pick(0); got != 2 {
-			t.Fatalf("picked %d, which is busy", got)
+	p := poolOf(t, LeastBusy, nil, "a", "b", "c", "d")
+	for i, inFlight := range []int{1, 0, 2, 0} {
+		p.candidates[i].replica().(*testReplica).inFlight = inFlight
+	}
+	picked := map[int]bool{}
+	for range 200 {
+		picked[p.pick(p.all())] = true
+		if got := p.pick(0b0101); got != 0 {
+			t.Fatalf("picked %d of 0 and 2, which is busier", got)
 		}
 	}
-	p.candidates[2].Replica.take(0)
-	p.candidates[2].Replica.take(0)
-	p.candidates[1].Replica.End()
-	if got := p.pick(0); got != 1 {
-		t.Errorf("picked %d, want the one that became idle", got)
+	if diff := cmp.Diff(map[int]bool{1: true, 3: true}, picked); diff != "" {
+		t.Error(diff)
 	}
 }
 
 func TestWeightsAreProportionsAndSharedByReplicas(t *testing.T) {
 	t.Parallel()
-	many := &Upstream{Name: "many", Replicas: []*Replica{{}, {}, {}, {}}}
-	lone := &Upstream{Name: "lone", Replicas: []*Replica{{}}}
+	many := &Upstream{Name: "many", Replicas: replicas(4)}
+	lone := &Upstream{Name: "lone", Replicas: replicas(1)}
 	p, err := NewPool(Weighted, []Target{{Upstream: many}, {Upstream: lone}}, []int{1, 3})
 	if err != nil {
 		t.Fatal(err)
@@ -60,7 +61,7 @@ func TestWeightsAreProportionsAndSharedByReplicas(t *testing.T) {
 	const draws = 20_000
 	loneDrawn := 0
 	for range draws {
-		if p.pick(0) == 4 {
+		if p.pick(p.all()) == 4 {
 			loneDrawn++
 		}
 	}
@@ -72,8 +73,8 @@ func TestWeightsAreProportionsAndSharedByReplicas(t *testing.T) {
 
 func TestParsePolicy(t *testing.T) {
 	t.Parallel()
-	for _, p := range Policies {
-		if got, err := ParsePolicy(string(p)); err != nil || got != p {
+	for _, p := range policies {
+		if got, err := ParsePolicy(p); err != nil || string(got) != p {
 			t.Errorf("ParsePolicy(%q) = %q, %v", p, got, err)
 		}
 	}
@@ -95,8 +96,7 @@ func BenchmarkWalk(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		w := Walk{Plan: plan}
-		turn, _ := w.Next()
-		c, _ := w.Take(turn)
-		c.Replica.End()
+		step, _ := w.Next()
+		w.Take(step, anyCandidate)
 	}
 }

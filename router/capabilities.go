@@ -1,0 +1,58 @@
+package router
+
+// A Feature is something that a request may need and a target may lack. A set of features is their sum.
+type Feature uint8
+
+// The features.
+const (
+	Tools Feature = 1 << iota
+	Images
+	Audio
+	JSONSchema
+)
+
+// FeatureNames are the names of the features, in the order of their bits.
+var FeatureNames = [...]string{"tools", "images", "audio", "json_schema"}
+
+// ParseFeature returns the feature of a name.
+func ParseFeature(name string) (Feature, bool) {
+	for i, n := range FeatureNames {
+		if n == name {
+			return 1 << i, true
+		}
+	}
+	return 0, false
+}
+
+// Capabilities are what a model can take at a target, as far as is known. The zero value takes everything.
+type Capabilities struct {
+	// ContextWindow is how many tokens prompt and answer may have together; zero if that is unknown.
+	ContextWindow int
+	// Lacks are the features that it is known not to have.
+	Lacks Feature
+}
+
+// Needs are what a request needs of a target.
+type Needs struct {
+	// Prompt is an estimate of the prompt, in tokens.
+	Prompt int
+	// Output is how many tokens of an answer were asked for; zero if the request does not say.
+	Output   int
+	Features Feature
+}
+
+// minOutput is how many tokens must be left for an answer to make a target worth trying. A longer answer does not keep a
+// long prompt away: it is cut to what is left.
+const minOutput = 512
+
+// FitIn reports whether a target with these capabilities can take the request. The estimate of the prompt may be 10 % too low.
+func (n Needs) FitIn(c Capabilities) bool {
+	if n.Features&c.Lacks != 0 {
+		return false
+	}
+	output := minOutput
+	if n.Output > 0 {
+		output = min(n.Output, minOutput)
+	}
+	return c.ContextWindow == 0 || n.Prompt+n.Prompt/10+min(output, c.ContextWindow/4) <= c.ContextWindow
+}

@@ -1,0 +1,171 @@
+package router
+
+import (
+	"fmt"
+	"math/bits"
+	"math/rand/v2"
+	"strings"
+	"sync/atomic"
+)
+
+// A Policy is how a pool picks among its targets.
+type Policy string
+
+// The policies. LeastBusy is the default: where a replica has one to eight slots, any other policy leaves one replica idle while
+// requests queue at another.
+const (
+	First      Policy = "first"       // in the order written
+	RoundRobin Policy = "round_robin" // in turn
+	Random     Policy = "random"      // at random
+	Weighted   Policy = "weighted"    // at random, in proportion to the weights
+	LeastBusy  Policy = "least_busy"  // the fewest requests in flight, at random among equals
+)
+
+var policies = []string{string(First), string(RoundRobin), string(Random), string(Weighted), string(LeastBusy)}
+
+// ParsePolicy parses a policy's name; the empty name is LeastBusy.
+func ParsePolicy(name string) (Policy, error) {
+	if name == "" {
+		return LeastBusy, nil
+	}
+	for _, p := range policies {
+		if p == name {
+			return Policy(p), nil
+		}
+	}
+	return "", fmt.Errorf("unknown lb_policy %q: use one of %s", name, strings.Join(policies, ", "))
+}
+
+// A Candidate is a target at one replica of its upstream: what a policy picks.
+type Candidate struct {
+	Target  Target
+	Replica int // its number in Target.Upstream.Replicas
+	index   int // in the pool
+	weight  float64
+}
+
+func (c *Candidate) replica() Replica { return c.Target.Upstream.Replicas[c.Replica] }
+
+// A candidates is a set of candidates of a pool, by the bits of their indices.
+type candidates = uint64
+
+// maxCandidates is the size of the largest pool, so that its candidates fit one word.
+const maxCandidates = 64
+
+// A Pool is a set of targets that are tried as equals.
+type Pool struct {
+	policy     Policy
+	candidates []Candidate
+	turn       atomic.Uint64 // of RoundRobin
+	localOnly  bool          // only its local targets may be tried, whoever asks
+}
+
+// NewPool returns a new pool of the targets. Weights, if given, are one for each target: its replicas share it.
+func NewPool(policy Policy, targets []Target, weights []int) (*Pool, error) {
+	if len(weights) != 0 && len(weights) != len(targets) {
+		return nil, fmt.Errorf("%d weights for %d targets: give one for each", len(weights), len(targets))
+	}
+	p := &Pool{policy: policy}
+	for i, t := range targets {
+		weight := 1.0
+		if len(weights) != 0 {
+			if weights[i] < 0 {
+				return nil, fmt.Errorf("weight %d is below zero", weights[i])
+			}
+			weight = float64(weights[i])
+		}
+		for n := range t.Upstream.Replicas {
+			p.candidates = append(p.candidates, Candidate{t, n, len(p.candidates), weight / float64(len(t.Upstream.Replicas))})
+		}
+	}
+	if len(p.candidates) > maxCandidates {
+		return nil, fmt.Errorf("%d replicas in one pool, at most %d are possible", len(p.candidates), maxCandidates)
+	}
+	return p, nil
+}
+
+// where returns the candidates for which is reports true.
+func (p *Pool) where(is func(*Candidate) bool) (set candidates) {
+	for i := range p.candidates {
+		if is(&p.candidates[i]) {
+			set |= 1 << i
+		}
+	}
+	return set
+}
+
+func (p *Pool) all() candidates { return 1<<len(p.candidates) - 1 }
+
+// ready returns the candidates that may be sent requests for the model that a client asked for.
+func (p *Pool) ready(requested string) candidates {
+	return p.where(func(c *Candidate) bool { return c.replica().Ready(c.Target.ModelFor(requested)) })
+}
+
+// allowed returns the candidates that a request may go to, which may have to stay local.
+func (p *Pool) allowed(localOnly bool) candidates {
+	if !localOnly && !p.localOnly {
+		return p.all()
+	}
+	return p.where(func(c *Candidate) bool { u := c.Target.Upstream; return u.Local != nil && u.Local() })
+}
+
+// ok returns the candidates whose targets are ok.
+func (p *Pool) ok(ok func(Target) bool) candidates {
+	return p.where(func(c *Candidate) bool { return ok(c.Target) })
+}
+
+// pick returns the candidate that the policy prefers among some; there is at least one.
+func (p *Pool) pick(among candidates) int {
+	switch p.policy {
+	case First:
+		return bits.TrailingZeros64(among)
+	case RoundRobin:
+		start := int((p.turn.Add(1) - 1) % uint64(len(p.candidates)))
+		if from := among >> start << start; from != 0 {
+			among = from
+		}
+		return bits.TrailingZeros64(among)
+	case Random, Weighted:
+		return p.draw(among)
+	}
+	return p.leastBusy(among)
+}
+
+// draw picks at random. A weight of zero is drawn only if nothing else is left.
+func (p *Pool) draw(among candidates) int {
+	chosen, sum := -1, 0.0
+	for i, c := range p.candidates {
+		if among&(1<<i) == 0 {
+			continue
+		}
+		weight := c.weight
+		if p.policy == Random {
+			weight = 1
+		}
+		sum += weight
+		if chosen < 0 || weight > 0 && rand.Float64()*sum < weight {
+			chosen = i
+		}
+	}
+	return chosen
+}
+
+func (p *Pool) leastBusy(among candidates) int {
+	best, fewest, ties := -1, 0, 0
+	for i := range p.candidates {
+		if among&(1<<i) == 0 {
+			continue
+		}
+		n := p.candidates[i].replica().InFlight()
+		switch {
+		case best < 0 || n < fewest:
+			best, fewest, ties = i, n, 1
+		case n == fewest:
+			ties++
+			if rand.IntN(ties) == 0 {
+				best = i
+			}
+		}
+	}
+	return best
+}

@@ -1,0 +1,219 @@
+package replica
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"sync/atomic"
+	"time"
+)
+
+// A QueueConfig bounds an admission queue.
+type QueueConfig struct {
+	// Size is how many requests may wait for a replica at once.
+	Size int
+	// MaxWait is the longest wait; zero for the default, which is 30 s while another pool is left and 5 min otherwise.
+	MaxWait time.Duration
+}
+
+// The default longest waits are those for an upstream that is silent.
+const (
+	maxWaitNotLast = 30 * time.Second
+	maxWaitLast    = 5 * time.Minute
+)
+
+// A Priority is a class of requests: the higher class gets the next free slot, and within a class the request that came first.
+// The zero value is Normal.
+type Priority int8
+
+// The priorities.
+const (
+	Low Priority = iota - 1
+	Normal
+	High
+)
+
+var priorities = [...]string{"low", "normal", "high"}
+
+// ParsePriority parses the name of a priority; the empty name is Normal.
+func ParsePriority(name string) (Priority, error) {
+	if name == "" {
+		return Normal, nil
+	}
+	for i, p := range priorities {
+		if p == name {
+			return Priority(i) + Low, nil
+		}
+	}
+	return Normal, fmt.Errorf("unknown priority %q: use high, normal or low", name)
+}
+
+// String returns the priority's name.
+func (p Priority) String() string { return priorities[p-Low] }
+
+// agingSteps sets the priority aging: a request moves up one class each time that it has waited for this part of its longest
+// wait, so that no class starves. A low one is in the highest class after half of its wait, and no request that comes
+// later goes before it in the other half. A fixed time would not do: with slow models all waiting requests would soon be in
+// one class, and short waits would be over before anything ages.
+const agingSteps = 4
+
+// due is the key that orders a queue: when a request reaches the end of the highest class.
+func (p Priority) due(now time.Time, maxWait time.Duration) time.Time {
+	return now.Add(time.Duration(High-p) * (maxWait / agingSteps))
+}
+
+// A Place is a replica that a request may wait for.
+type Place struct {
+	Group *Group
+	Index int // of the replica in the group
+}
+
+// A Ticket is a request that waits for the first free slot at any of several replicas. It holds a position in the queue of one
+// of them and stands in the queues of all.
+type Ticket struct {
+	// MaxWait is how long it may wait.
+	MaxWait  time.Duration
+	priority Priority
+	entries  []entry
+	settled  atomic.Bool
+	granted  chan int
+}
+
+// An entry is a ticket in the queue of one replica.
+type entry struct {
+	ticket  *Ticket
+	group   *Group
+	replica *Replica
+	index   int // of its place
+	maxWait time.Duration
+	due     time.Time // the queue is sorted by it
+	holds   bool      // it holds a position of this replica's queue
+}
+
+// Enqueue queues a request at all of the places; last reports that no other pool is left to it. It reports false if
+// every queue is full and none holds a request of a lower priority to displace. Every ticket must be ended by Leave.
+func Enqueue(p Priority, last bool, places []Place) (*Ticket, bool) {
+	t := &Ticket{priority: p, granted: make(chan int, 1), entries: make([]entry, len(places))}
+	now, maxWait := time.Now(), maxWaitNotLast
+	if last {
+		maxWait = maxWaitLast
+	}
+	for i, at := range places {
+		e := entry{ticket: t, group: at.Group, replica: at.Group.Replicas[at.Index], index: i, maxWait: cmp.Or(at.Group.Queue.MaxWait, maxWait)}
+		e.due = p.due(now, e.maxWait)
+		t.entries[i] = e
+	}
+	held := t.hold()
+	if held == nil {
+		held = t.displace()
+	}
+	if held == nil {
+		return nil, false
+	}
+	held.holds, t.MaxWait = true, held.maxWait
+	for i := range t.entries {
+		t.entries[i].replica.join(&t.entries[i])
+	}
+	return t, true
+}
+
+// hold takes a position in the shortest queue that has one free.
+func (t *Ticket) hold() (best *entry) {
+	for i := range t.entries {
+		e := &t.entries[i]
+		switch {
+		case !e.replica.slots.hold(e.group.Queue.Size):
+		case best == nil:
+			best = e
+		case e.replica.Waiting() < best.replica.Waiting():
+			best.replica.slots.unhold()
+			best = e
+		default:
+			e.replica.slots.unhold()
+		}
+	}
+	return best
+}
+
+// displace takes the position of a request of a lower priority.
+func (t *Ticket) displace() *entry {
+	for i := range t.entries {
+		if e := &t.entries[i]; e.replica.slots.displace(e) {
+			return e
+		}
+	}
+	return nil
+}
+
+func (s *slots) hold(size int) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.held >= size {
+		return false
+	}
+	s.held++
+	return true
+}
+
+func (s *slots) unhold() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.held--
+}
+
+// displace takes the position of the last request in a full queue, if its class is lower and it has not aged out of it.
+func (s *slots) displace(by *entry) bool {
+	size := by.group.Queue.Size
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.held < size { // a request has just left
+		s.held++
+		return true
+	}
+	if s.held > size { // by the rules of another configuration
+		return false
+	}
+	for i, last := range slices.Backward(s.queue) {
+		if !last.due.After(by.due) {
+			return false
+		}
+		if last.holds && last.ticket.priority < by.ticket.priority && last.ticket.settle(displaced) {
+			last.holds = false
+			s.remove(i)
+			return true
+		}
+	}
+	return false
+}
+
+// displaced stands for the number of a place in a ticket that lost its position.
+const displaced = -1
+
+// settle ends the ticket's wait with the number of the place where it got a slot, or displaced. It reports false if the wait is
+// over already.
+func (t *Ticket) settle(index int) bool {
+	if !t.settled.CompareAndSwap(false, true) {
+		return false
+	}
+	t.granted <- index
+	return true
+}
+
+// Granted returns the channel that receives, once, the number of the place where the ticket got a slot; a negative number if
+// its position was given to a request of a higher priority.
+func (t *Ticket) Granted() <-chan int { return t.granted }
+
+// Leave ends the wait: the ticket stands in no queue afterwards. A slot that nobody received from Granted is released.
+func (t *Ticket) Leave() {
+	t.settled.Store(true)
+	for i := range t.entries {
+		t.entries[i].replica.slots.leave(&t.entries[i])
+	}
+	select {
+	case i := <-t.granted:
+		if i >= 0 {
+			t.entries[i].replica.Release()
+		}
+	default:
+	}
+}

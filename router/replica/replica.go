@@ -1,0 +1,58 @@
+// Package replica holds what is known of one address of an upstream, and decides who may send a request there: slots, the
+// admission queue, the circuit breaker, health and the detection of stuck servers. A Replica is shared by all configurations
+// that name its address, over reloads too, so that it keeps facts only; the rules come with each configuration's Group.
+//
+// It never sends anything and starts neither goroutines nor timers: whoever makes the attempts and the probes reports how they
+// ended. It stands above package router, whose verdicts it is told, and which sees a replica through the interface
+// router.Replica. It imports no other package of this project.
+package replica
+
+import (
+	"math"
+	"sync/atomic"
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/router"
+)
+
+// A Replica is one address of an upstream. It is safe for concurrent use; all that only needs the address is ready.
+type Replica struct {
+	Address string
+	slots   slots
+	health  health
+	silence silence
+}
+
+var _ router.Replica = (*Replica)(nil)
+
+// A Group is the replicas of one upstream under the rules of one configuration.
+type Group struct {
+	Replicas []*Replica
+	// Queue bounds the admission queue of each replica.
+	Queue QueueConfig
+	limit atomic.Uint32
+}
+
+// Limit returns how many requests may be in flight at one replica; zero for no limit.
+func (g *Group) Limit() int { return int(g.limit.Load()) }
+
+// SetLimit sets how many requests may be in flight at one replica; zero for no limit. Waiting requests profit at once.
+func (g *Group) SetLimit(n int) {
+	g.limit.Store(uint32(min(max(n, 0), math.MaxInt32)))
+	for _, r := range g.Replicas {
+		r.admit()
+	}
+}
+
+// Take takes a slot at the ith replica, if one is free and nobody waits for it; Release gives it back. At a replica that is to
+// be tried by one request only, the others get none, unless force is set because nothing else is left to them.
+func (g *Group) Take(i int, force bool) bool {
+	r := g.Replicas[i]
+	if !r.take(g.Limit()) {
+		return false
+	}
+	if force || r.startTrial() {
+		return true
+	}
+	r.Release()
+	return false
+}

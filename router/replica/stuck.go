@@ -1,0 +1,148 @@
+package replica
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/router"
+)
+
+// An Attempt is a request that is in flight at a replica, as far as the detection of stuck servers needs to know it. Its methods
+// are called without a lock of the replica's held.
+type Attempt interface {
+	// Streams reports whether its answer comes piece by piece. The silence of one that comes whole says little.
+	Streams() bool
+	// Prefill returns how long the upstream may still take to read its prompt, at the slowest; zero once the answer has begun.
+	Prefill() time.Duration
+	// Abort ends it because the replica is stuck.
+	Abort()
+}
+
+// silence knows since when no attempt at a replica has made progress.
+type silence struct {
+	// progress reports that an attempt made progress since somebody looked last. It is the only word that the reads of a stream
+	// touch, and as a rule they only read it.
+	progress atomic.Bool
+	mu       sync.Mutex
+	attempts map[Attempt]time.Time // when each began
+	since    time.Time
+	checking bool
+}
+
+// Begin counts an attempt among those in flight. Finish must follow.
+func (r *Replica) Begin(a Attempt) {
+	s, now := &r.silence, time.Now()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.attempts == nil {
+		s.attempts = map[Attempt]time.Time{}
+	}
+	if len(s.attempts) == 0 {
+		s.since = now // an idle replica is not silent
+	}
+	s.update(now)
+	s.attempts[a] = now
+}
+
+// Finish takes an attempt out again; it may be called twice.
+func (r *Replica) Finish(a Attempt) {
+	r.silence.mu.Lock()
+	defer r.silence.mu.Unlock()
+	delete(r.silence.attempts, a)
+}
+
+// Progress notes that an attempt made progress. It reads no clock: whoever looks next dates the progress.
+func (r *Replica) Progress() {
+	if !r.silence.progress.Load() {
+		r.silence.progress.Store(true)
+	}
+}
+
+// update begins a new silence if there was progress since somebody looked last.
+func (s *silence) update(now time.Time) {
+	if s.progress.Load() {
+		s.progress.Store(false)
+		s.since = now
+	}
+}
+
+// StartStuckCheck claims the task of finding out whether the replica is stuck. It reports false if somebody else has it, if the
+// replica is known to be stuck, or if no attempt is in flight. StopStuckCheck gives the task back.
+func (r *Replica) StartStuckCheck() bool {
+	if r.Status().State == Stuck {
+		return false
+	}
+	s := &r.silence
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.checking || len(s.attempts) == 0 {
+		return false
+	}
+	s.checking = true
+	return true
+}
+
+// StopStuckCheck gives the task of StartStuckCheck back.
+func (r *Replica) StopStuckCheck() {
+	r.silence.mu.Lock()
+	defer r.silence.mu.Unlock()
+	r.silence.checking = false
+}
+
+// A Silence is how long a replica has sent nothing on any attempt.
+type Silence struct {
+	// Since is when it began or later, but not before the last progress.
+	Since time.Time
+	// Attempts are those in flight, Old those of them that began at least as long ago as was asked.
+	Attempts, Old []Attempt
+}
+
+// Silence returns the silence at the replica now, and which attempts are older than age.
+func (r *Replica) Silence(age time.Duration) Silence {
+	s, now := &r.silence, time.Now()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.update(now)
+	found := Silence{Since: s.since}
+	for a, began := range s.attempts {
+		found.Attempts = append(found.Attempts, a)
+		if now.Sub(began) >= age {
+			found.Old = append(found.Old, a)
+		}
+	}
+	return found
+}
+
+// Prefill returns how long the upstream may take to read the prompts of all attempts, one after the other.
+func (s Silence) Prefill() (sum time.Duration) {
+	for _, a := range s.Attempts {
+		sum += a.Prefill()
+	}
+	return sum
+}
+
+// IsConclusive reports whether the silence alone proves that the replica is stuck: as many old streams without progress as it
+// takes failures in a row to trip the circuit breaker.
+func (s Silence) IsConclusive() bool {
+	streams := 0
+	for _, a := range s.Old {
+		if a.Streams() {
+			streams++
+		}
+	}
+	return streams >= maxInRow
+}
+
+// MarkStuck opens the circuit breaker of a replica that makes no progress although its probes succeed. No probe closes it, only an
+// answer to the one request that tries it after a while. It reports false if that was known.
+func (r *Replica) MarkStuck() (Change, bool) {
+	h := &r.health
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.state == Stuck {
+		return Change{}, false
+	}
+	h.noteworthy.Store(true)
+	return h.trip(Stuck, router.Timeout, time.Now())
+}
