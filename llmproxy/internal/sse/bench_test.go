@@ -17,7 +17,7 @@ var chunk = func() []byte {
 
 const perBatch = 16
 
-// loop is a stream without end: each read brings one batch.
+// loop is an endless stream: each read returns one batch.
 type loop struct{ batch []byte }
 
 func (l *loop) Read(p []byte) (int, error) { return copy(p, l.batch), nil }
@@ -56,7 +56,7 @@ func BenchmarkSplitParse(b *testing.B) {
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*perBatch), "ns/event")
 }
 
-// BenchmarkLongEvent shows that the cost of an event grows with its length and no faster.
+// BenchmarkLongEvent shows that the cost of an event is linear in its length.
 func BenchmarkLongEvent(b *testing.B) {
 	for _, size := range []struct {
 		name string

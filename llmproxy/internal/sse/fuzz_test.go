@@ -7,7 +7,7 @@ import (
 	"testing/iotest"
 )
 
-// FuzzReader holds that every split of a stream gives the events that a reading line by line gives, and all its bytes.
+// FuzzReader checks that a stream in any pieces has the events of the reference, and all bytes.
 func FuzzReader(f *testing.F) {
 	for i, tt := range streams {
 		f.Add(tt.text, uint64(i))
@@ -28,7 +28,7 @@ func FuzzReader(f *testing.F) {
 	})
 }
 
-// FuzzAppend holds that data comes back as it was, its line ends as LF, and as one event.
+// FuzzAppend checks that any data is parsed as one event with the same data, its line ends as LF.
 func FuzzAppend(f *testing.F) {
 	f.Add("message", []byte(`{"a":1}`))
 	f.Add("error", []byte("a\r\n\r\nevent: b\n"))

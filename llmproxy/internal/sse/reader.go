@@ -7,18 +7,18 @@ import (
 	"sync"
 )
 
-// MaxEvent is the usual bound of one event: images come as a line of several MB.
+// MaxEvent is the usual bound of an event: an image is a line of several MB.
 const MaxEvent = 16 << 20
 
-// ErrTooLong says that an event was longer than the reader's bound.
+// ErrTooLong means that an event was longer than the reader's bound.
 var ErrTooLong = errors.New("event longer than allowed")
 
 const (
-	// startSize is what a stream costs in memory while little comes at a time.
+	// startSize is the size of the buffer while little arrives at a time.
 	startSize = 4 << 10
-	// wideSize is for streams that come faster than they are passed on: the more a batch holds, the fewer calls of the system.
+	// wideSize is for streams that arrive faster than they are passed on: larger batches need fewer system calls.
 	wideSize = 32 << 10
-	// maxEmptyReads is how often in a row a source may give neither bytes nor an error, as in bufio.
+	// maxEmptyReads is how often in a row a source may return neither bytes nor an error, as in bufio.
 	maxEmptyReads = 100
 )
 
@@ -27,44 +27,45 @@ var (
 	wides   = sync.Pool{New: func() any { return new([wideSize]byte) }}
 )
 
-// A Reader cuts a stream into batches of whole events. One goroutine at a time may use it.
+// A Reader splits a stream into batches of complete events. One goroutine at a time may use it.
 type Reader struct {
 	src    io.Reader
 	max    int
 	pooled *[startSize]byte
-	wide   *[wideSize]byte // nil while it is not needed
+	wide   *[wideSize]byte // nil unless buf is it
 	buf    []byte
-	read   int   // bytes that the last read brought
+	read   int   // bytes of the last read
 	err    error // what reading ended with
 
-	// Places in buf: the batches given out end at start; from there to end lies what was read; the line that is not
-	// complete begins at line, and up to seen it holds no line end. So every byte is looked at once, however long an event.
+	// Indexes of buf. Returned batches end at start, and what was read after them ends at end. The incomplete line starts at
+	// line and has no line end before seen, so that every byte is examined only once, however long an event is.
 	start, end, line, seen int
 
-	begun   bool // the byte order mark was looked for
-	afterCR bool // the byte before line is a CR: an LF that follows belongs to it
+	begun   bool // a byte order mark was skipped, if there was one
+	afterCR bool // the byte before line is a CR: if an LF follows, it belongs to that
 }
 
-// NewReader reads events of at most max bytes from r.
+// NewReader returns a new Reader of events of at most max bytes.
 func NewReader(r io.Reader, max int) *Reader {
 	pooled := buffers.Get().(*[startSize]byte)
 	return &Reader{src: r, max: max, pooled: pooled, buf: pooled[:]}
 }
 
-// Close gives the buffer back, and with it what Next gave out. It may be called twice; it does not close the stream.
+// Close returns the buffer to its pool; the batches of Next are invalid then. It may be called twice, and does not close the
+// stream.
 func (r *Reader) Close() {
 	if r.pooled != nil {
 		buffers.Put(r.pooled)
 	}
-	r.narrow()
+	r.releaseWide()
 	*r = Reader{err: io.ErrClosedPipe}
 }
 
-// Next gives all whole events that one read brought, at least one, each with its blank line; they lie one after the other
-// and are valid until the next call. Together all batches are the stream, byte for byte, but for a byte order mark.
+// Next returns the next batch: all complete events that one read brought, at least one, each with its blank line. It is valid
+// until the next call. All batches together are the stream, byte for byte, except for a byte order mark.
 //
-// At a clean end the error is io.EOF. At an end inside an event it gives the rest with io.ErrUnexpectedEOF, and after
-// another error of the stream the rest with that error. An event that is too long ends with ErrTooLong.
+// At a clean end the error is io.EOF. At an end inside an event, Next returns the rest with io.ErrUnexpectedEOF, and after another
+// error of the stream the rest with that error. For an event that is too long it returns ErrTooLong.
 func (r *Reader) Next() ([]byte, error) {
 	for {
 		if batch := r.scan(); batch != nil {
@@ -80,7 +81,7 @@ func (r *Reader) Next() ([]byte, error) {
 	}
 }
 
-// scan looks at what no call before has looked at, and gives what is whole now, or nil.
+// scan examines what was read since the last call, and returns the complete events, or nil.
 func (r *Reader) scan() []byte {
 	if !r.skipMark() {
 		return nil
@@ -94,14 +95,14 @@ func (r *Reader) scan() []byte {
 			break
 		}
 		if blank && r.afterCR && r.buf[r.line] == '\n' {
-			blank = false // the second half of a CRLF that two reads brought
+			blank = false // the second half of a CRLF that was split between two reads
 		}
 		r.line, r.afterCR = r.seen, r.buf[r.seen-1] == '\r' && r.seen == r.end
 		if !blank {
 			continue
 		}
 		if r.seen-whole > r.max {
-			// What was whole before still goes out; the next call comes by here again with nothing but this event.
+			// The complete events before this one are still returned. The next call gets here again with this event alone.
 			r.line, r.seen = whole, whole
 			break
 		}
@@ -115,7 +116,7 @@ func (r *Reader) scan() []byte {
 	return batch
 }
 
-// skipMark skips a byte order mark at the start of the stream. It is false while it cannot tell yet.
+// skipMark skips a byte order mark at the start of the stream. It reports false while too little was read to tell.
 func (r *Reader) skipMark() bool {
 	if r.begun {
 		return true
@@ -144,9 +145,9 @@ func (r *Reader) rest() ([]byte, error) {
 	return rest, r.err
 }
 
-// fill reads once, making room first.
+// fill reads once, after making space in the buffer.
 func (r *Reader) fill() {
-	r.makeRoom()
+	r.makeSpace()
 	for range maxEmptyReads {
 		n, err := r.src.Read(r.buf[r.end:])
 		r.end += n
@@ -159,10 +160,10 @@ func (r *Reader) fill() {
 	r.err = io.ErrNoProgress
 }
 
-// makeRoom moves what is not given out yet to the front. The buffer widens when a read all but filled it (the framing of
-// chunks took room too), since more may be waiting behind; it grows when one event fills it, and is the small one again when
-// little waits and little came.
-func (r *Reader) makeRoom() {
+// makeSpace moves what was not returned yet to the front. It switches to the wide buffer when the last read nearly filled the
+// small one (the framing of chunks takes space, too), since more may be waiting. It allocates a larger buffer when one event fills
+// the buffer, and goes back to the small one when little is left and little was read.
+func (r *Reader) makeSpace() {
 	waiting := r.buf[r.start:r.end]
 	switch {
 	case len(r.buf) < wideSize && r.end > len(r.buf)*3/4:
@@ -176,15 +177,15 @@ func (r *Reader) makeRoom() {
 	}
 	r.end = copy(r.buf, waiting)
 	if len(r.buf) != wideSize {
-		r.narrow() // only now that nothing waits in it any more
+		r.releaseWide() // only now that it is not read any more
 	}
 	r.line -= r.start
 	r.seen -= r.start
 	r.start = 0
 }
 
-// narrow gives the wide buffer back.
-func (r *Reader) narrow() {
+// releaseWide returns the wide buffer to its pool.
+func (r *Reader) releaseWide() {
 	if r.wide != nil {
 		wides.Put(r.wide)
 		r.wide = nil

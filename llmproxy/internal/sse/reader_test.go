@@ -35,7 +35,7 @@ var streams = []struct{ name, text string }{
 	{"zero bytes", "data: \x00\x00\n\n"},
 }
 
-// check compares one reading of a stream with the reference.
+// check compares the events of a stream with the reference.
 func check(t testing.TB, stream string, src io.Reader) {
 	t.Helper()
 	events, rest := reference(stream)
@@ -75,7 +75,7 @@ func TestReader(t *testing.T) {
 	}
 }
 
-func TestReaderGivesAtOnce(t *testing.T) {
+func TestReaderReturnsAtOnce(t *testing.T) {
 	t.Parallel()
 	// What is whole must come out before the next read, which may be a minute away.
 	for _, end := range []string{"\n\n", "\r\n\r\n", "\r\r"} {
@@ -174,8 +174,7 @@ func TestReaderBound(t *testing.T) {
 	}
 }
 
-// TestReaderCost holds that no input is searched or copied over and over: a reader that did would run
-// into the time limit of the tests here.
+// TestReaderCost checks that no input is searched or copied repeatedly: the test would time out.
 func TestReaderCost(t *testing.T) {
 	t.Parallel()
 	for _, text := range []string{
@@ -209,7 +208,7 @@ func TestReaderCost(t *testing.T) {
 	}
 }
 
-// TestReaderBuffer holds how much memory a stream takes: little while little comes at a time.
+// TestReaderBuffer checks the size of the buffer: small while little arrives at a time.
 func TestReaderBuffer(t *testing.T) {
 	t.Parallel()
 	event := func(size int) string { return "data: " + strings.Repeat("x", size-8) + "\n\n" }
@@ -239,7 +238,7 @@ func TestReaderBuffer(t *testing.T) {
 		if string(batch) != s.text || err != nil {
 			t.Fatalf("step %d: got %d bytes, %v", i, len(batch), err)
 		}
-		if r.makeRoom(); len(r.buf) != s.size {
+		if r.makeSpace(); len(r.buf) != s.size {
 			t.Errorf("step %d, after an event of %d bytes: the buffer has %d bytes, want %d", i, len(s.text), len(r.buf), s.size)
 		}
 		if (r.wide != nil) != (s.size == wideSize) {

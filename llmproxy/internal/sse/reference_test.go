@@ -7,14 +7,14 @@ import (
 	"testing"
 )
 
-// said is an event in comparable form.
-type said struct {
+// A plainEvent is an event as strings.
+type plainEvent struct {
 	Name, Data, Error string
 	HasData, Comments bool
 }
 
-// reference reads a whole stream line by line, as WHATWG HTML §9.2.6 says it, and gives what is left after the last blank line.
-func reference(stream string) (events []said, rest string) {
+// reference reads a whole stream line by line, as specified in WHATWG HTML §9.2.6, and returns what is left after the last blank line.
+func reference(stream string) (events []plainEvent, rest string) {
 	stream = strings.TrimPrefix(stream, "\xEF\xBB\xBF")
 	stream = strings.NewReplacer("\r\n", "\n", "\r", "\n").Replace(stream)
 	var lines []string
@@ -39,8 +39,8 @@ func reference(stream string) (events []said, rest string) {
 	return events, rest + stream
 }
 
-func referenceEvent(lines []string) said {
-	e := said{Comments: true}
+func referenceEvent(lines []string) plainEvent {
+	e := plainEvent{Comments: true}
 	var data []string
 	for _, line := range lines {
 		if strings.HasPrefix(line, ":") {
@@ -62,7 +62,7 @@ func referenceEvent(lines []string) said {
 	return e
 }
 
-// pieces gives a stream out in the given pieces.
+// pieces is a reader of a stream in the given pieces.
 type pieces []string
 
 func (p *pieces) Read(b []byte) (int, error) {
@@ -76,15 +76,15 @@ func (p *pieces) Read(b []byte) (int, error) {
 	return n, nil
 }
 
-// outcome is all that came out of a Reader.
+// outcome is all that a Reader returned.
 type outcome struct {
-	Events []said
+	Events []plainEvent
 	Bytes  string // of all batches and the rest
 	Rest   string
 	Err    error
 }
 
-// readAll reads a stream to its end, and holds what must be true of every batch.
+// readAll reads a stream to its end, and checks every batch.
 func readAll(t testing.TB, src io.Reader, max int) outcome {
 	t.Helper()
 	r := NewReader(src, max)
@@ -108,10 +108,10 @@ func readAll(t testing.TB, src io.Reader, max int) outcome {
 	return out
 }
 
-// takeApart splits a batch and parses its events; blank lines alone are left out.
-func takeApart(t testing.TB, batch []byte) []said {
+// takeApart splits a batch and parses its events, except empty ones.
+func takeApart(t testing.TB, batch []byte) []plainEvent {
 	t.Helper()
-	var events []said
+	var events []plainEvent
 	before, joined := string(batch), ""
 	for rest := batch; len(rest) > 0; {
 		var event []byte
@@ -123,11 +123,11 @@ func takeApart(t testing.TB, batch []byte) []said {
 		e := Parse(event)
 		if strings.Trim(string(event), "\r\n") == "" {
 			if !e.OnlyComments || e.HasData {
-				t.Fatalf("blank lines %q say something: %+v", event, e)
+				t.Fatalf("blank lines %q are parsed as %+v", event, e)
 			}
 			continue
 		}
-		events = append(events, said{string(e.Name), string(e.Data), string(e.ErrorField), e.HasData, e.OnlyComments})
+		events = append(events, plainEvent{string(e.Name), string(e.Data), string(e.ErrorField), e.HasData, e.OnlyComments})
 	}
 	if joined != before || string(batch) != before {
 		t.Fatalf("the events of a batch are %q, the batch was %q and is %q", joined, before, batch)
