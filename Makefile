@@ -43,9 +43,9 @@ redis: ## run the tests that need redis-server and valkey-server in PATH, with t
 	  go vet -tags=$(TAGS),redis $$p && CGO_ENABLED=1 go test -race -tags=$(TAGS),redis -count=1 $$p || exit 1; \
 	done
 
-bench: build ## measure against Caddy's reverse_proxy and print ratios and bars
+bench: build ## compare with reverse_proxy (7 min); a part of it: make bench BENCH='-short -scenario 1k-16'
 	go build -o bin/fakellm ./llmproxy/internal/fakellm/cmd/fakellm
-	go run ./bench
+	go run ./bench $(BENCH)
 
 fuzz: ## fuzz every parser of foreign bytes for FUZZTIME each
 	@for p in $$(grep -rl --include='*_test.go' '^func Fuzz' . | xargs -n1 dirname | sort -u); do \

@@ -10,12 +10,12 @@ import (
 	"time"
 )
 
-// A conn is one keep-alive HTTP/1.1 connection. It knows just enough of HTTP to check what comes back: net/http's client
-// would cost more CPU than the proxies that are measured beside it.
+// A conn is a keep-alive HTTP/1.1 connection that understands just enough of HTTP to check the answers. net/http's client would
+// use more CPU time than the proxies that are measured.
 type conn struct {
 	net.Conn
 	buf  []byte
-	r, w int // what is read but not yet used is buf[r:w]
+	r, w int // buf[r:w] is read but not used yet
 }
 
 func dial(ctx context.Context, addr string) (*conn, error) {
@@ -27,7 +27,7 @@ func dial(ctx context.Context, addr string) (*conn, error) {
 	return &conn{Conn: c, buf: make([]byte, 32<<10)}, nil
 }
 
-// exchange writes the request and reads its answer. Both must come within the connection's deadline.
+// exchange writes the request and reads its answer, within the connection's deadline.
 func (c *conn) exchange(request []byte, a *answer) error {
 	a.reset(time.Now())
 	if _, err := c.Write(request); err != nil {
@@ -35,7 +35,7 @@ func (c *conn) exchange(request []byte, a *answer) error {
 	}
 	h, err := c.head()
 	if err != nil {
-		return fmt.Errorf("reading the answer's head: %w", err)
+		return fmt.Errorf("reading the head of the answer: %w", err)
 	}
 	if h.status != 200 {
 		return fmt.Errorf("status %d: %.300q", h.status, c.buf[c.r:c.w])
@@ -104,7 +104,7 @@ func parseHead(raw []byte) (head, error) {
 		case len(name) == 14 && bytes.EqualFold(name, []byte("content-length")):
 			n, err := strconv.Atoi(string(bytes.TrimSpace(value)))
 			if err != nil {
-				return h, fmt.Errorf("content length: %w", err)
+				return h, fmt.Errorf("Content-Length: %w", err)
 			}
 			h.length = n
 		case len(name) == 17 && bytes.EqualFold(name, []byte("transfer-encoding")):
@@ -112,7 +112,7 @@ func parseHead(raw []byte) (head, error) {
 		}
 	}
 	if h.length < 0 && !h.chunked {
-		return h, errors.New("neither a length nor chunked: the connection cannot be kept")
+		return h, errors.New("neither Content-Length nor chunked: the connection cannot be reused")
 	}
 	return h, nil
 }
@@ -149,7 +149,7 @@ func (c *conn) chunks(a *answer) error {
 			}
 		}
 		if c.buf[c.r] != '\r' || c.buf[c.r+1] != '\n' {
-			return errors.New("a chunk does not end where it should")
+			return errors.New("a chunk is longer than its size")
 		}
 		c.r += 2
 		if size == 0 {

@@ -28,14 +28,14 @@ func whole200(body string) string {
 	return fmt.Sprintf("HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%s", len(body), body)
 }
 
-// serve answers on one end of a pipe, in writes of n bytes.
+// serve returns a connection whose other end writes the answers, n bytes at a time.
 func serve(t *testing.T, answers string, n int) *conn {
 	t.Helper()
 	near, far := net.Pipe()
 	t.Cleanup(func() { _ = near.Close(); _ = far.Close() })
 	go func() {
 		defer far.Close()
-		go func() { // requests are of no interest here
+		go func() { // discard the requests
 			for buf := make([]byte, 512); ; {
 				if _, err := far.Read(buf); err != nil {
 					return
@@ -54,7 +54,7 @@ func serve(t *testing.T, answers string, n int) *conn {
 	return &conn{Conn: near, buf: make([]byte, 4096)}
 }
 
-// Three answers on one connection, cut anywhere into chunks and reads, are all read right.
+// Three answers on one connection are read correctly, however they are cut into chunks and reads.
 func TestExchangeAnyCut(t *testing.T) {
 	t.Parallel()
 	for _, stream := range []bool{true, false} {
@@ -80,7 +80,7 @@ func TestExchangeAnyCut(t *testing.T) {
 					t.Fatalf("stream %v, reads of %d: %v", stream, n, err)
 				}
 				if stream && a.first == 0 {
-					t.Fatalf("reads of %d: no time of the first content", n)
+					t.Fatalf("reads of %d: the time to the first content is missing", n)
 				}
 			}
 		}
@@ -95,7 +95,7 @@ func TestWrongAnswersFail(t *testing.T) {
 		name, raw string
 		want      *want
 	}{
-		{"an event too few", chunked(strings.SplitAfterN(rightStream, "\n\n", 2)[1], 9), stream},
+		{"an event missing", chunked(strings.SplitAfterN(rightStream, "\n\n", 2)[1], 9), stream},
 		{"no done", chunked(strings.Replace(rightStream, "[DONE]", "[DUNE]", 1), 9), stream},
 		{"cut", strings.TrimSuffix(chunked(rightStream, 9), "0\r\n\r\n"), stream},
 		{"status", strings.Replace(whole200(rightJSON), "200", "502", 1), whole},
@@ -112,7 +112,7 @@ func TestWrongAnswersFail(t *testing.T) {
 				err = a.check()
 			}
 			if err == nil {
-				t.Error("nothing was found wrong")
+				t.Error("got no error")
 			}
 		})
 	}

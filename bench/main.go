@@ -1,8 +1,8 @@
-// Command bench measures what llm_proxy costs beside Caddy's own reverse_proxy: the same binary, the same upstream, the same
-// requests, on loopback and turn by turn. README.md says how to read it.
+// Command bench compares llm_proxy with Caddy's own reverse_proxy: the same binary, the same upstream and the same requests, on
+// loopback, in alternation. README.md says how to run it and how to read the results.
 //
-// It decides what is measured and which bars hold; it never measures from inside: the proxies are processes of their own,
-// seen through /proc as an operator sees them. It stands on the standard library alone and imports nothing of the project.
+// It decides what is measured and which bars must hold. It never measures from inside: the proxies are processes of their own,
+// observed through /proc as an operator would. It imports only the standard library.
 package main
 
 import (
@@ -19,11 +19,10 @@ import (
 	"time"
 )
 
-// longest is when a run is given up as stuck.
-const longest = 15 * time.Minute
-
-// memoryPasses are enough where memory is measured, which varies little.
-const memoryPasses = 3
+const (
+	runTimeout   = 15 * time.Minute
+	memoryPasses = 3 // at most, because memory varies little
+)
 
 type bench struct {
 	servers  servers
@@ -35,7 +34,7 @@ type bench struct {
 }
 
 func main() {
-	b, err := flags()
+	b, err := parseFlags()
 	if err == nil {
 		err = b.main()
 	}
@@ -45,24 +44,32 @@ func main() {
 	}
 }
 
-func flags() (*bench, error) {
+func parseFlags() (*bench, error) {
 	b := &bench{}
 	flag.StringVar(&b.servers.caddy, "caddy", "bin/caddy", "Caddy with llm_proxy")
 	flag.StringVar(&b.servers.fakellm, "fakellm", "bin/fakellm", "the upstream")
-	flag.BoolVar(&b.servers.noise, "noise", false, "measure reverse_proxy against itself, to see what a difference means")
-	flag.StringVar(&b.servers.profiles, "profile", "", "write CPU profiles of the proxies to this directory; what is measured then carries their cost")
-	flag.BoolVar(&b.check, "check", false, "exit with 1 when a bar is missed")
+	flag.BoolVar(&b.servers.noise, "noise", false, "compare reverse_proxy with itself, to see how much the results vary on this machine")
+	flag.StringVar(&b.servers.profiles, "profile", "", "write CPU and allocation profiles of the proxies to this directory; the results then include the profiler's cost")
+	flag.BoolVar(&b.check, "check", false, "exit with status 1 if a bar is missed")
 	flag.IntVar(&b.passes, "passes", 5, "paired passes of each scenario")
 	flag.DurationVar(&b.duration, "duration", 1500*time.Millisecond, "length of a pass that is not paced by the upstream")
 	flag.StringVar(&b.out, "o", "bin/bench.json", "the results file")
 	only := flag.String("scenario", "", "run only the scenarios whose names match this regular expression")
-	quick := flag.Bool("short", false, "a quick look: 2 passes of 0.5 s")
+	short := flag.Bool("short", false, "a quick look: 2 passes of 0.5 s")
+	flag.Usage = func() {
+		fmt.Fprintln(flag.CommandLine.Output(), "Usage: make bench BENCH='flags', which builds the binaries and runs: go run ./bench flags\n\nScenarios:")
+		for _, sc := range scenarios() {
+			fmt.Fprintf(flag.CommandLine.Output(), "  %-14s %s\n", sc.name, sc.title)
+		}
+		fmt.Fprintln(flag.CommandLine.Output(), "\nFlags:")
+		flag.PrintDefaults()
+	}
 	flag.Parse()
-	if *quick {
+	if *short {
 		b.passes, b.duration = 2, 500*time.Millisecond
 	}
 	if b.passes < 1 || b.duration <= 0 || flag.NArg() > 0 {
-		return nil, errors.New("-passes and -duration must be positive, and there are no arguments; see -help")
+		return nil, errors.New("-passes and -duration must be positive, and arguments are not allowed; see -help")
 	}
 	var err error
 	if b.only, err = regexp.Compile(*only); err != nil {
@@ -73,28 +80,28 @@ func flags() (*bench, error) {
 			return nil, err
 		}
 		if _, err := os.Stat(*binary); err != nil {
-			return nil, fmt.Errorf("%w (make bench builds it)", err)
+			return nil, fmt.Errorf("%w; run make bench, which builds it", err)
 		}
 	}
 	return b, nil
 }
 
 func (b *bench) main() error {
-	// The generator shares the machine with what it measures: memory is cheaper here than another collection.
+	// The load generator shares the machine with what it measures: spend memory rather than CPU time on garbage collection.
 	debug.SetGCPercent(800)
-	ctx, cancel := context.WithTimeout(context.Background(), longest)
+	ctx, cancel := context.WithTimeout(context.Background(), runTimeout)
 	defer cancel()
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	dir, err := os.MkdirTemp("", "llm-bench-")
 	if err != nil {
-		return fmt.Errorf("making a directory: %w", err)
+		return fmt.Errorf("creating a directory: %w", err)
 	}
 	defer os.RemoveAll(dir)
 	b.servers.dir = dir
 
 	r := &report{Begun: time.Now(), Machine: thisMachine(), Noise: b.servers.noise, Passes: b.passes}
-	printHead(os.Stdout, r)
+	r.printHead(os.Stdout)
 	for _, sc := range scenarios() {
 		if !b.only.MatchString(sc.name) {
 			continue
@@ -112,7 +119,7 @@ func (b *bench) main() error {
 
 func (b *bench) finish(r *report) error {
 	if len(r.Scenarios) == 0 {
-		return fmt.Errorf("no scenario is called %q", b.only)
+		return fmt.Errorf("no scenario matches %q; see -help", b.only)
 	}
 	r.Seconds = time.Since(r.Begun).Seconds()
 	if err := r.write(b.out); err != nil {
@@ -126,18 +133,17 @@ func (b *bench) finish(r *report) error {
 	return nil
 }
 
-// run measures one scenario with servers of its own: A B, then B A, and so on, so that what drifts hits both sides alike.
+// run measures one scenario with servers of its own. The order alternates (A B, then B A), so that drift affects both sides.
 func (b *bench) run(ctx context.Context, sc *scenario) (samples [sides][]sample, err error) {
 	defer b.servers.stop()
-	b.servers.cache = sc.cache
-	if err := b.servers.start(ctx, sc.upstream); err != nil {
+	if err := b.servers.start(ctx, sc); err != nil {
 		return samples, err
 	}
 	p := pass{scenario: sc, servers: &b.servers}
 	if p.want, err = p.learn(ctx); err != nil {
-		return samples, fmt.Errorf("asking the upstream itself: %w", err)
+		return samples, fmt.Errorf("asking the upstream directly: %w", err)
 	}
-	if err := b.warm(ctx, p); err != nil {
+	if err := b.warmUp(ctx, p); err != nil {
 		return samples, fmt.Errorf("warming up: %w", err)
 	}
 	passes := b.passes
@@ -153,8 +159,8 @@ func (b *bench) run(ctx context.Context, sc *scenario) (samples [sides][]sample,
 			order = order[1:]
 		}
 		for _, p.side = range order {
-			if p.lasting = b.duration; p.side == direct {
-				p.lasting /= 2 // it is there for orientation, and no bar hangs on it
+			if p.duration = b.duration; p.side == direct {
+				p.duration /= 2 // for orientation only: no bar depends on it
 			}
 			s, err := sc.measure(ctx, &p)
 			if err != nil {
@@ -166,29 +172,16 @@ func (b *bench) run(ctx context.Context, sc *scenario) (samples [sides][]sample,
 	return samples, nil
 }
 
-// warm gives each proxy a pass that does not count: in its first second a process is slower, whichever side it is on.
-func (b *bench) warm(ctx context.Context, p pass) error {
+// warmUp runs a pass on each proxy that does not count: a process is slower in its first second.
+func (b *bench) warmUp(ctx context.Context, p pass) error {
 	if p.scenario.proxiesOnly {
 		return nil // these passes start processes of their own
 	}
-	p.lasting = b.duration / 2
+	p.duration = b.duration / 2
 	for _, p.side = range []side{baseline, ours} {
 		if _, err := p.scenario.measure(ctx, &p); err != nil {
 			return fmt.Errorf("%s: %w", p.side, err)
 		}
 	}
 	return nil
-}
-
-// learn asks the upstream what right answers are.
-func (p *pass) learn(ctx context.Context) (*want, error) {
-	c, err := dial(ctx, p.servers.running[direct].addr)
-	if err != nil {
-		return nil, err
-	}
-	defer c.Close()
-	if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
-		return nil, err
-	}
-	return learn(c, p.scenario.request(p.scenario.size), p.scenario.stream)
 }

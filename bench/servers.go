@@ -1,17 +1,22 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
+	"syscall"
 	"time"
 )
 
-// A side is what a pass is measured at.
+// A side is one of the servers that are compared.
 type side int
 
 const (
@@ -23,39 +28,26 @@ const (
 
 func (s side) String() string { return [...]string{"direct", "reverse_proxy", "llm_proxy"}[s] }
 
-// servers are the processes of one scenario: the upstream, and both proxies in front of it.
+// servers are the processes of one scenario: the upstream and the two proxies before it.
 type servers struct {
 	caddy, fakellm string // paths of the binaries
 	dir            string
 	noise          bool   // reverse_proxy on both sides
-	cache          bool   // llm_proxy has one
-	profiles       string // where CPU profiles of the proxies go; empty: none are taken
+	profiles       string // directory for profiles of the proxies; empty: none are taken
+	scenario       *scenario
 	running        [sides]*process
 }
 
-// options is how the upstream answers.
-type options struct {
-	bytes    int // of the content of a whole answer
-	tokens   int // of a stream
-	interval time.Duration
-}
-
-// lasting is how long a stream takes.
-func (o options) lasting() time.Duration { return time.Duration(o.tokens) * o.interval }
-
-func (s *servers) start(ctx context.Context, o options) error {
+func (s *servers) start(ctx context.Context, sc *scenario) error {
+	s.scenario = sc
 	addr, err := freeAddr()
 	if err != nil {
 		return err
 	}
-	argv := []string{s.fakellm, "-listen", addr, "-model", "m", "-interval", o.interval.String()}
-	if o.bytes > 0 {
-		argv = append(argv, "-bytes", strconv.Itoa(o.bytes))
-	}
-	if o.tokens > 0 {
-		argv = append(argv, "-tokens", strconv.Itoa(o.tokens))
-	}
-	if s.running[direct], err = startProcess(ctx, s.dir, addr, argv...); err != nil {
+	u := sc.upstream
+	s.running[direct], err = startProcess(ctx, s.dir, addr, s.fakellm, "-listen", addr, "-model", "m", "-interval", u.interval.String(),
+		"-bytes", strconv.Itoa(u.bytes), "-tokens", strconv.Itoa(u.tokens))
+	if err != nil {
 		return err
 	}
 	for _, proxy := range []side{baseline, ours} {
@@ -73,7 +65,7 @@ func (s *servers) stop() {
 	}
 }
 
-// restart puts a new process in a proxy's place: one that has never been busy.
+// restart replaces a proxy with a new process.
 func (s *servers) restart(ctx context.Context, proxy side) error {
 	s.running[proxy].stop()
 	s.running[proxy] = nil
@@ -89,20 +81,19 @@ func (s *servers) restart(ctx context.Context, proxy side) error {
 	return err
 }
 
-// caddyfile differs between the sides by the handler alone. Caddy's default of 32 idle connections per host would make
-// reverse_proxy dial anew at 256 connections, which is not what is to be compared.
+// caddyfile differs between the proxies in the handler alone. Caddy keeps 32 idle connections per host by default; with 256
+// connections, reverse_proxy would keep dialing, which is not what is to be compared.
 func (s *servers) caddyfile(proxy side, addr string) string {
-	upstream := s.running[direct].addr
-	handler := `reverse_proxy ` + upstream + ` {
+	handler := `reverse_proxy ` + s.running[direct].addr + ` {
 		transport http {
 			keepalive_idle_conns_per_host 512
 		}
 	}`
 	if proxy == ours && !s.noise {
 		handler = `llm_proxy {
-		upstream u openai http://` + upstream + `
+		upstream u openai http://` + s.running[direct].addr + `
 		model m u/m
-		` + s.cacheLine() + `
+		` + s.scenario.directives + `
 	}`
 	}
 	admin := "off"
@@ -118,22 +109,16 @@ func (s *servers) caddyfile(proxy side, addr string) string {
 
 http://` + addr + ` {
 	bind 127.0.0.1
+	` + s.scenario.site + `
 	` + handler + `
 }
 `
 }
 
-func (s *servers) cacheLine() string {
-	if s.cache {
-		return "cache"
-	}
-	return ""
-}
-
 func (s *servers) adminSocket(proxy side) string { return filepath.Join(s.dir, proxy.String()+".sock") }
 
-// freeAddr looks for a port that nobody listens at, below those that the kernel gives away: or another program's connection
-// might have it before the server that is started does.
+// freeAddr returns an address with a free port, below the ports that the kernel assigns, so that no connection of another
+// program takes it before the server listens.
 func freeAddr() (string, error) {
 	var err error
 	for range 50 {
@@ -142,5 +127,115 @@ func freeAddr() (string, error) {
 			return l.Addr().String(), l.Close()
 		}
 	}
-	return "", fmt.Errorf("looking for a free port: %w", err)
+	return "", fmt.Errorf("finding a free port: %w", err)
+}
+
+// A process is a server that the benchmark started.
+type process struct {
+	addr string
+	cmd  *exec.Cmd
+	log  string
+	done chan struct{} // closed when it has ended
+}
+
+// startProcess starts a server and waits until it accepts connections on addr. Its output goes to a file in dir.
+func startProcess(ctx context.Context, dir, addr string, argv ...string) (*process, error) {
+	out, err := os.CreateTemp(dir, filepath.Base(argv[0])+"-*.log")
+	if err != nil {
+		return nil, fmt.Errorf("creating a log file: %w", err)
+	}
+	defer out.Close()
+	p := &process{addr: addr, log: out.Name(), done: make(chan struct{})}
+	p.cmd = exec.Command(argv[0], argv[1:]...)
+	p.cmd.Stdout, p.cmd.Stderr = out, out
+	p.cmd.Env = append(os.Environ(), "XDG_DATA_HOME="+dir, "XDG_CONFIG_HOME="+dir)
+	if err := p.cmd.Start(); err != nil {
+		return nil, fmt.Errorf("starting %s: %w", argv[0], err)
+	}
+	go func() { _ = p.cmd.Wait(); close(p.done) }()
+	if err := p.ready(ctx); err != nil {
+		p.stop()
+		output, _ := os.ReadFile(p.log)
+		return nil, fmt.Errorf("%s: %w; its output: %s", strings.Join(argv, " "), err, output[max(0, len(output)-2000):])
+	}
+	return p, nil
+}
+
+func (p *process) ready(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
+	defer cancel()
+	retry := time.NewTicker(20 * time.Millisecond)
+	defer retry.Stop()
+	for {
+		if c, err := net.DialTimeout("tcp", p.addr, time.Second); err == nil {
+			return c.Close()
+		}
+		select {
+		case <-p.done:
+			return errors.New("it exited")
+		case <-ctx.Done():
+			return fmt.Errorf("it does not accept connections on %s: %w", p.addr, ctx.Err())
+		case <-retry.C:
+		}
+	}
+}
+
+// stop terminates the process, and kills it if that takes too long.
+func (p *process) stop() {
+	if p == nil {
+		return
+	}
+	_ = p.cmd.Process.Signal(syscall.SIGTERM)
+	select {
+	case <-p.done:
+	case <-time.After(3 * time.Second):
+		_ = p.cmd.Process.Kill()
+		<-p.done
+	}
+}
+
+// tick is the unit of CPU times in /proc: USER_HZ is 100 on every Linux that Go runs on.
+const tick = 10 * time.Millisecond
+
+// cpu returns the CPU time of all threads, user and system (proc_pid_stat(5), fields 14 and 15).
+func (p *process) cpu() (time.Duration, error) {
+	stat, err := os.ReadFile(p.proc("stat"))
+	if err != nil {
+		return 0, fmt.Errorf("reading CPU time: %w", err)
+	}
+	// The name, field 2, may contain spaces; it ends with the last parenthesis.
+	fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
+	if len(fields) < 13 {
+		return 0, fmt.Errorf("reading CPU time: %q", stat)
+	}
+	user, err1 := strconv.Atoi(string(fields[11]))
+	system, err2 := strconv.Atoi(string(fields[12]))
+	return time.Duration(user+system) * tick, errors.Join(err1, err2)
+}
+
+// memory returns a value of /proc/PID/status in bytes: VmRSS, the resident memory, or VmHWM, its peak.
+func (p *process) memory(name string) (float64, error) {
+	status, err := os.ReadFile(p.proc("status"))
+	if err != nil {
+		return 0, fmt.Errorf("reading memory: %w", err)
+	}
+	_, rest, found := strings.Cut(string(status), "\n"+name+":")
+	fields := strings.Fields(rest)
+	if !found || len(fields) == 0 {
+		return 0, fmt.Errorf("reading memory: no %s", name)
+	}
+	kib, err := strconv.Atoi(fields[0])
+	return float64(kib) * 1024, err
+}
+
+// resetPeak sets VmHWM to the current VmRSS (proc_pid_clear_refs(5)).
+func (p *process) resetPeak() error {
+	if err := os.WriteFile(p.proc("clear_refs"), []byte("5"), 0); err != nil {
+		return fmt.Errorf("resetting the memory peak: %w", err)
+	}
+	return nil
+}
+
+func (p *process) proc(file string) string {
+	return "/proc/" + strconv.Itoa(p.cmd.Process.Pid) + "/" + file
 }

@@ -7,22 +7,23 @@ import (
 	"time"
 )
 
-// A scenario is one way of being busy, measured pass by pass on each side.
+// A scenario is one kind of load, and one section of the report. To add one, add it to scenarios.
 type scenario struct {
 	name        string // for -scenario and the results file
 	title       string
 	connections int
-	size        int // of the request's body in bytes
+	size        int // of the request body in bytes
 	stream      bool
-	header      string // more lines of the request's header
-	cache       bool   // llm_proxy has one
-	upstream    options
+	header      string // more header lines of the request
+	site        string // more directives of the site, for both proxies
+	directives  string // more directives of llm_proxy
+	upstream    upstream
 	measure     func(context.Context, *pass) (sample, error)
-	proxiesOnly bool // the upstream itself is of no interest
+	proxiesOnly bool // the upstream itself is not measured
 	bars        []bar
 }
 
-// A bar is what the median of a figure, or of its ratio to reverse_proxy, must not exceed.
+// A bar is a limit for the median of a figure's ratio to reverse_proxy, or of the figure itself.
 type bar struct {
 	figure   figure
 	limit    float64
@@ -32,11 +33,21 @@ type bar struct {
 const (
 	kilobyte = 1024
 	megabyte = 1024 * kilobyte
-	// held is how many streams are open at once when memory is measured.
-	held = 1000
+
+	openStreams = 1000 // when their memory is measured
 )
 
-// scenarios is all of them, in the order in which they run.
+// upstream is how the upstream answers.
+type upstream struct {
+	bytes    int // of the content of an answer that is not a stream
+	tokens   int // of a stream
+	interval time.Duration
+}
+
+// duration returns how long a stream takes.
+func (u upstream) duration() time.Duration { return time.Duration(u.tokens) * u.interval }
+
+// scenarios returns all scenarios in the order in which they run.
 func scenarios() []scenario {
 	p99 := bar{figure: latency99, limit: 1.1}
 	cpu := func(limit float64) bar { return bar{figure: cpuPerRequest, limit: limit} }
@@ -50,49 +61,49 @@ func scenarios() []scenario {
 		{
 			name: "stream-full", title: "streams of 200 events at full speed, 16 connections",
 			connections: 16, size: kilobyte, stream: true,
-			upstream: options{tokens: 200}, measure: busy,
+			upstream: upstream{tokens: 200}, measure: saturated,
 			bars: []bar{{figure: cpuPerEvent, limit: 1.15}, p99},
 		},
 		{
 			name: "stream-10ms", title: "500 streams of 200 events, one every 10 ms",
 			connections: 500, size: kilobyte, stream: true,
-			upstream: options{tokens: 200, interval: 10 * time.Millisecond}, measure: pacedStreams,
+			upstream: upstream{tokens: 200, interval: 10 * time.Millisecond}, measure: pacedStreams,
 			bars: []bar{{figure: cpuPerEvent, limit: 1.0}, {figure: gap99, limit: 1.1}},
 		},
 		{
 			name: "hit-1", title: "1 KB answers from the cache, 1 connection",
-			connections: 1, size: kilobyte, cache: true,
-			upstream: options{bytes: kilobyte}, measure: hits,
+			connections: 1, size: kilobyte, directives: "cache",
+			upstream: upstream{bytes: kilobyte}, measure: cacheHits,
 			bars: []bar{{figure: latency50, limit: 0.1, absolute: true}},
 		},
 		{
 			name: "hit-16", title: "1 KB answers from the cache, 16 connections",
-			connections: 16, size: kilobyte, cache: true,
-			upstream: options{bytes: kilobyte}, measure: hits,
+			connections: 16, size: kilobyte, directives: "cache",
+			upstream: upstream{bytes: kilobyte}, measure: cacheHits,
 			bars: []bar{cpu(0.5)},
 		},
 		{
 			name: "hit-stream", title: "streams of 200 events from the cache, 16 connections",
-			connections: 16, size: kilobyte, stream: true, cache: true,
-			upstream: options{tokens: 200}, measure: hits,
+			connections: 16, size: kilobyte, stream: true, directives: "cache",
+			upstream: upstream{tokens: 200}, measure: cacheHits,
 			bars: []bar{{figure: cpuPerEvent, limit: 0.5}},
 		},
 		{
-			name: "stream-memory", title: fmt.Sprintf("memory of %d open streams, an event a second", held),
-			connections: held, size: kilobyte, stream: true, proxiesOnly: true,
-			upstream: options{tokens: 6, interval: time.Second}, measure: heldStreams,
+			name: "stream-memory", title: fmt.Sprintf("memory of %d open streams, an event a second", openStreams),
+			connections: openStreams, size: kilobyte, stream: true, proxiesOnly: true,
+			upstream: upstream{tokens: 6, interval: time.Second}, measure: streamMemory,
 			bars: []bar{{figure: rssPerStream, limit: 64, absolute: true}},
 		},
 		{
 			name: "body-memory", title: "memory of a 5 MB body, one request at a time",
 			connections: 1, size: 5 * megabyte, proxiesOnly: true,
-			upstream: options{bytes: kilobyte}, measure: largeBody,
+			upstream: upstream{bytes: kilobyte}, measure: bodyMemory,
 			bars: []bar{{figure: bodyCopies, limit: 2, absolute: true}},
 		},
 	}
 }
 
-// whole is answers that are not streams, as large as their requests.
+// whole returns a scenario of answers that are not streams and as large as their requests.
 func whole(name string, size, connections int, bars ...bar) scenario {
 	noun := "connections"
 	if connections == 1 {
@@ -100,12 +111,12 @@ func whole(name string, size, connections int, bars ...bar) scenario {
 	}
 	return scenario{
 		name: name, title: fmt.Sprintf("%d KB requests and answers, %d %s", size/kilobyte, connections, noun),
-		connections: connections, size: size, upstream: options{bytes: size}, measure: busy, bars: bars,
+		connections: connections, size: size, upstream: upstream{bytes: size}, measure: saturated, bars: bars,
 	}
 }
 
-// request is what openai-python sends, with `messages` before `model`, but without its many X-Stainless headers:
-// what reverse_proxy does with each header would flatter the other side.
+// request returns what openai-python sends, with `messages` before `model`, but without its many X-Stainless headers:
+// reverse_proxy copies each of them, which would flatter llm_proxy.
 func (sc *scenario) request(size int) []byte {
 	begin, end := `{"messages":[{"role":"user","content":"`, `"}],"model":"m"}`
 	if sc.stream {
