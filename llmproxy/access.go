@@ -13,6 +13,7 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/access"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/keys"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/keystore"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/telemetry"
 	"github.com/caddy-llmproxy/caddy-llmproxy/ratelimit"
 )
 
@@ -30,7 +31,6 @@ func (h *Handler) access() (*access.Access, error) {
 	if err != nil {
 		return nil, err
 	}
-	h.observer.KeepBudgetAlerts(&h.closer)
 	a := &access.Access{User: userOf, Address: clientAddress, BudgetUsed: h.observer.BudgetUsed, BudgetRefused: h.observer.BudgetRefused}
 	if ring != nil {
 		a.Keys = ring.Current
@@ -100,7 +100,7 @@ func (h *Handler) keyring() (*keystore.Keyring, error) {
 	if len(h.Keys)+len(h.Users) == 0 && h.KeysFile == "" && !h.RequireKey {
 		return nil, nil
 	}
-	inline, err := keystore.Hashed(h.Keys)
+	inline, err := keystore.HashSecrets(h.Keys)
 	if err != nil {
 		return nil, err
 	}
@@ -131,14 +131,11 @@ func (h *Handler) keyStore() (*keystore.Store, error) {
 	return keystore.OpenLocal(&h.closer)
 }
 
-// userID is where Caddy's own handlers put the user they authenticated, and where its access log looks.
-const userID = "http.auth.user.id"
-
 func userOf(r *http.Request) string {
 	repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
 	if !ok {
 		return ""
 	}
-	id, _ := repl.GetString(userID)
+	id, _ := repl.GetString(telemetry.UserID)
 	return id
 }

@@ -101,16 +101,12 @@ func (h *Handler) cache() (*answercache.Cache, error) {
 	for _, name := range c.Vary {
 		rules.Vary = append(rules.Vary, http.CanonicalHeaderKey(name))
 	}
-	shared, err := state.Acquire(state.Caches, rules.Name, func() (*caching.Cache, error) {
+	shared, err := state.Acquire(h.closer.Add, state.Caches, rules.Name, func() (*caching.Cache, error) {
 		return caching.New(rules.MaxSize), nil
-	}, func(c *caching.Cache) error { // requests of an old configuration may go on reading and storing
-		c.Close()
-		return nil
 	})
 	if err != nil {
 		return nil, fmt.Errorf("cache: %w", err)
 	}
-	h.closer.Add(func() { state.Caches.Release(rules.Name) })
 	rules.Shared = shared
 	if rules.Store, err = h.cacheStore(rules); err != nil {
 		return nil, err
@@ -130,13 +126,12 @@ func (h *Handler) cacheStore(rules *answercache.Cache) (caching.Store, error) {
 		return nil, errors.New("cache: store redis needs a shared state; add state redis://…")
 	}
 	where := state.CacheServer{Cache: rules.Name, Client: client}
-	store, err := state.Acquire(state.CacheServers, where, func() (*caching.Redis, error) {
+	store, err := state.Acquire(h.closer.Add, state.CacheServers, where, func() (*caching.Redis, error) {
 		return caching.NewRedis(client, rules.Name), nil
-	}, nil)
+	})
 	if err != nil {
 		return nil, fmt.Errorf("cache: %w", err)
 	}
-	h.closer.Add(func() { state.CacheServers.Release(where) })
 	return store, nil
 }
 

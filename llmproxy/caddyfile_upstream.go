@@ -7,11 +7,12 @@ import (
 	"strings"
 	"time"
 
-	"github.com/caddy-llmproxy/caddy-llmproxy/router/replica"
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/headers"
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/router/replica"
 )
 
 // nameOf names an upstream that has an address only.

@@ -9,42 +9,14 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/exchange"
-	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/telemetry"
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 	caddyfmt "github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/google/go-cmp/cmp"
-	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/exchange"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/telemetry"
 )
-
-var fqName = regexp.MustCompile(`fqName: "([a-z_]+)"`)
-
-// Every metric stands in the documentation, and none that is gone.
-func TestMetricsAreDocumented(t *testing.T) {
-	page, err := os.ReadFile("../docs/metrics.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	descs := make(chan *prometheus.Desc)
-	go func() {
-		telemetry.Collectors().Describe(descs)
-		close(descs)
-	}()
-	known := map[string]bool{}
-	for desc := range descs {
-		name := fqName.FindStringSubmatch(desc.String())[1]
-		known[name] = true
-		if !strings.Contains(string(page), "`"+name+"`") {
-			t.Errorf("%s is not in docs/metrics.md", name)
-		}
-	}
-	for _, name := range regexp.MustCompile("`(llm_[a-z_]+)`").FindAllStringSubmatch(string(page), -1) {
-		if !known[name[1]] && name[1] != "llm_proxy" {
-			t.Errorf("docs/metrics.md speaks of %s, which is no metric", name[1])
-		}
-	}
-}
 
 // Every subdirective stands in the documentation's outline, in the block it belongs to, and none that is not there. What there is
 // in a block is told by the error of one that is not.

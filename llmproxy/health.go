@@ -7,8 +7,9 @@ import (
 	"fmt"
 	"net/http"
 
-	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/admin"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/admin"
 )
 
 // livePath follows the health path for containers: it answers as long as the process runs.
@@ -47,9 +48,9 @@ type healthAnswer struct {
 }
 
 type healthUpstream struct {
-	Name     string                `json:"name"`
-	Kind     string                `json:"kind"`
-	Replicas []admin.ReplicaStatus `json:"replicas"`
+	Name     string          `json:"name"`
+	Kind     string          `json:"kind"`
+	Replicas []admin.Replica `json:"replicas"`
 }
 
 // answerReadiness tells whether at least one model can be served, and with ?verbose which. Addresses of upstreams are left to
@@ -68,7 +69,7 @@ func (h *Handler) answerReadiness(w http.ResponseWriter, r *http.Request) {
 		for _, u := range status.Upstreams {
 			one := healthUpstream{Name: u.Name, Kind: u.Kind}
 			for i, f := range u.Replicas {
-				replica := admin.StatusOf(f)
+				replica := admin.NewReplica(f)
 				replica.Address = fmt.Sprintf("%d", i+1)
 				one.Replicas = append(one.Replicas, replica)
 			}

@@ -3,14 +3,12 @@ package llmproxy
 import (
 	"encoding/json"
 	"net/http"
-	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/admin"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/fakellm"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/state"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router/replica"
@@ -71,37 +69,6 @@ func TestHealthEndpoint(t *testing.T) {
 	}
 	if code, _ := get(t, url+"/healthy"); code != http.StatusTeapot {
 		t.Errorf("another path: %d", code)
-	}
-}
-
-func TestAdminListsUpstreams(t *testing.T) {
-	fake := fakellm.Start(t, "vllm")
-	caddyfile, url := site(t, "\tllm_proxy {\n\t\tupstream u vllm "+fake.URL()+" {\n\t\t\tapi_key the-secret\n\t\t}\n\t\tmodel m u/x\n\t}")
-	if err := load(t, caddyfile); err != nil {
-		t.Fatal(err)
-	}
-	fake.Always(fakellm.Unauthorized())
-	ask(t, url, false)
-	ask := func(method string) (*httptest.ResponseRecorder, error) {
-		w := httptest.NewRecorder()
-		for _, route := range (admin.API{}).Routes() {
-			if route.Pattern == "/llm_proxy/upstreams" {
-				return w, route.Handler.ServeHTTP(w, httptest.NewRequest(method, route.Pattern, nil))
-			}
-		}
-		t.Fatal("there is no such route")
-		return nil, nil
-	}
-	w, err := ask(http.MethodGet)
-	if err != nil {
-		t.Fatal(err)
-	}
-	want := `[{"address":"` + fake.URL() + `/v1","state":"up","requests":0,"waiting":0,"strikes":0,"hidden_models":["x"]}]` + "\n"
-	if diff := cmp.Diff(want, w.Body.String()); diff != "" {
-		t.Error(diff)
-	}
-	if _, err := ask(http.MethodDelete); err == nil {
-		t.Error("DELETE is possible")
 	}
 }
 

@@ -3,7 +3,6 @@
 package llmproxy
 
 import (
-	"os"
 	"strings"
 	"testing"
 	"time"
@@ -17,7 +16,7 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/state"
 )
 
-// another is the vault of another Caddy on the same server.
+// another returns the store of another Caddy on the same server.
 func another(t *testing.T, server *redistest.Server) *keystore.Store {
 	t.Helper()
 	client, err := state.NewRedis(server.URL(), nil)
@@ -58,10 +57,7 @@ func TestKeysAreShared(t *testing.T) {
 	}
 	expect("after they were made", map[string]int{"secret-alice": 200, "secret-bob": 200, "": 401})
 	digest := keys.Digest("new")
-	err := there.Change(func(list []*keys.Entry) ([]*keys.Entry, error) {
-		return keystore.Rotated("alice", digest, new(keys.Entry))(list)
-	})
-	if err != nil {
+	if err := there.Change(keystore.Rotate("alice", digest, new(keys.Entry))); err != nil {
 		t.Fatal(err)
 	}
 	expect("after a rotation", map[string]int{"secret-alice": 401, "new": 200, "secret-bob": 200})
@@ -96,7 +92,7 @@ func TestKeysAreSharedSoon(t *testing.T) {
 		t.Fatal(err)
 	}
 	here, there := theStore(t, "state"), another(t, server)
-	eventually(t, "the keys are not read", func() bool { known, _ := here.Known(); return known })
+	eventually(t, "the keys are not read", func() bool { loaded, _ := here.Loaded(); return loaded })
 	for _, test := range []struct {
 		what string
 		edit func([]*keys.Entry) ([]*keys.Entry, error)
@@ -126,13 +122,13 @@ func TestSharedKeysAreRemembered(t *testing.T) {
 	if err := here.Change(add("alice", "bob")); err != nil {
 		t.Fatal(err)
 	}
-	if err := another(t, server).Change(keystore.Without("alice")); err != nil {
+	if err := another(t, server).Change(keystore.Remove("alice")); err != nil {
 		t.Fatal(err)
 	}
 	here.Refresh()
 	eventually(t, "the keys are not remembered", func() bool {
-		text, err := os.ReadFile(state.Remembered("keys", server.URL()))
-		return err == nil && strings.Contains(string(text), "bob") && !strings.Contains(string(text), "alice")
+		text := string(state.SnapshotOf("keys", server.URL()).Read())
+		return strings.Contains(text, "bob") && !strings.Contains(text, "alice")
 	})
 	if err := caddy.Stop(); err != nil {
 		t.Fatal(err)

@@ -157,7 +157,7 @@ func (d *doomed) changeKey(i int) bool {
 		args = []string{"revoke", name}
 	}
 	d.unsaid, d.asking = args[0]+" "+name, time.Now()
-	out, err := runKeys(d.T, append(args, "--address", d.admin)...)
+	out, err := runCommand(d.T, "llm-key", append(args, "--address", d.admin)...)
 	if err != nil {
 		return false
 	}

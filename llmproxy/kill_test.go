@@ -9,8 +9,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/admin"
 	"go.etcd.io/bbolt"
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/admin"
 )
 
 // Fifty Caddys are killed while keys are changed at the command line and requests are served: no key is lost, the ledger is never
@@ -92,7 +93,7 @@ func (d *doomed) examine() {
 
 func (d *doomed) examineKeys() {
 	d.Helper()
-	var list []admin.KeyAnswer
+	var list []admin.Key
 	if !d.asked("http://"+d.admin+"/llm_proxy/keys", "", &list) {
 		d.Fatal("the keys cannot be asked for")
 	}
@@ -115,7 +116,7 @@ func (d *doomed) examineKeys() {
 // used is how many requests the ledger has.
 func (d *doomed) used() int64 {
 	d.Helper()
-	var answer admin.UsageAnswer
+	var answer admin.Usage
 	if !d.asked("http://"+d.admin+"/llm_proxy/usage", "", &answer) {
 		d.Fatal("the usage cannot be asked for")
 	}

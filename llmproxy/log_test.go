@@ -105,7 +105,7 @@ func TestRequestIsFollowedByItsID(t *testing.T) {
 	}
 }
 
-func TestTroubleIsLoggedOnce(t *testing.T) {
+func TestFailureIsLoggedOnce(t *testing.T) {
 	fake := fakellm.Start(t, "openai")
 	fake.Always(fakellm.Unauthorized())
 	logs := logsOf(t, "\tllm_proxy {\n\t\tupstream u openai "+fake.URL()+"\n\t\tmodel m u\n\t}", func(url string) {
@@ -113,7 +113,7 @@ func TestTroubleIsLoggedOnce(t *testing.T) {
 			say(t, url, "m", false, 0)
 		}
 	})
-	if n := strings.Count(logs, `"level":"warn"`); n < 1 || strings.Count(logs, "check its configuration") != 1 {
-		t.Errorf("the trouble was not told once: %s", logs)
+	if n := strings.Count(logs, `"level":"warn"`); n < 1 || strings.Count(logs, "check the configuration") != 1 {
+		t.Errorf("the failure was not logged once: %s", logs)
 	}
 }

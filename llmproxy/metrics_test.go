@@ -16,6 +16,7 @@ import (
 	_ "github.com/caddyserver/caddy/v2/modules/metrics" // the page that Prometheus reads
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/fakellm"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/telemetry"
@@ -219,7 +220,17 @@ func TestReloadsLoseNoCount(t *testing.T) {
 	if err := caddy.Stop(); err != nil {
 		t.Fatal(err)
 	}
-	if telemetry.ReplicasShown() {
-		t.Error("a handler that is gone is still shown")
+	registry := prometheus.NewRegistry()
+	if err := telemetry.Register(registry); err != nil {
+		t.Fatal(err)
+	}
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if strings.HasPrefix(f.GetName(), "llm_upstream_") {
+			t.Errorf("after Cleanup there is %s", f)
+		}
 	}
 }

@@ -2,12 +2,10 @@ package llmproxy
 
 import (
 	"context"
-	"sync/atomic"
-
-	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"github.com/caddyserver/caddy/v2/modules/caddyevents"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/redis/go-redis/v9"
@@ -27,7 +25,7 @@ func init() {
 	for _, c := range admin.Commands() {
 		caddycmd.RegisterCommand(c)
 	}
-	state.SetLog()
+	state.LogRedis()
 }
 
 // Handler makes LLM servers and hosted APIs look like one OpenAI-compatible server. Paths that are not an API's go to the
@@ -138,7 +136,6 @@ type Handler struct {
 
 	named     map[string]caddy.ModuleMap // matchers of the Caddyfile's block
 	localOnly caddyhttp.MatcherSets
-	hinted    atomic.Bool
 	closer    state.Closer
 	drain     context.CancelFunc
 }

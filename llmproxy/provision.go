@@ -38,7 +38,6 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if err != nil {
 		return err
 	}
-	h.observer = telemetry.NewObserver(ctx, h.logger, h.events, table)
 	cache, err := h.cache()
 	if err != nil {
 		return err
@@ -48,7 +47,10 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		return err
 	}
 	h.used = h.usage(client)
-	h.observer.Usage = h.used
+	h.observer, err = telemetry.NewObserver(&h.closer, telemetry.Config{Context: ctx, Events: h.events, Models: table, Upstreams: upstreams, Usage: h.used})
+	if err != nil {
+		return err
+	}
 	access, err := h.access()
 	if err != nil {
 		return err
@@ -57,14 +59,12 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	h.drain = drain
 	config := gateway.Config{
 		Upstreams: upstreams, Models: table, Discover: h.Discover || len(h.Models) == 0, Auto: auto,
-		Access: access, Cache: cache, Prices: book, MaxBody: h.MaxBody, Deadline: time.Duration(h.Deadline), Draining: draining, Observe: h.observer.Attempt,
-		Streaming: telemetry.CountStreams, Account: h.observer.Account, Trace: h.observer.Trace, LogPrompts: h.LogPrompts, Changed: h.observer.Changed,
+		Access: access, Cache: cache, Prices: book, MaxBody: h.MaxBody, Deadline: time.Duration(h.Deadline), Draining: draining, Observe: h.observer.AttemptFailed,
+		Streaming: h.observer.StreamsChanged, Account: h.observer.Account, Trace: h.observer.Trace, LogPrompts: h.LogPrompts, Changed: h.observer.ReplicaChanged,
 	}
 	h.ruled(&config)
 	h.gateway = gateway.New(config)
-	h.observer.KindOf = h.gateway.KindOf
-	telemetry.ShowReplicas(h, upstreams)
-	h.closer.Add(func() { telemetry.HideReplicas(h) })
+	h.observer.ShowReplicas(&h.closer)
 	h.closer.Add(h.gateway.Close)
 	h.drainOnExit()
 	h.discoverSoon(upstreams)
@@ -74,9 +74,6 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 // take takes what Caddy gives to a module.
 func (h *Handler) take(ctx caddy.Context) error {
 	h.ctx, h.logger = ctx, ctx.Logger()
-	if err := telemetry.Register(ctx.GetMetricsRegistry()); err != nil {
-		return err
-	}
 	events, err := ctx.App("events")
 	if err != nil {
 		return fmt.Errorf("preparing events: %w", err)
@@ -87,7 +84,7 @@ func (h *Handler) take(ctx caddy.Context) error {
 
 // discoverSoon asks the upstreams in the background for what the first client would wait for otherwise.
 func (h *Handler) discoverSoon(upstreams []*upstream.Upstream) {
-	timer := time.AfterFunc(state.FirstUse, func() {
+	timer := time.AfterFunc(state.StartDelay, func() {
 		h.gateway.WatchAll()
 		for _, u := range upstreams {
 			u.Prefetch(h.Discover || len(h.Models) == 0)

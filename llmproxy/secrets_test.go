@@ -2,10 +2,8 @@ package llmproxy
 
 import (
 	"bytes"
-	"encoding/json"
 	"io"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -14,93 +12,9 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 
-	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/admin"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/fakellm"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/keys"
 )
-
-// adminDo asks the plugin's part of the admin API.
-func adminDo(t *testing.T, method, path, body string) *httptest.ResponseRecorder {
-	t.Helper()
-	w := httptest.NewRecorder()
-	r := httptest.NewRequest(method, path, strings.NewReader(body))
-	for _, route := range (admin.API{}).Routes() {
-		if route.Pattern != r.URL.Path && !(strings.HasSuffix(route.Pattern, "/") && strings.HasPrefix(r.URL.Path, route.Pattern)) {
-			continue
-		}
-		err := route.Handler.ServeHTTP(w, r)
-		if failure, ok := err.(caddy.APIError); ok {
-			w.Code = failure.HTTPStatus
-			w.Body.WriteString(failure.Err.Error())
-		} else if err != nil {
-			t.Fatal(err)
-		}
-		return w
-	}
-	t.Fatalf("nobody answers %s", path)
-	return nil
-}
-
-// Keys that are made while Caddy runs are kept, and good at once.
-func TestAdminKeys(t *testing.T) {
-	t.Setenv("XDG_DATA_HOME", t.TempDir())
-	caddyfile, url := site(t, "\tllm_proxy {\n\t\tupstream u echo\n\t\trequire_key\n\t}")
-	if err := load(t, caddyfile); err != nil {
-		t.Fatal(err)
-	}
-	secretIn := func(w *httptest.ResponseRecorder) string {
-		t.Helper()
-		var k admin.KeyAnswer
-		if err := json.Unmarshal(w.Body.Bytes(), &k); err != nil || w.Code != 200 {
-			t.Fatalf("status %d: %s", w.Code, w.Body)
-		}
-		return k.Plain
-	}
-	first := secretIn(adminDo(t, "POST", "/llm_proxy/keys", `{"name":"alice","rate":["60/m"]}`))
-	if got := status(t, url, first); got != 200 {
-		t.Errorf("a new key: status %d", got)
-	}
-	for name, test := range map[string]struct {
-		method, path, body string
-		status             int
-		told               string
-	}{
-		"twice":         {"POST", "/llm_proxy/keys", `{"name":"alice"}`, 409, "there twice"},
-		"no JSON":       {"POST", "/llm_proxy/keys", `{`, 400, "not the JSON of a key"},
-		"two keys":      {"POST", "/llm_proxy/keys", `{"name":"bob"} {"name":"bert"}`, 400, "something stands behind it"},
-		"no list":       {"POST", "/llm_proxy/keys", `{"name":"bob","rate":"60/m"}`, 400, "a key: rate cannot be of the kind string"},
-		"spelling":      {"POST", "/llm_proxy/keys", `{"name":"bob","rates":["60/m"]}`, 400, `unknown field "rates"`},
-		"bad rate":      {"POST", "/llm_proxy/keys", `{"name":"bob","rate":["fast"]}`, 400, `"fast" is not a rate`},
-		"bad name":      {"POST", "/llm_proxy/keys", `{"name":"bob smith"}`, 400, "no such name is possible"},
-		"a secret":      {"POST", "/llm_proxy/keys", `{"name":"bob","secret":"hunter2"}`, 400, "sha256:"},
-		"unknown":       {"DELETE", "/llm_proxy/keys/nobody", "", 404, `"nobody"`},
-		"rotate none":   {"POST", "/llm_proxy/keys/nobody/rotate", "", 404, `"nobody"`},
-		"rotate to one": {"POST", "/llm_proxy/keys/alice/rotate", "hunter2", 400, "sha256:"},
-		"method":        {"PUT", "/llm_proxy/keys", "", 405, "GET or POST"},
-		"elsewhere":     {"POST", "/llm_proxy/keys?kept_in=nowhere", `{"name":"bob"}`, 409, "no site keeps keys there"},
-	} {
-		if w := adminDo(t, test.method, test.path, test.body); w.Code != test.status || !strings.Contains(w.Body.String(), test.told) || strings.Contains(w.Body.String(), "hunter2") {
-			t.Errorf("%s: status %d, want %d: %s", name, w.Code, test.status, w.Body)
-		}
-	}
-	second := secretIn(adminDo(t, "POST", "/llm_proxy/keys/alice/rotate", ""))
-	if status(t, url, first) != 401 || status(t, url, second) != 200 {
-		t.Error("a rotated key: the old secret is good, or the new one is not")
-	}
-	if err := caddy.Stop(); err != nil {
-		t.Fatal(err)
-	}
-	if err := load(t, caddyfile); err != nil {
-		t.Fatal(err)
-	}
-	if got := status(t, url, second); got != 200 {
-		t.Errorf("after a restart: status %d", got)
-	}
-	adminDo(t, "DELETE", "/llm_proxy/keys/alice", "")
-	if got := status(t, url, second); got != 401 {
-		t.Errorf("a revoked key: status %d", got)
-	}
-}
 
 // No secret may stand, with the filters of logs that docs/keys.md gives, in a log, an error, a metric, an answer of the admin API or a configuration.
 func TestSecretsAppearNowhere(t *testing.T) {
@@ -175,9 +89,11 @@ func TestSecretsAppearNowhere(t *testing.T) {
 		t.Error("the metrics were not read")
 	}
 	for _, path := range []string{"/llm_proxy/keys", "/llm_proxy/usage", "/llm_proxy/upstreams"} {
-		seen.Write(adminDo(t, "GET", path, "").Body.Bytes())
+		_, answer := callAdmin("GET", path, "")
+		seen.WriteString(answer)
 	}
-	seen.Write(adminDo(t, "POST", "/llm_proxy/keys", `{"name":"x","secret":"secret-inline"}`).Body.Bytes())
+	_, answer := callAdmin("POST", "/llm_proxy/keys", `{"name":"x","secret":"secret-inline"}`)
+	seen.WriteString(answer)
 	for _, r := range fake.Requests() {
 		r.Header.Del("Authorization") // the upstream's own key belongs there
 		if err := r.Header.Write(&seen); err != nil {

@@ -5,13 +5,14 @@ import (
 	"encoding/json"
 	"fmt"
 
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+	"github.com/redis/go-redis/v9"
+
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/access"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/gateway"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/state"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router/replica"
-	"github.com/caddyserver/caddy/v2"
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
-	"github.com/redis/go-redis/v9"
 )
 
 // A State is where the facts are kept that several Caddys share.
@@ -58,7 +59,7 @@ func (h *Handler) redis() (redis.UniversalClient, error) {
 	if err := h.State.check(); err != nil {
 		return nil, err
 	}
-	if state.PlainPassword(h.State.URL) {
+	if state.HasPlainPassword(h.State.URL) {
 		h.logger.Warn("the password of the shared state is written in the configuration, which Caddy stores and its admin API shows; write {env.NAME} or {file.PATH} instead")
 	}
 	trust, err := json.Marshal(h.State.TLS)
@@ -96,18 +97,16 @@ func (h *Handler) limiter() (access.Limiter, error) {
 
 // replica returns what is known of an address.
 func (h *Handler) replica(address string) *replica.Replica {
-	r, _ := state.Acquire(state.Replicas, address, func() (*replica.Replica, error) { // building it cannot fail
+	r, _ := state.Acquire(h.closer.Add, state.Replicas, address, func() (*replica.Replica, error) { // building it cannot fail
 		return &replica.Replica{Address: address}, nil
-	}, nil)
-	h.closer.Add(func() { state.Replicas.Release(address) })
+	})
 	return r
 }
 
 // affinity returns the session affinity, which all handlers share.
 func (h *Handler) affinity() *gateway.Affinity {
-	a, _ := state.Acquire(state.Sessions, "", func() (*gateway.Affinity, error) { // building it cannot fail
+	a, _ := state.Acquire(h.closer.Add, state.Sessions, "", func() (*gateway.Affinity, error) { // building it cannot fail
 		return new(gateway.Affinity), nil
-	}, nil)
-	h.closer.Add(func() { state.Sessions.Release("") })
+	})
 	return a
 }

@@ -53,7 +53,7 @@ func TestUsageWaitsForTheSharedState(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if status, body := adminGet(t, "/llm_proxy/usage", ""); status != 503 || strings.Contains(body, server.Address) && strings.Contains(body, "redis://") {
+	if status, body := callAdmin("GET", "/llm_proxy/usage", ""); status != 503 || strings.Contains(body, server.Address) && strings.Contains(body, "redis://") {
 		t.Errorf("status %d: %s", status, body)
 	}
 	server.GoOn()

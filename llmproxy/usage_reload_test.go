@@ -21,6 +21,8 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/state"
 )
 
+const echo = "\tllm_proxy {\n\t\tupstream echo echo\n\t\tmodel m echo/parrot\n\t}"
+
 // Two reloads under traffic, and one that takes llm_proxy away under an open stream: everything is counted.
 func TestUsageSurvivesReloads(t *testing.T) {
 	t.Setenv("XDG_DATA_HOME", t.TempDir())
@@ -172,7 +174,7 @@ func TestAnotherProcessHasTheLedger(t *testing.T) {
 	if err := hello(url); err != nil {
 		t.Error(err)
 	}
-	if status, body := adminGet(t, "/llm_proxy/usage", ""); status != http.StatusServiceUnavailable || !strings.Contains(body, path+" is in use by another process") {
+	if status, body := callAdmin("GET", "/llm_proxy/usage", ""); status != http.StatusServiceUnavailable || !strings.Contains(body, path+" is in use by another process") {
 		t.Errorf("status %d: %s", status, body)
 	}
 	if err := another.Close(); err != nil {

@@ -1,8 +1,8 @@
-// Package admin is the plugin's part of Caddy's admin API, below /llm_proxy, and the commands `caddy llm-key` and `caddy llm-cache`
-// that use it.
+// Package admin is the plugin's part of Caddy's admin API, below /llm_proxy/, and the commands `caddy llm-key` and
+// `caddy llm-cache` that call it.
 //
-// Nothing that it answers holds a secret, but for a new one, once: whoever reaches the admin API may not know the keys. It
-// configures nothing; it reads and changes what handlers share in state and keystore, above which it stands.
+// It configures nothing: it shows and changes what handlers share in state and keystore, above which it stands. Its answers
+// hold no secrets, except a new one once, because whoever reaches the admin API may not know the keys.
 package admin
 
 import (
@@ -13,7 +13,8 @@ import (
 	"github.com/caddyserver/caddy/v2"
 )
 
-// API is the module admin.api.llm_proxy. It is provisioned before any handler, so that it reads what is shared when it is asked.
+// API is the Caddy module admin.api.llm_proxy. It is provisioned before any handler, so it looks up the shared state with each
+// request.
 type API struct{}
 
 // CaddyModule returns the Caddy module information.
@@ -21,38 +22,43 @@ func (API) CaddyModule() caddy.ModuleInfo {
 	return caddy.ModuleInfo{ID: "admin.api.llm_proxy", New: func() caddy.Module { return new(API) }}
 }
 
-// routes are the paths below /llm_proxy, each for one method, or for all that it tells apart itself.
-var routes = []struct {
-	method, path string
-	answer       func(http.ResponseWriter, *http.Request) error
-}{
-	{http.MethodGet, "/cache", showCaches},
-	{http.MethodPost, "/cache/purge", Purge},
-	{"", "/keys", serveKeys},
-	{"", "/keys/", serveKey},
-	{http.MethodGet, "/upstreams", showUpstreams},
-	{http.MethodGet, "/usage", showUsage},
-}
-
 // Routes implements caddy.AdminRouter.
-func (API) Routes() []caddy.AdminRoute {
-	var list []caddy.AdminRoute
-	for _, r := range routes {
-		list = append(list, caddy.AdminRoute{Pattern: "/llm_proxy" + r.path, Handler: caddy.AdminHandlerFunc(func(w http.ResponseWriter, req *http.Request) error {
-			if r.method != "" && req.Method != r.method {
-				return caddy.APIError{HTTPStatus: http.StatusMethodNotAllowed, Err: fmt.Errorf("method %s is not allowed; use %s", req.Method, r.method)}
+func (API) Routes() (routes []caddy.AdminRoute) {
+	for _, r := range []struct {
+		path, method string // the only method; empty if the handler checks the method
+		handler      caddy.AdminHandlerFunc
+	}{
+		{"/cache", http.MethodGet, listCaches},
+		{"/cache/purge", http.MethodPost, purgeCaches},
+		{"/keys", "", serveKeys},
+		{"/keys/", "", serveKey},
+		{"/upstreams", http.MethodGet, listReplicas},
+		{"/usage", http.MethodGet, showUsage},
+	} {
+		handler := r.handler
+		if r.method != "" {
+			handler = func(w http.ResponseWriter, req *http.Request) error {
+				if req.Method != r.method {
+					return methodNotAllowed(req, r.method)
+				}
+				return r.handler(w, req)
 			}
-			return r.answer(w, req)
-		})})
+		}
+		routes = append(routes, caddy.AdminRoute{Pattern: "/llm_proxy" + r.path, Handler: handler})
 	}
-	return list
+	return routes
 }
 
-// answerJSON answers with JSON.
-func answerJSON(w http.ResponseWriter, v any) error {
+func methodNotAllowed(r *http.Request, use string) error {
+	return apiError(http.StatusMethodNotAllowed, fmt.Errorf("method %s is not allowed; use %s", r.Method, use))
+}
+
+func apiError(status int, err error) error { return caddy.APIError{HTTPStatus: status, Err: err} }
+
+func writeJSON(w http.ResponseWriter, v any) error {
 	w.Header().Set("Content-Type", "application/json")
 	if err := json.NewEncoder(w).Encode(v); err != nil {
-		return caddy.APIError{HTTPStatus: http.StatusInternalServerError, Err: err}
+		return apiError(http.StatusInternalServerError, err)
 	}
 	return nil
 }

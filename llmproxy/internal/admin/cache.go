@@ -2,7 +2,6 @@ package admin
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -10,9 +9,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
-	"text/tabwriter"
 
-	"github.com/caddyserver/caddy/v2"
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"github.com/spf13/cobra"
 
@@ -20,8 +17,8 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/state"
 )
 
-// A CacheStatus is a cache as the admin API shows it. Entries, Bytes and Evicted are of memory alone.
-type CacheStatus struct {
+// A Cache is a cache as the admin API shows it: its content in memory, and what happened since it was created.
+type Cache struct {
 	Name      string `json:"name"`
 	Entries   int    `json:"entries"`
 	Bytes     int64  `json:"bytes"`
@@ -35,39 +32,39 @@ type CacheStatus struct {
 	Saved     int64  `json:"saved_tokens"`
 }
 
-func cacheStatusOf(name string, c *caching.Cache) CacheStatus {
-	s := CacheStatus{
+func newCache(name string, c *caching.Cache) Cache {
+	shown := Cache{
 		Name: name, Pending: c.Leaders.Pending(), Hits: c.Counts.Hits.Load(), Misses: c.Counts.Misses.Load(), Coalesced: c.Counts.Coalesced.Load(),
 		Bypassed: c.Counts.Bypassed.Load(), Stored: c.Counts.Stored.Load(), Saved: c.Counts.Saved.Load(),
 	}
-	s.Entries, s.Bytes, s.Evicted = c.Usage()
-	return s
+	shown.Entries, shown.Bytes, shown.Evicted = c.Usage()
+	return shown
 }
 
-// showCaches answers GET /llm_proxy/cache: what the caches hold, and what happened since they were made.
-func showCaches(w http.ResponseWriter, _ *http.Request) error {
-	list := []CacheStatus{}
-	state.Each(state.Caches, func(name any, c *caching.Cache) { list = append(list, cacheStatusOf(name.(string), c)) })
-	slices.SortFunc(list, func(a, b CacheStatus) int { return strings.Compare(a.Name, b.Name) })
-	return answerJSON(w, list)
+// listCaches answers GET /llm_proxy/cache.
+func listCaches(w http.ResponseWriter, _ *http.Request) error {
+	list := []Cache{}
+	state.Each(state.Caches, func(name any, c *caching.Cache) { list = append(list, newCache(name.(string), c)) })
+	slices.SortFunc(list, func(a, b Cache) int { return strings.Compare(a.Name, b.Name) })
+	return writeJSON(w, list)
 }
 
-// A purgeAnswer tells how many entries were forgotten.
-type purgeAnswer struct {
+// purged is the answer of a purge: the number of deleted entries.
+type purged struct {
 	Purged int `json:"purged"`
 }
 
-// A purger forgets the entries of a model, or all.
+// A purger deletes the entries of a model, or all entries if the model is empty.
 type purger interface {
 	Purge(ctx context.Context, model string) (int, error)
 }
 
-// Purge answers POST /llm_proxy/cache/purge?name=&model=: the entries of a model, as clients call it, or all, in the
-// cache of that name, or in all.
-func Purge(w http.ResponseWriter, r *http.Request) error {
-	name, model, err := toPurge(r)
+// purgeCaches answers POST /llm_proxy/cache/purge?name=&model=. It deletes the entries of a model, named as clients do, or all
+// entries; in the cache of that name, or in all caches.
+func purgeCaches(w http.ResponseWriter, r *http.Request) error {
+	name, model, err := purgeParameters(r)
 	if err != nil {
-		return caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: err}
+		return apiError(http.StatusBadRequest, err)
 	}
 	var stores []purger
 	state.Each(state.Caches, func(key any, c *caching.Cache) {
@@ -80,28 +77,28 @@ func Purge(w http.ResponseWriter, r *http.Request) error {
 			stores = append(stores, c)
 		}
 	})
-	var answer purgeAnswer
+	var answer purged
 	for _, s := range stores {
 		n, err := s.Purge(r.Context(), model)
 		answer.Purged += n
 		if err != nil {
-			return caddy.APIError{HTTPStatus: http.StatusServiceUnavailable, Err: fmt.Errorf("%d entries were purged, but not all: %w", answer.Purged, err)}
+			return apiError(http.StatusServiceUnavailable, fmt.Errorf("%d entries were purged, but not all: %w", answer.Purged, err))
 		}
 	}
-	return answerJSON(w, answer)
+	return writeJSON(w, answer)
 }
 
-// toPurge reads which cache and which model are meant; empty for all. What is mistyped, or a variable of a script that is empty, would
-// purge everything, and is refused.
-func toPurge(r *http.Request) (name, model string, err error) {
-	asked, err := url.ParseQuery(r.URL.RawQuery)
+// purgeParameters returns the cache and the model to purge; empty for all. Since "all" is the default, it rejects misspelled
+// parameters, and empty ones such as from an unset variable of a script.
+func purgeParameters(r *http.Request) (name, model string, err error) {
+	query, err := url.ParseQuery(r.URL.RawQuery)
 	switch {
 	case err != nil:
 		return "", "", fmt.Errorf("reading the query: %w", err)
 	case r.ContentLength != 0:
 		return "", "", errors.New("write name and model in the query, not in a body")
 	}
-	for parameter, values := range asked {
+	for parameter, values := range query {
 		switch {
 		case parameter != "name" && parameter != "model":
 			return "", "", fmt.Errorf("unknown parameter %q; use name or model", parameter)
@@ -109,75 +106,50 @@ func toPurge(r *http.Request) (name, model string, err error) {
 			return "", "", fmt.Errorf("%s must be given once and must not be empty; without it, everything is purged", parameter)
 		}
 	}
-	return asked.Get("name"), asked.Get("model"), nil
+	return query.Get("name"), query.Get("model"), nil
 }
 
-func CacheStatsCommand() *cobra.Command {
-	cmd := &cobra.Command{
+func cacheStatsCommand() *cobra.Command {
+	return newCommand(&cobra.Command{
 		Use:   "stats",
 		Short: "Shows what the caches hold, and their hits and misses",
-		Long:  "Shows what the caches of the running Caddy hold, and their hits and misses since they were made. Entries and bytes are those in memory.",
+		Long:  "Shows what the caches of the running Caddy hold, and their hits and misses since they were created. Entries and bytes are those in memory.",
 		Args:  cobra.NoArgs,
-	}
-	cmd.RunE = caddycmd.WrapCommandFuncForCobra(func(fl caddycmd.Flags) (int, error) { return runCacheStats(fl, cmd.OutOrStdout()) })
-	adminFlags(cmd)
-	return cmd
-}
-
-func runCacheStats(fl caddycmd.Flags, out io.Writer) (int, error) {
-	var list []CacheStatus
-	if err := askJSON(fl, http.MethodGet, "/llm_proxy/cache", &list); err != nil {
-		return failed(err)
-	}
-	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "NAME\tENTRIES\tBYTES\tHITS\tMISSES\tCOALESCED\tBYPASSED\tSTORED\tEVICTED\tSAVED TOKENS")
-	for _, s := range list {
-		fmt.Fprintf(table, "%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\n", cell(s.Name), s.Entries, s.Bytes, s.Hits, s.Misses, s.Coalesced, s.Bypassed, s.Stored, s.Evicted, s.Saved)
-	}
-	if err := table.Flush(); err != nil {
-		return failed(err)
-	}
-	return caddy.ExitCodeSuccess, nil
-}
-
-func CachePurgeCommand() *cobra.Command {
-	cmd := &cobra.Command{
-		Use:   "purge [--model <name>] [--name <name>]",
-		Short: "Purges answers: those of a model, or all",
-		Long:  "Purges the answers of a model, as clients call it, or all, in the cache of a name, or in all caches of the running Caddy.",
-		Args:  cobra.NoArgs,
-	}
-	cmd.RunE = caddycmd.WrapCommandFuncForCobra(func(fl caddycmd.Flags) (int, error) { return runCachePurge(fl, cmd.OutOrStdout()) })
-	cmd.Flags().String("model", "", "The model whose answers are purged (default all)")
-	cmd.Flags().String("name", "", "The cache to purge (default all)")
-	adminFlags(cmd)
-	return cmd
-}
-
-func runCachePurge(fl caddycmd.Flags, out io.Writer) (int, error) {
-	asked := url.Values{}
-	for _, name := range []string{"model", "name"} {
-		if fl.Changed(name) { // an empty one is refused
-			asked.Set(name, fl.String(name))
+	}, func(fl caddycmd.Flags, out io.Writer) error {
+		var list []Cache
+		if err := requestJSON(fl, http.MethodGet, "/llm_proxy/cache", &list); err != nil {
+			return err
 		}
-	}
-	var answer purgeAnswer
-	if err := askJSON(fl, http.MethodPost, "/llm_proxy/cache/purge?"+asked.Encode(), &answer); err != nil {
-		return failed(err)
-	}
-	fmt.Fprintln(out, answer.Purged, "answers were purged")
-	return caddy.ExitCodeSuccess, nil
+		table := newTable(out)
+		fmt.Fprintln(table, "NAME\tENTRIES\tBYTES\tHITS\tMISSES\tCOALESCED\tBYPASSED\tSTORED\tEVICTED\tSAVED TOKENS")
+		for _, c := range list {
+			fmt.Fprintf(table, "%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\n", cell(c.Name), c.Entries, c.Bytes, c.Hits, c.Misses, c.Coalesced, c.Bypassed, c.Stored, c.Evicted, c.Saved)
+		}
+		return table.Flush()
+	})
 }
 
-// askJSON reads what the running Caddy says.
-func askJSON(fl caddycmd.Flags, method, uri string, into any) error {
-	res, err := askAdmin(fl, method, uri, nil)
-	if err != nil {
-		return err
-	}
-	defer res.Body.Close()
-	if err := json.NewDecoder(res.Body).Decode(into); err != nil {
-		return fmt.Errorf("reading the answer: %w", err)
-	}
-	return nil
+func cachePurgeCommand() *cobra.Command {
+	cmd := newCommand(&cobra.Command{
+		Use:   "purge [--model <name>] [--name <name>]",
+		Short: "Deletes cached answers of a model, or all",
+		Long:  "Deletes the cached answers of a model, or all, in one cache or in all caches of the running Caddy.",
+		Args:  cobra.NoArgs,
+	}, func(fl caddycmd.Flags, out io.Writer) error {
+		query := url.Values{}
+		for _, name := range []string{"model", "name"} {
+			if fl.Changed(name) { // the server rejects an empty one
+				query.Set(name, fl.String(name))
+			}
+		}
+		var answer purged
+		if err := requestJSON(fl, http.MethodPost, "/llm_proxy/cache/purge?"+query.Encode(), &answer); err != nil {
+			return err
+		}
+		fmt.Fprintln(out, answer.Purged, "answers purged")
+		return nil
+	})
+	cmd.Flags().String("model", "", "The model to purge, named as clients do (default all)")
+	cmd.Flags().String("name", "", "The cache to purge (default all)")
+	return cmd
 }

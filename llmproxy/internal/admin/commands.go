@@ -8,39 +8,48 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
 
-	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/keys"
-	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/keystore"
 	"github.com/caddyserver/caddy/v2"
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"github.com/spf13/cobra"
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/keys"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/keystore"
 )
 
-// Commands returns the subcommands of the caddy command.
+// Commands returns the commands to register with Caddy.
 func Commands() []caddycmd.Command {
 	return []caddycmd.Command{{
-		Name: "llm-key", Usage: "<command>", Short: "Manages clients' keys of llm_proxy, and shows what was used with them",
+		Name: "llm-key", Usage: "<command>", Short: "Manages the API keys of llm_proxy and shows their usage",
 		CobraFunc: func(cmd *cobra.Command) {
 			cmd.AddCommand(createCommand(), listCommand(), revokeCommand(), rotateCommand(), usageCommand())
 		},
 	}, {
 		Name: "llm-cache", Usage: "<command>", Short: "Shows and purges the response cache of llm_proxy",
-		CobraFunc: func(cmd *cobra.Command) { cmd.AddCommand(CacheStatsCommand(), CachePurgeCommand()) },
+		CobraFunc: func(cmd *cobra.Command) { cmd.AddCommand(cacheStatsCommand(), cachePurgeCommand()) },
 	}}
 }
 
-// adminFlags adds the flags that say where the admin API of the running Caddy is.
-func adminFlags(cmd *cobra.Command) {
+// newCommand completes a command with what it runs, and with the flags that locate the admin API.
+func newCommand(cmd *cobra.Command, run func(caddycmd.Flags, io.Writer) error) *cobra.Command {
+	cmd.RunE = caddycmd.WrapCommandFuncForCobra(func(fl caddycmd.Flags) (int, error) {
+		if err := run(fl, cmd.OutOrStdout()); err != nil {
+			return caddy.ExitCodeFailedQuit, err
+		}
+		return caddy.ExitCodeSuccess, nil
+	})
 	cmd.Flags().String("address", "", "The address of the running Caddy's admin API (default localhost:2019, or $CADDY_ADMIN)")
-	cmd.Flags().StringP("config", "c", "", "The configuration to take that address from")
-	cmd.Flags().StringP("adapter", "a", "", "The adapter of that configuration")
+	cmd.Flags().StringP("config", "c", "", "The configuration file that holds this address")
+	cmd.Flags().StringP("adapter", "a", "", "The adapter of this configuration file")
+	return cmd
 }
 
-// askAdmin sends a request to the running Caddy.
-func askAdmin(fl caddycmd.Flags, method, uri string, body io.Reader) (*http.Response, error) {
+// request sends a request to the admin API of the running Caddy.
+func request(fl caddycmd.Flags, method, uri string, body io.Reader) (*http.Response, error) {
 	address, err := caddycmd.DetermineAdminAPIAddress(fl.String("address"), nil, fl.String("config"), fl.String("adapter"))
 	if err != nil {
 		return nil, err
@@ -48,138 +57,189 @@ func askAdmin(fl caddycmd.Flags, method, uri string, body io.Reader) (*http.Resp
 	return caddycmd.AdminAPIRequest(address, method, uri, nil, body)
 }
 
-// failed ends a command.
-func failed(err error) (int, error) { return caddy.ExitCodeFailedQuit, err }
+// requestJSON decodes the answer of the admin API.
+func requestJSON(fl caddycmd.Flags, method, uri string, into any) error {
+	res, err := request(fl, method, uri, nil)
+	if err != nil {
+		return err
+	}
+	defer res.Body.Close()
+	if err := json.NewDecoder(res.Body).Decode(into); err != nil {
+		return fmt.Errorf("reading the answer: %w", err)
+	}
+	return nil
+}
+
+func newTable(out io.Writer) *tabwriter.Writer { return tabwriter.NewWriter(out, 0, 0, 2, ' ', 0) }
+
+// cell escapes control characters, because clients make up the names of models and a terminal would obey them.
+func cell(text string) string {
+	quoted := strconv.Quote(cmp.Or(text, "-"))
+	return quoted[1 : len(quoted)-1]
+}
+
+// newKeyCommand adds to a command the flags that select where keys are kept.
+func newKeyCommand(cmd *cobra.Command, run func(caddycmd.Flags, io.Writer) error) *cobra.Command {
+	newCommand(cmd, run)
+	cmd.Flags().String("keys-file", "", "Use a file of keys instead of the running Caddy")
+	cmd.Flags().String("kept-in", "", "Where the running Caddy keeps the key, if there is more than one place; see list")
+	cmd.MarkFlagsMutuallyExclusive("keys-file", "kept-in")
+	return cmd
+}
 
 func createCommand() *cobra.Command {
 	e := new(keys.Entry)
-	cmd := &cobra.Command{
+	cmd := newKeyCommand(&cobra.Command{
 		Use:   "create <name> [--rate 60/m] [--budget '$20/month'] … [--running | --keys-file <file>]",
 		Short: "Creates a key and prints its secret once",
-		Long: "Creates a key. Its secret is printed once and stored nowhere. Its digest is printed as a line for the Caddyfile, or stored by the " +
-			"running Caddy with --running, or written into a file with --keys-file.",
+		Long: "Creates a key. Its secret is printed once and never stored. Its digest is printed as a line for the Caddyfile, stored by the running " +
+			"Caddy with --running, or written to a file with --keys-file.",
 		Args: cobra.ExactArgs(1),
-	}
+	}, func(fl caddycmd.Flags, out io.Writer) error {
+		e.Name = fl.Arg(0)
+		return runCreate(fl, out, e)
+	})
 	fl := cmd.Flags()
 	fl.StringSliceVar(&e.Models, "models", nil, "The models that the key may use (default all)")
-	fl.StringSliceVar(&e.Rate, "rate", nil, "Requests in a window, such as 60/m")
-	fl.StringSliceVar(&e.Tokens, "tokens", nil, "Tokens in a window, such as 100k/m")
-	fl.Int64Var(&e.Concurrent, "concurrent", 0, "Requests at the same time")
-	fl.StringSliceVar(&e.Budget, "budget", nil, "US dollars in a window, such as $20/month")
+	fl.StringSliceVar(&e.Rate, "rate", nil, "Limits of requests, such as 60/m")
+	fl.StringSliceVar(&e.Tokens, "tokens", nil, "Limits of tokens, such as 100k/m")
+	fl.Int64Var(&e.Concurrent, "concurrent", 0, "Limit of concurrent requests")
+	fl.StringSliceVar(&e.Budget, "budget", nil, "Budgets in US dollars, such as $20/month")
 	fl.BoolVar(&e.LocalOnly, "local-only", false, "Send its requests to local upstreams only")
-	fl.StringVar(&e.Priority, "priority", "", "The priority while waiting for a slot: high, normal or low (default normal)")
-	fl.StringVar(&e.Expires, "expires", "", "The last day on which the key is valid, in UTC: 2026-12-31")
+	fl.StringVar(&e.Priority, "priority", "", "Priority in the admission queue: high, normal or low (default normal)")
+	fl.StringVar(&e.Expires, "expires", "", "The last day on which the key is valid, in UTC, such as 2026-12-31")
 	fl.StringSliceVar(&e.Tags, "tags", nil, "Tags for the access log")
 	fl.Bool("running", false, "Store the key in the running Caddy")
-	keyFlags(cmd)
 	cmd.MarkFlagsMutuallyExclusive("running", "keys-file")
-	cmd.RunE = caddycmd.WrapCommandFuncForCobra(func(fl caddycmd.Flags) (int, error) {
-		e.Name = fl.Arg(0)
-		return createKey(fl, cmd.OutOrStdout(), e)
-	})
 	return cmd
 }
 
 func listCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "list", Short: "Lists the keys of the running Caddy, or of a file", Args: cobra.NoArgs}
-	cmd.RunE = caddycmd.WrapCommandFuncForCobra(func(fl caddycmd.Flags) (int, error) { return listKeys(fl, cmd.OutOrStdout()) })
-	keyFlags(cmd)
-	return cmd
+	return newKeyCommand(&cobra.Command{Use: "list", Short: "Lists the keys of the running Caddy or of a file", Args: cobra.NoArgs}, runList)
 }
 
 func revokeCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "revoke <name>", Short: "Revokes a key at once", Args: cobra.ExactArgs(1)}
-	cmd.RunE = caddycmd.WrapCommandFuncForCobra(func(fl caddycmd.Flags) (int, error) {
-		return changeKeys(fl, keystore.Without(fl.Arg(0)), http.MethodDelete, "/"+url.PathEscape(fl.Arg(0)), nil)
+	return newKeyCommand(&cobra.Command{Use: "revoke <name>", Short: "Revokes a key at once", Args: cobra.ExactArgs(1)}, func(fl caddycmd.Flags, _ io.Writer) error {
+		name := fl.Arg(0)
+		return runEdit(fl, keystore.Remove(name), http.MethodDelete, "/"+url.PathEscape(name), nil)
 	})
-	keyFlags(cmd)
-	return cmd
 }
 
 func rotateCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "rotate <name>", Short: "Replaces the secret of a key and prints the new one once; the old one is not valid any more", Args: cobra.ExactArgs(1)}
-	cmd.RunE = caddycmd.WrapCommandFuncForCobra(func(fl caddycmd.Flags) (int, error) {
-		secret := keys.NewSecret()
+	return newKeyCommand(&cobra.Command{
+		Use: "rotate <name>", Short: "Replaces the secret of a key at once, and prints the new one once", Args: cobra.ExactArgs(1),
+	}, func(fl caddycmd.Flags, out io.Writer) error {
+		name, secret := fl.Arg(0), keys.NewSecret()
 		digest := keys.Digest(secret)
-		edit := keystore.Rotated(fl.Arg(0), digest, new(keys.Entry))
-		code, err := changeKeys(fl, edit, http.MethodPost, "/"+url.PathEscape(fl.Arg(0))+"/rotate", []byte(digest))
-		if err == nil {
-			fmt.Fprintln(cmd.OutOrStdout(), secret)
+		if err := runEdit(fl, keystore.Rotate(name, digest, new(keys.Entry)), http.MethodPost, "/"+url.PathEscape(name)+"/rotate", []byte(digest)); err != nil {
+			return err
 		}
-		return code, err
+		fmt.Fprintln(out, secret)
+		return nil
 	})
-	keyFlags(cmd)
-	return cmd
 }
 
-// keyFlags adds the flags that say where keys are kept.
-func keyFlags(cmd *cobra.Command) {
-	cmd.Flags().String("keys-file", "", "Use a file of keys instead of the running Caddy")
-	cmd.Flags().String("kept-in", "", "Where the running Caddy stores the key, if there is more than one place: see list")
-	cmd.MarkFlagsMutuallyExclusive("keys-file", "kept-in")
-	adminFlags(cmd)
-}
-
-// createKey sends or writes the digest alone: the secret stays here.
-func createKey(fl caddycmd.Flags, out io.Writer, e *keys.Entry) (int, error) {
+// runCreate sends or writes only the digest: the secret never leaves this process, except to the terminal.
+func runCreate(fl caddycmd.Flags, out io.Writer, e *keys.Entry) error {
 	secret := keys.NewSecret()
 	e.Secret = keys.Digest(secret)
 	set, err := keys.Compile([]*keys.Entry{e}, nil)
 	if err != nil {
-		return failed(err)
+		return err
 	}
 	if k, _ := set.Find(secret); k.Expired(time.Now()) {
-		return failed(fmt.Errorf("expires: %s is in the past", e.Expires))
+		return fmt.Errorf("expires: %s is in the past", e.Expires)
 	}
-	if fl.Bool("running") || fl.String("keys-file") != "" {
-		body, err := json.Marshal(e)
-		if err != nil {
-			return failed(err)
-		}
-		add := func(list []*keys.Entry) ([]*keys.Entry, error) { return append(list, e), nil }
-		if code, err := changeKeys(fl, add, http.MethodPost, "", body); err != nil {
-			return code, err
-		}
-		fmt.Fprintln(out, secret)
-		return caddy.ExitCodeSuccess, nil
+	if !fl.Bool("running") && fl.String("keys-file") == "" {
+		_, err := fmt.Fprintf(out, "The secret, which is not stored anywhere:\n\n\t%s\n\nThe line for the Caddyfile, inside llm_proxy:\n\n%s", secret, caddyfileLine(e))
+		return err
 	}
-	fmt.Fprintf(out, "The secret, which is stored nowhere:\n\n\t%s\n\nThe line for the Caddyfile, inside llm_proxy:\n\n%s", secret, line(e))
-	return caddy.ExitCodeSuccess, nil
+	body, err := json.Marshal(e)
+	if err != nil {
+		return err
+	}
+	if err := runEdit(fl, keystore.Add(e), http.MethodPost, "", body); err != nil {
+		return err
+	}
+	fmt.Fprintln(out, secret)
+	return nil
 }
 
-// line is the key as a Caddyfile has it.
-func line(e *keys.Entry) string {
+// runEdit applies an edit to the file of keys, or sends the request for it to the running Caddy.
+func runEdit(fl caddycmd.Flags, edit keystore.Edit, method, path string, body []byte) error {
+	if file := fl.String("keys-file"); file != "" {
+		return keystore.NewFile(file).Change(edit)
+	}
+	uri := "/llm_proxy/keys" + path
+	if place := fl.String("kept-in"); place != "" {
+		uri += "?kept_in=" + url.QueryEscape(place)
+	}
+	res, err := request(fl, method, uri, bytes.NewReader(body))
+	if err != nil {
+		return err
+	}
+	return res.Body.Close()
+}
+
+func runList(fl caddycmd.Flags, out io.Writer) error {
+	var list []Key
+	if file := fl.String("keys-file"); file != "" {
+		store := keystore.NewFile(file)
+		if err := store.Read(); err != nil {
+			return err
+		}
+		for _, e := range store.Entries() {
+			list = append(list, newKey(file, *e))
+		}
+	} else if err := requestJSON(fl, http.MethodGet, "/llm_proxy/keys", &list); err != nil {
+		return err
+	}
+	table := newTable(out)
+	fmt.Fprintln(table, "NAME\tMODELS\tLIMITS\tPRIORITY\tEXPIRES\tKEPT IN")
+	for _, k := range list {
+		limits := append(append(append([]string{}, k.Rate...), k.Tokens...), k.Budget...)
+		if k.Concurrent > 0 {
+			limits = append(limits, fmt.Sprint(k.Concurrent, " at once"))
+		}
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\n", k.Name, cmp.Or(strings.Join(k.Models, " "), "-"),
+			cmp.Or(strings.Join(limits, " "), "-"), cmp.Or(k.Priority, "normal"), cmp.Or(k.Expires, "-"), k.KeptIn)
+	}
+	return table.Flush()
+}
+
+// caddyfileLine returns a key as a line, or a block, of a Caddyfile.
+func caddyfileLine(e *keys.Entry) string {
 	var b strings.Builder
-	say := func(name string, values ...string) {
+	add := func(name string, values ...string) {
 		if len(values) > 0 && values[0] != "" {
 			b.WriteString("\t\t" + name)
 			for _, value := range values {
-				b.WriteString(" " + word(value))
+				b.WriteString(" " + caddyfileToken(value))
 			}
 			b.WriteByte('\n')
 		}
 	}
-	say("models", e.Models...)
-	say("rate", e.Rate...)
-	say("tokens", e.Tokens...)
+	add("models", e.Models...)
+	add("rate", e.Rate...)
+	add("tokens", e.Tokens...)
 	if e.Concurrent > 0 {
-		say("concurrent", fmt.Sprint(e.Concurrent))
+		add("concurrent", fmt.Sprint(e.Concurrent))
 	}
-	say("budget", e.Budget...)
+	add("budget", e.Budget...)
 	if e.LocalOnly {
 		b.WriteString("\t\tlocal_only\n")
 	}
-	say("priority", e.Priority)
-	say("expires", e.Expires)
-	say("tags", e.Tags...)
+	add("priority", e.Priority)
+	add("expires", e.Expires)
+	add("tags", e.Tags...)
 	if b.Len() == 0 {
 		return fmt.Sprintf("\tkey %s %s\n", e.Name, e.Secret)
 	}
 	return fmt.Sprintf("\tkey %s %s {\n%s\t}\n", e.Name, e.Secret, b.String())
 }
 
-// word is a value as a Caddyfile has it.
-func word(value string) string {
+// caddyfileToken quotes a value if necessary.
+func caddyfileToken(value string) string {
 	switch {
 	case value != "" && !strings.ContainsAny(value, " \t\r\n\"`{}#"):
 		return value
@@ -187,71 +247,4 @@ func word(value string) string {
 		return "`" + value + "`"
 	}
 	return `"` + strings.ReplaceAll(value, `"`, `\"`) + `"`
-}
-
-// changeKeys edits the file of keys, or asks the running Caddy to do the same.
-func changeKeys(fl caddycmd.Flags, edit func([]*keys.Entry) ([]*keys.Entry, error), method, path string, body []byte) (int, error) {
-	if name := fl.String("keys-file"); name != "" {
-		if err := keystore.NewFile(name).Change(edit); err != nil {
-			return failed(err)
-		}
-		return caddy.ExitCodeSuccess, nil
-	}
-	res, err := askAdmin(fl, method, keysURI(fl, path), bytes.NewReader(body))
-	if err != nil {
-		return failed(err)
-	}
-	res.Body.Close()
-	return caddy.ExitCodeSuccess, nil
-}
-
-func keysURI(fl caddycmd.Flags, path string) string {
-	uri := "/llm_proxy/keys" + path
-	if place := fl.String("kept-in"); place != "" {
-		uri += "?kept_in=" + url.QueryEscape(place)
-	}
-	return uri
-}
-
-func listKeys(fl caddycmd.Flags, out io.Writer) (int, error) {
-	var list []KeyAnswer
-	if name := fl.String("keys-file"); name != "" {
-		v := keystore.NewFile(name)
-		if err := v.Read(); err != nil {
-			return failed(err)
-		}
-		for _, e := range v.Entries() {
-			list = append(list, shownKey(name, *e))
-		}
-	} else {
-		res, err := askAdmin(fl, http.MethodGet, "/llm_proxy/keys", nil)
-		if err != nil {
-			return failed(err)
-		}
-		defer res.Body.Close()
-		if err := json.NewDecoder(res.Body).Decode(&list); err != nil {
-			return failed(fmt.Errorf("reading the answer: %w", err))
-		}
-	}
-	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "NAME\tMODELS\tLIMITS\tPRIORITY\tEXPIRES\tKEPT IN")
-	for _, k := range list {
-		limits := append(append(append([]string{}, k.Rate...), k.Tokens...), k.Budget...)
-		if k.Concurrent > 0 {
-			limits = append(limits, fmt.Sprint(k.Concurrent, " at once"))
-		}
-		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\n",
-			k.Name, orDash(strings.Join(k.Models, " ")), orDash(strings.Join(limits, " ")), cmp.Or(k.Priority, "normal"), orDash(k.Expires), k.KeptIn)
-	}
-	if err := table.Flush(); err != nil {
-		return failed(err)
-	}
-	return caddy.ExitCodeSuccess, nil
-}
-
-func orDash(s string) string {
-	if s == "" {
-		return "-"
-	}
-	return s
 }

@@ -10,37 +10,37 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/router/replica"
 )
 
-// A ReplicaStatus is a replica as the admin API and the health endpoint show it.
-type ReplicaStatus struct {
+// A Replica is a replica as the admin API and the health endpoint show it.
+type Replica struct {
 	Address string     `json:"address"`
 	State   string     `json:"state"`
 	Since   *time.Time `json:"since,omitempty"`
 	// Verdict is the reason for the state.
 	Verdict string `json:"verdict,omitempty"`
-	// Requests are in flight there now, Waiting are in its admission queue.
+	// Requests is the number of requests in progress, Waiting the number of those that wait for a slot.
 	Requests int      `json:"requests"`
 	Waiting  int      `json:"waiting"`
 	Strikes  int      `json:"strikes"`
 	Hidden   []string `json:"hidden_models,omitempty"`
 }
 
-// StatusOf returns the status of a replica, from what is known of it.
-func StatusOf(r replica.Status) ReplicaStatus {
-	s := ReplicaStatus{Address: r.Address, State: r.State.String(), Requests: r.InFlight, Waiting: r.Waiting, Strikes: r.Failures, Hidden: r.HiddenModels}
-	if !r.Since.IsZero() {
-		s.Since = &r.Since
+// NewReplica returns a replica from the facts known about it.
+func NewReplica(s replica.Status) Replica {
+	r := Replica{Address: s.Address, State: s.State.String(), Requests: s.InFlight, Waiting: s.Waiting, Strikes: s.Failures, Hidden: s.HiddenModels}
+	if !s.Since.IsZero() {
+		r.Since = &s.Since
 	}
-	if r.State != replica.Up {
-		s.Verdict = r.Reason.String()
+	if s.State != replica.Up {
+		r.Verdict = s.Reason.String()
 	}
-	slices.Sort(s.Hidden)
-	return s
+	slices.Sort(r.Hidden)
+	return r
 }
 
-// showUpstreams lists every replica that a running configuration names.
-func showUpstreams(w http.ResponseWriter, _ *http.Request) error {
-	list := []ReplicaStatus{}
-	state.Each(state.Replicas, func(_ any, r *replica.Replica) { list = append(list, StatusOf(r.Status())) })
-	slices.SortFunc(list, func(a, b ReplicaStatus) int { return strings.Compare(a.Address, b.Address) })
-	return answerJSON(w, list)
+// listReplicas answers GET /llm_proxy/upstreams with the replicas of all handlers.
+func listReplicas(w http.ResponseWriter, _ *http.Request) error {
+	list := []Replica{}
+	state.Each(state.Replicas, func(_ any, r *replica.Replica) { list = append(list, NewReplica(r.Status())) })
+	slices.SortFunc(list, func(a, b Replica) int { return strings.Compare(a.Address, b.Address) })
+	return writeJSON(w, list)
 }

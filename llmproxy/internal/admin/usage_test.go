@@ -8,19 +8,20 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/ledger"
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/ledger"
 )
 
-// What is not known is told as such, and not as zero.
-func TestUnknownCostIsNoZero(t *testing.T) {
+// An unknown cost is null or empty, not zero.
+func TestUnknownCostIsNotZero(t *testing.T) {
 	rows := usageRows([]ledger.Row{
 		{Key: "none", Sums: ledger.Sums{Requests: 2, Unpriced: 2}},
 		{Key: "part, half", Sums: ledger.Sums{Requests: 2, Unpriced: 1, USD: 0.5}},
 		{Key: "free", Sums: ledger.Sums{Requests: 2}},
 	})
 	w := httptest.NewRecorder()
-	if err := usageCSV(w, []string{"key"}, rows); err != nil {
+	if err := writeUsageCSV(w, []string{"key"}, rows); err != nil {
 		t.Fatal(err)
 	}
 	const table = `key,requests,input_tokens,output_tokens,cached_tokens,spilled,unpriced,usd,saved_usd
@@ -31,16 +32,16 @@ free,2,0,0,0,0,0,0,0
 	if diff := cmp.Diff(table, w.Body.String()); diff != "" {
 		t.Error(diff)
 	}
-	var told []string
+	var got []string
 	for _, row := range rows {
 		text, err := json.Marshal(row)
 		if err != nil {
 			t.Fatal(err)
 		}
 		_, usd, _ := strings.Cut(string(text), `"unpriced":`)
-		told = append(told, usd)
+		got = append(got, usd)
 	}
-	if diff := cmp.Diff([]string{`2,"usd":null,"saved_usd":0}`, `1,"usd":0.5,"saved_usd":0}`, `0,"usd":0,"saved_usd":0}`}, told); diff != "" {
+	if diff := cmp.Diff([]string{`2,"usd":null,"saved_usd":0}`, `1,"usd":0.5,"saved_usd":0}`, `0,"usd":0,"saved_usd":0}`}, got); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -53,7 +54,7 @@ func TestUsageCommand(t *testing.T) {
 			io.WriteString(w, "key,requests\n")
 			return
 		}
-		json.NewEncoder(w).Encode(UsageAnswer{By: []string{"key", "model"}, Rows: usageRows([]ledger.Row{
+		json.NewEncoder(w).Encode(Usage{By: []string{"key", "model"}, Rows: usageRows([]ledger.Row{
 			{Model: "local", Sums: ledger.Sums{Requests: 12, Input: 3, Unpriced: 12}},
 			{Key: "alice", Model: "gpt-4o", Sums: ledger.Sums{Requests: 3, Input: 1000, Output: 20, Cached: 5, Spilled: 1, USD: 0.25, Saved: 1}},
 			{Key: "bob", Model: "red\x1b[31m", Sums: ledger.Sums{Requests: 2, USD: 0.5, Unpriced: 1}},

@@ -101,9 +101,6 @@ func New(c Config) *Gateway {
 	return g
 }
 
-// KindOf returns the name of what an upstream speaks, as far as known now.
-func (g *Gateway) KindOf(u *router.Upstream) string { return g.delivery.Upstream(u).ActualKind().Name }
-
 // Status reports what can be served now: local servers are probed, services are judged by traffic.
 func (g *Gateway) Status(ctx context.Context) catalog.Status {
 	g.delivery.Health.ProbeAll(ctx)

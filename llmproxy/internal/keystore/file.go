@@ -11,20 +11,37 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/state"
 	"github.com/gofrs/flock"
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/state"
 )
 
 const (
-	// maxFile bounds the file of keys: a hundred thousand keys fit.
-	maxFile = 32 << 20
-	// lockWait is how long another writer, which needs a moment, is waited for, and lockEvery how often it is looked.
-	lockWait  = 10 * time.Second
-	lockEvery = 5 * time.Millisecond
+	// maxFileSize is enough for a hundred thousand keys.
+	maxFileSize = 32 << 20
+	// lockTimeout is how long to wait for another writer, which needs a moment, and lockInterval how often to try.
+	lockTimeout  = 10 * time.Second
+	lockInterval = 5 * time.Millisecond
 )
 
-// A fileDocument is a document in a file.
+// OpenFile returns the store of a file, which need not exist yet. An invalid file is an error.
+func OpenFile(c *state.Closer, path string) (*Store, error) {
+	return open(c, path, func() (*Store, error) {
+		s := NewFile(path)
+		if _, err := s.load(); err != nil {
+			return nil, fmt.Errorf("keys_file %s: %w", path, err)
+		}
+		return s, nil
+	})
+}
+
+// NewFile returns a store of a file that is not shared with handlers, for a command.
+func NewFile(path string) *Store { return newStore(path, &fileDocument{path}) }
+
+// fileDocument is a document in a file.
 type fileDocument struct{ path string }
+
+func (f *fileDocument) exclusive() bool { return false }
 
 func (f *fileDocument) read() ([]byte, error) {
 	file, err := os.Open(f.path)
@@ -35,21 +52,19 @@ func (f *fileDocument) read() ([]byte, error) {
 		return nil, err
 	}
 	defer file.Close()
-	text, err := io.ReadAll(io.LimitReader(file, maxFile+1))
-	if err == nil && len(text) > maxFile {
-		return nil, fmt.Errorf("the file of keys is larger than %d bytes", maxFile)
+	text, err := io.ReadAll(io.LimitReader(file, maxFileSize+1))
+	if err == nil && len(text) > maxFileSize {
+		return nil, fmt.Errorf("the file is larger than %d bytes", maxFileSize)
 	}
 	return text, err
 }
 
-// replace writes a second file and gives it the first one's name, so that whoever reads, whenever the power fails, finds the old
-// keys or the new ones.
 func (f *fileDocument) replace(old, text []byte) error {
 	path, err := filepath.EvalSymlinks(f.path)
 	if err != nil {
 		path = f.path
 	}
-	unlock, err := f.lock(path)
+	unlock, err := lockFile(path)
 	if err != nil {
 		return err
 	}
@@ -59,31 +74,32 @@ func (f *fileDocument) replace(old, text []byte) error {
 		return err
 	}
 	if !bytes.Equal(now, old) {
-		return errReplaced
+		return errConflict
 	}
 	return state.WriteFile(path, text)
 }
 
-// lock keeps out other writers: a running Caddy, and commands. The file that is locked cannot be that of the keys, which is replaced.
-func (f *fileDocument) lock(path string) (unlock func(), err error) {
-	ctx, cancel := context.WithTimeout(context.Background(), lockWait)
+// lockFile keeps out other writers: a running Caddy, and commands. It locks a second file, because the file itself is
+// replaced by every change.
+func lockFile(path string) (unlock func(), err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), lockTimeout)
 	defer cancel()
-	makeLock(path)
+	createLock(path)
 	lock := flock.New(path + ".lock")
-	if _, err := lock.TryLockContext(ctx, lockEvery); err != nil {
+	if _, err := lock.TryLockContext(ctx, lockInterval); err != nil {
 		return nil, fmt.Errorf("locking %s.lock: %w", path, err)
 	}
-	return func() { lock.Unlock() }, nil //nolint:errcheck // closing it, which it does too, unlocks in any case
+	return func() { lock.Unlock() }, nil //nolint:errcheck // it closes the file, which unlocks in any case
 }
 
-// makeLock makes the file that is locked, where there is none, so that who owns the keys can open it, too.
-func makeLock(path string) {
+// createLock creates the lock file with the owner of the keys, so that both Caddy and root can open it.
+func createLock(path string) {
 	fresh, err := os.OpenFile(path+".lock", os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
 	if err != nil {
-		return // it is there, or locking says what is wrong
+		return // it exists, or locking it reports the error
 	}
 	defer fresh.Close()
 	if info, err := os.Stat(path); err == nil {
-		_ = state.KeepOwner(fresh, info) // as good as the file system allows
+		_ = state.CopyOwner(fresh, info) // as far as the file system allows
 	}
 }

@@ -5,21 +5,32 @@ import (
 	"sync"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/ledger"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/state"
 )
-
-// A localDocument is a document in this machine's ledger.
-type localDocument struct {
-	ledger *ledger.Ledger
-	mu     sync.Mutex // one writer
-}
 
 const (
 	keysBucket = "keys"
 	keysEntry  = "all"
 )
 
-func (s *localDocument) read() (text []byte, err error) {
-	err = s.ledger.Load(keysBucket, func(name string, value []byte) error {
+// OpenLocal returns the store of this machine.
+func OpenLocal(c *state.Closer) (*Store, error) {
+	embedded := state.Ledger(c)
+	return open(c, state.ThisMachine, func() (*Store, error) {
+		return newStore(state.ThisMachine, &localDocument{ledger: embedded}), nil
+	})
+}
+
+// localDocument is a document in the embedded store of this machine, which one process opens at a time.
+type localDocument struct {
+	ledger *ledger.Ledger
+	mu     sync.Mutex // held by the writer
+}
+
+func (l *localDocument) exclusive() bool { return true }
+
+func (l *localDocument) read() (text []byte, err error) {
+	err = l.ledger.Load(keysBucket, func(name string, value []byte) error {
 		if name == keysEntry {
 			text = bytes.Clone(value)
 		}
@@ -28,15 +39,15 @@ func (s *localDocument) read() (text []byte, err error) {
 	return text, err
 }
 
-func (s *localDocument) replace(old, text []byte) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	now, err := s.read()
+func (l *localDocument) replace(old, text []byte) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now, err := l.read()
 	if err != nil {
 		return err
 	}
 	if !bytes.Equal(now, old) {
-		return errReplaced
+		return errConflict
 	}
-	return s.ledger.SaveNow(keysBucket, keysEntry, text)
+	return l.ledger.SaveNow(keysBucket, keysEntry, text)
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/keys"
 )
 
-// A file that is there keeps its owner and its mode, whoever writes it. Who may not give files away has only their own.
+// A file keeps its owner and mode, whoever changes it. Without the right to change owners, the test uses its own.
 func TestKeysFileKeepsItsOwner(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "keys.json")
 	if err := os.WriteFile(file, []byte(`{"keys":[]}`), 0o640); err != nil {
@@ -21,9 +21,7 @@ func TestKeysFileKeepsItsOwner(t *testing.T) {
 	if err := os.Chown(file, uid, gid); err != nil {
 		uid, gid = os.Getuid(), os.Getgid()
 	}
-	if err := newStore(file, &fileDocument{path: file}).Change(func(list []*keys.Entry) ([]*keys.Entry, error) {
-		return append(list, &keys.Entry{Name: "alice", Secret: keys.Digest("secret-alice")}), nil
-	}); err != nil {
+	if err := NewFile(file).Change(Add(&keys.Entry{Name: "alice", Secret: keys.Digest("secret-alice")})); err != nil {
 		t.Fatal(err)
 	}
 	for name, mode := range map[string]os.FileMode{file: 0o640, file + ".lock": 0o600} {

@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -19,38 +17,58 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/state"
 )
 
-// A redisDocument is a document in the shared state. A server may forget what it was told: it is flushed, comes back with an older
-// copy, or gives way to one that was behind. Then whoever knows more tells it again.
-type redisDocument struct {
-	client redis.UniversalClient
-	copy   string // a file with what was last seen there, for a start while the server is away; empty for none
-	mu     sync.Mutex
-	known  version // the latest that was seen there
+const (
+	redisKey     = "llm_proxy:keys"
+	redisTimeout = 500 * time.Millisecond
+)
 
-	copying sync.Mutex // held by who writes the copy
+// OpenRedis returns the store of the shared state at an address. If the server is away at the start, it begins with the keys
+// that were read from it last.
+func OpenRedis(c *state.Closer, client redis.UniversalClient, address string) (*Store, error) {
+	// The key is the client: there may be several states, and during a reload the old and the new one.
+	return open(c, client, func() (*Store, error) {
+		doc := &redisDocument{client: client, snapshot: state.SnapshotOf("keys", address)}
+		s := newStore("state", doc)
+		if file, err := keys.ParseFile(doc.snapshot.Read()); err == nil {
+			s.file = file // but it does not count as loaded: the server may know better
+		}
+		return s, nil
+	})
 }
 
-// A version is the text of the keys after so many changes.
+// NewRedis returns a store of a shared state that is not shared with handlers.
+func NewRedis(client redis.UniversalClient) *Store {
+	return newStore("state", &redisDocument{client: client})
+}
+
+// redisDocument is a document in the shared state. A server may lose changes: it is flushed, restored from an older copy, or
+// replaced by a replica that was behind. Therefore every text has a version, and whoever knows a newer one writes it again.
+type redisDocument struct {
+	client   redis.UniversalClient
+	snapshot state.Snapshot // empty for none
+
+	mu     sync.Mutex
+	latest version
+
+	saving sync.Mutex // held while the snapshot is written
+}
+
+// A version is the text after a number of changes.
 type version struct {
 	number int64
 	text   []byte
 }
 
-const (
-	redisKey  = "llm_proxy:keys"
-	redisWait = 500 * time.Millisecond
-)
-
-// value is an version as the server keeps it: its number in a line of its own, and then the text.
-func (e version) value() string {
-	if e.number == 0 {
-		return string(e.text)
+// encode returns the value as the server keeps it: a line with the number, and the text.
+func (v version) encode() string {
+	if v.number == 0 {
+		return string(v.text)
 	}
-	return strconv.FormatInt(e.number, 10) + "\n" + string(e.text)
+	return strconv.FormatInt(v.number, 10) + "\n" + string(v.text)
 }
 
-// versionOf reads a value. One without a number was put there by somebody else, before all changes.
-func versionOf(value string) version {
+// parseVersion parses a value. A value without a number was written by something else, and precedes all changes.
+func parseVersion(value string) version {
 	line, text, _ := strings.Cut(value, "\n")
 	if number, err := strconv.ParseInt(line, 10, 64); err == nil && number > 0 {
 		return version{number, []byte(text)}
@@ -61,93 +79,77 @@ func versionOf(value string) version {
 	return version{0, []byte(value)}
 }
 
-func (s *redisDocument) read() ([]byte, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), redisWait)
+func (r *redisDocument) exclusive() bool { return false }
+
+func (r *redisDocument) read() ([]byte, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), redisTimeout)
 	defer cancel()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	value, err := s.client.Get(ctx, redisKey).Result()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	value, err := r.client.Get(ctx, redisKey).Result()
 	if err != nil && !errors.Is(err, redis.Nil) {
 		return nil, err
 	}
-	found := versionOf(value)
-	if found.number >= s.known.number {
-		s.see(found)
+	found := parseVersion(value)
+	if found.number >= r.latest.number {
+		r.setLatest(found)
 		return found.text, nil
 	}
-	done, err := s.put(ctx, value, s.known)
+	written, err := r.compareAndSet(ctx, value, r.latest)
 	if err != nil {
 		return nil, err
 	}
-	if done {
+	if written { // else another Caddy wrote first, which the next read finds
 		caddy.Log().Named("http.handlers.llm_proxy").Warn("the shared state had lost changes of keys; they were written again")
-	} // else another Caddy was faster, which is seen the next time
-	return s.known.text, nil
-}
-
-// replaceScript writes only if nobody else did.
-var replaceScript = redis.NewScript(`if (redis.call('GET', KEYS[1]) or '') ~= ARGV[1] then return 0 end
-redis.call('SET', KEYS[1], ARGV[2])
-return 1`)
-
-func (s *redisDocument) put(ctx context.Context, old string, next version) (done bool, err error) {
-	n, err := replaceScript.Run(ctx, s.client, []string{redisKey}, old, next.value()).Int()
-	return n == 1, err
-}
-
-func (s *redisDocument) replace(old, text []byte) error {
-	ctx, cancel := context.WithTimeout(context.Background(), redisWait)
-	defer cancel()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if !bytes.Equal(s.known.text, old) {
-		return errReplaced
 	}
-	next := version{s.known.number + 1, text}
-	done, err := s.put(ctx, s.known.value(), next)
+	return r.latest.text, nil
+}
+
+func (r *redisDocument) replace(old, text []byte) error {
+	ctx, cancel := context.WithTimeout(context.Background(), redisTimeout)
+	defer cancel()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !bytes.Equal(r.latest.text, old) {
+		return errConflict
+	}
+	next := version{r.latest.number + 1, text}
+	written, err := r.compareAndSet(ctx, r.latest.encode(), next)
 	if err != nil {
 		return err
 	}
-	if !done {
-		return errReplaced
+	if !written {
+		return errConflict
 	}
-	s.see(next)
+	r.setLatest(next)
 	return nil
 }
 
-// see takes note of an version. The caller holds mu.
-func (s *redisDocument) see(e version) {
-	same := s.known.number == e.number && bytes.Equal(s.known.text, e.text)
-	s.known = e
-	if !same && s.copy != "" {
-		go s.keepCopy() // the disk may be slow
+var compareAndSetScript = redis.NewScript(`if (redis.call('GET', KEYS[1]) or '') ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[2])
+return 1`)
+
+func (r *redisDocument) compareAndSet(ctx context.Context, old string, next version) (written bool, err error) {
+	n, err := compareAndSetScript.Run(ctx, r.client, []string{redisKey}, old, next.encode()).Int()
+	return n == 1, err
+}
+
+// setLatest is called with mu held.
+func (r *redisDocument) setLatest(v version) {
+	same := r.latest.number == v.number && bytes.Equal(r.latest.text, v.text)
+	r.latest = v
+	if !same && r.snapshot != "" {
+		go r.saveSnapshot() // the disk may be slow
 	}
 }
 
-func (s *redisDocument) keepCopy() {
-	s.copying.Lock()
-	defer s.copying.Unlock()
-	s.mu.Lock()
-	text := s.known.text
-	s.mu.Unlock()
-	err := os.MkdirAll(filepath.Dir(s.copy), 0o700)
-	if err == nil {
-		err = state.WriteFile(s.copy, text)
+func (r *redisDocument) saveSnapshot() {
+	r.saving.Lock()
+	defer r.saving.Unlock()
+	r.mu.Lock()
+	text := r.latest.text
+	r.mu.Unlock()
+	if err := r.snapshot.Write(text); err != nil {
+		caddy.Log().Named("http.handlers.llm_proxy").Warn("the keys of the shared state cannot be saved for the next start", zap.Error(err))
 	}
-	if err != nil {
-		caddy.Log().Named("http.handlers.llm_proxy").Warn("the keys of the shared state cannot be saved for a later start", zap.Error(err))
-	}
-}
-
-// recall gives the keys that were last seen; none if that is not known. The server is never told them: it may know better.
-func (s *redisDocument) recall() *keys.File {
-	text, err := os.ReadFile(s.copy)
-	if err != nil {
-		return new(keys.File)
-	}
-	file, err := keys.ParseFile(text)
-	if err != nil {
-		return new(keys.File)
-	}
-	return file
 }

@@ -5,13 +5,14 @@ package keystore
 import (
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/caddy-llmproxy/caddy-llmproxy/internal/redistest"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/keys"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/state"
-	"github.com/google/go-cmp/cmp"
 )
 
-// another is the vault of another Caddy on the same server.
+// another returns the store of another Caddy on the same server.
 func another(t *testing.T, server *redistest.Server) *Store {
 	t.Helper()
 	client, err := state.NewRedis(server.URL(), nil)
@@ -22,14 +23,14 @@ func another(t *testing.T, server *redistest.Server) *Store {
 	return NewRedis(client)
 }
 
-func keyNames(v *Store) (list []string) {
-	for _, e := range v.Entries() {
+func keyNames(s *Store) (list []string) {
+	for _, e := range s.Entries() {
 		list = append(list, e.Name)
 	}
 	return list
 }
 
-// Of two that write at the same time, one tries anew, and nothing is lost.
+// If two write at the same time, one of them tries again, and nothing is lost.
 func TestSharedKeysAreNotOverwritten(t *testing.T) {
 	server := redistest.Start(t)
 	a, b := another(t, server), another(t, server)
@@ -43,7 +44,7 @@ func TestSharedKeysAreNotOverwritten(t *testing.T) {
 		return add("alice")(list)
 	})
 	if err != nil || tries != 2 {
-		t.Errorf("after %d tries the second writer is told %v", tries, err)
+		t.Errorf("after %d tries the second writer got %v", tries, err)
 	}
 	b.Refresh()
 	if diff := cmp.Diff([]string{"bob", "alice"}, keyNames(b)); diff != "" {
@@ -51,8 +52,8 @@ func TestSharedKeysAreNotOverwritten(t *testing.T) {
 	}
 }
 
-// A server that keeps its memory on the disk keeps the keys, also for a Caddy that begins later.
-func TestSharedKeysOutliveARestart(t *testing.T) {
+// A server with persistence keeps the keys across a restart, also for a Caddy that starts later.
+func TestSharedKeysSurviveARestart(t *testing.T) {
 	server := redistest.StartLasting(t)
 	a := another(t, server)
 	if err := a.Change(add("alice", "bob")); err != nil {
@@ -60,7 +61,7 @@ func TestSharedKeysOutliveARestart(t *testing.T) {
 	}
 	server.Down()
 	if a.Refresh(); len(a.Entries()) != 2 {
-		t.Error("keys are forgotten while the server is down")
+		t.Error("keys are lost while the server is down")
 	}
 	server.Up()
 	b := another(t, server)
@@ -70,17 +71,17 @@ func TestSharedKeysOutliveARestart(t *testing.T) {
 	}
 }
 
-// What a server forgets, because it was flushed or came back with an older copy, it is told again; and what was revoked stays so,
-// also where somebody tells it who did not know yet.
-func TestSharedKeysAreToldAgain(t *testing.T) {
+// Changes that a server lost, because it was flushed or restored from an older copy, are written again. Revoked keys stay
+// revoked, even if a Caddy that did not know yet writes first.
+func TestLostChangesAreWrittenAgain(t *testing.T) {
 	server := redistest.Start(t)
 	client := server.Client(t)
 	a, b := another(t, server), another(t, server)
-	expect := func(when string, v *Store, want ...string) {
+	expect := func(when string, s *Store, want ...string) {
 		t.Helper()
-		v.Refresh()
-		if diff := cmp.Diff(want, keyNames(v)); diff != "" || v.failed != nil {
-			t.Error(when, diff, v.failed)
+		s.Refresh()
+		if diff := cmp.Diff(want, keyNames(s)); diff != "" || s.lastErr != nil {
+			t.Error(when, diff, s.lastErr)
 		}
 	}
 	if err := a.Change(add("alice")); err != nil {
@@ -94,24 +95,24 @@ func TestSharedKeysAreToldAgain(t *testing.T) {
 	if err := a.Change(add("bob")); err != nil {
 		t.Fatal(err)
 	}
-	for when, forget := range map[string]func() error{
+	for when, lose := range map[string]func() error{
 		"flushed":       func() error { return client.FlushAll(t.Context()).Err() },
 		"an older copy": func() error { return client.Set(t.Context(), redisKey, old, 0).Err() },
 	} {
-		if err := forget(); err != nil {
+		if err := lose(); err != nil {
 			t.Fatal(err)
 		}
 		expect(when, a, "alice", "bob")
 		expect(when, another(t, server), "alice", "bob")
 	}
-	if err := a.Change(Without("alice")); err != nil {
+	if err := a.Change(Remove("alice")); err != nil {
 		t.Fatal(err)
 	}
 	if err := client.FlushAll(t.Context()).Err(); err != nil {
 		t.Fatal(err)
 	}
-	expect("told by who is behind", b, "alice")
-	expect("told by who knows", a, "bob")
+	expect("written by the one that is behind", b, "alice")
+	expect("written by the one that knows", a, "bob")
 	expect("then", b, "bob")
 	if err := client.FlushAll(t.Context()).Err(); err != nil {
 		t.Fatal(err)
@@ -122,8 +123,8 @@ func TestSharedKeysAreToldAgain(t *testing.T) {
 	expect("a change after a flush", b, "bob", "carol")
 }
 
-// add is a change that adds keys.
-func add(names ...string) func([]*keys.Entry) ([]*keys.Entry, error) {
+// add returns an edit that adds keys.
+func add(names ...string) Edit {
 	return func(list []*keys.Entry) ([]*keys.Entry, error) {
 		for _, name := range names {
 			list = append(list, &keys.Entry{Name: name, Secret: keys.Digest("secret-" + name)})

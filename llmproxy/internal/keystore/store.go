@@ -1,8 +1,8 @@
-// Package keystore holds the clients' keys that change while Caddy runs: in a file, in the shared state, or on this machine. It
-// reads them again when they change, changes them durably, and puts them into force at once beside those of the configuration.
+// Package keystore holds the clients' keys that change while Caddy runs: in a file, in the shared state, or on this machine.
+// It notices changes, makes changes durably, and applies them at once, together with the keys of the configuration.
 //
-// It never holds a secret, only digests, and it decides nothing about a request: access does. It stands above state and below
-// admin and llmproxy.
+// It holds digests, never secrets, and decides nothing about a request: access does. It stands above state, and below admin
+// and llmproxy.
 package keystore
 
 import (
@@ -18,55 +18,80 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/state"
 )
 
-// pollEvery is how often a store is asked whether its keys have changed. A key that was revoked elsewhere stays in force for so
-// long, and for as long as the answer takes: less than 2 s.
-const pollEvery = time.Second
+// pollInterval is how often a store looks for changes. A key that was revoked elsewhere stays valid for this long, plus the
+// time that reading takes: less than 2 s.
+const pollInterval = time.Second
 
-// A document keeps a text: the file of keys, or a place in the state that is shared.
-type document interface {
-	// read gives the text; nil if there is none.
-	read() ([]byte, error)
-	// replace puts a text in the place of an old one, and is durable when it returns. It fails with errReplaced if another one
-	// stands there.
-	replace(old, text []byte) error
-}
-
-var errReplaced = errors.New("the keys were changed at the same time; try again")
-
-// A StoreError is a failure of the place where keys are kept, and not of the change.
-type StoreError struct{ error }
-
-// Unwrap returns the reason.
-func (e StoreError) Unwrap() error { return e.error }
-
-// A Store holds the keys that come and go while Caddy runs. It is shared by all handlers that name the same document.
+// A Store holds the keys of one document: a file, or a value in a database. All handlers that name the same document share it.
 type Store struct {
 	name string
 	doc  document
 	stop chan struct{}
 
-	mu      sync.Mutex
-	text    []byte
-	file    *keys.File
-	read    bool  // once, at least
-	failed  error // of the last reading
-	holders []*Keyring
+	mu       sync.Mutex
+	text     []byte
+	file     *keys.File
+	loaded   bool  // at least once
+	lastErr  error // of the last load
+	keyrings []*Keyring
 }
+
+// A document is where the text of a store is kept.
+type document interface {
+	// read returns the text; nil if there is none.
+	read() ([]byte, error)
+	// replace replaces the text, durably. It fails with errConflict if the text is not old any more.
+	replace(old, text []byte) error
+	// exclusive reports whether only this process writes the document.
+	exclusive() bool
+}
+
+var (
+	errConflict = errors.New("the keys were changed at the same time; try again")
+	// errMissing does not drop keys: a file may be missing just for a moment, while an editor replaces it.
+	errMissing = errors.New("the file is missing; to delete all keys, write {\"keys\": []}")
+)
+
+// ErrNoKey means that the store does not hold the key to change.
+var ErrNoKey = errors.New("no such key (keys of the configuration are changed there)")
+
+// A StoreError means that the document cannot be read or written.
+type StoreError struct{ error }
+
+// Unwrap returns the cause.
+func (e StoreError) Unwrap() error { return e.error }
 
 func newStore(name string, doc document) *Store {
 	return &Store{name: name, doc: doc, stop: make(chan struct{}), file: new(keys.File)}
 }
 
-// watch asks again and again; the first time at once.
+// open returns the store of a document, which it shares with all handlers that use the same key of the pool.
+func open(c *state.Closer, key any, build func() (*Store, error)) (*Store, error) {
+	return state.Acquire(c.AddLasting, state.KeyStores, key, func() (*Store, error) {
+		s, err := build()
+		if err != nil {
+			return nil, err
+		}
+		time.AfterFunc(state.StartDelay, s.watch)
+		return s, nil
+	})
+}
+
+// All returns the stores of all handlers, in the order of their names.
+func All() (list []*Store) {
+	state.Each(state.KeyStores, func(_ any, s *Store) { list = append(list, s) })
+	slices.SortFunc(list, func(a, b *Store) int { return strings.Compare(a.name, b.name) })
+	return list
+}
+
+// watch refreshes the store until Close. A document that nobody else writes is read only once.
 func (s *Store) watch() {
-	tick := time.NewTicker(pollEvery)
+	tick := time.NewTicker(pollInterval)
 	defer tick.Stop()
 	for {
 		s.Refresh()
-		if _, alone := s.doc.(*localDocument); alone {
-			if known, _ := s.Known(); known {
-				return // nobody else writes there
-			}
+		if loaded, _ := s.Loaded(); loaded && s.doc.exclusive() {
+			return
 		}
 		select {
 		case <-tick.C:
@@ -76,16 +101,63 @@ func (s *Store) watch() {
 	}
 }
 
-// close ends the watching.
-func (s *Store) close() error {
+// Close ends watch.
+func (s *Store) Close() error {
 	close(s.stop)
 	return nil
 }
 
-// errGone does not drop the keys: a file may be missing for a moment only, until its new text is there.
-var errGone = errors.New("the file is missing; a file without keys says {\"keys\": []}")
+// Name returns where the keys are kept: the path of a file, "state" or "local".
+func (s *Store) Name() string { return s.name }
 
-// load reads the document. A document that is broken, or gone, changes nothing.
+// Entries returns the keys.
+func (s *Store) Entries() []*keys.Entry {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.file.Keys
+}
+
+// Configured returns the keys in the configurations of the handlers that share the store.
+func (s *Store) Configured() (list []*keys.Entry) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, k := range s.keyrings {
+		list = append(list, k.inline...)
+	}
+	return list
+}
+
+// Loaded reports whether the document was ever read successfully, and whether that was at least tried.
+func (s *Store) Loaded() (loaded, tried bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.loaded, s.loaded || s.lastErr != nil
+}
+
+// Refresh reads the document and applies its changes. It logs an error once, until it changes or is over.
+func (s *Store) Refresh() {
+	loaded, _ := s.Loaded()
+	changed, err := s.load()
+	s.mu.Lock()
+	before := s.lastErr
+	s.lastErr = err
+	keyrings := slices.Clone(s.keyrings)
+	s.mu.Unlock()
+	sameErr := err != nil && before != nil && err.Error() == before.Error()
+	switch {
+	case changed:
+		for _, k := range keyrings {
+			k.apply(!loaded)
+		}
+	case len(keyrings) == 0:
+	case err != nil && !sameErr:
+		keyrings[0].logUnreadable(err)
+	case err == nil && before != nil:
+		keyrings[0].logReadable()
+	}
+}
+
+// load reads the document. If it is missing or invalid, the store keeps its keys.
 func (s *Store) load() (changed bool, err error) {
 	text, err := s.doc.read()
 	if err != nil {
@@ -93,11 +165,11 @@ func (s *Store) load() (changed bool, err error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.read && bytes.Equal(text, s.text) {
+	if s.loaded && bytes.Equal(text, s.text) {
 		return false, nil
 	}
 	if text == nil && s.text != nil {
-		return false, errGone
+		return false, errMissing
 	}
 	file := new(keys.File)
 	if text != nil {
@@ -105,130 +177,31 @@ func (s *Store) load() (changed bool, err error) {
 			return false, err
 		}
 	}
-	s.text, s.file, s.read = text, file, true
+	s.text, s.file, s.loaded = text, file, true
 	return true, nil
 }
 
-// Refresh reads the document again and tells the handlers. What is wrong with it is logged once.
-func (s *Store) Refresh() {
-	known, _ := s.Known()
-	changed, err := s.load()
-	s.mu.Lock()
-	before := s.failed
-	again := err != nil && before != nil && err.Error() == before.Error()
-	s.failed = err
-	holders := slices.Clone(s.holders)
-	s.mu.Unlock()
-	for i, k := range holders {
-		switch {
-		case changed:
-			k.changed(!known)
-		case i > 0:
-		case err != nil && !again:
-			k.unreadable(err)
-		case err == nil && before != nil:
-			k.readable()
-		}
-	}
-}
-
-// Entries returns the keys that the store holds now.
-func (s *Store) Entries() []*keys.Entry {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.file.Keys
-}
-
-// Configured returns the keys of the configurations of all handlers that use the store.
-func (s *Store) Configured() (list []*keys.Entry) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, k := range s.holders {
-		list = append(list, k.inline...)
-	}
-	return list
-}
-
-// Known reports whether the document was ever read, or at least tried.
-func (s *Store) Known() (known, asked bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.read, s.read || s.failed != nil
-}
-
-func (s *Store) subscribe(k *Keyring) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.holders = append(s.holders, k)
-}
-
-func (s *Store) unsubscribe(k *Keyring) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.holders = slices.DeleteFunc(s.holders, func(h *Keyring) bool { return h == k })
-}
-
-// changeTries is how often a change is tried again because another writer, a command or another Caddy, was faster. One writer
-// gets on each time, so that this many may change the keys at once.
-const changeTries = 100
-
-// Change replaces the keys by what edit makes of them, durably, and puts them into force at once. A failure of the place where
-// they are kept is a StoreError.
-func (s *Store) Change(edit func([]*keys.Entry) ([]*keys.Entry, error)) (err error) {
-	for range changeTries {
-		if err = s.tryChange(edit); !errors.Is(err, errReplaced) {
-			return err
-		}
-	}
-	return err
-}
-
-func (s *Store) tryChange(edit func([]*keys.Entry) ([]*keys.Entry, error)) error {
+// Read reads the document for a command. A document that does not exist is an error.
+func (s *Store) Read() error {
 	if _, err := s.load(); err != nil {
-		return StoreError{fmt.Errorf("the keys of %s cannot be read: %w", s.name, err)}
-	}
-	s.mu.Lock()
-	old, file, holders := s.text, *s.file, slices.Clone(s.holders)
-	s.mu.Unlock()
-	list, err := edit(slices.Clone(file.Keys))
-	if err != nil {
 		return err
 	}
-	if _, err := keys.Compile(list, nil); err != nil { // a command has no handler whose keys it could be checked with
-		return err
+	if s.text == nil {
+		return fmt.Errorf("file %s does not exist", s.name)
 	}
-	for _, k := range holders {
-		if err := k.check(list); err != nil {
-			return err
-		}
-	}
-	file.Keys = list
-	text, err := file.JSON()
-	if err != nil {
-		return err
-	}
-	if err := s.doc.replace(old, text); err != nil {
-		return StoreError{fmt.Errorf("the keys of %s cannot be written: %w", s.name, err)}
-	}
-	s.Refresh()
 	return nil
 }
 
-// Name returns where the keys are kept: the path of a file, "state" or "local".
-func (s *Store) Name() string { return s.name }
+// An Edit returns the keys that replace a list, which it may modify.
+type Edit func([]*keys.Entry) ([]*keys.Entry, error)
 
-// All returns the stores that handlers use, by name.
-func All() (list []*Store) {
-	state.Each(state.KeyStores, func(_ any, s *Store) { list = append(list, s) })
-	slices.SortFunc(list, func(a, b *Store) int { return strings.Compare(a.name, b.name) })
-	return list
+// Add returns an edit that adds a key.
+func Add(e *keys.Entry) Edit {
+	return func(list []*keys.Entry) ([]*keys.Entry, error) { return append(list, e), nil }
 }
 
-// ErrNoKey means that a change is about a key that the store does not hold.
-var ErrNoKey = errors.New("no such key is kept here (those of the configuration are changed there)")
-
-// Without is a change that removes a key.
-func Without(name string) func([]*keys.Entry) ([]*keys.Entry, error) {
+// Remove returns an edit that removes a key.
+func Remove(name string) Edit {
 	return func(list []*keys.Entry) ([]*keys.Entry, error) {
 		rest := slices.DeleteFunc(list, func(e *keys.Entry) bool { return e.Name == name })
 		if len(rest) == len(list) {
@@ -238,28 +211,74 @@ func Without(name string) func([]*keys.Entry) ([]*keys.Entry, error) {
 	}
 }
 
-// Rotated is a change that gives a key another secret, of which it has the digest; the old secret is not valid any more.
-// Changed becomes the key.
-func Rotated(name, digest string, changed *keys.Entry) func([]*keys.Entry) ([]*keys.Entry, error) {
+// Rotate returns an edit that replaces the secret of a key, given by its digest. The edit copies the key to rotated.
+func Rotate(name, digest string, rotated *keys.Entry) Edit {
 	return func(list []*keys.Entry) ([]*keys.Entry, error) {
 		i := slices.IndexFunc(list, func(e *keys.Entry) bool { return e.Name == name })
 		if i < 0 {
 			return nil, fmt.Errorf("%w: %.80q", ErrNoKey, name)
 		}
-		*changed = *list[i]
-		changed.Secret = digest
-		list[i] = changed
+		*rotated = *list[i]
+		rotated.Secret = digest
+		list[i] = rotated
 		return list, nil
 	}
 }
 
-// Read reads the document of a store that no handler uses. A file that does not exist is an error.
-func (s *Store) Read() error {
+// maxConflicts is how often a change is tried again after a conflict with a command or another Caddy. Each conflict means that
+// one of them succeeded, so this many may change the keys at once.
+const maxConflicts = 100
+
+// Change edits the keys durably and applies the result at once. It fails with a StoreError if the document cannot be read or
+// written. It may call edit more than once.
+func (s *Store) Change(edit Edit) (err error) {
+	for range maxConflicts {
+		if err = s.tryChange(edit); !errors.Is(err, errConflict) {
+			return err
+		}
+	}
+	return err
+}
+
+func (s *Store) tryChange(edit Edit) error {
 	if _, err := s.load(); err != nil {
+		return StoreError{fmt.Errorf("reading the keys of %s: %w", s.name, err)}
+	}
+	s.mu.Lock()
+	old, file, keyrings := s.text, *s.file, slices.Clone(s.keyrings)
+	s.mu.Unlock()
+	list, err := edit(slices.Clone(file.Keys))
+	if err != nil {
 		return err
 	}
-	if s.text == nil {
-		return fmt.Errorf("there is no file %s", s.name)
+	if _, err := keys.Compile(list, nil); err != nil { // a command has no keyring to check the keys with
+		return err
 	}
+	for _, k := range keyrings {
+		if _, err := k.compile(list); err != nil {
+			return err
+		}
+	}
+	file.Keys = list
+	text, err := file.JSON()
+	if err != nil {
+		return err
+	}
+	if err := s.doc.replace(old, text); err != nil {
+		return StoreError{fmt.Errorf("writing the keys of %s: %w", s.name, err)}
+	}
+	s.Refresh()
 	return nil
+}
+
+func (s *Store) subscribe(k *Keyring) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.keyrings = append(s.keyrings, k)
+}
+
+func (s *Store) unsubscribe(k *Keyring) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.keyrings = slices.DeleteFunc(s.keyrings, func(other *Keyring) bool { return other == k })
 }

@@ -5,9 +5,9 @@ import (
 	"sync"
 )
 
-// A Closer owns the clean-up of one handler. What was added last is closed first. Some of it is closed with the handler; what
-// requests need to their end is closed after the last one, because a configuration is cleaned up while its streams go on. The
-// zero Closer is ready.
+// A Closer owns what one handler must release. It closes in reverse order: what was added last is closed first. What requests
+// need to their end is closed after the last request, because Caddy cleans up a configuration while its streams go on. The
+// zero Closer is ready to use.
 type Closer struct {
 	mu       sync.Mutex
 	closers  []func()
@@ -16,21 +16,21 @@ type Closer struct {
 	closed   bool
 }
 
-// Add adds what is to be closed with the handler.
+// Add adds a function that Close calls.
 func (c *Closer) Add(f func()) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.closers = append(c.closers, f)
 }
 
-// AddLasting adds what is to be closed after the last request.
+// AddLasting adds a function to call after Close and after the last request.
 func (c *Closer) AddLasting(f func()) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.lasting = append(c.lasting, f)
 }
 
-// Enter counts a request among those under way; Leave must follow.
+// Enter counts a request as active until Leave.
 func (c *Closer) Enter() {
 	c.mu.Lock()
 	c.requests++
@@ -41,11 +41,11 @@ func (c *Closer) Enter() {
 func (c *Closer) Leave() {
 	c.mu.Lock()
 	c.requests--
-	c.closeLasting()
+	c.unlockAndCloseLasting()
 }
 
-// Close closes what ends with the handler, and what lasts, when no request is under way: now, as a rule. It reports whether all
-// is closed.
+// Close calls the functions that were added, and the lasting ones too if no request is active. It reports whether it called
+// them all.
 func (c *Closer) Close() bool {
 	c.mu.Lock()
 	closers := c.closers
@@ -55,11 +55,11 @@ func (c *Closer) Close() bool {
 		f()
 	}
 	c.mu.Lock()
-	return c.closeLasting()
+	return c.unlockAndCloseLasting()
 }
 
-// closeLasting takes over the lock and gives it back.
-func (c *Closer) closeLasting() bool {
+// unlockAndCloseLasting is called with mu held, and calls the functions without it.
+func (c *Closer) unlockAndCloseLasting() bool {
 	if !c.closed || c.requests > 0 {
 		c.mu.Unlock()
 		return false

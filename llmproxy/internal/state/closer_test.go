@@ -6,7 +6,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// What was added last is closed first; what requests need, after the last one.
+// The order is reversed, and what requests need is closed after the last one.
 func TestCloser(t *testing.T) {
 	t.Parallel()
 	var c Closer
@@ -18,7 +18,7 @@ func TestCloser(t *testing.T) {
 	c.AddLasting(note("limits"))
 	c.Enter()
 	if c.Close() {
-		t.Error("all is closed while a request is under way")
+		t.Error("everything is closed while a request is active")
 	}
 	if diff := cmp.Diff([]string{"b", "a"}, got); diff != "" {
 		t.Error(diff)

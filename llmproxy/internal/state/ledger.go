@@ -11,46 +11,42 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/ledger"
 )
 
-// FirstUse is how long after Provision anything outside of the process is first touched: a configuration that is only
-// validated, or that fails to load, opens no file and dials nobody.
-const FirstUse = 250 * time.Millisecond
+// StartDelay is how long after Provision background work begins: a configuration that is only validated, or that fails to
+// load, opens no file and dials no server.
+const StartDelay = 250 * time.Millisecond
 
-// A UsageLedger sums up what was used: in a file of this machine, or in the state that several Caddys share.
+// A UsageLedger sums up what was used, on this machine or in the shared state.
 type UsageLedger interface {
 	Add(ledger.Use)
 	Query(ledger.Query) ([]ledger.Row, error)
 	Flush() error
+	Close() error
 }
 
-// Ledger returns the embedded store below Caddy's data directory, which one process opens once. It is opened, and made, when
-// something is first written to it or read from it.
+// Ledger returns the embedded store in Caddy's data directory. The file is created and opened when it is first used.
 func Ledger(c *Closer) *ledger.Ledger {
 	path := filepath.Join(caddy.AppDataDir(), "llm_proxy", "ledger.db")
-	l, _ := Acquire(Ledgers, path, func() (UsageLedger, error) { // building it cannot fail
-		return ledger.New(ledger.Config{Path: path, Report: reportLedger}), nil
-	}, closeLedger)
-	c.AddLasting(func() { Ledgers.Release(path) })
+	l, _ := Acquire(c.AddLasting, Ledgers, path, func() (UsageLedger, error) { // building it cannot fail
+		return ledger.New(ledger.Config{Path: path, Report: logLedger}), nil
+	})
 	return l.(*ledger.Ledger)
 }
 
-// SharedLedger returns the ledger of a shared state.
+// SharedLedger returns the usage ledger of the shared state.
 func SharedLedger(c *Closer, client redis.UniversalClient) UsageLedger {
-	l, _ := Acquire(Ledgers, client, func() (UsageLedger, error) { // building it cannot fail
-		return ledger.NewShared(client, reportLedger), nil
-	}, closeLedger)
-	c.AddLasting(func() { Ledgers.Release(client) })
+	l, _ := Acquire(c.AddLasting, Ledgers, client, func() (UsageLedger, error) { // building it cannot fail
+		return ledger.NewShared(client, logLedger), nil
+	})
 	return l
 }
 
-func closeLedger(l UsageLedger) error { return l.(interface{ Close() error }).Close() }
-
-// reportLedger logs when a ledger cannot be used, and when it can be again. The logger is that of the process, because
-// ledgers outlive configurations.
-func reportLedger(err error) {
+// logLedger logs that a ledger cannot be written, and with nil that it can be written again. Ledgers outlive configurations,
+// so it uses the logger of the process.
+func logLedger(err error) {
 	log := caddy.Log().Named("http.handlers.llm_proxy.ledger")
 	if err == nil {
-		log.Info("usage is written again")
+		log.Info("usage can be written again")
 		return
 	}
-	log.Error("usage cannot be written; it waits in memory, and is lost if Caddy ends before this is repaired", zap.Error(err))
+	log.Error("usage cannot be written; it is kept in memory and is lost if Caddy exits before this is fixed", zap.Error(err))
 }

@@ -1,120 +1,134 @@
 package state
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
+	"strconv"
 	"time"
 
+	"github.com/caddyserver/caddy/v2"
+	"github.com/redis/go-redis/v9"
+	"go.uber.org/zap"
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/access"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/ledger"
 	"github.com/caddy-llmproxy/caddy-llmproxy/ratelimit"
 )
 
-// ThisMachine is the key of what is kept on this machine.
-const ThisMachine = "local"
-
 const (
-	// limitsEvery is how often what is used is handed to the ledger, which writes it half a second later: a crash loses less
-	// than a second of it, the time of the disk included.
-	limitsEvery  = 100 * time.Millisecond
 	limitsBucket = "limits"
-	// limitsWait is how long a request waits for what was used before the start, if the disk is slow.
-	limitsWait = time.Second
-	// limitsLife is how many days what nobody uses any more is kept: no window is longer.
-	limitsLife = 400
+	// saveEvery is how often changes are handed to the ledger, which writes them half a second later. A crash loses less than
+	// a second of usage, including the time that the disk takes.
+	saveEvery = 100 * time.Millisecond
+	// restoreWait bounds how long a request waits for the usage from before the start, if the disk is slow.
+	restoreWait = time.Second
+	// maxUnusedDays is how long the usage of a limit is kept after the last change. No window is longer.
+	maxUnusedDays = 400
 )
 
-// localLimits is what the pool holds: the limits in memory, and the ledger that lets them outlive the process.
+// LocalLimiter returns a limiter on this machine. The usage of its limits outlives the process in the ledger.
+func LocalLimiter(c *Closer) (access.Limiter, error) {
+	file := Ledger(c)
+	return Acquire(c.AddLasting, Limits, ThisMachine, func() (*localLimits, error) {
+		l := newLocalLimits(file)
+		go l.run()
+		return l, nil
+	})
+}
+
+// localLimits keeps the usage of limits in memory, and saves it to the ledger.
 type localLimits struct {
 	*ratelimit.Memory
-	ledger *ledger.Ledger
-	wanted chan struct{} // holds one if a request is there before the first look
-	tried  chan struct{} // closed when what was used before is there, or cannot be read
-	stop   chan struct{}
-	ended  chan struct{}
+	ledger   *ledger.Ledger
+	needed   chan struct{} // holds a value if a request arrives before StartDelay is over
+	restored chan struct{} // closed when the saved usage was restored, or could not be read
+	stop     chan struct{}
+	stopped  chan struct{}
 }
 
 func newLocalLimits(l *ledger.Ledger) *localLimits {
 	return &localLimits{
 		Memory: ratelimit.NewMemory(), ledger: l,
-		wanted: make(chan struct{}, 1), tried: make(chan struct{}), stop: make(chan struct{}), ended: make(chan struct{}),
+		needed: make(chan struct{}, 1), restored: make(chan struct{}), stop: make(chan struct{}), stopped: make(chan struct{}),
 	}
 }
 
-// Take implements access.Limiter. Nothing is decided by limits that seem unused only because the process is young.
+// Take implements access.Limiter.
 func (l *localLimits) Take(ctx context.Context, t *ratelimit.Take) error {
-	l.awaitFacts(ctx)
+	l.awaitRestore(ctx)
 	return l.Memory.Take(ctx, t)
 }
 
 // Peek implements access.Limiter.
 func (l *localLimits) Peek(ctx context.Context, t *ratelimit.Take) error {
-	l.awaitFacts(ctx)
+	l.awaitRestore(ctx)
 	return l.Memory.Peek(ctx, t)
 }
 
-func (l *localLimits) awaitFacts(ctx context.Context) {
+// awaitRestore waits until the saved usage is restored, because right after a start every limit looks unused.
+func (l *localLimits) awaitRestore(ctx context.Context) {
 	select {
-	case <-l.tried:
+	case <-l.restored:
 		return
 	default:
 	}
 	select {
-	case l.wanted <- struct{}{}:
+	case l.needed <- struct{}{}:
 	default:
 	}
-	patience := time.NewTimer(limitsWait)
-	defer patience.Stop()
+	timeout := time.NewTimer(restoreWait)
+	defer timeout.Stop()
 	select {
-	case <-l.tried:
-	case <-patience.C:
+	case <-l.restored:
+	case <-timeout.C:
 	case <-ctx.Done():
 	}
 }
 
-// keep brings back what was used before, and hands on what changes. Before the first look nothing is touched: the
-// configuration may only be validated.
-func (l *localLimits) keep() {
-	defer close(l.ended)
-	restored, tried := false, false
-	tick := time.NewTimer(FirstUse)
+// run restores the saved usage, after StartDelay or when the first request needs it, and saves changes until Close.
+func (l *localLimits) run() {
+	defer close(l.stopped)
+	tried, ok := false, false
+	tick := time.NewTimer(StartDelay)
 	defer tick.Stop()
 	for {
 		select {
 		case <-tick.C:
-		case <-l.wanted:
+		case <-l.needed:
 		case <-l.stop:
-			if restored {
+			if ok {
 				l.save()
 			}
 			return
 		}
-		if !restored {
-			restored = l.restore()
-		} else {
+		if ok {
 			l.save()
+		} else {
+			ok = l.restore()
 		}
 		if !tried {
 			tried = true
-			close(l.tried)
+			close(l.restored)
 		}
-		tick.Reset(limitsEvery)
+		tick.Reset(saveEvery)
 	}
 }
 
-// restore fails while the file cannot be used; the ledger says so.
+// restore reports whether it could read the ledger, which logs its own errors.
 func (l *localLimits) restore() bool {
-	kept := map[string][]byte{}
-	err := l.ledger.Load(limitsBucket, func(id string, facts []byte) error {
-		kept[id] = append([]byte(nil), facts...)
+	saved := map[string][]byte{}
+	err := l.ledger.Load(limitsBucket, func(id string, value []byte) error {
+		saved[id] = bytes.Clone(value)
 		return nil
 	})
 	if err != nil {
 		return false
 	}
-	l.Changes() // from now on it takes note
-	for id, value := range kept {
-		facts, ok := factsOf(value, today())
-		if !ok || l.Restore(id, facts) != nil {
+	l.Changes() // the first call starts the recording of changes
+	for id, value := range saved {
+		usage, ok := decodeUsage(value, today())
+		if !ok || l.Restore(id, usage) != nil {
 			l.ledger.Delete(limitsBucket, id)
 		}
 	}
@@ -122,52 +136,109 @@ func (l *localLimits) restore() bool {
 }
 
 func (l *localLimits) save() {
-	for id, facts := range l.Changes() {
-		l.ledger.Save(limitsBucket, id, dated(facts, today()))
+	for id, usage := range l.Changes() {
+		l.ledger.Save(limitsBucket, id, encodeUsage(usage, today()))
 	}
 }
 
-// today is the number of the day since 1970.
-func today() uint32 { return uint32(time.Now().Unix() / 86400) }
-
-// dated puts the day before the facts of a limit, so that those of keys that are gone do not stay for ever.
-func dated(facts []byte, day uint32) []byte {
-	return append(binary.BigEndian.AppendUint32(nil, day), facts...)
+// Close saves the last changes and ends the goroutine.
+func (l *localLimits) Close() error {
+	close(l.stop)
+	<-l.stopped
+	return nil
 }
 
-// factsOf takes the day away again; false if they are too old to mean anything, or are none.
-func factsOf(value []byte, now uint32) ([]byte, bool) {
-	if len(value) < 4 || int64(now)-int64(binary.BigEndian.Uint32(value)) > limitsLife {
+// today returns the number of days since 1970.
+func today() uint32 { return uint32(time.Now().Unix() / 86400) }
+
+// encodeUsage prefixes the usage of a limit with the day, so that the usage of deleted keys can be deleted some day.
+func encodeUsage(usage []byte, day uint32) []byte {
+	return append(binary.BigEndian.AppendUint32(nil, day), usage...)
+}
+
+// decodeUsage removes the day. It reports false if the value is invalid or too old to matter.
+func decodeUsage(value []byte, now uint32) ([]byte, bool) {
+	if len(value) < 4 || int64(now)-int64(binary.BigEndian.Uint32(value)) > maxUnusedDays {
 		return nil, false
 	}
 	return value[4:], true
 }
 
-// close saves what has changed, and ends the goroutine.
-func (l *localLimits) close() error {
-	close(l.stop)
-	<-l.ended
-	return nil
-}
-
-// A Limiter keeps account of limits: access.Limiter.
-type Limiter interface {
-	Take(context.Context, *ratelimit.Take) error
-	Peek(context.Context, *ratelimit.Take) error
-	Settle(t *ratelimit.Take, tokens, spend int64)
-}
-
-// LocalLimiter returns what keeps account of limits on this machine. What is used outlives the process in the ledger.
-func LocalLimiter(c *Closer) (Limiter, error) {
-	file := Ledger(c)
-	l, err := Acquire(Limits, ThisMachine, func() (*localLimits, error) {
-		l := newLocalLimits(file)
-		go l.keep()
-		return l, nil
-	}, (*localLimits).close)
+// SharedLimiter returns a limiter in the shared state at an address. While the server is away, it denies all requests that
+// have limits if deny is set. Otherwise this Caddy uses its share of what was left.
+func SharedLimiter(c *Closer, client redis.UniversalClient, address string, deny bool) (access.Limiter, error) {
+	limits, err := Acquire(c.AddLasting, Limits, client, func() (sharedLimits, error) {
+		n := newInstanceCount(SnapshotOf("instances", address))
+		config := ratelimit.SharedConfig{Report: logLimits, Sharers: n.saved, Heard: n.update}
+		return sharedLimits{ratelimit.NewShared(client, config), ratelimit.NewMemory()}, nil
+	})
 	if err != nil {
 		return nil, err
 	}
-	c.AddLasting(func() { Limits.Release(ThisMachine) })
-	return l, nil
+	if deny {
+		return ratelimit.Fallback{Shared: limits.Shared}, nil
+	}
+	return ratelimit.Fallback{Shared: limits.Shared, Local: limits.local}, nil
+}
+
+// sharedLimits is the usage of limits in the shared state, and this Caddy's own while the server is away.
+type sharedLimits struct {
+	*ratelimit.Shared
+	local *ratelimit.Memory
+}
+
+// logLimits logs that the shared state is away, and with nil that it is back. The state outlives configurations, so it uses
+// the logger of the process.
+func logLimits(err error) {
+	log := caddy.Log().Named("http.handlers.llm_proxy.limits")
+	if err == nil {
+		log.Info("limits are shared again")
+		return
+	}
+	log.Error("the shared state does not answer; on_state_error decides whether requests with limits are allowed", zap.Error(err))
+}
+
+const (
+	// maxInstances bounds what is believed of the snapshot.
+	maxInstances = 100_000
+	// fewerAfter is how long the number of instances must have been lower before the lower number is saved. If all instances
+	// are stopped one after the other, the last one must not conclude that it was always alone.
+	fewerAfter = 10 * time.Minute
+)
+
+// instanceCount remembers in a snapshot how many Caddys share the state.
+type instanceCount struct {
+	snapshot Snapshot
+	saved    int64
+	fewer    time.Time // since when the number has been lower; zero if it is not
+}
+
+func newInstanceCount(s Snapshot) *instanceCount {
+	c := &instanceCount{snapshot: s}
+	n, err := strconv.ParseInt(string(bytes.TrimSpace(s.Read())), 10, 64)
+	if err == nil && n > 0 && n <= maxInstances {
+		c.saved = n
+	}
+	return c
+}
+
+// update saves a number that has risen, or has been lower for a while.
+func (c *instanceCount) update(n int64) {
+	now := time.Now()
+	switch {
+	case n == c.saved:
+		c.fewer = time.Time{}
+		return
+	case n < c.saved && c.fewer.IsZero():
+		c.fewer = now
+		return
+	case n < c.saved && now.Sub(c.fewer) < fewerAfter:
+		return
+	}
+	c.saved, c.fewer = n, time.Time{}
+	go func() { // the disk may be slow
+		if err := c.snapshot.Write(strconv.AppendInt(nil, n, 10)); err != nil {
+			caddy.Log().Named("http.handlers.llm_proxy.limits").Warn("the number of Caddys that share the limits cannot be saved for the next start", zap.Error(err))
+		}
+	}()
 }

@@ -18,15 +18,15 @@ func budget(t *testing.T, subject, text string) []*ratelimit.Limit {
 	return ratelimit.New(subject, []ratelimit.Rule{rule})
 }
 
-// The first request after a restart meets what was used before it, and does not wait for the first look.
+// The first request after a restart sees the usage from before it, and does not wait for StartDelay.
 func TestFirstRequestMeetsItsBudget(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "ledger.db")
 	live := func(do func(*localLimits)) {
 		book := ledger.New(ledger.Config{Path: path})
 		l := newLocalLimits(book)
-		go l.keep()
+		go l.run()
 		do(l)
-		if err := l.close(); err != nil {
+		if err := l.Close(); err != nil {
 			t.Fatal(err)
 		}
 		if err := book.Close(); err != nil {
@@ -44,7 +44,7 @@ func TestFirstRequestMeetsItsBudget(t *testing.T) {
 	live(func(l *localLimits) {
 		take := &ratelimit.Take{Limits: limits, Spend: 1}
 		if err := l.Take(t.Context(), take); err != nil || take.Denied == nil {
-			t.Errorf("%v; the budget seems unused", err)
+			t.Errorf("%v; the budget looks unused", err)
 		}
 	})
 	live(func(l *localLimits) {
@@ -55,24 +55,24 @@ func TestFirstRequestMeetsItsBudget(t *testing.T) {
 	})
 }
 
-// A request that leaves does not wait, and a disk that cannot be used refuses nobody.
-func TestFactsThatDoNotCome(t *testing.T) {
-	hung := newLocalLimits(nil) // nobody keeps
+// A request that is canceled does not wait, and a disk that cannot be read refuses nobody.
+func TestUnreadableLedger(t *testing.T) {
+	hung := newLocalLimits(nil) // it does not run
 	gone, leave := context.WithCancel(t.Context())
 	leave()
-	hung.awaitFacts(gone)
+	hung.awaitRestore(gone)
 	l := newLocalLimits(ledger.New(ledger.Config{Path: filepath.Join("/dev/null", "ledger.db")}))
-	go l.keep()
+	go l.run()
 	take := &ratelimit.Take{Limits: budget(t, "key/alice", "$1/month"), Spend: 1}
 	if err := l.Take(t.Context(), take); err != nil || take.Denied != nil {
 		t.Errorf("%v, denied %v", err, take.Denied)
 	}
-	if err := l.close(); err != nil {
+	if err := l.Close(); err != nil {
 		t.Error(err)
 	}
 }
 
-func TestOldFactsArePruned(t *testing.T) {
+func TestOldUsageIsDeleted(t *testing.T) {
 	book := ledger.New(ledger.Config{Path: filepath.Join(t.TempDir(), "ledger.db")})
 	defer book.Close()
 	m := ratelimit.NewMemory()
@@ -81,9 +81,9 @@ func TestOldFactsArePruned(t *testing.T) {
 	if err := m.Take(t.Context(), take); err != nil {
 		t.Fatal(err)
 	}
-	for id, facts := range m.Changes() {
-		book.Save(limitsBucket, id, dated(facts, today()-limitsLife))
-		book.Save(limitsBucket, "old", dated(facts, today()-limitsLife-1))
+	for id, usage := range m.Changes() {
+		book.Save(limitsBucket, id, encodeUsage(usage, today()-maxUnusedDays))
+		book.Save(limitsBucket, "old", encodeUsage(usage, today()-maxUnusedDays-1))
 	}
 	book.Save(limitsBucket, "none", []byte("x"))
 	if !newLocalLimits(book).restore() {

@@ -7,5 +7,5 @@ import (
 	"os"
 )
 
-// KeepOwner does nothing: files belong to who has the right to their folder.
-func KeepOwner(*os.File, fs.FileInfo) error { return nil }
+// CopyOwner does nothing: access rights come from the folder.
+func CopyOwner(*os.File, fs.FileInfo) error { return nil }

@@ -9,10 +9,10 @@ import (
 	"syscall"
 )
 
-// KeepOwner gives a file the owner of the one that it takes the place of, or stands beside: what root changes must stay
-// Caddy's. Who may not give files away owns them alone, as a rule.
-func KeepOwner(file *os.File, of fs.FileInfo) error {
-	owner, ok := of.Sys().(*syscall.Stat_t)
+// CopyOwner gives a file the owner of another one, so that a file that root replaces stays readable for Caddy. A process that
+// may not change owners keeps its own file, which is not an error.
+func CopyOwner(file *os.File, from fs.FileInfo) error {
+	owner, ok := from.Sys().(*syscall.Stat_t)
 	if !ok {
 		return nil
 	}

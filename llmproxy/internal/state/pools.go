@@ -1,76 +1,69 @@
-// Package state is what outlives a configuration: the facts that handlers share over reloads, and where they are kept: in
-// memory, in the embedded store of this machine, or in a Redis or Valkey server that several Caddys share. A Closer gives all
-// of it back.
+// Package state owns what outlives a configuration: the facts that handlers share across reloads, and the places that keep
+// them: memory, the embedded store of this machine, or a Redis or Valkey server that several Caddys share. A Closer releases
+// all that one handler acquired.
 //
-// It holds facts, never rules, so that a configuration that fails to load has changed nothing. It knows Caddy, and stands below
-// llmproxy, keystore, telemetry and admin.
+// It holds facts, never rules, so that a configuration that fails to load has changed nothing. It decides nothing about a
+// request. It knows Caddy, and stands on the lowest of the floors that do, below keystore, telemetry, admin and llmproxy.
 package state
 
 import (
+	"io"
+
 	"github.com/caddyserver/caddy/v2"
 	"github.com/redis/go-redis/v9"
 )
 
-// A Pool holds values that handlers share, each for as long as one of them holds it.
+// A Pool holds values that handlers share, each for as long as at least one handler holds it.
 type Pool struct{ pool *caddy.UsagePool }
 
-// The pools of the process, and what they are about.
+// The pools of the process, with the types of their values and keys.
 var (
-	Replicas     = newPool() // *replica.Replica by address: its slots, queue, circuit breaker and health
-	Sessions     = newPool() // *gateway.Affinity: which rule each session got
+	Replicas     = newPool() // *replica.Replica by address: slots, admission queue, circuit breaker, health
+	Sessions     = newPool() // *gateway.Affinity, only one: the rule that each session was routed by
 	Caches       = newPool() // *caching.Cache by name
-	CacheServers = newPool() // *caching.Redis by name and client
-	Ledgers      = newPool() // UsageLedger by path or client: what was used
-	RedisClients = newPool() // redis.UniversalClient by address and trust
-	Limits       = newPool() // what is used of all limits, of this machine or of a client
-	BudgetAlerts = newPool() // which budgets were reported
-	KeyStores    = newPool() // *keystore.Store by file, client or machine
+	CacheServers = newPool() // *caching.Redis by CacheServer
+	Ledgers      = newPool() // UsageLedger by path or client
+	RedisClients = newPool() // redis.UniversalClient by address and TLS configuration
+	Limits       = newPool() // the usage of all limits, by client, or ThisMachine
+	BudgetAlerts = newPool() // telemetry's, only one: the budgets that were reported
+	KeyStores    = newPool() // *keystore.Store by path, client, or ThisMachine
 )
+
+// ThisMachine is the key of what is kept on this machine, where there is one of a kind.
+const ThisMachine = "local"
+
+// A CacheServer is the key of a cache's store at a shared server.
+type CacheServer struct {
+	Cache  string // its name
+	Client redis.UniversalClient
+}
 
 func newPool() *Pool { return &Pool{caddy.NewUsagePool()} }
 
-// A shared value is what a pool holds.
-type shared[V any] struct {
-	value   V
-	destroy func(V) error
-}
-
-// Destruct implements caddy.Destructor.
-func (s *shared[V]) Destruct() error {
-	if s.destroy == nil {
-		return nil
-	}
-	return s.destroy(s.value)
-}
-
-// Acquire returns the value under a key; it is made if nobody holds one, and destroyed when nobody does any more. Destroy may
-// be nil. The caller must Release it.
-func Acquire[V any](p *Pool, key any, build func() (V, error), destroy func(V) error) (V, error) {
+// Acquire returns the value of a key, and builds it if no handler holds it. Own gets the function that releases it: a
+// Closer's Add, or AddLasting. A value with a method Close is closed when no handler holds it any more.
+func Acquire[V any](own func(release func()), p *Pool, key any, build func() (V, error)) (V, error) {
 	value, _, err := p.pool.LoadOrNew(key, func() (caddy.Destructor, error) {
 		v, err := build()
-		return &shared[V]{v, destroy}, err
+		return pooled[V]{v}, err
 	})
 	if err != nil {
 		var none V
 		return none, err
 	}
-	return value.(*shared[V]).value, nil
+	own(func() { p.pool.Delete(key) }) //nolint:errcheck // values report their own errors
+	return value.(pooled[V]).value, nil
 }
 
-// Release gives a value back.
-func (p *Pool) Release(key any) {
-	_, _ = p.pool.Delete(key) // what destroying says, those report who need it
-}
-
-// Each visits the values that somebody holds.
+// Each calls visit for each value that a handler holds.
 func Each[V any](p *Pool, visit func(key any, value V)) {
 	p.pool.Range(func(key, value any) bool {
-		visit(key, value.(*shared[V]).value)
+		visit(key, value.(pooled[V]).value)
 		return true
 	})
 }
 
-// Len returns how many values somebody holds.
+// Len returns the number of values that handlers hold.
 func (p *Pool) Len() (n int) {
 	p.pool.Range(func(_, _ any) bool {
 		n++
@@ -79,14 +72,22 @@ func (p *Pool) Len() (n int) {
 	return n
 }
 
-// References returns how many hold the value under a key.
+// References returns the number of times that a key's value is held.
 func (p *Pool) References(key any) int {
 	n, _ := p.pool.References(key)
 	return n
 }
 
-// A CacheServer is the key of a cache's store at a shared server.
-type CacheServer struct {
-	Cache  string // its name
-	Client redis.UniversalClient
+// pooled is a value as Caddy's pools hold it.
+type pooled[V any] struct{ value V }
+
+// Destruct implements caddy.Destructor.
+func (p pooled[V]) Destruct() error {
+	switch v := any(p.value).(type) {
+	case io.Closer:
+		return v.Close()
+	case interface{ Close() }:
+		v.Close()
+	}
+	return nil
 }

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"regexp"
+	"strings"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -13,76 +15,95 @@ import (
 	"github.com/redis/go-redis/v9/maintnotifications"
 )
 
-// The waits for a shared server. What a request waits for has a shorter deadline of its own, in its context.
+// The timeouts of the client. Requests that wait for the server have a shorter deadline of their own, in their context.
 const (
-	redisDial   = time.Second
-	redisAnswer = 500 * time.Millisecond
-	redisPool   = 50 * time.Millisecond
+	redisDialTimeout   = time.Second
+	redisAnswerTimeout = 500 * time.Millisecond
+	redisPoolTimeout   = 50 * time.Millisecond
 )
 
-// The library's own errors may hold the address, and it a password.
+// Errors of the client library may quote the address, and with it a password. These never do.
 var (
-	errNoAddress    = errors.New("not an address such as redis://10.0.0.3:6379; in a user and a password, only letters, digits and -._~ stand for themselves, others are percent-encoded")
-	errWrongAddress = errors.New("the address is none that the client of Redis understands: redis://user:password@host:6379/0?option=value")
-	errNoTLS        = errors.New("tls is given, and the address does not begin with rediss://")
+	errInvalidAddress = errors.New("invalid address; use redis://user:password@host:6379/0, rediss:// or unix://, and percent-encode all characters of user and password but letters, digits and -._~")
+	errInvalidOption  = errors.New("invalid address or option; use redis://user:password@host:6379/0?option=value with options of go-redis")
+	errTLSWithout     = errors.New("tls options need an address that begins with rediss://")
 )
 
-// NewRedis returns the client of a server, of Sentinel's, or of a cluster. Trust is for TLS; nil for the system's authorities.
-func NewRedis(address string, trust *tls.Config) (redis.UniversalClient, error) {
+// Redis returns the client of the server at an address. It dials when it is first used. TLS identifies the configuration
+// that makeTLS returns: handlers with the same address and the same TLS share a client.
+func Redis(c *Closer, address, tlsID string, makeTLS func() (*tls.Config, error)) (redis.UniversalClient, error) {
+	type server struct{ address, tls string }
+	client, err := Acquire(c.AddLasting, RedisClients, server{address, tlsID}, func() (redis.UniversalClient, error) {
+		config, err := makeTLS()
+		if err != nil {
+			return nil, fmt.Errorf("tls: %w", err)
+		}
+		return NewRedis(address, config)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("state: %w", err)
+	}
+	return client, nil
+}
+
+// NewRedis returns the client of a server, of Sentinel, or of a cluster. Config is for TLS; nil means the system's
+// certificate authorities.
+func NewRedis(address string, config *tls.Config) (redis.UniversalClient, error) {
 	u, err := url.Parse(address)
 	switch {
 	case err != nil || u.Scheme != "redis" && u.Scheme != "rediss" && u.Scheme != "unix":
-		return nil, errNoAddress
-	case trust != nil && u.Scheme != "rediss":
-		return nil, errNoTLS
+		return nil, errInvalidAddress
+	case config != nil && u.Scheme != "rediss":
+		return nil, errTLSWithout
 	case u.Query().Has("master_name"):
-		return newSentinelRedis(address, trust)
+		return newSentinelRedis(address, config)
 	case u.Query().Has("addr"):
-		return newClusterRedis(address, trust)
+		return newClusterRedis(address, config)
 	}
 	o, err := redis.ParseURL(address)
 	if err != nil {
-		return nil, errWrongAddress
+		return nil, errInvalidOption
 	}
-	o.DialTimeout, o.ReadTimeout, o.WriteTimeout, o.PoolTimeout = redisDial, redisAnswer, redisAnswer, redisPool
+	o.DialTimeout, o.ReadTimeout, o.WriteTimeout, o.PoolTimeout = redisDialTimeout, redisAnswerTimeout, redisAnswerTimeout, redisPoolTimeout
 	o.MaxRetries, o.DialerRetries, o.ContextTimeoutEnabled = -1, 1, true
-	o.TLSConfig = trusting(trust, o.TLSConfig, u.Hostname())
+	o.TLSConfig = mergeTLS(config, o.TLSConfig, u.Hostname())
 	o.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 	return redis.NewClient(o), nil
 }
 
-func newSentinelRedis(address string, trust *tls.Config) (redis.UniversalClient, error) {
+func newSentinelRedis(address string, config *tls.Config) (redis.UniversalClient, error) {
 	o, err := redis.ParseFailoverURL(address)
 	if err != nil {
-		return nil, errWrongAddress
+		return nil, errInvalidOption
 	}
-	o.DialTimeout, o.ReadTimeout, o.WriteTimeout, o.PoolTimeout = redisDial, redisAnswer, redisAnswer, redisPool
+	o.DialTimeout, o.ReadTimeout, o.WriteTimeout, o.PoolTimeout = redisDialTimeout, redisAnswerTimeout, redisAnswerTimeout, redisPoolTimeout
 	o.MaxRetries, o.DialerRetries, o.ContextTimeoutEnabled = -1, 1, true
-	o.TLSConfig = trusting(trust, o.TLSConfig, "")
+	o.TLSConfig = mergeTLS(config, o.TLSConfig, "")
 	return redis.NewFailoverClient(o), nil
 }
 
-func newClusterRedis(address string, trust *tls.Config) (redis.UniversalClient, error) {
+func newClusterRedis(address string, config *tls.Config) (redis.UniversalClient, error) {
 	o, err := redis.ParseClusterURL(address)
 	if err != nil {
-		return nil, errWrongAddress
+		return nil, errInvalidOption
 	}
-	o.DialTimeout, o.ReadTimeout, o.WriteTimeout, o.PoolTimeout = redisDial, redisAnswer, redisAnswer, redisPool
+	o.DialTimeout, o.ReadTimeout, o.WriteTimeout, o.PoolTimeout = redisDialTimeout, redisAnswerTimeout, redisAnswerTimeout, redisPoolTimeout
 	o.MaxRetries, o.DialerRetries, o.ContextTimeoutEnabled = -1, 1, true
-	o.TLSConfig = trusting(trust, o.TLSConfig, "")
+	o.TLSConfig = mergeTLS(config, o.TLSConfig, "")
 	o.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 	return redis.NewClusterClient(o), nil
 }
 
-// trusting gives what TLS needs; nil without it. A server's certificate is for the name given, or for that configured, or
-// for the address at which it is found: servers that others tell of have each their own.
-func trusting(trust, parsed *tls.Config, host string) *tls.Config {
+// mergeTLS merges the configured TLS with that of the parsed address; nil without TLS. A certificate must be for the
+// configured server name, else for the host. With Sentinel and clusters, which announce other servers, the host is empty and
+// each certificate must be for the address of its own server.
+func mergeTLS(configured, parsed *tls.Config, host string) *tls.Config {
 	if parsed == nil {
 		return nil
 	}
 	c := &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: parsed.InsecureSkipVerify}
-	if trust != nil {
-		c = trust.Clone()
+	if configured != nil {
+		c = configured.Clone()
 		c.InsecureSkipVerify = c.InsecureSkipVerify || parsed.InsecureSkipVerify
 	}
 	if c.ServerName == "" {
@@ -91,7 +112,10 @@ func trusting(trust, parsed *tls.Config, host string) *tls.Config {
 	return c
 }
 
-// redisLog takes what the client library would write to the standard error, such as a line for each connection that fails.
+// LogRedis sends the messages of the client library to Caddy's log, at level debug, instead of the standard error. The
+// library logs each connection that fails.
+func LogRedis() { redis.SetLogger(redisLog{}) }
+
 type redisLog struct{}
 
 // Printf implements the library's interface.
@@ -99,26 +123,41 @@ func (redisLog) Printf(_ context.Context, format string, args ...any) {
 	caddy.Log().Named("http.handlers.llm_proxy.state").Debug(fmt.Sprintf(format, args...))
 }
 
-// SetLog takes what the client library would write to the standard error.
-func SetLog() { redis.SetLogger(redisLog{}) }
+// placeholder matches a placeholder in an address.
+var placeholder = regexp.MustCompile(`\{[^{}]*\}`)
 
-// reach is how a server is reached: its address, and what is trusted there, as JSON.
-type reach struct{ address, tls string }
-
-// Redis returns the client of the server at an address; nothing is dialled before it is used. Trust describes what TLS needs,
-// and build makes it, if no handler has a client of the same server yet.
-func Redis(c *Closer, address, trust string, build func() (*tls.Config, error)) (redis.UniversalClient, error) {
-	how := reach{address, trust}
-	client, err := Acquire(RedisClients, how, func() (redis.UniversalClient, error) {
-		config, err := build()
-		if err != nil {
-			return nil, fmt.Errorf("tls: %w", err)
-		}
-		return NewRedis(address, config)
-	}, redis.UniversalClient.Close)
-	if err != nil {
-		return nil, fmt.Errorf("state: %w", err)
+// ExpandAddress replaces the placeholders of an address. A placeholder may stand for a part of the address or for all of it.
+// In the user, the password and the options, where any character may occur, its value is percent-encoded.
+func ExpandAddress(r *caddy.Replacer, address string) string {
+	// The structure is found with the placeholders masked: their characters mean nothing to the address.
+	masked := placeholder.ReplaceAllStringFunc(address, func(p string) string { return strings.Repeat("x", len(p)) })
+	from := strings.Index(masked, "://") + len("://")
+	if from < len("://") {
+		return r.ReplaceKnown(address, "")
 	}
-	c.AddLasting(func() { RedisClients.Release(how) })
-	return client, nil
+	options := len(masked)
+	if i := strings.IndexByte(masked[from:], '?'); i >= 0 {
+		options = from + i
+	}
+	host := from + strings.LastIndexByte(masked[from:options], '@') + 1
+	return r.ReplaceKnown(address[:from], "") + expandEncoded(r, address[from:host]) +
+		r.ReplaceKnown(address[host:options], "") + expandEncoded(r, address[options:])
+}
+
+// expandEncoded replaces placeholders by their percent-encoded values.
+func expandEncoded(r *caddy.Replacer, text string) string {
+	text, _ = r.ReplaceFunc(text, func(_ string, value any) (any, error) { // it fails only if the function does
+		return strings.ReplaceAll(url.QueryEscape(fmt.Sprint(value)), "+", "%20"), nil
+	})
+	return text
+}
+
+// HasPlainPassword reports whether an address holds a password, or a part of one, in plain text.
+func HasPlainPassword(address string) bool {
+	u, err := url.Parse(placeholder.ReplaceAllString(address, ""))
+	if err != nil {
+		return false
+	}
+	password, _ := u.User.Password()
+	return password != "" || u.Query().Get("password") != ""
 }

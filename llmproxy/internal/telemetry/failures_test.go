@@ -9,10 +9,10 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 )
 
-func TestFailureEnds(t *testing.T) {
+func TestFailures(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		all, rec := newFailures(), &exchange.Record{Routing: exchange.Routing{Rule: "m"}}
+		f, rec := newFailures(), &exchange.Record{Routing: exchange.Routing{Rule: "m"}}
 		u := &router.Upstream{Name: "u"}
 		attempt := func(v router.Verdict) exchange.Attempt {
 			return exchange.Attempt{Address: "http://u", Configured: router.Target{Upstream: u, Model: "x"}, Verdict: v}
@@ -20,31 +20,31 @@ func TestFailureEnds(t *testing.T) {
 		steps := []struct {
 			wait    time.Duration
 			verdict router.Verdict
-			told    bool
+			want    bool
 		}{
 			{0, router.OK, false},
 			{0, router.Overloaded, false},
 			{0, router.Failed, true},
 			{time.Second, router.Timeout, false},
 			{time.Second, router.OK, false}, // too soon
-			{recoveredAfter, router.OK, true},
+			{recoveryTime, router.OK, true},
 			{0, router.OK, false},
 			{0, router.Misconfigured, true},
 			{0, router.Misconfigured, false},
 			{0, router.Failed, true}, // another failure
-			{recoveredAfter, router.OK, true},
+			{recoveryTime, router.OK, true},
 			{0, router.Misconfigured, true},
 		}
 		for i, s := range steps {
 			time.Sleep(s.wait)
-			told := false
+			got := false
 			if a := attempt(s.verdict); s.verdict == router.OK {
-				told = all.worked(rec, a)
+				got = f.ends(rec, a)
 			} else {
-				told = all.failed(rec, a)
+				got = f.begins(rec, a)
 			}
-			if told != s.told {
-				t.Errorf("step %d, %s: told %v", i, s.verdict, told)
+			if got != s.want {
+				t.Errorf("step %d, %s: %v", i, s.verdict, got)
 			}
 		}
 	})

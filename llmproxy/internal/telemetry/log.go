@@ -10,15 +10,13 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/router/replica"
 )
 
-// Logged is the record as the access log shows it.
-type Logged struct{ *exchange.Record }
+// logObject is a record as the access log shows it. docs/metrics.md explains each field.
+type logObject struct{ *exchange.Record }
 
 // MarshalLogObject implements zapcore.ObjectMarshaler.
-func (l Logged) MarshalLogObject(enc zapcore.ObjectEncoder) error {
+func (l logObject) MarshalLogObject(enc zapcore.ObjectEncoder) error {
 	enc.AddString("id", l.ID)
-	if l.Key != "" {
-		enc.AddString("key", l.Key)
-	}
+	addIfSet(enc, "key", l.Key)
 	if len(l.Tags) > 0 {
 		zap.Strings("tags", l.Tags).AddTo(enc)
 	}
@@ -30,13 +28,41 @@ func (l Logged) MarshalLogObject(enc zapcore.ObjectEncoder) error {
 	enc.AddBool("stream", l.Stream)
 	enc.AddString("target", l.Target)
 	enc.AddString("route", l.Route)
-	l.decided(enc)
+	addIfSet(enc, "shadow", l.Shadow)
+	if l.Pinned {
+		enc.AddBool("pinned", true)
+	}
+	if l.LocalOnly {
+		enc.AddBool("local_only", true)
+	}
+	addIfSet(enc, "warning", l.Warning)
 	enc.AddInt("status", l.Status)
 	enc.AddString("verdict", l.Verdict.String())
-	l.times(enc)
+	enc.AddDuration("queue", l.Queue)
+	enc.AddDuration("ttft", l.FirstContent)
+	enc.AddDuration("duration", l.Duration)
+	if each := timePerToken(l.Record); l.Stream && each > 0 {
+		enc.AddFloat64("tokens_per_second", math.Round(10/each.Seconds())/10)
+	}
 	enc.AddInt("events", l.Events)
 	enc.AddInt64("bytes", l.Bytes)
 	enc.AddInt("chars", l.Chars)
+	l.addUsage(enc)
+	addIfSet(enc, "cache", l.Cache)
+	addIfSet(enc, "prompt", l.Prompt)
+	if l.Err != nil {
+		enc.AddString("error", l.Err.Code)
+	}
+	return enc.AddArray("attempts", zapcore.ArrayMarshalerFunc(l.addAttempts))
+}
+
+func addIfSet(enc zapcore.ObjectEncoder, name, value string) {
+	if value != "" {
+		enc.AddString(name, value)
+	}
+}
+
+func (l logObject) addUsage(enc zapcore.ObjectEncoder) {
 	if l.HasUsage {
 		enc.AddInt64("input_tokens", l.Usage.Input)
 		enc.AddInt64("output_tokens", l.Usage.Output)
@@ -47,67 +73,15 @@ func (l Logged) MarshalLogObject(enc zapcore.ObjectEncoder) error {
 	if l.HasCost {
 		enc.AddFloat64("cost_usd", l.Cost)
 	}
-	l.cached(enc)
-	if l.Prompt != "" {
-		enc.AddString("prompt", l.Prompt)
-	}
-	if l.Err != nil {
-		enc.AddString("error", l.Err.Code)
-	}
-	return enc.AddArray("attempts", attempts(l.Attempts))
 }
 
-// cached is what the cache did.
-func (l Logged) cached(enc zapcore.ObjectEncoder) {
-	if l.Cache != "" {
-		enc.AddString("cache", l.Cache)
-	}
-}
-
-// decided is what rules did beyond the route.
-func (l Logged) decided(enc zapcore.ObjectEncoder) {
-	if l.Shadow != "" {
-		enc.AddString("shadow", l.Shadow)
-	}
-	if l.Pinned {
-		enc.AddBool("pinned", true)
-	}
-	if l.LocalOnly {
-		enc.AddBool("local_only", true)
-	}
-	if l.Warning != "" {
-		enc.AddString("warning", l.Warning)
-	}
-}
-
-func (l Logged) times(enc zapcore.ObjectEncoder) {
-	enc.AddDuration("queue", l.Queue)
-	enc.AddDuration("ttft", l.FirstContent)
-	enc.AddDuration("duration", l.Duration)
-	if speed := speedOf(l.Record); speed > 0 {
-		enc.AddFloat64("tokens_per_second", speed)
-	}
-}
-
-// speedOf is how many output tokens a second came, behind the first content of a stream, to one decimal.
-func speedOf(rec *exchange.Record) float64 {
-	each := perOutputToken(rec)
-	if !rec.Stream || each <= 0 {
-		return 0
-	}
-	return math.Round(10/each.Seconds()) / 10
-}
-
-type attempts []exchange.Attempt
-
-// MarshalLogArray implements zapcore.ArrayMarshaler.
-func (a attempts) MarshalLogArray(enc zapcore.ArrayEncoder) error {
-	for _, one := range a {
+func (l logObject) addAttempts(enc zapcore.ArrayEncoder) error {
+	for _, a := range l.Attempts {
 		err := enc.AppendObject(zapcore.ObjectMarshalerFunc(func(enc zapcore.ObjectEncoder) error {
-			enc.AddString("target", one.Target)
-			enc.AddString("verdict", one.Verdict.String())
-			enc.AddInt("status", one.Status)
-			enc.AddDuration("duration", one.Duration)
+			enc.AddString("target", a.Target)
+			enc.AddString("verdict", a.Verdict.String())
+			enc.AddInt("status", a.Status)
+			enc.AddDuration("duration", a.Duration)
 			return nil
 		}))
 		if err != nil {

@@ -2,47 +2,52 @@ package telemetry
 
 import (
 	"errors"
+	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/state"
+	"github.com/caddy-llmproxy/caddy-llmproxy/router/replica"
 )
 
-// The collectors are of the process, not of a configuration: a stream that outlives a reload still counts, and no reload sets
-// anything back. Labels come from the configuration only; docs/metrics.md explains each.
+// The collectors belong to the process, not to a configuration: a stream that outlives a reload still counts, and a reload
+// resets nothing. docs/metrics.md explains each metric.
 var (
-	requests       = counter("requests_total", "Requests that are over.", "model", "target", "endpoint", "status", "verdict")
-	latency        = histogram("request_latency_seconds", "From the request's arrival to the answer's end.", secondsOfAnswers, "model", "target", "endpoint")
-	firstToken     = histogram("time_to_first_token_seconds", "From the request's arrival to the first content of a stream.", secondsToFirst, "model", "target")
-	perToken       = histogram("time_per_output_token_seconds", "Between two output tokens of a stream, on average over it.", secondsPerToken, "model", "target")
-	overhead       = histogram("overhead_seconds", "The gateway's own time: without the request's upload, waits and attempts.", secondsOfOurs)
-	queueWait      = histogram("queue_wait_seconds", "The wait for a slot, of requests that had to wait.", secondsToFirst, "model")
-	tokens         = counter("tokens_total", "Tokens used; cached is part of input, reasoning of output.", "model", "target", "type")
-	estimated      = counter("usage_estimated_total", "Requests whose tokens the upstream did not count, so that they were estimated.", "model", "target")
-	wasted         = counter("tokens_wasted_total", "Output tokens of streams whose clients left.", "model", "target")
-	cost           = counter("cost_usd_total", "What answers cost, in US dollars, where the price is known.", "model", "target")
-	costReference  = counter("cost_reference_usd_total", "What the answers of targets with instead_of would have cost there, in US dollars.", "model", "target")
-	unpriced       = counter("cost_unknown_total", "Answers whose price is not known.", "model", "target")
-	attemptsMade   = counter("attempts_total", "Attempts, by how they ended.", "target", "verdict")
-	fallbacks      = counter("fallbacks_total", "Requests that left their first pool of targets, by why.", "model", "reason")
-	cacheRequests  = counter("cache_requests_total", "Requests that the cache was asked for: hit, miss, coalesced, bypass.", "model", "result")
-	savedTokens    = counter("cache_tokens_saved_total", "Tokens of answers that the cache gave.", "model", "type")
-	limited        = counter("limited_total", "Requests that a limit of this gateway refused.", "model", "limit")
-	clientClosed   = counter("client_closed_total", "Requests whose clients left before the answer's end.", "model", "target")
-	requestBytes   = counter("request_bytes_total", "Bytes of request bodies.", "endpoint")
-	responseBytes  = counter("response_bytes_total", "Bytes of answers' bodies.", "endpoint")
-	requestsOpen   = gauge("requests_open", "Requests that are not over.")
-	streamsOpen    = gauge("streams_open", "Streams that have begun and are not over.")
+	requests      = counter("requests_total", "Finished requests.", "model", "target", "endpoint", "status", "verdict")
+	latency       = histogram("request_latency_seconds", "Time from the arrival of a request to the end of its answer.", latencyBuckets, "model", "target", "endpoint")
+	firstToken    = histogram("time_to_first_token_seconds", "Time from the arrival of a request to the first content of its stream.", waitBuckets, "model", "target")
+	perToken      = histogram("time_per_output_token_seconds", "Time between two output tokens of a stream, averaged over the stream.", perTokenBuckets, "model", "target")
+	overhead      = histogram("overhead_seconds", "Time spent by the gateway itself: without the upload of the request, waits and attempts.", overheadBuckets)
+	queueWait     = histogram("queue_wait_seconds", "Time spent waiting for a slot, of requests that had to wait.", waitBuckets, "model")
+	tokens        = counter("tokens_total", "Tokens used. Cached tokens are part of the input, reasoning tokens of the output.", "model", "target", "type")
+	estimated     = counter("usage_estimated_total", "Answers whose tokens were estimated, because the upstream did not count them.", "model", "target")
+	wasted        = counter("tokens_wasted_total", "Output tokens of streams whose clients disconnected.", "model", "target")
+	cost          = counter("cost_usd_total", "Cost of answers in US dollars, where the price is known.", "model", "target")
+	costReference = counter("cost_reference_usd_total", "Cost in US dollars that answers of targets with instead_of would have had there.", "model", "target")
+	costUnknown   = counter("cost_unknown_total", "Answers whose price is not known.", "model", "target")
+	attempts      = counter("attempts_total", "Attempts, by verdict.", "target", "verdict")
+	fallbacks     = counter("fallbacks_total", "Requests that left their first pool of targets, by reason.", "model", "reason")
+	cacheRequests = counter("cache_requests_total", "Requests by what the cache did: hit, miss, coalesced or bypass.", "model", "result")
+	cacheTokens   = counter("cache_tokens_saved_total", "Tokens of answers from the cache.", "model", "type")
+	limited       = counter("limited_total", "Requests that were rejected with status 429 by a limit of the gateway.", "model", "limit")
+	clientClosed  = counter("client_closed_total", "Requests whose clients disconnected before the end of the answer.", "model", "target")
+	requestBytes  = counter("request_bytes_total", "Bytes of request bodies.", "endpoint")
+	responseBytes = counter("response_bytes_total", "Bytes of response bodies.", "endpoint")
+	requestsOpen  = gauge("requests_open", "Requests in progress.")
+	streamsOpen   = gauge("streams_open", "Streams in progress.")
+
 	everyCollector = collectors{
-		requests, latency, firstToken, perToken, overhead, queueWait, tokens, estimated, wasted, cost, costReference, unpriced,
-		attemptsMade, fallbacks, cacheRequests, savedTokens, limited, clientClosed, requestBytes, responseBytes, requestsOpen, streamsOpen, replicaStates{},
+		requests, latency, firstToken, perToken, overhead, queueWait, tokens, estimated, wasted, cost, costReference, costUnknown,
+		attempts, fallbacks, cacheRequests, cacheTokens, limited, clientClosed, requestBytes, responseBytes, requestsOpen, streamsOpen, replicaCollector{},
 	}
 )
 
-// The buckets of the GenAI conventions; those of whole answers go on for the models that take minutes.
+// The buckets of the OpenTelemetry GenAI conventions, with larger ones for models that take minutes.
 var (
-	secondsOfAnswers = []float64{.01, .02, .04, .08, .16, .32, .64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92, 163.84, 327.68, 655.36}
-	secondsToFirst   = []float64{.001, .005, .01, .02, .04, .06, .08, .1, .25, .5, .75, 1, 2.5, 5, 7.5, 10, 15, 20, 30, 45, 60}
-	secondsPerToken  = []float64{.01, .025, .05, .075, .1, .15, .2, .3, .4, .5, .75, 1, 2.5}
-	secondsOfOurs    = []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .1, 1}
+	latencyBuckets  = []float64{.01, .02, .04, .08, .16, .32, .64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92, 163.84, 327.68, 655.36}
+	waitBuckets     = []float64{.001, .005, .01, .02, .04, .06, .08, .1, .25, .5, .75, 1, 2.5, 5, 7.5, 10, 15, 20, 30, 45, 60}
+	perTokenBuckets = []float64{.01, .025, .05, .075, .1, .15, .2, .3, .4, .5, .75, 1, 2.5}
+	overheadBuckets = []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .1, 1}
 )
 
 func counter(name, help string, labels ...string) *prometheus.CounterVec {
@@ -57,7 +62,16 @@ func gauge(name, help string) prometheus.Gauge {
 	return prometheus.NewGauge(prometheus.GaugeOpts{Namespace: "llm", Name: name, Help: help})
 }
 
-// collectors are registered as one, so that a second handler of a configuration finds all of them there or none.
+// Register registers all metrics. Each configuration of Caddy has a registry of its own.
+func Register(registry *prometheus.Registry) error {
+	var already prometheus.AlreadyRegisteredError
+	if err := registry.Register(&everyCollector); err != nil && !errors.As(err, &already) {
+		return err
+	}
+	return nil
+}
+
+// collectors are registered as one, so that a second handler of a configuration finds either all of them registered or none.
 type collectors []prometheus.Collector
 
 // Describe implements prometheus.Collector.
@@ -74,20 +88,66 @@ func (all collectors) Collect(to chan<- prometheus.Metric) {
 	}
 }
 
-// Collectors returns all collectors as one.
-func Collectors() prometheus.Collector { return &everyCollector }
+// active has the observers of the configurations in use: replicas of a past configuration have no metrics.
+var active sync.Map // *Observer → struct{}
 
-// Register shows the collectors in the registry of a configuration; each configuration has a new one.
-func Register(registry *prometheus.Registry) error {
-	var already prometheus.AlreadyRegisteredError
-	if err := registry.Register(&everyCollector); err != nil && !errors.As(err, &already) {
-		return err
-	}
-	return nil
+// ShowReplicas adds the handler's replicas to the metrics until the handler is closed.
+func (o *Observer) ShowReplicas(c *state.Closer) {
+	active.Store(o, struct{}{})
+	c.Add(func() { active.Delete(o) })
 }
 
-// CountStreams counts streams that begin, 1, and that are over, -1.
-func CountStreams(n int) { streamsOpen.Add(float64(n)) }
+var replicaLabels = []string{"upstream", "replica"}
 
-// CountRequests counts requests that begin, 1, and that are over, -1.
-func CountRequests(n int) { requestsOpen.Add(float64(n)) }
+var (
+	replicaRequests = prometheus.NewDesc("llm_upstream_requests_open", "Requests in progress at the replica: the slots in use.", replicaLabels, nil)
+	replicaWaiting  = prometheus.NewDesc("llm_upstream_requests_waiting", "Requests waiting for the replica. A request that waits for any of several replicas counts at each.", replicaLabels, nil)
+	replicaSlots    = prometheus.NewDesc("llm_upstream_slots", "Slots of the replica; absent without a limit.", replicaLabels, nil)
+	replicaState    = prometheus.NewDesc("llm_upstream_state", "1 for the state that the replica is in; open, half_open and stuck are states of its circuit breaker.", append(replicaLabels, "state"), nil)
+)
+
+// replicaCollector reads the replicas when metrics are collected, so that nothing has to be kept in step.
+type replicaCollector struct{}
+
+// Describe implements prometheus.Collector.
+func (replicaCollector) Describe(to chan<- *prometheus.Desc) {
+	for _, desc := range []*prometheus.Desc{replicaRequests, replicaWaiting, replicaSlots, replicaState} {
+		to <- desc
+	}
+}
+
+// Collect implements prometheus.Collector. Several handlers may have an upstream of the same name and address.
+func (replicaCollector) Collect(to chan<- prometheus.Metric) {
+	seen := map[[2]string]bool{}
+	active.Range(func(observer, _ any) bool {
+		for _, u := range observer.(*Observer).Upstreams {
+			for _, r := range u.Replicas {
+				labels := [2]string{u.Name, r.Address}
+				if !seen[labels] {
+					seen[labels] = true
+					collectReplica(to, u.Limit(), r, labels[:])
+				}
+			}
+		}
+		return true
+	})
+}
+
+func collectReplica(to chan<- prometheus.Metric, slots int, r *replica.Replica, labels []string) {
+	show := func(desc *prometheus.Desc, value int, labels ...string) {
+		to <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, float64(value), labels...)
+	}
+	status := r.Status()
+	show(replicaRequests, status.InFlight, labels...)
+	show(replicaWaiting, status.Waiting, labels...)
+	if slots > 0 {
+		show(replicaSlots, slots, labels...)
+	}
+	for s := replica.Up; s <= replica.Stuck; s++ {
+		value := 0
+		if s == status.State {
+			value = 1
+		}
+		show(replicaState, value, append(labels, s.String())...)
+	}
+}

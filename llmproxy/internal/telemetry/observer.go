@@ -1,87 +1,180 @@
-// Package telemetry is what operators see of the gateway: metrics, spans, the access log's object, placeholders, log lines about
-// upstreams and budgets, and the events that Caddy emits.
+// Package telemetry is what operators see of the gateway: metrics, spans, the object in the access log, placeholders, log
+// lines about upstreams and budgets, and Caddy events.
 //
-// It only looks: no request waits for it, and nothing that a client or a model said leaves through it unless the configuration
-// wants prompts logged. Labels come from the configuration only. It knows Caddy, and stands above state and gateway's steps.
+// It only observes: no request waits for it. Text of prompts and answers leaves through it only if the configuration wants
+// prompts logged, and labels of metrics come from the configuration, so that clients cannot create series. It knows Caddy, and
+// stands above state and below llmproxy.
 package telemetry
 
 import (
+	"net/http"
+	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyevents"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/delivery"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/exchange"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/ledger"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/state"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/upstream"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 )
 
-// An Observer hears what happens at one handler. It must be made by NewObserver.
-type Observer struct {
+// UserID is the placeholder in which Caddy's handlers put the user they authenticated. The access log shows it as user_id.
+const UserID = "http.auth.user.id"
+
+// A Config is what an Observer needs.
+type Config struct {
 	Context caddy.Context
-	Logger  *zap.Logger
-	// Events is Caddy's event app; nil in tests.
-	Events *caddyevents.App
+	// Events is Caddy's event app; nil emits no events.
+	Events    *caddyevents.App
+	Models    *router.Table
+	Upstreams []*upstream.Upstream
 	// Usage sums up what was used.
 	Usage interface{ Add(ledger.Use) }
-	// KindOf returns the name of what an upstream speaks.
-	KindOf func(*router.Upstream) string
-
-	meters   *meters
-	failures *failures
-	budgets  *budgetAlerts
 }
 
-// NewObserver returns an observer of a handler with these models.
-func NewObserver(ctx caddy.Context, logger *zap.Logger, events *caddyevents.App, models *router.Table) *Observer {
-	return &Observer{Context: ctx, Logger: logger, Events: events, meters: newMeters(models), failures: newFailures()}
+// An Observer observes one handler.
+type Observer struct {
+	Config
+	logger    *zap.Logger
+	recorder  *recorder
+	failures  *failures
+	budgets   *budgetAlerts
+	hasHinted atomic.Bool
 }
 
-// Attempt logs a failed attempt: as a warning when it is the first sign that an upstream fails, else for debugging.
-func (o *Observer) Attempt(rec *exchange.Record, a exchange.Attempt) {
-	level, message := zapcore.DebugLevel, "attempt failed"
-	if o.failures.failed(rec, a) {
-		level, message = zapcore.WarnLevel, failureMessage(a.Verdict)
+// NewObserver returns a new Observer, and registers the metrics with the registry of its configuration.
+func NewObserver(c *state.Closer, config Config) (*Observer, error) {
+	if err := Register(config.Context.GetMetricsRegistry()); err != nil {
+		return nil, err
 	}
-	if c := o.Logger.Check(level, message); c != nil {
+	return &Observer{
+		Config: config, logger: config.Context.Logger(), recorder: newRecorder(config.Models), failures: newFailures(), budgets: acquireBudgetAlerts(c),
+	}, nil
+}
+
+// Begin makes the record visible to placeholders and to the access log, which read it when the exchange is over. End must
+// follow.
+func (o *Observer) Begin(r *http.Request, rec *exchange.Record) {
+	requestsOpen.Inc()
+	server, ok := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
+	rec.Logged = ok && server.Logs != nil
+	if repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok {
+		repl.Map(Placeholders(rec))
+	}
+	if extra, ok := r.Context().Value(caddyhttp.ExtraLogFieldsCtxKey).(*caddyhttp.ExtraLogFields); ok && rec.Logged {
+		extra.Add(zap.Object("llm", logObject{rec}))
+	}
+}
+
+// End ends what Begin began.
+func (o *Observer) End(r *http.Request, rec *exchange.Record) {
+	requestsOpen.Dec()
+	if rec.Key == "" {
+		return
+	}
+	if repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok {
+		repl.Set(UserID, rec.Key)
+	}
+	if rec.Logged {
+		o.hintAtLoggedKeys(r)
+	}
+}
+
+// hintAtLoggedKeys logs once that clients send keys in headers that the access log shows. Caddy copies the headers before any
+// handler runs, so they cannot be hidden from here. Whether the log's format filters them is not known here either; therefore
+// this is no warning.
+func (o *Observer) hintAtLoggedKeys(r *http.Request) {
+	if o.hasHinted.Load() || r.Header["X-Api-Key"] == nil && r.Header["Api-Key"] == nil || !o.hasHinted.CompareAndSwap(false, true) {
+		return
+	}
+	o.logger.Info("clients send keys in the header X-Api-Key or Api-Key, which the access log shows unless its format filters it; see docs/keys.md")
+}
+
+// AttemptFailed logs an attempt that failed: as a warning if it is the first sign that an upstream fails, else for debugging.
+func (o *Observer) AttemptFailed(rec *exchange.Record, a exchange.Attempt) {
+	level, message := zapcore.DebugLevel, "attempt failed"
+	if o.failures.begins(rec, a) {
+		level, message = zapcore.WarnLevel, "upstream fails"
+		if a.Verdict == router.Misconfigured {
+			message = "upstream rejects the API key or does not have the model; check the configuration"
+		}
+	}
+	if c := o.logger.Check(level, message); c != nil {
 		c.Write(zap.String("id", rec.ID), zap.String("target", a.Target), zap.String("address", a.Address), zap.String("verdict", a.Verdict.String()),
 			zap.Int("status", a.Status), zap.Duration("duration", a.Duration.Round(time.Microsecond)), zap.Error(a.Err))
 	}
 }
 
-// Account takes an exchange that is over into metrics, ledger and log.
+// Account takes an exchange that is over into metrics, usage ledger and log.
 func (o *Observer) Account(rec *exchange.Record) {
-	o.meters.count(rec)
+	o.recorder.record(rec)
 	if u, ok := usageOf(rec); ok {
 		o.Usage.Add(u)
 	}
 	if n := len(rec.Attempts); n > 0 && rec.Attempts[n-1].Verdict == router.OK {
-		if a := rec.Attempts[n-1]; o.failures.worked(rec, a) {
-			o.Logger.Info("upstream answers again", zap.String("id", rec.ID), zap.String("target", a.Target), zap.String("address", a.Address))
+		if a := rec.Attempts[n-1]; o.failures.ends(rec, a) {
+			o.logger.Info("upstream works again", zap.String("id", rec.ID), zap.String("target", a.Target), zap.String("address", a.Address))
 		}
 	}
-	if c := o.Logger.Check(zapcore.DebugLevel, "request is over"); c != nil {
-		c.Write(zap.Inline(Logged{rec}))
+	if c := o.logger.Check(zapcore.DebugLevel, "request finished"); c != nil {
+		c.Write(zap.Inline(logObject{rec}))
 	}
 }
 
-// changed logs what has become of a replica, and emits Caddy's events "healthy" and "unhealthy", as reverse_proxy does. What
-// somebody must mend, failures says louder.
-func (o *Observer) Changed(c delivery.Change) {
+// ReplicaChanged logs a change of a replica's health, and emits the event "healthy" or "unhealthy", as reverse_proxy does.
+// What somebody must fix, AttemptFailed logs as a warning.
+func (o *Observer) ReplicaChanged(c delivery.Change) {
 	fields := []zap.Field{zap.String("upstream", c.Upstream), zap.String("address", c.Address)}
 	if c.HiddenModel != "" {
-		o.Logger.Info("model is hidden for a minute", append(fields, zap.String("model", c.HiddenModel))...)
+		o.logger.Info("model is hidden for a minute, because the upstream does not have it", append(fields, zap.String("model", c.HiddenModel))...)
 		return
 	}
-	name := "unhealthy"
+	event := "unhealthy"
 	if c.Healthy {
-		name = "healthy"
+		event = "healthy"
 	}
-	o.Logger.Info("upstream is "+name, append(fields, zap.String("state", c.State.String()), zap.String("verdict", c.Reason.String()))...)
-	if o.Events != nil && o.Events.ShouldEmit(name) {
-		o.Events.Emit(o.Context, name, map[string]any{"upstream": c.Upstream, "address": c.Address, "state": c.State.String(), "verdict": c.Reason.String()})
+	o.logger.Info("upstream is "+event, append(fields, zap.String("state", c.State.String()), zap.String("verdict", c.Reason.String()))...)
+	o.emit(event, map[string]any{"upstream": c.Upstream, "address": c.Address, "state": c.State.String(), "verdict": c.Reason.String()})
+}
+
+// StreamsChanged counts a stream that begins, 1, or ends, -1.
+func (o *Observer) StreamsChanged(n int) { streamsOpen.Add(float64(n)) }
+
+func (o *Observer) emit(event string, data map[string]any) {
+	if o.Events != nil && o.Events.ShouldEmit(event) {
+		o.Events.Emit(o.Context, event, data)
 	}
+}
+
+// usageOf returns what an exchange adds to the usage ledger. It reports false for a request that used nothing: it was
+// rejected, or not answered.
+func usageOf(rec *exchange.Record) (ledger.Use, bool) {
+	if rec.FirstContent == 0 && !rec.HasUsage {
+		return ledger.Use{}, false
+	}
+	u := ledger.Use{
+		Key: rec.Key, Model: rec.Model, Target: rec.Target, At: rec.Started.Add(rec.Duration), Requests: 1,
+		Input: rec.Usage.Input, Output: rec.Usage.Output, Cached: rec.Usage.Cached, USD: rec.Cost, Saved: rec.Saved,
+	}
+	if leftFirstPool(rec) {
+		u.Spilled = 1
+	}
+	if !rec.HasCost && len(rec.Attempts) > 0 { // answers from the cache cost nothing
+		u.Unpriced = 1
+	}
+	return u, true
+}
+
+// leftFirstPool reports whether the request left its first pool of targets because of load or failure. A follower of a
+// coalesced request has the leader's route, but made no attempt of its own.
+func leftFirstPool(rec *exchange.Record) bool {
+	return len(rec.Attempts) > 0 && rec.Route != rec.Rule && (rec.Route == "spill" || strings.HasPrefix(rec.Route, "fallback:"))
 }

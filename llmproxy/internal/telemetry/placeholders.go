@@ -4,122 +4,74 @@ import (
 	"strings"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/exchange"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
 )
 
-// Placeholders answers {llm.*} from the record.
-func Placeholders(rec *exchange.Record) func(string) (any, bool) {
+// Placeholders returns the values of the placeholders {llm.*}, read from the record when somebody asks.
+func Placeholders(rec *exchange.Record) func(key string) (any, bool) {
 	return func(key string) (any, bool) {
-		name, ours := strings.CutPrefix(key, "llm.")
-		if !ours {
+		name, ok := strings.CutPrefix(key, "llm.")
+		if !ok {
 			return nil, false
 		}
-		switch name {
-		case "request_id":
-			return rec.ID, true
-		case "key":
-			return rec.Key, true
-		case "priority":
-			return rec.Priority.String(), true
-		case "endpoint":
-			return rec.Endpoint, true
-		case "model":
-			return rec.Model, true
-		case "stream":
-			return rec.Stream, true
-		case "target":
-			return rec.Target, true
-		case "upstream":
-			u, _, _ := strings.Cut(rec.Target, "/")
-			return u, true
-		case "route":
-			return rec.Route, true
-		case "attempts":
-			return len(rec.Attempts), true
-		case "cache":
-			return rec.Cache, true
-		case "status":
-			return rec.Status, true
-		case "verdict":
-			return rec.Verdict.String(), true
-		case "cost_usd":
-			return rec.Cost, true
-		case "queue_ms":
-			return rec.Queue.Milliseconds(), true
-		case "ttft_ms":
-			return rec.FirstContent.Milliseconds(), true
-		case "duration_ms":
-			return rec.Duration.Milliseconds(), true
+		if value, ok := recordPlaceholders[name]; ok {
+			return value(rec), true
 		}
-		if tokens, ok := strings.CutPrefix(name, "tokens."); ok {
-			return tokenCount(rec, tokens)
+		if value, ok := requestPlaceholders[name]; ok {
+			return value(rec.Signals()), true
 		}
-		if value, ok := signal(rec, name); ok {
-			return value, true
-		}
-		return errorPart(rec, name)
-	}
-}
-
-func tokenCount(rec *exchange.Record, name string) (any, bool) {
-	switch name {
-	case "input":
-		return rec.Usage.Input, true
-	case "output":
-		return rec.Usage.Output, true
-	case "cached":
-		return rec.Usage.Cached, true
-	case "reasoning":
-		return rec.Usage.Reasoning, true
-	}
-	return nil, false
-}
-
-// signal is what the request says of itself. These are there for the matchers of rules already.
-func signal(rec *exchange.Record, name string) (any, bool) {
-	switch name {
-	case "prompt_tokens":
-		return rec.Signals().PromptTokens, true
-	case "messages":
-		return rec.Signals().Messages, true
-	case "tools":
-		return rec.Signals().Tools, true
-	case "images":
-		return rec.Signals().Images, true
-	case "audio":
-		return rec.Signals().Audio, true
-	case "files":
-		return rec.Signals().Files, true
-	case "json_schema":
-		return rec.Signals().JSONSchema, true
-	case "max_tokens":
-		return rec.Signals().MaxTokens, true
-	case "content":
-		return rec.Signals().Content(), true
-	case "shadow":
-		return rec.Shadow, true
-	case "local_only":
-		return rec.LocalOnly, true
-	case "warning":
-		return rec.Warning, true
-	}
-	return nil, false
-}
-
-func errorPart(rec *exchange.Record, name string) (any, bool) {
-	part, ok := strings.CutPrefix(name, "error.")
-	if !ok {
 		return nil, false
 	}
+}
+
+// recordPlaceholders are known at the end of a request, some of them earlier.
+var recordPlaceholders = map[string]func(*exchange.Record) any{
+	"request_id":       func(r *exchange.Record) any { return r.ID },
+	"key":              func(r *exchange.Record) any { return r.Key },
+	"priority":         func(r *exchange.Record) any { return r.Priority.String() },
+	"endpoint":         func(r *exchange.Record) any { return r.Endpoint },
+	"model":            func(r *exchange.Record) any { return r.Model },
+	"stream":           func(r *exchange.Record) any { return r.Stream },
+	"target":           func(r *exchange.Record) any { return r.Target },
+	"upstream":         func(r *exchange.Record) any { u, _, _ := strings.Cut(r.Target, "/"); return u },
+	"route":            func(r *exchange.Record) any { return r.Route },
+	"shadow":           func(r *exchange.Record) any { return r.Shadow },
+	"local_only":       func(r *exchange.Record) any { return r.LocalOnly },
+	"attempts":         func(r *exchange.Record) any { return len(r.Attempts) },
+	"cache":            func(r *exchange.Record) any { return r.Cache },
+	"status":           func(r *exchange.Record) any { return r.Status },
+	"verdict":          func(r *exchange.Record) any { return r.Verdict.String() },
+	"warning":          func(r *exchange.Record) any { return r.Warning },
+	"tokens.input":     func(r *exchange.Record) any { return r.Usage.Input },
+	"tokens.output":    func(r *exchange.Record) any { return r.Usage.Output },
+	"tokens.cached":    func(r *exchange.Record) any { return r.Usage.Cached },
+	"tokens.reasoning": func(r *exchange.Record) any { return r.Usage.Reasoning },
+	"cost_usd":         func(r *exchange.Record) any { return r.Cost },
+	"queue_ms":         func(r *exchange.Record) any { return r.Queue.Milliseconds() },
+	"ttft_ms":          func(r *exchange.Record) any { return r.FirstContent.Milliseconds() },
+	"duration_ms":      func(r *exchange.Record) any { return r.Duration.Milliseconds() },
+	"error.code":       func(r *exchange.Record) any { return clientError(r).Code },
+	"error.type":       func(r *exchange.Record) any { return clientError(r).Type },
+	"error.message":    func(r *exchange.Record) any { return clientError(r).Message },
+}
+
+// requestPlaceholders are known when the body was read. The matchers of routes can use them.
+var requestPlaceholders = map[string]func(*openai.Signals) any{
+	"prompt_tokens": func(s *openai.Signals) any { return s.PromptTokens },
+	"messages":      func(s *openai.Signals) any { return s.Messages },
+	"tools":         func(s *openai.Signals) any { return s.Tools },
+	"images":        func(s *openai.Signals) any { return s.Images },
+	"audio":         func(s *openai.Signals) any { return s.Audio },
+	"files":         func(s *openai.Signals) any { return s.Files },
+	"json_schema":   func(s *openai.Signals) any { return s.JSONSchema },
+	"max_tokens":    func(s *openai.Signals) any { return s.MaxTokens },
+	"content":       func(s *openai.Signals) any { return s.Content() },
+}
+
+// clientError returns the error that the client got, if any.
+func clientError(rec *exchange.Record) openai.Error {
 	if rec.Err == nil {
-		return "", part == "code" || part == "type" || part == "message"
+		return openai.Error{}
 	}
-	switch part {
-	case "code":
-		return rec.Err.Code, true
-	case "type":
-		return rec.Err.Type, true
-	case "message":
-		return rec.Err.Message, true
-	}
-	return nil, false
+	return *rec.Err
 }

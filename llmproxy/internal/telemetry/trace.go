@@ -20,15 +20,15 @@ import (
 
 const tracerName = "github.com/caddy-llmproxy/caddy-llmproxy"
 
-// Trace begins the span of an attempt under the request's, which Caddy's tracing handler made. Without that, or when the
-// request is not sampled, there is none: the cost is one look into the context.
+// Trace starts the span of an attempt as a child of the request's span, which Caddy's tracing handler started. It returns a nil
+// span if there is no tracing, or if the request is not sampled; that costs one look at the context.
 func (o *Observer) Trace(ctx context.Context, rec *exchange.Record, a exchange.Attempt) (context.Context, delivery.Span) {
 	parent := trace.SpanFromContext(ctx)
 	if !parent.IsRecording() {
 		return ctx, nil
 	}
 	_, model, _ := strings.Cut(a.Target, "/")
-	operation := operationOf(rec.Endpoint)
+	operation := operationName(rec.Endpoint)
 	attributes := []attribute.KeyValue{
 		attribute.String("gen_ai.operation.name", operation),
 		attribute.String("gen_ai.request.model", model),
@@ -38,7 +38,7 @@ func (o *Observer) Trace(ctx context.Context, rec *exchange.Record, a exchange.A
 		attribute.Int("llm.attempt", len(rec.Attempts)+1),
 	}
 	if base, err := url.Parse(a.Address); err == nil {
-		attributes = append(attributes, attribute.String("gen_ai.provider.name", o.providerOf(a, base)), attribute.String("server.address", base.Hostname()))
+		attributes = append(attributes, attribute.String("gen_ai.provider.name", o.providerName(a.Configured.Upstream, base)), attribute.String("server.address", base.Hostname()))
 		if port, err := strconv.Atoi(base.Port()); err == nil {
 			attributes = append(attributes, attribute.Int("server.port", port))
 		}
@@ -48,7 +48,7 @@ func (o *Observer) Trace(ctx context.Context, rec *exchange.Record, a exchange.A
 	return ctx, attemptSpan{ctx, span}
 }
 
-// An attemptSpan is the span of an attempt.
+// attemptSpan is the span of an attempt.
 type attemptSpan struct {
 	ctx  context.Context
 	span trace.Span
@@ -59,13 +59,14 @@ func (s attemptSpan) Inject(h http.Header) {
 	propagation.TraceContext{}.Inject(s.ctx, propagation.HeaderCarrier(h))
 }
 
-// End implements delivery.Span. Nothing that was said goes into a span, nor an upstream's words, which may quote it.
+// End implements delivery.Span. A span has no text of prompts and answers, nor the messages of upstreams' errors, which may
+// quote it.
 func (s attemptSpan) End(rec *exchange.Record, a exchange.Attempt) {
 	if a.Status != 0 {
 		s.span.SetAttributes(attribute.Int("http.response.status_code", a.Status))
 	}
 	if a.Verdict == router.OK || a.Verdict == router.ClientClosed && rec.FirstContent > 0 {
-		s.usage(rec)
+		s.setUsage(rec)
 	}
 	if a.Verdict != router.OK {
 		s.span.SetAttributes(attribute.String("error.type", a.Verdict.String()))
@@ -74,7 +75,7 @@ func (s attemptSpan) End(rec *exchange.Record, a exchange.Attempt) {
 	s.span.End()
 }
 
-func (s attemptSpan) usage(rec *exchange.Record) {
+func (s attemptSpan) setUsage(rec *exchange.Record) {
 	if rec.HasUsage {
 		s.span.SetAttributes(
 			attribute.Int64("gen_ai.usage.input_tokens", rec.Usage.Input),
@@ -91,8 +92,8 @@ func (s attemptSpan) usage(rec *exchange.Record) {
 	}
 }
 
-// operationOf is what the GenAI conventions call an endpoint.
-func operationOf(endpoint string) string {
+// operationName returns the name of an endpoint in the GenAI conventions.
+func operationName(endpoint string) string {
 	switch endpoint {
 	case "completions":
 		return "text_completion"
@@ -102,17 +103,22 @@ func operationOf(endpoint string) string {
 	return endpoint
 }
 
-// providers are the services that the GenAI conventions call otherwise than tables of prices.
-var providers = map[string]string{"gemini": "gcp.gemini", "mistral": "mistral_ai", "xai": "x_ai", "azure": "azure.ai.openai"}
+// providerNames are the services whose names in the GenAI conventions differ from those in tables of prices.
+var providerNames = map[string]string{"gemini": "gcp.gemini", "mistral": "mistral_ai", "xai": "x_ai", "azure": "azure.ai.openai"}
 
-// providerOf is what the GenAI conventions call who answers: the service, else the kind.
-func (o *Observer) providerOf(a exchange.Attempt, base *url.URL) string {
+// providerName returns the name of an upstream's service in the GenAI conventions; for other upstreams, their kind.
+func (o *Observer) providerName(route *router.Upstream, base *url.URL) string {
 	service := prices.Service(base.Hostname())
 	switch {
-	case providers[service] != "":
-		return providers[service]
+	case providerNames[service] != "":
+		return providerNames[service]
 	case service != "":
 		return service
 	}
-	return o.KindOf(a.Configured.Upstream)
+	for _, u := range o.Upstreams {
+		if u.Route == route {
+			return u.ActualKind().Name
+		}
+	}
+	return ""
 }

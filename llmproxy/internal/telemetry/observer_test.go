@@ -5,10 +5,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/exchange"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/ledger"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
-	"github.com/google/go-cmp/cmp"
 )
 
 func TestUsageOfARecord(t *testing.T) {
@@ -38,6 +39,6 @@ func TestUsageOfARecord(t *testing.T) {
 		})
 	}
 	if u, ok := usageOf(&exchange.Record{Status: http.StatusNotFound, Asked: exchange.Asked{Model: "nope"}}); ok {
-		t.Errorf("a request that was refused used %v", u)
+		t.Errorf("a rejected request used %v", u)
 	}
 }

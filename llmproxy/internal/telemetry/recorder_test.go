@@ -8,7 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/caddyserver/caddy/v2"
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 
@@ -38,16 +37,15 @@ func answeredRecord(u *router.Upstream) *exchange.Record {
 	return &exchange.Record{ID: "req_1", Endpoint: "chat", Status: 200, Started: time.Now(), Duration: time.Second, Asked: exchange.Asked{Model: "m", Stream: true, Received: 500}, Answer: exchange.Answer{Target: "u/real", Configured: target, Usage: openai.Usage{Input: 100, Output: 50, Cached: 10}, HasUsage: true, Cost: 0.01, HasCost: true, FirstContent: 20 * time.Millisecond, Events: 50, Bytes: 10_000, Attempts: []exchange.Attempt{{Target: "u/real", Configured: target, Address: "http://u", Duration: 999 * time.Millisecond}}}, Routing: exchange.Routing{Route: "m", Rule: "m"}}
 }
 
-// What observing a request costs must not be felt.
-func TestCountingAllocatesNothing(t *testing.T) {
+func TestRecordingAllocatesNothing(t *testing.T) {
 	table, u := tableOf(t)
-	m, rec := newMeters(table), answeredRecord(u)
-	if n := testing.AllocsPerRun(100, func() { m.count(rec) }); n > 0 {
+	m, rec := newRecorder(table), answeredRecord(u)
+	if n := testing.AllocsPerRun(100, func() { m.record(rec) }); n > 0 {
 		t.Errorf("%v allocations a request", n)
 	}
 }
 
-// observer observes with everything there is, as it does while nobody traces or debugs.
+// observer returns an observer without tracing and debug logs.
 func observer(tb testing.TB) (*Observer, *exchange.Record) {
 	tb.Helper()
 	table, u := tableOf(tb)
@@ -61,51 +59,49 @@ func observer(tb testing.TB) (*Observer, *exchange.Record) {
 			tb.Error(err)
 		}
 	})
-	o := NewObserver(caddy.Context{}, zap.NewNop(), nil, table)
-	o.Usage = book
-	return o, answeredRecord(u)
+	return &Observer{Config: Config{Models: table, Usage: book}, logger: zap.NewNop(), recorder: newRecorder(table), failures: newFailures()}, answeredRecord(u)
 }
 
 func (o *Observer) observeAll(ctx context.Context, rec *exchange.Record) {
-	CountStreams(1)
+	o.StreamsChanged(1)
 	o.Trace(ctx, rec, rec.Attempts[0])
-	CountStreams(-1)
+	o.StreamsChanged(-1)
 	o.Account(rec)
 }
 
-func TestObservingIsCheap(t *testing.T) {
-	h, rec := observer(t)
-	if n := testing.AllocsPerRun(100, func() { h.observeAll(t.Context(), rec) }); n > 4 {
+func TestObservingAllocatesLittle(t *testing.T) {
+	o, rec := observer(t)
+	if n := testing.AllocsPerRun(100, func() { o.observeAll(t.Context(), rec) }); n > 4 {
 		t.Errorf("%v allocations a request", n)
 	}
 }
 
 func BenchmarkObserve(b *testing.B) {
-	h, rec := observer(b)
+	o, rec := observer(b)
 	b.ReportAllocs()
 	for b.Loop() {
-		h.observeAll(b.Context(), rec)
+		o.observeAll(b.Context(), rec)
 	}
 }
 
-func BenchmarkCount(b *testing.B) {
+func BenchmarkRecord(b *testing.B) {
 	table, u := tableOf(b)
-	m, rec := newMeters(table), answeredRecord(u)
+	m, rec := newRecorder(table), answeredRecord(u)
 	b.ReportAllocs()
 	for b.Loop() {
-		m.count(rec)
+		m.record(rec)
 	}
 }
 
-// Who reads along with another request has its route, but fell back to nothing.
-func TestOnlyAttemptsFallBack(t *testing.T) {
+// A follower of a coalesced request has its leader's route, but is no fallback.
+func TestFollowersAreNoFallbacks(t *testing.T) {
 	table, u := tableOf(t)
-	m, rec := newMeters(table), answeredRecord(u)
+	m, rec := newRecorder(table), answeredRecord(u)
 	rec.Route, rec.Rule, rec.Model = "fallback:failed", "gpt-*", "gpt-falls"
-	fallbacks.DeleteLabelValues("gpt-*", "failed") // of another run in this process
-	m.count(rec)
+	fallbacks.DeleteLabelValues("gpt-*", "failed") // from a previous run in this process
+	m.record(rec)
 	rec.Attempts, rec.Cache = nil, "coalesced"
-	m.count(rec)
+	m.record(rec)
 	found := 0
 	for _, labels := range labelsOf(t, fallbacks) {
 		if strings.Contains(labels, "gpt-*") && strings.Contains(labels, "counter:{value:1") {
@@ -117,8 +113,8 @@ func TestOnlyAttemptsFallBack(t *testing.T) {
 	}
 }
 
-// seriesOf counts the series of the metrics whose labels are models or targets.
-func seriesOf(t *testing.T) int {
+// countSeries returns the number of series of all metrics.
+func countSeries(t *testing.T) int {
 	t.Helper()
 	registry := prometheus.NewPedanticRegistry()
 	if err := Register(registry); err != nil {
@@ -135,25 +131,25 @@ func seriesOf(t *testing.T) int {
 	return n
 }
 
-// Whatever clients and their keys are called, and whatever models an upstream lists, the series stay few.
+// Names of models that clients make up or that an upstream lists, and names of keys, do not add series without bound.
 func TestSeriesAreBounded(t *testing.T) {
 	table, u := tableOf(t)
-	m := newMeters(table)
+	m := newRecorder(table)
 	wild := router.Target{Upstream: u}
 	for i := range 100_000 {
 		name := fmt.Sprintf("made-up-%d", i)
-		m.count(&exchange.Record{ID: name, Endpoint: "chat", Status: 404, Verdict: router.ClientError, Asked: exchange.Asked{Model: name}, Caller: exchange.Caller{Key: name}})
-		m.count(&exchange.Record{ID: name, Endpoint: "chat", Status: 200, Asked: exchange.Asked{Model: "gpt-" + name}, Caller: exchange.Caller{Key: name}, Routing: exchange.Routing{Rule: "gpt-*"}, Answer: exchange.Answer{Target: "u/gpt-" + name, Configured: wild, FirstContent: 1, Attempts: []exchange.Attempt{{Target: "u/gpt-" + name, Configured: wild}}}})
+		m.record(&exchange.Record{ID: name, Endpoint: "chat", Status: 404, Verdict: router.ClientError, Asked: exchange.Asked{Model: name}, Caller: exchange.Caller{Key: name}})
+		m.record(&exchange.Record{ID: name, Endpoint: "chat", Status: 200, Asked: exchange.Asked{Model: "gpt-" + name}, Caller: exchange.Caller{Key: name}, Routing: exchange.Routing{Rule: "gpt-*"}, Answer: exchange.Answer{Target: "u/gpt-" + name, Configured: wild, FirstContent: 1, Attempts: []exchange.Attempt{{Target: "u/gpt-" + name, Configured: wild}}}})
 		listed := router.Target{Upstream: u, Model: name}
-		m.count(&exchange.Record{ID: name, Endpoint: "chat", Status: 200, Asked: exchange.Asked{Model: name}, Routing: exchange.Routing{Rule: catalog.RuleDiscover}, Answer: exchange.Answer{Target: "u/" + name, Configured: listed, FirstContent: 1, Attempts: []exchange.Attempt{{Target: "u/" + name, Configured: listed}}}})
+		m.record(&exchange.Record{ID: name, Endpoint: "chat", Status: 200, Asked: exchange.Asked{Model: name}, Routing: exchange.Routing{Rule: catalog.RuleDiscover}, Answer: exchange.Answer{Target: "u/" + name, Configured: listed, FirstContent: 1, Attempts: []exchange.Attempt{{Target: "u/" + name, Configured: listed}}}})
 	}
-	if n := seriesOf(t); n > 20*maxDiscovered {
+	if n := countSeries(t); n > 20*maxDiscovered {
 		t.Errorf("%d series", n)
 	}
-	if n := len(m.series) + len(m.ended) + len(m.attempts); n > 5*maxDiscovered {
-		t.Errorf("%d children are remembered", n)
+	if n := len(m.series.known) + len(m.requests.known) + len(m.attempts.known); n > 5*maxDiscovered {
+		t.Errorf("%d children", n)
 	}
-	for _, c := range []*prometheus.CounterVec{requests, attemptsMade} {
+	for _, c := range []*prometheus.CounterVec{requests, attempts} {
 		for _, labels := range labelsOf(t, c) {
 			if strings.Contains(labels, "made-up-99999") {
 				t.Errorf("a made-up name is a label: %s", labels)
@@ -180,15 +176,14 @@ func labelsOf(t *testing.T, c prometheus.Collector) (all []string) {
 	return all
 }
 
-// Without it nothing is done.
-func TestWithoutTracingNothingIsMade(t *testing.T) {
+func TestWithoutTracingThereIsNoSpan(t *testing.T) {
 	o := new(Observer)
 	_, u := tableOf(t)
 	rec := answeredRecord(u)
 	ctx := t.Context()
 	if n := testing.AllocsPerRun(100, func() {
 		if _, span := o.Trace(ctx, rec, rec.Attempts[0]); span != nil {
-			t.Error("a span was begun")
+			t.Error("a span was started")
 		}
 	}); n != 0 {
 		t.Errorf("%v allocations", n)

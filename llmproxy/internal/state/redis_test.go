@@ -8,7 +8,7 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Placeholders may stand anywhere, and a password may hold any character.
+// Placeholders may occur anywhere, and a password may hold any character.
 func TestExpandAddress(t *testing.T) {
 	r := caddy.NewEmptyReplacer()
 	for name, value := range map[string]string{
@@ -45,7 +45,7 @@ func TestExpandAddress(t *testing.T) {
 	}
 }
 
-func TestPlainPassword(t *testing.T) {
+func TestHasPlainPassword(t *testing.T) {
 	for address, want := range map[string]bool{
 		"redis://10.0.0.3:6379":                     false,
 		"redis://caddy@10.0.0.3":                    false,
@@ -58,14 +58,14 @@ func TestPlainPassword(t *testing.T) {
 		"redis://{env.S}@s?master_name=m&username=a&password=plain": true,
 		"unix://:plain@/run/redis.sock?db=1":                        true,
 	} {
-		if got := PlainPassword(address); got != want {
+		if got := HasPlainPassword(address); got != want {
 			t.Errorf("%s: %v", address, got)
 		}
 	}
 }
 
-// An address that cannot be used is not shown.
-func TestWrongAddressIsNotShown(t *testing.T) {
+// Errors do not quote the address.
+func TestErrorsDoNotQuoteTheAddress(t *testing.T) {
 	for _, address := range []string{
 		"redis://:secret@10.0.0.3:port", "redis://:secret%zz@10.0.0.3", "redis://:secret@10.0.0.3/db", "http://:secret@10.0.0.3", "secret", "redis://:sec/ret secret@10.0.0.3",
 		"redis://:secret@10.0.0.3?unknown=secret", "redis://:secret@10.0.0.3?master_name=m&db=secret", "redis://:secret@10.0.0.3?addr=secret", "unix://:secret@", "rediss://:secret@a?addr=b:1&pool_size=secret",
@@ -73,7 +73,7 @@ func TestWrongAddressIsNotShown(t *testing.T) {
 		client, err := NewRedis(address, nil)
 		if err == nil {
 			client.Close()
-			t.Errorf("%s can be used", address)
+			t.Errorf("%s is accepted", address)
 		} else if strings.Contains(err.Error(), "secret") {
 			t.Error(err)
 		}
