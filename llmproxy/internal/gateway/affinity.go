@@ -16,8 +16,8 @@ const (
 	maxSessions = 10_000
 )
 
-// A sessionID is the hash of a model, a caller's credentials and a session: nobody is bound by what somebody else sends. The
-// zero sessionID stands for no session.
+// A sessionID is the hash of a model, a caller and a session: nobody is bound by what somebody else sends. The zero sessionID
+// stands for no session.
 type sessionID [16]byte
 
 // Affinity is session affinity: it keeps conversations that say who they are on the route they got, so that the model that has
@@ -35,14 +35,19 @@ type session struct {
 	at    time.Time
 }
 
-// find returns the session of a request for a model, and the rules that it went by before.
-func (a *Affinity) find(r *http.Request, model string) (sessionID, []string) {
+// find returns the session of a request for a model by the owner of a key, and the rules that it went by before. Where there are
+// no keys, callers are told apart by the credentials that they send.
+func (a *Affinity) find(r *http.Request, key, model string) (sessionID, []string) {
 	if a == nil {
 		return sessionID{}, nil
 	}
 	for _, name := range sessionHeaders {
 		if v := r.Header[name]; len(v) > 0 && v[0] != "" {
-			sum := sha256.Sum256([]byte(model + "\x00" + r.Header.Get("Authorization") + "\x00" + v[0]))
+			caller := "key\x00" + key
+			if key == "" {
+				caller = r.Header.Get("Authorization") + "\x00" + r.Header.Get("X-Api-Key") + "\x00" + r.Header.Get("Api-Key")
+			}
+			sum := sha256.Sum256([]byte(model + "\x00" + caller + "\x00" + v[0]))
 			id := sessionID(sum[:16])
 			return id, a.get(id)
 		}

@@ -37,7 +37,7 @@ func (g *Gateway) choose(x *exchange.Exchange, body *reqbody.Body, plan *router.
 	if len(plan.Routes) == 0 {
 		return plan, found
 	}
-	session, before := g.Affinity.find(x.Request, x.Record.Model)
+	session, before := g.Affinity.find(x.Request, x.Record.Key, x.Record.Model)
 	var trail []string
 	for len(plan.Routes) > 0 {
 		found.LocalOnly = found.LocalOnly || plan.LocalOnly

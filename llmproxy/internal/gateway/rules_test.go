@@ -85,8 +85,10 @@ func TestConversationsStay(t *testing.T) {
 		if got := ask(name, name); got != "auto/@hard" {
 			t.Errorf("with %s the second went to %s", name, got)
 		}
-		if got := ask(name, name, "Authorization", "Bearer another"); got != "auto" {
-			t.Errorf("with %s another caller went to %s", name, got)
+		for _, credential := range []string{"Authorization", "X-Api-Key", "Api-Key"} {
+			if got := ask(name, name, credential, "Bearer another"); got != "auto" {
+				t.Errorf("with %s another caller, told by %s, went to %s", name, credential, got)
+			}
 		}
 	}
 	if got := ask("X-Session-Id", "another"); got != "auto" {
