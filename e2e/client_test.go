@@ -11,21 +11,21 @@ import (
 	"time"
 )
 
-// What the test models say; see testmodel/mktiny.py.
+// The answers of the test models; see testmodel/mktiny.py.
 const (
 	hello   = "Hello from the tiny test model."
 	numbers = " one two three four five six seven eight nine ten"
 )
 
-// said is a text as the model made it: newer llama.cpp leaves out the space that it begins with, Ollama does not.
-func said(text string) string {
+// normalized restores the leading space of a text, which newer versions of llama.cpp drop and Ollama does not.
+func normalized(text string) string {
 	if strings.HasPrefix(text, "one") {
 		return " " + text
 	}
 	return text
 }
 
-// An apiError is an error as OpenAI's SDKs read it.
+// An apiError is an error in OpenAI's format.
 type apiError struct {
 	Message string `json:"message"`
 	Type    string `json:"type"`
@@ -50,7 +50,7 @@ type usage struct {
 	CompletionTokens int `json:"completion_tokens"`
 }
 
-// A completion is a chat answer or one chunk of it.
+// A completion is a chat answer or a chunk of one.
 type completion struct {
 	Choices []struct {
 		Message      message `json:"message"`
@@ -61,7 +61,7 @@ type completion struct {
 	Error *apiError `json:"error"`
 }
 
-// A reply is a whole answer.
+// A reply is a complete answer.
 type reply struct {
 	status int
 	header http.Header
@@ -98,7 +98,7 @@ func (r reply) failure(t *testing.T) apiError {
 	return *c.Error
 }
 
-// open sends a request and returns once the answer's head is there. The test's end is the client's end.
+// open sends a request and returns when the headers of the answer have arrived. The end of the test cancels the request.
 func open(t *testing.T, method, url, body string, header ...string) *http.Response {
 	t.Helper()
 	return openContext(t, t.Context(), method, url, body, header...)
@@ -133,8 +133,8 @@ func sendBy(ctx context.Context, client *http.Client, method, url, body string, 
 	return client.Do(request)
 }
 
-// call sends a request and reads the answer to its end.
-func call(t *testing.T, method, url, body string, header ...string) reply {
+// do sends a request and reads the whole answer.
+func do(t *testing.T, method, url, body string, header ...string) reply {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 90*time.Second)
 	defer cancel()
@@ -148,26 +148,26 @@ func call(t *testing.T, method, url, body string, header ...string) reply {
 
 func chat(t *testing.T, base, body string) reply {
 	t.Helper()
-	return call(t, http.MethodPost, base+"/v1/chat/completions", body)
+	return do(t, http.MethodPost, base+"/v1/chat/completions", body)
 }
 
-// A stream is an open answer of events.
+// A stream is an event stream that is being read.
 type stream struct {
 	*http.Response
-	lines *bufio.Scanner
-	story story
+	lines      *bufio.Scanner
+	transcript transcript
 }
 
-// A story is what a stream has told so far.
-type story struct {
+// A transcript is what a stream has sent so far.
+type transcript struct {
 	text    string
 	pieces  int // events with content
 	finish  string
 	usage   *usage
-	tools   []toolCall // put together from their pieces
-	done    bool       // [DONE] was there
+	tools   []toolCall // assembled from their pieces
+	done    bool       // [DONE] was received
 	failure *apiError
-	err     error // of the connection; nil is a clean end
+	err     error // of the connection; nil: a clean end
 }
 
 func chatStream(t *testing.T, ctx context.Context, base, body string) *stream {
@@ -184,7 +184,7 @@ func chatStreamBy(t *testing.T, ctx context.Context, client *http.Client, base, 
 	t.Cleanup(func() { _ = answer.Body.Close() })
 	if kind := answer.Header.Get("Content-Type"); answer.StatusCode != http.StatusOK || !strings.HasPrefix(kind, "text/event-stream") {
 		read, _ := io.ReadAll(answer.Body)
-		t.Fatalf("no stream but %s, %s: %s", answer.Status, kind, read)
+		t.Fatalf("want a stream, got %s, %s: %s", answer.Status, kind, read)
 	}
 	return &stream{Response: answer, lines: lines(answer.Body)}
 }
@@ -195,7 +195,7 @@ func lines(r io.Reader) *bufio.Scanner {
 	return scanner
 }
 
-// next takes one event in; false is the end.
+// next reads one event and reports whether there was one.
 func (s *stream) next(t *testing.T) bool {
 	t.Helper()
 	for s.lines.Scan() {
@@ -204,21 +204,21 @@ func (s *stream) next(t *testing.T) bool {
 		case !isData:
 			continue
 		case data == "[DONE]":
-			s.story.done = true
+			s.transcript.done = true
 		default:
 			var c completion
 			if err := json.Unmarshal([]byte(data), &c); err != nil {
 				t.Fatalf("%v in the event %q", err, data)
 			}
-			s.story.add(c)
+			s.transcript.add(c)
 		}
 		return true
 	}
-	s.story.err = s.lines.Err()
+	s.transcript.err = s.lines.Err()
 	return false
 }
 
-func (s *story) add(c completion) {
+func (s *transcript) add(c completion) {
 	if c.Usage != nil {
 		s.usage = c.Usage
 	}
@@ -244,45 +244,45 @@ func (s *story) add(c completion) {
 	}
 }
 
-// content reads on until there are this many pieces of content.
-func (s *stream) content(t *testing.T, pieces int) {
+// readContent reads until this many events with content were received.
+func (s *stream) readContent(t *testing.T, pieces int) {
 	t.Helper()
-	for s.story.pieces < pieces {
+	for s.transcript.pieces < pieces {
 		if !s.next(t) {
-			t.Fatalf("the stream ended early: %+v", s.story)
+			t.Fatalf("the stream ended early: %+v", s.transcript)
 		}
 	}
 }
 
-// rest reads to the end.
-func (s *stream) rest(t *testing.T) story {
+// readAll reads to the end.
+func (s *stream) readAll(t *testing.T) transcript {
 	t.Helper()
 	for s.next(t) {
 	}
-	return s.story
+	return s.transcript
 }
 
-// wholly fails unless the story is complete: a finish, [DONE], a clean end and no error.
-func (s story) wholly(t *testing.T, text, finish string) {
+// wantComplete fails unless the stream is complete: this text and finish_reason, [DONE], a clean end and no error.
+func (s transcript) wantComplete(t *testing.T, text, finish string) {
 	t.Helper()
-	if said(s.text) != text || s.finish != finish || !s.done || s.failure != nil || s.err != nil {
-		t.Errorf("the stream told %+v, want %q, finish %q, [DONE]", s, text, finish)
+	if normalized(s.text) != text || s.finish != finish || !s.done || s.failure != nil || s.err != nil {
+		t.Errorf("got %+v, want %q, finish_reason %q, [DONE]", s, text, finish)
 	}
 }
 
-// cut fails unless the story ended in an error event with this code, and in nothing after it.
-func (s story) cut(t *testing.T, code string) {
+// wantCutOff fails unless the stream ended with an error event with this code, and nothing after it.
+func (s transcript) wantCutOff(t *testing.T, code string) {
 	t.Helper()
 	if s.failure == nil || s.failure.Code != code {
-		t.Errorf("the stream told %+v with the error %+v, want the code %q", s, s.failure, code)
+		t.Errorf("got %+v with the error %+v, want the code %q", s, s.failure, code)
 	}
 	if s.done || s.finish != "" || s.err != nil {
-		t.Errorf("after its error the stream must not look like a normal end, nor break off: %+v", s)
+		t.Errorf("after an error event, the stream must end cleanly but must not look complete: %+v", s)
 	}
 }
 
-// headers fails unless the answer says these of the way it took.
-func headers(t *testing.T, header http.Header, target, attempts, route string) {
+// wantHeaders fails unless the X-LLM headers have these values.
+func wantHeaders(t *testing.T, header http.Header, target, attempts, route string) {
 	t.Helper()
 	got := [3]string{header.Get("X-LLM-Target"), header.Get("X-LLM-Attempts"), header.Get("X-LLM-Route")}
 	if want := [3]string{target, attempts, route}; got != want {

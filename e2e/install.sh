@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Installs what the end-to-end tests need into a cache outside the repository, and nothing that is there already:
-# Ollama, llama.cpp's server, the official OpenAI SDKs for Python and Node, and the test models.
-# The tests find everything under $cache/current. Whatever cannot be installed is an error; nothing is skipped.
+# Installs what the end-to-end tests need into a cache outside the repository, unless it is there already: Ollama, llama.cpp's
+# server, the official OpenAI SDKs for Python and Node, and the test models. The tests find everything under $cache/current.
+# Whatever cannot be installed is an error; nothing is skipped.
 set -euo pipefail
 cd "$(dirname "$0")"
 
-ollama_version=v0.11.4 # the last one whose own CPU engine builds from the Go module alone
+ollama_version=v0.11.4 # the last version whose own CPU engine builds from the Go module alone
 cache=${LLMPROXY_E2E_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/caddy-llmproxy-e2e}
 
 main() {
@@ -13,9 +13,9 @@ main() {
 	mkdir -p "$cache"
 	cache=$(cd "$cache" && pwd)
 	exec 9>"$cache/lock"
-	flock 9 # two runs at once would build into the same place
+	flock 9 # two concurrent runs would build into the same directories
 
-	# The slow one first, beside the others.
+	# The slowest one first, in parallel with the others.
 	provide ollama "$ollama_version" build_ollama 9>&- &
 	local ollama=$!
 	provide python "$(fingerprint sdk/requirements.txt "$(python3 -VV)")" install_python
@@ -24,12 +24,12 @@ main() {
 	provide models "$(fingerprint testmodel/* "$ollama_version")" make_models
 }
 
-fingerprint() { # of files, and of words that are no files
+fingerprint() { # of files and other strings
 	local arg
 	for arg; do if [[ -f $arg ]]; then cat "$arg"; else echo "$arg"; fi; done | sha256sum | cut -c1-12
 }
 
-# provide NAME VERSION COMMAND runs COMMAND DIR, which fills DIR, unless that version is complete, and makes it the current one.
+# provide NAME VERSION COMMAND makes that version the current one. If it is not complete, it runs COMMAND DIR to install it.
 provide() {
 	local name=$1 dir=$cache/$1-$2 started=$SECONDS
 	if [[ ! -e $dir/.complete ]]; then
@@ -45,7 +45,7 @@ provide() {
 }
 
 build_ollama() {
-	# Its engine is C++; the flags that Caddy is built with must not reach it.
+	# The engine is C++: it must not get the flags that Caddy is built with.
 	env -C / GOFLAGS= CGO_ENABLED=1 GOBIN="$1" nice go install "github.com/ollama/ollama@$ollama_version"
 	"$1/ollama" --version >/dev/null
 }
@@ -62,7 +62,7 @@ install_node() {
 	NODE_PATH=$1/node_modules node -e 'require("openai")'
 }
 
-# make_models writes the models' files and lets Ollama import them, one of them under a name with a slash, too.
+# make_models writes the model files and imports them into Ollama, one of them also under a name with a slash.
 make_models() {
 	cp testmodel/* "$1"
 	(

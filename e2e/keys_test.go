@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// keysGateway is a Caddy with two sites: an open one, and one that asks for keys, whose URL it gives.
+// keysGateway starts a Caddy with two sites, one without keys and one with, and returns the URL of the latter.
 func keysGateway(t *testing.T) (g *gateway, guarded string) {
 	t.Helper()
 	port, admin := twoPorts(t)
@@ -17,7 +17,7 @@ func keysGateway(t *testing.T) (g *gateway, guarded string) {
 		t.Fatal(err)
 	}
 	open := caddyfile(port, admin, "\tllm_proxy {\n\t\tupstream u echo\n\t\tmodel m u\n\t}")
-	return startCaddy(t, port, admin, open+directive(`
+	return startCaddy(t, port, admin, open+fill(`
 :SECOND {
 	log {
 		format filter {
@@ -25,7 +25,7 @@ func keysGateway(t *testing.T) (g *gateway, guarded string) {
 			request>headers>Api-Key delete
 		}
 	}
-	# Azure's clients put the model into the path, unless their base_url has "deployments" in it.
+	# Azure's clients put the model into the path, unless their base_url contains "deployments".
 	@azure path /azure/deployments/*
 	uri @azure strip_prefix /azure/deployments
 	llm_proxy {
@@ -57,21 +57,21 @@ func keysGateway(t *testing.T) (g *gateway, guarded string) {
 `, "SECOND", second)), fmt.Sprintf("http://127.0.0.1:%d", second)
 }
 
-// Keys and limits as the official SDKs see them.
+// Keys and limits as seen by the official SDKs.
 func TestSDKWithKeys(t *testing.T) {
 	for _, k := range sdks() {
 		t.Run(k.name, func(t *testing.T) {
 			g, url := keysGateway(t)
 			k.check(t, url, 8, "keys")
 			if strings.Contains(string(g.log.since(0)), "sk-") {
-				t.Error("a secret stands in the log")
+				t.Error("the log contains a secret")
 			}
 		})
 	}
 }
 
-// The life of a key at the command line: it is good as soon as the command has returned, and no longer when it was revoked.
-func TestKeysAtTheCommandLine(t *testing.T) {
+// Keys created, rotated and revoked at the command line take effect before the command returns.
+func TestKeyCommands(t *testing.T) {
 	g, url := keysGateway(t)
 	llmKey := func(args ...string) string {
 		t.Helper()
@@ -84,14 +84,14 @@ func TestKeysAtTheCommandLine(t *testing.T) {
 	expect := func(when, secret string, status int) {
 		t.Helper()
 		body := `{"model":"local","messages":[{"role":"user","content":"hi"}]}`
-		if got := call(t, http.MethodPost, url+"/v1/chat/completions", body, "Authorization", "Bearer "+secret); got.status != status {
+		if got := do(t, http.MethodPost, url+"/v1/chat/completions", body, "Authorization", "Bearer "+secret); got.status != status {
 			t.Errorf("%s: status %d, want %d: %s", when, got.status, status, got.body)
 		}
 	}
 	first := llmKey("create", "dave", "--rate", "100/h", "--priority", "high", "--running")
 	expect("a new key", first, http.StatusOK)
 	second := llmKey("rotate", "dave")
-	expect("the secret from before", first, http.StatusUnauthorized)
+	expect("the old secret", first, http.StatusUnauthorized)
 	expect("the new secret", second, http.StatusOK)
 	if list := llmKey("list"); !strings.Contains(list, "dave") || !strings.Contains(list, "100/h") || !strings.Contains(list, "high") {
 		t.Errorf("the list is %s", list)
@@ -103,8 +103,8 @@ func TestKeysAtTheCommandLine(t *testing.T) {
 	g.run(t)
 	expect("after Caddy was killed", second, http.StatusOK)
 	llmKey("revoke", "dave")
-	expect("a key that was revoked", second, http.StatusUnauthorized)
+	expect("a revoked key", second, http.StatusUnauthorized)
 	if log := string(g.log.since(0)); strings.Contains(log, first) || strings.Contains(log, second) {
-		t.Error("a secret stands in the log")
+		t.Error("the log contains a secret")
 	}
 }

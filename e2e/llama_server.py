@@ -1,4 +1,4 @@
-"""Runs llama.cpp's own HTTP server, as the xllamacpp wheel brings it, in the foreground.
+"""Runs llama.cpp's own HTTP server, which is part of the xllamacpp wheel, in the foreground.
 
     llama_server.py MODEL.gguf --alias NAME --port PORT [--parallel N] [--ctx N] [--embeddings]
 """
@@ -25,9 +25,9 @@ params.port = args.port
 params.n_parallel = args.parallel
 params.n_ctx = args.ctx
 params.embedding = args.embeddings
-params.cpuparams.n_threads = 1  # waiting threads spin, which is slow where cores are few or busy
+params.cpuparams.n_threads = 1  # waiting threads spin, which is slow on few or busy cores
 params.fit_params = False
 
-server = xllamacpp.Server(params)  # returns once it listens and the model is loaded
+server = xllamacpp.Server(params)  # returns when it listens and the model is loaded
 print("listening on", server.listening_address, flush=True)
 threading.Event().wait()

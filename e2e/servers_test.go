@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -12,7 +13,7 @@ import (
 	"testing"
 )
 
-// A server is a real one that runs models, upstream of the gateway.
+// A server is a real upstream that runs models.
 type server struct {
 	*process
 	addr string // host:port
@@ -22,11 +23,11 @@ func (s *server) url() string { return "http://" + s.addr }
 
 func (s *server) port() int {
 	_, port, _ := strings.Cut(s.addr, ":")
-	n, _ := strconv.Atoi(port) // which this test chose
+	n, _ := strconv.Atoi(port) // cannot fail: this test chose it
 	return n
 }
 
-// runLlama starts llama.cpp's server with one of the test models under its own name.
+// runLlama starts llama.cpp's server with one of the test models.
 func runLlama(model string, flags ...string) (*server, error) {
 	port, err := freePort()
 	if err != nil {
@@ -37,18 +38,18 @@ func runLlama(model string, flags ...string) (*server, error) {
 
 func runLlamaAt(port int, model string, flags ...string) (*server, error) {
 	args := append([]string{"llama_server.py", filepath.Join(installed.models, model+".gguf"), "--alias", model, "--port", strconv.Itoa(port)}, flags...)
-	p, err := launch("llama.cpp", nil, installed.python, args...)
+	p, err := startProcess("llama.cpp", nil, installed.python, args...)
 	if err != nil {
 		return nil, err
 	}
 	s := &server{process: p, addr: fmt.Sprintf("127.0.0.1:%d", port)}
-	return s, p.answers(s.url() + "/health")
+	return s, p.waitReady(s.url() + "/health")
 }
 
-// runOllama starts Ollama on the models that install.sh imported; it loads one at the first request for it.
+// runOllama starts Ollama with the models that install.sh imported. It loads a model at the first request for it.
 func runOllama(port int, home string) (*server, error) {
 	addr := fmt.Sprintf("127.0.0.1:%d", port)
-	p, err := launch("Ollama", []string{
+	p, err := startProcess("Ollama", []string{
 		"HOME=" + home, // it writes a key pair there
 		"OLLAMA_HOST=" + addr, "OLLAMA_MODELS=" + filepath.Join(installed.models, "ollama"),
 		"OLLAMA_NOPRUNE=1", "OLLAMA_NUM_PARALLEL=1", "OLLAMA_DEBUG=1",
@@ -57,21 +58,21 @@ func runOllama(port int, home string) (*server, error) {
 		return nil, err
 	}
 	s := &server{process: p, addr: addr}
-	return s, p.answers(s.url() + "/api/version")
+	return s, p.waitReady(s.url() + "/api/version")
 }
 
-// startLlama starts one for this test alone, one that the test may kill.
+// startLlama starts a llama.cpp server that only this test uses and may kill.
 func startLlama(t *testing.T, model string, flags ...string) *server {
 	t.Helper()
 	s, err := runLlama(model, flags...)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.attend(t)
+	s.stopAfter(t)
 	return s
 }
 
-// startOllama starts one for this test alone, with the model loaded.
+// startOllama starts an Ollama that only this test uses and may kill, and loads the model.
 func startOllama(t *testing.T, model string) *server {
 	t.Helper()
 	port, err := freePort()
@@ -82,12 +83,12 @@ func startOllama(t *testing.T, model string) *server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.attend(t)
+	s.stopAfter(t)
 	s.load(t, model)
 	return s
 }
 
-// load has Ollama read the model, so that a later request does not wait for it.
+// load makes Ollama load the model, so that a later request does not have to wait for it.
 func (s *server) load(t *testing.T, model string) {
 	t.Helper()
 	answer, err := http.Post(s.url()+"/api/generate", "application/json", strings.NewReader(`{"model":"`+model+`"}`))
@@ -100,7 +101,7 @@ func (s *server) load(t *testing.T, model string) {
 	}
 }
 
-// runner is the process id of the engine that Ollama has started for a model.
+// runner returns the process id of the engine that Ollama started for a model.
 func (s *server) runner(t *testing.T) int {
 	t.Helper()
 	lines, err := filepath.Glob("/proc/[0-9]*/cmdline")
@@ -108,7 +109,7 @@ func (s *server) runner(t *testing.T) int {
 		t.Fatal(err)
 	}
 	for _, file := range lines {
-		line, _ := os.ReadFile(file) // it may have ended by now
+		line, _ := os.ReadFile(file) // it may have exited
 		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(file)))
 		if err != nil || !strings.Contains(string(line), "\x00runner\x00") {
 			continue
@@ -121,19 +122,19 @@ func (s *server) runner(t *testing.T) int {
 	return 0
 }
 
-// A fleet is what most tests share; no test may stop or hang any of it.
-type fleet struct {
+// A serverSet is the servers that most tests share. No test may stop or suspend one of them.
+type serverSet struct {
 	ollama, llama, embed, slow *server
 	home                       string
 }
 
-// Only the fleet outlives a test: starting it for each one would cost most of the time.
+// The shared servers outlive the tests, because starting them for each test would take most of the time.
 var (
-	shared      fleet
+	shared      serverSet
 	startShared = sync.OnceValue(shared.start)
 )
 
-func servers(t *testing.T) *fleet {
+func servers(t *testing.T) *serverSet {
 	t.Helper()
 	if err := startShared(); err != nil {
 		t.Fatal(err)
@@ -141,7 +142,7 @@ func servers(t *testing.T) *fleet {
 	return &shared
 }
 
-func (f *fleet) start() (err error) {
+func (f *serverSet) start() (err error) {
 	if f.home, err = os.MkdirTemp("", "e2e-ollama-"); err != nil {
 		return err
 	}
@@ -162,11 +163,120 @@ func (f *fleet) start() (err error) {
 	return err
 }
 
-func stopFleet() {
+func stopShared() {
 	for _, s := range []*server{shared.ollama, shared.llama, shared.embed, shared.slow} {
 		if s != nil {
 			s.kill()
 		}
 	}
 	_ = os.RemoveAll(shared.home)
+}
+
+// A gateway is a Caddy process with the plugin.
+type gateway struct {
+	*process
+	url, admin string // http://127.0.0.1:PORT, and the admin endpoint's host:port
+	port       int
+	file       string
+	env        []string
+}
+
+// startGateway runs Caddy with one site that has this directive.
+func startGateway(t *testing.T, directive string) *gateway {
+	t.Helper()
+	port, admin := twoPorts(t)
+	return startCaddy(t, port, admin, caddyfile(port, admin, directive))
+}
+
+func caddyfile(port int, admin, directive string) string {
+	return fmt.Sprintf("{\n\tadmin %s\n\tgrace_period 1m\n}\n\n:%d {\n\tlog\n%s\n}\n", admin, port, directive)
+}
+
+// startCaddy runs Caddy with a complete Caddyfile, which must use these ports.
+func startCaddy(t *testing.T, port int, admin, text string, env ...string) *gateway {
+	t.Helper()
+	dir := t.TempDir()
+	g := &gateway{port: port, admin: admin, file: filepath.Join(dir, "Caddyfile"), url: fmt.Sprintf("http://127.0.0.1:%d", port)}
+	if err := os.WriteFile(g.file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	g.env = append(env, "HOME="+dir, "XDG_CONFIG_HOME="+dir, "XDG_DATA_HOME="+dir)
+	g.run(t)
+	return g
+}
+
+func (g *gateway) run(t *testing.T) {
+	t.Helper()
+	var err error
+	if g.process, err = startProcess("Caddy", g.env, installed.caddy, "run", "--adapter", "caddyfile", "--config", g.file); err != nil {
+		t.Fatal(err)
+	}
+	g.stopAfter(t)
+	if err := g.waitReady(g.url + "/v1/models"); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func twoPorts(t *testing.T) (port int, admin string) {
+	t.Helper()
+	port, err := freePort()
+	if err != nil {
+		t.Fatal(err)
+	}
+	adminPort, err := freePort()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return port, fmt.Sprintf("127.0.0.1:%d", adminPort)
+}
+
+// reload replaces the directive of the running Caddy by the command that operators use.
+func (g *gateway) reload(t *testing.T, directive string) {
+	t.Helper()
+	if err := os.WriteFile(g.file, []byte(caddyfile(g.port, g.admin, directive)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	command := exec.Command(installed.caddy, "reload", "--adapter", "caddyfile", "--config", g.file, "--address", g.admin)
+	if output, err := command.CombinedOutput(); err != nil {
+		t.Fatalf("caddy reload: %v\n%s", err, output)
+	}
+}
+
+// sharedGateway starts a gateway for the shared servers, with configured names for some of their models; it serves the others
+// under their own names.
+func sharedGateway(t *testing.T) *gateway {
+	t.Helper()
+	f := servers(t)
+	return startGateway(t, fill(`
+	llm_proxy {
+		upstream ollama ollama OLLAMA
+		upstream llama llamacpp LLAMA
+		upstream embed llamacpp EMBED
+		upstream slow llamacpp SLOW
+
+		model ollama-chat ollama/tiny:latest
+		model ollama-embed ollama/tiny-embed:latest
+		model ollama-slow ollama/slow:latest
+		model llama-chat llama/tiny
+		model llama-embed embed/tiny-embed
+		model llama-slow slow/slow
+		model org/chat:v1 {
+			to llama/tiny
+		}
+		discover
+	}`, "OLLAMA", f.ollama.url(), "LLAMA", f.llama.url(), "EMBED", f.embed.url(), "SLOW", f.slow.url()))
+}
+
+// fill replaces placeholders in a text, given as pairs of name and value.
+func fill(text string, pairs ...any) string {
+	for i := 0; i < len(pairs); i += 2 {
+		text = strings.ReplaceAll(text, pairs[i].(string), fmt.Sprint(pairs[i+1]))
+	}
+	return text
+}
+
+// chatServers are the two shared servers and the names of their fast models at sharedGateway.
+var chatServers = []struct{ name, model, target string }{
+	{"ollama", "ollama-chat", "ollama/tiny:latest"},
+	{"llamacpp", "llama-chat", "llama/tiny"},
 }

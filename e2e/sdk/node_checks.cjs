@@ -1,7 +1,7 @@
-// What a program with the official Node SDK does, against the gateway at BASE_URL.
+// Checks the gateway at BASE_URL with the official Node SDK.
 //
 //   node_checks.cjs all CHAT_MODEL EMBED_MODEL      one line of JSON per check: {"check", "error"}
-//   node_checks.cjs until_error MODEL               prints what it reads of a stream; ends well only if the SDK throws an APIError
+//   node_checks.cjs until_error MODEL               prints what it reads of a stream; exits with 0 only if the SDK throws an APIError
 const assert = require("node:assert/strict");
 const OpenAI = require("openai");
 

@@ -1,4 +1,4 @@
-// How keys and limits look to a program with the official Node SDK, at the site BASE_URL of keys_test.go.
+// Checks keys and limits with the official Node SDK, at the site BASE_URL that keys_test.go configures.
 //
 //   node_keys.cjs      one line of JSON per check: {"check", "error"}
 const assert = require("node:assert/strict");
@@ -7,7 +7,7 @@ const OpenAI = require("openai");
 const base = process.env.BASE_URL;
 const messages = [{ role: "user", content: "hi" }];
 
-// A client, and how many requests it has sent.
+// A client that counts the requests it sends.
 class Counted {
   sent = 0;
   constructor(apiKey, options = {}, Client = OpenAI) {

@@ -1,7 +1,7 @@
-"""What a program with the official Python SDK does, against the gateway at BASE_URL.
+"""Checks the gateway at BASE_URL with the official Python SDK.
 
     python_checks.py all CHAT_MODEL EMBED_MODEL      one line of JSON per check: {"check", "error"}
-    python_checks.py until_error MODEL               prints what it reads of a stream; ends well only if the SDK raises APIError
+    python_checks.py until_error MODEL               prints what it reads of a stream; exits with 0 only if the SDK raises APIError
 """
 
 import json
@@ -94,7 +94,7 @@ def completions(model, _):
     same(answer.choices[0].text, " one two three")
 
 
-def embeddings(_, model):  # the SDK asks for base64 by itself
+def embeddings(_, model):  # the SDK asks for base64 by default
     answer = client.embeddings.create(model=model, input=["one", "another"])
     same([len(d.embedding) for d in answer.data], [64, 64])
     floats = client.embeddings.create(model=model, input="one", encoding_format="float")
@@ -126,7 +126,7 @@ def not_found_stream(_, __):
         raise AssertionError("no NotFoundError")
 
 
-def context_too_long(_, __):  # Ollama 0.11.4 cuts the prompt instead
+def context_too_long(_, __):  # Ollama 0.11.4 truncates the prompt instead
     try:
         client.chat.completions.create(model="llama-chat", messages=say("x" * 6000))
     except openai.BadRequestError as error:
@@ -136,7 +136,7 @@ def context_too_long(_, __):  # Ollama 0.11.4 cuts the prompt instead
 
 
 def responses(model, _):
-    if model == "ollama-chat":  # it has no such endpoint; the SDK must see that, not something else
+    if model == "ollama-chat":  # Ollama has no such endpoint, and the SDK must see exactly that
         try:
             client.responses.create(model=model, input="hi")
         except openai.NotFoundError:

@@ -1,4 +1,4 @@
-"""How keys and limits look to a program with the official Python SDK, at the site BASE_URL of keys_test.go.
+"""Checks keys and limits with the official Python SDK, at the site BASE_URL that keys_test.go configures.
 
     python_keys.py      one line of JSON per check: {"check", "error"}
 """
@@ -16,7 +16,7 @@ SAY = [{"role": "user", "content": "hi"}]
 
 
 class Counted:
-    """A client, and how many requests it has sent."""
+    """A client that counts the requests it sends."""
 
     def __init__(self, secret, make=openai.OpenAI, **options):
         self.sent = 0

@@ -1,11 +1,16 @@
 package e2e
 
 import (
+	"encoding/json"
 	"errors"
 	"io"
 	"net/http"
+	"os"
+	"os/exec"
 	"slices"
+	"strings"
 	"testing"
+	"time"
 
 	openaigo "github.com/openai/openai-go/v3"
 	"github.com/openai/openai-go/v3/option"
@@ -13,8 +18,90 @@ import (
 	goopenai "github.com/sashabaranov/go-openai"
 )
 
+// An sdk is an official SDK that is used by a script.
+type sdk struct {
+	name   string
+	checks int // in its script "checks"; a lost one is a failure
+	script func(name string, args ...string) (env []string, command []string)
+}
+
+func sdks() []sdk {
+	return []sdk{
+		{"python", 15, func(name string, args ...string) ([]string, []string) {
+			return nil, append([]string{installed.python, "sdk/python_" + name + ".py"}, args...)
+		}},
+		{"node", 14, func(name string, args ...string) ([]string, []string) {
+			return []string{"NODE_PATH=" + installed.node}, append([]string{"node", "sdk/node_" + name + ".cjs"}, args...)
+		}},
+	}
+}
+
+func TestSDK(t *testing.T) {
+	g := sharedGateway(t)
+	for _, k := range sdks() {
+		for server, models := range map[string][2]string{"ollama": {"ollama-chat", "ollama-embed"}, "llamacpp": {"llama-chat", "llama-embed"}} {
+			t.Run(k.name+", "+server, func(t *testing.T) { k.check(t, g.url, k.checks, "checks", "all", models[0], models[1]) })
+		}
+	}
+}
+
+// check runs a script and makes each check that it reports a subtest; there must be this many.
+func (k sdk) check(t *testing.T, url string, checks int, script string, args ...string) {
+	env, args := k.script(script, args...)
+	command := exec.Command(args[0], args[1:]...)
+	command.Env = append(append(os.Environ(), "BASE_URL="+url+"/v1"), env...)
+	var stderr strings.Builder
+	command.Stderr = &stderr
+	output, err := command.Output()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, stderr.String())
+	}
+	reports := strings.Split(strings.TrimSpace(string(output)), "\n")
+	for _, line := range reports {
+		var report struct{ Check, Error string }
+		if err := json.Unmarshal([]byte(line), &report); err != nil {
+			t.Fatalf("%v in %q", err, line)
+		}
+		t.Run(report.Check, func(t *testing.T) {
+			if report.Error != "" {
+				t.Error(report.Error)
+			}
+		})
+	}
+	if len(reports) != checks {
+		t.Errorf("%d checks, want %d", len(reports), checks)
+	}
+}
+
+// If the upstream is killed during a stream, the SDK must raise an error: nothing may look like a complete answer.
+func TestSDKRaisesWhenCutOff(t *testing.T) {
+	for _, k := range sdks() {
+		t.Run(k.name, func(t *testing.T) {
+			victim := startLlama(t, "slow")
+			g := startGateway(t, fill(`
+			llm_proxy {
+				upstream victim llamacpp VICTIM
+				model m victim/slow
+			}`, "VICTIM", victim.url()))
+			env, args := k.script("checks", "until_error", "m")
+			script, err := startProcess(k.name, append(env, "BASE_URL="+g.url+"/v1"), args[0], args[1:]...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			script.stopAfter(t)
+			script.log.waitFor(t, 0, " two\n", time.Minute)
+			victim.kill()
+			script.log.waitFor(t, 0, "APIError upstream_error", time.Minute)
+			<-script.done
+			if code := script.cmd.ProcessState.ExitCode(); code != 0 {
+				t.Errorf("exit code %d", code)
+			}
+		})
+	}
+}
+
 func TestOpenAIGo(t *testing.T) {
-	g := fleetGateway(t)
+	g := sharedGateway(t)
 	client := openaigo.NewClient(option.WithBaseURL(g.url+"/v1"), option.WithAPIKey("unused"), option.WithMaxRetries(0))
 	for _, s := range chatServers {
 		question := openaigo.ChatCompletionNewParams{Model: s.model, Messages: []openaigo.ChatCompletionMessageParamUnion{openaigo.UserMessage("hi")}}
@@ -93,7 +180,7 @@ func TestOpenAIGo(t *testing.T) {
 }
 
 func TestSashabaranovGoOpenAI(t *testing.T) {
-	g := fleetGateway(t)
+	g := sharedGateway(t)
 	config := goopenai.DefaultConfig("unused")
 	config.BaseURL = g.url + "/v1"
 	client := goopenai.NewClientWithConfig(config)
