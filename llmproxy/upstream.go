@@ -295,7 +295,7 @@ func (l *Limits) said() (s upstream.Override, err error) {
 	if l.Context < 0 {
 		return s, fmt.Errorf("context %d is below zero", l.Context)
 	}
-	s.Context = l.Context
+	s.ContextWindow = l.Context
 	if s.Can, err = abilities(l.Can); err != nil {
 		return s, fmt.Errorf("can: %w", err)
 	}

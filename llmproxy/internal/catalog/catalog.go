@@ -6,6 +6,7 @@ package catalog
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -35,10 +36,10 @@ type Catalog struct {
 	discovered atomic.Pointer[discovered]
 }
 
-// discovered are the plans for the models of a set of views; they are made anew when one of these changed.
+// discovered are the plans for the models of the latest discoveries; they are rebuilt when one of these has changed.
 type discovered struct {
-	views []*upstream.Discovery
-	plans map[string]*router.Plan
+	discoveries []*upstream.Discovery
+	plans       map[string]*router.Plan
 }
 
 // Plan finds the plan for a model: configured name, pattern, then what upstreams really have.
@@ -67,13 +68,13 @@ func (c *Catalog) Plan(ctx context.Context, model string, localOnly bool) (*rout
 
 // auto takes the first upstream that is present and may be asked.
 func (c *Catalog) auto(ctx context.Context, localOnly bool) (*router.Plan, *openai.Error) {
-	views := c.views(ctx)
+	discoveries := c.discoveries(ctx)
 	for i, u := range c.Upstreams {
 		model := u.Kind.AutoModel
 		if model == "" {
-			model = firstChat(views[i].Models)
+			model = firstChat(discoveries[i].Models)
 		}
-		if !views[i].Present || model == "" || localOnly && !u.IsLocal() {
+		if !discoveries[i].Present || model == "" || localOnly && !u.IsLocal() {
 			continue
 		}
 		pool, err := router.NewPool(router.First, []router.Target{{Upstream: u.Route, Model: model}}, nil)
@@ -97,8 +98,8 @@ func firstChat(models []upstream.Model) string {
 // silent names the upstreams whose models are not known because they never answered.
 func (c *Catalog) silent(ctx context.Context) string {
 	var names []string
-	for i, view := range c.views(ctx) {
-		if view.Present && view.Err != nil && len(view.Models) == 0 {
+	for i, d := range c.discoveries(ctx) {
+		if d.Present && d.Err != nil && len(d.Models) == 0 {
 			names = append(names, c.Upstreams[i].Name)
 		}
 	}
@@ -120,33 +121,34 @@ func (c *Catalog) each(ask func(*upstream.Upstream)) {
 	all.Wait()
 }
 
-// views returns what is known of each upstream, in their order. It waits only for those that were never looked at.
-func (c *Catalog) views(ctx context.Context) []*upstream.Discovery {
+// discoveries returns what is known of each upstream, in their order. It waits only for upstreams that were
+// never asked.
+func (c *Catalog) discoveries(ctx context.Context) []*upstream.Discovery {
 	for _, u := range c.Upstreams {
 		if !u.Discovered() {
 			c.each(func(u *upstream.Upstream) { u.Discover(ctx) })
 			break
 		}
 	}
-	views := make([]*upstream.Discovery, len(c.Upstreams))
+	discoveries := make([]*upstream.Discovery, len(c.Upstreams))
 	for i, u := range c.Upstreams {
-		views[i] = u.Discover(ctx)
+		discoveries[i] = u.Discover(ctx)
 	}
-	return views
+	return discoveries
 }
 
 func (c *Catalog) current(ctx context.Context) *discovered {
-	views := c.views(ctx)
-	if old := c.discovered.Load(); old != nil && same(old.views, views) {
+	discoveries := c.discoveries(ctx)
+	if old := c.discovered.Load(); old != nil && slices.Equal(old.discoveries, discoveries) {
 		return old
 	}
-	now := &discovered{views: views, plans: map[string]*router.Plan{}}
+	now := &discovered{discoveries: discoveries, plans: map[string]*router.Plan{}}
 	targets := map[string][]router.Target{}
 	for i, u := range c.Upstreams {
-		if !views[i].Present {
+		if !discoveries[i].Present {
 			continue
 		}
-		for _, m := range views[i].Models {
+		for _, m := range discoveries[i].Models {
 			target := router.Target{Upstream: u.Route, Model: m.ID}
 			targets[m.ID] = append(targets[m.ID], target)
 			if short, ok := upstream.ShortName(m.ID); ok {
@@ -162,13 +164,4 @@ func (c *Catalog) current(ctx context.Context) *discovered {
 	}
 	c.discovered.Store(now)
 	return now
-}
-
-func same(a, b []*upstream.Discovery) bool {
-	for i := range a {
-		if a[i] != b[i] {
-			return false
-		}
-	}
-	return true
 }

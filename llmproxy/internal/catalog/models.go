@@ -42,7 +42,7 @@ func encode(v any) ([]byte, *openai.Error) {
 }
 
 func (c *Catalog) entries(ctx context.Context, localOnly bool, may func(string) bool) []modelEntry {
-	views := c.views(ctx)
+	discoveries := c.discoveries(ctx)
 	entries, seen := []modelEntry{}, map[string]bool{}
 	add := func(id, owner string, created int64) {
 		if !seen[id] && may(id) {
@@ -59,10 +59,10 @@ func (c *Catalog) entries(ctx context.Context, localOnly bool, may func(string) 
 		add(RuleAuto, "llm_proxy", 0)
 	}
 	for i, u := range c.Upstreams {
-		if !views[i].Present || localOnly && !u.IsLocal() {
+		if !discoveries[i].Present || localOnly && !u.IsLocal() {
 			continue
 		}
-		for _, m := range views[i].Models {
+		for _, m := range discoveries[i].Models {
 			if c.Discover || c.passes(m.ID, u.Route) {
 				add(m.ID, u.Name, m.Created)
 			}

@@ -54,8 +54,8 @@ func needsOf(s *openai.Signals) router.Needs {
 
 // learn keeps the limit that an error told.
 func (a *attempt) learn(f upstream.Finding) {
-	if f.Verdict == router.Unsupported && f.ContextLimit > 0 {
-		a.u.LearnContext(a.model, f.ContextLimit)
+	if f.Verdict == router.Unsupported && f.ContextWindow > 0 {
+		a.u.LearnContextWindow(a.model, f.ContextWindow)
 	}
 }
 

@@ -49,7 +49,7 @@ func BenchmarkDecision(b *testing.B) {
 	hard := router.RouteConfig{Name: "@hard", Matcher: onHeader("X-Hard"), Targets: []string{"u/y"}}
 	for name, decide := range map[string]func(){
 		"plain":   decider(b, upstream.OpenAI, upstream.Override{}),
-		"limited": decider(b, upstream.OpenAI, upstream.Override{Context: 4096}),
+		"limited": decider(b, upstream.OpenAI, upstream.Override{ContextWindow: 4096}),
 		"rules":   decider(b, upstream.OpenAI, upstream.Override{}, hard),
 	} {
 		b.Run(name, func(b *testing.B) {

@@ -23,19 +23,19 @@ func TestFitsBeforeAnyAttempt(t *testing.T) {
 		body   string
 		passed bool // over
 	}{
-		{"short", upstream.Override{Context: 1024}, "", chat("m", false), false},
-		{"long", upstream.Override{Context: 1024}, "", long, true},
+		{"short", upstream.Override{ContextWindow: 1024}, "", chat("m", false), false},
+		{"long", upstream.Override{ContextWindow: 1024}, "", long, true},
 		{"long, limit unknown", upstream.Override{}, "", long, false},
-		{"long, and room for it", upstream.Override{Context: 4096}, "", long, false},
-		{"long output alone", upstream.Override{Context: 1024}, "", `{"model":"m","max_tokens":100000,"messages":[{"role":"user","content":"Hi"}]}`, false},
+		{"long, and room for it", upstream.Override{ContextWindow: 4096}, "", long, false},
+		{"long output alone", upstream.Override{ContextWindow: 1024}, "", `{"model":"m","max_tokens":100000,"messages":[{"role":"user","content":"Hi"}]}`, false},
 		{"tools", upstream.Override{Cannot: router.Tools}, "", `{"model":"m","messages":[],"tools":[{}]}`, true},
 		{"no tools", upstream.Override{Cannot: router.Tools}, "", `{"model":"m","messages":[],"tools":[]}`, false},
 		{"image", upstream.Override{Cannot: router.Images}, "", parts(`{"type":"image_url","image_url":{"url":"data:,"}}`), true},
 		{"audio", upstream.Override{Cannot: router.Audio}, "", parts(`{"type":"input_audio","input_audio":{}}`), true},
 		{"schema", upstream.Override{Cannot: router.JSONSchema}, "", `{"model":"m","messages":[],"response_format":{"type":"json_schema"}}`, true},
-		{"many short inputs", upstream.Override{Context: 512}, "/v1/embeddings", `{"model":"m","input":["` + strings.Repeat(`word","`, 2000) + `"]}`, false},
-		{"one long input", upstream.Override{Context: 512}, "/v1/embeddings", `{"model":"m","input":["` + strings.Repeat(`word `, 2000) + `"]}`, true},
-		{"long responses", upstream.Override{Context: 512}, "/v1/responses", `{"model":"m","input":"` + strings.Repeat(`word `, 2000) + `"}`, true},
+		{"many short inputs", upstream.Override{ContextWindow: 512}, "/v1/embeddings", `{"model":"m","input":["` + strings.Repeat(`word","`, 2000) + `"]}`, false},
+		{"one long input", upstream.Override{ContextWindow: 512}, "/v1/embeddings", `{"model":"m","input":["` + strings.Repeat(`word `, 2000) + `"]}`, true},
+		{"long responses", upstream.Override{ContextWindow: 512}, "/v1/responses", `{"model":"m","input":"` + strings.Repeat(`word `, 2000) + `"}`, true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -65,7 +65,7 @@ func TestNothingFits(t *testing.T) {
 	t.Parallel()
 	s := &setup{t: t}
 	fake := fakellm.Start(t, "openai")
-	s.up("u", upstream.OpenAI, func(c *upstream.Config) { c.Override.Context = 10 }, fake.URL())
+	s.up("u", upstream.OpenAI, func(c *upstream.Config) { c.Override.ContextWindow = 10 }, fake.URL())
 	s.serve("m u/x")
 	if got := s.post("/v1/chat/completions", chat("m", false)); got.status != http.StatusOK {
 		t.Errorf("status %d: %s", got.status, got.body)
@@ -101,7 +101,7 @@ func TestTruncationIsTold(t *testing.T) {
 			fake := fakellm.Start(t, "ollama", fakellm.Models("x"))
 			fake.Always(fakellm.Text("Hello").Usage(4096, 1, 0))
 			s := &setup{t: t}
-			s.up("u", upstream.Ollama, func(c *upstream.Config) { c.Override.Context = 4096 }, fake.URL())
+			s.up("u", upstream.Ollama, func(c *upstream.Config) { c.Override.ContextWindow = 4096 }, fake.URL())
 			s.serve("m u/x")
 			body := `{"model":"m","messages":[{"role":"user","content":"` + strings.Repeat("word ", 10_000) + `"}]`
 			if stream {

@@ -30,9 +30,9 @@ const staleAfter = time.Second
 
 // The defaults of a Transport.
 const (
-	DefaultDialTimeout    = 3 * time.Second
-	DefaultIdleTimeout    = 90 * time.Second
-	DefaultMaxIdlePerHost = 512
+	defaultDialTimeout    = 3 * time.Second
+	defaultIdleTimeout    = 90 * time.Second
+	defaultMaxIdlePerHost = 512
 )
 
 // A Transport is an http.RoundTripper for http:// addresses. The zero Transport is ready. It is safe for concurrent use.
@@ -41,11 +41,11 @@ const (
 // body is closed before its end: that is how an upstream learns that nobody waits for it. It sends the headers it is given
 // and adds neither User-Agent nor Accept-Encoding.
 type Transport struct {
-	// DialTimeout bounds making a connection, name lookup included. Zero means DefaultDialTimeout.
+	// DialTimeout bounds making a connection, name lookup included. Zero means 3 s.
 	DialTimeout time.Duration
-	// IdleTimeout is how long an idle connection may be reused. Zero means DefaultIdleTimeout.
+	// IdleTimeout is how long an idle connection may be reused. Zero means 90 s.
 	IdleTimeout time.Duration
-	// MaxIdlePerHost bounds the idle connections per address. Zero means DefaultMaxIdlePerHost.
+	// MaxIdlePerHost bounds the idle connections per address. Zero means 512.
 	MaxIdlePerHost int
 
 	stale time.Duration // for tests; zero means staleAfter
@@ -138,7 +138,7 @@ func hostPort(req *http.Request) string {
 }
 
 func (t *Transport) dial(ctx context.Context, address string) (*conn, error) {
-	dialer := net.Dialer{Timeout: cmp.Or(t.DialTimeout, DefaultDialTimeout)}
+	dialer := net.Dialer{Timeout: cmp.Or(t.DialTimeout, defaultDialTimeout)}
 	nc, err := dialer.DialContext(ctx, "tcp", address)
 	if err != nil {
 		return nil, err
@@ -192,7 +192,7 @@ func (t *Transport) putIdle(c *conn) {
 func (t *Transport) pushIdle(c *conn) (expired []*conn, kept bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.closing || len(t.idle[c.address]) >= cmp.Or(t.MaxIdlePerHost, DefaultMaxIdlePerHost) {
+	if t.closing || len(t.idle[c.address]) >= cmp.Or(t.MaxIdlePerHost, defaultMaxIdlePerHost) {
 		return nil, false
 	}
 	if t.idle == nil {
@@ -224,7 +224,7 @@ func (t *Transport) sweep(now time.Time) (expired []*conn) {
 	return expired
 }
 
-func (t *Transport) idleTimeout() time.Duration { return cmp.Or(t.IdleTimeout, DefaultIdleTimeout) }
+func (t *Transport) idleTimeout() time.Duration { return cmp.Or(t.IdleTimeout, defaultIdleTimeout) }
 
 // CloseIdleConnections closes the idle connections. Those in use are closed when they are returned, unless a new request was
 // made since.

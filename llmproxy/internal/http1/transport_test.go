@@ -441,20 +441,20 @@ func TestIdleTimeout(t *testing.T) {
 	other := serve(t, func(http.ResponseWriter, *http.Request) {})
 	tr := transport(t)
 	do(t, tr, get(t, s.URL))
-	age(tr, s.URL, DefaultIdleTimeout-time.Minute)
+	age(tr, s.URL, defaultIdleTimeout-time.Minute)
 	do(t, tr, get(t, s.URL))
 	if n := s.opened.Load(); n != 1 {
 		t.Errorf("%d connections, want the first one again", n)
 	}
-	age(tr, s.URL, DefaultIdleTimeout)
+	age(tr, s.URL, defaultIdleTimeout)
 	do(t, tr, get(t, s.URL))
 	if n := s.opened.Load(); n != 2 || idle(tr) != 1 {
 		t.Errorf("%d connections and %d idle, want a second one and the expired one closed", n, idle(tr))
 	}
 	// Expired connections of an unused address are closed by a request to another one.
-	age(tr, s.URL, DefaultIdleTimeout)
+	age(tr, s.URL, defaultIdleTimeout)
 	tr.mu.Lock()
-	tr.swept = tr.swept.Add(-DefaultIdleTimeout)
+	tr.swept = tr.swept.Add(-defaultIdleTimeout)
 	tr.mu.Unlock()
 	do(t, tr, get(t, other.URL))
 	s.waitClosed()

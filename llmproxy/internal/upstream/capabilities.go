@@ -13,17 +13,17 @@ import (
 // An Override is what a configuration says of the capabilities of a model, or of all models of an upstream. It goes before what
 // servers report and errors teach.
 type Override struct {
-	Context int            // tokens; zero for no override
-	Can     router.Feature // abilities that it has whatever the server reports
-	Cannot  router.Feature
+	ContextWindow int            // tokens; zero for no override
+	Can           router.Feature // features that it has whatever the server reports
+	Cannot        router.Feature
 }
 
-func (o Override) apply(l router.Capabilities) router.Capabilities {
-	if o.Context > 0 {
-		l.ContextWindow = o.Context
+func (o Override) apply(c router.Capabilities) router.Capabilities {
+	if o.ContextWindow > 0 {
+		c.ContextWindow = o.ContextWindow
 	}
-	l.Lacks = l.Lacks&^o.Can | o.Cannot
-	return l
+	c.Lacks = c.Lacks&^o.Can | o.Cannot
+	return c
 }
 
 // anyModel stands for every model of a server that answers to all names.
@@ -43,7 +43,7 @@ type capabilities struct {
 
 	mu       sync.Mutex
 	reported map[string]router.Capabilities
-	learned  map[string]learnedContext
+	learned  map[string]learnedWindow
 	ratios   map[string]float64 // of counted to estimated tokens
 }
 
@@ -55,8 +55,8 @@ type capabilityTable struct {
 	until      time.Time // when the oldest learned entry expires; zero for never
 }
 
-// A learnedContext is the context length that an error named.
-type learnedContext struct {
+// A learnedWindow is a context window that an error named.
+type learnedWindow struct {
 	tokens int
 	at     time.Time
 }
@@ -64,7 +64,7 @@ type learnedContext struct {
 // publishCapabilities makes a new table of all that is known; the caller holds the lock, or is New.
 func (u *Upstream) publishCapabilities(reportedAt time.Time) *capabilityTable {
 	c := &u.capabilities
-	maps.DeleteFunc(c.learned, func(_ string, l learnedContext) bool { return time.Since(l.at) >= learnedFresh })
+	maps.DeleteFunc(c.learned, func(_ string, l learnedWindow) bool { return time.Since(l.at) >= learnedFresh })
 	t := &capabilityTable{models: make(map[string]router.Capabilities, len(c.reported)+len(u.ModelOverrides)), reportedAt: reportedAt, others: u.Override.apply(c.reported[anyModel])}
 	for model := range u.ModelOverrides {
 		t.models[model] = c.reported[anyModel]
@@ -123,15 +123,15 @@ func (u *Upstream) addModel(model string) bool {
 	return true
 }
 
-// LearnContext remembers for a while the context length that an error of the upstream named.
-func (u *Upstream) LearnContext(model string, tokens int) {
+// LearnContextWindow remembers for a while the context window, in tokens, that an error of the upstream named.
+func (u *Upstream) LearnContextWindow(model string, tokens int) {
 	c := &u.capabilities
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if _, ok := c.learned[model]; !ok && len(c.learned) >= capableModels {
 		return
 	}
-	c.learned[model] = learnedContext{tokens, time.Now()}
+	c.learned[model] = learnedWindow{tokens, time.Now()}
 	u.publishCapabilities(c.table.Load().reportedAt)
 }
 
@@ -180,7 +180,7 @@ func (u *Upstream) refreshCapabilities(ctx context.Context) {
 	u.publishCapabilities(time.Now())
 }
 
-// least returns what each of two replicas can take: the smaller context window, and only abilities that both have.
+// least returns what each of two replicas can take: the smaller context window, and only features that both have.
 func least(a, b router.Capabilities) router.Capabilities {
 	if a.ContextWindow != 0 && (b.ContextWindow == 0 || a.ContextWindow < b.ContextWindow) {
 		b.ContextWindow = a.ContextWindow

@@ -94,8 +94,8 @@ func TestFakeServersReportCapabilities(t *testing.T) {
 func TestOverrides(t *testing.T) {
 	t.Parallel()
 	u := serve(t, LlamaCpp, fakellm.New("llamacpp"), func(c *Config) {
-		c.Override = Override{Context: 1000, Can: router.Images, Cannot: router.Tools}
-		c.ModelOverrides = map[string]Override{"m": {Context: 500, Can: router.Tools}}
+		c.Override = Override{ContextWindow: 1000, Can: router.Images, Cannot: router.Tools}
+		c.ModelOverrides = map[string]Override{"m": {ContextWindow: 500, Can: router.Tools}}
 	})
 	check := func(when string) {
 		t.Helper()
@@ -115,15 +115,15 @@ func TestOverrides(t *testing.T) {
 	check("after")
 }
 
-func TestLearnContext(t *testing.T) {
+func TestLearnContextWindow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		u := New(Config{Name: "u", Kind: OpenAI})
-		u.LearnContext("m", 8000)
+		u.LearnContextWindow("m", 8000)
 		if got := u.Capabilities("m").ContextWindow; got != 8000 || u.Capabilities("n").ContextWindow != 0 {
 			t.Errorf("m has %d, n %d", got, u.Capabilities("n").ContextWindow)
 		}
 		for range 1000 {
-			u.LearnContext("m"+time.Now().String(), 1)
+			u.LearnContextWindow("m"+time.Now().String(), 1)
 			time.Sleep(time.Millisecond)
 		}
 		if n := len(u.capabilities.learned); n > capableModels {
@@ -196,7 +196,7 @@ func TestTruncated(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			u := New(Config{Name: "u", Kind: tt.kind, Override: Override{Context: tt.context}})
+			u := New(Config{Name: "u", Kind: tt.kind, Override: Override{ContextWindow: tt.context}})
 			if got := u.Truncated("m", tt.estimate, tt.counted); got != tt.want {
 				t.Errorf("Truncated = %v", got)
 			}

@@ -20,8 +20,8 @@ type Finding struct {
 	Loading bool
 	// RetryAfter is how long the upstream asks to be left alone; zero if it does not.
 	RetryAfter time.Duration
-	// ContextLimit is the context length that an Unsupported names, in tokens; zero if it names none.
-	ContextLimit int
+	// ContextWindow is the one that an Unsupported names, in tokens; zero if it names none.
+	ContextWindow int
 	// MaxOutput is how many tokens of output an Adjustable allows.
 	MaxOutput int
 }
@@ -74,7 +74,7 @@ func (k *Kind) classify(e *upstreamError) Finding {
 		if i := slices.IndexFunc(rows, func(r errorRow) bool { return r.matches(e) }); i >= 0 {
 			f := Finding{Verdict: rows[i].is, Loading: rows[i].loading}
 			if f.Verdict == router.Unsupported {
-				f.ContextLimit = contextLimit(e)
+				f.ContextWindow = contextWindow(e)
 			}
 			return f
 		}
@@ -144,8 +144,8 @@ func maxOutput(message string) (int, bool) {
 	return 0, false
 }
 
-// contextLimit returns the context length that an error names; zero if it names none.
-func contextLimit(e *upstreamError) int {
+// contextWindow returns the context window that an error names; zero if it names none.
+func contextWindow(e *upstreamError) int {
 	for _, k := range Kinds {
 		for _, pattern := range k.contextLimits {
 			m := pattern.FindStringSubmatch(e.message)

@@ -14,7 +14,7 @@ import (
 func TestClassify(t *testing.T) {
 	t.Parallel()
 	is := func(v router.Verdict) Finding { return Finding{Verdict: v} }
-	fits := func(limit int) Finding { return Finding{Verdict: router.Unsupported, ContextLimit: limit} }
+	fits := func(limit int) Finding { return Finding{Verdict: router.Unsupported, ContextWindow: limit} }
 	output := func(n int) Finding { return Finding{Verdict: router.Adjustable, MaxOutput: n} }
 	for _, test := range []struct {
 		name   string
@@ -204,7 +204,7 @@ func FuzzClassify(f *testing.F) {
 		for _, k := range Kinds {
 			got := k.Classify(status, http.Header{}, []byte(body))
 			k.ClassifyEvent([]byte(body))
-			if got.Verdict == router.OK || got.Verdict == router.ClientClosed || got.RetryAfter < 0 || got.ContextLimit < 0 || (got.MaxOutput > 0) != (got.Verdict == router.Adjustable) {
+			if got.Verdict == router.OK || got.Verdict == router.ClientClosed || got.RetryAfter < 0 || got.ContextWindow < 0 || (got.MaxOutput > 0) != (got.Verdict == router.Adjustable) {
 				t.Errorf("%s: %+v", k.Name, got)
 			}
 		}

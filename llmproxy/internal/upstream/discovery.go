@@ -14,8 +14,8 @@ import (
 type Model struct {
 	ID      string
 	Created int64
-	// Context is the size of its context window in tokens; zero where the list does not tell.
-	Context int
+	// ContextWindow is in tokens; zero if the list does not tell.
+	ContextWindow int
 }
 
 // A Discovery is what was found when an upstream was last asked for its kind and its models. It is never changed.
@@ -211,7 +211,7 @@ func (p *probe) models() ([]Model, error) {
 		Data []struct {
 			ID      string
 			Created json.Number `json:"created"`
-			Context int         `json:"max_model_len"` // vLLM
+			Window  int         `json:"max_model_len"` // vLLM
 		} `json:"data"`
 	}
 	if err := p.json(http.MethodGet, "models", nil, &list); err != nil {
@@ -221,7 +221,7 @@ func (p *probe) models() ([]Model, error) {
 	for _, m := range list.Data {
 		created, _ := m.Created.Int64() // zero for a fraction, or where it is missing
 		if m.ID != "" {
-			models = append(models, Model{ID: m.ID, Created: created, Context: m.Context})
+			models = append(models, Model{ID: m.ID, Created: created, ContextWindow: m.Window})
 		}
 	}
 	return models, nil

@@ -80,16 +80,16 @@ func llamaCppCapabilities(p *probe, names []string) map[string]router.Capabiliti
 	if p.json(http.MethodGet, "/props", nil, &props) != nil {
 		return nil
 	}
-	limits := router.Capabilities{ContextWindow: props.Settings.Context}
+	c := router.Capabilities{ContextWindow: props.Settings.Context}
 	if m := props.Modalities; m != nil && !m.Vision {
-		limits.Lacks |= router.Images
+		c.Lacks |= router.Images
 	}
 	if m := props.Modalities; m != nil && !m.Audio {
-		limits.Lacks |= router.Audio
+		c.Lacks |= router.Audio
 	}
-	found := map[string]router.Capabilities{anyModel: limits}
+	found := map[string]router.Capabilities{anyModel: c}
 	for _, name := range names {
-		found[name] = limits
+		found[name] = c
 	}
 	return found
 }

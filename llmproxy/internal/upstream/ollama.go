@@ -64,13 +64,13 @@ func ollamaCapabilities(p *probe, names []string) map[string]router.Capabilities
 	}
 	found := make(map[string]router.Capabilities, len(names))
 	for _, name := range names {
-		limits := ollamaShow(p, name)
+		model := ollamaShow(p, name)
 		for _, m := range loaded {
 			if m.Context > 0 && (m.Name == name || m.Name == name+ollamaLatest) {
-				limits.ContextWindow = m.Context
+				model.ContextWindow = m.Context
 			}
 		}
-		found[name] = limits
+		found[name] = model
 	}
 	return found
 }
@@ -78,32 +78,32 @@ func ollamaCapabilities(p *probe, names []string) map[string]router.Capabilities
 var numCtx = regexp.MustCompile(`(?m)^num_ctx\s+(\d+)\s*$`)
 
 // ollamaShow asks for the capabilities of one model.
-func ollamaShow(p *probe, model string) (limits router.Capabilities) {
+func ollamaShow(p *probe, model string) (c router.Capabilities) {
 	var shown struct {
 		Capabilities []string
 		Parameters   string
 		Info         map[string]any `json:"model_info"`
 	}
 	if p.json(http.MethodPost, "/api/show", map[string]any{"model": model}, &shown) != nil {
-		return limits
+		return c
 	}
 	for name, value := range shown.Info {
 		if n, ok := value.(float64); ok && strings.HasSuffix(name, ".context_length") {
-			limits.ContextWindow = int(n)
+			c.ContextWindow = int(n)
 		}
 	}
 	if m := numCtx.FindStringSubmatch(shown.Parameters); m != nil {
-		limits.ContextWindow, _ = strconv.Atoi(m[1]) // digits
+		c.ContextWindow, _ = strconv.Atoi(m[1]) // digits
 	}
 	if len(shown.Capabilities) == 0 {
-		return limits // an old version, which does not list them
+		return c // an old version, which does not list them
 	}
-	for name, ability := range map[string]router.Feature{"tools": router.Tools, "vision": router.Images, "audio": router.Audio} {
+	for name, feature := range map[string]router.Feature{"tools": router.Tools, "vision": router.Images, "audio": router.Audio} {
 		if !slices.Contains(shown.Capabilities, name) {
-			limits.Lacks |= ability
+			c.Lacks |= feature
 		}
 	}
-	return limits
+	return c
 }
 
 // An ollamaModel is a loaded model.

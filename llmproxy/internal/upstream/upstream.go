@@ -3,7 +3,7 @@
 // nothing outside of these files depends on the kind.
 //
 // It never chooses among upstreams (router does), never reads an answer's stream, and never writes to a client (relay does). It
-// gets its connections as an http.RoundTripper and knows nothing of Caddy. It stands above router and openai.
+// gets its connections as an http.RoundTripper and knows nothing of Caddy. It stands above router, router/replica and openai.
 package upstream
 
 import (
@@ -104,7 +104,7 @@ func New(c Config) *Upstream {
 	if c.Kind.transport != nil {
 		u.Transport = c.Kind.transport
 	}
-	u.capabilities.reported, u.capabilities.learned, u.capabilities.ratios = map[string]router.Capabilities{}, map[string]learnedContext{}, map[string]float64{}
+	u.capabilities.reported, u.capabilities.learned, u.capabilities.ratios = map[string]router.Capabilities{}, map[string]learnedWindow{}, map[string]float64{}
 	u.publishCapabilities(time.Time{})
 	u.loads.loaded, u.loads.loading = map[replicaModel]time.Time{}, map[replicaModel]chan struct{}{}
 	return u

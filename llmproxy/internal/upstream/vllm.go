@@ -51,7 +51,7 @@ func vllmCapabilities(p *probe, _ []string) map[string]router.Capabilities {
 	}
 	found := make(map[string]router.Capabilities, len(models))
 	for _, m := range models {
-		found[m.ID] = router.Capabilities{ContextWindow: m.Context}
+		found[m.ID] = router.Capabilities{ContextWindow: m.ContextWindow}
 	}
 	return found
 }
