@@ -48,19 +48,11 @@ type discoverer struct {
 // Discover returns what is known of the upstream's models. The first call waits for the first discovery. Later ones return the
 // latest result at once, and start a discovery in the background if that is old.
 func (u *Upstream) Discover(ctx context.Context) *Discovery {
-	d := &u.discoverer
-	d.mu.Lock()
-	latest := d.latest
-	if latest != nil && time.Since(latest.at) < latest.lifetime() {
-		d.mu.Unlock()
-		return latest
-	}
-	done := u.startDiscovery()
-	d.mu.Unlock()
+	latest, done := u.startDiscovery((*Discovery).lifetime)
 	if latest != nil {
 		return latest
 	}
-	return d.await(ctx, done)
+	return u.discoverer.await(ctx, done)
 }
 
 // Discovered reports whether there was a discovery, so that Discover does not wait.
@@ -72,16 +64,11 @@ func (u *Upstream) Discovered() bool {
 
 // Rediscover discovers again and waits for the result, unless that was just done.
 func (u *Upstream) Rediscover(ctx context.Context) *Discovery {
-	d := &u.discoverer
-	d.mu.Lock()
-	latest := d.latest
-	if latest != nil && time.Since(latest.at) < rediscoveryAtLeast {
-		d.mu.Unlock()
+	latest, done := u.startDiscovery(func(*Discovery) time.Duration { return rediscoveryAtLeast })
+	if done == nil {
 		return latest
 	}
-	done := u.startDiscovery()
-	d.mu.Unlock()
-	return d.await(ctx, done)
+	return u.discoverer.await(ctx, done)
 }
 
 // Prefetch starts in the background what requests would wait for otherwise: the detection of the kind, the number of slots, the
@@ -113,26 +100,32 @@ func (d *Discovery) lifetime() time.Duration {
 	return discoveryFresh
 }
 
-// startDiscovery starts a discovery unless one is under way; the caller holds the lock. It has a context of its own: its result
+// startDiscovery returns the latest discovery, if any. If it is older than it may be, startDiscovery starts another one, unless
+// one is under way, and returns a channel that is closed when that is over. A discovery has a context of its own: its result
 // serves whoever asks next, and the client that asked first may leave.
-func (u *Upstream) startDiscovery() <-chan struct{} {
+func (u *Upstream) startDiscovery(lifetime func(*Discovery) time.Duration) (latest *Discovery, done <-chan struct{}) {
 	d := &u.discoverer
-	if d.running != nil {
-		return d.running
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	latest = d.latest
+	if latest != nil && time.Since(latest.at) < lifetime(latest) {
+		return latest, nil
 	}
-	done := make(chan struct{})
-	d.running = done
-	last := d.latest
+	if d.running != nil {
+		return latest, d.running
+	}
+	running := make(chan struct{})
+	d.running = running
 	go func() {
 		ctx, cancel := context.WithTimeout(context.Background(), discoveryTimeout)
 		defer cancel()
-		latest := u.discover(ctx, last)
+		found := u.discover(ctx, latest)
 		d.mu.Lock()
-		d.latest, d.running = latest, nil
+		d.latest, d.running = found, nil
 		d.mu.Unlock()
-		close(done)
+		close(running)
 	}()
-	return done
+	return latest, running
 }
 
 // discover asks every replica for its kind, where that is unknown, and for its models.
