@@ -3,7 +3,7 @@ module github.com/caddy-llmproxy/caddy-llmproxy
 go 1.26.0
 
 require (
-	github.com/caddyserver/caddy/v2 v2.11.7
+	github.com/caddyserver/caddy/v2 v2.11.7 // the oldest that works, and the one that make and xcaddy.sh build
 	github.com/dustin/go-humanize v1.1.0
 	github.com/gofrs/flock v0.13.0
 	github.com/google/go-cmp v0.7.0
