@@ -151,16 +151,6 @@ func TestKeptKeysBesideTheConfiguration(t *testing.T) {
 	}
 }
 
-// add is a change that adds keys.
-func add(names ...string) func([]*keys.Entry) ([]*keys.Entry, error) {
-	return func(list []*keys.Entry) ([]*keys.Entry, error) {
-		for _, name := range names {
-			list = append(list, &keys.Entry{Name: name, Secret: keys.Digest("secret-" + name)})
-		}
-		return list, nil
-	}
-}
-
 // theStore is a key store that a loaded handler holds.
 func theStore(t *testing.T, name string) *keystore.Store {
 	t.Helper()

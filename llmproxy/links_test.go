@@ -64,7 +64,7 @@ func anchors(text string) map[string]bool {
 	found := map[string]bool{}
 	for _, h := range heading.FindAllStringSubmatch(regexp.MustCompile("(?s)```.*?```").ReplaceAllString(text, ""), -1) {
 		name := strings.ToLower(strings.TrimSpace(h[1]))
-		name = regexp.MustCompile("[^\\p{L}\\p{N} _-]").ReplaceAllString(name, "")
+		name = regexp.MustCompile(`[^\p{L}\p{N} _-]`).ReplaceAllString(name, "")
 		found[strings.ReplaceAll(name, " ", "-")] = true
 	}
 	return found
