@@ -3,6 +3,7 @@ package router
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 )
@@ -220,7 +221,7 @@ func (c *compiler) byPattern(name string) *Model {
 func (c *compiler) pool(m *Model, config PoolConfig, referred bool) *Pool {
 	var targets []Target
 	for _, written := range config.Targets {
-		target, err := c.target(m.Name, written)
+		target, err := c.target(written)
 		if err != nil {
 			c.fail("model %q: %w", m.Name, err)
 			continue
@@ -242,7 +243,7 @@ func (c *compiler) pool(m *Model, config PoolConfig, referred bool) *Pool {
 	return pool
 }
 
-func (c *compiler) target(model, written string) (Target, error) {
+func (c *compiler) target(written string) (Target, error) {
 	name, at, named := strings.Cut(written, "/")
 	u := c.upstreams[name]
 	switch {
@@ -260,10 +261,5 @@ func (c *compiler) known() string {
 	if len(c.upstreams) == 0 {
 		return "; no upstream is configured"
 	}
-	var names []string
-	for name := range c.upstreams {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	return "; the upstreams are " + strings.Join(names, ", ")
+	return "; the upstreams are " + strings.Join(slices.Sorted(maps.Keys(c.upstreams)), ", ")
 }

@@ -1,6 +1,9 @@
 package router
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // A Plan is where requests for one model go: by its routes, or else through its ordered pools. It is made once, when the
 // configuration is loaded, and shared by all requests.
@@ -65,48 +68,24 @@ func (p *Plan) Default() *Upstream {
 
 // StaysLocal reports whether no request on this plan goes to an upstream that is not local.
 func (p *Plan) StaysLocal() bool {
-	if p.LocalOnly {
-		return true
-	}
-	for i := range p.Routes {
-		if !p.Routes[i].Shadow && !p.Routes[i].Plan.StaysLocal() {
-			return false
-		}
-	}
-	for _, pool := range p.Pools {
-		if pool.allowed(true) != pool.allowed(false) {
-			return false
-		}
-	}
-	return true
+	return p.LocalOnly ||
+		!slices.ContainsFunc(p.Routes, func(r Route) bool { return !r.Shadow && !r.Plan.StaysLocal() }) &&
+			!slices.ContainsFunc(p.Pools, func(pool *Pool) bool { return pool.allowed(true) != pool.allowed(false) })
 }
 
 // Any reports whether a walk of the plan would come to a target that is ok. LocalOnly is that of the walk.
 func (p *Plan) Any(localOnly bool, ok func(Target) bool) bool {
-	for i := range p.Routes {
-		if p.Routes[i].Plan.Any(localOnly || p.LocalOnly, ok) {
-			return true
-		}
-	}
-	for _, pool := range p.Pools {
-		if pool.allowed(localOnly)&pool.ok(ok) != 0 {
-			return true
-		}
-	}
-	return false
+	return p.reaches(localOnly, func(pool *Pool) candidates { return pool.ok(ok) })
 }
 
 // Ready reports whether a request for the plan's model could be sent somewhere now.
 func (p *Plan) Ready(requested string) bool {
-	for i := range p.Routes {
-		if p.Routes[i].Plan.Ready(requested) {
-			return true
-		}
-	}
-	for _, pool := range p.Pools {
-		if pool.ready(requested)&pool.allowed(p.LocalOnly) != 0 {
-			return true
-		}
-	}
-	return false
+	return p.reaches(false, func(pool *Pool) candidates { return pool.ready(requested) })
+}
+
+// reaches reports whether a walk may try one of the candidates that are wanted.
+func (p *Plan) reaches(localOnly bool, wanted func(*Pool) candidates) bool {
+	localOnly = localOnly || p.LocalOnly
+	return slices.ContainsFunc(p.Routes, func(r Route) bool { return r.Plan.reaches(localOnly, wanted) }) ||
+		slices.ContainsFunc(p.Pools, func(pool *Pool) bool { return pool.allowed(localOnly)&wanted(pool) != 0 })
 }

@@ -82,8 +82,8 @@ func TestRoutesRefuse(t *testing.T) {
 		{"no way out", []Model{{Name: "m", Routes: []RouteConfig{to("@x", "gpu/x")}}}, "no target for a request that no route matches"},
 		{"only a shadow", []Model{{Name: "m", Routes: []RouteConfig{{Name: "@x", Matcher: "@x", Targets: []string{"gpu/x"}, Shadow: true}}}}, "no target for a request"},
 		{"a shadow that always matches", []Model{{Name: "m", Pools: pool, Routes: []RouteConfig{{Targets: []string{"gpu/x"}, Shadow: true}}}}, "cannot be a shadow"},
-		{"behind one that always matches", []Model{{Name: "m", Routes: []RouteConfig{to("", "gpu/x"), to("@x", "gpu/y")}}}, "are never reached"},
-		{"to behind one that always matches", []Model{{Name: "m", Pools: pool, Routes: []RouteConfig{to("", "gpu/x")}}}, "`to` is never reached"},
+		{"after one that always matches", []Model{{Name: "m", Routes: []RouteConfig{to("", "gpu/x"), to("@x", "gpu/y")}}}, "are never reached"},
+		{"to after one that always matches", []Model{{Name: "m", Pools: pool, Routes: []RouteConfig{to("", "gpu/x")}}}, "`to` is never reached"},
 		{"twice", []Model{{Name: "m", Pools: pool, Routes: []RouteConfig{to("@x", "gpu/x"), to("@x", "gpu/y")}}}, "duplicate route @x"},
 		{"no target", []Model{{Name: "m", Pools: pool, Routes: []RouteConfig{to("@x")}}}, "route @x has no target"},
 		{"unknown upstream", []Model{{Name: "m", Pools: pool, Routes: []RouteConfig{to("@x", "nowhere/x")}}}, `unknown upstream "nowhere"`},
@@ -206,5 +206,27 @@ func TestNeedsFitIn(t *testing.T) {
 	}
 	if _, ok := ParseFeature("sight"); ok {
 		t.Error("an unknown feature was found")
+	}
+}
+
+// A model that must stay local is not ready because of a target elsewhere, even if a route leads there through another model.
+func TestReadyStaysLocal(t *testing.T) {
+	t.Parallel()
+	ups := upstreams("gpu", "openai")
+	ups[0].Local = local(true)
+	ups[0].Replicas[0].(*testReplica).reason = Unreachable
+	both := []PoolConfig{one("gpu/llama"), one("openai/mini")}
+	table, err := Compile(ups, []Model{
+		{Name: "anywhere", Pools: both},
+		{Name: "secret", LocalOnly: true, Pools: both},
+		{Name: "auto", LocalOnly: true, Routes: []RouteConfig{{Targets: []string{"anywhere"}}}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]bool{"anywhere": true, "secret": false, "auto": false} {
+		if plan, _ := table.Lookup(name); plan.Ready(name) != want {
+			t.Errorf("%s: Ready() = %v", name, !want)
+		}
 	}
 }

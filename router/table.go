@@ -80,9 +80,6 @@ func (t *Table) Each(visit func(name string, plan *Plan)) {
 	}
 }
 
-// Len returns the number of configured models, patterns included.
-func (t *Table) Len() int { return len(t.names) + len(t.patterns) }
-
 // IsPattern reports whether a model's name is a pattern.
 func IsPattern(name string) bool { return strings.Contains(name, "*") }
 

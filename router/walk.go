@@ -2,6 +2,7 @@ package router
 
 import (
 	"math/rand/v2"
+	"slices"
 	"time"
 )
 
@@ -73,7 +74,8 @@ type Step struct {
 	Wait time.Duration
 	// Loading reports that the one candidate was loading when it was tried last: better to wait until it is ready.
 	Loading bool
-	// Force reports that no replica that is ready is left, so that one may be tried which is kept for somebody else's trial.
+	// Force reports that no replica that is ready is left, so that even one that is kept for another request's trial may be
+	// tried.
 	Force bool
 
 	among candidates
@@ -234,10 +236,5 @@ func (w *Walk) count(a *attempt) (n int) {
 
 // isRepeated reports whether a later attempt was made where the ith was.
 func (w *Walk) isRepeated(i int) bool {
-	for later := i + 1; later < w.made; later++ {
-		if w.attempts[later].isAt(&w.attempts[i].at) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(w.attempts[i+1:w.made], func(later attempt) bool { return later.isAt(&w.attempts[i].at) })
 }

@@ -58,18 +58,15 @@ type health struct {
 	hidden     map[string]time.Time // models that it does not have or does not let us use, and until when
 	ready      chan struct{}        // closed when it becomes ready; nil while nobody waits
 	probing    bool
-	probed     time.Time // when somebody asked for its health last
+	probed     time.Time // when ClaimProbe allowed a probe last
 }
 
-// A Change is what a report changed.
+// A Change is what a report changed: the replica became healthy or unhealthy, or a model is hidden there from now on.
 type Change struct {
-	State  State
-	Reason router.Verdict
-	// Healthy reports that the replica became ready, where it was not; false, that it is not ready any more, or that the change
-	// is only a HiddenModel.
-	Healthy bool
-	// HiddenModel is a model that is hidden there from now on; empty for none.
-	HiddenModel string
+	State       State
+	Reason      router.Verdict
+	Healthy     bool
+	HiddenModel string // empty if the health changed
 }
 
 // Ready implements router.Replica.
@@ -105,8 +102,8 @@ func (r *Replica) Reason(model string) router.Verdict {
 	return h.reason
 }
 
-// Report takes the end of an attempt for a model into account; canProbe reports whether the replica can be asked for its health
-// without generating. It reports false where the change is nothing to be told.
+// Report takes the end of an attempt for a model into account; canProbe tells whether the replica can be asked for its health
+// without generating. It returns the change, and false if there is none.
 func (r *Replica) Report(model string, o router.Outcome, canProbe bool) (Change, bool) {
 	h := &r.health
 	if o.Verdict == router.ClientClosed || o.Verdict == router.OK && !h.noteworthy.Load() {
@@ -139,7 +136,7 @@ func (r *Replica) Report(model string, o router.Outcome, canProbe bool) (Change,
 	return h.become(Up, o.Verdict, now)
 }
 
-// hide hides a model for a while. That is told once, until the model has answered.
+// hide hides a model for a while. That counts as a change once, until the model has answered.
 func (h *health) hide(model string, now time.Time) (Change, bool) {
 	if h.hidden == nil || len(h.hidden) >= maxHiddenModels {
 		h.hidden = map[string]time.Time{}
@@ -149,7 +146,7 @@ func (h *health) hide(model string, now time.Time) (Change, bool) {
 	return Change{State: h.state, Reason: router.Misconfigured, HiddenModel: model}, !known
 }
 
-// become changes the state. It reports whether that made the replica ready or unready.
+// become changes the state. It returns the change, and false if the replica is as healthy as before.
 func (h *health) become(s State, reason router.Verdict, now time.Time) (Change, bool) {
 	was := h.isHealthy()
 	if h.state != s {
@@ -165,8 +162,8 @@ func (h *health) become(s State, reason router.Verdict, now time.Time) (Change, 
 
 func (h *health) isHealthy() bool { return h.state == Up || h.state == HalfOpen && h.canProbe }
 
-// StartProbing claims the task of probing a replica until it is ready. It reports false if it is ready, if somebody else has the
-// task, or if probes do not help. StopProbing gives the task back.
+// StartProbing claims the task of probing a replica until it is ready. It reports false if the replica is ready, if another
+// goroutine has the task, or if probes do not help. StopProbing gives the task back.
 func (r *Replica) StartProbing() bool {
 	h := &r.health
 	if !h.noteworthy.Load() {
@@ -205,8 +202,8 @@ func (r *Replica) NextProbe() time.Duration {
 	return probeSoon
 }
 
-// ClaimProbe claims one probe for somebody who wants to know the health right now. It reports false if there was one within the
-// last second, or if the circuit breaker is open, which a probe must not close before its time.
+// ClaimProbe claims a single probe, for a health check. It reports false if there was one within the last second, or if the
+// circuit breaker is open, which a probe must not close before its time.
 func (r *Replica) ClaimProbe() bool {
 	h := &r.health
 	h.mu.Lock()
@@ -219,8 +216,7 @@ func (r *Replica) ClaimProbe() bool {
 	return true
 }
 
-// ReportProbe takes the result of a probe into account: Up, Loading or Down. It reports false where the change is nothing to be
-// told.
+// ReportProbe takes the result of a probe into account: Up, Loading or Down. It returns the change, and false if there is none.
 func (r *Replica) ReportProbe(found State) (Change, bool) {
 	h := &r.health
 	h.mu.Lock()

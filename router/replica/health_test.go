@@ -32,40 +32,40 @@ func TestHealth(t *testing.T) {
 		ready bool
 	}{
 		{"nothing", nil, Up, true},
-		{"two strikes", []step{note(router.Failed), note(router.Timeout)}, Up, true},
+		{"two failures", []step{note(router.Failed), note(router.Timeout)}, Up, true},
 		{"three in a row", []step{note(router.Failed), note(router.Timeout), note(router.Failed)}, Open, false},
 		{"two, an answer, and two", []step{note(router.Failed), note(router.Failed), note(router.OK), note(router.Failed), note(router.Failed)}, Up, true},
 		{"five in 30 s, answers between", []step{note(router.Failed), note(router.OK), note(router.Failed), note(router.OK), note(router.Failed), note(router.OK), note(router.Failed), note(router.OK), note(router.Failed)}, Open, false},
 		{"five in a longer time", []step{note(router.Failed), note(router.OK), note(router.Failed), note(router.OK), after(31 * time.Second), note(router.Failed), note(router.OK), note(router.Failed), note(router.OK), note(router.Failed)}, Up, true},
-		{"busy is no strike", []step{note(router.Overloaded), note(router.Overloaded), note(router.Overloaded), note(router.Overloaded), note(router.Overloaded)}, Up, true},
-		{"the caller's errors are none", []step{note(router.ClientError), note(router.Unsupported), note(router.ClientError), note(router.Adjustable)}, Up, true},
-		{"refused once", []step{note(router.Unreachable)}, Down, false},
-		{"refused, and up again by a probe", []step{note(router.Unreachable), probe(Up)}, Up, true},
-		{"refused, then loading", []step{note(router.Unreachable), probe(Loading)}, Loading, false},
-		{"open, asked too early", []step{note(router.Failed), note(router.Failed), note(router.Failed), after(time.Hour)}, Open, false},
+		{"overloaded is no failure", []step{note(router.Overloaded), note(router.Overloaded), note(router.Overloaded), note(router.Overloaded), note(router.Overloaded)}, Up, true},
+		{"nor are client errors", []step{note(router.ClientError), note(router.Unsupported), note(router.ClientError), note(router.Adjustable)}, Up, true},
+		{"connection refused", []step{note(router.Unreachable)}, Down, false},
+		{"connection refused, and up again by a probe", []step{note(router.Unreachable), probe(Up)}, Up, true},
+		{"connection refused, then loading", []step{note(router.Unreachable), probe(Loading)}, Loading, false},
+		{"open, without a probe", []step{note(router.Failed), note(router.Failed), note(router.Failed), after(time.Hour)}, Open, false},
 		{"half open by a probe", []step{note(router.Failed), note(router.Failed), note(router.Failed), probe(Up)}, HalfOpen, true},
 		{"closed by an answer", []step{note(router.Failed), note(router.Failed), note(router.Failed), probe(Up), note(router.OK)}, Up, true},
-		{"opened again by one strike", []step{note(router.Failed), note(router.Failed), note(router.Failed), probe(Up), note(router.Timeout)}, Open, false},
-		{"a straggler's strike", []step{note(router.Failed), note(router.Failed), note(router.Failed), note(router.Failed), probe(Up)}, HalfOpen, true},
-		{"a service, cooling", []step{api(router.Failed), api(router.Failed), api(router.Failed), after(4 * time.Second)}, Open, false},
-		{"a service, cooled", []step{api(router.Failed), api(router.Failed), api(router.Failed), after(5 * time.Second)}, Open, true},
-		{"a service, being tried by one", []step{api(router.Failed), api(router.Failed), api(router.Failed), after(5 * time.Second), trial}, HalfOpen, false},
-		{"a service, the one never told", []step{api(router.Failed), api(router.Failed), api(router.Failed), after(5 * time.Second), trial, after(5 * time.Second)}, HalfOpen, true},
-		{"a service, tried in vain, cools for longer", []step{api(router.Failed), api(router.Failed), api(router.Failed), after(5 * time.Second), trial, api(router.Failed), after(9 * time.Second)}, Open, false},
-		{"a service, tried well", []step{api(router.Failed), api(router.Failed), api(router.Failed), after(5 * time.Second), trial, api(router.OK)}, Up, true},
-		{"a service that is refused, at once", []step{api(router.Unreachable)}, Down, false},
-		{"a service that was refused", []step{api(router.Unreachable), after(time.Second)}, Down, true},
+		{"opened again by one failure", []step{note(router.Failed), note(router.Failed), note(router.Failed), probe(Up), note(router.Timeout)}, Open, false},
+		{"a failure of an attempt that began before", []step{note(router.Failed), note(router.Failed), note(router.Failed), note(router.Failed), probe(Up)}, HalfOpen, true},
+		{"a service, still open", []step{api(router.Failed), api(router.Failed), api(router.Failed), after(4 * time.Second)}, Open, false},
+		{"a service, after 5 s", []step{api(router.Failed), api(router.Failed), api(router.Failed), after(5 * time.Second)}, Open, true},
+		{"a service, during its trial", []step{api(router.Failed), api(router.Failed), api(router.Failed), after(5 * time.Second), trial}, HalfOpen, false},
+		{"a service, whose trial has no result", []step{api(router.Failed), api(router.Failed), api(router.Failed), after(5 * time.Second), trial, after(5 * time.Second)}, HalfOpen, true},
+		{"a service, open for longer after a failed trial", []step{api(router.Failed), api(router.Failed), api(router.Failed), after(5 * time.Second), trial, api(router.Failed), after(9 * time.Second)}, Open, false},
+		{"a service, after its trial", []step{api(router.Failed), api(router.Failed), api(router.Failed), after(5 * time.Second), trial, api(router.OK)}, Up, true},
+		{"a service that refuses connections", []step{api(router.Unreachable)}, Down, false},
+		{"a service that refused connections a second ago", []step{api(router.Unreachable), after(time.Second)}, Down, true},
 		{"stuck", []step{markStuck}, Stuck, false},
-		{"stuck, and well by its probes", []step{markStuck, probe(Up), after(4 * time.Second), probe(Up)}, Stuck, false},
-		{"stuck, and it refuses well", []step{markStuck, note(router.Overloaded), note(router.ClientError)}, Stuck, false},
-		{"stuck, and those that it kept waiting", []step{markStuck, note(router.Timeout), note(router.Timeout), note(router.Timeout), after(5 * time.Second)}, Stuck, true},
-		{"stuck, being tried by one", []step{markStuck, after(5 * time.Second), trial}, Stuck, false},
-		{"stuck, tried in vain, cools for longer", []step{markStuck, after(5 * time.Second), trial, note(router.Timeout), after(9 * time.Second)}, Stuck, false},
-		{"stuck, tried in vain, cooled", []step{markStuck, after(5 * time.Second), trial, note(router.Timeout), after(10 * time.Second)}, Stuck, true},
-		{"stuck, tried well", []step{markStuck, after(5 * time.Second), trial, note(router.OK)}, Up, true},
-		{"stuck, then started again", []step{markStuck, note(router.Unreachable), probe(Up)}, Up, true},
-		{"stuck after its circuit was opened", []step{note(router.Failed), note(router.Failed), note(router.Failed), markStuck, probe(Up)}, Stuck, false},
-		{"a model that is not there", []step{note(router.Misconfigured)}, Up, false},
+		{"stuck, while its probes succeed", []step{markStuck, probe(Up), after(4 * time.Second), probe(Up)}, Stuck, false},
+		{"stuck, while it refuses requests", []step{markStuck, note(router.Overloaded), note(router.ClientError)}, Stuck, false},
+		{"stuck, and the timeouts of earlier attempts", []step{markStuck, note(router.Timeout), note(router.Timeout), note(router.Timeout), after(5 * time.Second)}, Stuck, true},
+		{"stuck, during its trial", []step{markStuck, after(5 * time.Second), trial}, Stuck, false},
+		{"stuck, for longer after a failed trial", []step{markStuck, after(5 * time.Second), trial, note(router.Timeout), after(9 * time.Second)}, Stuck, false},
+		{"stuck, after a failed trial and 10 s", []step{markStuck, after(5 * time.Second), trial, note(router.Timeout), after(10 * time.Second)}, Stuck, true},
+		{"stuck, after its trial", []step{markStuck, after(5 * time.Second), trial, note(router.OK)}, Up, true},
+		{"stuck, then restarted", []step{markStuck, note(router.Unreachable), probe(Up)}, Up, true},
+		{"stuck after its circuit breaker tripped", []step{note(router.Failed), note(router.Failed), note(router.Failed), markStuck, probe(Up)}, Stuck, false},
+		{"a model that it does not have", []step{note(router.Misconfigured)}, Up, false},
 		{"a minute later", []step{note(router.Misconfigured), after(time.Minute)}, Up, true},
 		{"after an answer", []step{note(router.Misconfigured), note(router.OK)}, Up, true},
 	} {
@@ -90,17 +90,17 @@ func TestHealth(t *testing.T) {
 	}
 }
 
-// A circuit that goes on failing is open for 5 s doubled to 60 s.
-func TestCircuitCoolsForLonger(t *testing.T) {
+// A circuit breaker that trips again and again is open for 5 s, doubled up to 60 s.
+func TestCircuitBreakerOpensForLonger(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		r := &Replica{}
-		strike := func() { r.Report("m", router.Outcome{Verdict: router.Failed}, true) }
-		strike()
-		strike()
+		fail := func() { r.Report("m", router.Outcome{Verdict: router.Failed}, true) }
+		fail()
+		fail()
 		var got []time.Duration
 		for range 6 {
-			strike()
+			fail()
 			got = append(got, r.NextProbe())
 			r.ReportProbe(Up)
 		}
@@ -110,7 +110,7 @@ func TestCircuitCoolsForLonger(t *testing.T) {
 	})
 }
 
-// What is told: each time that it becomes ready or not, and a model that is hidden, once.
+// Changes are each time that the replica becomes healthy or unhealthy, and each hidden model, once.
 func TestChanges(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -147,11 +147,11 @@ func TestChanges(t *testing.T) {
 	})
 }
 
-func TestWatchIsClaimedOnce(t *testing.T) {
+func TestProbingIsClaimedOnce(t *testing.T) {
 	t.Parallel()
 	r := &Replica{}
 	if r.StartProbing() {
-		t.Error("one that is up is watched")
+		t.Error("a replica that is up is probed")
 	}
 	r.Report("m", router.Outcome{Verdict: router.Unreachable}, true)
 	if !r.StartProbing() || r.StartProbing() {
@@ -172,7 +172,7 @@ func BenchmarkReady(b *testing.B) {
 	}
 }
 
-// However many models clients make up, those that are hidden stay few.
+// However many models clients invent, few hidden ones are kept.
 func TestHiddenModelsAreBounded(t *testing.T) {
 	t.Parallel()
 	r := &Replica{}

@@ -103,81 +103,53 @@ func Enqueue(p Priority, last bool, places []Place) (*Ticket, bool) {
 		e.due = p.due(now, e.maxWait)
 		t.entries[i] = e
 	}
-	held := t.hold()
+	held := t.hold(false)
 	if held == nil {
-		held = t.displace()
+		held = t.hold(true)
 	}
 	if held == nil {
 		return nil, false
 	}
 	held.holds, t.MaxWait = true, held.maxWait
 	for i := range t.entries {
-		t.entries[i].replica.join(&t.entries[i])
+		t.entries[i].replica.slots.join(&t.entries[i])
 	}
 	return t, true
 }
 
-// hold takes a position in the shortest queue that has one free.
-func (t *Ticket) hold() (best *entry) {
+// hold takes a position in the shortest queue that has one free, or, if displace is set, that of a request of a lower priority.
+func (t *Ticket) hold(displace bool) *entry {
+	shortest := make([]*entry, len(t.entries))
 	for i := range t.entries {
-		e := &t.entries[i]
-		switch {
-		case !e.replica.slots.hold(e.group.Queue.Size):
-		case best == nil:
-			best = e
-		case e.replica.Waiting() < best.replica.Waiting():
-			best.replica.slots.unhold()
-			best = e
-		default:
-			e.replica.slots.unhold()
-		}
+		shortest[i] = &t.entries[i]
 	}
-	return best
-}
-
-// displace takes the position of a request of a lower priority.
-func (t *Ticket) displace() *entry {
-	for i := range t.entries {
-		if e := &t.entries[i]; e.replica.slots.displace(e) {
+	slices.SortStableFunc(shortest, func(a, b *entry) int { return cmp.Compare(a.replica.Waiting(), b.replica.Waiting()) })
+	for _, e := range shortest {
+		if e.replica.slots.hold(e, displace) {
 			return e
 		}
 	}
 	return nil
 }
 
-func (s *slots) hold(size int) bool {
+// hold takes a position for an entry. In a full queue it may displace the last request whose class is lower, if that one has not
+// aged out of it.
+func (s *slots) hold(e *entry, displace bool) bool {
+	size := e.group.Queue.Size
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.held >= size {
-		return false
-	}
-	s.held++
-	return true
-}
-
-func (s *slots) unhold() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.held--
-}
-
-// displace takes the position of the last request in a full queue, if its class is lower and it has not aged out of it.
-func (s *slots) displace(by *entry) bool {
-	size := by.group.Queue.Size
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.held < size { // a request has just left
+	switch {
+	case s.held < size:
 		s.held++
 		return true
-	}
-	if s.held > size { // by the rules of another configuration
+	case !displace, s.held > size: // by the rules of another configuration
 		return false
 	}
 	for i, last := range slices.Backward(s.queue) {
-		if !last.due.After(by.due) {
+		if !last.due.After(e.due) {
 			return false
 		}
-		if last.holds && last.ticket.priority < by.ticket.priority && last.ticket.settle(displaced) {
+		if last.holds && last.ticket.priority < e.ticket.priority && last.ticket.settle(displaced) {
 			last.holds = false
 			s.remove(i)
 			return true

@@ -14,7 +14,7 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 )
 
-// A Replica is one address of an upstream. It is safe for concurrent use; all that only needs the address is ready.
+// A Replica is one address of an upstream. It is safe for concurrent use. The zero value with an Address is ready for use.
 type Replica struct {
 	Address string
 	slots   slots
@@ -39,15 +39,16 @@ func (g *Group) Limit() int { return int(g.limit.Load()) }
 func (g *Group) SetLimit(n int) {
 	g.limit.Store(uint32(min(max(n, 0), math.MaxInt32)))
 	for _, r := range g.Replicas {
-		r.admit()
+		r.slots.admit()
 	}
 }
 
-// Take takes a slot at the ith replica, if one is free and nobody waits for it; Release gives it back. At a replica that is to
-// be tried by one request only, the others get none, unless force is set because nothing else is left to them.
+// Take takes a slot at the ith replica, if one is free and no request waits for it; Replica.Release gives it back. Where a single
+// request is to try whether the replica has recovered, the others get no slot, unless force is set because they have no other
+// replica left.
 func (g *Group) Take(i int, force bool) bool {
 	r := g.Replicas[i]
-	if !r.take(g.Limit()) {
+	if !r.slots.take(g.Limit(), false) {
 		return false
 	}
 	if force || r.startTrial() {

@@ -8,8 +8,8 @@ import (
 
 // slots counts the requests in flight at a replica, and queues those that wait for it in the order in which they are due.
 type slots struct {
-	// counts has the number of waiting requests in its high half and of those in flight in its low half: one word, so that no
-	// request can slip in between the release of a slot and the waiting request that is to get it.
+	// counts has the number of waiting requests in its high half and of those in flight in its low half. It is one word, so that
+	// no new request can take a released slot from the waiting request that is to get it.
 	counts atomic.Uint64
 	mu     sync.Mutex
 	queue  []*entry
@@ -20,27 +20,15 @@ type slots struct {
 // oneWaiting is one waiting request in the counts.
 const oneWaiting = 1 << 32
 
-// take takes a slot if one is free and nobody waits for it: without contention one load and one exchange.
-func (r *Replica) take(limit int) bool {
+// take takes a slot if one is free. Only the first of the waiting requests gets one while others wait. Without contention that
+// is one load and one exchange.
+func (s *slots) take(limit int, isFirst bool) bool {
 	for {
-		n := r.slots.counts.Load()
-		if n >= oneWaiting || limit > 0 && n >= uint64(limit) {
+		n := s.counts.Load()
+		if n >= oneWaiting && !isFirst || limit > 0 && int(uint32(n)) >= limit {
 			return false
 		}
-		if r.slots.counts.CompareAndSwap(n, n+1) {
-			return true
-		}
-	}
-}
-
-// takeNext takes a slot for the first of the waiting requests.
-func (r *Replica) takeNext(limit int) bool {
-	for {
-		n := r.slots.counts.Load()
-		if limit > 0 && uint64(uint32(n)) >= uint64(limit) {
-			return false
-		}
-		if r.slots.counts.CompareAndSwap(n, n+1) {
+		if s.counts.CompareAndSwap(n, n+1) {
 			return true
 		}
 	}
@@ -49,7 +37,7 @@ func (r *Replica) takeNext(limit int) bool {
 // Release gives a slot back: to the first waiting request, if there is one.
 func (r *Replica) Release() {
 	if r.slots.counts.Add(^uint64(0)) >= oneWaiting {
-		r.admit()
+		r.slots.admit()
 	}
 }
 
@@ -60,13 +48,12 @@ func (r *Replica) InFlight() int { return int(uint32(r.slots.counts.Load())) }
 func (r *Replica) Waiting() int { return int(r.slots.counts.Load() >> 32) }
 
 // admit gives free slots to waiting requests, in their order.
-func (r *Replica) admit() {
-	s := &r.slots
+func (s *slots) admit() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for len(s.queue) > 0 {
 		first := s.queue[0]
-		if !r.takeNext(first.group.Limit()) {
+		if !s.take(first.group.Limit(), true) {
 			return
 		}
 		s.remove(0)
@@ -77,8 +64,7 @@ func (r *Replica) admit() {
 }
 
 // join queues an entry behind all that are due before it.
-func (r *Replica) join(e *entry) {
-	s := &r.slots
+func (s *slots) join(e *entry) {
 	s.mu.Lock()
 	at := len(s.queue)
 	for at > 0 && s.queue[at-1].due.After(e.due) {
@@ -87,7 +73,7 @@ func (r *Replica) join(e *entry) {
 	s.queue = slices.Insert(s.queue, at, e)
 	s.counts.Add(oneWaiting)
 	s.mu.Unlock()
-	r.admit() // a slot may have been released since this request asked for one
+	s.admit() // a slot may have been released since this request asked for one
 }
 
 // leave removes an entry from the queue if it is still there, and frees its position.

@@ -21,8 +21,8 @@ type Attempt interface {
 
 // silence knows since when no attempt at a replica has made progress.
 type silence struct {
-	// progress reports that an attempt made progress since somebody looked last. It is the only word that the reads of a stream
-	// touch, and as a rule they only read it.
+	// progress reports that an attempt made progress since the last call of update. It is the only word that the reads of a
+	// stream touch, and as a rule they only read it.
 	progress atomic.Bool
 	mu       sync.Mutex
 	attempts map[Attempt]time.Time // when each began
@@ -52,14 +52,14 @@ func (r *Replica) Finish(a Attempt) {
 	delete(r.silence.attempts, a)
 }
 
-// Progress notes that an attempt made progress. It reads no clock: whoever looks next dates the progress.
+// Progress notes that an attempt made progress. Reads of a stream call it, so that it reads no clock: the next update dates it.
 func (r *Replica) Progress() {
 	if !r.silence.progress.Load() {
 		r.silence.progress.Store(true)
 	}
 }
 
-// update begins a new silence if there was progress since somebody looked last.
+// update begins a new silence if there was progress since its last call.
 func (s *silence) update(now time.Time) {
 	if s.progress.Load() {
 		s.progress.Store(false)
@@ -67,8 +67,8 @@ func (s *silence) update(now time.Time) {
 	}
 }
 
-// StartStuckCheck claims the task of finding out whether the replica is stuck. It reports false if somebody else has it, if the
-// replica is known to be stuck, or if no attempt is in flight. StopStuckCheck gives the task back.
+// StartStuckCheck claims the task of finding out whether the replica is stuck. It reports false if another goroutine has it, if
+// the replica is known to be stuck, or if no attempt is in flight. StopStuckCheck gives the task back.
 func (r *Replica) StartStuckCheck() bool {
 	if r.Status().State == Stuck {
 		return false
@@ -135,7 +135,7 @@ func (s Silence) IsConclusive() bool {
 }
 
 // MarkStuck opens the circuit breaker of a replica that makes no progress although its probes succeed. No probe closes it, only an
-// answer to the one request that tries it after a while. It reports false if that was known.
+// answer to the one request that tries it after a while. It returns the change, and false if that was known.
 func (r *Replica) MarkStuck() (Change, bool) {
 	h := &r.health
 	h.mu.Lock()
