@@ -1,6 +1,8 @@
 package ledger
 
 import (
+	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -163,4 +165,152 @@ func (f *file) judge(doing string, err error) error {
 		f.broken = err
 	}
 	return errors.Join(err, f.close())
+}
+
+// The buckets of the file.
+var (
+	usageBucket = []byte("usage") // a bucket for each day, of rows by name; its sequence counts them
+	savedBucket = []byte("saved") // a bucket for each bucket of saved values
+)
+
+// write puts the batch, and the value after it, into the file.
+func (b *batch) write(tx *bbolt.Tx, now *entry) error {
+	for id, s := range b.rows {
+		if err := writeRow(tx, id, s); err != nil {
+			return err
+		}
+	}
+	for id, value := range b.entries {
+		if err := writeEntry(tx, entry{id, value}); err != nil {
+			return err
+		}
+	}
+	if now != nil {
+		return writeEntry(tx, *now)
+	}
+	return nil
+}
+
+// writeRow adds to a row of the file.
+func writeRow(tx *bbolt.Tx, id rowID, s *Sums) error {
+	days, err := tx.CreateBucketIfNotExists(usageBucket)
+	if err != nil {
+		return err
+	}
+	rows, err := days.CreateBucketIfNotExists(id.day.name())
+	if err != nil {
+		return err
+	}
+	id = id.within(int(rows.Sequence()), func(id rowID) bool { return rows.Get(id.appendName(nil)) != nil })
+	name := id.appendName(nil)
+	sum := *s
+	value := rows.Get(name)
+	if value == nil {
+		if _, err := rows.NextSequence(); err != nil {
+			return err
+		}
+	}
+	var before Sums
+	if before.parseValue(value) == nil { // one that cannot be read begins anew
+		sum.add(before)
+	}
+	return rows.Put(name, sum.appendValue(nil))
+}
+
+// name is the day's bucket: days stand in the file in their order.
+func (d day) name() []byte { return binary.BigEndian.AppendUint32(nil, uint32(d)) }
+
+// writeEntry sets or deletes a saved value.
+func writeEntry(tx *bbolt.Tx, e entry) error {
+	all, err := tx.CreateBucketIfNotExists(savedBucket)
+	if err != nil {
+		return err
+	}
+	bucket, err := all.CreateBucketIfNotExists([]byte(e.id.bucket))
+	if err != nil {
+		return err
+	}
+	if e.value == nil {
+		return bucket.Delete([]byte(e.id.key))
+	}
+	return bucket.Put([]byte(e.id.key), e.value)
+}
+
+// readDays lists the days that the file has, from first to last.
+func readDays(tx *bbolt.Tx, first, last day) (list []day) {
+	days := tx.Bucket(usageBucket)
+	if days == nil {
+		return nil
+	}
+	c := days.Cursor()
+	for name, _ := c.Seek(first.name()); name != nil && parseDay(name) <= last; name, _ = c.Next() {
+		list = append(list, parseDay(name))
+	}
+	return list
+}
+
+// readDay gives the rows of a day.
+func readDay(tx *bbolt.Tx, d day, each func(rowID, Sums)) error {
+	days := tx.Bucket(usageBucket)
+	if days == nil || days.Bucket(d.name()) == nil {
+		return nil // taken out meanwhile
+	}
+	return days.Bucket(d.name()).ForEach(func(name, value []byte) error {
+		id, s := rowID{day: d}, Sums{}
+		if err := id.parseName(name); err != nil {
+			return err
+		}
+		if err := s.parseValue(value); err != nil {
+			return err
+		}
+		each(id, s)
+		return nil
+	})
+}
+
+// readEntries copies the values of a bucket.
+func readEntries(tx *bbolt.Tx, bucket string) (list []entry) {
+	all := tx.Bucket(savedBucket)
+	if all == nil || all.Bucket([]byte(bucket)) == nil {
+		return nil
+	}
+	c := all.Bucket([]byte(bucket)).Cursor()
+	for key, value := c.First(); key != nil; key, value = c.Next() {
+		list = append(list, entry{entryID{bucket, string(key)}, bytes.Clone(value)})
+	}
+	return list
+}
+
+const (
+	// retention is how many days are kept.
+	retention = 400
+	// prunedAtOnce is how many old days are taken out when a new one begins: a clock that is wrong for an hour, and says it
+	// were years later, must not cost all of them.
+	prunedAtOnce = 2
+)
+
+// prune takes the oldest days out.
+func prune(tx *bbolt.Tx, today day) error {
+	days := tx.Bucket(usageBucket)
+	if days == nil {
+		return nil
+	}
+	for range prunedAtOnce {
+		name, _ := days.Cursor().First()
+		if name == nil || parseDay(name)+retention > today {
+			return nil
+		}
+		if err := days.DeleteBucket(name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// parseDay reads what name wrote.
+func parseDay(name []byte) day {
+	if len(name) != 4 {
+		return 0
+	}
+	return day(binary.BigEndian.Uint32(name))
 }

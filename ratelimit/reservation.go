@@ -1,6 +1,8 @@
 package ratelimit
 
-import "time"
+import (
+	"time"
+)
 
 // A Take is what one request wants of the limits that apply to it, and what became of it. A store's Take fills it in, its
 // Settle gives back what was not used. It belongs to one request and is not safe for concurrent use.

@@ -1,6 +1,8 @@
 package ratelimit
 
-import "github.com/redis/go-redis/v9"
+import (
+	"github.com/redis/go-redis/v9"
+)
 
 // The facts of a limit are one text of numbers, as shared_facts.go reads them; places are a sorted set of leases by their
 // ends. Time is the server's, in microseconds, unless a test gives it. Every fact goes by itself when it says nothing any more.
