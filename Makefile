@@ -1,12 +1,12 @@
-# What is done here, and nothing else: see CONTRIBUTING.md.
-# xcaddy builds with these flags; with the same ones, builds and tests share one cache (a cold build of Caddy takes minutes).
+# The targets are explained in CONTRIBUTING.md.
+# These are the flags of xcaddy, so that all builds and tests share one cache: a cold build of Caddy takes minutes.
 TAGS := nobadger,nomysql,nopgx
 export GOFLAGS := -buildvcs=false -trimpath -tags=$(TAGS)
 export CGO_ENABLED := 0
 
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 CONFIG := $(firstword $(wildcard Caddyfile) Caddyfile.example)
-# A count, not a time: a fuzz run that ends by time may fail with "context deadline exceeded" (golang/go#75804).
+# A count, because a fuzz run that ends by time may fail with "context deadline exceeded" (golang/go#75804).
 FUZZTIME ?= 300000x
 
 .PHONY: help run build test race redis soak e2e monitoring bench fuzz golden check
@@ -14,7 +14,7 @@ FUZZTIME ?= 300000x
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z0-9]+:.*## /{printf "%-10s %s\n", $$1, $$2}' Makefile
 
-run: build ## serve http://localhost:8080 with your Caddyfile, else with Caddyfile.example
+run: build ## serve http://localhost:8080 with Caddyfile, or with Caddyfile.example if there is none
 	bin/caddy run --adapter caddyfile --config $(CONFIG)
 
 build: ## build bin/caddy: Caddy with this plugin
@@ -26,19 +26,19 @@ test: ## run the tests
 race: ## run the tests with the race detector (needs a C compiler)
 	CGO_ENABLED=1 go test -race ./...
 
-e2e: ## run against real Ollama, real llama.cpp and the official SDKs, which it installs
+e2e: ## test against a real Ollama, a real llama.cpp and the official SDKs, which it installs
 	XCADDY_OUT=bin/caddy-xcaddy ./xcaddy.sh
 	e2e/install.sh
 	cd e2e && CADDY=../bin/caddy-xcaddy go test -count=1 -timeout 20m ./...
 
-monitoring: ## let a real Prometheus evaluate the dashboard and the alerts of examples/monitoring
+monitoring: ## evaluate the dashboard and the alerts of examples/monitoring with a real Prometheus (needs prometheus and promtool)
 	go vet -tags=$(TAGS),prometheus ./llmproxy
 	go test -tags=$(TAGS),prometheus -count=1 -run Monitoring ./llmproxy
 
-soak: ## a minute of an upstream that comes and goes: every request is answered
+soak: ## for a minute, send requests to an upstream that keeps failing and coming back
 	go test -count 1 -run TestFlappingUpstream -v ./llmproxy/internal/gateway -soak 60s
 
-redis: ## run the tests that need redis-server and valkey-server in PATH, with the race detector
+redis: ## run the tests of shared state with the race detector (needs redis-server and valkey-server)
 	for p in $$(grep -rl --include='*_test.go' '^//go:build redis' . | xargs -n1 dirname | sort -u); do \
 	  go vet -tags=$(TAGS),redis $$p && CGO_ENABLED=1 go test -race -tags=$(TAGS),redis -count=1 $$p || exit 1; \
 	done
@@ -47,17 +47,17 @@ bench: build ## compare with reverse_proxy (7 min); a part of it: make bench BEN
 	go build -o bin/fakellm ./llmproxy/internal/fakellm/cmd/fakellm
 	go run ./bench $(BENCH)
 
-fuzz: ## fuzz every parser of foreign bytes for FUZZTIME each
+fuzz: ## fuzz every parser of untrusted input, FUZZTIME each
 	@for p in $$(grep -rl --include='*_test.go' '^func Fuzz' . | xargs -n1 dirname | sort -u); do \
 	  for f in $$(go test -list '^Fuzz' $$p | grep ^Fuzz); do \
 	    go test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$p || exit 1; \
 	  done; \
 	done
 
-golden: ## write the goldens anew; read the diff before you commit it
+golden: ## rewrite the golden files; read the diff before you commit it
 	go test ./llmproxy -run Adapt -update
 
-check: ## formatting, vet, staticcheck, tidy go.mod
+check: ## check formatting, vet, staticcheck, go.mod
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo "run gofmt -w on these"; exit 1; }
 	go vet ./...
 	go mod tidy -diff
