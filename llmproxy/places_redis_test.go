@@ -21,7 +21,7 @@ const (
 	redisPassword = "p@ss/w?rd#%20"
 )
 
-// redisRules are what docs/keys.md says that a user needs.
+// redisRules are what docs/shared-state.md says that a user needs.
 var redisRules = []string{"~llm_proxy:*", "+@all", "-@dangerous"}
 
 // A place is where facts are shared, as the state subdirective names it.
