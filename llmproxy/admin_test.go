@@ -189,12 +189,12 @@ func TestAdminKeys(t *testing.T) {
 		want               string
 	}{
 		"twice":         {"POST", "/llm_proxy/keys", `{"name":"alice"}`, 409, "there twice"},
-		"no JSON":       {"POST", "/llm_proxy/keys", `{`, 400, "not the JSON of a key"},
-		"two keys":      {"POST", "/llm_proxy/keys", `{"name":"bob"} {"name":"bert"}`, 400, "something stands behind it"},
-		"no list":       {"POST", "/llm_proxy/keys", `{"name":"bob","rate":"60/m"}`, 400, "a key: rate cannot be of the kind string"},
+		"no JSON":       {"POST", "/llm_proxy/keys", `{`, 400, "invalid key"},
+		"two keys":      {"POST", "/llm_proxy/keys", `{"name":"bob"} {"name":"bert"}`, 400, "unexpected data after the JSON value"},
+		"no list":       {"POST", "/llm_proxy/keys", `{"name":"bob","rate":"60/m"}`, 400, "invalid key: rate cannot be of type string"},
 		"spelling":      {"POST", "/llm_proxy/keys", `{"name":"bob","rates":["60/m"]}`, 400, `unknown field "rates"`},
-		"bad rate":      {"POST", "/llm_proxy/keys", `{"name":"bob","rate":["fast"]}`, 400, `"fast" is not a rate`},
-		"bad name":      {"POST", "/llm_proxy/keys", `{"name":"bob smith"}`, 400, "no such name is possible"},
+		"bad rate":      {"POST", "/llm_proxy/keys", `{"name":"bob","rate":["fast"]}`, 400, `invalid rate "fast"`},
+		"bad name":      {"POST", "/llm_proxy/keys", `{"name":"bob smith"}`, 400, "invalid name"},
 		"a secret":      {"POST", "/llm_proxy/keys", `{"name":"bob","secret":"hunter2"}`, 400, "sha256:"},
 		"unknown":       {"DELETE", "/llm_proxy/keys/nobody", "", 404, `"nobody"`},
 		"rotate none":   {"POST", "/llm_proxy/keys/nobody/rotate", "", 404, `"nobody"`},

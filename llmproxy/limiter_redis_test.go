@@ -56,7 +56,7 @@ func neighbour(t *testing.T, server *redistest.Server) *ratelimit.Shared {
 		s.Close()
 		client.Close()
 	})
-	eventually(t, "the server is not used", func() bool { return s.Peek(t.Context(), new(ratelimit.Take)) == nil })
+	eventually(t, "the server is not used", func() bool { return s.Peek(t.Context(), new(ratelimit.Reservation)) == nil })
 	return s
 }
 
@@ -69,7 +69,7 @@ func TestLimitsAreShared(t *testing.T) {
 	}
 	there := neighbour(t, server)
 	for range 3 {
-		one := ratelimit.Take{Limits: ratelimit.New("site/site", []ratelimit.Rule{rate})}
+		one := ratelimit.Reservation{Limits: ratelimit.New("site/site", []ratelimit.Rule{rate})}
 		if err := there.Take(t.Context(), &one); err != nil || one.Denied != nil {
 			t.Fatal(err, one.Denied)
 		}

@@ -90,7 +90,7 @@ func leftOfSix(t *testing.T, client redis.UniversalClient) int64 {
 	}
 	s := ratelimit.NewShared(client, ratelimit.SharedConfig{})
 	defer s.Close()
-	one := ratelimit.Take{Limits: ratelimit.New("site/site", []ratelimit.Rule{rate})}
+	one := ratelimit.Reservation{Limits: ratelimit.New("site/site", []ratelimit.Rule{rate})}
 	if s.Peek(t.Context(), &one) != nil {
 		return -1
 	}

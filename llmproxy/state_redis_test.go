@@ -51,7 +51,7 @@ func TestStateIsShared(t *testing.T) {
 				t.Fatal(err)
 			}
 			for range 2 {
-				one := ratelimit.Take{Limits: ratelimit.New("key/alice", []ratelimit.Rule{rate})}
+				one := ratelimit.Reservation{Limits: ratelimit.New("key/alice", []ratelimit.Rule{rate})}
 				if err := limits.Take(t.Context(), &one); err != nil || one.Denied != nil {
 					t.Fatal(err, one.Denied)
 				}
@@ -65,7 +65,7 @@ func TestStateIsShared(t *testing.T) {
 			}
 			usage := ledger.NewShared(there, nil)
 			defer usage.Close()
-			usage.Add(ledger.Use{Key: "bob", Model: "m", Target: "u/real", At: time.Now(), Requests: 1})
+			usage.Add(ledger.Usage{Key: "bob", Model: "m", Target: "u/real", At: time.Now(), Requests: 1})
 			if err := usage.Flush(); err != nil {
 				t.Fatal(err)
 			}

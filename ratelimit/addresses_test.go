@@ -35,7 +35,7 @@ func TestAddressesAreBounded(t *testing.T) {
 	fill := func(from, to int) {
 		for i := from; i < to; i++ {
 			a := netip.AddrFrom4([4]byte{byte(i >> 24), byte(i >> 16), byte(i >> 8), byte(i)})
-			m.take(now, &Take{Limits: []*Limit{{Address: a, Rule: r}}})
+			m.take(now, &Reservation{Limits: []*Limit{{Address: a, Rule: r}}})
 		}
 	}
 	fill(0, 1_000_000)
@@ -57,10 +57,10 @@ func TestBusyAddressStays(t *testing.T) {
 		fit := 0
 		for i := range 100_000 {
 			if i%1000 == 0 {
-				fit += takes(m, time.Now(), 1, Take{Limits: []*Limit{{Address: busy, Rule: r}}})
+				fit += takes(m, time.Now(), 1, Reservation{Limits: []*Limit{{Address: busy, Rule: r}}})
 			}
 			a := netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)})
-			takes(m, time.Now(), 1, Take{Limits: []*Limit{{Address: a, Rule: r}}})
+			takes(m, time.Now(), 1, Reservation{Limits: []*Limit{{Address: a, Rule: r}}})
 		}
 		if fit != 10 {
 			t.Errorf("%d fit, want 10", fit)

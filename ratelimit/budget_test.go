@@ -10,9 +10,9 @@ func TestReserveAndSettle(t *testing.T) {
 	t.Parallel()
 	m, now := newStore(t), at("2026-11-25 12:00:00")
 	budget := limits(t, Spend, "$1/30d")
-	running := []*Take{}
+	running := []*Reservation{}
 	for range 10 {
-		one := &Take{Limits: budget, Spend: Dollar / 4}
+		one := &Reservation{Limits: budget, Spend: Dollar / 4}
 		if m.take(now, one); one.Denied == nil {
 			running = append(running, one)
 		}
@@ -24,13 +24,13 @@ func TestReserveAndSettle(t *testing.T) {
 		m.settle(now, one, 0, Dollar/10)
 		m.settle(now, one, 0, Dollar) // a second time must not count
 	}
-	again := &Take{Limits: budget, Spend: Dollar / 4}
+	again := &Reservation{Limits: budget, Spend: Dollar / 4}
 	m.take(now, again)
 	if left := again.Left[0].Left; again.Denied != nil || left != Dollar*6/10-Dollar/4 {
 		t.Errorf("denied %v, left %d", again.Denied, left)
 	}
 	places := limits(t, Concurrent, "1")
-	first, second := &Take{Limits: places}, &Take{Limits: places}
+	first, second := &Reservation{Limits: places}, &Reservation{Limits: places}
 	m.take(now, first)
 	m.take(now, second)
 	if second.Denied == nil || second.Wait != Never {
@@ -48,7 +48,7 @@ func TestReserveAndSettle(t *testing.T) {
 func TestSlidingBudgetHoldsInEveryWindow(t *testing.T) {
 	t.Parallel()
 	m, start := newStore(t), at("2026-11-25 12:00:00")
-	want := Take{Limits: limits(t, Spend, "$10/60h"), Spend: Dollar}
+	want := Reservation{Limits: limits(t, Spend, "$10/60h"), Spend: Dollar}
 	var spent []time.Duration
 	for step := range 4000 { // every quarter of an hour for 41 days
 		passed := time.Duration(step) * 15 * time.Minute
@@ -72,7 +72,7 @@ func TestBudgetMarksAreToldOnce(t *testing.T) {
 		m, now := newStore(t), at("2026-11-02 12:00:00")
 		var told []int
 		spend := func(dollars int64) {
-			one := &Take{Limits: limits(t, Spend, text), Crossed: func(_ *Limit, percent int) { told = append(told, percent) }}
+			one := &Reservation{Limits: limits(t, Spend, text), Crossed: func(_ *Limit, percent int) { told = append(told, percent) }}
 			m.take(now, one)
 			m.settle(now, one, 0, dollars*Dollar)
 		}
@@ -91,7 +91,7 @@ func TestBudgetMarksAreToldOnce(t *testing.T) {
 // What a request gives back comes from the time when it was taken, and goes with it.
 func TestSlidingBudgetGivesBackWhereItTook(t *testing.T) {
 	t.Parallel()
-	m, want := newStore(t), Take{Limits: limits(t, Spend, "$10/60h"), Spend: 8 * Dollar} // slots of an hour
+	m, want := newStore(t), Reservation{Limits: limits(t, Spend, "$10/60h"), Spend: 8 * Dollar} // slots of an hour
 	start := at("2026-11-25 12:00:00")
 	old := want
 	m.take(start, &old)
@@ -99,7 +99,7 @@ func TestSlidingBudgetGivesBackWhereItTook(t *testing.T) {
 	if want.Spend = 9 * Dollar; takes(m, start.Add(3*time.Hour), 2, want) != 1 {
 		t.Error("what was given back cannot be taken, or more than that")
 	}
-	late := Take{Limits: want.Limits, Spend: Dollar}
+	late := Reservation{Limits: want.Limits, Spend: Dollar}
 	if takes(m, start.Add(60*time.Hour), 1, late) != 0 || takes(m, start.Add(61*time.Hour), 2, late) != 1 {
 		t.Error("the dollar of the first hour must go with it, and no other")
 	}

@@ -1,16 +1,16 @@
-// Package ratelimit decides how much: whether a request fits the limits that apply to it, what it takes of them before it
-// runs, and what it gives back or owes when its real usage is known. It counts requests, tokens, places and money.
+// Package ratelimit implements rate limits and budgets. It decides whether a request fits the limits that apply to it,
+// reserves its estimated usage before it runs, and settles the reservation when the real usage is known. It counts requests,
+// tokens, concurrent requests and money.
 //
-// Requests and tokens are metered by GCRA, in its leaky-bucket form: a bucket of the limit's size that drains evenly over
-// the window. It is exact, two numbers of memory, knows to the nanosecond when to come back, and an estimate is corrected by
-// moving one number. Its price: after a pause the whole limit may be used at once, while the bucket goes on draining. For
-// money that is not good enough, so that budgets are sliding windows of 60 slots, or calendar periods: whatever stretch of
-// the window's length is looked at, no more was spent in it.
+// Requests and tokens use token buckets (GCRA): exact, two numbers of memory, and an estimate is corrected by moving one
+// number. After a pause a client may use the whole limit at once, while the bucket goes on draining. That is not good enough
+// for money, so budgets are sliding windows of 60 slots, or calendar periods.
 //
-// In Redis, any number of processes hold limits together: each request is one script there. While it is away, each process
-// takes its share of what was left, and owes what it took.
+// Memory holds limits in this process; Shared holds them in Redis or Valkey for any number of processes, one script per
+// request. While Redis is unavailable, Fallback grants each process its share of what was left, and adds what it granted to
+// the shared state afterwards.
 //
-// It never knows a key, a model or HTTP: limits have an identity, a string, and callers are addresses. State holds facts; the
-// rules come with each call, so that a reload changes the rules and keeps the facts. It stands on the floor above wire, and
-// imports no other package of this project.
+// The package does not know keys, models or HTTP: a limit is identified by a string or a client address. Stored state does not
+// contain the rules; they are passed with each call, so that a reload changes rules and keeps usage. It imports no other
+// package of this module.
 package ratelimit

@@ -16,8 +16,8 @@ type Fallback struct {
 	Local *Memory
 }
 
-// Take takes from all limits of the request, or from none. It fails only without Local.
-func (f Fallback) Take(ctx context.Context, t *Take) error {
+// Take reserves from all limits of the request, or from none. It fails only without Local.
+func (f Fallback) Take(ctx context.Context, t *Reservation) error {
 	t.share, t.owed = 0, 0
 	if f.Local == nil {
 		return f.Shared.Take(ctx, t)
@@ -33,13 +33,13 @@ func (f Fallback) Take(ctx context.Context, t *Take) error {
 	f.Local.take(time.Now(), t)
 	if t.Denied == nil {
 		f.Shared.hold(t)
-		f.Shared.debts.add(t)
+		f.Shared.offlineUsage.add(t)
 	}
 	return nil
 }
 
-// Peek fills in what is left and takes nothing.
-func (f Fallback) Peek(ctx context.Context, t *Take) error {
+// Peek fills in the quota left and reserves nothing.
+func (f Fallback) Peek(ctx context.Context, t *Reservation) error {
 	t.share = 0
 	err := f.Shared.Peek(ctx, t)
 	if err == nil || f.Local == nil {
@@ -50,12 +50,12 @@ func (f Fallback) Peek(ctx context.Context, t *Take) error {
 }
 
 // Settle gives back where it was taken.
-func (f Fallback) Settle(t *Take, tokens, spend int64) {
+func (f Fallback) Settle(t *Reservation, tokens, spend int64) {
 	if f.Local == nil || t.At.IsZero() {
 		f.Shared.Settle(t, tokens, spend)
 		return
 	}
-	if now := time.Now(); t.owed != 0 && f.Shared.debts.settle(now, t, tokens, spend) {
+	if now := time.Now(); t.owed != 0 && f.Shared.offlineUsage.settle(now, t, tokens, spend) {
 		f.Shared.drop(t)
 		f.Local.settle(now, t, tokens, spend)
 		return
@@ -65,7 +65,7 @@ func (f Fallback) Settle(t *Take, tokens, spend int64) {
 }
 
 // ask notes that a request asks the shared facts, or, less than once, that it has no answer.
-func (m *Memory) ask(t *Take, times int64) {
+func (m *Memory) ask(t *Reservation, times int64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.asked.add(t, times)
@@ -73,7 +73,7 @@ func (m *Memory) ask(t *Take, times int64) {
 
 // hear takes the answer. It replaces the facts of limits by those that others know, unless this process decides by itself just
 // now: the others do not know of that yet. Places that were taken are added to its own: only it knows when they come free.
-func (m *Memory) hear(t *Take, cells []cell, taken, alone bool) {
+func (m *Memory) hear(t *Reservation, cells []cell, taken, alone bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.asked.add(t, -1)
@@ -103,37 +103,37 @@ func (m *Memory) free(limits []*Limit) {
 	}
 }
 
-// maxDebts is of how many limits a process remembers what it took while the shared facts were away; of more, addresses as a
+// maxOfflineLimits is of how many limits a process remembers what it took while the shared facts were away; of more, addresses as a
 // rule, it is forgotten.
-const maxDebts = 10_000
+const maxOfflineLimits = 10_000
 
-// debts are what was taken while the shared facts were away, to be added to them when they are back: for each limit a cell
-// of its own, from which has gone what would have gone from the shared one. It is safe for concurrent use.
-type debts struct {
+// offlineUsage is what was reserved while Redis was unavailable, to be added to Redis afterwards: one cell for each limit, which
+// drains like the shared one. It is safe for concurrent use.
+type offlineUsage struct {
 	mu   sync.Mutex
 	age  uint64 // how often they were gathered, and one
-	owed map[string]*debt
+	owed map[string]*offlineLimit
 }
 
-type debt struct {
+type offlineLimit struct {
 	limit   Limit
 	cell    cell
 	crossed func(*Limit, int)
 }
 
-// A due is a debt as it is paid: an amount, and when it was taken.
-type due struct {
-	*debt
+// A correction is an amount to add to a limit in Redis, and when it was reserved.
+type correction struct {
+	*offlineLimit
 	amount float64
 	at     time.Time
 }
 
 // add notes what a request took of all its limits.
-func (d *debts) add(t *Take) {
+func (d *offlineUsage) add(t *Reservation) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.owed == nil {
-		d.age, d.owed = d.age+1, map[string]*debt{}
+		d.age, d.owed = d.age+1, map[string]*offlineLimit{}
 	}
 	t.owed = d.age
 	for _, l := range t.Limits {
@@ -145,15 +145,15 @@ func (d *debts) add(t *Take) {
 	}
 }
 
-// of finds the debt of a limit, or begins it; nil if there is none. Places are not owed: they end with their requests.
-func (d *debts) of(l *Limit) *debt {
+// of finds the offlineLimit of a limit, or begins it; nil if there is none. Places are not owed: they end with their requests.
+func (d *offlineUsage) of(l *Limit) *offlineLimit {
 	if l.Rule.Unit == Concurrent {
 		return nil
 	}
 	key := sharedKey(l)
 	one, ok := d.owed[key]
-	if !ok && len(d.owed) < maxDebts {
-		one = &debt{cell: newCell(l.Rule)}
+	if !ok && len(d.owed) < maxOfflineLimits {
+		one = &offlineLimit{cell: newCell(l.Rule)}
 		d.owed[key] = one
 	}
 	return one
@@ -161,7 +161,7 @@ func (d *debts) of(l *Limit) *debt {
 
 // settle puts what was used in the place of what was taken. It tells whether it was in time: what was gathered must be
 // settled where it went.
-func (d *debts) settle(now time.Time, t *Take, tokens, spend int64) bool {
+func (d *offlineUsage) settle(now time.Time, t *Reservation, tokens, spend int64) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.owed == nil || t.owed != d.age {
@@ -177,27 +177,27 @@ func (d *debts) settle(now time.Time, t *Take, tokens, spend int64) bool {
 }
 
 // gather gives all that is owed, and nothing is owed any more.
-func (d *debts) gather(now time.Time) (all []due) {
+func (d *offlineUsage) gather(now time.Time) (all []correction) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, one := range d.owed {
 		one.cell.look(now, one.limit.Rule)
 		switch c := one.cell.(type) {
 		case *bucket:
-			all = append(all, due{one, c.used, now})
+			all = append(all, correction{one, c.used, now})
 		case *metered:
-			all = append(all, due{one, c.used, now})
+			all = append(all, correction{one, c.used, now})
 		case *period:
-			all = append(all, due{one, float64(c.spent), now})
+			all = append(all, correction{one, float64(c.spent), now})
 		case *spending:
 			for age, amount := range c.spent {
 				at := time.Unix(0, (c.head-int64(age))*int64(width(one.limit.Rule)))
-				all = append(all, due{one, float64(amount), at})
+				all = append(all, correction{one, float64(amount), at})
 			}
 		}
 	}
 	d.owed = nil
-	all = slices.DeleteFunc(all, func(d due) bool { return d.amount == 0 })
+	all = slices.DeleteFunc(all, func(d correction) bool { return d.amount == 0 })
 	return all
 }
 
@@ -214,31 +214,31 @@ const (
 // it counts once even if only the answer was lost.
 func (s *Shared) pay() error {
 	for range sharedRounds {
-		if len(s.dues) == 0 {
+		if len(s.unsent) == 0 {
 			s.gather()
 		}
-		if len(s.dues) == 0 {
+		if len(s.unsent) == 0 {
 			break
 		}
-		for len(s.dues) > 0 {
-			if err := s.send(sharedPatience, s.dues[0]); err != nil {
+		for len(s.unsent) > 0 {
+			if err := s.send(backgroundTimeout, s.unsent[0]); err != nil {
 				return err
 			}
-			s.dues = s.dues[1:]
+			s.unsent = s.unsent[1:]
 		}
 	}
 	return nil
 }
 
 func (s *Shared) gather() {
-	for part := range slices.Chunk(s.debts.gather(time.Now()), sharedPart) {
+	for part := range slices.Chunk(s.offlineUsage.gather(time.Now()), sharedPart) {
 		s.paid++
-		s.dues = append(s.dues, payment(part, sharedPrefix+"paid:"+s.name+":"+strconv.Itoa(s.paid)))
+		s.unsent = append(s.unsent, payment(part, sharedPrefix+"paid:"+s.name+":"+strconv.Itoa(s.paid)))
 	}
 }
 
 // payment is the settlement of requests that had taken nothing.
-func payment(part []due, mark string) settlement {
+func payment(part []correction, mark string) settlement {
 	told := map[*Limit]func(*Limit, int){}
 	job := settlement{args: []any{"", "", markSeconds}, crossed: func(l *Limit, percent int) {
 		if tell := told[l]; tell != nil {

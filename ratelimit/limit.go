@@ -25,7 +25,7 @@ const Dollar = 1_000_000_000
 
 var unitNames = [...]string{"requests", "tokens", "concurrent", "budget"}
 
-// String gives the unit's name.
+// String returns the unit's name.
 func (u Unit) String() string { return unitNames[u] }
 
 // A Calendar is a period that begins by the calendar, in UTC, so that all machines agree on it.
@@ -56,7 +56,7 @@ type Limit struct {
 	Rule    Rule
 }
 
-// New makes the limits of a subject, such as "key/alice".
+// New returns the limits of a subject, such as "key/alice".
 func New(subject string, rules []Rule) []*Limit {
 	var limits []*Limit
 	for _, r := range rules {
@@ -72,14 +72,14 @@ func Distinct(rules []Rule) error {
 		same := r
 		same.Limit = 0
 		if other, ok := seen[same]; ok {
-			return fmt.Errorf("%s and %s have the same window: keep one of them", other, r)
+			return fmt.Errorf("%s and %s have the same window: keep one", other, r)
 		}
 		seen[same] = r
 	}
 	return nil
 }
 
-// Per gives the rule's window as it is written: "m", "30d", "month"; empty for Concurrent.
+// Per returns the rule's window as it is written: "m", "30d", "month"; empty for Concurrent.
 func (r Rule) Per() string {
 	switch {
 	case r.Calendar == Day:
@@ -100,7 +100,7 @@ func (r Rule) Per() string {
 	return r.Window.String()
 }
 
-// String gives the rule as it is written.
+// String returns the rule as it is written.
 func (r Rule) String() string {
 	switch r.Unit {
 	case Concurrent:
@@ -130,15 +130,15 @@ const maxLimit = 1 << 52
 func ParseRate(unit Unit, text string) (Rule, error) {
 	number, per, ok := strings.Cut(text, "/")
 	if !ok {
-		return Rule{}, fmt.Errorf("%q is not a rate: write it as 60/m, with s, m, h or d for the window", text)
+		return Rule{}, fmt.Errorf("invalid rate %q: write it as 60/m, with a window of s, m, h or d", text)
 	}
 	limit, err := parseCount(number)
 	if err != nil {
-		return Rule{}, fmt.Errorf("%q is not a rate: %w", text, err)
+		return Rule{}, fmt.Errorf("invalid rate %q: %w", text, err)
 	}
 	window, err := parseWindow(per)
 	if err != nil {
-		return Rule{}, fmt.Errorf("%q is not a rate: %w", text, err)
+		return Rule{}, fmt.Errorf("invalid rate %q: %w", text, err)
 	}
 	return Rule{Unit: unit, Limit: limit, Window: window}, nil
 }
@@ -149,7 +149,7 @@ func ParseBudget(text string) (Rule, error) {
 	dollars, err := strconv.ParseFloat(number, 64)
 	limit := dollars * Dollar
 	if !ok || err != nil || !(limit >= 1 && limit <= maxLimit) {
-		return Rule{}, fmt.Errorf("%q is not a budget: write it as $20/30d, or $20/month for calendar months", text)
+		return Rule{}, fmt.Errorf("invalid budget %q: write it as $20/30d, or $20/month for calendar months", text)
 	}
 	rule := Rule{Unit: Spend, Limit: int64(limit + 0.5)}
 	switch per {
@@ -161,10 +161,10 @@ func ParseBudget(text string) (Rule, error) {
 		return rule, nil
 	}
 	if rule.Window, err = parseWindow(per); err != nil {
-		return Rule{}, fmt.Errorf("%q is not a budget: %w; day and month are those of the calendar", text, err)
+		return Rule{}, fmt.Errorf("invalid budget %q: %w; day and month follow the calendar", text, err)
 	}
 	if rule.Window < shortestBudget {
-		return Rule{}, fmt.Errorf("%q is not a budget: its window is shorter than an hour; a month is written /month or /30d", text)
+		return Rule{}, fmt.Errorf("invalid budget %q: the window is shorter than an hour; write a month as /month or /30d", text)
 	}
 	return rule, nil
 }
@@ -172,7 +172,7 @@ func ParseBudget(text string) (Rule, error) {
 // ParseConcurrent makes the rule of n requests at the same time.
 func ParseConcurrent(n int64) (Rule, error) {
 	if n < 1 || n > maxLimit {
-		return Rule{}, fmt.Errorf("%d requests at the same time are not a limit: at least 1 is needed", n)
+		return Rule{}, fmt.Errorf("invalid limit of %d concurrent requests: use at least 1", n)
 	}
 	return Rule{Unit: Concurrent, Limit: n}, nil
 }
@@ -188,7 +188,7 @@ func parseCount(text string) (int64, error) {
 	n, err := strconv.ParseFloat(text, 64)
 	n *= factor
 	if err != nil || !(n >= 1 && n <= maxLimit) || n != float64(int64(n)) {
-		return 0, errors.New("before the slash a whole number is expected, which may end in k, M or G")
+		return 0, errors.New("expected a whole number before the slash, optionally followed by k, M or G")
 	}
 	return int64(n), nil
 }
@@ -208,5 +208,5 @@ func parseWindow(text string) (time.Duration, error) {
 		}
 		return time.Duration(n) * u.length, nil
 	}
-	return 0, fmt.Errorf("the window is %q, but expected is s, m, h or d, which may have a number before it, up to 400d", text)
+	return 0, fmt.Errorf("invalid window %q: use s, m, h or d, optionally after a number, up to 400d", text)
 }

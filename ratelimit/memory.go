@@ -17,18 +17,18 @@ type Memory struct {
 	asked     asked // of the shared facts; empty without them
 }
 
-// NewMemory makes an empty store.
+// NewMemory returns an empty store.
 func NewMemory() *Memory {
 	return &Memory{cells: map[string]cell{}, addresses: newAddresses(), asked: asked{}}
 }
 
-// Take takes from all limits of the request, or from none. It never fails, and does not wait.
-func (m *Memory) Take(_ context.Context, t *Take) error {
+// Take reserves from all limits of the request, or from none. It never fails or waits.
+func (m *Memory) Take(_ context.Context, t *Reservation) error {
 	m.take(time.Now(), t)
 	return nil
 }
 
-func (m *Memory) take(now time.Time, t *Take) {
+func (m *Memory) take(now time.Time, t *Reservation) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	left := t.state()
@@ -53,8 +53,8 @@ func (m *Memory) take(now time.Time, t *Take) {
 	}
 }
 
-// Peek fills in what is left and takes nothing.
-func (m *Memory) Peek(_ context.Context, t *Take) error {
+// Peek fills in the quota left and reserves nothing.
+func (m *Memory) Peek(_ context.Context, t *Reservation) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	now := time.Now()
@@ -66,10 +66,10 @@ func (m *Memory) Peek(_ context.Context, t *Take) error {
 }
 
 // Settle puts the tokens and the cost that were really used in the place of the estimates, and gives the places back.
-// Requests stay taken. A take that did not take, or was settled before, is left alone.
-func (m *Memory) Settle(t *Take, tokens, spend int64) { m.settle(time.Now(), t, tokens, spend) }
+// Requests stay taken. A reservation that was denied or already settled is ignored.
+func (m *Memory) Settle(t *Reservation, tokens, spend int64) { m.settle(time.Now(), t, tokens, spend) }
 
-func (m *Memory) settle(now time.Time, t *Take, tokens, spend int64) {
+func (m *Memory) settle(now time.Time, t *Reservation, tokens, spend int64) {
 	if t.At.IsZero() {
 		return
 	}
@@ -166,8 +166,8 @@ func (m *Memory) note(l *Limit) {
 	}
 }
 
-// askedWait is how long is told to wait who does not fit only because of requests whose answer is still to come.
-const askedWait = time.Second
+// pendingWait is how long is told to wait who does not fit only because of requests whose answer is still to come.
+const pendingWait = time.Second
 
 // asked is what requests that are asking the shared facts want of each limit. Where many ask at once, some have no time to
 // wait for the answer: those that this process then decides by itself must leave what the others may be given.
@@ -187,7 +187,7 @@ func subjectOf(l *Limit) subject {
 }
 
 // add adds what a request wants, so many times: once when it asks, and less once when it knows.
-func (a asked) add(t *Take, times int64) {
+func (a asked) add(t *Reservation, times int64) {
 	for _, l := range t.Limits {
 		who := subjectOf(l)
 		if a[who] += times * t.want(l.Rule); a[who] == 0 {
@@ -203,7 +203,7 @@ func (a asked) wait(s share, c cell, n int64, l *Limit) time.Duration {
 		return wait
 	}
 	if others := a[subjectOf(l)]; others > 0 && s.wait(c, n+others, l.Rule) > 0 {
-		return askedWait
+		return pendingWait
 	}
 	return 0
 }

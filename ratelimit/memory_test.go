@@ -41,12 +41,12 @@ func at(text string) time.Time {
 
 // A timed store is told the time. The tests of what stores have in common run against each of them.
 type timed interface {
-	take(now time.Time, t *Take)
-	settle(now time.Time, t *Take, tokens, spend int64)
+	take(now time.Time, t *Reservation)
+	settle(now time.Time, t *Reservation, tokens, spend int64)
 }
 
 // takes tells how many of n requests at that time fit.
-func takes(m timed, now time.Time, n int, want Take) (fit int) {
+func takes(m timed, now time.Time, n int, want Reservation) (fit int) {
 	for range n {
 		one := want
 		if m.take(now, &one); one.Denied == nil {
@@ -61,16 +61,16 @@ func TestHoldsExactly(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		name string
-		want Take
+		want Reservation
 		fit  int64
 	}{
-		{"requests", Take{Limits: limits(t, Requests, "60/h")}, 60},
-		{"tokens", Take{Limits: limits(t, Tokens, "100k/h"), Tokens: 3000}, 33},
-		{"places", Take{Limits: limits(t, Concurrent, "7")}, 7},
-		{"sliding budget", Take{Limits: limits(t, Spend, "$20/30d"), Spend: Dollar / 3}, 60},
-		{"monthly budget", Take{Limits: limits(t, Spend, "$20/month"), Spend: Dollar}, 20},
-		{"all of several", Take{Limits: append(limits(t, Requests, "60/h"), limits(t, Spend, "$20/30d")...), Spend: Dollar}, 20},
-		{"address", Take{Limits: []*Limit{{Address: netip.MustParseAddr("192.0.2.1"), Rule: rule(t, Requests, "10/h")}}}, 10},
+		{"requests", Reservation{Limits: limits(t, Requests, "60/h")}, 60},
+		{"tokens", Reservation{Limits: limits(t, Tokens, "100k/h"), Tokens: 3000}, 33},
+		{"places", Reservation{Limits: limits(t, Concurrent, "7")}, 7},
+		{"sliding budget", Reservation{Limits: limits(t, Spend, "$20/30d"), Spend: Dollar / 3}, 60},
+		{"monthly budget", Reservation{Limits: limits(t, Spend, "$20/month"), Spend: Dollar}, 20},
+		{"all of several", Reservation{Limits: append(limits(t, Requests, "60/h"), limits(t, Spend, "$20/30d")...), Spend: Dollar}, 20},
+		{"address", Reservation{Limits: []*Limit{{Address: netip.MustParseAddr("192.0.2.1"), Rule: rule(t, Requests, "10/h")}}}, 10},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -102,10 +102,10 @@ func TestHoldsExactly(t *testing.T) {
 func TestLimitIsMadeSmaller(t *testing.T) {
 	t.Parallel()
 	m, now := newStore(t), at("2026-11-25 12:00:00")
-	if takes(m, now, 1, Take{Limits: limits(t, Tokens, "1G/30d"), Tokens: 1e9}) != 1 {
+	if takes(m, now, 1, Reservation{Limits: limits(t, Tokens, "1G/30d"), Tokens: 1e9}) != 1 {
 		t.Fatal("it does not fit")
 	}
-	one := Take{Limits: limits(t, Tokens, "1/30d"), Tokens: 1}
+	one := Reservation{Limits: limits(t, Tokens, "1/30d"), Tokens: 1}
 	if m.take(now, &one); one.Denied == nil || one.Wait != never {
 		t.Errorf("denied %v, wait %s", one.Denied, one.Wait)
 	}
@@ -118,14 +118,14 @@ func TestWaitIsHonest(t *testing.T) {
 	for _, test := range []struct {
 		name string
 		fill int
-		want Take
+		want Reservation
 		wait time.Duration
 	}{
-		{"requests", 60, Take{Limits: limits(t, Requests, "60/m")}, time.Second},
-		{"tokens", 1, Take{Limits: limits(t, Tokens, "600/m"), Tokens: 600}, time.Minute},
-		{"day of the calendar", 1, Take{Limits: limits(t, Spend, "$1/day"), Spend: Dollar}, 12 * time.Hour},
-		{"month of the calendar", 1, Take{Limits: limits(t, Spend, "$1/month"), Spend: Dollar}, 5*24*time.Hour + 12*time.Hour},
-		{"sliding", 1, Take{Limits: limits(t, Spend, "$1/60h"), Spend: Dollar}, 61 * time.Hour},
+		{"requests", 60, Reservation{Limits: limits(t, Requests, "60/m")}, time.Second},
+		{"tokens", 1, Reservation{Limits: limits(t, Tokens, "600/m"), Tokens: 600}, time.Minute},
+		{"day of the calendar", 1, Reservation{Limits: limits(t, Spend, "$1/day"), Spend: Dollar}, 12 * time.Hour},
+		{"month of the calendar", 1, Reservation{Limits: limits(t, Spend, "$1/month"), Spend: Dollar}, 5*24*time.Hour + 12*time.Hour},
+		{"sliding", 1, Reservation{Limits: limits(t, Spend, "$1/60h"), Spend: Dollar}, 61 * time.Hour},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -158,7 +158,7 @@ func TestLongestWaitIsTold(t *testing.T) {
 	now := at("2026-11-25 12:00:00")
 	short, long := rule(t, Requests, "1/m"), rule(t, Requests, "1/d")
 	for _, rules := range [][]Rule{{short, long}, {long, short}} {
-		m, one := NewMemory(), Take{Limits: New("key/alice", rules)}
+		m, one := NewMemory(), Reservation{Limits: New("key/alice", rules)}
 		takes(m, now, 1, one)
 		m.take(now, &one)
 		if one.Denied == nil || one.Denied.Rule != long || one.Wait != 24*time.Hour {
@@ -172,17 +172,17 @@ func TestNever(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		name string
-		want Take
+		want Reservation
 	}{
-		{"a prompt above the limit", Take{Limits: limits(t, Tokens, "100/m"), Tokens: 5000, Prompt: 200}},
-		{"a price above the budget", Take{Limits: limits(t, Spend, "$1/30d"), Spend: 2 * Dollar}},
-		{"a price above the month's", Take{Limits: limits(t, Spend, "$1/month"), Spend: 2 * Dollar}},
+		{"a prompt above the limit", Reservation{Limits: limits(t, Tokens, "100/m"), Tokens: 5000, Prompt: 200}},
+		{"a price above the budget", Reservation{Limits: limits(t, Spend, "$1/30d"), Spend: 2 * Dollar}},
+		{"a price above the month's", Reservation{Limits: limits(t, Spend, "$1/month"), Spend: 2 * Dollar}},
 	} {
 		if newStore(t).take(at("2026-11-25 12:00:00"), &test.want); test.want.Denied == nil || test.want.Wait != Never {
 			t.Errorf("%s: denied %v, wait %s", test.name, test.want.Denied, test.want.Wait)
 		}
 	}
-	long := Take{Limits: limits(t, Tokens, "100/m"), Tokens: 5000, Prompt: 20}
+	long := Reservation{Limits: limits(t, Tokens, "100/m"), Tokens: 5000, Prompt: 20}
 	if newStore(t).take(time.Now(), &long); long.Denied != nil {
 		t.Error("an answer that may become longer than the limit never fits")
 	}
@@ -193,19 +193,19 @@ func TestClockSteps(t *testing.T) {
 	noon := at("2026-11-25 12:00:00")
 	for _, test := range []struct {
 		name  string
-		want  Take
+		want  Reservation
 		step  time.Duration
 		fit   int // of 20 after the step, where 10 fit before
 		later time.Duration
 		end   int // of 20 so much later
 	}{
-		{"requests, back an hour", Take{Limits: limits(t, Requests, "10/m")}, -time.Hour, 0, time.Minute, 10},
-		{"requests, back ten years", Take{Limits: limits(t, Requests, "10/m")}, -10 * 365 * 24 * time.Hour, 0, time.Minute, 10},
-		{"requests, forward", Take{Limits: limits(t, Requests, "10/m")}, time.Hour, 10, time.Minute, 10},
-		{"budget, back a day", Take{Limits: limits(t, Spend, "$10/60h"), Spend: Dollar}, -24 * time.Hour, 0, 61 * time.Hour, 10},
-		{"budget, forward a year", Take{Limits: limits(t, Spend, "$10/60h"), Spend: Dollar}, 365 * 24 * time.Hour, 10, 61 * time.Hour, 10},
-		{"month, back a second over its edge", Take{Limits: limits(t, Spend, "$10/month"), Spend: Dollar}, -25 * 24 * time.Hour, 0, 60 * 24 * time.Hour, 10},
-		{"month, back ten years", Take{Limits: limits(t, Spend, "$10/month"), Spend: Dollar}, -10 * 365 * 24 * time.Hour, 0, 31 * 24 * time.Hour, 10},
+		{"requests, back an hour", Reservation{Limits: limits(t, Requests, "10/m")}, -time.Hour, 0, time.Minute, 10},
+		{"requests, back ten years", Reservation{Limits: limits(t, Requests, "10/m")}, -10 * 365 * 24 * time.Hour, 0, time.Minute, 10},
+		{"requests, forward", Reservation{Limits: limits(t, Requests, "10/m")}, time.Hour, 10, time.Minute, 10},
+		{"budget, back a day", Reservation{Limits: limits(t, Spend, "$10/60h"), Spend: Dollar}, -24 * time.Hour, 0, 61 * time.Hour, 10},
+		{"budget, forward a year", Reservation{Limits: limits(t, Spend, "$10/60h"), Spend: Dollar}, 365 * 24 * time.Hour, 10, 61 * time.Hour, 10},
+		{"month, back a second over its edge", Reservation{Limits: limits(t, Spend, "$10/month"), Spend: Dollar}, -25 * 24 * time.Hour, 0, 60 * 24 * time.Hour, 10},
+		{"month, back ten years", Reservation{Limits: limits(t, Spend, "$10/month"), Spend: Dollar}, -10 * 365 * 24 * time.Hour, 0, 31 * 24 * time.Hour, 10},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -222,7 +222,7 @@ func TestClockSteps(t *testing.T) {
 		})
 	}
 	m := newStore(t) // forward by ten years and back again: the budget must not be lost to a future that does not come
-	month := Take{Limits: limits(t, Spend, "$10/month"), Spend: Dollar}
+	month := Reservation{Limits: limits(t, Spend, "$10/month"), Spend: Dollar}
 	takes(m, noon.AddDate(10, 0, 0), 20, month)
 	takes(m, noon, 20, month)
 	if fit := takes(m, noon.AddDate(0, 1, 0), 20, month); fit != 10 {
@@ -232,7 +232,7 @@ func TestClockSteps(t *testing.T) {
 
 func BenchmarkTake(b *testing.B) {
 	m := NewMemory()
-	want := Take{Limits: New("key/alice", []Rule{rule(b, Requests, "1G/m"), rule(b, Tokens, "1G/m"), rule(b, Concurrent, "9")}), Tokens: 1}
+	want := Reservation{Limits: New("key/alice", []Rule{rule(b, Requests, "1G/m"), rule(b, Tokens, "1G/m"), rule(b, Concurrent, "9")}), Tokens: 1}
 	b.ReportAllocs()
 	for b.Loop() {
 		m.Take(b.Context(), &want)
@@ -246,11 +246,11 @@ func TestAskedIsLeft(t *testing.T) {
 	now := at("2026-11-25 12:00:00")
 	for _, test := range []struct {
 		name string
-		want Take
+		want Reservation
 	}{
-		{"requests", Take{Limits: limits(t, Requests, "10/h")}},
-		{"budget", Take{Limits: limits(t, Spend, "$10/day"), Spend: Dollar}},
-		{"address", Take{Limits: []*Limit{{Address: netip.MustParseAddr("192.0.2.1"), Rule: rule(t, Requests, "10/h")}}}},
+		{"requests", Reservation{Limits: limits(t, Requests, "10/h")}},
+		{"budget", Reservation{Limits: limits(t, Spend, "$10/day"), Spend: Dollar}},
+		{"address", Reservation{Limits: []*Limit{{Address: netip.MustParseAddr("192.0.2.1"), Rule: rule(t, Requests, "10/h")}}}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -261,7 +261,7 @@ func TestAskedIsLeft(t *testing.T) {
 			if fit := takes(m, now, 10, test.want); fit != 3 {
 				t.Errorf("%d fit besides 7 of 10, want 3", fit)
 			}
-			if m.take(now, &one); one.Denied == nil || one.Wait != askedWait {
+			if m.take(now, &one); one.Denied == nil || one.Wait != pendingWait {
 				t.Errorf("denied %v, wait %s", one.Denied, one.Wait)
 			}
 			for range 7 {
@@ -286,9 +286,9 @@ func TestReservedIsNotSpent(t *testing.T) {
 			t.Parallel()
 			m := newStore(t)
 			var told []int
-			take := func(dollars int64, wait time.Duration) *Take {
+			take := func(dollars int64, wait time.Duration) *Reservation {
 				t.Helper()
-				one := &Take{Limits: limits(t, Spend, text), Spend: dollars * Dollar, Crossed: func(_ *Limit, percent int) { told = append(told, percent) }}
+				one := &Reservation{Limits: limits(t, Spend, text), Spend: dollars * Dollar, Crossed: func(_ *Limit, percent int) { told = append(told, percent) }}
 				if m.take(start, one); one.Wait != wait {
 					t.Errorf("$%d has to wait %s, want %s", dollars, one.Wait, wait)
 				}
@@ -320,9 +320,9 @@ func TestReservedIsNotSpent(t *testing.T) {
 func TestReservedTokens(t *testing.T) {
 	t.Parallel()
 	m, start := newStore(t), at("2026-11-25 12:00:00")
-	take := func(unit Unit, rate string, tokens int64, wait time.Duration) *Take {
+	take := func(unit Unit, rate string, tokens int64, wait time.Duration) *Reservation {
 		t.Helper()
-		one := &Take{Limits: limits(t, unit, rate), Tokens: tokens}
+		one := &Reservation{Limits: limits(t, unit, rate), Tokens: tokens}
 		if m.take(start, one); one.Wait != wait {
 			t.Errorf("%d of %s %s have to wait %s, want %s", tokens, rate, unit, one.Wait, wait)
 		}

@@ -16,14 +16,14 @@ import (
 )
 
 const (
-	// sharedWait is the longest that a request waits for the server.
-	sharedWait = 50 * time.Millisecond
-	// leaseLife is how long the place of a process that has died stays taken; those that live renew theirs every leaseRenewal.
-	leaseLife    = 30 * time.Second
+	// requestTimeout is the longest that a request waits for the server.
+	requestTimeout = 50 * time.Millisecond
+	// leaseTTL is how long the place of a process that has died stays taken; those that live renew theirs every leaseRenewal.
+	leaseTTL     = 30 * time.Second
 	leaseRenewal = 10 * time.Second
 )
 
-var errAway = errors.New("the shared state of limits does not answer")
+var errUnavailable = errors.New("the shared state of limits is unavailable")
 
 // A SharedConfig is what a Shared knows besides its server.
 type SharedConfig struct {
@@ -56,10 +56,10 @@ type Shared struct {
 	mu   sync.Mutex
 	held map[string][]string // the places of each lease
 
-	present atomic.Int64 // how many processes use the server, as last heard
-	debts   debts
-	paid    int          // how many payments were made
-	dues    []settlement // gathered debts that are not paid yet; of the goroutine that works
+	present      atomic.Int64 // how many processes use the server, as last heard
+	offlineUsage offlineUsage
+	paid         int          // how many payments were made
+	unsent       []settlement // gathered offlineUsage that are not paid yet; of the goroutine that works
 }
 
 // NewShared makes a store. It asks the server nothing.
@@ -71,7 +71,7 @@ func NewShared(client redis.UniversalClient, c SharedConfig) *Shared {
 
 func newShared(client redis.UniversalClient, c SharedConfig) *Shared {
 	return &Shared{
-		SharedConfig: c, client: client, wait: sharedWait, name: rand.Text(), held: map[string][]string{}, failed: make(chan error, 1),
+		SharedConfig: c, client: client, wait: requestTimeout, name: rand.Text(), held: map[string][]string{}, failed: make(chan error, 1),
 		queue: make(chan settlement, sharedQueue), stop: make(chan struct{}), ended: make(chan struct{}),
 	}
 }
@@ -83,17 +83,17 @@ func (s *Shared) Close() error {
 	return nil
 }
 
-// Take takes from all limits of the request, or from none. It fails if the server does not answer within 50 ms, or is away.
-func (s *Shared) Take(ctx context.Context, t *Take) error { return s.take(ctx, t, nil) }
+// Take reserves from all limits of the request, or from none. It fails if the server does not answer within 50 ms, or is away.
+func (s *Shared) Take(ctx context.Context, t *Reservation) error { return s.take(ctx, t, nil) }
 
-// Peek fills in what is left and takes nothing.
-func (s *Shared) Peek(ctx context.Context, t *Take) error {
+// Peek fills in the quota left and reserves nothing.
+func (s *Shared) Peek(ctx context.Context, t *Reservation) error {
 	_, _, _, err := s.ask(ctx, t, "", 0)
 	return err
 }
 
 // take tells a memory, if there is one, what it heard.
-func (s *Shared) take(ctx context.Context, t *Take, heard *Memory) error {
+func (s *Shared) take(ctx context.Context, t *Reservation, heard *Memory) error {
 	t.Denied, t.Wait, t.lease = nil, 0, s.lease()
 	now, taken, cells, err := s.ask(ctx, t, t.lease, 1)
 	if err != nil {
@@ -118,19 +118,19 @@ func (s *Shared) take(ctx context.Context, t *Take, heard *Memory) error {
 	return nil
 }
 
-// lease names what a request holds.
+// lease returns a new name for the concurrency slots of a request.
 func (s *Shared) lease() string { return s.name + "-" + strconv.FormatUint(s.leased.Add(1), 36) }
 
 // ask runs the script. A client that leaves does not end it: what is taken has to be known, to be given back.
-func (s *Shared) ask(ctx context.Context, t *Take, lease string, really int) (now time.Time, taken bool, cells []cell, err error) {
+func (s *Shared) ask(ctx context.Context, t *Reservation, lease string, really int) (now time.Time, taken bool, cells []cell, err error) {
 	if s.away.Load() {
-		return now, false, nil, errAway
+		return now, false, nil, errUnavailable
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.wait)
 	defer cancel()
 	keys := make([]string, len(t.Limits))
 	args := make([]any, 0, 4+4*len(keys))
-	args = append(args, s.clock, lease, leaseLife.Microseconds(), really)
+	args = append(args, s.clock, lease, leaseTTL.Microseconds(), really)
 	for i, l := range t.Limits {
 		keys[i] = sharedKey(l)
 		args = append(appendRule(args, l.Rule), t.want(l.Rule))
@@ -141,20 +141,20 @@ func (s *Shared) ask(ctx context.Context, t *Take, lease string, really int) (no
 	}
 	if err != nil {
 		s.fail(err)
-		return now, false, nil, fmt.Errorf("%w: %w", errAway, err)
+		return now, false, nil, fmt.Errorf("%w: %w", errUnavailable, err)
 	}
 	return now, taken, cells, nil
 }
 
 // parse reads the script's answer and fills in what is left.
-func (s *Shared) parse(answer []any, t *Take) (now time.Time, taken bool, cells []cell, err error) {
+func (s *Shared) parse(answer []any, t *Reservation) (now time.Time, taken bool, cells []cell, err error) {
 	if len(answer) != 2+len(t.Limits) {
-		return now, false, nil, errSharedFacts
+		return now, false, nil, errInvalidReply
 	}
 	text, _ := answer[0].(string)
 	micros, err := strconv.ParseInt(text, 10, 64)
 	if err != nil {
-		return now, false, nil, errSharedFacts
+		return now, false, nil, errInvalidReply
 	}
 	now, left := time.UnixMicro(micros), t.state()
 	cells = make([]cell, len(t.Limits))
@@ -179,8 +179,8 @@ func (s *Shared) fail(err error) {
 	}
 }
 
-// hold notes the places that the request holds, to be renewed.
-func (s *Shared) hold(t *Take) {
+// hold records the request's slots so that their lease is renewed.
+func (s *Shared) hold(t *Reservation) {
 	var places []string
 	for _, l := range t.Limits {
 		if l.Rule.Unit == Concurrent {
@@ -195,8 +195,8 @@ func (s *Shared) hold(t *Take) {
 	s.mu.Unlock()
 }
 
-// drop forgets the places.
-func (s *Shared) drop(t *Take) {
+// drop stops renewing the request's slots.
+func (s *Shared) drop(t *Reservation) {
 	s.mu.Lock()
 	delete(s.held, t.lease)
 	s.mu.Unlock()
@@ -231,7 +231,7 @@ func appendRule(args []any, r Rule) []any {
 	return append(args, "s", r.Limit, strconv.FormatFloat(float64(width(r))/1e3, 'f', -1, 64))
 }
 
-var errSharedFacts = errors.New("the shared state gives facts of a limit that cannot be read")
+var errInvalidReply = errors.New("invalid state of a limit in Redis")
 
 // parseCell reads the facts as the scripts give them.
 func parseCell(text string, r Rule) (cell, error) {
@@ -240,7 +240,7 @@ func parseCell(text string, r Rule) (cell, error) {
 	for number := range strings.FieldsSeq(text) {
 		value, err := strconv.ParseFloat(number, 64)
 		if err != nil || n == len(f) || math.Abs(value) > 1<<62 || value != value {
-			return nil, errSharedFacts
+			return nil, errInvalidReply
 		}
 		f[n] = value
 		n++
@@ -263,7 +263,7 @@ func parseCell(text string, r Rule) (cell, error) {
 		}
 	}
 	if n != want {
-		return nil, errSharedFacts
+		return nil, errInvalidReply
 	}
 	return c, nil
 }
@@ -271,7 +271,7 @@ func parseCell(text string, r Rule) (cell, error) {
 // sharedQueue is how many settlements may wait; of more, the estimates stand.
 const sharedQueue = 4096
 
-// A settlement is what is sent when a request is over.
+// A settlement is what is sent to Redis when a request is over.
 type settlement struct {
 	keys    []string
 	args    []any
@@ -280,9 +280,9 @@ type settlement struct {
 }
 
 // Settle puts the tokens and the cost that were really used in the place of the estimates, and gives the places back.
-// A take that did not take, or was settled before, is left alone. A settlement that fails is not sent again, since it may
+// A reservation that was denied or already settled is ignored. A settlement that fails is not sent again, since it may
 // have arrived: the estimate stands, and a place comes free when its lease ends.
-func (s *Shared) Settle(t *Take, tokens, spend int64) {
+func (s *Shared) Settle(t *Reservation, tokens, spend int64) {
 	if t.At.IsZero() {
 		return
 	}
@@ -348,10 +348,10 @@ func (s *Shared) send(wait time.Duration, jobs ...settlement) (failed error) {
 }
 
 const (
-	// sharedProbe is how often a server that is away is asked.
-	sharedProbe = 100 * time.Millisecond
-	// sharedPatience bounds what no request waits for.
-	sharedPatience = 500 * time.Millisecond
+	// probeInterval is how often a server that is away is asked.
+	probeInterval = 100 * time.Millisecond
+	// backgroundTimeout bounds what no request waits for.
+	backgroundTimeout = 500 * time.Millisecond
 	// sharedBatch is how many settlements or leases are sent at once: a script keeps the server from everybody else.
 	sharedBatch = 64
 )
@@ -359,7 +359,7 @@ const (
 // work settles, renews leases, says that the process is there, and finds out when the server is back.
 func (s *Shared) work() {
 	defer close(s.ended)
-	probe, renewal, beat := time.NewTicker(sharedProbe), time.NewTicker(leaseRenewal), time.NewTicker(firstBeat)
+	probe, renewal, beat := time.NewTicker(probeInterval), time.NewTicker(leaseRenewal), time.NewTicker(firstHeartbeat)
 	defer probe.Stop()
 	defer renewal.Stop()
 	defer beat.Stop()
@@ -372,12 +372,12 @@ func (s *Shared) work() {
 		}
 		select {
 		case job := <-queue:
-			s.send(sharedPatience, s.more(job)...) //nolint:errcheck // it counts as away then
+			s.send(backgroundTimeout, s.more(job)...) //nolint:errcheck // it counts as away then
 		case <-renewal.C:
 			s.renew()
 		case <-beat.C:
-			beat.Reset(sharedBeat)
-			if !s.away.Load() && s.beat(presence) == nil {
+			beat.Reset(heartbeatInterval)
+			if !s.away.Load() && s.beat(presenceTTL) == nil {
 				s.pay() //nolint:errcheck // it counts as away then
 			}
 		case err := <-s.failed:
@@ -385,7 +385,7 @@ func (s *Shared) work() {
 				told = true
 				s.tell(err)
 			}
-			probe.Reset(sharedProbe)
+			probe.Reset(probeInterval)
 		case <-probe.C:
 			if !s.back() {
 				continue
@@ -421,7 +421,7 @@ func (s *Shared) last() {
 	for !s.away.Load() {
 		select {
 		case job := <-s.queue:
-			s.send(sharedPatience, s.more(job)...) //nolint:errcheck // it counts as away then
+			s.send(backgroundTimeout, s.more(job)...) //nolint:errcheck // it counts as away then
 			continue
 		default:
 		}
@@ -438,10 +438,10 @@ func (s *Shared) back() bool {
 	if !s.away.Load() {
 		return true
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), sharedPatience)
+	ctx, cancel := context.WithTimeout(context.Background(), backgroundTimeout)
 	defer cancel()
 	args := append(appendRule([]any{"", "", 0, 1}, Rule{Unit: Requests, Limit: maxLimit, Window: time.Second}), 1)
-	if takeShared.Run(ctx, s.client, []string{sharedPrefix + "probe"}, args...).Err() != nil || s.beat(presence) != nil || s.pay() != nil {
+	if takeShared.Run(ctx, s.client, []string{sharedPrefix + "probe"}, args...).Err() != nil || s.beat(presenceTTL) != nil || s.pay() != nil {
 		return false
 	}
 	s.away.Store(false)
@@ -455,7 +455,7 @@ func (s *Shared) tell(err error) {
 	}
 }
 
-// renew makes the leases of requests that are under way good for longer.
+// renew extends the leases of running requests.
 func (s *Shared) renew() {
 	var keys []string
 	var leases []any
@@ -468,8 +468,8 @@ func (s *Shared) renew() {
 	s.mu.Unlock()
 	for len(keys) > 0 && !s.away.Load() {
 		n := min(len(keys), sharedBatch)
-		ctx, cancel := context.WithTimeout(context.Background(), sharedPatience)
-		err := renewShared.Run(ctx, s.client, keys[:n], append([]any{s.clock, leaseLife.Microseconds()}, leases[:n]...)...).Err()
+		ctx, cancel := context.WithTimeout(context.Background(), backgroundTimeout)
+		err := renewShared.Run(ctx, s.client, keys[:n], append([]any{s.clock, leaseTTL.Microseconds()}, leases[:n]...)...).Err()
 		cancel()
 		if err != nil {
 			s.fail(err)
@@ -479,17 +479,17 @@ func (s *Shared) renew() {
 }
 
 const (
-	// firstBeat is when a process first says that it is there: one that only looks at its configuration says nothing.
-	firstBeat = 250 * time.Millisecond
-	// sharedBeat is how often it says so, and hears of the others.
-	sharedBeat = 2 * time.Second
-	// presence is how long a process that has died counts as one of those that share.
-	presence = 10 * time.Second
+	// firstHeartbeat is when a process first says that it is there: one that only looks at its configuration says nothing.
+	firstHeartbeat = 250 * time.Millisecond
+	// heartbeatInterval is how often it says so, and hears of the others.
+	heartbeatInterval = 2 * time.Second
+	// presenceTTL is how long a process that has died counts as one of those that share.
+	presenceTTL = 10 * time.Second
 )
 
-// beat says that the process is there for so long, and hears how many are.
+// beat registers this process for a duration and reads how many processes are registered.
 func (s *Shared) beat(long time.Duration) error {
-	ctx, cancel := context.WithTimeout(context.Background(), sharedPatience)
+	ctx, cancel := context.WithTimeout(context.Background(), backgroundTimeout)
 	defer cancel()
 	n, err := presentShared.Run(ctx, s.client, []string{sharedPrefix + "present"}, s.clock, long.Microseconds(), s.name).Int64()
 	if err != nil {

@@ -4,9 +4,9 @@ import (
 	"time"
 )
 
-// A Take is what one request wants of the limits that apply to it, and what became of it. A store's Take fills it in, its
-// Settle gives back what was not used. It belongs to one request and is not safe for concurrent use.
-type Take struct {
+// A Reservation is what one request asks of the limits that apply to it, and the result. A store's Take reserves the estimate;
+// its Settle replaces the estimate by the real usage. It belongs to one request and is not safe for concurrent use.
+type Reservation struct {
 	// Limits apply all: if one does not allow the request, nothing is taken of any.
 	Limits []*Limit
 	// Tokens is the estimate of what the request uses, prompt and answer.
@@ -30,7 +30,7 @@ type Take struct {
 	Crossed func(budget *Limit, percent int)
 
 	share share
-	owed  uint64 // says which debts hold it, if it was taken while the shared facts were away
+	owed  uint64 // says which offlineUsage hold it, if it was taken while the shared facts were away
 	lease string
 }
 
@@ -44,7 +44,7 @@ type State struct {
 }
 
 // want is how much the request takes of a limit.
-func (t *Take) want(r Rule) int64 {
+func (t *Reservation) want(r Rule) int64 {
 	switch r.Unit {
 	case Tokens:
 		return max(min(t.Tokens, r.Limit), t.Prompt)
@@ -66,14 +66,14 @@ func used(u Unit, tokens, spend int64) int64 {
 }
 
 // deny keeps the limit for which the request waits the longest.
-func (t *Take) deny(l *Limit, wait time.Duration) {
+func (t *Reservation) deny(l *Limit, wait time.Duration) {
 	if t.Denied == nil || wait > t.Wait {
 		t.Denied, t.Wait = l, wait
 	}
 }
 
 // state fits t.Left to the limits.
-func (t *Take) state() []State {
+func (t *Reservation) state() []State {
 	if cap(t.Left) < len(t.Limits) {
 		t.Left = make([]State, len(t.Limits))
 	}

@@ -12,24 +12,24 @@ func TestSharesAddUp(t *testing.T) {
 	start := at("2026-11-25 12:00:00")
 	for _, test := range []struct {
 		name       string
-		want       Take
+		want       Reservation
 		used       int // takes before
 		after      time.Duration
 		most       int // takes that fit then, of all processes
 		processes  int
 		thisProces int // of them, one process's
 	}{
-		{name: "requests", want: Take{Limits: limits(t, Requests, "60/h")}, most: 60, processes: 2, thisProces: 30},
-		{name: "requests, some used", want: Take{Limits: limits(t, Requests, "60/h")}, used: 20, most: 40, processes: 4, thisProces: 10},
-		{name: "requests that come free", want: Take{Limits: limits(t, Requests, "60/h")}, used: 60, after: 6 * time.Minute, most: 6, processes: 3, thisProces: 2},
-		{name: "a part that is not whole", want: Take{Limits: limits(t, Requests, "10/h")}, most: 9, processes: 3, thisProces: 3},
-		{name: "tokens", want: Take{Limits: limits(t, Tokens, "100k/h"), Tokens: 5000}, most: 20, processes: 2, thisProces: 10},
-		{name: "sliding budget", want: Take{Limits: limits(t, Spend, "$20/30d"), Spend: Dollar}, used: 8, most: 12, processes: 3, thisProces: 4},
-		{name: "sliding budget, later", want: Take{Limits: limits(t, Spend, "$20/30d"), Spend: Dollar}, used: 20, after: 31 * 24 * time.Hour, most: 20, processes: 2, thisProces: 10},
-		{name: "monthly budget", want: Take{Limits: limits(t, Spend, "$20/month"), Spend: Dollar}, used: 10, most: 10, processes: 5, thisProces: 2},
-		{name: "the next month", want: Take{Limits: limits(t, Spend, "$20/month"), Spend: Dollar}, used: 20, after: 6 * 24 * time.Hour, most: 20, processes: 2, thisProces: 10},
-		{name: "no part of money is rounded up", want: Take{Limits: limits(t, Spend, "$1/day"), Spend: Dollar * 6 / 10}, most: 0, processes: 2, thisProces: 0},
-		{name: "places", want: Take{Limits: limits(t, Concurrent, "8")}, most: 8, processes: 4, thisProces: 2},
+		{name: "requests", want: Reservation{Limits: limits(t, Requests, "60/h")}, most: 60, processes: 2, thisProces: 30},
+		{name: "requests, some used", want: Reservation{Limits: limits(t, Requests, "60/h")}, used: 20, most: 40, processes: 4, thisProces: 10},
+		{name: "requests that come free", want: Reservation{Limits: limits(t, Requests, "60/h")}, used: 60, after: 6 * time.Minute, most: 6, processes: 3, thisProces: 2},
+		{name: "a part that is not whole", want: Reservation{Limits: limits(t, Requests, "10/h")}, most: 9, processes: 3, thisProces: 3},
+		{name: "tokens", want: Reservation{Limits: limits(t, Tokens, "100k/h"), Tokens: 5000}, most: 20, processes: 2, thisProces: 10},
+		{name: "sliding budget", want: Reservation{Limits: limits(t, Spend, "$20/30d"), Spend: Dollar}, used: 8, most: 12, processes: 3, thisProces: 4},
+		{name: "sliding budget, later", want: Reservation{Limits: limits(t, Spend, "$20/30d"), Spend: Dollar}, used: 20, after: 31 * 24 * time.Hour, most: 20, processes: 2, thisProces: 10},
+		{name: "monthly budget", want: Reservation{Limits: limits(t, Spend, "$20/month"), Spend: Dollar}, used: 10, most: 10, processes: 5, thisProces: 2},
+		{name: "the next month", want: Reservation{Limits: limits(t, Spend, "$20/month"), Spend: Dollar}, used: 20, after: 6 * 24 * time.Hour, most: 20, processes: 2, thisProces: 10},
+		{name: "no part of money is rounded up", want: Reservation{Limits: limits(t, Spend, "$1/day"), Spend: Dollar * 6 / 10}, most: 0, processes: 2, thisProces: 0},
+		{name: "places", want: Reservation{Limits: limits(t, Concurrent, "8")}, most: 8, processes: 4, thisProces: 2},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -60,14 +60,14 @@ func TestSharesOfSmallLimits(t *testing.T) {
 	start := at("2026-11-25 12:00:00")
 	for _, test := range []struct {
 		name  string
-		want  Take
+		want  Reservation
 		first int
 		pace  time.Duration // from one to the next
 	}{
-		{"requests", Take{Limits: limits(t, Requests, "1/m")}, 1, 4 * time.Minute},
-		{"tokens", Take{Limits: limits(t, Tokens, "1000/m"), Tokens: 900, Prompt: 800}, 1, 4 * 54 * time.Second},
-		{"places", Take{Limits: limits(t, Concurrent, "2")}, 1, 0},
-		{"a prompt that never fits", Take{Limits: limits(t, Tokens, "1000/m"), Tokens: 1100, Prompt: 1001}, 0, 0},
+		{"requests", Reservation{Limits: limits(t, Requests, "1/m")}, 1, 4 * time.Minute},
+		{"tokens", Reservation{Limits: limits(t, Tokens, "1000/m"), Tokens: 900, Prompt: 800}, 1, 4 * 54 * time.Second},
+		{"places", Reservation{Limits: limits(t, Concurrent, "2")}, 1, 0},
+		{"a prompt that never fits", Reservation{Limits: limits(t, Tokens, "1000/m"), Tokens: 1100, Prompt: 1001}, 0, 0},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -93,7 +93,7 @@ func TestSharesOfSmallLimits(t *testing.T) {
 func TestShareWait(t *testing.T) {
 	t.Parallel()
 	now := at("2026-11-25 12:00:00")
-	m, one := NewMemory(), Take{Limits: limits(t, Spend, "$10/day"), Spend: 6 * Dollar}
+	m, one := NewMemory(), Reservation{Limits: limits(t, Spend, "$10/day"), Spend: 6 * Dollar}
 	one.share = 2
 	if m.take(now, &one); one.Denied == nil || one.Wait != shareWait {
 		t.Errorf("denied %v, wait %s", one.Denied, one.Wait)
@@ -123,19 +123,19 @@ func TestDebts(t *testing.T) {
 	start := at("2026-11-25 23:00:00")
 	for _, test := range []struct {
 		name string
-		want Take
+		want Reservation
 		used int64
 		owed []float64 // for one request an hour ago and one now
 	}{
-		{"requests that have drained", Take{Limits: limits(t, Requests, "60/h")}, 0, []float64{1}},
-		{"tokens", Take{Limits: limits(t, Tokens, "24k/d"), Tokens: 5000}, 4500, []float64{8000}},
-		{"sliding budget", Take{Limits: limits(t, Spend, "$20/60h"), Spend: Dollar}, Dollar / 4, []float64{Dollar / 4, Dollar / 4}},
-		{"daily budget", Take{Limits: limits(t, Spend, "$20/day"), Spend: Dollar}, Dollar / 4, []float64{Dollar / 4}},
-		{"places", Take{Limits: limits(t, Concurrent, "9")}, 0, nil},
+		{"requests that have drained", Reservation{Limits: limits(t, Requests, "60/h")}, 0, []float64{1}},
+		{"tokens", Reservation{Limits: limits(t, Tokens, "24k/d"), Tokens: 5000}, 4500, []float64{8000}},
+		{"sliding budget", Reservation{Limits: limits(t, Spend, "$20/60h"), Spend: Dollar}, Dollar / 4, []float64{Dollar / 4, Dollar / 4}},
+		{"daily budget", Reservation{Limits: limits(t, Spend, "$20/day"), Spend: Dollar}, Dollar / 4, []float64{Dollar / 4}},
+		{"places", Reservation{Limits: limits(t, Concurrent, "9")}, 0, nil},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			var d debts
+			var d offlineUsage
 			for hour := range 2 {
 				now, one := start.Add(time.Duration(hour)*time.Hour), test.want
 				one.At = now
@@ -145,8 +145,8 @@ func TestDebts(t *testing.T) {
 				}
 			}
 			var got []float64
-			for _, due := range d.gather(start.Add(time.Hour)) {
-				got = append(got, due.amount)
+			for _, correction := range d.gather(start.Add(time.Hour)) {
+				got = append(got, correction.amount)
 			}
 			if fmt.Sprint(got) != fmt.Sprint(test.owed) {
 				t.Errorf("%v are owed, want %v", got, test.owed)
@@ -165,12 +165,12 @@ func TestDebts(t *testing.T) {
 // However many addresses come while the shared facts are away, the memory for what they took is bounded.
 func TestDebtsAreBounded(t *testing.T) {
 	t.Parallel()
-	var d debts
+	var d offlineUsage
 	rule := rule(t, Requests, "10/d")
-	for i := range 2 * maxDebts {
-		d.add(&Take{At: time.Now(), Limits: New(fmt.Sprint(i), []Rule{rule})})
+	for i := range 2 * maxOfflineLimits {
+		d.add(&Reservation{At: time.Now(), Limits: New(fmt.Sprint(i), []Rule{rule})})
 	}
-	if n := len(d.gather(time.Now())); n != maxDebts {
-		t.Errorf("%d are remembered, want %d", n, maxDebts)
+	if n := len(d.gather(time.Now())); n != maxOfflineLimits {
+		t.Errorf("%d are remembered, want %d", n, maxOfflineLimits)
 	}
 }

@@ -16,7 +16,7 @@ import (
 // pair gives two processes that know of each other, each with what decides while the server is away.
 func pair(t *testing.T, server *redistest.Server) (both [2]Fallback) {
 	t.Helper()
-	for i, s := range twoOf(t, server, sharedWait) {
+	for i, s := range twoOf(t, server, requestTimeout) {
 		both[i] = Fallback{Shared: s, Local: NewMemory()}
 	}
 	for _, f := range both {
@@ -34,7 +34,7 @@ func awaitReturn(t *testing.T, both [2]Fallback) {
 }
 
 // fitting tells how many of n fit, of which none may wait for long.
-func fitting(t *testing.T, f Fallback, want Take, n int) (fit int) {
+func fitting(t *testing.T, f Fallback, want Reservation, n int) (fit int) {
 	t.Helper()
 	for range n {
 		start := time.Now()
@@ -65,7 +65,7 @@ func TestSharedServerIsAway(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			server := test.setup.Start(t)
-			both, wants := pair(t, server), []Take{
+			both, wants := pair(t, server), []Reservation{
 				{Limits: New("key/alice", []Rule{rule(t, Requests, "20/d")})},
 				{Limits: New("key/alice", []Rule{rule(t, Tokens, "2k/d")}), Tokens: 100},
 				{Limits: New("key/alice", []Rule{rule(t, Spend, "$20/30d")}), Spend: Dollar},
@@ -80,7 +80,7 @@ func TestSharedServerIsAway(t *testing.T) {
 					}
 				}
 			}
-			both[0].Shared.wait, both[1].Shared.wait = sharedWait, sharedWait
+			both[0].Shared.wait, both[1].Shared.wait = requestTimeout, requestTimeout
 			test.away(server)
 			for _, want := range wants {
 				if a, b := fitting(t, both[0], want, 20), fitting(t, both[1], want, 20); a != 7 || b != 7 {
@@ -110,11 +110,11 @@ func TestSharedSettlesAcrossAnOutage(t *testing.T) {
 	server := redistest.StartLasting(t)
 	f := pair(t, server)[0]
 	f.Shared.wait = busy // an answer that comes too late would leave what it took reserved
-	of := func(key string) Take {
-		return Take{Limits: New(key, []Rule{rule(t, Spend, "$20/month"), rule(t, Concurrent, "4")}), Spend: 4 * Dollar}
+	of := func(key string) Reservation {
+		return Reservation{Limits: New(key, []Rule{rule(t, Spend, "$20/month"), rule(t, Concurrent, "4")}), Spend: 4 * Dollar}
 	}
 	before, within, after := of("before"), of("within"), of("after")
-	take := func(one *Take) {
+	take := func(one *Reservation) {
 		t.Helper()
 		if err := f.Take(t.Context(), one); err != nil || one.Denied != nil {
 			t.Fatal(err, one.Denied)
@@ -137,7 +137,7 @@ func TestSharedSettlesAcrossAnOutage(t *testing.T) {
 	}
 	f.Settle(&after, 0, 3*Dollar)
 	for key, want := range map[string]int64{"before": 19, "within": 18, "after": 17} {
-		var one Take
+		var one Reservation
 		soon(t, "it is not settled: "+key, func() bool {
 			one = of(key)
 			return f.Peek(t.Context(), &one) == nil && one.Left[0].Left == want*Dollar
@@ -153,9 +153,9 @@ func TestSharedDebtsArePaidOnce(t *testing.T) {
 	server := redistest.Start(t)
 	s := newShared(server.Client(t), SharedConfig{})
 	told := 0
-	one := Take{Limits: New("key/alice", []Rule{rule(t, Spend, "$20/30d"), rule(t, Requests, "20/d")}), Spend: 16 * Dollar, At: time.Now(),
+	one := Reservation{Limits: New("key/alice", []Rule{rule(t, Spend, "$20/30d"), rule(t, Requests, "20/d")}), Spend: 16 * Dollar, At: time.Now(),
 		Crossed: func(_ *Limit, percent int) { told += percent }}
-	s.debts.add(&one)
+	s.offlineUsage.add(&one)
 	server.Hang()
 	for range 3 {
 		if s.pay() == nil {
@@ -167,7 +167,7 @@ func TestSharedDebtsArePaidOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.away.Store(false)
-	left := Take{Limits: one.Limits}
+	left := Reservation{Limits: one.Limits}
 	if err := s.Peek(t.Context(), &left); err != nil || left.Left[0].Left != 4*Dollar || left.Left[1].Left != 19 {
 		t.Errorf("%v are left, %v", left.Left, err)
 	}
@@ -180,19 +180,19 @@ func TestSharedDebtsArePaidOnce(t *testing.T) {
 func TestSharedPresence(t *testing.T) {
 	server := redistest.Start(t)
 	a, b := newShared(connect(t, server), SharedConfig{}), NewShared(connect(t, server), SharedConfig{})
-	soon(t, "they do not hear of each other", func() bool { return a.beat(presence) == nil && a.share() == 2 })
+	soon(t, "they do not hear of each other", func() bool { return a.beat(presenceTTL) == nil && a.share() == 2 })
 	b.Close()
-	if err := a.beat(presence); err != nil || a.share() != 1 {
+	if err := a.beat(presenceTTL); err != nil || a.share() != 1 {
 		t.Errorf("%d are there after one has ended, %v", a.share(), err)
 	}
-	if at, err := a.client.TTL(t.Context(), sharedPrefix+"present").Result(); err != nil || at < presence {
+	if at, err := a.client.TTL(t.Context(), sharedPrefix+"present").Result(); err != nil || at < presenceTTL {
 		t.Errorf("it is kept for %s, %v", at, err)
 	}
 	c := newShared(connect(t, server), SharedConfig{})
 	start := at("2026-11-25 12:00:00")
 	c.clock = strconv.FormatInt(start.UnixMicro(), 10)
-	a.clock = strconv.FormatInt(start.Add(presence+time.Second).UnixMicro(), 10)
-	if err := errors.Join(a.client.FlushAll(t.Context()).Err(), c.beat(presence), a.beat(presence)); err != nil || a.share() != 1 {
+	a.clock = strconv.FormatInt(start.Add(presenceTTL+time.Second).UnixMicro(), 10)
+	if err := errors.Join(a.client.FlushAll(t.Context()).Err(), c.beat(presenceTTL), a.beat(presenceTTL)); err != nil || a.share() != 1 {
 		t.Errorf("%d are there after one has died, %v", a.share(), err)
 	}
 }
@@ -207,7 +207,7 @@ func TestSharedPresenceIsRemembered(t *testing.T) {
 	if fit := takesOf(t, f, 20, "12/d"); fit != 3 {
 		t.Errorf("%d fit, want a quarter of 12", fit)
 	}
-	if err := s.beat(presence); err != nil || s.share() != 1 || len(heard) != 1 || heard[0] != 1 {
+	if err := s.beat(presenceTTL); err != nil || s.share() != 1 || len(heard) != 1 || heard[0] != 1 {
 		t.Errorf("%v; %d are there, heard are %v", err, s.share(), heard)
 	}
 	if err := s.beat(0); err != nil || len(heard) != 1 {
@@ -219,7 +219,7 @@ func TestSharedPresenceIsRemembered(t *testing.T) {
 func takesOf(t *testing.T, f Fallback, tries int, rate string) (fit int) {
 	t.Helper()
 	for range tries {
-		take := Take{Limits: limits(t, Requests, rate)}
+		take := Reservation{Limits: limits(t, Requests, rate)}
 		if err := f.Take(t.Context(), &take); err != nil {
 			t.Fatal(err)
 		}
@@ -248,7 +248,7 @@ func TestSharedServerRefuses(t *testing.T) {
 			client, said := server.Client(t), make(chan error, 100)
 			s := NewShared(connect(t, server), SharedConfig{Report: func(err error) { said <- err }})
 			t.Cleanup(func() { s.Close() })
-			f, want := Fallback{Shared: s, Local: NewMemory()}, Take{Limits: limits(t, Requests, "20/d")}
+			f, want := Fallback{Shared: s, Local: NewMemory()}, Reservation{Limits: limits(t, Requests, "20/d")}
 			if fitting(t, f, want, 4) != 4 {
 				t.Fatal("it does not fit")
 			}

@@ -77,14 +77,14 @@ func TestSharedServerSaysNo(t *testing.T) {
 			go s.work()
 			defer s.Close()
 			f := Fallback{Shared: s, Local: NewMemory()}
-			if fit := takes(wordless{f, t}, time.Time{}, 20, Take{Limits: limits(t, Requests, "10/d")}); fit != 10 {
+			if fit := takes(wordless{f, t}, time.Time{}, 20, Reservation{Limits: limits(t, Requests, "10/d")}); fit != 10 {
 				t.Errorf("%d fit, want 10", fit)
 			}
 			if err := <-said; err == nil || !strings.Contains(err.Error(), strings.Fields(text)[0]) {
 				t.Errorf("it says %v, want %s", err, text)
 			}
-			one := Take{Limits: limits(t, Requests, "10/d")}
-			if err := (Fallback{Shared: s}).Take(t.Context(), &one); !errors.Is(err, errAway) {
+			one := Reservation{Limits: limits(t, Requests, "10/d")}
+			if err := (Fallback{Shared: s}).Take(t.Context(), &one); !errors.Is(err, errUnavailable) {
 				t.Errorf("without a memory: %v", err)
 			}
 		})
@@ -97,10 +97,12 @@ type wordless struct {
 	t *testing.T
 }
 
-func (w wordless) take(_ time.Time, t *Take) {
+func (w wordless) take(_ time.Time, t *Reservation) {
 	if err := w.Take(w.t.Context(), t); err != nil {
 		w.t.Error(err)
 	}
 }
 
-func (w wordless) settle(_ time.Time, t *Take, tokens, spend int64) { w.Settle(t, tokens, spend) }
+func (w wordless) settle(_ time.Time, t *Reservation, tokens, spend int64) {
+	w.Settle(t, tokens, spend)
+}

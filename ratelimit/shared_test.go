@@ -46,8 +46,8 @@ func soon(t *testing.T, what string, is func() bool) {
 }
 
 func fits(t *testing.T, l interface {
-	Take(context.Context, *Take) error
-}, want Take) bool {
+	Take(context.Context, *Reservation) error
+}, want Reservation) bool {
 	t.Helper()
 	if err := l.Take(t.Context(), &want); err != nil {
 		t.Error(err)
@@ -61,16 +61,16 @@ func TestSharedHoldsExactly(t *testing.T) {
 	_, stores := two(t)
 	for _, test := range []struct {
 		name string
-		want Take
+		want Reservation
 		fit  int64
 	}{
-		{"requests", Take{Limits: limits(t, Requests, "60/d")}, 60},
-		{"tokens", Take{Limits: limits(t, Tokens, "100k/d"), Tokens: 3000}, 33},
-		{"places", Take{Limits: limits(t, Concurrent, "7")}, 7},
-		{"sliding budget", Take{Limits: limits(t, Spend, "$20/30d"), Spend: Dollar / 3}, 60},
-		{"monthly budget", Take{Limits: limits(t, Spend, "$20/month"), Spend: Dollar}, 20},
-		{"all of several", Take{Limits: append(New("key/bob", []Rule{rule(t, Requests, "60/d")}), New("key/bob", []Rule{rule(t, Spend, "$20/30d")})...), Spend: Dollar}, 20},
-		{"address", Take{Limits: []*Limit{{Address: netip.MustParseAddr("192.0.2.1"), Rule: rule(t, Requests, "10/d")}}}, 10},
+		{"requests", Reservation{Limits: limits(t, Requests, "60/d")}, 60},
+		{"tokens", Reservation{Limits: limits(t, Tokens, "100k/d"), Tokens: 3000}, 33},
+		{"places", Reservation{Limits: limits(t, Concurrent, "7")}, 7},
+		{"sliding budget", Reservation{Limits: limits(t, Spend, "$20/30d"), Spend: Dollar / 3}, 60},
+		{"monthly budget", Reservation{Limits: limits(t, Spend, "$20/month"), Spend: Dollar}, 20},
+		{"all of several", Reservation{Limits: append(New("key/bob", []Rule{rule(t, Requests, "60/d")}), New("key/bob", []Rule{rule(t, Spend, "$20/30d")})...), Spend: Dollar}, 20},
+		{"address", Reservation{Limits: []*Limit{{Address: netip.MustParseAddr("192.0.2.1"), Rule: rule(t, Requests, "10/d")}}}, 10},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			var fit atomic.Int64
@@ -95,7 +95,7 @@ func TestSharedHoldsExactly(t *testing.T) {
 // What one gives back, the other may take.
 func TestSharedSettles(t *testing.T) {
 	_, stores := two(t)
-	place := Take{Limits: limits(t, Concurrent, "1")}
+	place := Reservation{Limits: limits(t, Concurrent, "1")}
 	first := place
 	if err := stores[0].Take(t.Context(), &first); err != nil || fits(t, stores[1], place) {
 		t.Fatal("the place was given twice: ", err)
@@ -104,7 +104,7 @@ func TestSharedSettles(t *testing.T) {
 	if !fits(t, stores[1], place) {
 		t.Error("the place did not come free at once")
 	}
-	money := Take{Limits: limits(t, Spend, "$1/month"), Spend: Dollar}
+	money := Reservation{Limits: limits(t, Spend, "$1/month"), Spend: Dollar}
 	first = money
 	if err := stores[0].Take(t.Context(), &first); err != nil || fits(t, stores[1], money) {
 		t.Fatal("the money was given twice: ", err)
@@ -121,17 +121,17 @@ func TestSharedSettles(t *testing.T) {
 func TestSharedLeases(t *testing.T) {
 	server := redistest.Start(t)
 	living, dead := newShared(connect(t, server), SharedConfig{}), newShared(connect(t, server), SharedConfig{})
-	want := Take{Limits: limits(t, Concurrent, "2")}
+	want := Reservation{Limits: limits(t, Concurrent, "2")}
 	clock := patient{living, t}
 	start := at("2026-11-25 12:00:00")
 	held := want
 	clock.take(start, &held)
-	patient{dead, t}.take(start, &Take{Limits: want.Limits})
+	patient{dead, t}.take(start, &Reservation{Limits: want.Limits})
 	if takes(clock, start.Add(leaseRenewal), 1, want) != 0 {
 		t.Fatal("a third place of two")
 	}
 	living.renew()
-	later := start.Add(leaseLife + time.Second)
+	later := start.Add(leaseTTL + time.Second)
 	one := want
 	if clock.take(later, &one); one.Denied != nil || takes(clock, later, 1, want) != 0 {
 		t.Error("one place must come free, and no more")
@@ -149,10 +149,10 @@ func TestSharedLeases(t *testing.T) {
 func TestSharedFactsExpire(t *testing.T) {
 	_, stores := two(t)
 	all := New("key/alice", []Rule{rule(t, Requests, "10/m"), rule(t, Tokens, "1k/d"), rule(t, Spend, "$1/h"), rule(t, Spend, "$1/day"), rule(t, Spend, "$1/month"), rule(t, Concurrent, "9")})
-	if !fits(t, stores[0], Take{Limits: append(all, &Limit{Address: netip.MustParseAddr("192.0.2.1"), Rule: all[0].Rule}), Tokens: 10}) {
+	if !fits(t, stores[0], Reservation{Limits: append(all, &Limit{Address: netip.MustParseAddr("192.0.2.1"), Rule: all[0].Rule}), Tokens: 10}) {
 		t.Fatal("it does not fit")
 	}
-	if err := stores[0].beat(presence); err != nil {
+	if err := stores[0].beat(presenceTTL); err != nil {
 		t.Fatal(err)
 	}
 	keys, err := stores[0].client.Keys(t.Context(), "*").Result()
@@ -172,7 +172,7 @@ func BenchmarkShared(b *testing.B) {
 	s.wait = busy
 	go s.work()
 	defer s.Close()
-	want := Take{Limits: New("key/alice", []Rule{rule(b, Requests, "1G/m"), rule(b, Tokens, "1G/m"), rule(b, Spend, "$1000/30d"), rule(b, Concurrent, "9")}), Tokens: 9}
+	want := Reservation{Limits: New("key/alice", []Rule{rule(b, Requests, "1G/m"), rule(b, Tokens, "1G/m"), rule(b, Spend, "$1000/30d"), rule(b, Concurrent, "9")}), Tokens: 9}
 	b.ReportAllocs()
 	for b.Loop() {
 		if err := s.Take(b.Context(), &want); err != nil {

@@ -14,7 +14,7 @@ import (
 )
 
 // slowest runs takes and tells how long the slowest took.
-func slowest(t *testing.T, f Fallback, want Take, n int) (worst time.Duration, failed int) {
+func slowest(t *testing.T, f Fallback, want Reservation, n int) (worst time.Duration, failed int) {
 	for range n {
 		one, start := want, time.Now()
 		if f.Take(t.Context(), &one) != nil {
@@ -29,8 +29,8 @@ func slowest(t *testing.T, f Fallback, want Take, n int) (worst time.Duration, f
 // The server is stopped, started, hung and flushed while requests run: none stalls, and in the end the limit holds.
 func TestSharedServerComesAndGoes(t *testing.T) {
 	server := redistest.Start(t)
-	stores := twoOf(t, server, sharedWait)
-	want := Take{Limits: append(limits(t, Requests, "1M/s"), limits(t, Concurrent, "9")...)}
+	stores := twoOf(t, server, requestTimeout)
+	want := Reservation{Limits: append(limits(t, Requests, "1M/s"), limits(t, Concurrent, "9")...)}
 	var worst atomic.Int64
 	done := make(chan struct{})
 	var all sync.WaitGroup
@@ -83,7 +83,7 @@ func TestSharedServerComesAndGoes(t *testing.T) {
 	fit := 0
 	for range 20 {
 		for _, s := range stores {
-			if fits(t, s, Take{Limits: New("key/last", []Rule{rule(t, Requests, "10/d")})}) {
+			if fits(t, s, Reservation{Limits: New("key/last", []Rule{rule(t, Requests, "10/d")})}) {
 				fit++
 			}
 		}
@@ -98,7 +98,7 @@ func TestSharedServerComesAndGoes(t *testing.T) {
 func TestSharedForgetsNothing(t *testing.T) {
 	server := redistest.StartLasting(t)
 	both := pair(t, server)
-	want := Take{Limits: New("key/alice", []Rule{rule(t, Spend, "$1000/month")}), Spend: 1000}
+	want := Reservation{Limits: New("key/alice", []Rule{rule(t, Spend, "$1000/month")}), Spend: 1000}
 	var granted atomic.Int64
 	done := make(chan struct{})
 	var all sync.WaitGroup
@@ -166,7 +166,7 @@ func TestSharedBurst(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			for round := range 5 {
 				subject := test.name + strconv.Itoa(round)
-				want := Take{Limits: New(subject, []Rule{rule(t, Requests, "100/d"), rule(t, Spend, "$1000/30d")}), Spend: Dollar}
+				want := Reservation{Limits: New(subject, []Rule{rule(t, Requests, "100/d"), rule(t, Spend, "$1000/30d")}), Spend: Dollar}
 				var fit, alone atomic.Int64
 				var all sync.WaitGroup
 				start := make(chan struct{})

@@ -42,7 +42,7 @@ const (
 	isPeriod   = 'p'
 )
 
-var errFacts = errors.New("these facts of a limit cannot be read")
+var errInvalidState = errors.New("invalid stored state of a limit")
 
 func encode(c cell) []byte {
 	var b []byte
@@ -65,7 +65,7 @@ func encode(c cell) []byte {
 
 func decode(b []byte) (cell, error) {
 	if len(b) < 10 {
-		return nil, errFacts
+		return nil, errInvalidState
 	}
 	switch b[0] {
 	case isBucket:
@@ -84,7 +84,7 @@ func decode(b []byte) (cell, error) {
 		p.spent = spent[0]
 		return p, err
 	}
-	return nil, errFacts
+	return nil, errInvalidState
 }
 
 func (b *bucket) append(to []byte) []byte {
@@ -95,11 +95,11 @@ func (b *bucket) append(to []byte) []byte {
 // parse reads what append wrote.
 func (b *bucket) parse(from []byte) error {
 	if len(from) != 16 {
-		return errFacts
+		return errInvalidState
 	}
 	b.used, b.at = math.Float64frombits(binary.BigEndian.Uint64(from)), int64(binary.BigEndian.Uint64(from[8:]))
 	if !(b.used >= 0 && b.used <= maxLimit) {
-		return errFacts
+		return errInvalidState
 	}
 	return nil
 }
@@ -109,12 +109,12 @@ func amounts(b []byte, to []int64) error {
 	for i := range to {
 		n, size := binary.Varint(b)
 		if size <= 0 || n < 0 || n > maxLimit {
-			return errFacts
+			return errInvalidState
 		}
 		to[i], b = n, b[size:]
 	}
 	if len(b) > 0 {
-		return errFacts
+		return errInvalidState
 	}
 	return nil
 }

@@ -11,20 +11,20 @@ func TestFactsOutliveARestart(t *testing.T) {
 	before := NewMemory()
 	before.Changes() // from now on it takes note
 	for range 4 {
-		before.take(now, &Take{Limits: all, Spend: Dollar})
+		before.take(now, &Reservation{Limits: all, Spend: Dollar})
 	}
 	kept := before.Changes()
 	if len(kept) != 3 || len(before.Changes()) != 0 {
 		t.Fatalf("%d facts were kept", len(kept))
 	}
 	after := NewMemory()
-	after.take(now, &Take{Limits: all, Spend: Dollar}) // the store was slow to open
+	after.take(now, &Reservation{Limits: all, Spend: Dollar}) // the store was slow to open
 	for id, facts := range kept {
 		if err := after.Restore(id, facts); err != nil {
 			t.Fatal(err)
 		}
 	}
-	left := &Take{Limits: all}
+	left := &Reservation{Limits: all}
 	after.take(now, left)
 	for i, want := range []int64{4, 5 * Dollar, 5 * Dollar, 7} {
 		if left.Left[i].Left != want {

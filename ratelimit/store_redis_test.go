@@ -36,19 +36,19 @@ func connect(t testing.TB, s *redistest.Server) *redis.Client {
 	return client
 }
 
-func (p patient) take(now time.Time, t *Take) {
+func (p patient) take(now time.Time, t *Reservation) {
 	p.clock = strconv.FormatInt(now.UnixMicro(), 10)
 	if err := p.Take(context.Background(), t); err != nil {
 		p.t.Error(err)
 	}
 }
 
-func (p patient) settle(now time.Time, t *Take, tokens, spend int64) {
+func (p patient) settle(now time.Time, t *Reservation, tokens, spend int64) {
 	p.clock = strconv.FormatInt(now.UnixMicro(), 10)
 	p.Settle(t, tokens, spend)
 	select {
 	case job := <-p.queue:
-		p.send(sharedPatience, job)
+		p.send(backgroundTimeout, job)
 	default:
 	}
 }

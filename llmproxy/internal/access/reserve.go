@@ -16,9 +16,9 @@ import (
 
 // A Limiter keeps account of limits. Take fails only if it must not decide without the state that it cannot reach.
 type Limiter interface {
-	Take(context.Context, *ratelimit.Take) error
-	Peek(context.Context, *ratelimit.Take) error
-	Settle(t *ratelimit.Take, tokens, spend int64)
+	Take(context.Context, *ratelimit.Reservation) error
+	Peek(context.Context, *ratelimit.Reservation) error
+	Settle(t *ratelimit.Reservation, tokens, spend int64)
 }
 
 // A Demand is a request as its limits see it. It is asked only for what a limit needs.
@@ -39,7 +39,7 @@ const MaxAnonymous = 2
 
 // A Reservation is what a request took of its limits.
 type Reservation struct {
-	take    ratelimit.Take
+	take    ratelimit.Reservation
 	limits  [usualLimits]*ratelimit.Limit
 	left    [usualLimits]ratelimit.State
 	address [MaxAnonymous]ratelimit.Limit
@@ -82,7 +82,7 @@ func (a *Access) limitsCaller(key *keys.Key) bool {
 }
 
 // estimate fills in what the request is expected to use, as far as a limit asks for it.
-func estimate(t *ratelimit.Take, demand Demand) {
+func estimate(t *ratelimit.Reservation, demand Demand) {
 	tokens, spend := false, false
 	for _, l := range t.Limits {
 		tokens = tokens || l.Rule.Unit == ratelimit.Tokens

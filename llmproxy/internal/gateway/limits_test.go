@@ -77,7 +77,7 @@ func (s *setup) limitsLeft(t *testing.T) int64 {
 	t.Helper()
 	set, _ := s.config.Access.Keys()
 	k, _ := set.Find("secret-alice")
-	peek := &ratelimit.Take{Limits: k.Limits}
+	peek := &ratelimit.Reservation{Limits: k.Limits}
 	if err := s.config.Access.Limiter.Peek(t.Context(), peek); err != nil {
 		t.Fatal(err)
 	}
@@ -148,11 +148,11 @@ func TestStrangersModelsAndSite(t *testing.T) {
 // deaf is a limiter that must not decide without its state.
 type deaf struct{}
 
-func (deaf) Take(context.Context, *ratelimit.Take) error { return errors.New("away") }
+func (deaf) Take(context.Context, *ratelimit.Reservation) error { return errors.New("away") }
 
-func (deaf) Peek(context.Context, *ratelimit.Take) error { return errors.New("away") }
+func (deaf) Peek(context.Context, *ratelimit.Reservation) error { return errors.New("away") }
 
-func (deaf) Settle(*ratelimit.Take, int64, int64) {}
+func (deaf) Settle(*ratelimit.Reservation, int64, int64) {}
 
 func TestStateIsAway(t *testing.T) {
 	t.Parallel()

@@ -23,11 +23,11 @@ type File struct {
 func ParseFile(text []byte) (*File, error) {
 	f := new(File)
 	if err := decode(text, f); err != nil {
-		return nil, fmt.Errorf("it is not the JSON of keys: %w", err)
+		return nil, fmt.Errorf("invalid key file: %w", err)
 	}
 	for _, e := range f.Keys {
 		if e == nil {
-			return nil, errors.New("one of its keys is null")
+			return nil, errors.New("a key is null")
 		}
 	}
 	if _, err := Compile(f.Keys, nil); err != nil {
@@ -40,7 +40,7 @@ func ParseFile(text []byte) (*File, error) {
 func ParseEntry(text []byte) (*Entry, error) {
 	e := new(Entry)
 	if err := decode(text, e); err != nil {
-		return nil, fmt.Errorf("it is not the JSON of a key: %w", err)
+		return nil, fmt.Errorf("invalid key: %w", err)
 	}
 	if err := e.Check(); err != nil {
 		return nil, fmt.Errorf("key %.80q: %w", e.Name, err)
@@ -48,7 +48,7 @@ func ParseEntry(text []byte) (*Entry, error) {
 	return e, nil
 }
 
-// decode reads one value and nothing else.
+// decode reads exactly one JSON value.
 func decode(text []byte, into any) error {
 	dec := json.NewDecoder(bytes.NewReader(text))
 	dec.DisallowUnknownFields()
@@ -56,7 +56,7 @@ func decode(text []byte, into any) error {
 		return harmless(err)
 	}
 	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return errors.New("something stands behind it")
+		return errors.New("unexpected data after the JSON value")
 	}
 	return nil
 }
@@ -66,12 +66,12 @@ func harmless(err error) error {
 	var wrong *json.UnmarshalTypeError
 	if errors.As(err, &wrong) {
 		field := cmp.Or(strings.ReplaceAll(wrong.Field, "Limits.", ""), "the whole")
-		return fmt.Errorf("%s cannot be of the kind %s, at byte %d", field, wrong.Value, wrong.Offset)
+		return fmt.Errorf("%s cannot be of type %s, at byte %d", field, wrong.Value, wrong.Offset)
 	}
 	return err
 }
 
-// JSON gives the file as it is written: indented, and with a line break at its end.
+// JSON returns the file indented, with a final newline.
 func (f *File) JSON() ([]byte, error) {
 	if f.Keys == nil {
 		f.Keys = []*Entry{}

@@ -1,8 +1,8 @@
-// Package keys knows the clients: a key is a name, the SHA-256 digest of a secret, and what its bearer may do. It reads keys
-// as the configuration and the file of keys write them, finds the key of a secret, and makes new secrets.
+// Package keys defines API keys: a name, the SHA-256 digest of a secret, and what its bearer may do. It parses keys from the
+// configuration and the key file, finds the key of a secret, and generates secrets.
 //
-// It never keeps a secret, reads no request, counts nothing and opens no file. It stands on ratelimit, which knows how limits
-// are written, and on router, whose patterns the allowed models share.
+// It never stores a secret in plain text, reads no request and opens no file. It stands on ratelimit, which parses limits, and
+// on router, whose patterns select the allowed models.
 package keys
 
 import (
@@ -42,13 +42,13 @@ type Entry struct {
 	Tags []string `json:"tags,omitempty"`
 }
 
-// Check tells what is wrong with the entry, but for its secret.
+// Check validates the entry except for its secret.
 func (e *Entry) Check() error {
 	_, err := e.compile("key")
 	return err
 }
 
-// compile makes the key of an entry; kind says whether it is a key's or a user's.
+// compile returns the key of an entry. The kind, "key" or "user", separates their limits.
 func (e *Entry) compile(kind string) (*Key, error) {
 	if err := checkName(e.Name); err != nil {
 		return nil, err
@@ -76,7 +76,7 @@ const maxName = 64
 // checkName keeps names harmless in logs, headers and file names.
 func checkName(name string) error {
 	if name == "" || len(name) > maxName || strings.Trim(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_@+") != "" {
-		return fmt.Errorf("no such name is possible: letters, digits and .-_@+, at most %d of them", maxName)
+		return fmt.Errorf("invalid name: use 1 to %d letters, digits and .-_@+", maxName)
 	}
 	return nil
 }
@@ -90,7 +90,7 @@ func parseExpires(text string) (time.Time, error) {
 	}
 	at, err := time.Parse(time.RFC3339, text)
 	if err != nil {
-		return time.Time{}, fmt.Errorf("expires: %q is neither a day such as 2026-12-31 nor a time such as 2026-12-31T18:00:00Z", text)
+		return time.Time{}, fmt.Errorf("invalid expires %q: use a day such as 2026-12-31, or a time such as 2026-12-31T18:00:00Z", text)
 	}
 	return at, nil
 }
@@ -110,7 +110,7 @@ type Limits struct {
 	Budget []string `json:"budget,omitempty"`
 }
 
-// For reads the limits and makes them those of a subject, such as "key/alice". Nil limits are none.
+// For parses the limits of a subject, such as "key/alice". Nil means no limits.
 func (l *Limits) For(subject string) ([]*ratelimit.Limit, error) {
 	if l == nil {
 		return nil, nil

@@ -78,20 +78,20 @@ func TestCompileRefuses(t *testing.T) {
 		keys, users []*Entry
 		want        string
 	}{
-		{"no name", []*Entry{entry("", "a")}, nil, "no such name is possible"},
-		{"line break in a name", []*Entry{entry("a\nb", "a")}, nil, "no such name is possible"},
-		{"twice", []*Entry{entry("a", "1"), entry("a", "2")}, nil, `"a" is there twice`},
+		{"no name", []*Entry{entry("", "a")}, nil, "invalid name"},
+		{"line break in a name", []*Entry{entry("a\nb", "a")}, nil, "invalid name"},
+		{"twice", []*Entry{entry("a", "1"), entry("a", "2")}, nil, `duplicate key "a"`},
 		{"same secret", []*Entry{entry("a", "1"), entry("b", "1")}, nil, "have the same secret"},
-		{"plain secret", []*Entry{{Name: "a", Secret: "hunter2"}}, nil, "not written as sha256:"},
-		{"short digest", []*Entry{{Name: "a", Secret: "sha256:abcd"}}, nil, "not written as sha256:"},
-		{"digits that are none", []*Entry{{Name: "a", Secret: "sha256:" + strings.Repeat("x", 64)}}, nil, "not written as sha256:"},
-		{"rate", []*Entry{{Name: "a", Secret: Digest("x"), Limits: Limits{Rate: []string{"much"}}}}, nil, `"much" is not a rate`},
-		{"concurrent", []*Entry{{Name: "a", Secret: Digest("x"), Limits: Limits{Concurrent: -1}}}, nil, "at least 1 is needed"},
+		{"plain secret", []*Entry{{Name: "a", Secret: "hunter2"}}, nil, "expected sha256:"},
+		{"short digest", []*Entry{{Name: "a", Secret: "sha256:abcd"}}, nil, "expected sha256:"},
+		{"digits that are none", []*Entry{{Name: "a", Secret: "sha256:" + strings.Repeat("x", 64)}}, nil, "expected sha256:"},
+		{"rate", []*Entry{{Name: "a", Secret: Digest("x"), Limits: Limits{Rate: []string{"much"}}}}, nil, `invalid rate "much"`},
+		{"concurrent", []*Entry{{Name: "a", Secret: Digest("x"), Limits: Limits{Concurrent: -1}}}, nil, "use at least 1"},
 		{"budget", []*Entry{{Name: "a", Secret: Digest("x"), Limits: Limits{Budget: []string{"$1/m"}}}}, nil, "shorter than an hour"},
-		{"expires", []*Entry{{Name: "a", Secret: Digest("x"), Expires: "soon"}}, nil, "neither a day"},
+		{"expires", []*Entry{{Name: "a", Secret: Digest("x"), Expires: "soon"}}, nil, "invalid expires"},
 		{"priority", []*Entry{{Name: "a", Secret: Digest("x"), Priority: "critical"}}, nil, "use high, normal or low"},
-		{"user with a secret", nil, []*Entry{entry("a", "x")}, "another handler checks"},
-		{"user twice", nil, []*Entry{{Name: "a"}, {Name: "a"}}, `the user "a" is there twice`},
+		{"user with a secret", nil, []*Entry{entry("a", "x")}, "another handler authenticates"},
+		{"user twice", nil, []*Entry{{Name: "a"}, {Name: "a"}}, `duplicate user "a"`},
 	} {
 		_, err := Compile(test.keys, test.users)
 		if err == nil || !strings.Contains(err.Error(), test.want) || strings.Contains(err.Error(), "hunter2") {

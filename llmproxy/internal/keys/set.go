@@ -15,7 +15,7 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/router/replica"
 )
 
-// A Key is a client and what it may do. It never changes once made.
+// A Key is a client and what it may do. It is immutable.
 type Key struct {
 	Name      string
 	Models    []string // patterns; nil for all
@@ -28,7 +28,7 @@ type Key struct {
 	digest digest
 }
 
-// May tells whether the key may ask for a model.
+// May reports whether the key may ask for a model.
 func (k *Key) May(model string) bool {
 	if k == nil || len(k.Models) == 0 {
 		return true
@@ -41,18 +41,18 @@ func (k *Key) May(model string) bool {
 	return false
 }
 
-// Expired tells whether the key has ended.
+// Expired reports whether the key has ended.
 func (k *Key) Expired(now time.Time) bool { return !k.Expires.IsZero() && !now.Before(k.Expires) }
 
 type digest = [sha256.Size]byte
 
-// A Set finds keys. It never changes once made.
+// A Set finds keys. It is immutable.
 type Set struct {
 	byDigest map[digest]*Key
 	byUser   map[string]*Key
 }
 
-// Compile makes the set of keys, and of users that other handlers have made sure of. All mistakes are reported.
+// Compile returns the set of keys and of users that other handlers authenticate. It reports all errors.
 func Compile(keys, users []*Entry) (*Set, error) {
 	s := &Set{byDigest: make(map[digest]*Key, len(keys)), byUser: make(map[string]*Key, len(users))}
 	names := make(map[string]bool, len(keys))
@@ -66,7 +66,7 @@ func Compile(keys, users []*Entry) (*Set, error) {
 		case err != nil:
 			errs = append(errs, fmt.Errorf("key %.80q: %w", e.Name, err))
 		case names[e.Name]:
-			errs = append(errs, fmt.Errorf("the key %q is there twice", e.Name))
+			errs = append(errs, fmt.Errorf("duplicate key %q", e.Name))
 		case s.byDigest[k.digest] != nil:
 			errs = append(errs, fmt.Errorf("the keys %q and %q have the same secret", s.byDigest[k.digest].Name, e.Name))
 		default:
@@ -80,9 +80,9 @@ func Compile(keys, users []*Entry) (*Set, error) {
 		case err != nil:
 			errs = append(errs, fmt.Errorf("user %.80q: %w", e.Name, err))
 		case e.Secret != "":
-			errs = append(errs, fmt.Errorf("the user %q has a secret: another handler checks who it is", e.Name))
+			errs = append(errs, fmt.Errorf("user %q has a secret: another handler authenticates users; remove it", e.Name))
 		case s.byUser[e.Name] != nil:
-			errs = append(errs, fmt.Errorf("the user %q is there twice", e.Name))
+			errs = append(errs, fmt.Errorf("duplicate user %q", e.Name))
 		default:
 			s.byUser[e.Name] = k
 		}
@@ -90,11 +90,11 @@ func Compile(keys, users []*Entry) (*Set, error) {
 	return s, errors.Join(errs...)
 }
 
-// maxSecret bounds what is hashed for a stranger.
+// maxSecret bounds what is hashed for an unauthenticated caller.
 const maxSecret = 256
 
-// Find gives the key of a secret. How long it takes tells nothing of the secrets there are: what is looked up is a digest,
-// and the one that is found is compared in constant time.
+// Find returns the key of a secret. Its timing reveals nothing about the stored secrets: it looks up a digest, and compares
+// the one it finds in constant time.
 func (s *Set) Find(secret string) (*Key, bool) {
 	if secret == "" || len(secret) > maxSecret {
 		return nil, false
@@ -108,13 +108,13 @@ func (s *Set) Find(secret string) (*Key, bool) {
 	return k, true
 }
 
-// User gives what a user may do that another handler has made sure of.
+// User returns the entry of a user whom another handler has authenticated.
 func (s *Set) User(name string) (*Key, bool) {
 	k, ok := s.byUser[name]
 	return k, ok
 }
 
-// Users tells whether any user is configured.
+// Users reports whether any user is configured.
 func (s *Set) Users() bool { return len(s.byUser) > 0 }
 
 const digestPrefix = "sha256:"
@@ -128,7 +128,7 @@ func Digest(secret string) string {
 	return digestPrefix + hex.EncodeToString(sum[:])
 }
 
-// IsDigest tells whether a text is a digest, or at least meant as one.
+// IsDigest reports whether the text has the form of a digest; ParseDigest checks it.
 func IsDigest(text string) bool { return strings.HasPrefix(text, digestPrefix) }
 
 // ParseDigest reads what Digest gives. What is none is not quoted: it may be a secret.
@@ -143,4 +143,4 @@ func ParseDigest(text string) (d [sha256.Size]byte, err error) {
 	return d, nil
 }
 
-var errNoDigest = errors.New("its secret is not written as sha256: and 64 hexadecimal digits; `caddy llm-key create` makes one")
+var errNoDigest = errors.New("invalid secret: expected sha256: and 64 hexadecimal digits; create one with `caddy llm-key create`")

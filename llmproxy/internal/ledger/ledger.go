@@ -1,10 +1,9 @@
-// Package ledger keeps what was used, by day, key, model and target, and small values that must outlive the process: keys
-// and budgets.
+// Package ledger stores usage by day, key, model and target, and small values that must survive a restart: keys and budgets.
+// It has two stores: a file on disk, and Redis or Valkey for several processes.
 //
-// It decides when the file is written: batches are gathered in memory and committed within half a second, so that no
-// request waits for a disk and a crash or a power cut loses less than a second of usage; what SaveNow was given is on the
-// disk when it returns. It bounds what it keeps: rows of a day, days, lengths of names. It never decides who may use how
-// much, and knows neither prices nor requests. It stands beside relay and upstream and imports none of our packages.
+// Usage is collected in memory and committed within half a second, so that no request waits for the disk and a crash loses
+// less than a second of usage. SaveNow returns after its value is on disk. Rows per day, days and name lengths are bounded.
+// The package never decides who may use how much, and knows neither prices nor requests. It imports no other package of this module.
 package ledger
 
 import (
@@ -28,11 +27,11 @@ type Config struct {
 
 // A Ledger is a file and what is about to be written to it. It is safe for concurrent use.
 type Ledger struct {
-	gatherer
+	batcher
 	file file
 }
 
-// New makes a ledger. It touches nothing: the file is opened by what needs it first, the first batch as a rule.
+// New makes a ledger. The file is opened on first use, usually by the first batch.
 func New(c Config) *Ledger {
 	l := &Ledger{file: file{path: c.Path}}
 	l.init(c.Report, func(b *batch, now *entry) (*batch, error) {
@@ -57,11 +56,11 @@ func (l *Ledger) Save(bucket, key string, value []byte) {
 	l.arm()
 	l.mu.Unlock()
 	if !kept {
-		l.report(fmt.Errorf("%d values wait to be saved: %s/%s is dropped", maxEntries, bucket, key))
+		l.report(fmt.Errorf("too many unsaved values (%d): %s/%s is dropped", maxEntries, bucket, key))
 	}
 }
 
-// Delete takes a value out, within a second.
+// Delete removes a value within a second.
 func (l *Ledger) Delete(bucket, key string) { l.Save(bucket, key, nil) }
 
 // SaveNow keeps a value like Save and returns when it is on the disk, or with an error: then it is not kept. Nil deletes.
@@ -94,7 +93,7 @@ func (l *Ledger) Load(bucket string, each func(key string, value []byte) error) 
 	return nil
 }
 
-// Close writes what waits and closes the file. What is added later is lost.
+// Close writes the pending batch and closes the file. Usage added later is lost.
 func (l *Ledger) Close() error {
 	err := l.finish()
 	l.writing.Lock()
@@ -143,7 +142,7 @@ type entry struct {
 func (id entryID) check() error {
 	for _, name := range [...]string{id.bucket, id.key} {
 		if name == "" || len(name) > maxEntryName {
-			return fmt.Errorf("%.40q is no name for a saved value: 1 to %d bytes are", name, maxEntryName)
+			return fmt.Errorf("invalid name %.40q for a saved value: use 1 to %d bytes", name, maxEntryName)
 		}
 	}
 	return nil
@@ -159,8 +158,8 @@ const (
 // errClosed is what a closed ledger answers.
 var errClosed = errors.New("the ledger is closed")
 
-// A gatherer gathers batches in memory and sees to it that they are written in time.
-type gatherer struct {
+// A batcher collects usage in memory and writes it in batches.
+type batcher struct {
 	report func(error)
 	// commit writes a batch, and the value after it. What it gives back waits for the next time.
 	commit  func(b *batch, now *entry) (rest *batch, err error)
@@ -175,7 +174,7 @@ type gatherer struct {
 	closed  bool
 }
 
-func (g *gatherer) init(report func(error), commit func(*batch, *entry) (*batch, error)) {
+func (g *batcher) init(report func(error), commit func(*batch, *entry) (*batch, error)) {
 	if report == nil {
 		report = func(error) {}
 	}
@@ -184,7 +183,7 @@ func (g *gatherer) init(report func(error), commit func(*batch, *entry) (*batch,
 
 // Add sums the use into the row of its day, key, model and target. It waits for nothing. Names are cut to 200 bytes, and
 // beyond maxRows rows a day, models and targets that are new are summed under the name "other".
-func (g *gatherer) Add(u Use) {
+func (g *batcher) Add(u Usage) {
 	id := rowID{dayOf(u.At), cut(u.Key), cut(u.Model), cut(u.Target)}
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -192,8 +191,8 @@ func (g *gatherer) Add(u Use) {
 	g.arm()
 }
 
-// Flush writes what waits to be written.
-func (g *gatherer) Flush() error {
+// Flush writes the pending batch.
+func (g *batcher) Flush() error {
 	g.writing.Lock()
 	defer g.writing.Unlock()
 	g.mu.Lock()
@@ -205,8 +204,8 @@ func (g *gatherer) Flush() error {
 	return g.write(nil)
 }
 
-// finish writes what waits; what is added later is lost.
-func (g *gatherer) finish() error {
+// finish writes the pending batch and stops accepting usage.
+func (g *batcher) finish() error {
 	err := g.Flush()
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -220,8 +219,8 @@ func (g *gatherer) finish() error {
 	return err
 }
 
-// arm sees to it that what is pending is written in time. The caller holds mu.
-func (g *gatherer) arm() {
+// arm starts the timer that writes the pending batch. The caller holds mu.
+func (g *batcher) arm() {
 	if g.armed || g.closed {
 		return
 	}
@@ -233,16 +232,16 @@ func (g *gatherer) arm() {
 	g.timer.Reset(g.pause)
 }
 
-// tick writes a batch when its time has come.
-func (g *gatherer) tick() {
+// tick writes the pending batch when the timer fires.
+func (g *batcher) tick() {
 	g.mu.Lock()
 	g.armed = false
 	g.mu.Unlock()
 	_ = g.Flush() // was reported, and is tried again
 }
 
-// write hands on what is pending, and the value after it. The caller holds writing.
-func (g *gatherer) write(now *entry) error {
+// write commits the pending batch, then the value. The caller holds writing.
+func (g *batcher) write(now *entry) error {
 	g.mu.Lock()
 	if g.closed {
 		g.mu.Unlock()
@@ -267,8 +266,8 @@ func (g *gatherer) write(now *entry) error {
 	return err
 }
 
-// use calls what looks into what is written, one at a time, and never beside a write.
-func (g *gatherer) use(look func() error) error {
+// use runs a read while no write is in progress.
+func (g *batcher) use(look func() error) error {
 	g.writing.Lock()
 	defer g.writing.Unlock()
 	g.mu.Lock()
@@ -280,8 +279,8 @@ func (g *gatherer) use(look func() error) error {
 	return look()
 }
 
-// tell reports when writing begins to fail, and when it works again. The caller holds writing.
-func (g *gatherer) tell(err error) {
+// tell reports the first failure, and the recovery after it. The caller holds writing.
+func (g *batcher) tell(err error) {
 	if failing := err != nil; failing != g.failing {
 		g.failing = failing
 		g.report(err)

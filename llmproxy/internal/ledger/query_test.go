@@ -12,7 +12,7 @@ func TestQuery(t *testing.T) {
 	t.Parallel()
 	path := newPath(t)
 	l := open(t, path)
-	for _, u := range []Use{
+	for _, u := range []Usage{
 		{Key: "alice", Model: "local", Target: "gpu/llama", At: noon("2026-11-01"), Requests: 1, Input: 10, Output: 5, Cached: 2, Saved: 0.5},
 		{Key: "alice", Model: "local", Target: "openai/mini", At: noon("2026-11-01"), Requests: 1, Input: 20, Output: 6, Spilled: 1, USD: 0.25},
 		{Key: "bob", Model: "local", Target: "gpu/llama", At: noon("2026-11-01"), Requests: 1, Input: 1, Unpriced: 1},
@@ -91,7 +91,7 @@ func TestRowsAreBounded(t *testing.T) {
 			total := int64(0)
 			for total < 4*maxRows {
 				for range test.each {
-					l.Add(Use{Key: "mallory", Model: "m" + time.Duration(total).String(), Target: "t", At: noon("2026-11-01"), Requests: 1})
+					l.Add(Usage{Key: "mallory", Model: "m" + time.Duration(total).String(), Target: "t", At: noon("2026-11-01"), Requests: 1})
 					total++
 				}
 				l.mu.Lock() // its timer may write meanwhile
@@ -104,7 +104,7 @@ func TestRowsAreBounded(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			l.Add(Use{Key: "alice", Model: "late", Target: "gpu/late", At: noon("2026-11-01"), Requests: 1})
+			l.Add(Usage{Key: "alice", Model: "late", Target: "gpu/late", At: noon("2026-11-01"), Requests: 1})
 			if n := len(query(t, l, Query{By: Dimensions()})); n < maxRows || n > maxRows+2 {
 				t.Errorf("%d rows", n)
 			}
@@ -120,7 +120,7 @@ func TestKeysAreBounded(t *testing.T) {
 	t.Parallel()
 	l := open(t, newPath(t))
 	for i := range 3 * maxRows {
-		l.Add(Use{Key: "k" + time.Duration(i).String(), Model: "m", Target: "t", At: noon("2026-11-01"), Requests: 1})
+		l.Add(Usage{Key: "k" + time.Duration(i).String(), Model: "m", Target: "t", At: noon("2026-11-01"), Requests: 1})
 	}
 	rows := query(t, l, Query{By: Dimensions()})
 	if n := len(rows); n < 2*maxRows || n > 2*maxRows+1 || requests(t, l) != 3*maxRows {
@@ -131,8 +131,8 @@ func TestKeysAreBounded(t *testing.T) {
 func TestLongNamesAreCut(t *testing.T) {
 	t.Parallel()
 	l := open(t, newPath(t))
-	l.Add(Use{Model: strings.Repeat("x", maxName-1) + "é", At: noon("2026-11-01"), Requests: 1})
-	l.Add(Use{Model: strings.Repeat("x", 1<<20), At: noon("2026-11-01"), Requests: 1})
+	l.Add(Usage{Model: strings.Repeat("x", maxName-1) + "é", At: noon("2026-11-01"), Requests: 1})
+	l.Add(Usage{Model: strings.Repeat("x", 1<<20), At: noon("2026-11-01"), Requests: 1})
 	want := []Row{
 		{Model: strings.Repeat("x", maxName-1), Sums: Sums{Requests: 1}},
 		{Model: strings.Repeat("x", maxName), Sums: Sums{Requests: 1}},

@@ -14,8 +14,8 @@ import (
 )
 
 const (
-	// sharedWait bounds each question to the server. No request waits for one.
-	sharedWait = 2 * time.Second
+	// redisTimeout bounds each question to the server. No request waits for one.
+	redisTimeout = 2 * time.Second
 	// partRows is how many rows are sent at once: a script keeps the server from everybody else.
 	partRows = 200
 	// scanFields is about how many fields are read at once.
@@ -31,7 +31,7 @@ const (
 // A Shared is a ledger in Redis or Valkey, which any number of processes write to: a hash for each day. What was used waits
 // in memory while the server is away. It is safe for concurrent use.
 type Shared struct {
-	gatherer
+	batcher
 	client redis.UniversalClient
 	name   string // tells this ledger from all others that use the server
 	parts  int    // sent so far
@@ -53,7 +53,7 @@ func NewShared(client redis.UniversalClient, report func(error)) *Shared {
 	return s
 }
 
-// Close writes what waits. What is added later is lost. The client is the caller's to close.
+// Close writes the pending batch. Usage added later is lost. The caller closes the client.
 func (s *Shared) Close() error { return s.finish() }
 
 // Query sums what was used until now, by all, in the order of days, keys, models and targets.
@@ -71,7 +71,7 @@ func (s *Shared) commit(b *batch) (rest *batch, err error) {
 func (s *Shared) send() error {
 	for len(s.queue) > 0 {
 		p := s.queue[0]
-		ctx, cancel := context.WithTimeout(context.Background(), sharedWait)
+		ctx, cancel := context.WithTimeout(context.Background(), redisTimeout)
 		err := addRows.Run(ctx, s.client, []string{sharedPrefix + p.day.String(), sharedPrefix + p.mark}, p.args...).Err()
 		cancel()
 		if err != nil {
@@ -174,7 +174,7 @@ func (s *Shared) rows(d day, each func(rowID, Sums)) error {
 // scan reads some fields of a day, each followed by its value, and tells where to go on. One may come twice. A busy day at once
 // would keep the server from everybody else, and take longer than an answer may.
 func (s *Shared) scan(d day, from uint64) (fields []string, next uint64, err error) {
-	ctx, cancel := context.WithTimeout(context.Background(), sharedWait)
+	ctx, cancel := context.WithTimeout(context.Background(), redisTimeout)
 	defer cancel()
 	return s.client.HScan(ctx, sharedPrefix+d.String(), from, "", scanFields).Result()
 }

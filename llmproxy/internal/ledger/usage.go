@@ -9,8 +9,8 @@ import (
 	"unicode/utf8"
 )
 
-// A Use is something to add to the ledger: a request that is over, as a rule.
-type Use struct {
+// A Usage is what one finished request consumed.
+type Usage struct {
 	Key    string // the name of the client's key; empty for none
 	Model  string // as the client asked for it
 	Target string // what answered, "upstream/model"
@@ -26,7 +26,7 @@ type Use struct {
 	Saved    float64 // US dollars that a target to compare with would have cost more
 }
 
-// Sums are what uses add up to.
+// Sums are totals of usage.
 type Sums struct {
 	Requests int64   `json:"requests"`
 	Input    int64   `json:"input_tokens"`
@@ -38,7 +38,7 @@ type Sums struct {
 	Saved    float64 `json:"saved_usd"`
 }
 
-func (u *Use) sums() Sums {
+func (u *Usage) sums() Sums {
 	return Sums{u.Requests, u.Input, u.Output, u.Cached, u.Spilled, u.Unpriced, u.USD, u.Saved}
 }
 

@@ -1,8 +1,7 @@
-// Package prices knows what a request costs: from lines of the configuration, a file in LiteLLM's shape, and a small table
-// of its own, in this order. What none of them knows is unknown, never zero.
+// Package prices computes what a request costs, from the configuration, a price file in LiteLLM's format and a small built-in
+// table, in this order. A price that none of them has is unknown, never zero.
 //
-// It counts no tokens and bounds nobody's budget: it is told what was used and gives US dollars. It stands on router, whose
-// patterns it shares.
+// It counts no tokens and enforces no budget: given usage, it returns US dollars. It stands on router, whose patterns it uses.
 package prices
 
 import (
@@ -27,17 +26,17 @@ type Line struct {
 type Place struct {
 	// Service is the hosted service by the name that tables call it; empty if it is none that is known. See Service.
 	Service string
-	// Local tells that nobody is paid for a request.
+	// Local is set where requests cost nothing.
 	Local bool
 }
 
-// A Book finds the price of a target. It never changes once made. A nil Book knows that a local target costs nothing.
+// A Book finds the price of a target. It is immutable. With a nil Book, local targets are free and all others unknown.
 type Book struct {
 	lines  []Line
 	tables []Table
 }
 
-// New makes a book of lines, the first that matches counts, and of tables, which are asked in their order.
+// New returns a book of lines, of which the first match wins, and of tables, searched in order.
 func New(lines []Line, tables ...Table) (*Book, error) {
 	b := &Book{lines: lines, tables: tables}
 	var errs []error
@@ -47,7 +46,7 @@ func New(lines []Line, tables ...Table) (*Book, error) {
 			continue
 		}
 		if l.Price.InsteadOf = b.named(l.InsteadOf); l.Price.InsteadOf == nil {
-			errs = append(errs, fmt.Errorf("price of %q: no price is known of %q, which it is compared with", l.For, l.InsteadOf))
+			errs = append(errs, fmt.Errorf("price of %q: instead_of: unknown price of %q", l.For, l.InsteadOf))
 		}
 	}
 	return b, errors.Join(errs...)
@@ -56,7 +55,7 @@ func New(lines []Line, tables ...Table) (*Book, error) {
 // free is the price of a local target that nobody gave another one.
 var free Price
 
-// Find gives the price of a target, written "upstream/model"; nil if it is unknown.
+// Find returns the price of a target, written "upstream/model", or nil if it is unknown.
 func (b *Book) Find(at Place, target string) *Price {
 	if b != nil {
 		if p := b.line(target); p != nil {
@@ -117,7 +116,7 @@ func (b *Book) named(name string) *Price {
 	return b.named(model)
 }
 
-// Tokens are what is to be paid for.
+// Tokens are the usage to be paid for.
 type Tokens struct {
 	Input  int64 // cached ones included
 	Cached int64 // of the input
@@ -133,7 +132,7 @@ type Tier struct {
 	Rate
 }
 
-// A Price is what a target takes.
+// A Price is what a target charges.
 type Price struct {
 	Rate
 	// Tiers are the rates of long requests, the shortest first.
@@ -159,7 +158,7 @@ func (p *Price) Saved(t Tokens, busy time.Duration) float64 {
 	return p.InsteadOf.Cost(t, 0) - p.Cost(t, busy)
 }
 
-// CountsTokens tells whether the cost cannot be known without knowing the tokens.
+// CountsTokens reports whether the cost depends on the tokens.
 func (p *Price) CountsTokens() bool {
 	return p.Rate != Rate{} || len(p.Tiers) > 0
 }

@@ -119,7 +119,7 @@ func TestNilBook(t *testing.T) {
 func TestNothingToCompareWith(t *testing.T) {
 	t.Parallel()
 	_, err := New([]Line{{For: "gpu/*", InsteadOf: "gpt-99"}}, Builtin())
-	if err == nil || !strings.Contains(err.Error(), `no price is known of "gpt-99"`) {
+	if err == nil || !strings.Contains(err.Error(), `unknown price of "gpt-99"`) {
 		t.Errorf("got %v", err)
 	}
 }

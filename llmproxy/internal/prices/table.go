@@ -58,7 +58,7 @@ func ParseTable(text []byte) (Table, error) {
 	return t, nil
 }
 
-// parseEntry gives nil for a model that is not priced by token.
+// parseEntry returns nil for a model that is not priced by token.
 func parseEntry(raw json.RawMessage) (*entry, error) {
 	var fields map[string]json.RawMessage
 	if err := json.Unmarshal(raw, &fields); err != nil {
@@ -206,7 +206,7 @@ var services = map[string]string{
 	"openrouter.ai":                     "openrouter",
 }
 
-// Service is the hosted service at a host, by the name that tables call it; empty if it is none that is known.
+// Service returns the name that price tables give the hosted service at a host, or "" if it is unknown.
 func Service(host string) string {
 	if strings.HasSuffix(host, ".openai.azure.com") || strings.HasSuffix(host, ".services.ai.azure.com") {
 		return "azure"

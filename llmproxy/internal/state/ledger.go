@@ -17,7 +17,7 @@ const StartDelay = 250 * time.Millisecond
 
 // A UsageLedger sums up what was used, on this machine or in the shared state.
 type UsageLedger interface {
-	Add(ledger.Use)
+	Add(ledger.Usage)
 	Query(ledger.Query) ([]ledger.Row, error)
 	Flush() error
 	Close() error

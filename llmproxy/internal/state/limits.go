@@ -55,13 +55,13 @@ func newLocalLimits(l *ledger.Ledger) *localLimits {
 }
 
 // Take implements access.Limiter.
-func (l *localLimits) Take(ctx context.Context, t *ratelimit.Take) error {
+func (l *localLimits) Take(ctx context.Context, t *ratelimit.Reservation) error {
 	l.awaitRestore(ctx)
 	return l.Memory.Take(ctx, t)
 }
 
 // Peek implements access.Limiter.
-func (l *localLimits) Peek(ctx context.Context, t *ratelimit.Take) error {
+func (l *localLimits) Peek(ctx context.Context, t *ratelimit.Reservation) error {
 	l.awaitRestore(ctx)
 	return l.Memory.Peek(ctx, t)
 }

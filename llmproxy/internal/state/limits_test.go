@@ -35,20 +35,20 @@ func TestFirstRequestMeetsItsBudget(t *testing.T) {
 	}
 	limits := budget(t, "key/alice", "$1/30d")
 	live(func(l *localLimits) {
-		take := &ratelimit.Take{Limits: limits, Spend: ratelimit.Dollar}
+		take := &ratelimit.Reservation{Limits: limits, Spend: ratelimit.Dollar}
 		if err := l.Take(t.Context(), take); err != nil || take.Denied != nil {
 			t.Fatalf("%v, denied %v", err, take.Denied)
 		}
 		l.Settle(take, 0, ratelimit.Dollar)
 	})
 	live(func(l *localLimits) {
-		take := &ratelimit.Take{Limits: limits, Spend: 1}
+		take := &ratelimit.Reservation{Limits: limits, Spend: 1}
 		if err := l.Take(t.Context(), take); err != nil || take.Denied == nil {
 			t.Errorf("%v; the budget looks unused", err)
 		}
 	})
 	live(func(l *localLimits) {
-		peek := &ratelimit.Take{Limits: limits}
+		peek := &ratelimit.Reservation{Limits: limits}
 		if err := l.Peek(t.Context(), peek); err != nil || peek.Left[0].Left != 0 {
 			t.Errorf("%v, %d are left", err, peek.Left[0].Left)
 		}
@@ -63,7 +63,7 @@ func TestUnreadableLedger(t *testing.T) {
 	hung.awaitRestore(gone)
 	l := newLocalLimits(ledger.New(ledger.Config{Path: filepath.Join("/dev/null", "ledger.db")}))
 	go l.run()
-	take := &ratelimit.Take{Limits: budget(t, "key/alice", "$1/month"), Spend: 1}
+	take := &ratelimit.Reservation{Limits: budget(t, "key/alice", "$1/month"), Spend: 1}
 	if err := l.Take(t.Context(), take); err != nil || take.Denied != nil {
 		t.Errorf("%v, denied %v", err, take.Denied)
 	}
@@ -77,7 +77,7 @@ func TestOldUsageIsDeleted(t *testing.T) {
 	defer book.Close()
 	m := ratelimit.NewMemory()
 	m.Changes()
-	take := &ratelimit.Take{Limits: budget(t, "key/alice", "$1/month"), Spend: 1}
+	take := &ratelimit.Reservation{Limits: budget(t, "key/alice", "$1/month"), Spend: 1}
 	if err := m.Take(t.Context(), take); err != nil {
 		t.Fatal(err)
 	}

@@ -37,7 +37,7 @@ type Config struct {
 	Models    *router.Table
 	Upstreams []*upstream.Upstream
 	// Usage sums up what was used.
-	Usage interface{ Add(ledger.Use) }
+	Usage interface{ Add(ledger.Usage) }
 }
 
 // An Observer observes one handler.
@@ -156,11 +156,11 @@ func (o *Observer) emit(event string, data map[string]any) {
 
 // usageOf returns what an exchange adds to the usage ledger. It reports false for a request that used nothing: it was
 // rejected, or not answered.
-func usageOf(rec *exchange.Record) (ledger.Use, bool) {
+func usageOf(rec *exchange.Record) (ledger.Usage, bool) {
 	if rec.FirstContent == 0 && !rec.HasUsage {
-		return ledger.Use{}, false
+		return ledger.Usage{}, false
 	}
-	u := ledger.Use{
+	u := ledger.Usage{
 		Key: rec.Key, Model: rec.Model, Target: rec.Target, At: rec.Started.Add(rec.Duration), Requests: 1,
 		Input: rec.Usage.Input, Output: rec.Usage.Output, Cached: rec.Usage.Cached, USD: rec.Cost, Saved: rec.Saved,
 	}

@@ -15,18 +15,18 @@ import (
 func TestUsageOfARecord(t *testing.T) {
 	at := time.Date(2026, 11, 25, 23, 59, 59, 0, time.UTC)
 	answered := exchange.Record{Started: at, Duration: 2 * time.Second, Caller: exchange.Caller{Key: "alice"}, Asked: exchange.Asked{Model: "local"}, Answer: exchange.Answer{Target: "gpu/llama", FirstContent: time.Second, Usage: openai.Usage{Input: 10, Output: 5, Cached: 4, Reasoning: 3}, HasUsage: true, Attempts: make([]exchange.Attempt, 1)}, Routing: exchange.Routing{Rule: "local", Route: "local"}}
-	want := ledger.Use{Key: "alice", Model: "local", Target: "gpu/llama", At: at.Add(2 * time.Second), Requests: 1, Input: 10, Output: 5, Cached: 4}
+	want := ledger.Usage{Key: "alice", Model: "local", Target: "gpu/llama", At: at.Add(2 * time.Second), Requests: 1, Input: 10, Output: 5, Cached: 4}
 	for _, test := range []struct {
 		name   string
 		change func(*exchange.Record)
-		want   func(*ledger.Use)
+		want   func(*ledger.Usage)
 	}{
-		{"a price", func(r *exchange.Record) { r.Cost, r.HasCost, r.Saved = 0.5, true, 0.25 }, func(u *ledger.Use) { u.USD, u.Saved = 0.5, 0.25 }},
-		{"no price", func(*exchange.Record) {}, func(u *ledger.Use) { u.Unpriced = 1 }},
-		{"spilled", func(r *exchange.Record) { r.Route = "spill" }, func(u *ledger.Use) { u.Spilled, u.Unpriced = 1, 1 }},
-		{"fell back", func(r *exchange.Record) { r.Route = "fallback:failed" }, func(u *ledger.Use) { u.Spilled, u.Unpriced = 1, 1 }},
-		{"a model named spill", func(r *exchange.Record) { r.Rule, r.Route = "spill", "spill" }, func(u *ledger.Use) { u.Unpriced = 1 }},
-		{"from the cache", func(r *exchange.Record) { r.Cache, r.Attempts, r.Usage = "hit", nil, openai.Usage{} }, func(u *ledger.Use) { u.Input, u.Output, u.Cached = 0, 0, 0 }},
+		{"a price", func(r *exchange.Record) { r.Cost, r.HasCost, r.Saved = 0.5, true, 0.25 }, func(u *ledger.Usage) { u.USD, u.Saved = 0.5, 0.25 }},
+		{"no price", func(*exchange.Record) {}, func(u *ledger.Usage) { u.Unpriced = 1 }},
+		{"spilled", func(r *exchange.Record) { r.Route = "spill" }, func(u *ledger.Usage) { u.Spilled, u.Unpriced = 1, 1 }},
+		{"fell back", func(r *exchange.Record) { r.Route = "fallback:failed" }, func(u *ledger.Usage) { u.Spilled, u.Unpriced = 1, 1 }},
+		{"a model named spill", func(r *exchange.Record) { r.Rule, r.Route = "spill", "spill" }, func(u *ledger.Usage) { u.Unpriced = 1 }},
+		{"from the cache", func(r *exchange.Record) { r.Cache, r.Attempts, r.Usage = "hit", nil, openai.Usage{} }, func(u *ledger.Usage) { u.Input, u.Output, u.Cached = 0, 0, 0 }},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			rec, want := answered, want
