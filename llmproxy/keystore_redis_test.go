@@ -145,3 +145,13 @@ func TestSharedKeysAreRemembered(t *testing.T) {
 	server.Up() // and knows nothing
 	eventually(t, "the server is not believed", func() bool { return status(t, url, "secret-bob") == 401 })
 }
+
+// add returns a change that adds keys.
+func add(names ...string) func([]*keys.Entry) ([]*keys.Entry, error) {
+	return func(list []*keys.Entry) ([]*keys.Entry, error) {
+		for _, name := range names {
+			list = append(list, &keys.Entry{Name: name, Secret: keys.Digest("secret-" + name)})
+		}
+		return list, nil
+	}
+}
