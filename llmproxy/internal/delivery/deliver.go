@@ -213,7 +213,7 @@ func (s *run) giveUp() *openai.Error {
 		return exchange.NoUpstream("No upstream is available for this model. Try again in a moment.")
 	}
 	s.rec.Verdict, s.rec.Target, s.rec.Configured = f.Verdict, f.target, f.configured
-	s.x.Announce(s.client.Header(), s.tried())
+	s.x.AnnounceFailure(s.client.Header(), s.tried())
 	if s.draining() && f.Verdict.TryNext() {
 		return shuttingDown()
 	}

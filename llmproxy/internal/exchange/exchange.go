@@ -76,6 +76,16 @@ func (x *Exchange) Announce(h http.Header, attempts string) {
 	}
 }
 
+// AnnounceFailure is Announce for a request that nothing was committed of. Where a ping is being sent, which a client that does
+// not read can hold up for long, it has sent the headers already: they are left alone.
+func (x *Exchange) AnnounceFailure(h http.Header, attempts string) {
+	if !x.Writer.turn.CompareAndSwap(nobody, answer) {
+		return
+	}
+	defer x.Writer.give()
+	x.Announce(h, attempts)
+}
+
 // StatusClientClosed is nginx's status for a client that left before the answer. Only the log shows it.
 const StatusClientClosed = 499
 
