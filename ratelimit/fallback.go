@@ -145,7 +145,8 @@ func (d *offlineUsage) add(t *Reservation) {
 	}
 }
 
-// of finds the offlineLimit of a limit, or begins it; nil if there is none. Places are not owed: they end with their requests.
+// of returns the offline usage of a limit, creating it if needed; nil for concurrency limits, whose slots end with their
+// requests, and when the table is full.
 func (d *offlineUsage) of(l *Limit) *offlineLimit {
 	if l.Rule.Unit == Concurrent {
 		return nil

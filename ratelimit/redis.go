@@ -59,7 +59,7 @@ type Shared struct {
 	present      atomic.Int64 // how many processes use the server, as last heard
 	offlineUsage offlineUsage
 	paid         int          // how many payments were made
-	unsent       []settlement // gathered offlineUsage that are not paid yet; of the goroutine that works
+	unsent       []settlement // corrections not yet sent; owned by the background goroutine
 }
 
 // NewShared makes a store. It asks the server nothing.
@@ -483,7 +483,7 @@ const (
 	firstHeartbeat = 250 * time.Millisecond
 	// heartbeatInterval is how often it says so, and hears of the others.
 	heartbeatInterval = 2 * time.Second
-	// presenceTTL is how long a process that has died counts as one of those that share.
+	// presenceTTL is how long a process counts among those that share the limits after its last heartbeat.
 	presenceTTL = 10 * time.Second
 )
 

@@ -30,7 +30,7 @@ type Reservation struct {
 	Crossed func(budget *Limit, percent int)
 
 	share share
-	owed  uint64 // says which offlineUsage hold it, if it was taken while the shared facts were away
+	owed  uint64 // the generation of offlineUsage that holds it; zero if it was reserved in Redis
 	lease string
 }
 
