@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
-	"path/filepath"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -17,63 +16,74 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/ratelimit"
 )
 
-// A SiteLimit bounds all requests together.
+// A SiteLimit limits all requests together.
 type SiteLimit struct {
-	// Handlers whose limits have the same name are counted together, also on other Caddys that share the state. Default: site.
+	// The name of the limit. Handlers whose limits have the same name are counted together, also on other Caddys that share
+	// the state. Default: site.
 	Name string `json:"name,omitempty"`
 
 	keys.Limits
 }
 
-// access makes who may call, and how much; nil if anybody may as much as they like.
-func (h *Handler) access() (*access.Access, error) {
-	ring, err := h.keyring()
-	if err != nil {
+// provisionAccess returns who may call, and how much; nil if there are neither keys nor limits.
+func (h *Handler) provisionAccess(ctx caddy.Context, store *storage) (*access.Access, error) {
+	a := &access.Access{User: authenticatedUser, Address: clientAddress, BudgetUsed: h.observer.BudgetUsed, BudgetRefused: h.observer.BudgetRefused}
+	if len(h.Keys)+len(h.Users) > 0 || h.KeysFile != "" || h.RequireKey {
+		inline, err := keystore.HashSecrets(h.Keys)
+		if err != nil {
+			return nil, err
+		}
+		kept, err := store.keyStore(h.KeysFile)
+		if err != nil {
+			return nil, err
+		}
+		keyring, err := keystore.NewKeyring(&h.closer, kept, inline, h.Users, ctx.Logger())
+		if err != nil {
+			return nil, err
+		}
+		a.Keys = keyring.Current
+	}
+	var err error
+	if h.Limit != nil {
+		if a.Site, err = h.Limit.For("site/" + cmp.Or(h.Limit.Name, "site")); err != nil {
+			return nil, fmt.Errorf("limit: %w", err)
+		}
+	}
+	if a.Models, err = modelLimits(h.Models); err != nil {
 		return nil, err
 	}
-	a := &access.Access{User: userOf, Address: clientAddress, BudgetUsed: h.observer.BudgetUsed, BudgetRefused: h.observer.BudgetRefused}
-	if ring != nil {
-		a.Keys = ring.Current
-	}
-	if err := h.addLimits(a); err != nil {
+	if a.Anonymous, err = parseAnonymousLimits(h.RateLimit); err != nil {
 		return nil, err
 	}
-	if ring == nil && len(a.Site)+len(a.Models)+len(a.Anonymous) == 0 {
+	if a.Keys == nil && len(a.Site)+len(a.Models)+len(a.Anonymous) == 0 {
 		return nil, nil
 	}
-	a.Limiter, err = h.limiter()
+	a.Limiter, err = store.limiter()
 	return a, err
 }
 
-func (h *Handler) addLimits(a *access.Access) (err error) {
-	if h.Limit != nil {
-		if a.Site, err = h.Limit.For("site/" + cmp.Or(h.Limit.Name, "site")); err != nil {
-			return fmt.Errorf("limit: %w", err)
-		}
-	}
-	for _, m := range h.Models {
+// modelLimits returns the limits of models, by name.
+func modelLimits(models []*Model) (map[string][]*ratelimit.Limit, error) {
+	byName := map[string][]*ratelimit.Limit{}
+	for _, m := range models {
 		limits, err := m.Limit.For("model/" + m.Name)
 		if err != nil {
-			return fmt.Errorf("model %q: limit: %w", m.Name, err)
+			return nil, fmt.Errorf("model %q: limit: %w", m.Name, err)
 		}
 		if len(limits) > 0 {
-			if a.Models == nil {
-				a.Models = map[string][]*ratelimit.Limit{}
-			}
-			a.Models[m.Name] = limits
+			byName[m.Name] = limits
 		}
 	}
-	a.Anonymous, err = h.anonymous()
-	return err
+	return byName, nil
 }
 
-// anonymous returns the rules for the addresses of callers without a key.
-func (h *Handler) anonymous() (rules []ratelimit.Rule, err error) {
-	if len(h.RateLimit) > access.MaxAnonymous {
-		return nil, fmt.Errorf("rate_limit: %d rates are given; at most %d are allowed", len(h.RateLimit), access.MaxAnonymous)
+// parseAnonymousLimits returns the rate limits of each address without a key.
+func parseAnonymousLimits(rates []string) (rules []ratelimit.Rule, err error) {
+	if len(rates) > access.MaxAnonymous {
+		return nil, fmt.Errorf("rate_limit: %d rates are given; at most %d are allowed", len(rates), access.MaxAnonymous)
 	}
-	for _, text := range h.RateLimit {
-		rule, err := ratelimit.ParseRate(ratelimit.Requests, text)
+	for _, rate := range rates {
+		rule, err := ratelimit.ParseRate(ratelimit.Requests, rate)
 		if err != nil {
 			return nil, fmt.Errorf("rate_limit: %w", err)
 		}
@@ -85,7 +95,7 @@ func (h *Handler) anonymous() (rules []ratelimit.Rule, err error) {
 	return rules, nil
 }
 
-// clientAddress is the client's, as Caddy's trusted_proxies find it.
+// clientAddress returns the address of the client, the one behind trusted_proxies.
 func clientAddress(r *http.Request) netip.Addr {
 	text, _ := caddyhttp.GetVar(r.Context(), caddyhttp.ClientIPVarKey).(string)
 	address, err := netip.ParseAddr(text)
@@ -95,47 +105,12 @@ func clientAddress(r *http.Request) netip.Addr {
 	return address
 }
 
-// keyring returns the handler's keys; nil if anybody may call.
-func (h *Handler) keyring() (*keystore.Keyring, error) {
-	if len(h.Keys)+len(h.Users) == 0 && h.KeysFile == "" && !h.RequireKey {
-		return nil, nil
-	}
-	inline, err := keystore.HashSecrets(h.Keys)
-	if err != nil {
-		return nil, err
-	}
-	store, err := h.keyStore()
-	if err != nil {
-		return nil, err
-	}
-	return keystore.NewKeyring(&h.closer, store, inline, h.Users, h.logger)
-}
-
-// keyStore returns where the keys are kept that change while Caddy runs: the file of keys, else the shared state, else this
-// machine.
-func (h *Handler) keyStore() (*keystore.Store, error) {
-	if h.KeysFile != "" {
-		path, err := filepath.Abs(caddy.NewReplacer().ReplaceKnown(h.KeysFile, ""))
-		if err != nil {
-			return nil, err
-		}
-		return keystore.OpenFile(&h.closer, path)
-	}
-	client, err := h.redis()
-	if err != nil {
-		return nil, err
-	}
-	if client != nil {
-		return keystore.OpenRedis(&h.closer, client, h.State.address())
-	}
-	return keystore.OpenLocal(&h.closer)
-}
-
-func userOf(r *http.Request) string {
+// authenticatedUser returns the user that another handler authenticated; empty for none.
+func authenticatedUser(r *http.Request) string {
 	repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
 	if !ok {
 		return ""
 	}
-	id, _ := repl.GetString(telemetry.UserID)
-	return id
+	user, _ := repl.GetString(telemetry.UserID)
+	return user
 }

@@ -188,7 +188,7 @@ func TestAdminKeys(t *testing.T) {
 		status             int
 		want               string
 	}{
-		"twice":         {"POST", "/llm_proxy/keys", `{"name":"alice"}`, 409, "duplicate key"},
+		"twice":         {"POST", "/llm_proxy/keys", `{"name":"alice"}`, 409, `duplicate key "alice"`},
 		"no JSON":       {"POST", "/llm_proxy/keys", `{`, 400, "invalid key"},
 		"two keys":      {"POST", "/llm_proxy/keys", `{"name":"bob"} {"name":"bert"}`, 400, "unexpected data after the JSON value"},
 		"no list":       {"POST", "/llm_proxy/keys", `{"name":"bob","rate":"60/m"}`, 400, "invalid key: rate cannot be of type string"},

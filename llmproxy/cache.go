@@ -2,9 +2,6 @@ package llmproxy
 
 import (
 	"cmp"
-	"crypto/sha256"
-	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -14,132 +11,107 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
-	"github.com/caddy-llmproxy/caddy-llmproxy/caching"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/answercache"
-	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/state"
 )
 
-// A Cache keeps answers and gives them to whoever asks the same again.
+// A Cache stores answers. Repeated requests are answered from it, and identical concurrent requests share one upstream call.
 type Cache struct {
-	// Keeps caches apart: answers are shared by handlers whose caches have the same name, as far as scope allows, and
-	// max_size is one for all of them. Default: default.
+	// The name of the cache. Handlers whose caches have the same name share answers, as far as scope allows, and one
+	// max_size. Default: default.
 	Name string `json:"name,omitempty"`
 
-	// Where answers are kept: in "memory", or in the "redis" of the shared state, for all Caddys that share it. Default: redis
-	// with shared state, else memory.
+	// Where answers are stored: in "memory", or in the "redis" of the shared state, for all Caddys that share it. Default:
+	// redis with a shared state, else memory.
 	Store string `json:"store,omitempty"`
 
-	// How long an answer is kept. Default: 1h.
+	// How long an answer is stored. Default: 1h.
 	TTL caddy.Duration `json:"ttl,omitempty"`
 
-	// The longest that a client may ask for with X-LLM-Cache-TTL. Default: ttl.
+	// The longest time that a client may ask for with X-LLM-Cache-TTL. Default: ttl.
 	MaxTTL caddy.Duration `json:"max_ttl,omitempty"`
 
-	// What all answers in memory may take, in bytes, compressed and with what it costs to keep them; an eighth of it is for those
-	// that were asked for again, ready to be sent, also where a shared server keeps them, which has a bound of its own, maxmemory.
-	// Answers that are just being written down may take as much again. Default: 268435456 (256 MiB).
+	// The maximum size of all answers in memory in bytes, compressed and with overhead. An eighth of it is for answers that
+	// were requested again, ready to be sent; these are in memory also if the store is redis, whose own limit is maxmemory.
+	// Answers that are being recorded may take as much again. Default: 268435456 (256 MiB).
 	MaxSize int64 `json:"max_size,omitempty"`
 
-	// The largest answer that is kept, in bytes, before compression; of embeddings, the largest single one. Default: 4194304
+	// The maximum size of a stored answer in bytes, before compression; of embeddings, that of a single one. Default: 4194304
 	// (4 MiB).
 	MaxEntry int64 `json:"max_entry,omitempty"`
 
-	// Who shares answers: those with the same key ("key"; all without a key are one), or everybody at the site ("site").
-	// Default: key.
+	// Who shares answers: "key", clients with the same key, or all without a key; or "site", all clients. Default: key.
 	Scope string `json:"scope,omitempty"`
 
-	// The endpoints whose answers are kept, by name: chat, completions, embeddings, rerank, moderations, responses.
-	// Default: all but responses.
+	// The endpoints whose answers are stored: chat, completions, embeddings, rerank, moderations, responses. Default: all but
+	// responses.
 	Endpoints []string `json:"endpoints,omitempty"`
 
-	// Keep only answers that are not drawn by chance: temperature 0, one choice. Default: false.
+	// Store only answers that do not depend on chance: temperature 0, one choice. Default: false.
 	DeterministicOnly bool `json:"deterministic_only,omitempty"`
 
-	// Keep also answers that were cut at max_tokens. Default: false.
+	// Also store answers that were cut at max_tokens. Default: false.
 	KeepCut bool `json:"keep_cut,omitempty"`
 
-	// Request headers on which answers depend, besides those of the API itself. Default: none.
+	// Request headers that answers depend on, besides those of the API itself. Default: none.
 	Vary []string `json:"vary,omitempty"`
 }
 
-// The defaults of a Cache.
+// The values of a Cache, and its defaults.
 const (
 	defaultCacheName     = "default"
-	defaultCacheTTL      = time.Hour
+	defaultCacheTTL      = caddy.Duration(time.Hour)
 	defaultCacheSize     = 256 << 20
 	defaultCacheMaxEntry = 4 << 20
 	scopeKey, scopeSite  = "key", "site"
 	inMemory, inRedis    = "memory", "redis"
 )
 
-var (
-	cacheableEndpoints = []string{"chat", "completions", "embeddings", "rerank", "moderations", "responses"}
-	defaultEndpoints   = cacheableEndpoints[:5]
-)
+// cacheableEndpoints are the endpoints that can be cached. The last one is not by default.
+var cacheableEndpoints = []string{"chat", "completions", "embeddings", "rerank", "moderations", "responses"}
 
-// cache makes the rules, and takes a reference to what they are about; nil without a cache.
-func (h *Handler) cache() (*answercache.Cache, error) {
-	c := h.Cache
+// provision returns the cache of a gateway; nil if c is nil.
+func (c *Cache) provision(store *storage) (*answercache.Cache, error) {
 	if c == nil {
 		return nil, nil
 	}
 	if err := c.check(); err != nil {
 		return nil, fmt.Errorf("cache: %w", err)
 	}
-	rules := &answercache.Cache{
-		Name: cmp.Or(c.Name, defaultCacheName), TTL: time.Duration(cmp.Or(c.TTL, caddy.Duration(defaultCacheTTL))), MaxTTL: time.Duration(c.MaxTTL),
+	cache := &answercache.Cache{
+		Name: cmp.Or(c.Name, defaultCacheName), TTL: time.Duration(cmp.Or(c.TTL, defaultCacheTTL)), MaxTTL: time.Duration(c.MaxTTL),
 		MaxSize: cmp.Or(c.MaxSize, defaultCacheSize), MaxEntry: cmp.Or(c.MaxEntry, defaultCacheMaxEntry),
 		Everybody: c.Scope == scopeSite, Deterministic: c.DeterministicOnly, Length: c.KeepCut, Endpoints: map[string]bool{},
 	}
 	endpoints := c.Endpoints
 	if len(endpoints) == 0 {
-		endpoints = defaultEndpoints
+		endpoints = cacheableEndpoints[:len(cacheableEndpoints)-1]
 	}
 	for _, name := range endpoints {
-		rules.Endpoints[name] = true
+		cache.Endpoints[name] = true
 	}
 	for _, name := range c.Vary {
-		rules.Vary = append(rules.Vary, http.CanonicalHeaderKey(name))
+		cache.Vary = append(cache.Vary, http.CanonicalHeaderKey(name))
 	}
-	shared, err := state.Acquire(h.closer.Add, state.Caches, rules.Name, func() (*caching.Cache, error) {
-		return caching.New(rules.MaxSize), nil
-	})
-	if err != nil {
+	var err error
+	if cache.Shared, err = store.cache(cache.Name, cache.MaxSize); err != nil {
 		return nil, fmt.Errorf("cache: %w", err)
 	}
-	rules.Shared = shared
-	if rules.Store, err = h.cacheStore(rules); err != nil {
-		return nil, err
-	}
-	return rules, nil
-}
-
-func (h *Handler) cacheStore(rules *answercache.Cache) (caching.Store, error) {
-	client, err := h.redis()
-	if err != nil {
-		return nil, err
-	}
-	if h.Cache.Store == inMemory || h.Cache.Store == "" && client == nil {
-		return rules.Shared.Memory, nil
-	}
-	if client == nil {
+	cache.Store = cache.Shared.Memory
+	if store.client != nil && c.Store != inMemory {
+		if cache.Store, err = store.sharedCache(cache.Name); err != nil {
+			return nil, fmt.Errorf("cache: %w", err)
+		}
+	} else if c.Store == inRedis {
 		return nil, errors.New("cache: store redis needs a shared state; add state redis://…")
 	}
-	where := state.CacheServer{Cache: rules.Name, Client: client}
-	store, err := state.Acquire(h.closer.Add, state.CacheServers, where, func() (*caching.Redis, error) {
-		return caching.NewRedis(client, rules.Name), nil
-	})
-	if err != nil {
-		return nil, fmt.Errorf("cache: %w", err)
-	}
-	return store, nil
+	return cache, nil
 }
 
 func (c *Cache) check() error {
-	if c.Store != "" && c.Store != inMemory && c.Store != inRedis {
+	if !slices.Contains([]string{"", inMemory, inRedis}, c.Store) {
 		return fmt.Errorf("unknown store %q; use memory or redis", c.Store)
 	}
-	if c.Scope != "" && c.Scope != scopeKey && c.Scope != scopeSite {
+	if !slices.Contains([]string{"", scopeKey, scopeSite}, c.Scope) {
 		return fmt.Errorf("unknown scope %q; use key or site", c.Scope)
 	}
 	for _, name := range c.Endpoints {
@@ -151,18 +123,4 @@ func (c *Cache) check() error {
 		return errors.New("durations and sizes must not be negative")
 	}
 	return nil
-}
-
-// fingerprint stands for what answers of an upstream may depend on: all of its configuration but how it is reached and for
-// how long it is waited for. What is added to it counts.
-func fingerprint(u *Upstream) (string, error) {
-	same := *u
-	same.APIKey, same.TransportRaw = "", nil
-	same.DialTimeout, same.FirstTokenTimeout, same.IdleTimeout, same.Timeout = 0, 0, 0, 0
-	text, err := json.Marshal(&same)
-	if err != nil {
-		return "", fmt.Errorf("reading its configuration: %w", err)
-	}
-	sum := sha256.Sum256(text)
-	return hex.EncodeToString(sum[:]), nil
 }

@@ -15,11 +15,9 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 	"github.com/caddyserver/caddy/v2/modules/caddytls"
 	"github.com/dustin/go-humanize"
-
-	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 )
 
-func init() {
+func registerDirective() {
 	httpcaddyfile.RegisterHandlerDirective("llm_proxy", func(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 		handler := new(Handler)
 		return handler, handler.UnmarshalCaddyfile(h.Dispenser)
@@ -27,7 +25,7 @@ func init() {
 	httpcaddyfile.RegisterDirectiveOrder("llm_proxy", httpcaddyfile.Before, "reverse_proxy")
 }
 
-// UnmarshalCaddyfile reads the directive:
+// UnmarshalCaddyfile parses the directive:
 //
 //	llm_proxy [<addresses...>] {
 //	    upstream <name> <kind> [<addresses...>] {
@@ -44,8 +42,8 @@ func init() {
 //	        queue               <places> [<longest_wait>]
 //	        local | remote
 //	        context             [<model>] <tokens>
-//	        can                 [<model>] <abilities...>
-//	        cannot              [<model>] <abilities...>
+//	        can                 [<model>] <features...>
+//	        cannot              [<model>] <features...>
 //	        transport           <name> { ... }
 //	    }
 //	    @<name> <matcher> | { ... }
@@ -108,90 +106,67 @@ func init() {
 //	    on_state_error allow|deny
 //	}
 //
-// An address of the first line is an upstream of kind auto, named by its address.
+// An address on the first line is an upstream of kind auto, named after its address.
 func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
-	d.Next() // the directive's name
+	d.Next() // the name of the directive
 	for _, address := range d.RemainingArgs() {
-		u := &Upstream{Name: nameOf(address), Addresses: []string{address}}
+		u := &Upstream{Name: hostOf(address), Addresses: []string{address}}
 		if err := u.checkAddresses(); err != nil {
 			return d.WrapErr(err)
 		}
 		h.Upstreams = append(h.Upstreams, u)
 	}
+	matchers := namedMatchers{}
 	for d.NextBlock(0) {
-		if err := h.subdirective(d); err != nil {
+		parse := subdirectives[d.Val()]
+		if strings.HasPrefix(d.Val(), "@") {
+			parse = func(d *caddyfile.Dispenser, _ *Handler) error { return matchers.parse(d) }
+		}
+		if parse == nil {
+			return d.Errf("unknown subdirective %q of llm_proxy: expected one of %s", d.Val(), strings.Join(slices.Sorted(maps.Keys(subdirectives)), ", "))
+		}
+		if err := parse(d, h); err != nil {
 			return err
 		}
 	}
-	return h.resolveMatchers(d)
+	return matchers.resolve(d, h)
 }
 
-// subdirectives reads each of the directive's subdirectives; its name was just read.
-var subdirectives = map[string]func(*Handler, *caddyfile.Dispenser) error{
-	"cache":          (*Handler).parseCache,
-	"deadline":       (*Handler).parseDeadline,
-	"discover":       (*Handler).parseDiscover,
-	"health":         (*Handler).parseHealth,
-	"key":            (*Handler).parseKey,
-	"keys_file":      (*Handler).parseKeysFile,
-	"limit":          (*Handler).parseLimit,
-	"local_only":     (*Handler).parseLocalOnly,
-	"log_prompts":    (*Handler).parseLogPrompts,
-	"max_body":       (*Handler).parseMaxBody,
-	"model":          (*Handler).parseModel,
-	"on_state_error": (*Handler).parseOnStateError,
-	"price":          (*Handler).parsePrice,
-	"prices":         (*Handler).parsePrices,
-	"rate_limit":     (*Handler).parseRateLimit,
-	"require_key":    (*Handler).parseRequireKey,
-	"state":          (*Handler).parseState,
-	"upstream":       (*Handler).parseUpstream,
-	"user":           (*Handler).parseUser,
+// subdirectives has the parser of each subdirective, whose name is the current token.
+var subdirectives = map[string]func(*caddyfile.Dispenser, *Handler) error{
+	"cache":          parseCache,
+	"deadline":       func(d *caddyfile.Dispenser, h *Handler) error { return parseDuration(d, &h.Deadline) },
+	"discover":       func(d *caddyfile.Dispenser, h *Handler) error { return parseFlag(d, &h.Discover) },
+	"health":         parseHealth,
+	"key":            parseKey,
+	"keys_file":      func(d *caddyfile.Dispenser, h *Handler) error { return parseString(d, &h.KeysFile) },
+	"limit":          parseSiteLimit,
+	"local_only":     parseLocalOnly,
+	"log_prompts":    parseLogPrompts,
+	"max_body":       func(d *caddyfile.Dispenser, h *Handler) error { return parseSize(d, &h.MaxBody) },
+	"model":          parseModel,
+	"on_state_error": parseOnStateError,
+	"price":          parsePrice,
+	"prices":         parsePrices,
+	"rate_limit":     parseRateLimit,
+	"require_key":    func(d *caddyfile.Dispenser, h *Handler) error { return parseFlag(d, &h.RequireKey) },
+	"state":          parseState,
+	"upstream":       parseUpstream,
+	"user":           parseUser,
 }
 
-func (h *Handler) subdirective(d *caddyfile.Dispenser) error {
-	if read := subdirectives[d.Val()]; read != nil {
-		return read(h, d)
-	}
-	if strings.HasPrefix(d.Val(), "@") {
-		return parseMatcher(d, &h.named)
-	}
-	return d.Errf("unknown subdirective %q of llm_proxy: expected one of %s", d.Val(), strings.Join(slices.Sorted(maps.Keys(subdirectives)), ", "))
-}
+const (
+	// defaultLoggedPrompt is the number of characters that log_prompts logs by default, maxLoggedPrompt the maximum.
+	defaultLoggedPrompt = 100
+	maxLoggedPrompt     = 10000
+)
 
-func (h *Handler) parseDiscover(d *caddyfile.Dispenser) error {
-	if d.NextArg() {
-		return d.ArgErr()
-	}
-	h.Discover = true
-	return nil
-}
-
-func (h *Handler) parseMaxBody(d *caddyfile.Dispenser) error {
-	var text string
-	if !d.AllArgs(&text) {
-		return d.ArgErr()
-	}
-	size, err := humanize.ParseBytes(text)
-	if err != nil || size == 0 || size > math.MaxInt64 {
-		return d.Errf("max_body: %q is not a size such as 32MiB", text)
-	}
-	h.MaxBody = int64(size)
-	return nil
-}
-
-// promptsDefault is how many characters of a prompt log_prompts alone shows.
-const promptsDefault = 100
-
-// promptsMost bounds what of a prompt the log may show.
-const promptsMost = 10000
-
-func (h *Handler) parseLogPrompts(d *caddyfile.Dispenser) error {
-	h.LogPrompts = promptsDefault
+func parseLogPrompts(d *caddyfile.Dispenser, h *Handler) error {
+	h.LogPrompts = defaultLoggedPrompt
 	if args := d.RemainingArgs(); len(args) == 1 {
 		n, err := strconv.Atoi(args[0])
-		if err != nil || n < 1 || n > promptsMost {
-			return d.Errf("log_prompts: %q is not a number of characters from 1 to %d", args[0], promptsMost)
+		if err != nil || n < 1 || n > maxLoggedPrompt {
+			return d.Errf("log_prompts: invalid number %q; use a number of characters from 1 to %d", args[0], maxLoggedPrompt)
 		}
 		h.LogPrompts = n
 	} else if len(args) > 1 {
@@ -200,42 +175,34 @@ func (h *Handler) parseLogPrompts(d *caddyfile.Dispenser) error {
 	return nil
 }
 
-func (h *Handler) parseUpstream(d *caddyfile.Dispenser) error {
-	u, err := parseUpstream(d)
-	h.Upstreams = append(h.Upstreams, u)
-	return err
-}
-
-func (h *Handler) parseModel(d *caddyfile.Dispenser) error {
-	m, err := parseModel(d)
-	h.Models = append(h.Models, m)
-	return err
-}
-
-func (h *Handler) parseDeadline(d *caddyfile.Dispenser) error { return parseDuration(d, &h.Deadline) }
-
-func (h *Handler) parsePrices(d *caddyfile.Dispenser) error {
-	if h.PricesFile != "" {
-		return d.Err("prices: one file is read; it stands in another line already")
+func parseHealth(d *caddyfile.Dispenser, h *Handler) error {
+	if err := parseString(d, &h.Health); err != nil {
+		return err
 	}
-	if !d.AllArgs(&h.PricesFile) {
-		return d.ArgErr()
+	if h.Health == "" {
+		return d.Err("health: missing path; use one such as /health")
+	}
+	if err := checkHealth(h.Health); err != nil {
+		return d.WrapErr(err)
 	}
 	return nil
 }
 
-const priceForm = "price: a model and what a million input and output tokens cost are expected, or what an hour costs: " +
-	"price gpt-4o 2.50 10, price gpu/* per_hour 0.12"
+func parsePrices(d *caddyfile.Dispenser, h *Handler) error {
+	if h.PricesFile != "" {
+		return d.Err("prices: duplicate line; only one file is allowed")
+	}
+	return parseString(d, &h.PricesFile)
+}
 
-// parsePrice reads a line of prices.
-func (h *Handler) parsePrice(d *caddyfile.Dispenser) error {
+func parsePrice(d *caddyfile.Dispenser, h *Handler) error {
 	args := d.RemainingArgs()
 	p := new(Price)
 	if n := len(args); n >= 2 && args[n-2] == "instead_of" {
 		p.InsteadOf, args = args[n-1], args[:n-2]
 	}
 	if len(args) < 3 || len(args) > 4 || len(args) == 4 && args[1] == "per_hour" {
-		return d.Err(priceForm)
+		return d.Err("price: use the price of a million input and output tokens, or that of an hour: price gpt-4o 2.50 10, price gpu/* per_hour 0.12")
 	}
 	p.Model = args[0]
 	var figures []*float64
@@ -248,7 +215,7 @@ func (h *Handler) parsePrice(d *caddyfile.Dispenser) error {
 	for i, arg := range args {
 		usd, err := strconv.ParseFloat(strings.TrimPrefix(arg, "$"), 64)
 		if err != nil || usd < 0 || math.IsInf(usd, 0) || math.IsNaN(usd) {
-			return d.Errf("price: %q is not a price in US dollars", arg)
+			return d.Errf("price: invalid price %q; use US dollars such as 2.50", arg)
 		}
 		*figures[i] = usd
 	}
@@ -259,14 +226,22 @@ func (h *Handler) parsePrice(d *caddyfile.Dispenser) error {
 	return nil
 }
 
-// parseState never puts the address into an error: it may hold a password.
-func (h *Handler) parseState(d *caddyfile.Dispenser) error {
-	s := h.state()
-	if args := d.RemainingArgs(); len(args) == 1 && s.URL == "" {
-		s.URL = args[0]
-	} else {
-		return d.Err("state: one address is needed, such as redis://10.0.0.3:6379")
+// stateOf returns the shared state as parsed so far: state and on_state_error may come in any order.
+func stateOf(h *Handler) *State {
+	if h.State == nil {
+		h.State = new(State)
 	}
+	return h.State
+}
+
+// parseState never quotes the address in an error: it may hold a password.
+func parseState(d *caddyfile.Dispenser, h *Handler) error {
+	s := stateOf(h)
+	args := d.RemainingArgs()
+	if len(args) != 1 || s.URL != "" {
+		return d.Err("state: use one address, such as redis://10.0.0.3:6379")
+	}
+	s.URL = args[0]
 	for nesting := d.Nesting(); d.NextBlock(nesting); {
 		if s.TLS == nil {
 			s.TLS = new(reverseproxy.TLSConfig)
@@ -278,7 +253,7 @@ func (h *Handler) parseState(d *caddyfile.Dispenser) error {
 	return nil
 }
 
-// parseStateTLS reads a line that reverse_proxy has, too.
+// parseStateTLS parses a line as in the http transport of reverse_proxy.
 func parseStateTLS(d *caddyfile.Dispenser, c *reverseproxy.TLSConfig) error {
 	switch d.Val() {
 	case "tls_trust_pool":
@@ -292,111 +267,28 @@ func parseStateTLS(d *caddyfile.Dispenser, c *reverseproxy.TLSConfig) error {
 		}
 		pool, ok := module.(caddytls.CA)
 		if !ok {
-			return d.Errf("tls_trust_pool: %s is no source of authorities", name)
+			return d.Errf("tls_trust_pool: %s is not a source of certificate authorities", name)
 		}
 		c.CARaw = caddyconfig.JSONModuleObject(pool, "provider", name, nil)
+		return nil
 	case "tls_client_auth":
 		if !d.AllArgs(&c.ClientCertificateFile, &c.ClientCertificateKeyFile) {
 			return d.ArgErr()
 		}
+		return nil
 	case "tls_server_name":
-		if !d.AllArgs(&c.ServerName) {
-			return d.ArgErr()
-		}
-	default:
-		return d.Errf("unknown subdirective %q of state: expected tls_trust_pool, tls_client_auth or tls_server_name", d.Val())
+		return parseString(d, &c.ServerName)
 	}
-	return nil
+	return d.Errf("unknown subdirective %q of state: expected tls_trust_pool, tls_client_auth or tls_server_name", d.Val())
 }
 
-// state is the shared state as configured so far: its lines may come in any order.
-func (h *Handler) state() *State {
-	if h.State == nil {
-		h.State = new(State)
-	}
-	return h.State
+func parseOnStateError(d *caddyfile.Dispenser, h *Handler) error {
+	return parseOneOf(d, &stateOf(h).OnError, onErrorAllow, onErrorDeny)
 }
 
-func (h *Handler) parseOnStateError(d *caddyfile.Dispenser) error {
-	if !d.AllArgs(&h.state().OnError) {
-		return d.ArgErr()
-	}
-	if what := h.State.OnError; what != onErrorAllow && what != onErrorDeny {
-		return d.Errf("on_state_error: %q is neither allow nor deny", what)
-	}
-	return nil
-}
-
-// parseLocal reads whether the upstream is local; the word was just read.
-func (u *Upstream) parseLocal(d *caddyfile.Dispenser) error {
-	local := d.Val() == "local"
-	if d.NextArg() {
-		return d.ArgErr()
-	}
-	if u.Local != nil && *u.Local != local {
-		return d.Err("an upstream is either local or remote")
-	}
-	u.Local = &local
-	return nil
-}
-
-// of finds the limits of a model, or those of the upstream for no name.
-func (u *Upstream) of(model string) *Limits {
-	if model == "" {
-		return &u.Limits
-	}
-	if u.ModelLimits == nil {
-		u.ModelLimits = map[string]*Limits{}
-	}
-	if u.ModelLimits[model] == nil {
-		u.ModelLimits[model] = new(Limits)
-	}
-	return u.ModelLimits[model]
-}
-
-func (u *Upstream) parseContext(d *caddyfile.Dispenser) error {
-	args := d.RemainingArgs()
-	if len(args) < 1 || len(args) > 2 {
-		return d.ArgErr()
-	}
-	n, err := strconv.Atoi(args[len(args)-1])
-	if err != nil || n <= 0 {
-		return d.Errf("context: %q is not a number of tokens such as 32768", args[len(args)-1])
-	}
-	model := ""
-	if len(args) == 2 {
-		model = args[0]
-	}
-	u.of(model).Context = n
-	return nil
-}
-
-// parseAbilities reads what the upstream, or a model whose name stands first, can or cannot.
-func (u *Upstream) parseAbilities(d *caddyfile.Dispenser) error {
-	word, args, model := d.Val(), d.RemainingArgs(), ""
-	if len(args) > 1 {
-		if _, ok := router.ParseFeature(args[0]); !ok {
-			model, args = args[0], args[1:]
-		}
-	}
-	if len(args) == 0 {
-		return d.ArgErr()
-	}
-	if _, err := abilities(args); err != nil {
-		return d.Errf("%s: %w", word, err)
-	}
-	limits := u.of(model)
-	if word == "can" {
-		limits.Can = append(limits.Can, args...)
-	} else {
-		limits.Cannot = append(limits.Cannot, args...)
-	}
-	return nil
-}
-
-func (h *Handler) parseCache(d *caddyfile.Dispenser) error {
+func parseCache(d *caddyfile.Dispenser, h *Handler) error {
 	if h.Cache != nil {
-		return d.Err("cache: it stands in another line already")
+		return d.Err("cache: duplicate block; only one is allowed")
 	}
 	h.Cache = new(Cache)
 	if d.NextArg() {
@@ -406,44 +298,48 @@ func (h *Handler) parseCache(d *caddyfile.Dispenser) error {
 		return d.ArgErr()
 	}
 	for nesting := d.Nesting(); d.NextBlock(nesting); {
-		if err := h.Cache.subdirective(d); err != nil {
+		if err := parseCacheLine(d, h.Cache); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (c *Cache) subdirective(d *caddyfile.Dispenser) error {
+func parseCacheLine(d *caddyfile.Dispenser, c *Cache) error {
 	switch name := d.Val(); name {
 	case "ttl":
-		return c.parseTTL(d)
+		return parseTTL(d, c)
 	case "max_size":
 		return parseSize(d, &c.MaxSize)
 	case "max_entry":
 		return parseSize(d, &c.MaxEntry)
 	case "store":
-		return oneOf(d, &c.Store, inMemory, inRedis)
+		return parseOneOf(d, &c.Store, inMemory, inRedis)
 	case "scope":
-		return oneOf(d, &c.Scope, scopeKey, scopeSite)
+		return parseOneOf(d, &c.Scope, scopeKey, scopeSite)
 	case "endpoints":
-		return c.parseEndpoints(d)
+		first := len(c.Endpoints)
+		if err := parseStrings(d, &c.Endpoints); err != nil {
+			return err
+		}
+		for _, endpoint := range c.Endpoints[first:] {
+			if !slices.Contains(cacheableEndpoints, endpoint) {
+				return d.Errf("endpoints: answers of the endpoint %q cannot be cached; use %s", endpoint, strings.Join(cacheableEndpoints, ", "))
+			}
+		}
+		return nil
 	case "deterministic_only":
 		return parseFlag(d, &c.DeterministicOnly)
 	case "keep_cut":
 		return parseFlag(d, &c.KeepCut)
 	case "vary":
-		names := d.RemainingArgs()
-		if len(names) == 0 {
-			return d.ArgErr()
-		}
-		c.Vary = append(c.Vary, names...)
-		return nil
+		return parseStrings(d, &c.Vary)
 	default:
 		return d.Errf("unknown subdirective %q of cache: expected store, ttl, max_size, max_entry, scope, endpoints, deterministic_only, keep_cut or vary", name)
 	}
 }
 
-func (c *Cache) parseTTL(d *caddyfile.Dispenser) error {
+func parseTTL(d *caddyfile.Dispenser, c *Cache) error {
 	args := d.RemainingArgs()
 	if len(args) < 1 || len(args) > 2 {
 		return d.ArgErr()
@@ -451,51 +347,41 @@ func (c *Cache) parseTTL(d *caddyfile.Dispenser) error {
 	for i, to := range []*caddy.Duration{&c.TTL, &c.MaxTTL}[:len(args)] {
 		value, err := caddy.ParseDuration(args[i])
 		if err != nil || value <= 0 {
-			return d.Errf("ttl: %q is not a duration such as 1h", args[i])
+			return d.Errf("ttl: invalid duration %q; use one such as 1h", args[i])
 		}
 		*to = caddy.Duration(value)
 	}
 	if c.MaxTTL != 0 && c.MaxTTL < c.TTL {
-		return d.Errf("ttl: the longest time, %s, is shorter than the usual one, %s", args[1], args[0])
+		return d.Errf("ttl: the maximum, %s, is shorter than the default, %s", args[1], args[0])
 	}
 	return nil
 }
 
-func (c *Cache) parseEndpoints(d *caddyfile.Dispenser) error {
-	names := d.RemainingArgs()
-	if len(names) == 0 {
-		return d.ArgErr()
-	}
-	for _, name := range names {
-		if !slices.Contains(cacheableEndpoints, name) {
-			return d.Errf("endpoints: answers of %q are not kept; expected %s", name, strings.Join(cacheableEndpoints, ", "))
-		}
-	}
-	c.Endpoints = append(c.Endpoints, names...)
-	return nil
-}
+// The functions below parse the arguments of a line; its name is the current token.
 
-func parseSize(d *caddyfile.Dispenser, to *int64) error {
-	name := d.Val()
-	var text string
-	if !d.AllArgs(&text) {
-		return d.ArgErr()
-	}
-	size, err := humanize.ParseBytes(text)
-	if err != nil || size == 0 || size > 1<<50 {
-		return d.Errf("%s: %q is not a size such as 32MiB", name, text)
-	}
-	*to = int64(size)
-	return nil
-}
-
-func oneOf(d *caddyfile.Dispenser, to *string, words ...string) error {
-	name := d.Val()
+func parseString(d *caddyfile.Dispenser, to *string) error {
 	if !d.AllArgs(to) {
 		return d.ArgErr()
 	}
-	if !slices.Contains(words, *to) {
-		return d.Errf("%s: %q is not one of %s", name, *to, strings.Join(words, ", "))
+	return nil
+}
+
+func parseStrings(d *caddyfile.Dispenser, to *[]string) error {
+	args := d.RemainingArgs()
+	if len(args) == 0 {
+		return d.ArgErr()
+	}
+	*to = append(*to, args...)
+	return nil
+}
+
+func parseOneOf(d *caddyfile.Dispenser, to *string, values ...string) error {
+	name := d.Val()
+	if err := parseString(d, to); err != nil {
+		return err
+	}
+	if !slices.Contains(values, *to) {
+		return d.Errf("%s: unknown value %q; use %s", name, *to, strings.Join(values, " or "))
 	}
 	return nil
 }
@@ -506,4 +392,41 @@ func parseFlag(d *caddyfile.Dispenser, to *bool) error {
 	}
 	*to = true
 	return nil
+}
+
+func parseDuration(d *caddyfile.Dispenser, to *caddy.Duration) error {
+	name := d.Val()
+	var text string
+	if err := parseString(d, &text); err != nil {
+		return err
+	}
+	value, err := caddy.ParseDuration(text)
+	if err != nil || value <= 0 {
+		return d.Errf("%s: invalid duration %q; use one such as 30s", name, text)
+	}
+	*to = caddy.Duration(value)
+	return nil
+}
+
+func parseSize(d *caddyfile.Dispenser, to *int64) error {
+	name := d.Val()
+	var text string
+	if err := parseString(d, &text); err != nil {
+		return err
+	}
+	size, err := humanize.ParseBytes(text)
+	if err != nil || size == 0 || size > 1<<50 {
+		return d.Errf("%s: invalid size %q; use one such as 32MiB", name, text)
+	}
+	*to = int64(size)
+	return nil
+}
+
+// parseCount parses a whole number of at least min.
+func parseCount(d *caddyfile.Dispenser, name, text string, min int) (int, error) {
+	n, err := strconv.Atoi(text)
+	if err != nil || n < min {
+		return 0, d.Errf("%s: invalid number %q; use a whole number of at least %d", name, text, min)
+	}
+	return n, nil
 }

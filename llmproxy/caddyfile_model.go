@@ -1,7 +1,6 @@
 package llmproxy
 
 import (
-	"strconv"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2"
@@ -12,129 +11,95 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 )
 
-// parseModel reads a model: its short form, or a block.
-func parseModel(d *caddyfile.Dispenser) (*Model, error) {
+// parseModel parses a model: the short form with targets on the line, or a block.
+func parseModel(d *caddyfile.Dispenser, h *Handler) error {
 	m := new(Model)
-	var named map[string]caddy.ModuleMap
 	if !d.Args(&m.Name) || m.Name == "" {
-		return nil, d.Err("a model needs a name: model gpt-4o openai/gpt-4o")
+		return d.Err("model: missing name; use model gpt-4o openai/gpt-4o")
 	}
 	m.To = d.RemainingArgs()
+	matchers := namedMatchers{}
 	for nesting := d.Nesting(); d.NextBlock(nesting); {
-		if err := m.subdirective(d, &named); err != nil {
-			return nil, err
+		if err := parseModelLine(d, m, matchers); err != nil {
+			return err
 		}
 	}
 	for _, r := range m.Routes {
-		if set, ok := named[r.Name]; ok {
+		if set, ok := matchers[r.Name]; ok {
 			r.MatcherSetsRaw = caddyhttp.RawMatcherSets{set}
 		}
 	}
 	if len(m.To) == 0 && len(m.Routes) == 0 {
-		return nil, d.Errf("model %s has no target: say `to upstream/model`", m.Name)
+		return d.Errf("model %s: missing target; add `to upstream/model`", m.Name)
 	}
-	return m, nil
+	h.Models = append(h.Models, m)
+	return nil
 }
 
-func (m *Model) subdirective(d *caddyfile.Dispenser, named *map[string]caddy.ModuleMap) error {
+func parseModelLine(d *caddyfile.Dispenser, m *Model, matchers namedMatchers) error {
 	name := d.Val()
-	switch {
-	case strings.HasPrefix(name, "@"):
-		return parseMatcher(d, named)
-	case name == "route":
-		return m.parseRoute(d)
-	case name == "local_only":
+	if strings.HasPrefix(name, "@") {
+		return matchers.parse(d)
+	}
+	switch name {
+	case "to":
+		return parseStrings(d, &m.To)
+	case "fallback":
+		var pool []string
+		err := parseStrings(d, &pool)
+		m.Fallbacks = append(m.Fallbacks, pool)
+		return err
+	case "weight":
+		return parseWeights(d, m)
+	case "lb_policy":
+		if err := parseString(d, &m.LBPolicy); err != nil {
+			return err
+		}
+		if _, err := router.ParsePolicy(m.LBPolicy); err != nil {
+			return d.WrapErr(err)
+		}
+		return nil
+	case "limit":
 		if d.NextArg() {
-			return d.Err("local_only of a model takes no matcher: write it outside of the model")
+			return d.ArgErr()
+		}
+		m.Limit = new(keys.Limits)
+		return parseLimits(d, m.Limit)
+	case "route":
+		return parseRoute(d, m)
+	case "local_only":
+		if d.NextArg() {
+			return d.Err("local_only of a model takes no matcher; write it outside of the model")
 		}
 		m.LocalOnly = true
 		return nil
 	}
-	args := d.RemainingArgs()
-	parse, ok := targetSubdirectives[name]
-	switch {
-	case name == "limit" && len(args) == 0:
-		m.Limit = new(keys.Limits)
-		return parseLimits(d, m.Limit)
-	case name == "limit", ok && len(args) == 0:
-		return d.ArgErr()
-	case ok:
-		return parse(m, d, args)
-	}
 	return d.Errf("unknown subdirective %q of model: expected to, weight, lb_policy, fallback, limit, route, local_only or a matcher such as @hard", name)
 }
 
-// targetSubdirectives are those of a model that take arguments.
-var targetSubdirectives = map[string]func(*Model, *caddyfile.Dispenser, []string) error{
-	"to":        (*Model).parseTo,
-	"fallback":  (*Model).parseFallback,
-	"weight":    (*Model).parseWeights,
-	"lb_policy": (*Model).parsePolicy,
-}
-
-func (m *Model) parseTo(_ *caddyfile.Dispenser, args []string) error {
-	m.To = append(m.To, args...)
-	return nil
-}
-
-func (m *Model) parseFallback(_ *caddyfile.Dispenser, args []string) error {
-	m.Fallbacks = append(m.Fallbacks, args)
-	return nil
-}
-
-func (m *Model) parsePolicy(d *caddyfile.Dispenser, args []string) error {
-	if len(args) > 1 {
+func parseWeights(d *caddyfile.Dispenser, m *Model) error {
+	args := d.RemainingArgs()
+	if len(args) == 0 {
 		return d.ArgErr()
 	}
-	if _, err := router.ParsePolicy(args[0]); err != nil {
-		return d.WrapErr(err)
-	}
-	m.LBPolicy = args[0]
-	return nil
-}
-
-func (m *Model) parseWeights(d *caddyfile.Dispenser, args []string) error {
 	for _, arg := range args {
-		n, err := strconv.Atoi(arg)
-		if err != nil || n < 0 {
-			return d.Errf("weight: %q is not a whole number of at least 0", arg)
+		n, err := parseCount(d, "weight", arg, 0)
+		if err != nil {
+			return err
 		}
 		m.Weights = append(m.Weights, n)
 	}
 	return nil
 }
 
-// parseMatcher reads a named matcher, on one line or in a block; its name was just read.
-func parseMatcher(d *caddyfile.Dispenser, named *map[string]caddy.ModuleMap) error {
-	name := strings.TrimPrefix(d.Val(), "@")
-	if name == "" {
-		return d.Err("a matcher needs a name behind its @")
-	}
-	if _, ok := (*named)[name]; ok {
-		return d.Errf("matcher @%s is defined twice", name)
-	}
-	set, err := caddyhttp.ParseCaddyfileNestedMatcherSet(d)
-	if err != nil {
-		return err
-	}
-	if len(set) == 0 {
-		return d.Errf("matcher @%s matches nothing: say what it is to match", name)
-	}
-	if *named == nil {
-		*named = map[string]caddy.ModuleMap{}
-	}
-	(*named)[name] = set
-	return nil
-}
-
-// parseRoute reads a rule of a model. What its matcher is may stand further down.
-func (m *Model) parseRoute(d *caddyfile.Dispenser) error {
+// parseRoute parses a route. Its matcher may be defined later.
+func parseRoute(d *caddyfile.Dispenser, m *Model) error {
 	r := &Route{To: d.RemainingArgs()}
 	if len(r.To) > 0 && strings.HasPrefix(r.To[0], "@") {
 		r.Name, r.To = r.To[0][1:], r.To[1:]
 	}
 	if len(r.To) == 0 {
-		return d.Err("a route needs a target: route @hard openai/gpt-4o")
+		return d.Err("route: missing target; use route @hard openai/gpt-4o")
 	}
 	for nesting := d.Nesting(); d.NextBlock(nesting); {
 		if d.Val() != "shadow" || d.NextArg() {
@@ -146,40 +111,64 @@ func (m *Model) parseRoute(d *caddyfile.Dispenser) error {
 	return nil
 }
 
-// parseLocalOnly reads which requests must not leave: all, or those of any of the matchers, which may stand further down.
-func (h *Handler) parseLocalOnly(d *caddyfile.Dispenser) error {
+// parseLocalOnly parses which requests must stay local: all, or those that match one of the matchers, which may be defined
+// later.
+func parseLocalOnly(d *caddyfile.Dispenser, h *Handler) error {
 	names := d.RemainingArgs()
 	if len(names) == 0 {
 		h.LocalOnly = true
 	}
 	for _, name := range names {
 		if !strings.HasPrefix(name, "@") {
-			return d.Errf("local_only: %q is no matcher: define one, and write its name with its @", name)
+			return d.Errf("local_only: %q is not a matcher; define one and use its name, such as @private", name)
 		}
-		h.LocalOnlyMatchRaw = append(h.LocalOnlyMatchRaw, caddy.ModuleMap{name: nil})
+		h.LocalOnlyMatchRaw = append(h.LocalOnlyMatchRaw, caddy.ModuleMap{name: nil}) // resolve replaces it
 	}
 	return nil
 }
 
-// resolveMatchers puts the matchers of the block in the places where they are named.
-func (h *Handler) resolveMatchers(d *caddyfile.Dispenser) error {
+// namedMatchers are the matchers that a block defines, by name without "@".
+type namedMatchers map[string]caddy.ModuleMap
+
+// parse parses the definition of a matcher, on the line or in a block; its name is the current token.
+func (n namedMatchers) parse(d *caddyfile.Dispenser) error {
+	name := strings.TrimPrefix(d.Val(), "@")
+	if name == "" {
+		return d.Err("missing name of a matcher; use one such as @hard")
+	}
+	if _, ok := n[name]; ok {
+		return d.Errf("duplicate matcher @%s", name)
+	}
+	set, err := caddyhttp.ParseCaddyfileNestedMatcherSet(d)
+	if err != nil {
+		return err
+	}
+	if len(set) == 0 {
+		return d.Errf("matcher @%s is empty; add a condition", name)
+	}
+	n[name] = set
+	return nil
+}
+
+// resolve sets the matchers where they are used.
+func (n namedMatchers) resolve(d *caddyfile.Dispenser, h *Handler) error {
 	for _, m := range h.Models {
 		for _, r := range m.Routes {
 			if r.Name == "" || r.MatcherSetsRaw != nil {
 				continue
 			}
-			set, ok := h.named[r.Name]
+			set, ok := n[r.Name]
 			if !ok {
-				return d.Errf("model %s: no matcher is named @%s: define it in the model or in llm_proxy", m.Name, r.Name)
+				return d.Errf("model %s: unknown matcher @%s; define it in the model or in llm_proxy", m.Name, r.Name)
 			}
 			r.MatcherSetsRaw = caddyhttp.RawMatcherSets{set}
 		}
 	}
-	for i, placeholder := range h.LocalOnlyMatchRaw {
-		for name := range placeholder {
-			set, ok := h.named[strings.TrimPrefix(name, "@")]
+	for i, unresolved := range h.LocalOnlyMatchRaw {
+		for name := range unresolved {
+			set, ok := n[strings.TrimPrefix(name, "@")]
 			if !ok {
-				return d.Errf("local_only: no matcher is named %s: define it in llm_proxy", name)
+				return d.Errf("local_only: unknown matcher %s; define it in llm_proxy", name)
 			}
 			h.LocalOnlyMatchRaw[i] = set
 		}

@@ -5,18 +5,17 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/headers"
 
-	"github.com/caddy-llmproxy/caddy-llmproxy/router/replica"
+	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 )
 
-// nameOf names an upstream that has an address only.
-func nameOf(address string) string {
+// hostOf returns the host and port of an address, after which an upstream without a name is named.
+func hostOf(address string) string {
 	_, rest, found := strings.Cut(address, "://")
 	if !found {
 		rest = address
@@ -25,45 +24,37 @@ func nameOf(address string) string {
 	return host
 }
 
-// parseUpstream reads an upstream block.
-func parseUpstream(d *caddyfile.Dispenser) (*Upstream, error) {
+func parseUpstream(d *caddyfile.Dispenser, h *Handler) error {
 	u := new(Upstream)
 	if !d.Args(&u.Name, &u.Kind) {
-		return nil, d.Err("an upstream needs a name and a kind: upstream gpu ollama http://127.0.0.1:11434")
+		return d.Err("upstream: missing name or kind; use upstream gpu ollama http://127.0.0.1:11434")
 	}
 	u.Addresses = d.RemainingArgs()
 	if err := u.checkAddresses(); err != nil {
-		return nil, d.Errf("upstream %q: %w", u.Name, err)
+		return d.Errf("upstream %q: %w", u.Name, err)
 	}
 	for nesting := d.Nesting(); d.NextBlock(nesting); {
-		if err := u.subdirective(d); err != nil {
-			return nil, err
+		if err := parseUpstreamLine(d, u); err != nil {
+			return err
 		}
 	}
 	if err := u.check(); err != nil {
-		return nil, d.Errf("upstream %q: %w", u.Name, err)
+		return d.Errf("upstream %q: %w", u.Name, err)
 	}
-	return u, nil
+	h.Upstreams = append(h.Upstreams, u)
+	return nil
 }
 
-func (u *Upstream) subdirective(d *caddyfile.Dispenser) error {
+func parseUpstreamLine(d *caddyfile.Dispenser, u *Upstream) error {
 	switch name := d.Val(); name {
 	case "api_key":
-		if !d.AllArgs(&u.APIKey) {
-			return d.ArgErr()
-		}
-		return nil
+		return parseString(d, &u.APIKey)
 	case "header_up":
-		return u.parseHeaderUp(d)
+		return parseHeaderUp(d, u)
 	case "params":
-		return u.parseParams(d)
+		return parseParams(d, u)
 	case "drop":
-		names := d.RemainingArgs()
-		if len(names) == 0 {
-			return d.ArgErr()
-		}
-		u.Drop = append(u.Drop, names...)
-		return nil
+		return parseStrings(d, &u.Drop)
 	case "dial_timeout":
 		return parseDuration(d, &u.DialTimeout)
 	case "first_token_timeout":
@@ -75,38 +66,24 @@ func (u *Upstream) subdirective(d *caddyfile.Dispenser) error {
 	case "load_timeout":
 		return parseDuration(d, &u.LoadTimeout)
 	case "max_concurrent":
-		return u.parseMaxConcurrent(d)
+		return parseMaxConcurrent(d, u)
 	case "queue":
-		return u.parseQueue(d)
+		return parseQueue(d, u)
 	case "local", "remote":
-		return u.parseLocal(d)
+		return parseLocal(d, u)
 	case "context":
-		return u.parseContext(d)
+		return parseContext(d, u)
 	case "can", "cannot":
-		return u.parseAbilities(d)
+		return parseCapabilities(d, u)
 	case "transport":
-		return u.parseTransport(d)
+		return parseTransport(d, u)
 	default:
 		return d.Errf("unknown subdirective %q of upstream: expected api_key, header_up, params, drop, dial_timeout, first_token_timeout, "+
 			"idle_timeout, timeout, load_timeout, max_concurrent, queue, local, remote, context, can, cannot or transport", name)
 	}
 }
 
-func parseDuration(d *caddyfile.Dispenser, to *caddy.Duration) error {
-	name := d.Val()
-	var text string
-	if !d.AllArgs(&text) {
-		return d.ArgErr()
-	}
-	value, err := caddy.ParseDuration(text)
-	if err != nil || value <= 0 {
-		return d.Errf("%s: %q is not a duration such as 30s", name, text)
-	}
-	*to = caddy.Duration(value.Round(time.Nanosecond))
-	return nil
-}
-
-func (u *Upstream) parseHeaderUp(d *caddyfile.Dispenser) error {
+func parseHeaderUp(d *caddyfile.Dispenser, u *Upstream) error {
 	args := d.RemainingArgs()
 	if len(args) < 1 || len(args) > 3 {
 		return d.ArgErr()
@@ -127,13 +104,13 @@ func (u *Upstream) parseHeaderUp(d *caddyfile.Dispenser) error {
 	return nil
 }
 
-// parseParams reads one parameter from the line, or several from a block.
-func (u *Upstream) parseParams(d *caddyfile.Dispenser) error {
+// parseParams parses one parameter on the line, or several in a block.
+func parseParams(d *caddyfile.Dispenser, u *Upstream) error {
 	if args := d.RemainingArgs(); len(args) > 0 {
-		return u.addParam(d, args)
+		return addParam(d, u, args)
 	}
 	for nesting := d.Nesting(); d.NextBlock(nesting); {
-		if err := u.addParam(d, append([]string{d.Val()}, d.RemainingArgs()...)); err != nil {
+		if err := addParam(d, u, append([]string{d.Val()}, d.RemainingArgs()...)); err != nil {
 			return err
 		}
 	}
@@ -143,9 +120,10 @@ func (u *Upstream) parseParams(d *caddyfile.Dispenser) error {
 	return nil
 }
 
-func (u *Upstream) addParam(d *caddyfile.Dispenser, args []string) error {
+// addParam adds a parameter. A value that is not JSON is a string.
+func addParam(d *caddyfile.Dispenser, u *Upstream, args []string) error {
 	if len(args) != 2 {
-		return d.Err("params: a name and a value are expected: params temperature 0.2")
+		return d.Err("params: use a name and a value: params temperature 0.2")
 	}
 	value := json.RawMessage(args[1])
 	if !json.Valid(value) {
@@ -162,7 +140,101 @@ func (u *Upstream) addParam(d *caddyfile.Dispenser, args []string) error {
 	return nil
 }
 
-func (u *Upstream) parseTransport(d *caddyfile.Dispenser) error {
+func parseMaxConcurrent(d *caddyfile.Dispenser, u *Upstream) (err error) {
+	var text string
+	if err := parseString(d, &text); err != nil {
+		return err
+	}
+	u.MaxConcurrent, err = parseCount(d, "max_concurrent", text, 1)
+	return err
+}
+
+func parseQueue(d *caddyfile.Dispenser, u *Upstream) error {
+	args := d.RemainingArgs()
+	if len(args) < 1 || len(args) > 2 {
+		return d.ArgErr()
+	}
+	places, err := parseCount(d, "queue", args[0], 0)
+	if err != nil {
+		return err
+	}
+	u.Queue = &Queue{Places: places}
+	if len(args) == 2 {
+		wait, err := caddy.ParseDuration(args[1])
+		if err != nil || wait <= 0 {
+			return d.Errf("queue: invalid duration %q; use one such as 30s", args[1])
+		}
+		u.Queue.LongestWait = caddy.Duration(wait)
+	}
+	return nil
+}
+
+func parseLocal(d *caddyfile.Dispenser, u *Upstream) error {
+	local := d.Val() == "local"
+	if d.NextArg() {
+		return d.ArgErr()
+	}
+	if u.Local != nil && *u.Local != local {
+		return d.Err("local and remote contradict each other; remove one")
+	}
+	u.Local = &local
+	return nil
+}
+
+// capabilitiesOf returns the capabilities of a model, or those of the upstream for an empty name.
+func capabilitiesOf(u *Upstream, model string) *Capabilities {
+	if model == "" {
+		return &u.Capabilities
+	}
+	if u.ModelLimits == nil {
+		u.ModelLimits = map[string]*Capabilities{}
+	}
+	if u.ModelLimits[model] == nil {
+		u.ModelLimits[model] = new(Capabilities)
+	}
+	return u.ModelLimits[model]
+}
+
+func parseContext(d *caddyfile.Dispenser, u *Upstream) error {
+	args, model := d.RemainingArgs(), ""
+	if len(args) == 2 {
+		model, args = args[0], args[1:]
+	}
+	if len(args) != 1 {
+		return d.ArgErr()
+	}
+	n, err := strconv.Atoi(args[0])
+	if err != nil || n < 1 {
+		return d.Errf("context: invalid number %q; use a number of tokens such as 32768", args[0])
+	}
+	capabilitiesOf(u, model).Context = n
+	return nil
+}
+
+// parseCapabilities parses the features that the upstream can or cannot, or a model whose name comes first.
+func parseCapabilities(d *caddyfile.Dispenser, u *Upstream) error {
+	name, args, model := d.Val(), d.RemainingArgs(), ""
+	if len(args) > 1 {
+		if _, ok := router.ParseFeature(args[0]); !ok {
+			model, args = args[0], args[1:]
+		}
+	}
+	if len(args) == 0 {
+		return d.ArgErr()
+	}
+	if _, err := parseFeatures(args); err != nil {
+		return d.Errf("%s: %w", name, err)
+	}
+	c := capabilitiesOf(u, model)
+	if name == "can" {
+		c.Can = append(c.Can, args...)
+	} else {
+		c.Cannot = append(c.Cannot, args...)
+	}
+	return nil
+}
+
+func parseTransport(d *caddyfile.Dispenser, u *Upstream) error {
 	if !d.NextArg() {
 		return d.ArgErr()
 	}
@@ -172,52 +244,8 @@ func (u *Upstream) parseTransport(d *caddyfile.Dispenser) error {
 		return err
 	}
 	if _, ok := module.(http.RoundTripper); !ok {
-		return d.Errf("transport: module %s does not carry requests", name)
+		return d.Errf("transport: module %s is not an http.RoundTripper", name)
 	}
 	u.TransportRaw = caddyconfig.JSONModuleObject(module, "protocol", name, nil)
 	return nil
-}
-
-// defaultPlaces is the size of a waiting room that nobody configured. Each place may hold a request's body in memory.
-const defaultPlaces = 64
-
-func (u *Upstream) parseMaxConcurrent(d *caddyfile.Dispenser) error {
-	var text string
-	if !d.AllArgs(&text) {
-		return d.ArgErr()
-	}
-	n, err := strconv.Atoi(text)
-	if err != nil || n < 1 {
-		return d.Errf("max_concurrent: %q is not a whole number of at least 1", text)
-	}
-	u.MaxConcurrent = n
-	return nil
-}
-
-func (u *Upstream) parseQueue(d *caddyfile.Dispenser) error {
-	args := d.RemainingArgs()
-	if len(args) < 1 || len(args) > 2 {
-		return d.ArgErr()
-	}
-	places, err := strconv.Atoi(args[0])
-	if err != nil || places < 0 {
-		return d.Errf("queue: %q is not a number of places", args[0])
-	}
-	u.Queue = &Queue{Places: places}
-	if len(args) == 1 {
-		return nil
-	}
-	wait, err := caddy.ParseDuration(args[1])
-	if err != nil || wait <= 0 {
-		return d.Errf("queue: %q is not a duration such as 30s", args[1])
-	}
-	u.Queue.LongestWait = caddy.Duration(wait)
-	return nil
-}
-
-func (u *Upstream) queue() replica.QueueConfig {
-	if u.Queue == nil {
-		return replica.QueueConfig{Size: defaultPlaces}
-	}
-	return replica.QueueConfig{Size: u.Queue.Places, MaxWait: time.Duration(u.Queue.LongestWait)}
 }

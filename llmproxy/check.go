@@ -12,18 +12,18 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/gateway"
 )
 
-// check finds what a Caddyfile cannot say and JSON can: values out of their range, and entries that are null.
+// check finds errors that only JSON can have: values out of range, and null.
 func (h *Handler) check() error {
 	var errs []error
 	fail := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
 	if h.MaxBody < 0 {
-		fail("max_body %d is below zero", h.MaxBody)
+		fail("max_body %d is negative", h.MaxBody)
 	}
 	if h.Deadline < 0 {
-		fail("deadline is below zero")
+		fail("deadline is negative")
 	}
-	if h.LogPrompts < 0 || h.LogPrompts > promptsMost {
-		fail("log_prompts %d is not a number of characters from 0 to %d", h.LogPrompts, promptsMost)
+	if h.LogPrompts < 0 || h.LogPrompts > maxLoggedPrompt {
+		fail("log_prompts %d is out of range; use a number of characters from 0 to %d", h.LogPrompts, maxLoggedPrompt)
 	}
 	if err := checkHealth(h.Health); err != nil {
 		errs = append(errs, err)
@@ -53,10 +53,10 @@ func (h *Handler) check() error {
 
 func checkHealth(path string) error {
 	if path != "" && !strings.HasPrefix(path, "/") {
-		return fmt.Errorf("health: %q is not a path such as /health", path)
+		return fmt.Errorf("health: invalid path %q; use a path such as /health", path)
 	}
 	if _, taken := gateway.Match(path); taken {
-		return fmt.Errorf("health: %s is a path of the API; take another one, such as /health", path)
+		return fmt.Errorf("health: %s is a path of the API; use another one, such as /health", path)
 	}
 	return nil
 }
@@ -67,30 +67,30 @@ func (u *Upstream) check() error {
 		"timeout": u.Timeout, "load_timeout": u.LoadTimeout,
 	} {
 		if d < 0 {
-			return fmt.Errorf("%s is below zero", name)
+			return fmt.Errorf("%s is negative", name)
 		}
 	}
-	for model, limits := range u.ModelLimits {
-		if limits == nil {
-			return fmt.Errorf("model_limits of %q are null", model)
+	for model, capabilities := range u.ModelLimits {
+		if capabilities == nil {
+			return fmt.Errorf("model_limits of %q is null", model)
 		}
 	}
 	switch {
 	case u.MaxConcurrent < 0 || u.MaxConcurrent > math.MaxInt32:
 		return fmt.Errorf("max_concurrent %d is out of range", u.MaxConcurrent)
 	case u.Queue != nil && u.Queue.Places < 0:
-		return fmt.Errorf("queue: %d places are below zero", u.Queue.Places)
+		return fmt.Errorf("queue: places %d is negative", u.Queue.Places)
 	case u.Queue != nil && u.Queue.LongestWait < 0:
-		return errors.New("queue: longest_wait is below zero")
+		return errors.New("queue: longest_wait is negative")
 	case u.TransportRaw != nil && u.DialTimeout != 0:
-		return errors.New("dial_timeout does not count beside a transport: write it into the transport's block")
+		return errors.New("dial_timeout has no effect with a transport; set it in the block of the transport")
 	}
 	return nil
 }
 
 func (m *Model) check() error {
 	if m.Name == "" {
-		return errors.New("a model needs a name")
+		return errors.New("missing name")
 	}
 	for _, r := range m.Routes {
 		if r == nil {

@@ -7,30 +7,30 @@ import (
 	"github.com/caddyserver/caddy/v2"
 )
 
-// What a Caddyfile cannot say is told to whoever writes JSON, and does not take Caddy down.
+// Errors that a Caddyfile cannot have are found in JSON, and do not crash Caddy.
 func TestJSONIsChecked(t *testing.T) {
 	const upstreams = `"upstreams":[{"name":"u","kind":"openai"}]`
 	for _, tt := range []struct{ name, json, want string }{
-		{"nothing wrong", upstreams + `,"models":[{"name":"m","to":["u/m"]}],"health":"/health"`, ""},
+		{"valid", upstreams + `,"models":[{"name":"m","to":["u/m"]}],"health":"/health"`, ""},
 		{"null for an upstream", `"upstreams":[null]`, "upstream 0 is null"},
 		{"null for a model", upstreams + `,"models":[null]`, "model 0 is null"},
 		{"null for a route", upstreams + `,"models":[{"name":"m","to":["u"],"routes":[null]}]`, `model "m": a route is null`},
 		{"null for a key", upstreams + `,"keys":[null]`, "a key or user is null"},
 		{"null for a user", upstreams + `,"users":[null]`, "a key or user is null"},
 		{"null for a price", upstreams + `,"prices":[null]`, "a price is null"},
-		{"null for the limits of a model", `"upstreams":[{"name":"u","kind":"openai","model_limits":{"m":null}}]`, `model_limits of "m" are null`},
-		{"a model without a name", upstreams + `,"models":[{"to":["u/m"]}]`, "needs a name"},
+		{"null for the limits of a model", `"upstreams":[{"name":"u","kind":"openai","model_limits":{"m":null}}]`, `model_limits of "m" is null`},
+		{"a model without a name", upstreams + `,"models":[{"to":["u/m"]}]`, "missing name"},
 		{"a fallback to nothing", upstreams + `,"models":[{"name":"m","to":["u/m"],"fallbacks":[[]]}]`, `model "m": a fallback has no target`},
-		{"bodies below zero", upstreams + `,"max_body":-1`, "max_body -1 is below zero"},
-		{"deadline below zero", upstreams + `,"deadline":-1`, "deadline is below zero"},
-		{"prompts below zero", upstreams + `,"log_prompts":-1`, "log_prompts -1 is not"},
-		{"health is no path", upstreams + `,"health":"health"`, `"health" is not a path`},
-		{"health is the API's", upstreams + `,"health":"/v1/models"`, "/v1/models is a path of the API"},
-		{"timer below zero", `"upstreams":[{"name":"u","kind":"openai","idle_timeout":-1}]`, `upstream "u": idle_timeout is below zero`},
-		{"slots below zero", `"upstreams":[{"name":"u","kind":"openai","max_concurrent":-1}]`, "max_concurrent -1 is out of range"},
-		{"places below zero", `"upstreams":[{"name":"u","kind":"openai","queue":{"places":-1}}]`, "-1 places are below zero"},
-		{"wait below zero", `"upstreams":[{"name":"u","kind":"openai","queue":{"places":1,"longest_wait":-1}}]`, "longest_wait is below zero"},
-		{"two who dial", `"upstreams":[{"name":"u","kind":"openai","dial_timeout":1,"transport":{"protocol":"http"}}]`, "dial_timeout does not count beside a transport"},
+		{"negative max_body", upstreams + `,"max_body":-1`, "max_body -1 is negative"},
+		{"negative deadline", upstreams + `,"deadline":-1`, "deadline is negative"},
+		{"negative log_prompts", upstreams + `,"log_prompts":-1`, "log_prompts -1 is out of range"},
+		{"invalid health", upstreams + `,"health":"health"`, `invalid path "health"`},
+		{"health is a path of the API", upstreams + `,"health":"/v1/models"`, "/v1/models is a path of the API"},
+		{"negative timeout", `"upstreams":[{"name":"u","kind":"openai","idle_timeout":-1}]`, `upstream "u": idle_timeout is negative`},
+		{"negative max_concurrent", `"upstreams":[{"name":"u","kind":"openai","max_concurrent":-1}]`, "max_concurrent -1 is out of range"},
+		{"negative places", `"upstreams":[{"name":"u","kind":"openai","queue":{"places":-1}}]`, "places -1 is negative"},
+		{"negative longest_wait", `"upstreams":[{"name":"u","kind":"openai","queue":{"places":1,"longest_wait":-1}}]`, "longest_wait is negative"},
+		{"dial_timeout with a transport", `"upstreams":[{"name":"u","kind":"openai","dial_timeout":1,"transport":{"protocol":"http"}}]`, "dial_timeout has no effect with a transport"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			var config caddy.Config

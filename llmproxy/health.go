@@ -1,32 +1,17 @@
 package llmproxy
 
 import (
-	"cmp"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/http"
-
-	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/admin"
 )
 
-// livePath follows the health path for containers: it answers as long as the process runs.
+// livePath follows the path of the health endpoint, for liveness probes.
 const livePath = "/live"
 
-// parseHealth reads the path of the health endpoint.
-func (h *Handler) parseHealth(d *caddyfile.Dispenser) error {
-	if !d.AllArgs(&h.Health) {
-		return d.ArgErr()
-	}
-	if err := checkHealth(h.Health); err != nil || h.Health == "" {
-		return d.WrapErr(cmp.Or(err, errors.New("health: a path such as /health is expected")))
-	}
-	return nil
-}
-
-// serveHealth answers at the health endpoint; false if the path is another one.
+// serveHealth answers at the health endpoint. It reports false for other paths.
 func (h *Handler) serveHealth(w http.ResponseWriter, r *http.Request) bool {
 	switch {
 	case h.Health == "":
@@ -53,8 +38,8 @@ type healthUpstream struct {
 	Replicas []admin.Replica `json:"replicas"`
 }
 
-// answerReadiness tells whether at least one model can be served, and with ?verbose which. Addresses of upstreams are left to
-// the admin API: clients reach this endpoint.
+// answerReadiness reports whether at least one model can be served now, and with ?verbose which ones. Clients can reach this
+// endpoint, so it shows numbers instead of addresses, which the admin API shows.
 func (h *Handler) answerReadiness(w http.ResponseWriter, r *http.Request) {
 	status := h.gateway.Status(r.Context())
 	answer, code := healthAnswer{Status: "ok"}, http.StatusOK
@@ -87,5 +72,5 @@ func answerHealth(w http.ResponseWriter, code int, answer healthAnswer) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(code)
-	_, _ = w.Write(append(body, '\n')) // whoever asked may be gone
+	_, _ = w.Write(append(body, '\n')) // the client may have disconnected
 }

@@ -146,8 +146,8 @@ func TestSharedKeysAreRemembered(t *testing.T) {
 	eventually(t, "the server is not believed", func() bool { return status(t, url, "secret-bob") == 401 })
 }
 
-// add returns a change that adds keys.
-func add(names ...string) func([]*keys.Entry) ([]*keys.Entry, error) {
+// add returns an edit that adds keys.
+func add(names ...string) keystore.Edit {
 	return func(list []*keys.Entry) ([]*keys.Entry, error) {
 		for _, name := range names {
 			list = append(list, &keys.Entry{Name: name, Secret: keys.Digest("secret-" + name)})

@@ -186,8 +186,8 @@ func TestStreamSurvivesReload(t *testing.T) {
 }
 
 func TestExitEndsStreamsWithAnError(t *testing.T) {
-	exiting = func() bool { return true }
-	t.Cleanup(func() { exiting = caddy.Exiting })
+	isExiting = func() bool { return true }
+	t.Cleanup(func() { isExiting = caddy.Exiting })
 	fake := fakellm.Start(t, "openai")
 	fake.Always(fakellm.Text("one", " two").StallAfter(1))
 	caddyfile, url := site(t, "\tllm_proxy {\n\t\tupstream u openai "+fake.URL()+"\n\t\tmodel m u\n\t}")
@@ -208,14 +208,14 @@ func TestExitEndsStreamsWithAnError(t *testing.T) {
 func TestLoadErrorsAreUnderstandable(t *testing.T) {
 	t.Setenv("EMPTY_KEY", "")
 	for _, test := range []struct{ name, inside, want string }{
-		{"no address", "upstream u vllm", "no address: write where it is reached"},
+		{"no address", "upstream u vllm", "missing address; add it"},
 		{"unknown kind", "upstream u bedrock", `unknown kind of upstream "bedrock"`},
 		{"empty key", "upstream u openai {\n\t\t\tapi_key {env.EMPTY_KEY}\n\t\t}", "api_key is empty"},
 		{"unknown upstream", "upstream u openai\n\t\tmodel m v/x", `unknown upstream "v"`},
 		{"loop", "upstream u openai\n\t\tmodel a b\n\t\tmodel b a", "a → b → a"},
-		{"slash in a name", "upstream a/b openai", "a name without slash"},
+		{"slash in a name", "upstream a/b openai", "use one without slash"},
 		{"weights with another policy", "upstream u openai\n\t\tmodel m {\n\t\t\tto u\n\t\t\tweight 1\n\t\t\tlb_policy first\n\t\t}", "weights need lb_policy weighted"},
-		{"no file of prices", "upstream u openai\n\t\tprices /nowhere.json", "prices /nowhere.json: open"},
+		{"no file of prices", "upstream u openai\n\t\tprices /nowhere.json", "reading prices from /nowhere.json: open"},
 		{"nothing to compare with", "upstream u openai\n\t\tprice u/* per_hour 1 instead_of gpt-99", `unknown price of "gpt-99"`},
 		{"invalid address of Redis", "upstream u openai\n\t\tstate http://:hunter2@localhost", "state: invalid address; use redis://"},
 		{"option of Redis", "upstream u openai\n\t\tstate redis://:hunter2@localhost?nonsense=1", "state: invalid address or option"},
@@ -224,7 +224,7 @@ func TestLoadErrorsAreUnderstandable(t *testing.T) {
 		{"route without an end", "upstream u openai\n\t\t@x path /a\n\t\tmodel a {\n\t\t\troute @x u/b\n\t\t}", "has no target for a request that no route matches"},
 		{"expression that is none", "upstream u openai\n\t\t@x expression {llm.tools} >\n\t\tmodel a {\n\t\t\troute @x u/b\n\t\t\tto u\n\t\t}", "route @x"},
 		{"content that is none", "upstream u openai\n\t\t@x llm content (\n\t\tmodel a {\n\t\t\troute @x u/b\n\t\t\tto u\n\t\t}", "missing closing )"},
-		{"can and cannot", "upstream u openai {\n\t\t\tcan tools\n\t\t\tcannot tools\n\t\t}", "overlap"},
+		{"can and cannot", "upstream u openai {\n\t\t\tcan tools\n\t\t\tcannot tools\n\t\t}", "can tools contradicts cannot tools"},
 		{"two rates of one window", "upstream u echo\n\t\tkey a hunter2 {\n\t\t\trate 1/m 2/60s\n\t\t}", `"a": 1/m and 2/m have the same window: keep one, at Caddyfile:`},
 		{"two limits of one window", "upstream u echo\n\t\tlimit {\n\t\t\ttokens 1/d\n\t\t\ttokens 2/24h\n\t\t}", "limit: 1/d and 2/d have the same window"},
 		{"two rates for addresses", "upstream u echo\n\t\trate_limit 1/m 1/m", "rate_limit: 1/m and 1/m have the same window: keep one, at Caddyfile:"},

@@ -1,6 +1,7 @@
 package llmproxy
 
 import (
+	"cmp"
 	"fmt"
 	"net/http"
 	"regexp"
@@ -19,53 +20,53 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 )
 
-// MatchLLM matches requests to LLMs by what they say of themselves. All that is given must match. A request that is not JSON
-// in OpenAI's shape never matches.
+// MatchLLM matches requests to LLMs by their content. All given conditions must hold. A request that is not JSON in OpenAI's
+// format never matches.
 //
-// Numbers are compared: ">4000", ">=1", "<100", "<=100", "=0", several of them separated by white space.
+// Numbers are compared, such as ">4000", ">=1", "<100", "<=100" or "=0". Several comparisons are separated by white space.
 //
-// In a route of llm_proxy it costs next to nothing. Elsewhere it reads the request's body, at most 32 MiB of it, and leaves
-// it to be read again; llm_proxy does not read it a second time.
+// In a route of llm_proxy it costs almost nothing. Elsewhere it reads the body of the request, at most 32 MiB, and keeps it for
+// the handlers that follow; llm_proxy does not parse it a second time.
 type MatchLLM struct {
-	// An estimate of the prompt's tokens: the bytes of its texts and tools by four, 765 for an image, 300 for a sound,
+	// An estimate of the tokens of the prompt: a quarter of the bytes of its texts and tools, 765 for an image, 300 for audio,
 	// 1500 for a file.
 	PromptTokens string `json:"prompt_tokens,omitempty"`
 
-	// How many messages there are; a text that stands alone is one.
+	// The number of messages. A prompt that is a single text counts as one.
 	Messages string `json:"messages,omitempty"`
 
-	// How many tools are offered.
+	// The number of tools.
 	Tools string `json:"tools,omitempty"`
 
-	// How many images are sent.
+	// The number of images.
 	Images string `json:"images,omitempty"`
 
-	// How many sounds are sent.
+	// The number of audio parts.
 	Audio string `json:"audio,omitempty"`
 
-	// How many tokens of an answer are asked for at most; 0 where nothing is said.
+	// The maximum number of tokens of the answer; 0 if the request does not limit it.
 	MaxTokens string `json:"max_tokens,omitempty"`
 
-	// Whether the answer must be JSON of a schema.
+	// Whether the answer must be JSON that follows a schema.
 	JSONSchema *bool `json:"json_schema,omitempty"`
 
-	// Whether a stream is asked for.
+	// Whether the client asks for a stream.
 	Stream *bool `json:"stream,omitempty"`
 
-	// The endpoint, by its name: chat, completions, embeddings, responses, …
+	// The endpoint: chat, completions, embeddings, responses, …
 	Endpoint []string `json:"endpoint,omitempty"`
 
-	// The name of the client's key, or of the user that another handler found.
+	// The name of the client's key, or of the user that another handler authenticated.
 	Key []string `json:"key,omitempty"`
 
-	// The model that is asked for; an asterisk stands for any characters.
+	// The model that the client asks for. An asterisk stands for any characters.
 	Model []string `json:"model,omitempty"`
 
-	// A regular expression (RE2) that the last message of a user matches somewhere in its first 16 KiB.
+	// A regular expression (RE2) to find in the first 16 KiB of the last user message.
 	Content string `json:"content,omitempty"`
 
-	numbers []number
-	content *regexp.Regexp
+	comparisons []comparison
+	content     *regexp.Regexp
 }
 
 // CaddyModule returns the Caddy module information.
@@ -75,71 +76,42 @@ func (*MatchLLM) CaddyModule() caddy.ModuleInfo {
 
 // Match implements caddyhttp.RequestMatcher.
 func (m *MatchLLM) Match(r *http.Request) bool {
-	matched, _ := m.MatchWithError(r) // there is no error
+	matched, _ := m.MatchWithError(r) // it never fails
 	return matched
 }
 
 // MatchWithError implements caddyhttp.RequestMatcherWithError.
 func (m *MatchLLM) MatchWithError(r *http.Request) (bool, error) {
-	a, ok := askedOf(r)
-	if !ok || !m.matchesHead(r, &a) {
+	rec, ok := recordOf(r)
+	if !ok {
 		return false, nil
 	}
-	if m.JSONSchema != nil && *m.JSONSchema != a.signals().JSONSchema {
-		return false, nil
-	}
-	for _, n := range m.numbers {
-		if !n.holds(a.signals()) {
-			return false, nil
-		}
-	}
-	return m.content == nil || m.content.MatchString(a.signals().Content()), nil
-}
-
-// matchesHead asks first what costs nothing.
-func (m *MatchLLM) matchesHead(r *http.Request, a *asked) bool {
-	switch {
-	case m.Stream != nil && *m.Stream != a.stream:
-	case len(m.Endpoint) > 0 && !slices.Contains(m.Endpoint, a.endpoint):
-	case len(m.Model) > 0 && !slices.ContainsFunc(m.Model, func(p string) bool { return router.Match(p, a.model) }):
-	case len(m.Key) > 0 && !slices.Contains(m.Key, a.caller(r)):
+	switch { // the cheap conditions first
+	case m.Stream != nil && *m.Stream != rec.Stream:
+	case len(m.Endpoint) > 0 && !slices.Contains(m.Endpoint, rec.Endpoint):
+	case len(m.Model) > 0 && !slices.ContainsFunc(m.Model, func(p string) bool { return router.Match(p, rec.Model) }):
+	case len(m.Key) > 0 && !slices.Contains(m.Key, cmp.Or(rec.Key, authenticatedUser(r))):
+	case m.JSONSchema != nil && *m.JSONSchema != rec.Signals().JSONSchema:
+	case slices.ContainsFunc(m.comparisons, func(c comparison) bool { return !c.holds(rec.Signals()) }):
+	case m.content != nil && !m.content.MatchString(rec.Signals().Content()):
 	default:
-		return true
+		return true, nil
 	}
-	return false
+	return false, nil
 }
 
-// asked is what a request asks for.
-type asked struct {
-	endpoint, model, key string
-	stream               bool
-	signals              func() *openai.Signals
-}
-
-// askedOf takes the record where the gateway has one already, else reads ahead of it.
-func askedOf(r *http.Request) (asked, bool) {
+// recordOf returns what is known about the request: the gateway's record in a route, else one from peeking at the body. It
+// reports false if the body is not JSON in OpenAI's format.
+func recordOf(r *http.Request) (*exchange.Record, bool) {
 	if rec, ok := r.Context().Value(recordKey{}).(*exchange.Record); ok {
-		return asked{rec.Endpoint, rec.Model, rec.Key, rec.Stream, rec.Signals}, true
+		return rec, true
 	}
 	head := reqbody.Peek(r, gateway.DefaultMaxBody)
 	if head == nil {
-		return asked{}, false
+		return nil, false
 	}
 	task, _ := gateway.Match(r.URL.Path)
-	return asked{endpoint: task.Endpoint(), model: head.Model, stream: head.Stream, signals: head.Signals}, true
-}
-
-// caller is the name of who asks.
-func (a *asked) caller(r *http.Request) string {
-	if a.key != "" {
-		return a.key
-	}
-	repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
-	if !ok {
-		return ""
-	}
-	user, _ := repl.GetString("http.auth.user.id")
-	return user
+	return &exchange.Record{Endpoint: task.Endpoint(), Asked: exchange.Asked{Model: head.Model, Stream: head.Stream, Head: head}}, true
 }
 
 // Interface guards
@@ -149,55 +121,55 @@ var (
 	_ caddyfile.Unmarshaler             = (*MatchLLM)(nil)
 )
 
-// A number is one comparison with a signal.
-type number struct {
+// A comparison compares a number that describes the request with a constant.
+type comparison struct {
 	of       func(*openai.Signals) int
 	operator string
 	n        int
 }
 
-func (n number) holds(s *openai.Signals) bool {
-	have := n.of(s)
-	switch n.operator {
+func (c comparison) holds(s *openai.Signals) bool {
+	value := c.of(s)
+	switch c.operator {
 	case ">":
-		return have > n.n
+		return value > c.n
 	case ">=":
-		return have >= n.n
+		return value >= c.n
 	case "<":
-		return have < n.n
+		return value < c.n
 	case "<=":
-		return have <= n.n
+		return value <= c.n
 	}
-	return have == n.n
+	return value == c.n
 }
 
-var comparison = regexp.MustCompile(`^\s*(>=|<=|>|<|=)\s*(\d+)`)
+var comparisonSyntax = regexp.MustCompile(`^\s*(>=|<=|>|<|=)\s*(\d+)`)
 
-// comparisons reads ">1000 <=4000".
-func comparisons(text string, of func(*openai.Signals) int) (list []number, err error) {
+// parseComparisons parses a text such as ">1000 <=4000".
+func parseComparisons(text string, of func(*openai.Signals) int) (list []comparison, err error) {
 	for rest := text; strings.TrimSpace(rest) != ""; {
-		m := comparison.FindStringSubmatch(rest)
+		m := comparisonSyntax.FindStringSubmatch(rest)
 		if m == nil {
-			return nil, fmt.Errorf("%q is no comparison such as \">4000\"", text)
+			return nil, fmt.Errorf("invalid comparison %q; use one such as \">4000\"", text)
 		}
 		n, err := strconv.Atoi(m[2])
 		if err != nil {
 			return nil, fmt.Errorf("%q: %w", text, err)
 		}
-		list, rest = append(list, number{of, m[1], n}), rest[len(m[0]):]
+		list, rest = append(list, comparison{of, m[1], n}), rest[len(m[0]):]
 	}
 	return list, nil
 }
 
-// A numeric is one of the matcher's numbers.
-type numeric struct {
+// A numericField is a field of the matcher with comparisons.
+type numericField struct {
 	name string
 	text *string
 	of   func(*openai.Signals) int
 }
 
-func (m *MatchLLM) numerics() []numeric {
-	return []numeric{
+func (m *MatchLLM) numericFields() []numericField {
+	return []numericField{
 		{"prompt_tokens", &m.PromptTokens, func(s *openai.Signals) int { return s.PromptTokens }},
 		{"messages", &m.Messages, func(s *openai.Signals) int { return s.Messages }},
 		{"tools", &m.Tools, func(s *openai.Signals) int { return s.Tools }},
@@ -209,13 +181,13 @@ func (m *MatchLLM) numerics() []numeric {
 
 // Provision implements caddy.Provisioner.
 func (m *MatchLLM) Provision(caddy.Context) error {
-	m.numbers = nil
-	for _, n := range m.numerics() {
-		list, err := comparisons(*n.text, n.of)
+	m.comparisons = nil
+	for _, f := range m.numericFields() {
+		list, err := parseComparisons(*f.text, f.of)
 		if err != nil {
-			return fmt.Errorf("%s: %w", n.name, err)
+			return fmt.Errorf("%s: %w", f.name, err)
 		}
-		m.numbers = append(m.numbers, list...)
+		m.comparisons = append(m.comparisons, list...)
 	}
 	if m.Content == "" {
 		return nil
@@ -227,7 +199,7 @@ func (m *MatchLLM) Provision(caddy.Context) error {
 	return nil
 }
 
-// UnmarshalCaddyfile reads the matcher: one condition on the line, or several, all of which must hold, in a block.
+// UnmarshalCaddyfile parses the matcher: one condition on the line, or several in a block, all of which must hold.
 //
 //	llm <condition>
 //	llm {
@@ -237,16 +209,16 @@ func (m *MatchLLM) Provision(caddy.Context) error {
 //	    content <regexp>
 //	}
 //
-// A number without a comparison is to be above 0.
+// A number without a comparison must be greater than 0.
 func (m *MatchLLM) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
-	for d.Next() { // the matcher's name, which may stand several times
+	for d.Next() { // the name of the matcher, once for each of its lines
 		if d.NextArg() {
-			if err := m.condition(d); err != nil {
+			if err := m.parseCondition(d); err != nil {
 				return err
 			}
 		}
 		for nesting := d.Nesting(); d.NextBlock(nesting); {
-			if err := m.condition(d); err != nil {
+			if err := m.parseCondition(d); err != nil {
 				return err
 			}
 		}
@@ -254,27 +226,24 @@ func (m *MatchLLM) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	return nil
 }
 
-// condition reads one condition, whose name was just read.
-func (m *MatchLLM) condition(d *caddyfile.Dispenser) error {
+// parseCondition parses a condition; its name is the current token.
+func (m *MatchLLM) parseCondition(d *caddyfile.Dispenser) error {
 	name, args := d.Val(), d.RemainingArgs()
-	for _, n := range m.numerics() {
-		if n.name == name {
-			text := strings.Join(args, " ")
-			if text == "" {
-				text = ">0"
-			}
-			if _, err := comparisons(text, n.of); err != nil {
+	for _, f := range m.numericFields() {
+		if f.name == name {
+			text := cmp.Or(strings.Join(args, " "), ">0")
+			if _, err := parseComparisons(text, f.of); err != nil {
 				return d.Errf("%s: %w", name, err)
 			}
-			*n.text = strings.TrimSpace(*n.text + " " + text)
+			*f.text = strings.TrimSpace(*f.text + " " + text)
 			return nil
 		}
 	}
 	switch name {
 	case "json_schema":
-		return yesOrNo(d, name, args, &m.JSONSchema)
+		return parseBool(d, name, args, &m.JSONSchema)
 	case "stream":
-		return yesOrNo(d, name, args, &m.Stream)
+		return parseBool(d, name, args, &m.Stream)
 	}
 	if len(args) == 0 {
 		return d.ArgErr()
@@ -288,7 +257,7 @@ func (m *MatchLLM) condition(d *caddyfile.Dispenser) error {
 		m.Model = append(m.Model, args...)
 	case "content":
 		if len(args) > 1 || m.Content != "" {
-			return d.Err("content takes one regular expression: put it in quotes, and say a|b for one or the other")
+			return d.Err("content takes one regular expression; quote it if it has spaces, and write alternatives as a|b")
 		}
 		m.Content = args[0]
 	default:
@@ -297,14 +266,14 @@ func (m *MatchLLM) condition(d *caddyfile.Dispenser) error {
 	return nil
 }
 
-func yesOrNo(d *caddyfile.Dispenser, name string, args []string, to **bool) error {
-	yes := true
+func parseBool(d *caddyfile.Dispenser, name string, args []string, to **bool) error {
+	value := true
 	if len(args) > 0 {
 		var err error
-		if yes, err = strconv.ParseBool(args[0]); err != nil || len(args) > 1 {
-			return d.Errf("%s: true or false is expected", name)
+		if value, err = strconv.ParseBool(args[0]); err != nil || len(args) > 1 {
+			return d.Errf("%s: use true or false", name)
 		}
 	}
-	*to = &yes
+	*to = &value
 	return nil
 }

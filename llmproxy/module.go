@@ -1,17 +1,20 @@
+// Package llmproxy is the Caddy module http.handlers.llm_proxy: its configuration in JSON and Caddyfile, its life cycle, and
+// the few lines of ServeHTTP that hand a request to the gateway.
+//
+// It decides nothing about a request: gateway does, with the upstreams, models and limits that are built here. It stands on the
+// highest floor. Besides it, only admin, telemetry, keystore and state know Caddy.
 package llmproxy
 
 import (
-	"context"
+	"net/http"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
-	"github.com/caddyserver/caddy/v2/modules/caddyevents"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
-	"github.com/redis/go-redis/v9"
-	"go.uber.org/zap"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/admin"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/exchange"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/gateway"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/keys"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/state"
@@ -26,123 +29,136 @@ func init() {
 		caddycmd.RegisterCommand(c)
 	}
 	state.LogRedis()
+	registerDirective()
 }
 
-// Handler makes LLM servers and hosted APIs look like one OpenAI-compatible server. Paths that are not an API's go to the
-// next handler.
+// Handler makes LLM servers and hosted APIs look like one OpenAI-compatible server. Requests to other paths go to the next
+// handler.
 //
-// Without any upstream it looks for Ollama, vLLM and llama.cpp on their usual ports of this machine, takes OpenAI if
-// OPENAI_API_KEY is set, and has a built-in upstream that echoes; the model "auto" is then the first of these that is there.
+// Without any upstream, it looks for Ollama, vLLM and llama.cpp on their usual ports of this machine, uses OpenAI if
+// OPENAI_API_KEY is set, and has a built-in upstream that echoes. The model "auto" is then the first of these that is present.
 //
-// These placeholders are there once the request was served, for log_append for one:
+// These placeholders are set after a request, for example for log_append:
 //
 // Placeholder | Description
 // ------------|-------------
-// `{llm.request_id}` | The request's id, as the client got it and the upstream was sent it
-// `{llm.key}` | The name of the key or user that called; empty for anybody
-// `{llm.priority}` | The key's priority: high, normal or low
-// `{llm.endpoint}` | chat, completions, embeddings, …; models for the list
-// `{llm.model}` | The model as the client asked for it
-// `{llm.stream}` | Whether it asked for a stream
-// `{llm.target}` | What answered: upstream/model
-// `{llm.upstream}` | The upstream of it
-// `{llm.route}` | The model or pattern that led there, or fallback: and a verdict
-// `{llm.attempts}` | How many attempts were made
-// `{llm.cache}` | What the cache did: hit, miss, coalesced, bypass; empty without one
-// `{llm.status}` | The status; 499 if the client left
+// `{llm.request_id}` | The ID of the request, as the client and the upstream got it
+// `{llm.key}` | The name of the client's key or user; empty without one
+// `{llm.priority}` | The priority of the key: high, normal or low
+// `{llm.endpoint}` | chat, completions, embeddings, …; models for the list of models
+// `{llm.model}` | The model that the client asked for
+// `{llm.stream}` | Whether the client asked for a stream
+// `{llm.target}` | The target that answered, as upstream/model
+// `{llm.upstream}` | The upstream of this target
+// `{llm.route}` | The model, pattern or route that led to the target; spill, or fallback: and a verdict
+// `{llm.attempts}` | The number of attempts
+// `{llm.cache}` | What the cache did: hit, miss, coalesced or bypass; empty without a cache
+// `{llm.status}` | The status; 499 if the client disconnected
 // `{llm.verdict}` | How the request ended: ok, unreachable, overloaded, …
-// `{llm.tokens.input}`, `{llm.tokens.output}`, `{llm.tokens.cached}`, `{llm.tokens.reasoning}` | What the upstream counted
-// `{llm.cost_usd}` | What the answer costs in US dollars; 0 where that is not known
+// `{llm.tokens.input}`, `{llm.tokens.output}`, `{llm.tokens.cached}`, `{llm.tokens.reasoning}` | The tokens that the upstream counted
+// `{llm.cost_usd}` | The cost of the answer in US dollars; 0 if it is not known
 // `{llm.queue_ms}` | The time spent waiting for a slot, in milliseconds
 // `{llm.ttft_ms}` | The time to the first content, in milliseconds
-// `{llm.duration_ms}` | The time to the end, in milliseconds
-// `{llm.shadow}` | The first rule that is only tried out and would have taken the request
-// `{llm.local_only}` | Whether it was not to leave for an upstream that is not local
-// `{llm.warning}` | truncated, where the prompt was cut without a word
-// `{llm.prompt_tokens}`, `{llm.messages}`, `{llm.tools}`, `{llm.images}`, `{llm.audio}`, `{llm.files}`, `{llm.json_schema}`, `{llm.max_tokens}`, `{llm.content}` | What the request says of itself; for the matchers of routes, too. Behind the end of a request only where the site has an access log, or what was asked for before
-// `{llm.error.code}`, `{llm.error.type}`, `{llm.error.message}` | The error that the client was told
+// `{llm.duration_ms}` | The time to the end of the answer, in milliseconds
+// `{llm.shadow}` | The first shadow route that would have taken the request
+// `{llm.local_only}` | Whether the request had to stay on local upstreams
+// `{llm.warning}` | truncated, if the upstream silently cut the prompt
+// `{llm.prompt_tokens}`, `{llm.messages}`, `{llm.tools}`, `{llm.images}`, `{llm.audio}`, `{llm.files}`, `{llm.json_schema}`, `{llm.max_tokens}`, `{llm.content}` | What the request contains; also for the matchers of routes. After the request, they are set only if the site has an access log, or if they were used before
+// `{llm.error.code}`, `{llm.error.type}`, `{llm.error.message}` | The error that the client got
 type Handler struct {
-	// Servers and services that generate.
+	// The servers and services that generate.
 	Upstreams []*Upstream `json:"upstreams,omitempty"`
 
-	// Names that clients use, and where they lead.
+	// The names that clients use, and the targets that they lead to.
 	Models []*Model `json:"models,omitempty"`
 
-	// Serve every model that an upstream has under its own name, besides the configured ones. Always so where no
-	// model is configured. Default: false.
+	// Serve every model that an upstream has under its own name, besides the configured ones. Always on if no model is
+	// configured. Default: false.
 	Discover bool `json:"discover,omitempty"`
 
-	// What targets cost, before all tables; the first line that matches counts.
+	// The prices of targets, before those of any table. The first that matches applies.
 	Prices []*Price `json:"prices,omitempty"`
 
-	// A file of prices in the shape of LiteLLM's model_prices_and_context_window.json, read when the configuration is
-	// loaded. It goes before the built-in table. Default: none.
+	// A file of prices in the format of LiteLLM's model_prices_and_context_window.json, read when the configuration is
+	// loaded. It precedes the built-in table. Default: none.
 	PricesFile string `json:"prices_file,omitempty"`
 
-	// Keeps answers and gives them to whoever asks the same again. Default: none.
+	// The response cache. Default: none.
 	Cache *Cache `json:"cache,omitempty"`
 
-	// The largest request body, in bytes, after decompression. Default: 33554432 (32 MiB).
+	// The maximum size of a request body in bytes, after decompression. Default: 33554432 (32 MiB).
 	MaxBody int64 `json:"max_body,omitempty"`
 
-	// The longest time to the first content of an answer (to the end of one that is no stream), over all attempts and the waits
-	// between them. Default: none.
+	// The maximum time to the first content of an answer (to the end of an answer that is not a stream), over all attempts
+	// and the waits between them. Default: none.
 	Deadline caddy.Duration `json:"deadline,omitempty"`
 
-	// How many characters of the last user message stand in the log, with the words of upstreams' errors, which may quote
-	// it. Default: 0, nothing that was said is logged.
+	// How many characters of the last user message to log. With any number, the log also shows the messages of upstreams'
+	// errors, which may quote the prompt. Default: 0, no text of prompts and answers is logged.
 	LogPrompts int `json:"log_prompts,omitempty"`
 
-	// A path that tells whether a request for at least one model can be served now: status 200, else 503; with ?verbose the
-	// models and replicas. The path with /live after it answers 200 as long as the process runs. Default: none.
+	// The path of the health endpoint: status 200 if a request for at least one model can be served now, else 503; with
+	// ?verbose, the models and replicas. This path followed by /live answers 200 as long as the process runs. Default: none.
 	Health string `json:"health,omitempty"`
 
-	// Requests never leave for an upstream that is not local, whatever fails. Default: false.
+	// Never send requests to an upstream that is not local, whatever fails. Default: false.
 	LocalOnly bool `json:"local_only,omitempty"`
 
-	// Requests that match one of these sets of matchers never leave for an upstream that is not local. Default: none.
+	// Never send requests that match one of these sets of matchers to an upstream that is not local. Default: none.
 	LocalOnlyMatchRaw caddyhttp.RawMatcherSets `json:"local_only_match,omitempty" caddy:"namespace=http.matchers"`
 
-	// Clients' keys. With one key, or user, nobody may call without.
+	// The keys of clients. With at least one key or user, every client needs one.
 	Keys []*keys.Entry `json:"keys,omitempty"`
 
-	// Users that other handlers make sure of before this one, by their {http.auth.user.id}: basic_auth, JWT, and forward_auth with a map.
+	// Users that handlers before this one authenticate, by their {http.auth.user.id}: basic_auth, JWT, or forward_auth with
+	// a map.
 	Users []*keys.Entry `json:"users,omitempty"`
 
-	// A file of more keys, in JSON, which is read again when it has changed. Keys that are made while Caddy runs are written
-	// into it. Default: none.
+	// A JSON file of more keys, which is read again when it changes. Keys that are created while Caddy runs are written to
+	// it. Default: none.
 	KeysFile string `json:"keys_file,omitempty"`
 
-	// Nobody may call without a key, even while there is none yet. Default: false.
+	// Require a key even if no key is configured yet. Default: false.
 	RequireKey bool `json:"require_key,omitempty"`
 
-	// Requests of callers without a key for each client address, such as 10/m; several all apply. IPv6 addresses count by
-	// their /64. A key that is not known counts, too. Default: no limit.
+	// The rate limits of each client address without a key, such as 10/m. Several apply together. IPv6 addresses are counted
+	// by /64. A request with an unknown key counts, too. Default: no limit.
 	RateLimit []string `json:"rate_limit,omitempty"`
 
-	// Limits of all requests together. Default: none.
+	// The limits of all requests together. Default: none.
 	Limit *SiteLimit `json:"limit,omitempty"`
 
-	// Where limits, budgets, keys and usage are kept for more than one Caddy. Default: on this machine.
+	// Where several Caddys share limits, budgets, keys, usage and the cache. Default: each keeps its own.
 	State *State `json:"state,omitempty"`
 
-	ctx         caddy.Context
-	logger      *zap.Logger
-	gateway     *gateway.Gateway
-	events      *caddyevents.App
-	observer    *telemetry.Observer
-	redisClient redis.UniversalClient
-	used        state.UsageLedger
-
-	named     map[string]caddy.ModuleMap // matchers of the Caddyfile's block
-	localOnly caddyhttp.MatcherSets
+	gateway   *gateway.Gateway
+	observer  *telemetry.Observer
+	usage     state.UsageLedger
+	localOnly *requestMatcher // of LocalOnlyMatchRaw; nil for none
 	closer    state.Closer
-	drain     context.CancelFunc
 }
 
 // CaddyModule returns the Caddy module information.
 func (*Handler) CaddyModule() caddy.ModuleInfo {
 	return caddy.ModuleInfo{ID: "http.handlers.llm_proxy", New: func() caddy.Module { return new(Handler) }}
+}
+
+// ServeHTTP implements caddyhttp.MiddlewareHandler.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	task, ok := gateway.Match(r.URL.Path)
+	if !ok {
+		if h.serveHealth(w, r) {
+			return nil
+		}
+		return next.ServeHTTP(w, r)
+	}
+	rec := new(exchange.Record)
+	h.closer.Enter()
+	defer h.closer.Leave()
+	h.observer.Begin(r, rec)
+	defer h.observer.End(r, rec)
+	h.gateway.Serve(w, r, task, rec)
+	return nil
 }
 
 // Interface guards

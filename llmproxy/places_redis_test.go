@@ -89,7 +89,7 @@ func (p place) client(t *testing.T) redis.UniversalClient {
 	var h Handler
 	d := caddyfile.NewTestDispenser(p.String())
 	d.Next()
-	if err := h.parseState(d); err != nil {
+	if err := parseState(d, &h); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := caddy.NewContext(caddy.Context{Context: t.Context()})

@@ -11,22 +11,22 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/prices"
 )
 
-// A Price is what a target costs. Tokens are priced by the million, in US dollars.
+// A Price is the price of a target. Prices of tokens are in US dollars for a million tokens.
 type Price struct {
-	// A target, upstream/model, or a model's name at its upstream. An asterisk stands for any characters.
+	// A target, upstream/model, or the name of a model at its upstream. An asterisk stands for any characters.
 	Model string `json:"model"`
 
-	// A million input tokens. Default: 0.
+	// The price of input tokens. Default: 0.
 	Input float64 `json:"input,omitempty"`
 
-	// A million output tokens, reasoning included. Default: 0.
+	// The price of output tokens, including reasoning. Default: 0.
 	Output float64 `json:"output,omitempty"`
 
-	// A million input tokens that the upstream had in its cache. Default: the same as other input.
+	// The price of input tokens that the upstream had in its cache. Default: that of other input tokens.
 	Cached *float64 `json:"cached,omitempty"`
 
-	// An hour of answering: the electricity of a machine of one's own. An answer costs the share of the hour that its
-	// attempt took. Default: 0.
+	// The price of an hour of answering, in US dollars: the electricity of your own machine. An answer costs the share of the
+	// hour that its attempt took. Default: 0.
 	PerHour float64 `json:"per_hour,omitempty"`
 
 	// The model or target that would have answered otherwise. The difference of the costs is what was saved. Default: none.
@@ -42,18 +42,18 @@ func (p *Price) line() (prices.Line, error) {
 	}
 	switch {
 	case p.Model == "":
-		return prices.Line{}, errors.New("a price needs a target or a model")
+		return prices.Line{}, errors.New("price: missing target or model")
 	case p.Input < 0, p.Output < 0, cached < 0, p.PerHour < 0:
-		return prices.Line{}, fmt.Errorf("the price of %q is below zero", p.Model)
+		return prices.Line{}, fmt.Errorf("the price of %q is negative", p.Model)
 	}
 	rate := prices.Rate{Input: p.Input / million, Cached: cached / million, Output: p.Output / million}
 	return prices.Line{For: p.Model, Price: prices.Price{Rate: rate, PerHour: p.PerHour}, InsteadOf: p.InsteadOf}, nil
 }
 
-// priceBook collects the prices: the configuration's, the file's, the built-in ones.
-func (h *Handler) priceBook() (*prices.Book, error) {
+// loadPrices returns the configured prices, followed by those of the file and the built-in ones.
+func loadPrices(configured []*Price, file string) (*prices.Book, error) {
 	var lines []prices.Line
-	for _, p := range h.Prices {
+	for _, p := range configured {
 		line, err := p.line()
 		if err != nil {
 			return nil, err
@@ -61,27 +61,27 @@ func (h *Handler) priceBook() (*prices.Book, error) {
 		lines = append(lines, line)
 	}
 	tables := []prices.Table{prices.Builtin()}
-	if h.PricesFile != "" {
-		name := caddy.NewReplacer().ReplaceKnown(h.PricesFile, "")
-		table, err := readPrices(name)
+	if file != "" {
+		name := caddy.NewReplacer().ReplaceKnown(file, "")
+		table, err := readPricesFile(name)
 		if err != nil {
-			return nil, fmt.Errorf("prices %s: %w", name, err)
+			return nil, fmt.Errorf("reading prices from %s: %w", name, err)
 		}
 		tables = []prices.Table{table, prices.Builtin()}
 	}
 	return prices.New(lines, tables...)
 }
 
-// maxPrices bounds the file; LiteLLM's has 2 MiB.
-const maxPrices = 64 << 20
+// maxPricesFile bounds the file; LiteLLM's has 2 MiB.
+const maxPricesFile = 64 << 20
 
-func readPrices(name string) (prices.Table, error) {
+func readPricesFile(name string) (prices.Table, error) {
 	file, err := os.Open(name)
 	if err != nil {
 		return nil, err
 	}
 	defer file.Close()
-	text, err := io.ReadAll(io.LimitReader(file, maxPrices))
+	text, err := io.ReadAll(io.LimitReader(file, maxPricesFile))
 	if err != nil {
 		return nil, err
 	}

@@ -3,133 +3,140 @@ package llmproxy
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyevents"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/exchange"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/gateway"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/state"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/telemetry"
-	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/upstream"
 )
 
-// Provision implements caddy.Provisioner.
+// Provision implements caddy.Provisioner. It only builds: nothing outside of the process is touched before state.StartDelay.
 func (h *Handler) Provision(ctx caddy.Context) error {
-	if err := h.take(ctx); err != nil {
-		return err
-	}
 	if err := h.check(); err != nil {
 		return err
 	}
-	upstreams, auto, err := h.upstreams()
+	auto := len(h.Upstreams) == 0 && len(h.Models) == 0
+	configs := h.Upstreams
+	if auto {
+		configs = usualUpstreams()
+	}
+	upstreams, err := provisionUpstreams(ctx, &h.closer, configs, auto)
 	if err != nil {
 		return err
 	}
-	if err := h.loadRules(); err != nil {
-		return err
-	}
-	table, err := compile(upstreams, h.Models)
+	models, err := provisionModels(ctx, upstreams, h.Models)
 	if err != nil {
 		return err
 	}
-	book, err := h.priceBook()
+	if h.localOnly, err = loadMatcher(ctx, h, "LocalOnlyMatchRaw", len(h.LocalOnlyMatchRaw)); err != nil {
+		return fmt.Errorf("local_only: %w", err)
+	}
+	prices, err := loadPrices(h.Prices, h.PricesFile)
 	if err != nil {
 		return err
 	}
-	cache, err := h.cache()
+	store, err := h.State.provision(ctx, &h.closer)
 	if err != nil {
 		return err
 	}
-	client, err := h.redis()
-	if err != nil {
-		return err
-	}
-	h.used = h.usage(client)
-	h.observer, err = telemetry.NewObserver(&h.closer, telemetry.Config{Context: ctx, Events: h.events, Models: table, Upstreams: upstreams, Usage: h.used})
-	if err != nil {
-		return err
-	}
-	access, err := h.access()
-	if err != nil {
-		return err
-	}
-	draining, drain := context.WithCancel(context.Background())
-	h.drain = drain
-	config := gateway.Config{
-		Upstreams: upstreams, Models: table, Discover: h.Discover || len(h.Models) == 0, Auto: auto,
-		Access: access, Cache: cache, Prices: book, MaxBody: h.MaxBody, Deadline: time.Duration(h.Deadline), Draining: draining, Observe: h.observer.AttemptFailed,
-		Streaming: h.observer.StreamsChanged, Account: h.observer.Account, Trace: h.observer.Trace, LogPrompts: h.LogPrompts, Changed: h.observer.ReplicaChanged,
-	}
-	h.ruled(&config)
-	h.gateway = gateway.New(config)
-	h.observer.ShowReplicas(&h.closer)
-	h.closer.Add(h.gateway.Close)
-	h.drainOnExit()
-	h.discoverSoon(upstreams)
-	return nil
-}
-
-// take takes what Caddy gives to a module.
-func (h *Handler) take(ctx caddy.Context) error {
-	h.ctx, h.logger = ctx, ctx.Logger()
+	h.usage = store.usage()
 	events, err := ctx.App("events")
 	if err != nil {
-		return fmt.Errorf("preparing events: %w", err)
+		return fmt.Errorf("loading the events app: %w", err)
 	}
-	h.events = events.(*caddyevents.App)
-	return nil
-}
-
-// discoverSoon asks the upstreams in the background for what the first client would wait for otherwise.
-func (h *Handler) discoverSoon(upstreams []*upstream.Upstream) {
-	timer := time.AfterFunc(state.StartDelay, func() {
+	h.observer, err = telemetry.NewObserver(&h.closer, telemetry.Config{
+		Context: ctx, Events: events.(*caddyevents.App), Models: models, Upstreams: upstreams, Usage: h.usage,
+	})
+	if err != nil {
+		return err
+	}
+	cache, err := h.Cache.provision(store)
+	if err != nil {
+		return err
+	}
+	access, err := h.provisionAccess(ctx, store)
+	if err != nil {
+		return err
+	}
+	discover := h.Discover || len(h.Models) == 0
+	h.gateway = gateway.New(gateway.Config{
+		Upstreams: upstreams, Models: models, Discover: discover, Auto: auto,
+		Access: access, Affinity: acquireAffinity(&h.closer, h.Models), LocalOnly: h.localOnlyFunc(),
+		Cache: cache, Prices: prices, MaxBody: h.MaxBody, Deadline: time.Duration(h.Deadline), LogPrompts: h.LogPrompts, Draining: drainOnExit(ctx),
+		Observe: h.observer.AttemptFailed, Streaming: h.observer.StreamsChanged, Account: h.observer.Account, Trace: h.observer.Trace, Changed: h.observer.ReplicaChanged,
+	})
+	h.closer.Add(h.gateway.Close)
+	h.observer.ShowReplicas(&h.closer)
+	prefetch := time.AfterFunc(state.StartDelay, func() {
 		h.gateway.WatchAll()
 		for _, u := range upstreams {
-			u.Prefetch(h.Discover || len(h.Models) == 0)
+			u.Prefetch(discover)
 		}
 	})
-	h.closer.Add(func() { timer.Stop() })
+	h.closer.Add(func() { prefetch.Stop() })
+	return nil
 }
 
-// Cleanup implements caddy.CleanerUpper. It is called after a Provision that failed, too, and while requests of this handler
-// are still under way: those go on with what they hold. What was used until now is written in any case: the process may end
-// before they do.
+// Cleanup implements caddy.CleanerUpper. Caddy calls it also after a Provision that failed, and while requests of this handler
+// are active, which go on with what they hold. It flushes usage even then, because the process may exit before they end.
 func (h *Handler) Cleanup() error {
-	if !h.closer.Close() && h.used != nil {
-		h.used.Flush() //nolint:errcheck // was reported
+	if !h.closer.Close() && h.usage != nil {
+		h.usage.Flush() //nolint:errcheck // the ledger logs its errors
 	}
 	return nil
 }
 
-// drainDefault is how long open streams go on when the process is to end and no grace_period is set.
-const drainDefault = 10 * time.Second
-
-// exiting tells whether the process is to end; a reload shuts the old server down, too, and must not touch its streams.
-var exiting = caddy.Exiting
-
-// drainOnExit ends open streams with an error event before Caddy's grace_period would cut them.
-func (h *Handler) drainOnExit() {
-	server, ok := h.ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
-	if !ok {
-		return // provisioned outside of a server, by a test
-	}
-	isExit := exiting // read here: a server's shutdown may outlast the test that replaced it
-	server.RegisterOnShutdown(func() {
-		if isExit() {
-			time.AfterFunc(h.drainAfter(), h.drain)
+// localOnlyFunc returns the function that reports whether a request must stay on local upstreams; nil if none must. A request
+// whose matcher fails must.
+func (h *Handler) localOnlyFunc() func(*http.Request, *exchange.Record) bool {
+	switch {
+	case h.LocalOnly:
+		return func(*http.Request, *exchange.Record) bool { return true }
+	case h.localOnly != nil:
+		return func(r *http.Request, rec *exchange.Record) bool {
+			matched, err := h.localOnly.match(r, rec)
+			return matched || err != nil
 		}
-	})
+	}
+	return nil
 }
 
-func (h *Handler) drainAfter() time.Duration {
-	app, err := h.ctx.AppIfConfigured("http")
+// maxDrainTime is how long open streams go on when the process exits. A shorter grace_period shortens it.
+const maxDrainTime = 10 * time.Second
+
+// isExiting reports whether the process exits. A reload shuts down the old server, too, but must not end its streams.
+var isExiting = caddy.Exiting
+
+// drainOnExit returns a context that is done shortly before Caddy's grace_period cuts open streams, so that they can end with
+// an error event.
+func drainOnExit(ctx caddy.Context) context.Context {
+	server, ok := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
+	if !ok {
+		return context.Background() // provisioned outside of a server, by a test
+	}
+	draining, drain := context.WithCancel(context.Background())
+	exiting := isExiting // read here: the shutdown may outlast the test that replaced it
+	server.RegisterOnShutdown(func() {
+		if exiting() {
+			time.AfterFunc(drainTime(ctx), drain)
+		}
+	})
+	return draining
+}
+
+func drainTime(ctx caddy.Context) time.Duration {
+	app, err := ctx.AppIfConfigured("http")
 	if err != nil {
-		return drainDefault
+		return maxDrainTime
 	}
 	if grace := time.Duration(app.(*caddyhttp.App).GracePeriod); grace > 0 {
-		return min(grace*3/4, drainDefault)
+		return min(grace*3/4, maxDrainTime)
 	}
-	return drainDefault
+	return maxDrainTime
 }

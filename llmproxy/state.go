@@ -4,31 +4,37 @@ import (
 	"crypto/tls"
 	"encoding/json"
 	"fmt"
+	"path/filepath"
+	"slices"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 	"github.com/redis/go-redis/v9"
 
+	"github.com/caddy-llmproxy/caddy-llmproxy/caching"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/access"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/gateway"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/keystore"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/state"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router/replica"
 )
 
-// A State is where the facts are kept that several Caddys share.
+// A State is a server on which several Caddys share limits, budgets, keys, usage and the cache.
 type State struct {
-	// A Redis or Valkey server as its client library writes it: redis://user:password@host:6379/0, rediss:// for TLS,
-	// unix:///path. With master_name in its query it is one of Sentinel's, with addr, which may be given again, one of a
-	// cluster. Global placeholders are replaced when the configuration is loaded, in part, as in
-	// redis://:{env.REDIS_PASSWORD}@host, or whole, as in {file./run/secrets/redis_url}. What stands for a user, a password or
-	// an option is taken as it is; what is written there itself is percent-encoded.
+	// The address of a Redis or Valkey server: redis://user:password@host:6379/0, rediss:// for TLS, or unix:///path. With
+	// the option master_name it is that of Sentinel; with addr, which may be repeated, that of a cluster. Global placeholders
+	// are replaced when the configuration is loaded: in a part, such as redis://:{env.REDIS_PASSWORD}@host, or as the whole,
+	// such as {file./run/secrets/redis_url}. Percent-encode the user, the password and options that are written out; values
+	// of placeholders there are encoded automatically.
 	URL string `json:"url"`
 
-	// Whom to trust, and the certificate to show, where the address is rediss://. Default: the system's authorities, and none.
+	// The certificate authorities to trust and the certificate to present, for rediss:// addresses. Default: those of the
+	// system, and none.
 	TLS *reverseproxy.TLSConfig `json:"tls,omitempty"`
 
-	// What becomes of requests that have limits while the server does not answer within 50 ms: "allow" them by this Caddy's share
-	// of what was left of the limits, which is added to the shared ones later, or "deny" them with status 503. Default: allow.
+	// What happens to requests with limits while the server does not answer within 50 ms. With "allow", this Caddy grants its
+	// share of what was left of the limits, and reports it to the server later. With "deny", they get status 503. Default:
+	// allow.
 	OnError string `json:"on_error,omitempty"`
 }
 
@@ -38,75 +44,93 @@ const (
 	onErrorDeny  = "deny"
 )
 
-// check tells what is wrong with the configuration.
-func (s *State) check() error {
-	switch s.OnError {
-	case "", onErrorAllow, onErrorDeny:
-	default:
-		return fmt.Errorf("state: unknown on_error %q; use allow or deny", s.OnError)
+// provision returns where the handler keeps what outlives it: the shared state, or this machine if s is nil.
+func (s *State) provision(ctx caddy.Context, closer *state.Closer) (*storage, error) {
+	if s == nil {
+		return &storage{closer: closer}, nil
 	}
-	return nil
-}
-
-// address returns the address with its placeholders replaced.
-func (s *State) address() string { return state.ExpandAddress(caddy.NewReplacer(), s.URL) }
-
-// redis returns the client of the shared state; nil without one. Nothing is dialled before the client is used.
-func (h *Handler) redis() (redis.UniversalClient, error) {
-	if h.State == nil || h.redisClient != nil {
-		return h.redisClient, nil
+	if !slices.Contains([]string{"", onErrorAllow, onErrorDeny}, s.OnError) {
+		return nil, fmt.Errorf("state: unknown on_error %q; use allow or deny", s.OnError)
 	}
-	if err := h.State.check(); err != nil {
-		return nil, err
+	if state.HasPlainPassword(s.URL) {
+		ctx.Logger().Warn("the password of the shared state is written in the configuration, which Caddy stores and its admin API shows; write {env.NAME} or {file.PATH} instead")
 	}
-	if state.HasPlainPassword(h.State.URL) {
-		h.logger.Warn("the password of the shared state is written in the configuration, which Caddy stores and its admin API shows; write {env.NAME} or {file.PATH} instead")
-	}
-	trust, err := json.Marshal(h.State.TLS)
+	tlsID, err := json.Marshal(s.TLS)
 	if err != nil {
 		return nil, fmt.Errorf("state: tls: %w", err)
 	}
-	h.redisClient, err = state.Redis(&h.closer, h.State.address(), string(trust), func() (*tls.Config, error) {
-		if h.State.TLS == nil {
+	address := state.ExpandAddress(caddy.NewReplacer(), s.URL)
+	client, err := state.Redis(closer, address, string(tlsID), func() (*tls.Config, error) {
+		if s.TLS == nil {
 			return nil, nil
 		}
-		return h.State.TLS.MakeTLSClientConfig(h.ctx)
+		return s.TLS.MakeTLSClientConfig(ctx)
 	})
-	return h.redisClient, err
+	return &storage{closer: closer, client: client, address: address, deny: s.OnError == onErrorDeny}, err
 }
 
-// usage returns the ledger of the shared state, or, without one, that of this machine.
-func (h *Handler) usage(client redis.UniversalClient) state.UsageLedger {
-	if client == nil {
-		return state.Ledger(&h.closer)
-	}
-	return state.SharedLedger(&h.closer, client)
+// storage is where a handler keeps what outlives it.
+type storage struct {
+	closer  *state.Closer
+	client  redis.UniversalClient // of the shared state; nil for this machine
+	address string
+	deny    bool
 }
 
-// limiter returns what keeps account of limits: the shared state, or, without one, this machine.
-func (h *Handler) limiter() (access.Limiter, error) {
-	client, err := h.redis()
-	if err != nil {
-		return nil, err
+func (s *storage) usage() state.UsageLedger {
+	if s.client == nil {
+		return state.Ledger(s.closer)
 	}
-	if client != nil {
-		return state.SharedLimiter(&h.closer, client, h.State.address(), h.State.OnError == onErrorDeny)
-	}
-	return state.LocalLimiter(&h.closer)
+	return state.SharedLedger(s.closer, s.client)
 }
 
-// replica returns what is known of an address.
-func (h *Handler) replica(address string) *replica.Replica {
-	r, _ := state.Acquire(h.closer.Add, state.Replicas, address, func() (*replica.Replica, error) { // building it cannot fail
+func (s *storage) limiter() (access.Limiter, error) {
+	if s.client == nil {
+		return state.LocalLimiter(s.closer)
+	}
+	return state.SharedLimiter(s.closer, s.client, s.address, s.deny)
+}
+
+// keyStore returns the store of the keys that change while Caddy runs. A file precedes the shared state and this machine.
+func (s *storage) keyStore(file string) (*keystore.Store, error) {
+	switch {
+	case file != "":
+		path, err := filepath.Abs(caddy.NewReplacer().ReplaceKnown(file, ""))
+		if err != nil {
+			return nil, err
+		}
+		return keystore.OpenFile(s.closer, path)
+	case s.client != nil:
+		return keystore.OpenRedis(s.closer, s.client, s.address)
+	}
+	return keystore.OpenLocal(s.closer)
+}
+
+// cache returns the named cache, which holds answers in memory and coalesces requests.
+func (s *storage) cache(name string, size int64) (*caching.Cache, error) {
+	return state.Acquire(s.closer.Add, state.Caches, name, func() (*caching.Cache, error) { return caching.New(size), nil })
+}
+
+// sharedCache returns the store of the named cache in the shared state.
+func (s *storage) sharedCache(name string) (*caching.Redis, error) {
+	return state.Acquire(s.closer.Add, state.CacheServers, state.CacheServer{Cache: name, Client: s.client}, func() (*caching.Redis, error) {
+		return caching.NewRedis(s.client, name), nil
+	})
+}
+
+// acquireReplica returns the state of the replica at an address, which all handlers share.
+func acquireReplica(closer *state.Closer, address string) *replica.Replica {
+	r, _ := state.Acquire(closer.Add, state.Replicas, address, func() (*replica.Replica, error) { // building it cannot fail
 		return &replica.Replica{Address: address}, nil
 	})
 	return r
 }
 
-// affinity returns the session affinity, which all handlers share.
-func (h *Handler) affinity() *gateway.Affinity {
-	a, _ := state.Acquire(h.closer.Add, state.Sessions, "", func() (*gateway.Affinity, error) { // building it cannot fail
-		return new(gateway.Affinity), nil
-	})
+// acquireAffinity returns the session affinity, which all handlers share; nil if no model has routes.
+func acquireAffinity(closer *state.Closer, models []*Model) *gateway.Affinity {
+	if !slices.ContainsFunc(models, func(m *Model) bool { return len(m.Routes) > 0 }) {
+		return nil
+	}
+	a, _ := state.Acquire(closer.Add, state.Sessions, "", func() (*gateway.Affinity, error) { return new(gateway.Affinity), nil }) // building it cannot fail
 	return a
 }

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
+	"slices"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -17,47 +18,39 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/http1"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/state"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/upstream"
 )
 
-// idlePerHost is how many unused connections are kept for an address: Caddy's 32 cost a third more CPU at 256 clients.
+// idlePerHost is how many idle connections to keep to an address. Caddy's default of 32 costs a third more CPU at 256 clients.
 const idlePerHost = 512
 
-// transport makes what carries an upstream's requests.
-func (h *Handler) transport(u *Upstream, bases []*url.URL) (http.RoundTripper, error) {
+// transport returns what carries the requests to the upstream.
+func (u *Upstream) transport(ctx caddy.Context, closer *state.Closer, bases []*url.URL) (http.RoundTripper, error) {
 	if u.TransportRaw != nil {
-		module, err := h.ctx.LoadModule(u, "TransportRaw")
+		module, err := ctx.LoadModule(u, "TransportRaw")
 		if err != nil {
 			return nil, fmt.Errorf("loading the transport: %w", err)
 		}
-		return guestOf(module.(http.RoundTripper)), nil
+		return newCaddyTransport(module.(http.RoundTripper)), nil
 	}
-	if allPlain(bases) {
+	if !slices.ContainsFunc(bases, func(b *url.URL) bool { return b.Scheme != "http" }) {
 		lean := &http1.Transport{DialTimeout: time.Duration(u.DialTimeout), MaxIdlePerHost: idlePerHost}
-		h.closer.Add(lean.CloseIdleConnections)
+		closer.Add(lean.CloseIdleConnections)
 		return leanTransport{lean}, nil
 	}
 	stock := &reverseproxy.HTTPTransport{
 		DialTimeout: u.DialTimeout,
 		KeepAlive:   &reverseproxy.KeepAlive{MaxIdleConnsPerHost: idlePerHost},
 	}
-	if err := stock.Provision(h.ctx); err != nil {
-		return nil, fmt.Errorf("preparing connections: %w", err)
+	if err := stock.Provision(ctx); err != nil {
+		return nil, fmt.Errorf("provisioning the transport: %w", err)
 	}
-	h.closer.Add(func() { stock.Cleanup() }) //nolint:errcheck // closes idle connections
-	return guestOf(stock), nil
+	closer.Add(func() { stock.Cleanup() }) //nolint:errcheck // it closes idle connections
+	return newCaddyTransport(stock), nil
 }
 
-func allPlain(bases []*url.URL) bool {
-	for _, b := range bases {
-		if b.Scheme != "http" {
-			return false
-		}
-	}
-	return true
-}
-
-// leanTransport says in upstream's words that nothing was sent.
+// leanTransport wraps errors of connecting, as upstream expects it.
 type leanTransport struct{ *http1.Transport }
 
 // RoundTrip implements http.RoundTripper.
@@ -70,40 +63,40 @@ func (t leanTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 	return res, err
 }
 
-// guest is a transport of Caddy's. Each attempt gets variables of its own: the transport dials in a goroutine that goes on
-// reading them when the handler has moved on. Probes, which come from no request, get a replacer too.
-type guest struct {
+// caddyTransport adapts a transport of Caddy's. Each attempt gets a vars map of its own, because the transport dials in a
+// goroutine that may read the map after the handler went on. Probes, which belong to no request, get a replacer, too.
+type caddyTransport struct {
 	http.RoundTripper
-	// traces tells that it is net/http's, which tells of its connections. Of the others only a DialError says something.
+	// traces reports whether it is based on net/http's, which traces its connections. Other transports only return a DialError.
 	traces bool
 }
 
-func guestOf(t http.RoundTripper) guest {
+func newCaddyTransport(t http.RoundTripper) caddyTransport {
 	_, stock := t.(*reverseproxy.HTTPTransport)
-	return guest{t, stock}
+	return caddyTransport{t, stock}
 }
 
-// staleAfter is the latest that a connection which its server was closing shows it. A request that fails after it may have
-// been at work, and is not sent again.
-const staleAfter = time.Second
+// staleWindow bounds how long after sending a request on an idle connection the server's close may arrive. A request that fails
+// later may have been processed, and is not sent again.
+const staleWindow = time.Second
 
-// RoundTrip implements http.RoundTripper. A request that met with a connection which its server was closing goes out once more,
-// as with the lean client: net/http does that only for what it takes for harmless, and a POST is not.
-func (g guest) RoundTrip(req *http.Request) (*http.Response, error) {
-	began := time.Now()
+// RoundTrip implements http.RoundTripper. It sends a request again if the server was just closing the idle connection, as the
+// lean transport does. net/http does so only for methods that it considers idempotent, and POST is not.
+func (t caddyTransport) RoundTrip(req *http.Request) (*http.Response, error) {
+	started := time.Now()
 	for {
-		var t trip
-		res, err := g.once(req, &t)
+		var c connTrace
+		res, err := t.roundTripOnce(req, &c)
 		var dial reverseproxy.DialError
 		switch {
 		case err == nil:
 			return res, nil
-		case t.connecting.Load() || errors.As(err, &dial):
+		case c.connecting.Load() || errors.As(err, &dial):
 			return nil, &upstream.ConnectError{Err: err}
-		case !t.stale(err) || time.Since(began) > staleAfter || req.Context().Err() != nil:
+		case !c.isStale(err) || time.Since(started) > staleWindow || req.Context().Err() != nil:
 			return nil, err
 		}
-		again, ok := reopened(req)
+		again, ok := rewindRequest(req)
 		if !ok {
 			return nil, err
 		}
@@ -111,20 +104,20 @@ func (g guest) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 }
 
-func (g guest) once(req *http.Request, t *trip) (*http.Response, error) {
-	client := req.Context()
-	ctx := guestContext{Context: client, client: client, vars: map[string]any{}}
-	if client.Value(caddy.ReplacerCtxKey) == nil {
+func (t caddyTransport) roundTripOnce(req *http.Request, c *connTrace) (*http.Response, error) {
+	attempt := req.Context()
+	ctx := transportContext{Context: attempt, vars: map[string]any{}}
+	if attempt.Value(caddy.ReplacerCtxKey) == nil {
 		ctx.replacer = caddy.NewReplacer()
 	}
-	if g.traces {
-		ctx.Context = httptrace.WithClientTrace(client, t.trace())
+	if t.traces {
+		ctx.Context = httptrace.WithClientTrace(attempt, c.hooks())
 	}
-	return g.RoundTripper.RoundTrip(req.WithContext(&ctx))
+	return t.RoundTripper.RoundTrip(req.WithContext(&ctx))
 }
 
-// reopened is a request that can be sent again.
-func reopened(req *http.Request) (*http.Request, bool) {
+// rewindRequest returns the request with its body from the start. It reports false if the body cannot be read again.
+func rewindRequest(req *http.Request) (*http.Request, bool) {
 	if req.GetBody == nil {
 		return nil, false
 	}
@@ -137,40 +130,40 @@ func reopened(req *http.Request) (*http.Request, bool) {
 	return again, true
 }
 
-// A trip is what net/http tells of one sending of a request, from goroutines of its own, too.
-type trip struct {
-	connecting atomic.Bool // a connection is being made: what fails then, TLS for one, has sent nothing
+// connTrace is what net/http reports about the connection of a request, also from other goroutines.
+type connTrace struct {
+	connecting atomic.Bool // nothing was sent if it fails now, for example during the TLS handshake
 	reused     atomic.Bool
 	answered   atomic.Bool
 }
 
-func (t *trip) trace() *httptrace.ClientTrace {
+func (c *connTrace) hooks() *httptrace.ClientTrace {
 	return &httptrace.ClientTrace{
-		GetConn: func(string) { t.connecting.Store(true) },
+		GetConn: func(string) { c.connecting.Store(true) },
 		GotConn: func(info httptrace.GotConnInfo) {
-			t.connecting.Store(false)
-			t.reused.Store(info.Reused)
+			c.connecting.Store(false)
+			c.reused.Store(info.Reused)
 		},
-		GotFirstResponseByte: func() { t.answered.Store(true) },
+		GotFirstResponseByte: func() { c.answered.Store(true) },
 	}
 }
 
-// stale tells whether the server had closed the connection before it heard of the request.
-func (t *trip) stale(err error) bool {
+// isStale reports whether the server had closed the connection before it read the request.
+func (c *connTrace) isStale(err error) bool {
 	closed := errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
-	return closed && t.reused.Load() && !t.answered.Load()
+	return closed && c.reused.Load() && !c.answered.Load()
 }
 
-// A guestContext is an attempt's context with what transports of Caddy's look for.
-type guestContext struct {
+// transportContext is the context of an attempt with the values that transports of Caddy's need: one value context instead of
+// two.
+type transportContext struct {
 	context.Context
-	client   context.Context // the attempt's own
 	vars     map[string]any
-	replacer *caddy.Replacer // nil where the request has one
+	replacer *caddy.Replacer // nil if the request has one
 }
 
 // Value implements context.Context.
-func (c *guestContext) Value(key any) any {
+func (c *transportContext) Value(key any) any {
 	switch {
 	case key == caddyhttp.VarsCtxKey:
 		return c.vars
@@ -178,9 +171,4 @@ func (c *guestContext) Value(key any) any {
 		return c.replacer
 	}
 	return c.Context.Value(key)
-}
-
-// AfterFunc spares package context a goroutine for each request: it cannot look into a context that is none of its own.
-func (c *guestContext) AfterFunc(call func()) (stop func() bool) {
-	return context.AfterFunc(c.client, call)
 }

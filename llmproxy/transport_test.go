@@ -24,43 +24,23 @@ type roundTrip func(*http.Request) (*http.Response, error)
 
 func (f roundTrip) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }
 
-// calling is a context that package context does not know, as an attempt's is, and that calls at its end by itself.
-type calling struct {
-	context.Context
-	asked *int
-	done  chan struct{}
-}
-
-func (c calling) Done() <-chan struct{} { return c.done }
-
-func (c calling) AfterFunc(call func()) (stop func() bool) {
-	*c.asked++
-	return context.AfterFunc(c.Context, call)
-}
-
-// A guest finds what it looks for in its context, which ends with the attempt's. Where that calls at its end by itself, no
-// goroutine has to wait for it.
-func TestGuestContext(t *testing.T) {
+// The transport finds the values that it needs in its context, which ends with that of the attempt, without a goroutine that
+// waits for it.
+func TestTransportContext(t *testing.T) {
 	repl := caddy.NewReplacer()
-	asked := 0
 	for _, tt := range []struct {
 		name string
 		wrap func(context.Context) context.Context
 		repl *caddy.Replacer // nil: any
-		want int
 	}{
-		{"of a request", func(ctx context.Context) context.Context {
-			return context.WithValue(ctx, caddy.ReplacerCtxKey, repl)
-		}, repl, 0},
-		{"of a probe", func(ctx context.Context) context.Context { return ctx }, nil, 0},
-		{"of an attempt", func(ctx context.Context) context.Context { return calling{ctx, &asked, make(chan struct{})} }, nil, 1},
+		{"of a request", func(ctx context.Context) context.Context { return context.WithValue(ctx, caddy.ReplacerCtxKey, repl) }, repl},
+		{"of a probe", func(ctx context.Context) context.Context { return ctx }, nil},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			asked = 0
 			ctx, end := context.WithCancel(t.Context())
 			defer end()
 			var seen context.Context
-			transport := guest{RoundTripper: roundTrip(func(req *http.Request) (*http.Response, error) {
+			transport := caddyTransport{RoundTripper: roundTrip(func(req *http.Request) (*http.Response, error) {
 				seen = req.Context()
 				return nil, context.Canceled
 			})}
@@ -70,24 +50,22 @@ func TestGuestContext(t *testing.T) {
 			}
 			transport.RoundTrip(req) //nolint:bodyclose // there is no answer
 			if vars, ok := seen.Value(caddyhttp.VarsCtxKey).(map[string]any); !ok || vars == nil {
-				t.Error("there are no variables")
+				t.Error("missing variables")
 			}
 			if got, ok := seen.Value(caddy.ReplacerCtxKey).(*caddy.Replacer); !ok || tt.repl != nil && got != tt.repl {
 				t.Errorf("the replacer is %p, want %p", got, tt.repl)
 			}
 			child, stop := context.WithCancel(seen)
 			defer stop()
-			if end(); asked != tt.want {
-				t.Errorf("its context was asked %d times to call, want %d", asked, tt.want)
+			if end(); child.Err() == nil {
+				t.Error("a child of the context does not end at once")
 			}
-			<-child.Done()
 		})
 	}
 }
 
-// A connection that TLS does not let come about has carried nothing, so that another target is asked at once; one that broke
-// with the request on it may have.
-func TestWhatWasNotSent(t *testing.T) {
+// A failed TLS handshake has sent nothing, so another target is tried at once. A connection that broke later may have.
+func TestConnectErrors(t *testing.T) {
 	untrusted := httptest.NewUnstartedServer(http.NotFoundHandler())
 	untrusted.Config.ErrorLog = log.New(io.Discard, "", 0) // of the handshake
 	untrusted.StartTLS()
@@ -99,13 +77,13 @@ func TestWhatWasNotSent(t *testing.T) {
 	gone := httptest.NewServer(http.NotFoundHandler())
 	gone.Close()
 	for _, tt := range []struct {
-		name, url string
-		notSent   bool
+		name, url  string
+		connecting bool
 	}{
-		{"a certificate of nobody we know", untrusted.URL, true},
+		{"unknown certificate authority", untrusted.URL, true},
 		{"a server without TLS", "https://" + plain.Listener.Addr().String(), true},
-		{"nobody listens", gone.URL, true},
-		{"it broke off", breaking.URL, false},
+		{"no listener", gone.URL, true},
+		{"connection broken later", breaking.URL, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			ctx, cancel := caddy.NewContext(caddy.Context{Context: t.Context()})
@@ -119,16 +97,16 @@ func TestWhatWasNotSent(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			_, err = guestOf(stock).RoundTrip(req) //nolint:bodyclose // there is no answer
-			var notSent *upstream.ConnectError
-			if err == nil || errors.As(err, &notSent) != tt.notSent {
-				t.Errorf("got %v, want that nothing was sent: %v", err, tt.notSent)
+			_, err = newCaddyTransport(stock).RoundTrip(req) //nolint:bodyclose // there is no answer
+			var connectErr *upstream.ConnectError
+			if err == nil || errors.As(err, &connectErr) != tt.connecting {
+				t.Errorf("got %v, want a ConnectError: %v", err, tt.connecting)
 			}
 		})
 	}
 }
 
-// A server that is found by its name must hear that name from probes, too.
+// header_up Host applies to probes, too.
 func TestHostOfProbes(t *testing.T) {
 	hosts := make(chan string, 8)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -152,7 +130,7 @@ func TestHostOfProbes(t *testing.T) {
 	}
 }
 
-// A server may close a connection that nobody uses in the moment in which it is used again. No client must notice.
+// A server may close an idle connection at the moment in which it is used again. Clients must not notice.
 func TestStaleConnectionsOfCaddysTransport(t *testing.T) {
 	const answer = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
 	for _, tt := range []struct {
@@ -217,7 +195,7 @@ func TestStaleConnectionsOfCaddysTransport(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				res, err := guestOf(stock).RoundTrip(req)
+				res, err := newCaddyTransport(stock).RoundTrip(req)
 				if fails := n == 2 && tt.fails; (err != nil) != fails {
 					t.Fatalf("request %d: %v", n, err)
 				}
