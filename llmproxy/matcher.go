@@ -106,12 +106,12 @@ func recordOf(r *http.Request) (*exchange.Record, bool) {
 	if rec, ok := r.Context().Value(recordKey{}).(*exchange.Record); ok {
 		return rec, true
 	}
-	head := reqbody.Peek(r, gateway.DefaultMaxBody)
-	if head == nil {
+	request := reqbody.Peek(r, gateway.DefaultMaxBody)
+	if request == nil {
 		return nil, false
 	}
 	task, _ := gateway.Match(r.URL.Path)
-	return &exchange.Record{Endpoint: task.Endpoint(), Asked: exchange.Asked{Model: head.Model, Stream: head.Stream, Head: head}}, true
+	return &exchange.Record{Endpoint: task.Endpoint(), Asked: exchange.Asked{Model: request.Model, Stream: request.Stream, JSON: request}}, true
 }
 
 // Interface guards

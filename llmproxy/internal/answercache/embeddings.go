@@ -29,14 +29,14 @@ type batch struct {
 	plan    *router.Plan
 }
 
-func notInItemKey(key []byte) bool { return string(key) == "input" || openai.ChangesNothing(key) }
+func notInItemKey(key []byte) bool { return string(key) == "input" || openai.NotInCacheKey(key) }
 
 // splitItems makes the keys: one for each item, and one for all of them together, which only those share who take items of the
 // same age.
-func (l *lookup) splitItems(q *question, canon *canonjson.Canon) bool {
-	head := l.ask.Body.Head()
+func (l *lookup) splitItems(q *question, canon *canonjson.Encoder) bool {
+	head := l.ask.Body.JSON()
 	input, _ := head.Get("input")
-	items, _, ok := openai.EmbeddingInputs(input)
+	items, ok := openai.EmbeddingInputs(input)
 	if !ok {
 		return false
 	}
@@ -254,12 +254,9 @@ func (l *lookup) onlyItems(b *batch, places []int) (*reqbody.Body, *openai.Error
 		items[n] = b.items[i]
 	}
 	var e jsonspan.Edit
-	e.Reset(&l.ask.Body.Head().Object)
-	e.Set("input", openai.JoinArray(items))
-	payload := e.Body()
-	body := bytes.NewBuffer(make([]byte, 0, payload.Len()))
-	_, _ = body.ReadFrom(payload.Open()) // it lies in memory
-	return reqbody.FromJSON(body.Bytes(), l.x.Endpoint)
+	e.Reset(&l.ask.Body.JSON().Object)
+	e.Set("input", slices.Concat([]byte{'['}, bytes.Join(items, []byte{','}), []byte{']'}))
+	return reqbody.FromJSON(e.Bytes(), l.x.Endpoint)
 }
 
 // A holder is a client that keeps an answer in memory, within bounds.

@@ -47,7 +47,7 @@ func (l *lookup) play(e *caching.Entry, how string) *openai.Error {
 }
 
 // includesUsage reports whether the client asked for the event with the usage.
-func (l *lookup) includesUsage() bool { return l.ask.Body.Head().IncludeUsage }
+func (l *lookup) includesUsage() bool { return l.ask.Body.JSON().IncludeUsage }
 
 // unless is the type of a stream, or nothing if its header was sent already, with a ping.
 func unless(begun bool, contentType string) string {
@@ -76,7 +76,7 @@ func split(e *caching.Entry) (*caching.Entry, bool) {
 func assemble(e *caching.Entry, typed bool) (*caching.Entry, bool) {
 	whole := *e
 	whole.Form, whole.ContentType, whole.Body, whole.Extra = caching.Whole, jsonType, nil, nil
-	var parts openai.Assembly
+	var parts openai.Assembler
 	for rest := e.Body; len(rest) > 0; {
 		var raw []byte
 		raw, rest = sse.Split(rest)
@@ -95,6 +95,6 @@ func assemble(e *caching.Entry, typed bool) (*caching.Entry, bool) {
 		return &whole, whole.Body != nil
 	}
 	var ok bool
-	whole.Body, ok = parts.Whole()
+	whole.Body, ok = parts.Answer()
 	return &whole, ok
 }

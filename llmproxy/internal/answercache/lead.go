@@ -65,14 +65,14 @@ func (l *lookup) keep(f *leader, q *question) {
 		return
 	}
 	rec := l.x.Record
-	var outcome openai.Outcome
+	var outcome openai.FinishReasons
 	e := &caching.Entry{
 		Form: head.Form, ContentType: head.ContentType, Created: time.Now(), TTL: q.keep, Target: rec.Target,
 		Tokens:  caching.Tokens{Input: rec.Usage.Input, Output: rec.Usage.Output, Cached: rec.Usage.Cached, Reasoning: rec.Usage.Reasoning},
 		Counted: rec.HasUsage, Extra: extra, Body: body,
 	}
 	if head.Form == caching.Whole {
-		outcome.NoteWhole(body)
+		outcome.AddWhole(body)
 	} else {
 		e.Body, e.Extra = withoutPings(body, extra)
 		noteEvents(&outcome, l.x.Endpoint.Framing, e.Body)
@@ -98,17 +98,17 @@ func (l *lookup) put(q *question, items []caching.Item) {
 // choices is how many must have come to an end.
 func (l *lookup) choices() int {
 	if l.x.Endpoint.Streams() && l.x.Endpoint.Framing == openai.Chunks {
-		return l.ask.Body.Head().Choices()
+		return l.ask.Body.JSON().Choices()
 	}
 	return 1
 }
 
-func noteEvents(o *openai.Outcome, framing openai.Framing, events []byte) {
+func noteEvents(o *openai.FinishReasons, framing openai.Framing, events []byte) {
 	for len(events) > 0 {
 		var raw []byte
 		raw, events = sse.Split(events)
 		if e := sse.Parse(raw); e.HasData {
-			o.NoteEvent(framing, e.Name, e.Data)
+			o.AddEvent(framing, e.Name, e.Data)
 		}
 	}
 }

@@ -29,22 +29,22 @@ type question struct {
 
 func (q *question) at(places ...caching.Key) { q.places = append(q.room[:0], places...) }
 
-var canons = sync.Pool{New: func() any { return new(canonjson.Canon) }}
+var canons = sync.Pool{New: func() any { return new(canonjson.Encoder) }}
 
 // question makes the question of a request; false if its answer must come from an upstream and is not stored.
 func (l *lookup) question(control caching.Control) (*question, bool) {
-	head, endpoint := l.ask.Body.Head(), l.x.Endpoint
+	head, endpoint := l.ask.Body.JSON(), l.x.Endpoint
 	if head == nil || control.NoStore || !l.Endpoints[endpoint.Name] ||
 		head.NotCacheable(endpoint) != "" || l.Deterministic && !head.Deterministic(endpoint) {
 		return nil, false
 	}
 	q := &question{control: control, purges: l.Shared.Purges(), keep: control.Keep(l.TTL, l.MaxTTL)}
-	canon := canons.Get().(*canonjson.Canon)
+	canon := canons.Get().(*canonjson.Encoder)
 	defer canons.Put(canon)
 	if endpoint.Name == "embeddings" {
 		return q, l.splitItems(q, canon)
 	}
-	form, err := canon.Object(&head.Object, openai.ChangesNothing)
+	form, err := canon.Object(&head.Object, openai.NotInCacheKey)
 	if err != nil {
 		return nil, false
 	}

@@ -85,12 +85,12 @@ func (g *grower) permuted(v any) string {
 }
 
 // The order of keys does not matter; every single value does.
-func TestCanonOfRandomDocuments(t *testing.T) {
+func TestRandomDocuments(t *testing.T) {
 	t.Parallel()
-	var c Canon
+	var e Encoder
 	form := func(text string) []byte {
 		t.Helper()
-		f, err := c.Value([]byte(text))
+		f, err := e.Value([]byte(text))
 		if err != nil {
 			t.Fatalf("%s: %v", text, err)
 		}

@@ -14,15 +14,15 @@ import (
 
 func form(t *testing.T, text string) string {
 	t.Helper()
-	var c Canon
-	got, err := c.Value([]byte(text))
+	var e Encoder
+	got, err := e.Value([]byte(text))
 	if err != nil {
 		t.Fatalf("%.100s: %v", text, err)
 	}
 	return string(got)
 }
 
-func TestCanonSaysTheSame(t *testing.T) {
+func TestSameForm(t *testing.T) {
 	t.Parallel()
 	long := strings.Repeat("a long text\\n", 200)
 	for _, test := range []struct{ name, a, b string }{
@@ -50,7 +50,7 @@ func TestCanonSaysTheSame(t *testing.T) {
 	}
 }
 
-func TestCanonTellsApart(t *testing.T) {
+func TestDifferentForm(t *testing.T) {
 	t.Parallel()
 	long := strings.Repeat("x", 100)
 	texts := []string{
@@ -70,7 +70,7 @@ func TestCanonTellsApart(t *testing.T) {
 	}
 }
 
-func TestCanonOfAnObject(t *testing.T) {
+func TestObject(t *testing.T) {
 	t.Parallel()
 	skip := func(key []byte) bool { return string(key) == "stream" || string(key) == "user" }
 	of := func(text string) string {
@@ -78,8 +78,8 @@ func TestCanonOfAnObject(t *testing.T) {
 		if err := o.Scan([]byte(text)); err != nil {
 			t.Fatal(err)
 		}
-		var c Canon
-		got, err := c.Object(&o, skip)
+		var e Encoder
+		got, err := e.Object(&o, skip)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -105,18 +105,18 @@ func TestCanonOfAnObject(t *testing.T) {
 	}
 }
 
-func TestCanonIsBounded(t *testing.T) {
+func TestTooLarge(t *testing.T) {
 	t.Parallel()
-	members := "{" + strings.Repeat(`"a":1,`, canonMembers+1) + `"b":1}`
+	members := "{" + strings.Repeat(`"a":1,`, maxMembers+1) + `"b":1}`
 	for name, text := range map[string]string{
-		"depth":   strings.Repeat("[", canonDepth+2) + strings.Repeat("]", canonDepth+2),
+		"depth":   strings.Repeat("[", maxDepth+2) + strings.Repeat("]", maxDepth+2),
 		"members": members,
-		"size":    "[" + strings.Repeat("1234567890,", canonSize/10) + "1]",
+		"size":    "[" + strings.Repeat("1234567890,", maxSize/10) + "1]",
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			var c Canon
-			if _, err := c.Value([]byte(text)); err != ErrNoCanon {
+			var e Encoder
+			if _, err := e.Value([]byte(text)); err != ErrTooLarge {
 				t.Errorf("error %v", err)
 			}
 		})
@@ -133,14 +133,14 @@ func FuzzCanon(f *testing.F) {
 		f.Add([]byte(pair[0]), []byte(pair[1]))
 	}
 	f.Fuzz(func(t *testing.T, a, b []byte) {
-		var c Canon
-		formA, errA := c.Value(a)
+		var e Encoder
+		formA, errA := e.Value(a)
 		formA = bytes.Clone(formA)
-		if errA == ErrNoCanon {
+		if errA == ErrTooLarge {
 			return
 		}
-		if (errA == nil) != (validLikeUs(a)) {
-			t.Fatalf("%q: error %v, valid %v", a, errA, validLikeUs(a))
+		if (errA == nil) != (validHere(a)) {
+			t.Fatalf("%q: error %v, valid %v", a, errA, validHere(a))
 		}
 		if errA != nil || !unique(a) {
 			return
@@ -150,15 +150,15 @@ func FuzzCanon(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if other, err := c.Value(again); err != nil || !bytes.Equal(other, formA) {
+		if other, err := e.Value(again); err != nil || !bytes.Equal(other, formA) {
 			t.Fatalf("%q and its copy %q differ: %v", a, again, err)
 		}
-		formB, errB := c.Value(b)
+		formB, errB := e.Value(b)
 		if errB != nil || !unique(b) {
 			return
 		}
 		if hugeNumbers.Match(a) || hugeNumbers.Match(b) {
-			return // reckoned with here only where the spelling is the same
+			return // compared here only where the spelling is the same
 		}
 		if same := reflect.DeepEqual(valued(valueA), valued(stdlib(t, b))); same != bytes.Equal(formA, formB) {
 			t.Fatalf("%q and %q: decoded the same: %v", a, b, same)
@@ -169,16 +169,16 @@ func FuzzCanon(f *testing.F) {
 // hugeNumbers are those whose value math/big would take long to work out.
 var hugeNumbers = regexp.MustCompile(`[eE][+-]?0*[1-9][0-9]{3}`)
 
-// validLikeUs is json.Valid, but for what the jsonspan.Scanner refuses besides: bytes that are not UTF-8 and half surrogate pairs.
-func validLikeUs(text []byte) bool {
+// validHere is json.Valid, but also refuses what jsonspan refuses: bytes that are not UTF-8, and half surrogate pairs.
+func validHere(text []byte) bool {
 	s := jsonspan.Scanner{Text: text}
 	if i := s.Value(s.Space(0), 0); i != jsonspan.Failed {
-		s.AtEnd(i)
+		s.End(i)
 	}
 	return s.Err() == nil
 }
 
-// A number by its value; of one that is too large to be reckoned with, its spelling.
+// A number by its value; of one that is too large to calculate with, its spelling.
 type number string
 
 func stdlib(t *testing.T, text []byte) any {

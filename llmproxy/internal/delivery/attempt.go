@@ -1,6 +1,7 @@
 package delivery
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -111,7 +112,7 @@ func (a *attempt) perform() *failure {
 }
 
 func (a *attempt) expect() relay.Expect {
-	head := a.call.Head
+	head := a.call.JSON
 	e := relay.Expect{Endpoint: a.x.Endpoint, Stream: a.rec.Stream, Choices: 1, Count: a.rec.Logged, Progress: a}
 	if head != nil {
 		e.HideUsage = !head.IncludeUsage && !a.ask.KeepUsage
@@ -168,7 +169,7 @@ func (a *attempt) send(answer relay.Answer, begun bool) {
 // use records what the answer used: as the upstream counted it, else estimated from the texts, of which the answer's is what
 // was seen of it.
 func (a *attempt) use(m relay.Meter) {
-	rec, head := a.rec, a.call.Head
+	rec, head := a.rec, a.call.JSON
 	rec.Usage, rec.HasUsage = m.Usage, m.HasUsage
 	if m.HasUsage || !a.x.Endpoint.Texts || head == nil {
 		return
@@ -205,11 +206,9 @@ func (a *attempt) brokenOff(err error) *openai.Error {
 	name := "The upstream \"" + a.u.Name + "\""
 	switch {
 	case errors.As(err, &event):
-		message, kind, code, param, _ := openai.ErrorOf(errorBody(event.Value))
-		rec.Err = &openai.Error{Status: http.StatusBadGateway, Type: kind, Code: code, Param: param, Message: message}
-		if kind == "" {
-			rec.Err.Type = exchange.ServerError
-		}
+		parsed, _ := openai.ParseError(errorBody(event.Value))
+		parsed.Status, parsed.Type = http.StatusBadGateway, cmp.Or(parsed.Type, exchange.ServerError)
+		rec.Err = &parsed
 	case errors.Is(context.Cause(a.ctx), errDraining):
 		rec.Err = shuttingDown()
 	case rec.Verdict == router.Timeout:
@@ -300,8 +299,8 @@ func (a *attempt) refusal(status int, body []byte) error {
 	if a.LogPrompts && status != http.StatusUnauthorized {
 		return fmt.Errorf("status %d: %.300q", status, body)
 	}
-	_, kind, code, _, _ := openai.ErrorOf(body)
-	return fmt.Errorf("status %d, type %.60q, code %.60q", status, kind, code)
+	parsed, _ := openai.ParseError(body)
+	return fmt.Errorf("status %d, type %.60q, code %.60q", status, parsed.Type, parsed.Code)
 }
 
 func errorBody(value []byte) []byte {

@@ -132,7 +132,7 @@ type run struct {
 func (d *Delivery) Deliver(ctx context.Context, x *exchange.Exchange, ask *exchange.Ask, to exchange.Client) *openai.Error {
 	s := &run{Delivery: d, ctx: ctx, x: x, ask: ask, client: to, rec: x.Record}
 	s.call.Endpoint, s.call.ID, s.call.Header = x.Endpoint, x.Record.ID, x.Request.Header
-	s.call.Head, s.call.Memory = ask.Body.Head(), ask.Body.Memory()
+	s.call.JSON, s.call.Memory = ask.Body.JSON(), ask.Body.Memory()
 	if form := ask.Body.Form; form != nil {
 		s.call.Form = func(model string) upstream.Payload { return form.WithModel(model) }
 	}

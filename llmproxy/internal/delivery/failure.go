@@ -1,6 +1,7 @@
 package delivery
 
 import (
+	"cmp"
 	"net/http"
 	"strconv"
 	"time"
@@ -64,18 +65,15 @@ func (f *failure) tellMisconfigured(name string) *openai.Error {
 
 // upstreamWords is the upstream's own error, in OpenAI's shape.
 func (f *failure) upstreamWords() *openai.Error {
-	message, kind, code, param, ok := openai.ErrorOf(f.body)
-	if !ok || message == "" {
-		message = "The upstream " + strconv.Quote(f.upstream) + " refused the request with status " + strconv.Itoa(f.status) + "."
+	e, _ := openai.ParseError(f.body)
+	if e.Message == "" {
+		e.Message = "The upstream " + strconv.Quote(f.upstream) + " refused the request with status " + strconv.Itoa(f.status) + "."
 	}
-	if kind == "" {
-		kind = exchange.InvalidRequest
+	e.Type, e.Status = cmp.Or(e.Type, exchange.InvalidRequest), f.status
+	if f.status < 400 || f.status >= 500 || f.status == http.StatusTooManyRequests {
+		e.Status = http.StatusBadRequest // llama.cpp says 500 of an image it cannot see; SDKs would send it again
 	}
-	status := f.status
-	if status < 400 || status >= 500 || status == http.StatusTooManyRequests {
-		status = http.StatusBadRequest // llama.cpp says 500 of an image it cannot see; SDKs would send it again
-	}
-	return &openai.Error{Status: status, Type: kind, Code: code, Param: param, Message: message}
+	return &e
 }
 
 // tellQueueFull is what a client is told whose request found no slot.

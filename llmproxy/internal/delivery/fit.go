@@ -14,7 +14,7 @@ const truncated = "truncated"
 // fits returns what reports which targets can take the request, before any is tried; nil if all can, as far as is known. It is
 // nil as well if none can: an estimate may be wrong, and the upstream's own error says more than ours.
 func (d *Delivery) fits(x *exchange.Exchange, ask *exchange.Ask) func(router.Target) bool {
-	head, model := ask.Body.Head(), x.Record.Model
+	head, model := ask.Body.JSON(), x.Record.Model
 	limited := func(t router.Target) bool {
 		return d.upstreams[t.Upstream].Capabilities(t.ModelFor(model)) != router.Capabilities{}
 	}
@@ -29,7 +29,7 @@ func (d *Delivery) fits(x *exchange.Exchange, ask *exchange.Ask) func(router.Tar
 }
 
 // Fits reports whether a target can take a request for a model, as far as is known.
-func (d *Delivery) Fits(head *openai.Head, requested string, t router.Target) bool {
+func (d *Delivery) Fits(head *openai.Request, requested string, t router.Target) bool {
 	u, model, needs := d.upstreams[t.Upstream], t.ModelFor(requested), needsOf(head.Signals())
 	needs.Prompt = u.CorrectEstimate(model, needs.Prompt)
 	return needs.FitIn(u.Capabilities(model))
@@ -62,10 +62,10 @@ func (a *attempt) learn(f upstream.Finding) {
 // compare holds the estimate against what the upstream counted, where both are known: the next estimate gets better by it,
 // and a prompt that was cut without a word is noticed.
 func (a *attempt) compare(m relay.Meter) {
-	if !m.HasUsage || a.call.Head == nil || !a.x.Endpoint.Texts {
+	if !m.HasUsage || a.call.JSON == nil || !a.x.Endpoint.Texts {
 		return
 	}
-	s, read := a.call.Head.SignalsRead()
+	s, read := a.call.JSON.SignalsRead()
 	if !read {
 		return
 	}

@@ -49,16 +49,16 @@ type Asked struct {
 	Reading time.Duration
 	// Prompt is the beginning of the last user message, where the configuration wants it logged.
 	Prompt string
-	// Head is the request's JSON; nil for a form.
-	Head *openai.Head
+	// JSON is the request's JSON; nil for a form.
+	JSON *openai.Request
 }
 
 // Signals returns what the request says of itself, read when somebody asks; nothing of a request that was not JSON.
 func (a *Asked) Signals() *openai.Signals {
-	if a.Head == nil {
+	if a.JSON == nil {
 		return &openai.Signals{}
 	}
-	return a.Head.Signals()
+	return a.JSON.Signals()
 }
 
 // Routing is the way that the rules of the configuration chose.

@@ -1,9 +1,9 @@
-// Package formdata reads multipart forms (RFC 7578) in place: it finds the parts of a form that need not fit into memory, so that
-// one of them can be replaced without touching the rest.
+// Package formdata reads multipart forms (RFC 7578) in place: it finds where the parts of a form are, without holding the form in
+// memory, so that one of them can be replaced without touching the rest.
 //
-// The framing is RFC 2046's, with the preamble, padding and epilogue that it allows. Servers are more tolerant than that, each in its
-// own way, so what one could take for a boundary and another could not is refused. It does not know what a part means: openai does. It
-// stands on the lowest floor.
+// The framing is RFC 2046's, including preamble, padding and epilogue. Servers are more tolerant than that, each in its own way, so
+// anything that only some of them would take for a boundary is an error. It does not know what a part means. It stands on the lowest
+// floor.
 package formdata
 
 import (
@@ -14,13 +14,13 @@ import (
 	"strings"
 )
 
-// A Span is a part of something too large for memory, in bytes.
+// A Span is a range of bytes of a form.
 type Span struct{ Start, End int64 }
 
-// A Part is a part of a form, but for its content.
+// A Part is what the header of a part says, and where its content is.
 type Part struct {
 	Name string
-	// Plain reports whether the content is the value itself: there is no filename and no encoding.
+	// Plain reports whether the content is the value itself: the part has no filename and no transfer encoding.
 	Plain bool
 	Value Span
 }
@@ -31,24 +31,20 @@ const (
 	maxPadding    = 64
 )
 
-// A SyntaxError is a form that cannot be read, and where.
+// A SyntaxError says where a form stops being valid.
 type SyntaxError struct {
 	Offset int64
 	Msg    string
 }
 
-// Error says what is wrong.
+// Error implements error.
 func (e *SyntaxError) Error() string { return fmt.Sprintf("%s (byte %d)", e.Msg, e.Offset) }
 
-var (
-	// ErrBoundary means that the boundary of the Content-Type is not valid.
-	ErrBoundary = errors.New("the boundary takes 1 to 70 letters, digits or '()+_,-./:=? characters")
-	// ErrUnreadable means that the form could not be read back.
-	ErrUnreadable = errors.New("the form could not be read back")
-)
+// ErrBoundary means that the boundary in the Content-Type is invalid.
+var ErrBoundary = errors.New("it must have 1 to 70 letters, digits or '()+_,-./:=? characters")
 
-// Read visits the parts of a form in their order, without keeping it in memory. The visitor may read the content of a part, of
-// which it gets n bytes at most; its error ends the reading.
+// Read visits the parts of a form in order. In visit, content returns the first n bytes of the part, or all of it if it is shorter;
+// they are valid until the next call. An error from visit stops Read, which returns it.
 func Read(r io.ReaderAt, size int64, boundary string, visit func(p Part, content func(n int) ([]byte, error)) error) error {
 	if !validBoundary(boundary) {
 		return ErrBoundary
@@ -57,7 +53,7 @@ func Read(r io.ReaderAt, size int64, boundary string, visit func(p Part, content
 	return p.parse()
 }
 
-// validBoundary holds to RFC 2046 §5.1.1.
+// validBoundary checks a boundary by RFC 2046 §5.1.1.
 func validBoundary(b string) bool {
 	return len(b) > 0 && len(b) <= 70 && b[len(b)-1] != ' ' &&
 		strings.Trim(b, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789'()+_,-./:=? ") == ""
@@ -65,14 +61,14 @@ func validBoundary(b string) bool {
 
 type parser struct {
 	w      window
-	dashed []byte // two dashes and the boundary
+	dashed []byte // "--" and the boundary
 	visit  func(Part, func(int) ([]byte, error)) error
 }
 
-// A boundary is a line that ends a part, or the preamble.
+// A boundary is a line that ends a part or the preamble.
 type boundary struct {
-	start int64 // where what it ends is over: before the line end that belongs to the boundary
-	next  int64 // behind its line
+	start int64 // offset of the line break before it, which belongs to the boundary
+	next  int64 // offset after its line
 	last  bool
 }
 
@@ -88,14 +84,14 @@ func (p *parser) parse() error {
 		return err
 	}
 	if at, found, err := p.w.index(p.dashed, b.next); err != nil {
-		return ErrUnreadable
+		return err
 	} else if found {
-		return badForm(at, "its boundary stands again behind its end")
+		return badForm(at, "the boundary appears again after the end")
 	}
 	return nil
 }
 
-// part reads the part that begins at an offset with its header, up to the boundary that ends it.
+// part reads the part that starts at an offset, up to the boundary that ends it.
 func (p *parser) part(at int64) (boundary, error) {
 	h, body, err := p.header(at)
 	if err != nil {
@@ -105,40 +101,43 @@ func (p *parser) part(at int64) (boundary, error) {
 	if err != nil {
 		return boundary{}, err
 	}
-	// A boundary that follows at once on the header shares the header's line end.
-	return end, p.note(h, Span{body, max(body, end.start)})
+	// A boundary right after the header shares the header's line break.
+	value := Span{body, max(body, end.start)}
+	return end, p.visit(Part{h.name, !h.hasMore && !h.encoded, value}, func(n int) ([]byte, error) {
+		return p.w.slice(value.Start, int(min(int64(n), value.End-value.Start)))
+	})
 }
 
-// find gives the first boundary from an offset on.
+// find returns the first boundary at or after an offset.
 func (p *parser) find(from int64) (boundary, error) {
 	for {
 		at, found, err := p.w.index(p.dashed, from)
 		if err != nil {
-			return boundary{}, ErrUnreadable
+			return boundary{}, err
 		}
 		if !found {
-			return boundary{}, badForm(p.w.size, "its closing boundary is missing: was it cut off?")
+			return boundary{}, badForm(p.w.size, "the closing boundary is missing; the form may have been truncated")
 		}
 		before, err := p.w.slice(max(at-2, 0), int(min(at, 2)))
 		if err != nil {
-			return boundary{}, ErrUnreadable
+			return boundary{}, err
 		}
 		if at == 0 || string(before) == "\r\n" {
 			return p.line(at)
 		}
 		if c := before[len(before)-1]; c == '\n' || c == '\r' {
-			return boundary{}, badForm(at, "the line end before a boundary is not CR LF")
+			return boundary{}, badForm(at, "the line break before a boundary is not CR LF")
 		}
 		from = at + 1
 	}
 }
 
-// line reads the rest of a boundary's line: two dashes if it is the last one, padding, CR LF.
+// line reads the rest of a boundary's line: "--" if it is the last one, padding, CR LF.
 func (p *parser) line(at int64) (boundary, error) {
 	next := at + int64(len(p.dashed))
 	rest, err := p.w.slice(next, maxPadding+4)
 	if err != nil {
-		return boundary{}, ErrUnreadable
+		return boundary{}, err
 	}
 	last := bytes.HasPrefix(rest, []byte("--"))
 	if last {
@@ -153,36 +152,24 @@ func (p *parser) line(at int64) (boundary, error) {
 	if last && next == p.w.size {
 		return boundary{max(at-2, 0), next, last}, nil
 	}
-	return boundary{}, badForm(at, "something else than CR LF stands behind a boundary")
-}
-
-// note tells the visitor of a part.
-func (p *parser) note(h partHeader, at Span) error {
-	part := Part{Name: h.name, Plain: !h.more && !h.encoded, Value: at}
-	return p.visit(part, func(n int) ([]byte, error) {
-		content, err := p.w.slice(at.Start, int(min(int64(n), at.End-at.Start)))
-		if err != nil {
-			return nil, ErrUnreadable
-		}
-		return content, nil
-	})
+	return boundary{}, badForm(at, "a boundary is not followed by CR LF")
 }
 
 func badForm(at int64, problem string) error { return &SyntaxError{at, problem} }
 
-// A partHeader is what the header of a form's part says.
+// A partHeader is what the header of a part says.
 type partHeader struct {
-	name    string
-	more    bool // it has other parameters than its name, such as a filename
-	encoded bool // its body is not the value itself
-	seen    bool // it has a Content-Disposition
+	name           string
+	hasMore        bool // it has parameters besides its name, such as a filename
+	encoded        bool // its content is not the value itself
+	hasDisposition bool
 }
 
-// header reads the header that begins at an offset, and gives the offset behind it.
+// header reads the header that starts at an offset and returns the offset after it.
 func (p *parser) header(at int64) (h partHeader, body int64, e error) {
 	block, err := p.w.slice(at, maxPartHeader+4)
 	if err != nil {
-		return h, 0, ErrUnreadable
+		return h, 0, err
 	}
 	if bytes.HasPrefix(block, []byte("\r\n")) {
 		return h, at + 2, nil
@@ -193,7 +180,7 @@ func (p *parser) header(at int64) (h partHeader, body int64, e error) {
 	}
 	for _, line := range strings.Split(string(block[:end]), "\r\n") {
 		if strings.HasPrefix(line, string(p.dashed)) {
-			return h, 0, badForm(at, "a boundary stands in the header of a part")
+			return h, 0, badForm(at, "there is a boundary in the header of a part")
 		}
 		if problem := h.line(line); problem != "" {
 			return h, 0, badForm(at, problem)
@@ -202,20 +189,20 @@ func (p *parser) header(at int64) (h partHeader, body int64, e error) {
 	return h, at + int64(end) + 4, nil
 }
 
-// line takes one line of the header. It is strict where parsers differ: folded lines, spaces before the colon, lone line
-// ends.
+// line reads one line of the header. It is strict about what parsers treat differently: folded lines, spaces before the colon, lone
+// CR or LF.
 func (h *partHeader) line(line string) (problem string) {
 	key, value, ok := strings.Cut(line, ":")
-	if !ok || !token(key) || strings.ContainsFunc(value, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }) {
-		return "the header of a part has a line that is none"
+	if !ok || !isToken(key) || strings.ContainsFunc(value, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }) {
+		return "the header of a part has an invalid line"
 	}
 	value = strings.Trim(value, " \t")
 	switch strings.ToLower(key) {
 	case "content-disposition":
-		if h.seen {
+		if h.hasDisposition {
 			return "a part has more than one Content-Disposition"
 		}
-		h.seen = true
+		h.hasDisposition = true
 		return h.disposition(value)
 	case "content-transfer-encoding":
 		switch strings.ToLower(value) {
@@ -227,41 +214,41 @@ func (h *partHeader) line(line string) (problem string) {
 	return ""
 }
 
-// disposition reads what follows on Content-Disposition, such as `form-data; name="file"; filename="a.wav"`.
+// disposition reads the value of Content-Disposition, such as `form-data; name="file"; filename="a.wav"`.
 func (h *partHeader) disposition(value string) (problem string) {
-	const unclear = "the Content-Disposition of a part is not like form-data; name=\"…\""
+	const invalid = "the Content-Disposition of a part is not like form-data; name=\"…\""
 	kind, rest, _ := strings.Cut(value, ";")
 	if !strings.EqualFold(strings.Trim(kind, " \t"), "form-data") {
-		return unclear
+		return invalid
 	}
 	named := false
 	for rest = strings.TrimLeft(rest, " \t"); rest != ""; rest = strings.TrimLeft(rest, " \t") {
 		var key, text string
 		var ok bool
 		if key, text, rest, ok = parameter(rest); !ok {
-			return unclear
+			return invalid
 		}
 		key = strings.ToLower(key)
 		if key != "name" {
-			// "name*" is a name in another encoding (RFC 5987), which some servers read and others do not.
+			// "name*" is a name in another encoding (RFC 5987), which only some servers read.
 			if strings.HasPrefix(key, "name*") {
-				return "the name of a part is encoded: send it plainly"
+				return "the name of a part is encoded; send it as plain text"
 			}
-			h.more = true
+			h.hasMore = true
 			continue
 		}
 		if named || strings.ContainsRune(text, '\\') {
-			return unclear
+			return invalid
 		}
 		h.name, named = text, true
 	}
 	return ""
 }
 
-// parameter reads one key=value with the semicolon behind it. A quoted value is given as it stands between its quotes.
+// parameter reads one key=value and the semicolon after it. It does not unescape quoted values.
 func parameter(s string) (key, value, rest string, ok bool) {
 	key, s, ok = strings.Cut(s, "=")
-	if !ok || !token(key) {
+	if !ok || !isToken(key) {
 		return "", "", "", false
 	}
 	if strings.HasPrefix(s, `"`) {
@@ -276,7 +263,7 @@ func parameter(s string) (key, value, rest string, ok bool) {
 			i = len(s)
 		}
 		value, rest = s[:i], strings.TrimLeft(s[i:], " \t")
-		if !token(value) {
+		if !isToken(value) {
 			return "", "", "", false
 		}
 	}
@@ -287,7 +274,7 @@ func parameter(s string) (key, value, rest string, ok bool) {
 	return key, value, rest, ok
 }
 
-// closingQuote finds the quote that ends the one at the start of s.
+// closingQuote returns the index of the quote that closes the one at the start of s, or -1.
 func closingQuote(s string) int {
 	for i := 1; i < len(s); i++ {
 		switch s[i] {
@@ -300,23 +287,23 @@ func closingQuote(s string) int {
 	return -1
 }
 
-// token holds to RFC 9110 §5.6.2.
-func token(s string) bool {
+// isToken reports whether s is a token by RFC 9110 §5.6.2.
+func isToken(s string) bool {
 	return s != "" && strings.Trim(s, "!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ") == ""
 }
 
 // WindowSize is how much of a form is in memory at a time.
 const WindowSize = 64 << 10
 
-// A window is the part of a form that is in memory.
+// A window is the range of a form that is in memory.
 type window struct {
 	r     io.ReaderAt
 	size  int64
 	buf   []byte
-	start int64 // the offset of buf
+	start int64 // offset of buf
 }
 
-// slice gives n bytes from an offset, fewer only at the end of the form. They are valid until the next call.
+// slice returns n bytes from an offset, or fewer at the end of the form. They are valid until the next call.
 func (w *window) slice(at int64, n int) ([]byte, error) {
 	n = int(min(int64(n), w.size-at))
 	if at < w.start || at+int64(n) > w.start+int64(len(w.buf)) {
@@ -328,7 +315,7 @@ func (w *window) slice(at int64, n int) ([]byte, error) {
 	return w.buf[i : i+n], nil
 }
 
-// index finds a text that is shorter than the window.
+// index finds a text, which must be shorter than the window.
 func (w *window) index(text []byte, from int64) (at int64, found bool, err error) {
 	for w.size-from >= int64(len(text)) {
 		if _, err := w.slice(from, len(text)); err != nil {
@@ -338,7 +325,7 @@ func (w *window) index(text []byte, from int64) (at int64, found bool, err error
 		if i := bytes.Index(loaded, text); i >= 0 {
 			return from + int64(i), true, nil
 		}
-		from += int64(len(loaded) - len(text) + 1) // the text may begin in what is left
+		from += int64(len(loaded) - len(text) + 1) // the text may start in the rest
 	}
 	return 0, false, nil
 }

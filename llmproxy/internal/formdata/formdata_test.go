@@ -46,7 +46,7 @@ func TestReadErrors(t *testing.T) {
 	}{
 		"an invalid boundary": {"--b--", "b\n", ErrBoundary},
 		"the visitor's":       {"--b\r\nContent-Disposition: form-data; name=\"a\"\r\n\r\nx\r\n--b--", "b", stop},
-		"cut off":             {"--b\r\n\r\nx", "b", &SyntaxError{8, "its closing boundary is missing: was it cut off?"}},
+		"cut off":             {"--b\r\n\r\nx", "b", &SyntaxError{8, "the closing boundary is missing; the form may have been truncated"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -32,7 +32,7 @@ func (d *demand) Rule() string {
 
 // Tokens implements access.Demand.
 func (d *demand) Tokens() (input, output int64) {
-	head := d.body.Head()
+	head := d.body.JSON()
 	if head == nil {
 		return 0, 0
 	}

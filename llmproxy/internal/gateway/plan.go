@@ -91,7 +91,7 @@ func (g *Gateway) mayKeep(x *exchange.Exchange, body *reqbody.Body, local bool, 
 		return false
 	}
 	fits := anyTarget
-	if head := body.Head(); head != nil && x.Endpoint.Texts {
+	if head := body.JSON(); head != nil && x.Endpoint.Texts {
 		fits = func(t router.Target) bool { return g.delivery.Fits(head, x.Record.Model, t) }
 	}
 	return kept.Plan.Any(local, fits)

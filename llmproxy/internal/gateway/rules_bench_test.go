@@ -30,7 +30,7 @@ func decider(tb testing.TB, kind *upstream.Kind, can upstream.Override, routes .
 	}
 	rec := new(exchange.Record)
 	x := exchange.New(httptest.NewRecorder(), httptest.NewRequest("POST", "/v1/chat/completions", nil), endpoint, rec)
-	rec.Asked = exchange.Asked{Model: "m", Head: body.Head()}
+	rec.Asked = exchange.Asked{Model: "m", JSON: body.JSON()}
 	return func() {
 		if _, _, err := g.plan(x, body, false); err != nil {
 			tb.Fatal(err)

@@ -83,8 +83,8 @@ func (g *Gateway) finish(x *exchange.Exchange, held *held) {
 	rec := x.Record
 	x.Writer.Close()
 	rec.Duration = time.Since(rec.Started)
-	if g.LogPrompts > 0 && rec.Head != nil {
-		rec.Prompt = excerpt(rec.Head.Signals().Content(), g.LogPrompts)
+	if g.LogPrompts > 0 && rec.JSON != nil {
+		rec.Prompt = excerpt(rec.JSON.Signals().Content(), g.LogPrompts)
 	}
 	g.Access.Settle(held.reservation, rec)
 	if g.Account != nil {
@@ -101,7 +101,7 @@ func (g *Gateway) readBody(x *exchange.Exchange, held *held) (*reqbody.Body, *op
 	}
 	// Where there is an access log, {llm.content} and its like may be asked for when the request is long over.
 	err := body.Read(x.Writer.Unwrap(), x.Request, x.Endpoint, reqbody.Reader{Limit: g.MaxBody, Keep: rec.Logged})
-	rec.Asked = exchange.Asked{Model: body.Model, Stream: body.Stream, Received: body.Size, Reading: body.Took, Head: body.Head()}
+	rec.Asked = exchange.Asked{Model: body.Model, Stream: body.Stream, Received: body.Size, Reading: body.Took, JSON: body.JSON()}
 	return body, err
 }
 

@@ -5,52 +5,60 @@ import (
 	"strings"
 )
 
-// An Edit changes the outermost members of a scanned object by splicing its bytes: what is not changed is never copied.
-// Keys are compared unescaped and folded (bytes.EqualFold), as the most tolerant server does. Values that are given must
-// be JSON, and stay as they are while a Body lives.
+// An Edit changes the outermost members of a scanned object. The bytes of what does not change are not copied. Keys are compared
+// unescaped and without regard to case (bytes.EqualFold), as the most tolerant server does. New values must be valid JSON and
+// must not change while the segments are in use.
 type Edit struct {
 	o       *Object
-	entries []entry // the object's members, then those that were added
+	members []change // of the object's members, then the added ones
 	changed bool
 }
 
-// An entry is what became of a member.
-type entry struct {
-	key     string // where renamed
-	renamed bool   // true for every member that was added
+// A change is what an edit did to a member.
+type change struct {
+	key     string // the new key, if renamed
+	renamed bool   // true for every added member
 	dropped bool
-	value   []byte // the new value; nil where it is the old one
+	value   []byte // the new value; nil for the old one
 }
 
 // usualAdded is how many members an upstream adds at most, as a rule.
 const usualAdded = 4
 
-// Reset begins a new edit of a scanned object, and forgets the last one.
+// Reset begins a new edit of a scanned object.
 func (e *Edit) Reset(o *Object) {
 	n := len(o.Members)
-	if cap(e.entries) < n {
-		e.entries = make([]entry, n, n+usualAdded)
+	if cap(e.members) < n {
+		e.members = make([]change, n, n+usualAdded)
 	}
-	clear(e.entries[:cap(e.entries)])
-	*e = Edit{o: o, entries: e.entries[:n]}
+	clear(e.members[:cap(e.members)])
+	*e = Edit{o: o, members: e.members[:n]}
 }
 
-// Has tells whether the body as edited so far has the member.
+// Has reports whether the object, as edited so far, has the key.
 func (e *Edit) Has(key string) bool { return e.find(key, 0) >= 0 }
 
-// find gives the index of the first member from an index on that has the key, or -1.
+// Get returns the value that a key has now.
+func (e *Edit) Get(key string) (value []byte, ok bool) {
+	if i := e.find(key, 0); i >= 0 {
+		return e.value(i), true
+	}
+	return nil, false
+}
+
+// find returns the index of the first member at or after from that has the key, or -1.
 func (e *Edit) find(key string, from int) int {
-	for i := from; i < len(e.entries); i++ {
-		if !e.entries[i].dropped && e.named(i, key) {
+	for i := from; i < len(e.members); i++ {
+		if !e.members[i].dropped && e.hasKey(i, key) {
 			return i
 		}
 	}
 	return -1
 }
 
-func (e *Edit) named(i int, key string) bool {
-	if e.entries[i].renamed {
-		return strings.EqualFold(e.entries[i].key, key)
+func (e *Edit) hasKey(i int, key string) bool {
+	if e.members[i].renamed {
+		return strings.EqualFold(e.members[i].key, key)
 	}
 	raw := e.o.Members[i].Key.Of(e.o.Body)
 	if len(raw) == len(key) || Ambiguous(raw) {
@@ -59,53 +67,59 @@ func (e *Edit) named(i int, key string) bool {
 	return false
 }
 
-// value gives the value that a member has now.
 func (e *Edit) value(i int) []byte {
-	if e.entries[i].value != nil {
-		return e.entries[i].value
+	if e.members[i].value != nil {
+		return e.members[i].value
 	}
 	return e.o.Members[i].Value.Of(e.o.Body)
 }
 
-// Set puts a value in the place of the member's, or adds the member as the last one. Of several members only one is left,
-// spelled as given.
+// Set replaces the value of a key, or adds the member at the end. If several members have the key, one is left, spelled as given.
 func (e *Edit) Set(key string, value []byte) {
 	e.changed = true
 	i := e.find(key, 0)
 	if i < 0 {
-		e.entries = append(e.entries, entry{key: key, renamed: true, value: value})
+		e.members = append(e.members, change{key: key, renamed: true, value: value})
 		return
 	}
-	e.entries[i].value = value
+	e.members[i].value = value
 	e.keepOnly(i, key)
 }
 
-// keepOnly drops the other members of a name, and spells that of this one as given.
+// SetString is Set for a string. It changes nothing if the key already has that value, once.
+func (e *Edit) SetString(key, value string) {
+	if i := e.find(key, 0); i >= 0 && e.find(key, i+1) < 0 && EqualString(e.value(i), value) {
+		return
+	}
+	e.Set(key, AppendString(make([]byte, 0, len(value)+2), value))
+}
+
+// keepOnly drops the other members that have a key, and spells this one's as given.
 func (e *Edit) keepOnly(i int, key string) {
 	for j := e.find(key, 0); j >= 0; j = e.find(key, j+1) {
-		e.entries[j].dropped = j != i
+		e.members[j].dropped = j != i
 	}
-	if e.entries[i].renamed || string(e.o.Members[i].Key.Of(e.o.Body)) != key {
-		e.entries[i].key, e.entries[i].renamed = key, true
+	if e.members[i].renamed || string(e.o.Members[i].Key.Of(e.o.Body)) != key {
+		e.members[i].key, e.members[i].renamed = key, true
 	}
 }
 
-// Default adds the member if it is not there.
+// Default adds the member if the key is absent.
 func (e *Edit) Default(key string, value []byte) {
 	if !e.Has(key) {
 		e.Set(key, value)
 	}
 }
 
-// Drop takes out every member of the name.
+// Drop removes every member that has the key.
 func (e *Edit) Drop(key string) {
 	for i := e.find(key, 0); i >= 0; i = e.find(key, i+1) {
-		e.entries[i].dropped, e.changed = true, true
+		e.members[i].dropped, e.changed = true, true
 	}
 }
 
-// Rename gives a member another key. A member that has that key already goes: the renamed one's value wins, and of several
-// to be renamed the last one's, as most servers take them.
+// Rename gives a member another key and drops members that had that key before. If several members are renamed, the last one is
+// kept, as most servers do.
 func (e *Edit) Rename(from, to string) {
 	last := -1
 	for i := e.find(from, 0); i >= 0; i = e.find(from, i+1) {
@@ -116,132 +130,110 @@ func (e *Edit) Rename(from, to string) {
 	}
 	e.changed = true
 	e.keepOnly(last, from)
-	e.entries[last].key, e.entries[last].renamed = to, true
+	e.members[last].key, e.members[last].renamed = to, true
 	e.keepOnly(last, to)
 }
 
-// SetString puts a string in the place of the member's value; where it stands already, once, nothing changes.
-func (e *Edit) SetString(key, value string) {
-	if i := e.find(key, 0); i >= 0 && e.find(key, i+1) < 0 {
-		if raw, ok := Inside(e.value(i)); ok && string(Unescape(raw)) == value {
-			return
-		}
-	}
-	e.Set(key, AppendString(make([]byte, 0, len(value)+2), value))
-}
+// Bytes returns a copy of the edited object.
+func (e *Edit) Bytes() []byte { return bytes.Join(e.Segments(), nil) }
 
-// Get returns the value that the member has now.
-func (e *Edit) Get(key string) (value []byte, ok bool) {
-	if i := e.find(key, 0); i >= 0 {
-		return e.value(i), true
-	}
-	return nil, false
-}
-
-// Body gives the edited body. It stays valid after the next Reset.
-func (e *Edit) Body() Body {
+// Segments returns the edited object in pieces, most of which share the bytes of the original. They stay valid after the next
+// Reset.
+func (e *Edit) Segments() [][]byte {
 	if !e.changed {
-		return NewBody(e.o.Body)
+		return [][]byte{e.o.Body}
 	}
-	p := splicer{body: e.o.Body, segments: make([][]byte, 0, 8)}
-	p.end = e.opening()
-	last := -1
-	for i := range e.entries {
-		if !e.entries[i].dropped {
-			e.splice(&p, i, last)
-			last = i
-		}
-	}
+	s := splicer{body: e.o.Body, segments: make([][]byte, 0, 8)}
+	tail := e.o.Close
 	if n := len(e.o.Members); n > 0 {
-		p.keep(e.o.Members[n-1].Value.End, len(e.o.Body))
+		s.end, tail = e.o.Members[0].Key.Start-1, e.o.Members[n-1].Value.End
 	} else {
-		p.keep(e.o.Close, len(e.o.Body))
+		s.end = e.o.Close
 	}
-	p.flush()
-	return Body{segments: p.segments}
-}
-
-// opening is the length of what stands before the first member: the brace, with white space.
-func (e *Edit) opening() int {
-	if len(e.o.Members) == 0 {
-		return e.o.Close
-	}
-	return e.o.Members[0].Key.Start - 1
-}
-
-// splice appends one member, and the comma before it unless it is the first (last is -1).
-func (e *Edit) splice(p *splicer, i, last int) {
-	change := &e.entries[i]
-	if i >= len(e.o.Members) {
-		if last >= 0 {
-			p.put(',')
+	first := true
+	for i := range e.members {
+		if !e.members[i].dropped {
+			e.splice(&s, i, first)
+			first = false
 		}
-		p.putKey(change.key)
-		p.put(':')
-		p.value(change.value)
+	}
+	s.keep(tail, len(e.o.Body))
+	s.flush()
+	return s.segments
+}
+
+// splice adds one member, and the comma before it unless it is the first.
+func (e *Edit) splice(s *splicer, i int, first bool) {
+	c := &e.members[i]
+	if i >= len(e.o.Members) {
+		if !first {
+			s.put(',')
+		}
+		s.putKey(c.key)
+		s.put(':')
+		s.putValue(c.value)
 		return
 	}
 	m := e.o.Members[i]
-	if last >= 0 {
-		p.keep(e.o.Members[i-1].Value.End, m.Key.Start-1) // a comma, with white space
+	if !first {
+		s.keep(e.o.Members[i-1].Value.End, m.Key.Start-1) // a comma, with white space
 	}
-	if change.renamed {
-		p.putKey(change.key)
+	if c.renamed {
+		s.putKey(c.key)
 	} else {
-		p.keep(m.Key.Start-1, m.Key.End+1)
+		s.keep(m.Key.Start-1, m.Key.End+1)
 	}
-	p.keep(m.Key.End+1, m.Value.Start)
-	if change.value != nil {
-		p.value(change.value)
+	s.keep(m.Key.End+1, m.Value.Start)
+	if c.value != nil {
+		s.putValue(c.value)
 	} else {
-		p.keep(m.Value.Start, m.Value.End)
+		s.keep(m.Value.Start, m.Value.End)
 	}
 }
 
-// A splicer collects segments: runs of the old body, and new bytes in between.
+// A splicer collects segments: ranges of the old body, and new bytes between them.
 type splicer struct {
 	body       []byte
 	segments   [][]byte
-	start, end int    // the run of the old body that is not in segments yet
-	fresh      []byte // new bytes that follow on it
+	start, end int    // the range of the old body that is not in segments yet
+	added      []byte // new bytes after that range
 }
 
-// keep goes on with a part of the old body.
-func (p *splicer) keep(start, end int) {
+// keep continues with a range of the old body.
+func (s *splicer) keep(start, end int) {
 	if start == end {
 		return
 	}
-	if start != p.end || len(p.fresh) > 0 {
-		p.flush()
-		p.start = start
+	if start != s.end || len(s.added) > 0 {
+		s.flush()
+		s.start = start
 	}
-	p.end = end
+	s.end = end
 }
 
-// put goes on with new bytes.
-func (p *splicer) put(b ...byte) { p.fresh = append(p.fresh, b...) }
+// put continues with new bytes.
+func (s *splicer) put(b ...byte) { s.added = append(s.added, b...) }
 
-func (p *splicer) putKey(key string) { p.fresh = AppendString(p.fresh, key) }
+func (s *splicer) putKey(key string) { s.added = AppendString(s.added, key) }
 
-// maxCopied bounds the new values that are copied: below it one more Write costs more.
+// maxCopied is up to which length new values are copied: below that, one more write costs more than the copy.
 const maxCopied = 256
 
-// value goes on with a new value.
-func (p *splicer) value(b []byte) {
+func (s *splicer) putValue(b []byte) {
 	if len(b) <= maxCopied {
-		p.put(b...)
+		s.put(b...)
 		return
 	}
-	p.flush()
-	p.segments = append(p.segments, b)
+	s.flush()
+	s.segments = append(s.segments, b)
 }
 
-func (p *splicer) flush() {
-	if p.start < p.end {
-		p.segments = append(p.segments, p.body[p.start:p.end])
+func (s *splicer) flush() {
+	if s.start < s.end {
+		s.segments = append(s.segments, s.body[s.start:s.end])
 	}
-	if len(p.fresh) > 0 {
-		p.segments = append(p.segments, p.fresh)
+	if len(s.added) > 0 {
+		s.segments = append(s.segments, s.added)
 	}
-	p.start, p.fresh = p.end, nil
+	s.start, s.added = s.end, nil
 }

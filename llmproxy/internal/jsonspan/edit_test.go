@@ -2,11 +2,8 @@ package jsonspan
 
 import (
 	"bytes"
-	"errors"
-	"io"
 	"strings"
 	"testing"
-	"testing/iotest"
 )
 
 func TestEdit(t *testing.T) {
@@ -77,7 +74,7 @@ func TestEdit(t *testing.T) {
 			for _, edit := range tt.edits {
 				edit(&e)
 			}
-			if got := readAll(t, e.Body()); got != tt.want {
+			if got := string(e.Bytes()); got != tt.want {
 				t.Errorf("the body is %s\nwant        %s", got, tt.want)
 			}
 		})
@@ -116,18 +113,18 @@ func TestEditIsUsedAgain(t *testing.T) {
 	e.SetString("model", "first")
 	e.Rename("n", "m")
 	e.Set("x", []byte("1"))
-	first := e.Body()
+	first := e.Segments()
 	e.Reset(&o)
 	e.SetString("model", "second")
-	if got, want := readAll(t, e.Body()), `{"model":"second","n":1}`; got != want {
+	if got, want := string(e.Bytes()), `{"model":"second","n":1}`; got != want {
 		t.Errorf("the second body is %s, want %s", got, want)
 	}
-	if got, want := readAll(t, first), `{"model":"first","m":1,"x":1}`; got != want {
+	if got, want := string(bytes.Join(first, nil)), `{"model":"first","m":1,"x":1}`; got != want {
 		t.Errorf("the first body is %s, want %s", got, want)
 	}
 }
 
-func TestBodySharesBytes(t *testing.T) {
+func TestSegmentsShareBytes(t *testing.T) {
 	t.Parallel()
 	body := []byte(`{"messages":[],"model":"m","stream":true}`)
 	var o Object
@@ -137,106 +134,8 @@ func TestBodySharesBytes(t *testing.T) {
 	var e Edit
 	e.Reset(&o)
 	e.SetString("model", "other")
-	segments := e.Body().segments
+	segments := e.Segments()
 	if len(segments) != 3 || &segments[0][0] != &body[0] || &segments[2][len(segments[2])-1] != &body[len(body)-1] {
 		t.Errorf("the body has %d segments, want the old body's bytes around the new name", len(segments))
 	}
-}
-
-func TestBodyReaders(t *testing.T) {
-	t.Parallel()
-	body := Body{segments: [][]byte{[]byte("one "), []byte("two "), []byte("three")}}
-	if body.Len() != 13 {
-		t.Errorf("Len = %d, want 13", body.Len())
-	}
-	if err := iotest.TestReader(body.Open(), []byte("one two three")); err != nil {
-		t.Error(err)
-	}
-	a, b := body.Open(), body.Open()
-	half := make([]byte, 6)
-	if _, err := io.ReadFull(a, half); err != nil {
-		t.Fatal(err)
-	}
-	whole, err := io.ReadAll(b)
-	if err != nil || string(whole) != "one two three" {
-		t.Errorf("the second reader gives %q, %v", whole, err)
-	}
-	var rest bytes.Buffer
-	if n, err := a.(io.WriterTo).WriteTo(&rest); err != nil || n != 7 || rest.String() != "o three" {
-		t.Errorf("WriteTo after Read = %d, %v, %q", n, err, rest.String())
-	}
-	if n, err := a.Read(half); n != 0 || !errors.Is(err, io.EOF) {
-		t.Errorf("Read at the end = %d, %v, want io.EOF", n, err)
-	}
-}
-
-// gatherer takes all segments at once.
-type gatherer struct {
-	bytes.Buffer
-	calls int
-}
-
-func (g *gatherer) WriteSegments(segments [][]byte) (n int64, err error) {
-	g.calls++
-	for _, s := range segments {
-		g.Write(s)
-		n += int64(len(s))
-	}
-	return n, nil
-}
-
-func TestBodyGathered(t *testing.T) {
-	t.Parallel()
-	body := Body{segments: [][]byte{[]byte("one "), []byte("two ")}}
-	for range 2 { // it can be sent again
-		var g gatherer
-		r := body.Open()
-		if n, err := r.(io.WriterTo).WriteTo(&g); n != 8 || err != nil || g.String() != "one two " || g.calls != 1 {
-			t.Errorf("WriteTo = %d, %v, %q in %d calls", n, err, g.String(), g.calls)
-		}
-		if n, err := r.Read(make([]byte, 1)); n != 0 || !errors.Is(err, io.EOF) {
-			t.Errorf("Read at the end = %d, %v, want io.EOF", n, err)
-		}
-	}
-}
-
-func TestBodyWriteFails(t *testing.T) {
-	t.Parallel()
-	r := Body{segments: [][]byte{[]byte("one "), []byte("two ")}}.Open()
-	w := iotest.TruncateWriter(failAfter{new(int)}, 100)
-	if n, err := r.(io.WriterTo).WriteTo(w); n != 6 || !errors.Is(err, io.ErrShortWrite) {
-		t.Errorf("WriteTo = %d, %v, want 6 and the error", n, err)
-	}
-	if rest, err := io.ReadAll(r); err != nil || string(rest) != "o " {
-		t.Errorf("the rest is %q, %v", rest, err)
-	}
-}
-
-// failAfter takes six bytes.
-type failAfter struct{ n *int }
-
-func (f failAfter) Write(p []byte) (int, error) {
-	took := min(len(p), 6-*f.n)
-	*f.n += took
-	if took < len(p) {
-		return took, io.ErrShortWrite
-	}
-	return took, nil
-}
-
-// readAll reads a body in both ways, which must agree.
-func readAll(t *testing.T, b Body) string {
-	t.Helper()
-	read, err := io.ReadAll(iotest.OneByteReader(b.Open()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	var written bytes.Buffer
-	if _, err := b.Open().(io.WriterTo).WriteTo(&written); err != nil {
-		t.Fatal(err)
-	}
-	if !bytes.Equal(read, written.Bytes()) || int64(len(read)) != b.Len() {
-		t.Fatalf("Read gives %q, WriteTo %q, Len %d", read, written.Bytes(), b.Len())
-	}
-	return string(read)
 }

@@ -1,11 +1,13 @@
-// Package jsonspan reads and edits JSON in place: it checks a text once, finds its members as spans of the bytes that came, and
-// replaces some of them without touching the rest.
+// Package jsonspan reads and edits JSON in place: it validates a text once, finds its members as spans of the original bytes,
+// and replaces some of them without touching the rest.
 //
-// It is stricter than encoding/json where servers disagree, and knows nothing of what a member means. It stands on the lowest floor.
+// It is stricter than encoding/json where servers disagree: text must be UTF-8, surrogates must come in pairs, and nesting is
+// bounded. It knows nothing of what a member means and does no input or output. It stands on the lowest floor.
 package jsonspan
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"math/bits"
 	"unicode/utf8"
@@ -14,82 +16,85 @@ import (
 const (
 	// MaxDepth bounds nesting: far above what any schema needs, far below what makes a server's recursive parser fail.
 	MaxDepth = 512
-	// maxMembers bounds the members of the outermost object, each of which takes 32 bytes here and may take 5 in the body.
+	// maxMembers bounds the members of the outermost object. Each takes 32 bytes here and may take as few as 5 in the body.
 	maxMembers = 1024
-	// usualMembers is how many an SDK sends, or fewer.
+	// usualMembers is how many members the request of an SDK has at most, as a rule.
 	usualMembers = 8
 )
 
-// A Span is a part of a body.
+// A Span is a range of bytes.
 type Span struct{ Start, End int }
 
-// Of gives the bytes of the span.
+// Of returns the bytes of b within the span.
 func (s Span) Of(b []byte) []byte { return b[s.Start:s.End] }
 
-// A Member is a key and its value, as they stand in the body.
+// A Member is where a key and its value are.
 type Member struct {
-	Key   Span // without its quotes; may hold escapes
+	Key   Span // without its quotes, still escaped
 	Value Span
 }
 
-// A SyntaxError says where a text stops being the JSON it should be.
+// A SyntaxError says where a text stops being valid JSON.
 type SyntaxError struct {
 	Offset int
 	Msg    string
 }
 
-// Error says what is wrong and where.
+// Error implements error.
 func (e *SyntaxError) Error() string { return fmt.Sprintf("%s (byte %d)", e.Msg, e.Offset) }
 
-// An Object is a JSON object and where its outermost members stand.
+// An Object is a JSON object and where its outermost members are.
 type Object struct {
 	Body    []byte
 	Members []Member
 	Close   int // offset of the closing brace
 }
 
-// Scan checks that the whole body is one JSON object (RFC 8259, UTF-8, no byte order mark, nothing behind it) and notes its
-// members, in the slice that is there. Errors are of type *SyntaxError.
+// Scan validates that the whole body is one JSON object (RFC 8259, without a byte order mark) and finds its members. It reuses
+// the slice of members. Errors are of type *SyntaxError.
 func (o *Object) Scan(body []byte) error {
 	o.Body, o.Members, o.Close = body, o.Members[:0], 0
 	s := Scanner{Text: body}
 	i := s.Space(0)
-	if i == len(body) || body[i] != '{' {
-		s.Fail(i, noObject(body[i:]))
+	if s.peek(i) != '{' {
+		s.fail(i, notObject(body[i:]))
 		return s.err
 	}
-	end := s.Object(i, 1, func(m Member) bool {
+	end := s.Object(i, 1, func(key Span, value int) int {
+		end := s.Value(value, 1)
+		if end == Failed {
+			return Failed
+		}
 		if len(o.Members) == maxMembers {
-			s.Fail(m.Key.Start-1, fmt.Sprintf("the object has more than %d members", maxMembers))
-			return false
+			return s.fail(key.Start-1, fmt.Sprintf("the object has more than %d members", maxMembers))
 		}
 		if o.Members == nil {
 			o.Members = make([]Member, 0, usualMembers)
 		}
-		o.Members = append(o.Members, m)
-		return true
+		o.Members = append(o.Members, Member{key, Span{value, end}})
+		return end
 	})
 	if s.err == nil {
 		o.Close = end - 1
-		s.AtEnd(end)
+		s.End(end)
 	}
 	return s.Err()
 }
 
-// noObject says what a text is that does not begin with a brace.
-func noObject(text []byte) string {
+// notObject describes a text that does not start with a brace.
+func notObject(text []byte) string {
 	switch {
 	case len(text) == 0:
 		return "it is empty"
 	case len(text) >= 3 && string(text[:3]) == "\xef\xbb\xbf":
-		return "it begins with a byte order mark, which JSON does not allow"
+		return "it starts with a byte order mark, which JSON does not allow"
 	case text[0] == '[' || text[0] == '"':
 		return "it is an array or a string, not an object"
 	}
-	return "it does not begin with a brace"
+	return "it does not start with a brace"
 }
 
-// Get gives the value of a key; of several the last, as most servers take it.
+// Get returns the value of a key. If the key is repeated, the last one counts, as on most servers.
 func (o *Object) Get(key string) (value []byte, ok bool) {
 	for i := len(o.Members) - 1; i >= 0; i-- {
 		if raw := o.Members[i].Key.Of(o.Body); string(raw) == key || string(Unescape(raw)) == key {
@@ -99,37 +104,106 @@ func (o *Object) Get(key string) (value []byte, ok bool) {
 	return nil, false
 }
 
-// A Scanner checks a text once, from left to right. Its methods take the offset at which something begins and give the one
-// behind it, or Failed, and then err says why.
+var (
+	errNotObject   = errors.New("not a JSON object")
+	errNotArray    = errors.New("not a JSON array")
+	errNotCompound = errors.New("neither a JSON object nor a JSON array")
+)
+
+// EachMember calls visit for the members of an object until it returns false. Keys come without their quotes, still escaped.
+// It is safe on any bytes and does not allocate. It validates only what it reaches.
+func EachMember(object []byte, visit func(key, value []byte) bool) error {
+	s := Scanner{Text: object}
+	i := s.Space(0)
+	if s.peek(i) != '{' {
+		return errNotObject
+	}
+	s.members(i, visit)
+	return s.Err()
+}
+
+// EachElement calls visit for the elements of an array until it returns false. Otherwise it is like EachMember.
+func EachElement(array []byte, visit func(value []byte) bool) error {
+	s := Scanner{Text: array}
+	i := s.Space(0)
+	if s.peek(i) != '[' {
+		return errNotArray
+	}
+	s.elements(i, visit)
+	return s.Err()
+}
+
+// Walk validates that a text is one object or array, with nothing after it, and visits its members or elements.
+func Walk(text []byte, member func(key, value []byte), element func(value []byte)) error {
+	s := Scanner{Text: text}
+	i := s.Space(0)
+	switch s.peek(i) {
+	case '{':
+		i = s.members(i, func(key, value []byte) bool { member(key, value); return true })
+	case '[':
+		i = s.elements(i, func(value []byte) bool { element(value); return true })
+	default:
+		return errNotCompound
+	}
+	if s.err == nil {
+		s.End(i)
+	}
+	return s.Err()
+}
+
+func (s *Scanner) members(i int, visit func(key, value []byte) bool) int {
+	return s.Object(i, 1, func(key Span, value int) int {
+		end := s.Value(value, 1)
+		if end != Failed && !visit(key.Of(s.Text), s.Text[value:end]) {
+			return Failed
+		}
+		return end
+	})
+}
+
+func (s *Scanner) elements(i int, visit func(value []byte) bool) int {
+	return s.Array(i, 1, func(value int) int {
+		end := s.Value(value, 1)
+		if end != Failed && !visit(s.Text[value:end]) {
+			return Failed
+		}
+		return end
+	})
+}
+
+// A Scanner validates a text once, from left to right. Its methods take the offset at which something starts and return the
+// offset after it, or Failed.
 type Scanner struct {
 	Text []byte
 	err  *SyntaxError
 }
 
+// Failed is returned in place of an offset if the text is not valid, or if a visitor stopped the scan.
 const Failed = -1
 
-func (s *Scanner) Fail(at int, msg string) int {
+// Err returns the first error that was found, a *SyntaxError. It is nil if a visitor stopped the scan.
+func (s *Scanner) Err() error {
+	if s.err == nil {
+		return nil // not a nil pointer within an interface
+	}
+	return s.err
+}
+
+func (s *Scanner) fail(at int, msg string) int {
 	if s.err == nil {
 		s.err = &SyntaxError{at, msg}
 	}
 	return Failed
 }
 
-// result keeps a nil pointer from becoming an error that is not nil.
-func (s *Scanner) Err() error {
-	if s.err == nil {
-		return nil
-	}
-	return s.err
-}
-
-// atEnd fails if anything but white space is left.
-func (s *Scanner) AtEnd(i int) {
+// End fails if anything but white space is left at i.
+func (s *Scanner) End(i int) {
 	if i = s.Space(i); i < len(s.Text) {
-		s.Fail(i, "something stands behind its end")
+		s.fail(i, "there is data after its end")
 	}
 }
 
+// Space skips white space.
 func (s *Scanner) Space(i int) int {
 	for i < len(s.Text) && (s.Text[i] == ' ' || s.Text[i] == '\n' || s.Text[i] == '\r' || s.Text[i] == '\t') {
 		i++
@@ -137,17 +211,17 @@ func (s *Scanner) Space(i int) int {
 	return i
 }
 
-// peek gives the byte at hand, zero at the end; no JSON token begins with a zero.
-func (s *Scanner) Peek(i int) byte {
+// peek returns the byte at i, or zero at the end. No JSON token starts with zero.
+func (s *Scanner) peek(i int) byte {
 	if i < len(s.Text) {
 		return s.Text[i]
 	}
 	return 0
 }
 
-// value checks any value; depth is the number of objects and arrays around it.
+// Value validates a value. Depth is the number of objects and arrays around it.
 func (s *Scanner) Value(i, depth int) int {
-	switch c := s.Peek(i); c {
+	switch s.peek(i) {
 	case '"':
 		return s.String(i)
 	case '{':
@@ -164,106 +238,114 @@ func (s *Scanner) Value(i, depth int) int {
 		return s.Number(i)
 	}
 	if i >= len(s.Text) {
-		return s.Fail(i, "it ends where a value is expected")
+		return s.fail(i, "it ends where a value is expected")
 	}
-	return s.Fail(i, "no value begins like this")
+	return s.fail(i, invalidValue)
 }
 
-// object checks an object and shows its members to visit, if there is one, until that returns false.
-func (s *Scanner) Object(i, depth int, visit func(Member) bool) int {
+const invalidValue = "invalid value"
+
+// Object validates the object that starts at i. Depth is the number of objects and arrays it is in, itself included. If visit
+// is not nil, it is called for each member and has to validate the value, which starts at the given offset: it returns the
+// offset after it, or Failed to stop.
+func (s *Scanner) Object(i, depth int, visit func(key Span, value int) int) int {
 	if depth > MaxDepth {
 		return s.tooDeep(i)
 	}
 	i = s.Space(i + 1)
-	if s.Peek(i) == '}' {
+	if s.peek(i) == '}' {
 		return i + 1
 	}
 	for {
-		if s.Peek(i) != '"' {
-			return s.Fail(i, "a key in double quotes is expected")
+		if s.peek(i) != '"' {
+			return s.fail(i, "expected a key in double quotes")
 		}
-		key := i + 1
+		key := Span{Start: i + 1}
 		if i = s.String(i); i == Failed {
 			return Failed
 		}
-		keyEnd := i - 1
-		if i = s.Space(i); s.Peek(i) != ':' {
-			return s.Fail(i, "a colon is expected behind a key")
+		key.End = i - 1
+		if i = s.Space(i); s.peek(i) != ':' {
+			return s.fail(i, "expected a colon after the key")
 		}
-		value := s.Space(i + 1)
-		if i = s.Value(value, depth); i == Failed {
+		i = s.Space(i + 1)
+		if visit == nil {
+			i = s.Value(i, depth)
+		} else {
+			i = visit(key, i)
+		}
+		if i == Failed {
 			return Failed
 		}
-		if visit != nil && !visit(Member{Span{key, keyEnd}, Span{value, i}}) {
-			return i
-		}
-		switch i = s.Space(i); s.Peek(i) {
+		switch i = s.Space(i); s.peek(i) {
 		case ',':
 			i = s.Space(i + 1)
 		case '}':
 			return i + 1
 		default:
-			return s.Fail(i, "a comma or a closing brace is expected")
+			return s.fail(i, "expected a comma or a closing brace")
 		}
 	}
 }
 
-// array checks an array and shows its elements to visit, if there is one, until that returns false.
-func (s *Scanner) Array(i, depth int, visit func(Span) bool) int {
+// Array validates the array that starts at i. Otherwise it is like Object.
+func (s *Scanner) Array(i, depth int, visit func(value int) int) int {
 	if depth > MaxDepth {
 		return s.tooDeep(i)
 	}
 	i = s.Space(i + 1)
-	if s.Peek(i) == ']' {
+	if s.peek(i) == ']' {
 		return i + 1
 	}
 	for {
-		value := i
-		if i = s.Value(i, depth); i == Failed {
+		if visit == nil {
+			i = s.Value(i, depth)
+		} else {
+			i = visit(i)
+		}
+		if i == Failed {
 			return Failed
 		}
-		if visit != nil && !visit(Span{value, i}) {
-			return i
-		}
-		switch i = s.Space(i); s.Peek(i) {
+		switch i = s.Space(i); s.peek(i) {
 		case ',':
 			i = s.Space(i + 1)
 		case ']':
 			return i + 1
 		default:
-			return s.Fail(i, "a comma or a closing bracket is expected")
+			return s.fail(i, "expected a comma or a closing bracket")
 		}
 	}
 }
 
 func (s *Scanner) tooDeep(i int) int {
-	return s.Fail(i, fmt.Sprintf("it is nested more than %d deep", MaxDepth))
+	return s.fail(i, fmt.Sprintf("it is nested more than %d levels deep", MaxDepth))
 }
 
 func (s *Scanner) literal(i int, word string) int {
 	if len(s.Text)-i < len(word) || string(s.Text[i:i+len(word)]) != word {
-		return s.Fail(i, "no value begins like this")
+		return s.fail(i, invalidValue)
 	}
 	return i + len(word)
 }
 
+// Number validates the number that starts at i.
 func (s *Scanner) Number(i int) int {
 	if s.Text[i] == '-' {
 		i++
 	}
-	if s.Peek(i) == '0' {
-		i++ // no digit may follow: 01 is none
+	if s.peek(i) == '0' {
+		i++ // no digit may follow: 01 is invalid
 	} else if i = s.digits(i); i == Failed {
 		return Failed
 	}
-	if s.Peek(i) == '.' {
+	if s.peek(i) == '.' {
 		if i = s.digits(i + 1); i == Failed {
 			return Failed
 		}
 	}
-	if c := s.Peek(i); c == 'e' || c == 'E' {
+	if c := s.peek(i); c == 'e' || c == 'E' {
 		i++
-		if c := s.Peek(i); c == '+' || c == '-' {
+		if c := s.peek(i); c == '+' || c == '-' {
 			i++
 		}
 		return s.digits(i)
@@ -271,36 +353,43 @@ func (s *Scanner) Number(i int) int {
 	return i
 }
 
-// digits wants at least one.
+// digits validates one digit or more.
 func (s *Scanner) digits(i int) int {
 	from := i
 	for i < len(s.Text) && '0' <= s.Text[i] && s.Text[i] <= '9' {
 		i++
 	}
 	if i == from {
-		return s.Fail(i, "a digit is expected in a number")
+		return s.fail(i, "expected a digit in the number")
 	}
 	return i
 }
 
+// Words in which every byte is 01, or 80. With them, eight bytes are compared at a time.
 const (
 	ones  = 0x0101010101010101
 	highs = 0x8080808080808080
 )
 
-// Marks sets the high bit of the bytes of a word that may not stand in a string as they are: quotes, control characters,
-// backslashes, and what is not ASCII. Of these the lowest mark is exact; those above it may stem from a borrow.
-func Marks(w uint64) uint64 {
-	// Flipping a bit brings the quote (22 hexadecimal) down to the control characters, which end at 1f.
+// special sets the high bit of those bytes of a word that need a closer look within a string: quotes, control characters,
+// backslashes, and bytes that are not ASCII. Only the lowest of the bits is exact: those above may result from a borrow.
+func special(w uint64) uint64 {
+	// Flipping the second bit moves the quote (22 hexadecimal) next to the control characters, which end at 1f.
 	return w | (w ^ ones*2 - ones*0x21) | (w ^ ones*'\\' - ones)
 }
 
-// str checks a string that begins at i with its quote. It goes by sixteen bytes, because prompts are long.
+// quoteOrBackslash is like special for quotes and backslashes alone.
+func quoteOrBackslash(w uint64) uint64 {
+	quote, slash := w^ones*'"', w^ones*'\\'
+	return ((quote-ones)&^quote | (slash-ones)&^slash) & highs
+}
+
+// String validates the string whose opening quote is at i. It takes sixteen bytes at a time, because prompts are long.
 func (s *Scanner) String(i int) int {
 	b := s.Text
 	i++
 	for p := b[i:]; len(p) >= 16; p = b[i:] {
-		found, second := Marks(binary.LittleEndian.Uint64(p)), Marks(binary.LittleEndian.Uint64(p[8:]))
+		found, second := special(binary.LittleEndian.Uint64(p)), special(binary.LittleEndian.Uint64(p[8:]))
 		if (found|second)&highs == 0 {
 			i += 16
 			continue
@@ -315,49 +404,47 @@ func (s *Scanner) String(i int) int {
 		case c == '\\' && i+1 < len(b) && shortEscape[b[i+1]]:
 			i += 2
 		default:
-			if i = s.unplain(i); i == Failed {
+			if i = s.char(i); i == Failed {
 				return Failed
 			}
 		}
 	}
 	for i < len(b) && b[i] != '"' {
-		if i = s.unplain(i); i == Failed {
+		if i = s.char(i); i == Failed {
 			return Failed
 		}
 	}
 	if i >= len(b) {
-		return s.Fail(len(b), cutString)
+		return s.fail(len(b), truncatedString)
 	}
 	return i + 1
 }
 
-// shortEscape are the bytes that make an escape with a backslash before them.
+// shortEscape has the bytes that form an escape together with a backslash before them.
 var shortEscape = [256]bool{'"': true, '\\': true, '/': true, 'b': true, 'f': true, 'n': true, 'r': true, 't': true}
 
-const cutString = "it ends inside a string: was it cut off?"
+const truncatedString = "it ends inside a string; it may have been truncated"
 
-// unplain checks what may need a look at i: an escape, UTF-8, a control character, which is not allowed, or a plain one.
-func (s *Scanner) unplain(i int) int {
+// char validates what starts at i within a string: an escape, an ASCII character, or all text up to the next one of these.
+func (s *Scanner) char(i int) int {
 	switch c := s.Text[i]; {
 	case c == '\\':
 		return s.escape(i)
 	case c >= utf8.RuneSelf:
-		return s.beyondASCII(i)
+		return s.nonASCII(i)
 	case c < ' ':
-		return s.Fail(i, "a control character stands in a string: write it as an escape, a line break as \\n")
+		return s.fail(i, "a string contains a control character; escape it, a line break as \\n")
 	}
 	return i + 1
 }
 
-// beyondASCII checks the UTF-8 from i up to the next quote, backslash or control character. Other languages than English
-// stay in here, so it goes by eight bytes as well.
-func (s *Scanner) beyondASCII(i int) int {
+// nonASCII validates the UTF-8 from i to the next quote, backslash or control character. Most languages stay in here for a whole
+// string, so it takes eight bytes at a time as well.
+func (s *Scanner) nonASCII(i int) int {
 	end := i
 	for ; end+8 <= len(s.Text); end += 8 {
 		w := binary.LittleEndian.Uint64(s.Text[end:])
-		quote, slash := w^(ones*'"'), w^(ones*'\\')
-		found := ((w-ones*' ')&^w | (quote-ones)&^quote | (slash-ones)&^slash) & highs
-		if found != 0 {
+		if found := (w-ones*' ')&^w&highs | quoteOrBackslash(w); found != 0 {
 			end += bits.TrailingZeros64(found) / 8
 			break
 		}
@@ -371,25 +458,25 @@ func (s *Scanner) beyondASCII(i int) int {
 	for {
 		r, n := utf8.DecodeRune(s.Text[i:end])
 		if r == utf8.RuneError && n <= 1 {
-			return s.Fail(i, "a string is not UTF-8: encode the body in UTF-8")
+			return s.fail(i, "a string is not valid UTF-8; encode the body in UTF-8")
 		}
 		i += n
 	}
 }
 
-// escape checks an escape that begins at i with its backslash. Half a surrogate pair is an error: decoders disagree on it.
+// escape validates the escape whose backslash is at i. Half a surrogate pair is an error, because decoders disagree on it.
 func (s *Scanner) escape(i int) int {
 	if i+1 >= len(s.Text) {
-		return s.Fail(i, cutString)
+		return s.fail(i, truncatedString)
 	}
 	if shortEscape[s.Text[i+1]] {
 		return i + 2
 	}
 	if s.Text[i+1] != 'u' {
-		return s.Fail(i, "no escape begins like this: write a backslash as \\\\")
+		return s.fail(i, "invalid escape; write a backslash as \\\\")
 	}
-	if _, n := UnicodeEscape(s.Text[i:]); n > 0 {
+	if _, n := unicodeEscape(s.Text[i:]); n > 0 {
 		return i + n
 	}
-	return s.Fail(i, "\\u needs four hexadecimal digits, and one half of a surrogate pair the other half")
+	return s.fail(i, "invalid \\u escape; it takes four hexadecimal digits, and surrogates come in pairs")
 }

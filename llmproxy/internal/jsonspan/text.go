@@ -2,62 +2,67 @@ package jsonspan
 
 import (
 	"bytes"
-	"errors"
+	"encoding/binary"
+	"math/bits"
 	"unicode/utf16"
 	"unicode/utf8"
 )
 
-// String decodes a JSON string; false if the value is none.
+// IsNull reports whether a value is null.
+func IsNull(value []byte) bool { return string(value) == "null" }
+
+// String decodes a JSON string. It returns false if the value is not a string.
 func String(value []byte) (string, bool) {
-	inside, ok := Inside(value)
-	return string(Unescape(inside)), ok
+	raw, ok := RawString(value)
+	return string(Unescape(raw)), ok
 }
 
-// says tells whether a value is a string of that text.
-func Is(value []byte, text string) bool {
-	raw, ok := Inside(value)
+// EqualString reports whether a value is a string of the given text.
+func EqualString(value []byte, text string) bool {
+	raw, ok := RawString(value)
 	return ok && string(Unescape(raw)) == text
 }
 
-// inside takes the quotes off a string.
-func Inside(value []byte) ([]byte, bool) {
+// RawString returns what is between the quotes of a JSON string, still escaped. It returns false if the value is not a string.
+func RawString(value []byte) ([]byte, bool) {
 	if len(value) < 2 || value[0] != '"' || value[len(value)-1] != '"' {
 		return nil, false
 	}
 	return value[1 : len(value)-1], true
 }
 
-// unescape gives the text of a string's inside. Without an escape it is the bytes themselves.
-func Unescape(inside []byte) []byte {
-	if bytes.IndexByte(inside, '\\') < 0 {
-		return inside
+// Unescape decodes a raw string. Without an escape in it, it returns the same bytes.
+func Unescape(raw []byte) []byte {
+	if bytes.IndexByte(raw, '\\') < 0 {
+		return raw
 	}
-	return AppendUnescaped(make([]byte, 0, len(inside)), inside)
+	return AppendUnescaped(make([]byte, 0, len(raw)), raw)
 }
 
-// appendUnescaped is safe on strings that nobody checked; what is no escape becomes U+FFFD or stays as it is.
-func AppendUnescaped(b, inside []byte) []byte {
-	for i := 0; i < len(inside); {
+// AppendUnescaped appends a decoded raw string. It is safe on strings that were not validated: an invalid escape becomes U+FFFD
+// or stays as it is.
+func AppendUnescaped(b, raw []byte) []byte {
+	for i := 0; i < len(raw); {
 		switch {
-		case inside[i] != '\\' || i+1 == len(inside):
-			b = append(b, inside[i])
+		case raw[i] != '\\' || i+1 == len(raw):
+			b = append(b, raw[i])
 			i++
-		case inside[i+1] == 'u':
-			r, n := UnicodeEscape(inside[i:])
+		case raw[i+1] == 'u':
+			r, n := unicodeEscape(raw[i:])
 			if n == 0 {
-				r, n = utf8.RuneError, min(6, len(inside)-i)
+				r, n = utf8.RuneError, min(6, len(raw)-i)
 			}
 			b = utf8.AppendRune(b, r)
 			i += n
 		default:
-			b = append(b, meaning(inside[i+1]))
+			b = append(b, unescapedByte(raw[i+1]))
 			i += 2
 		}
 	}
 	return b
 }
 
-func meaning(escaped byte) byte {
+func unescapedByte(escaped byte) byte {
 	switch escaped {
 	case 'b':
 		return '\b'
@@ -73,8 +78,8 @@ func meaning(escaped byte) byte {
 	return escaped
 }
 
-// UnicodeEscape reads \uXXXX, or two of them for a surrogate pair, at the start of b; n is zero if it is none.
-func UnicodeEscape(b []byte) (r rune, n int) {
+// unicodeEscape decodes \uXXXX, or two of them for a surrogate pair, at the start of b. N is its length, zero if it is invalid.
+func unicodeEscape(b []byte) (r rune, n int) {
 	r, ok := hex4(b)
 	if !ok {
 		return 0, 0
@@ -112,9 +117,27 @@ func hex4(b []byte) (r rune, ok bool) {
 	return r, true
 }
 
+// UnescapedLen returns the length of a valid raw string once it is decoded.
+func UnescapedLen(raw []byte) int {
+	n := len(raw)
+	for {
+		i := bytes.IndexByte(raw, '\\')
+		if i < 0 {
+			return n
+		}
+		raw = raw[i:]
+		if raw[1] != 'u' {
+			n, raw = n-1, raw[2:]
+			continue
+		}
+		r, size := unicodeEscape(raw)
+		n, raw = n-size+utf8.RuneLen(r), raw[size:]
+	}
+}
+
 const hexDigits = "0123456789abcdef"
 
-// appendString appends a JSON string; only what must be escaped is, and what is not UTF-8 becomes U+FFFD.
+// AppendString appends a JSON string. It escapes only what must be escaped, and replaces invalid UTF-8 with U+FFFD.
 func AppendString(b []byte, s string) []byte {
 	b = append(b, '"')
 	for i := 0; i < len(s); {
@@ -140,8 +163,8 @@ func AppendString(b []byte, s string) []byte {
 	return append(b, '"')
 }
 
-// Ambiguous reports whether a key can mean another one than it spells: it has capitals, escapes or letters beyond ASCII, two of
-// which fold to ASCII (ſ to s, K to k).
+// Ambiguous reports whether a raw key may mean another key than it spells to some server: it has capitals, escapes, or letters
+// beyond ASCII, two of which fold to ASCII (ſ to s, K to k).
 func Ambiguous(key []byte) bool {
 	for _, c := range key {
 		if 'A' <= c && c <= 'Z' || c == '\\' || c >= utf8.RuneSelf {
@@ -151,9 +174,9 @@ func Ambiguous(key []byte) bool {
 	return false
 }
 
-// KeyMeans reports whether a raw key means the name once it is unescaped and folded. It does not allocate: an escape takes
-// at most six bytes for one, so that a key of more than that is another one.
-func KeyMeans(key []byte, name string) bool {
+// EqualFold reports whether a raw key equals the name once it is unescaped and its case is folded. It does not allocate: one
+// letter takes at most the six bytes of an escape, so a key longer than that differs. The name has at most 64 bytes.
+func EqualFold(key []byte, name string) bool {
 	if len(key) < len(name) || len(key) > 6*len(name) {
 		return false
 	}
@@ -161,33 +184,96 @@ func KeyMeans(key []byte, name string) bool {
 	return bytes.EqualFold(AppendUnescaped(text[:0], key), []byte(name))
 }
 
-var (
-	errNoObject = errors.New("not a JSON object")
-	errNoArray  = errors.New("not a JSON array")
-)
-
-// EachMember visits the members of an object, keys without their quotes and as they stand, until visit returns false. It is
-// safe on any bytes and allocates nothing. What it did not come to it did not check.
-func EachMember(object []byte, visit func(key, value []byte) bool) error {
-	s := Scanner{Text: object}
-	i := s.Space(0)
-	if s.Peek(i) != '{' {
-		return errNoObject
+// StringEnd returns the offset of the quote that ends the raw string that starts at i, or the length of the data if there is
+// none. It does not validate the string.
+func StringEnd(data []byte, i int) int {
+	for i+8 <= len(data) {
+		found := quoteOrBackslash(binary.LittleEndian.Uint64(data[i:]))
+		if found == 0 {
+			i += 8
+			continue
+		}
+		i += bits.TrailingZeros64(found) / 8
+		if data[i] == '"' {
+			return i
+		}
+		i += 2
 	}
-	s.Object(i, 1, func(m Member) bool { return visit(m.Key.Of(object), m.Value.Of(object)) })
-	return s.Err()
+	for ; i < len(data) && data[i] != '"'; i++ {
+		if data[i] == '\\' {
+			i++
+		}
+	}
+	return min(i, len(data))
 }
 
-// EachElement visits the elements of an array until visit returns false; otherwise it is like EachMember.
-func EachElement(array []byte, visit func(value []byte) bool) error {
-	s := Scanner{Text: array}
-	i := s.Space(0)
-	if s.Peek(i) != '[' {
-		return errNoArray
-	}
-	s.Array(i, 1, func(element Span) bool { return visit(element.Of(array)) })
-	return s.Err()
+// A TextCount is the size of decoded text.
+type TextCount struct {
+	Chars int // code points
+	Bytes int // of UTF-8
 }
 
-// null tells whether a value says nothing.
-func IsNull(value []byte) bool { return string(value) == "null" }
+// Add adds another count.
+func (c *TextCount) Add(more TextCount) {
+	c.Chars += more.Chars
+	c.Bytes += more.Bytes
+}
+
+// AddString adds the raw string that starts at i and returns what StringEnd does. It does not validate the string either.
+func (c *TextCount) AddString(data []byte, i int) (end int) {
+	for i < len(data) {
+		if i = c.addPlain(data, i); i == len(data) {
+			break
+		}
+		switch b := data[i]; {
+		case b == '"':
+			return i
+		case b == '\\':
+			i += c.addEscape(data[i:])
+		default:
+			c.Bytes++
+			if utf8.RuneStart(b) {
+				c.Chars++
+			}
+			i++
+		}
+	}
+	return min(i, len(data))
+}
+
+// addPlain adds what precedes the next quote or backslash and returns the offset it reached. It leaves the last few bytes of
+// the data to be looked at one by one. It takes sixteen bytes of ASCII at a time, or eight of anything else.
+func (c *TextCount) addPlain(data []byte, from int) int {
+	i, continuation := from, 0 // bytes that continue a character: 10xxxxxx
+	for i+8 <= len(data) {
+		w := binary.LittleEndian.Uint64(data[i:])
+		if i+16 <= len(data) && (special(w)|special(binary.LittleEndian.Uint64(data[i+8:])))&highs == 0 {
+			i += 16
+			continue
+		}
+		if found := quoteOrBackslash(w); found != 0 {
+			n := bits.TrailingZeros64(found) / 8
+			w &= 1<<(8*n) - 1
+			continuation += bits.OnesCount64(w &^ (w << 1) & highs)
+			i += n
+			break
+		}
+		continuation += bits.OnesCount64(w &^ (w << 1) & highs)
+		i += 8
+	}
+	c.Bytes += i - from
+	c.Chars += i - from - continuation
+	return i
+}
+
+// addEscape adds one escape and returns its length.
+func (c *TextCount) addEscape(b []byte) int {
+	c.Chars++
+	r, n := unicodeEscape(b)
+	if n == 0 {
+		c.Bytes++
+		return 2
+	}
+	c.Bytes += utf8.RuneLen(r)
+	return n
+}

@@ -1,8 +1,12 @@
 package openai
 
-import "github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/jsonspan"
+import (
+	"strconv"
 
-// An Answer is what a whole JSON answer says beside its content.
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/jsonspan"
+)
+
+// An Answer is what a whole JSON answer says apart from its content.
 type Answer struct {
 	Usage    Usage
 	HasUsage bool
@@ -10,50 +14,91 @@ type Answer struct {
 	Err []byte
 }
 
-// Parse checks a whole answer, an object or an array, and reads it. White space before it is allowed: DeepSeek sends blank
-// lines while a request waits.
+// Parse validates a whole answer, an object or an array, and reads it. It allows white space before the answer, because DeepSeek
+// sends blank lines while a request waits.
 func (a *Answer) Parse(body []byte) error {
 	*a = Answer{}
-	s := jsonspan.Scanner{Text: body}
-	i := s.Space(0)
-	switch s.Peek(i) {
-	case '{':
-		i = s.Object(i, 1, func(m jsonspan.Member) bool {
-			a.note(m.Key.Of(body), m.Value.Of(body))
-			return true
-		})
-	case '[':
-		i = s.Array(i, 1, func(element jsonspan.Span) bool {
-			a.noteElement(element.Of(body))
-			return true
-		})
-	default:
-		s.Fail(i, "it is neither an object nor an array")
-	}
-	if s.Err() == nil {
-		s.AtEnd(i)
-	}
-	return s.Err()
-}
-
-func (a *Answer) note(key, value []byte) {
-	if jsonspan.IsNull(value) {
-		return
-	}
-	switch string(key) {
-	case "error":
-		a.Err = value
-	case "usage":
-		a.Usage, a.HasUsage = ParseUsage(value)
-	}
-}
-
-// noteElement looks for an error in an array, which is how Gemini sends them.
-func (a *Answer) noteElement(element []byte) {
-	_ = jsonspan.EachMember(element, func(key, value []byte) bool { // an element that is no object holds none
-		if string(key) == "error" && a.Err == nil && !jsonspan.IsNull(value) {
-			a.Err = value
+	return jsonspan.Walk(body, func(key, value []byte) {
+		if jsonspan.IsNull(value) {
+			return
 		}
-		return a.Err == nil
+		switch string(key) {
+		case "error":
+			a.Err = value
+		case "usage":
+			a.Usage, a.HasUsage = ParseUsage(value)
+		}
+	}, func(element []byte) {
+		// Gemini sends errors in an array.
+		_ = jsonspan.EachMember(element, func(key, value []byte) bool { // an element that is not an object has no error
+			if string(key) == "error" && a.Err == nil && !jsonspan.IsNull(value) {
+				a.Err = value
+			}
+			return a.Err == nil
+		})
 	})
+}
+
+// Usage is what an answer consumed, in tokens.
+type Usage struct {
+	Input     int64 // including cached
+	Output    int64 // including reasoning
+	Cached    int64 // part of Input
+	Reasoning int64 // part of Output
+}
+
+// ParseUsage reads a usage object of chat, completions, embeddings or the Responses API. It returns false if the object counts
+// no tokens.
+func ParseUsage(raw []byte) (Usage, bool) {
+	var u Usage
+	counted := false
+	err := jsonspan.EachMember(raw, func(key, value []byte) bool {
+		switch string(key) {
+		case "prompt_tokens", "input_tokens":
+			u.Input, counted = parseCount(value), true
+		case "completion_tokens", "output_tokens":
+			u.Output, counted = parseCount(value), true
+		case "prompt_tokens_details", "input_tokens_details":
+			u.Cached = parseCount(member(value, "cached_tokens"))
+		case "completion_tokens_details", "output_tokens_details":
+			u.Reasoning = parseCount(member(value, "reasoning_tokens"))
+		}
+		return true
+	})
+	if err != nil || !counted {
+		return Usage{}, false
+	}
+	return u, true
+}
+
+// parseCount reads a number of tokens. Anything absent, invalid or negative counts as zero.
+func parseCount(value []byte) int64 {
+	if len(value) == 0 {
+		return 0
+	}
+	n, err := strconv.ParseInt(string(value), 10, 64)
+	if err != nil || n < 0 {
+		return 0
+	}
+	return n
+}
+
+// member returns the last value of a key in an object, as servers take it; nil if there is none.
+func member(object []byte, name string) (found []byte) {
+	_ = jsonspan.EachMember(object, func(key, value []byte) bool { // a value that is not an object has no members
+		if string(jsonspan.Unescape(key)) == name {
+			found = value
+		}
+		return true
+	})
+	return found
+}
+
+// empty reports whether a value contains nothing. vLLM sends "content":"" and "tool_calls":[] if there is no content or call.
+func empty(value []byte) bool {
+	switch string(value) {
+	case "null", `""`, "[]", "{}":
+		return true
+	}
+	return false
 }

@@ -87,41 +87,37 @@ func TestParseUsage(t *testing.T) {
 	}
 }
 
-func TestErrorOf(t *testing.T) {
+func TestParseError(t *testing.T) {
 	t.Parallel()
-	type said struct {
-		Msg, Type, Code, Param string
-		OK                     bool
-	}
 	for _, tt := range []struct {
 		name, body string
-		want       said
+		want       Error
+		ok         bool
 	}{
 		{"openai", `{"error":{"message":"no \"x\"","type":"invalid_request_error","param":"model","code":"model_not_found"}}`,
-			said{`no "x"`, "invalid_request_error", "model_not_found", "model", true}},
-		{"nulls", `{"error":{"message":"m","type":"t","param":null,"code":null}}`, said{"m", "t", "", "", true}},
-		{"number for a code", `{"error":{"code":401,"message":"Invalid API Key","type":"authentication_error"}}`, said{"Invalid API Key", "authentication_error", "401", "", true}},
-		{"text", `{"error":"model 'x' not found"}`, said{Msg: "model 'x' not found", OK: true}},
-		{"flat", `{"object":"error","message":"too long","type":"BadRequestError","param":null,"code":400}`, said{"too long", "BadRequestError", "400", "", true}},
-		{"gemini", `[{"error":{"code":400,"message":"API key not valid.","status":"INVALID_ARGUMENT"}}]`, said{"API key not valid.", "INVALID_ARGUMENT", "400", "", true}},
-		{"anthropic", `{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}`, said{"Overloaded", "overloaded_error", "", "", true}},
-		{"detail", `{"detail":"Not Found"}`, said{Msg: "Not Found", OK: true}},
-		{"list of details", `{"detail":[{"type":"missing","loc":["body","model"],"msg":"Field required"},{"msg":"x"}]}`, said{Msg: "Field required", OK: true}},
-		{"message is an object", `{"object":"error","message":{"detail":[]}}`, said{Msg: `{"detail":[]}`, OK: true}},
-		{"code alone", `{"error":{"code":"x"}}`, said{Code: "x", OK: true}},
-		{"error null", `{"error":null,"message":"m"}`, said{Msg: "m", OK: true}},
-		{"error a number", `{"error":5}`, said{}},
-		{"an answer", `{"choices":[]}`, said{}},
-		{"a page", `<html>`, said{}},
-		{"nothing", ``, said{}},
-		{"cut", `{"error":{"message":"m"`, said{}},
+			Error{Message: `no "x"`, Type: "invalid_request_error", Code: "model_not_found", Param: "model"}, true},
+		{"nulls", `{"error":{"message":"m","type":"t","param":null,"code":null}}`, Error{Message: "m", Type: "t"}, true},
+		{"number for a code", `{"error":{"code":401,"message":"Invalid API Key","type":"authentication_error"}}`, Error{Message: "Invalid API Key", Type: "authentication_error", Code: "401"}, true},
+		{"text", `{"error":"model 'x' not found"}`, Error{Message: "model 'x' not found"}, true},
+		{"flat", `{"object":"error","message":"too long","type":"BadRequestError","param":null,"code":400}`, Error{Message: "too long", Type: "BadRequestError", Code: "400"}, true},
+		{"gemini", `[{"error":{"code":400,"message":"API key not valid.","status":"INVALID_ARGUMENT"}}]`, Error{Message: "API key not valid.", Type: "INVALID_ARGUMENT", Code: "400"}, true},
+		{"anthropic", `{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}`, Error{Message: "Overloaded", Type: "overloaded_error"}, true},
+		{"detail", `{"detail":"Not Found"}`, Error{Message: "Not Found"}, true},
+		{"list of details", `{"detail":[{"type":"missing","loc":["body","model"],"msg":"Field required"},{"msg":"x"}]}`, Error{Message: "Field required"}, true},
+		{"message is an object", `{"object":"error","message":{"detail":[]}}`, Error{Message: `{"detail":[]}`}, true},
+		{"code alone", `{"error":{"code":"x"}}`, Error{Code: "x"}, true},
+		{"error null", `{"error":null,"message":"m"}`, Error{Message: "m"}, true},
+		{"error a number", `{"error":5}`, Error{}, false},
+		{"an answer", `{"choices":[]}`, Error{}, false},
+		{"a page", `<html>`, Error{}, false},
+		{"nothing", ``, Error{}, false},
+		{"cut", `{"error":{"message":"m"`, Error{}, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			var got said
-			got.Msg, got.Type, got.Code, got.Param, got.OK = ErrorOf([]byte(tt.body))
-			if diff := cmp.Diff(tt.want, got); diff != "" {
-				t.Errorf("ErrorOf (-want +got):\n%s", diff)
+			got, ok := ParseError([]byte(tt.body))
+			if diff := cmp.Diff(tt.want, got); diff != "" || ok != tt.ok {
+				t.Errorf("ParseError returned %v (-want +got):\n%s", ok, diff)
 			}
 		})
 	}
@@ -164,9 +160,9 @@ func TestCapturedBodies(t *testing.T) {
 			t.Parallel()
 			switch {
 			case strings.HasSuffix(name, ".request.json"):
-				var h Head
-				if err := h.Parse(body); err != nil || h.Model != "tiny" {
-					t.Errorf("Parse = %v, model %q", err, h.Model)
+				var r Request
+				if err := r.Parse(body); err != nil || r.Model != "tiny" {
+					t.Errorf("Parse = %v, model %q", err, r.Model)
 				}
 			case strings.HasSuffix(name, ".answer.json"):
 				var a Answer
@@ -174,8 +170,8 @@ func TestCapturedBodies(t *testing.T) {
 					t.Errorf("Parse = %v, %+v", err, a)
 				}
 			default:
-				if msg, typ, _, _, ok := ErrorOf(body); !ok || msg == "" || typ == "" {
-					t.Errorf("ErrorOf = %q, %q, %v", msg, typ, ok)
+				if e, ok := ParseError(body); !ok || e.Message == "" || e.Type == "" {
+					t.Errorf("ParseError = %+v, %v", e, ok)
 				}
 			}
 		})

@@ -8,50 +8,57 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/jsonspan"
 )
 
-// An Assembly puts the chunks of a stream of chat or completions together to the answer that the same request would have got
-// without a stream. What it does not know how to put together it refuses, rather than lose a part.
-type Assembly struct {
+// An Assembler joins the chunks of a stream of chat or completions into the answer that the same request would have got without a
+// stream. If it does not know how to join a part, it gives up rather than lose it.
+type Assembler struct {
 	top     fields
-	choices []*choiceParts
+	choices []*choice
 	usage   []byte
-	refused bool
+	failed  bool
 }
 
-type choiceParts struct {
-	index   int
-	members fields
-	delta   fields
-	calls   []*callParts
-	list    fields // the arrays of its logprobs
-	finish  []byte
-	chat    bool // it is told in deltas, and becomes a message
+type choice struct {
+	index    int
+	fields   fields
+	message  fields // joined from deltas
+	calls    []*toolCall
+	logprobs fields // whose values are arrays
+	finish   []byte
+	isChat   bool // it has deltas and becomes a message
 }
 
-type callParts struct {
-	index   int
-	members fields
-	inner   fields // of function or custom
-	kind    []byte
+type toolCall struct {
+	index  int
+	fields fields
+	kind   []byte // "function" or "custom"
+	inner  fields // of the function
 }
 
-// Add takes the data of the next event.
-func (a *Assembly) Add(data []byte) {
-	if a.refused || done(data) {
-		return
+// Add adds the data of the next event.
+func (a *Assembler) Add(data []byte) {
+	if !a.failed && !isDone(data) {
+		a.failed = !eachMember(data, a.addMember)
 	}
-	err := jsonspan.EachMember(data, func(key, value []byte) bool { a.ok(a.member(key, value)); return !a.refused })
-	a.ok(err == nil)
 }
 
-func (a *Assembly) ok(ok bool) { a.refused = a.refused || !ok }
+// eachMember visits the members of an object and reports whether it is valid and add accepted all of them.
+func eachMember(object []byte, add func(key, value []byte) bool) bool {
+	ok := true
+	err := jsonspan.EachMember(object, func(key, value []byte) bool { ok = add(key, value); return ok })
+	return err == nil && ok
+}
 
-func (a *Assembly) member(key, value []byte) bool {
+// eachElement is eachMember for arrays.
+func eachElement(array []byte, add func(value []byte) bool) bool {
+	ok := true
+	err := jsonspan.EachElement(array, func(value []byte) bool { ok = add(value); return ok })
+	return err == nil && ok
+}
+
+func (a *Assembler) addMember(key, value []byte) bool {
 	switch string(key) {
 	case "choices":
-		if jsonspan.IsNull(value) {
-			return true
-		}
-		return jsonspan.EachElement(value, func(choice []byte) bool { a.ok(a.choice(choice)); return !a.refused }) == nil
+		return jsonspan.IsNull(value) || eachElement(value, a.addChoice)
 	case "usage":
 		if !jsonspan.IsNull(value) {
 			a.usage = bytes.Clone(value)
@@ -60,60 +67,53 @@ func (a *Assembly) member(key, value []byte) bool {
 	case "obfuscation": // padding of the stream
 		return true
 	case "object":
-		return a.top.first(key, bytes.Replace(value, []byte(".chunk"), nil, 1))
+		a.top.keepFirst(key, bytes.Replace(value, []byte(".chunk"), nil, 1))
+		return true
 	case "id", "created", "model":
-		return a.top.first(key, value)
+		a.top.keepFirst(key, value)
+		return true
 	case "system_fingerprint", "service_tier", "timings":
-		return a.top.last(key, value)
+		a.top.keepLast(key, value)
+		return true
 	}
-	return a.top.same(key, value)
+	return a.top.addConstant(key, value)
 }
 
-func (a *Assembly) choice(choice []byte) bool {
-	c, ok := a.choiceAt(choice), true
-	if c == nil {
+func (a *Assembler) addChoice(raw []byte) bool {
+	index, ok := indexOf(raw)
+	if !ok {
 		return false
 	}
-	err := jsonspan.EachMember(choice, func(key, value []byte) bool {
+	i := slices.IndexFunc(a.choices, func(c *choice) bool { return c.index == index })
+	if i < 0 {
+		i = len(a.choices)
+		a.choices = append(a.choices, &choice{index: index})
+	}
+	c := a.choices[i]
+	return eachMember(raw, func(key, value []byte) bool {
 		switch string(key) {
 		case "index":
+			return true
 		case "delta":
-			c.chat = true
-			ok = jsonspan.IsNull(value) || jsonspan.EachMember(value, func(key, value []byte) bool { ok = a.delta(c, key, value); return ok }) == nil && ok
+			c.isChat = true
+			return jsonspan.IsNull(value) || eachMember(value, c.addDelta)
 		case "text":
-			ok = c.members.grow(key, value)
+			return c.fields.addText(key, value)
 		case "logprobs":
-			ok = jsonspan.IsNull(value) || jsonspan.EachMember(value, func(key, value []byte) bool { ok = lengthen(&c.list, key, value); return ok }) == nil && ok
+			return jsonspan.IsNull(value) || eachMember(value, c.logprobs.addArray)
 		case "finish_reason":
 			if !jsonspan.IsNull(value) {
 				c.finish = bytes.Clone(value)
 			}
-		default:
-			ok = c.members.same(key, value)
+			return true
 		}
-		return ok
+		return c.fields.addConstant(key, value)
 	})
-	return err == nil && ok
 }
 
-// choiceAt finds the choice by its index, or begins it.
-func (a *Assembly) choiceAt(choice []byte) *choiceParts {
-	index, ok := indexOf(choice)
-	if !ok {
-		return nil
-	}
-	for _, c := range a.choices {
-		if c.index == index {
-			return c
-		}
-	}
-	c := &choiceParts{index: index}
-	a.choices = append(a.choices, c)
-	return c
-}
-
+// indexOf returns the index member of a choice, a tool call or an embedding.
 func indexOf(object []byte) (index int, ok bool) {
-	_ = jsonspan.EachMember(object, func(key, value []byte) bool { // without one it has none
+	_ = jsonspan.EachMember(object, func(key, value []byte) bool {
 		if string(key) == "index" {
 			n, err := strconv.Atoi(string(value))
 			index, ok = n, err == nil && n >= 0
@@ -123,83 +123,57 @@ func indexOf(object []byte) (index int, ok bool) {
 	return index, ok
 }
 
-func (a *Assembly) delta(c *choiceParts, key, value []byte) bool {
+func (c *choice) addDelta(key, value []byte) bool {
 	switch string(key) {
 	case "role":
-		return c.delta.first(key, value)
+		c.message.keepFirst(key, value)
+		return true
 	case "content", "reasoning_content", "reasoning", "refusal":
-		return c.delta.grow(key, value)
+		return c.message.addText(key, value)
 	case "tool_calls":
-		ok := true
-		return jsonspan.IsNull(value) || jsonspan.EachElement(value, func(call []byte) bool { ok = a.call(c, call); return ok }) == nil && ok
+		return jsonspan.IsNull(value) || eachElement(value, c.addCall)
 	}
-	return c.delta.same(key, value)
+	return c.message.addConstant(key, value)
 }
 
-func (a *Assembly) call(c *choiceParts, call []byte) bool {
-	index, ok := indexOf(call)
+func (c *choice) addCall(raw []byte) bool {
+	index, ok := indexOf(raw)
 	if !ok {
 		return false
 	}
-	i := slices.IndexFunc(c.calls, func(p *callParts) bool { return p.index == index })
+	i := slices.IndexFunc(c.calls, func(t *toolCall) bool { return t.index == index })
 	if i < 0 {
-		c.calls = append(c.calls, &callParts{index: index})
-		i = len(c.calls) - 1
+		i = len(c.calls)
+		c.calls = append(c.calls, &toolCall{index: index})
 	}
-	p := c.calls[i]
-	err := jsonspan.EachMember(call, func(key, value []byte) bool {
+	t := c.calls[i]
+	return eachMember(raw, func(key, value []byte) bool {
 		switch string(key) {
 		case "index":
+			return true
 		case "function", "custom":
-			p.kind = bytes.Clone(key)
-			ok = jsonspan.EachMember(value, func(key, value []byte) bool {
-				switch string(key) {
-				case "arguments", "input":
-					ok = p.inner.grow(key, value)
-				default:
-					ok = empty(value) || p.inner.same(key, value)
+			t.kind = bytes.Clone(key)
+			return eachMember(value, func(key, value []byte) bool {
+				if string(key) == "arguments" || string(key) == "input" {
+					return t.inner.addText(key, value)
 				}
-				return ok
-			}) == nil && ok
-		default:
-			ok = empty(value) || p.members.same(key, value)
+				return empty(value) || t.inner.addConstant(key, value)
+			})
 		}
-		return ok
+		return empty(value) || t.fields.addConstant(key, value)
 	})
-	return err == nil && ok
 }
 
-// lengthen appends to the array that a member is.
-func lengthen(f *fields, key, value []byte) bool {
-	if jsonspan.IsNull(value) {
-		return f.first(key, value)
-	}
-	if len(value) < 2 || value[0] != '[' {
-		return false
-	}
-	x := f.at(key)
-	if x.value == nil || jsonspan.IsNull(x.value) || string(x.value) == "[]" {
-		x.value = bytes.Clone(value)
-		return true
-	}
-	if string(value) != "[]" {
-		x.value = append(append(x.value[:len(x.value)-1], ','), value[1:]...)
-	}
-	return true
-}
-
-// Whole gives the answer; false if something was refused or nothing came.
-func (a *Assembly) Whole() ([]byte, bool) {
-	if a.refused || len(a.choices) == 0 || len(a.top) == 0 {
+// Answer returns the whole answer. It returns false if the assembler gave up or got nothing.
+func (a *Assembler) Answer() ([]byte, bool) {
+	if a.failed || len(a.choices) == 0 || len(a.top) == 0 {
 		return nil, false
-	}
-	for _, c := range a.choices {
-		if slices.ContainsFunc(c.calls, func(p *callParts) bool { return p.kind == nil }) {
-			return nil, false // a call of nothing is no call
-		}
 	}
 	b := append(a.top.appendJSON([]byte{'{'}), `,"choices":[`...)
 	for i, c := range a.choices {
+		if slices.ContainsFunc(c.calls, func(t *toolCall) bool { return t.kind == nil }) {
+			return nil, false // the call does not say what is called
+		}
 		if i > 0 {
 			b = append(b, ',')
 		}
@@ -212,17 +186,17 @@ func (a *Assembly) Whole() ([]byte, bool) {
 	return append(b, '}'), true
 }
 
-func (c *choiceParts) appendJSON(b []byte) []byte {
+func (c *choice) appendJSON(b []byte) []byte {
 	b = strconv.AppendInt(append(b, `{"index":`...), int64(c.index), 10)
-	if c.chat {
+	if c.isChat {
 		b = c.appendMessage(append(b, `,"message":`...))
 	}
-	if len(c.members) > 0 {
-		b = c.members.appendJSON(append(b, ','))
+	if len(c.fields) > 0 {
+		b = c.fields.appendJSON(append(b, ','))
 	}
 	b = append(b, `,"logprobs":`...)
-	if len(c.list) > 0 {
-		b = append(c.list.appendJSON(append(b, '{')), '}')
+	if len(c.logprobs) > 0 {
+		b = append(c.logprobs.appendJSON(append(b, '{')), '}')
 	} else {
 		b = append(b, "null"...)
 	}
@@ -233,24 +207,24 @@ func (c *choiceParts) appendJSON(b []byte) []byte {
 	return append(append(b, c.finish...), '}')
 }
 
-func (c *choiceParts) appendMessage(b []byte) []byte {
-	c.delta.first([]byte("role"), []byte(`"assistant"`))
-	if content := c.delta.at([]byte("content")); content.value == nil || content.text && len(content.value) == 0 && len(c.calls) > 0 {
-		*content = fieldOf{key: content.key, value: []byte("null")}
+func (c *choice) appendMessage(b []byte) []byte {
+	c.message.keepFirst([]byte("role"), []byte(`"assistant"`))
+	if f := c.message.get([]byte("content")); f.value == nil || f.isText && len(f.value) == 0 && len(c.calls) > 0 {
+		f.value, f.isText = []byte("null"), false
 	}
-	b = c.delta.appendJSON(append(b, '{'))
-	for i, p := range c.calls {
+	b = c.message.appendJSON(append(b, '{'))
+	for i, t := range c.calls {
 		if i == 0 {
-			b = append(b, `,"tool_calls":[`...)
+			b = append(b, `,"tool_calls":[{`...)
 		} else {
+			b = append(b, `,{`...)
+		}
+		b = t.fields.appendJSON(b)
+		if len(t.fields) > 0 {
 			b = append(b, ',')
 		}
-		b = p.members.appendJSON(append(b, '{'))
-		if len(p.members) > 0 {
-			b = append(b, ',')
-		}
-		b = append(append(append(b, '"'), p.kind...), `":{`...)
-		b = append(p.inner.appendJSON(b), `}}`...)
+		b = append(append(append(b, '"'), t.kind...), `":{`...)
+		b = append(t.inner.appendJSON(b), `}}`...)
 	}
 	if len(c.calls) > 0 {
 		b = append(b, ']')
@@ -258,71 +232,89 @@ func (c *choiceParts) appendMessage(b []byte) []byte {
 	return append(b, '}')
 }
 
-// fields are the members of an object that is put together from parts, in the order in which they came.
-type fields []fieldOf
+// fields are the members of an object that is joined from parts, in the order in which they first came.
+type fields []field
 
-type fieldOf struct {
-	key   []byte
-	value []byte
-	text  bool // value is the inside of a string that grows
+type field struct {
+	key    []byte
+	value  []byte
+	isText bool // value is the raw text of a string that grows
 }
 
-// index is where a member stands, negative if it did not come.
-func (f *fields) index(key []byte) int {
-	return slices.IndexFunc(*f, func(x fieldOf) bool { return bytes.Equal(x.key, key) })
-}
-
-func (f *fields) at(key []byte) *fieldOf {
-	i := f.index(key)
+// get returns the field of a key and adds it if it is missing.
+func (f *fields) get(key []byte) *field {
+	i := slices.IndexFunc(*f, func(x field) bool { return bytes.Equal(x.key, key) })
 	if i < 0 {
-		*f = append(*f, fieldOf{key: bytes.Clone(key)})
-		i = len(*f) - 1
+		i = len(*f)
+		*f = append(*f, field{key: bytes.Clone(key)})
 	}
 	return &(*f)[i]
 }
 
-// same takes a member that may come once, or again as it was; false if it changed, since nobody knows then what the whole is.
-func (f *fields) same(key, value []byte) bool {
-	x := f.at(key)
-	if x.value == nil || jsonspan.IsNull(x.value) {
+// isNull reports whether nothing but null has come so far.
+func (f *field) isNull() bool { return f.value == nil || !f.isText && jsonspan.IsNull(f.value) }
+
+// addConstant adds a member that may be repeated but must not change: nobody knows what the whole would be then.
+func (f *fields) addConstant(key, value []byte) bool {
+	x := f.get(key)
+	if x.isNull() {
 		x.value = bytes.Clone(value)
-		return !x.text
+		return true
 	}
-	return !x.text && (jsonspan.IsNull(value) || bytes.Equal(x.value, value))
+	return !x.isText && (jsonspan.IsNull(value) || bytes.Equal(x.value, value))
 }
 
-// first keeps the first of many, last the last one.
-func (f *fields) first(key, value []byte) bool {
-	if x := f.at(key); x.value == nil || jsonspan.IsNull(x.value) {
+// keepFirst adds a member of which the first value counts.
+func (f *fields) keepFirst(key, value []byte) {
+	if x := f.get(key); x.isNull() {
 		x.value = bytes.Clone(value)
 	}
-	return true
 }
 
-func (f *fields) last(key, value []byte) bool {
-	if x := f.at(key); x.value == nil || !jsonspan.IsNull(value) {
+// keepLast adds a member of which the last value counts.
+func (f *fields) keepLast(key, value []byte) {
+	if x := f.get(key); x.value == nil || !jsonspan.IsNull(value) {
 		x.value = bytes.Clone(value)
 	}
-	return true
 }
 
-// grow appends to a string. Its parts stay escaped as they were.
-func (f *fields) grow(key, value []byte) bool {
-	x := f.at(key)
+// addText appends to a string. Its parts stay escaped as they were.
+func (f *fields) addText(key, value []byte) bool {
+	x := f.get(key)
 	if jsonspan.IsNull(value) {
 		if x.value == nil {
 			x.value = []byte("null")
 		}
 		return true
 	}
-	part, ok := jsonspan.Inside(value)
-	if !ok || x.value != nil && !x.text && !jsonspan.IsNull(x.value) {
+	raw, ok := jsonspan.RawString(value)
+	if !ok || !x.isText && !x.isNull() {
 		return false
 	}
-	if !x.text {
-		x.text, x.value = true, []byte{}
+	if !x.isText {
+		x.isText, x.value = true, []byte{}
 	}
-	x.value = append(x.value, part...)
+	x.value = append(x.value, raw...)
+	return true
+}
+
+// addArray appends to an array.
+func (f *fields) addArray(key, value []byte) bool {
+	if jsonspan.IsNull(value) {
+		f.keepFirst(key, value)
+		return true
+	}
+	if len(value) < 2 || value[0] != '[' {
+		return false
+	}
+	x := f.get(key)
+	if x.isNull() || string(x.value) == "[]" {
+		x.value = bytes.Clone(value)
+		return true
+	}
+	if string(value) != "[]" {
+		x.value = append(append(x.value[:len(x.value)-1], ','), value[1:]...)
+	}
 	return true
 }
 
@@ -333,7 +325,7 @@ func (f fields) appendJSON(b []byte) []byte {
 			b = append(b, ',')
 		}
 		b = append(append(append(b, '"'), x.key...), `":`...)
-		if x.text {
+		if x.isText {
 			b = append(append(append(b, '"'), x.value...), '"')
 		} else {
 			b = append(b, x.value...)

@@ -40,11 +40,11 @@ func TestAssemble(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			var a Assembly
+			var a Assembler
 			for chunk := range strings.SplitSeq(test.chunks, "\n") {
 				a.Add([]byte(chunk))
 			}
-			got, ok := a.Whole()
+			got, ok := a.Answer()
 			if ok != (test.want != "") || string(got) != test.want {
 				t.Errorf("%s\n%s", got, cmp.Diff(test.want, string(got)))
 			}
@@ -91,7 +91,7 @@ func FuzzSplit(f *testing.F) {
 	f.Add([]byte(`{"id":"t","object":"text_completion","choices":[{"text":"a\nb","index":0,"logprobs":{"tokens":["a"]},"finish_reason":"stop"}],"usage":null}`))
 	f.Add([]byte(`{"choices":[{"index":0,"message":{"content":"a","x":{"y":[1]}},"z":null}],"error":null}`))
 	f.Fuzz(func(t *testing.T, body []byte) {
-		var a Assembly
+		var a Assembler
 		if !Split(body, func(data []byte, _ bool) {
 			if !json.Valid(data) {
 				t.Fatalf("%q became %q", body, data)
@@ -100,7 +100,7 @@ func FuzzSplit(f *testing.F) {
 		}) {
 			return
 		}
-		whole, ok := a.Whole()
+		whole, ok := a.Answer()
 		if ok && !json.Valid(whole) {
 			t.Fatalf("%q became %q", body, whole)
 		}
@@ -109,58 +109,16 @@ func FuzzSplit(f *testing.F) {
 
 func TestSplitAndAssemble(t *testing.T) {
 	t.Parallel()
-	var a Assembly
+	var a Assembler
 	Split([]byte(wholeChat), func(data []byte, _ bool) { a.Add(data) })
-	whole, ok := a.Whole()
+	whole, ok := a.Answer()
 	if !ok {
 		t.Fatal("refused")
 	}
-	var c, d canonjson.Canon
+	var c, d canonjson.Encoder
 	want, _ := c.Value([]byte(wholeChat))
 	got, err := d.Value(whole)
 	if err != nil || string(want) != string(got) {
 		t.Errorf("%s: %v", whole, err)
-	}
-}
-
-func TestEmbeddings(t *testing.T) {
-	t.Parallel()
-	for _, test := range []struct {
-		input string
-		items []string
-		list  bool
-	}{
-		{`"a"`, []string{`"a"`}, false},
-		{`["a", "b"]`, []string{`"a"`, `"b"`}, true},
-		{`[1,2]`, []string{`[1,2]`}, false},
-		{`[[1],[2,3]]`, []string{`[1]`, `[2,3]`}, true},
-		{`[]`, nil, false}, {`[1,"a"]`, nil, false}, {`[{"text":"a"}]`, nil, false}, {`{}`, nil, false}, {`7`, nil, false}, {`[null]`, nil, false},
-	} {
-		items, list, ok := EmbeddingInputs([]byte(test.input))
-		var got []string
-		for _, i := range items {
-			got = append(got, string(i))
-		}
-		if diff := cmp.Diff(test.items, got); diff != "" || list != test.list || ok != (test.items != nil) {
-			t.Errorf("%s: %v %v %s", test.input, list, ok, diff)
-		}
-	}
-	const body = `{"object":"list","data":[{"object":"embedding","index":1,"embedding":"AA=="},{"index":0,"embedding":[0.10]}],"model":"m","usage":{"prompt_tokens":3,"total_tokens":3}}`
-	e, ok := ParseEmbeddings([]byte(body), 2)
-	if !ok {
-		t.Fatal("refused")
-	}
-	const want = `{"object":"list","model":"m","data":[{"index":0,"embedding":[0.10]},{"index":1,"object":"embedding","embedding":"AA=="}],"usage":{"prompt_tokens":3,"total_tokens":3}}`
-	if got := string(e.AppendJSON(nil)); got != want {
-		t.Error(got)
-	}
-	for name, body := range map[string]string{
-		"too few": `{"data":[{"index":0,"embedding":[1]}]}`, "twice the same": `{"data":[{"index":0,"embedding":[1]},{"index":0,"embedding":[1]}]}`,
-		"no index": `{"data":[{"embedding":[1]},{"index":0,"embedding":[1]}]}`, "out of range": `{"data":[{"index":2,"embedding":[1]},{"index":0,"embedding":[1]}]}`,
-		"empty": `{"data":[{"index":0,"embedding":[]},{"index":1,"embedding":[1]}]}`, "error": `{"error":"x","data":[{"index":0,"embedding":[1]},{"index":1,"embedding":[1]}]}`,
-	} {
-		if _, ok := ParseEmbeddings([]byte(body), 2); ok {
-			t.Errorf("%s was taken", name)
-		}
 	}
 }

@@ -28,12 +28,12 @@ func chatBodyOf(size int, line string) []byte {
 }
 
 func benchmarkHead(b *testing.B, body []byte) {
-	var h Head
+	var r Request
 	b.SetBytes(int64(len(body)))
 	b.ReportAllocs()
 	for b.Loop() {
-		h.Reset()
-		if err := h.Parse(body); err != nil {
+		r.Reset()
+		if err := r.Parse(body); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -56,17 +56,17 @@ func BenchmarkHead100KRussian(b *testing.B) {
 }
 
 func BenchmarkEdit1K(b *testing.B) {
-	var h Head
-	if err := h.Parse(chatBody(1 << 10)); err != nil {
+	var r Request
+	if err := r.Parse(chatBody(1 << 10)); err != nil {
 		b.Fatal(err)
 	}
 	var e jsonspan.Edit
 	b.ReportAllocs()
 	for b.Loop() {
-		e.Reset(&h.Object)
+		e.Reset(&r.Object)
 		e.SetString("model", "meta-llama/Llama-3.1-8B-Instruct")
-		AskUsage(&e, &h)
-		if e.Body().Len() == 0 {
+		r.RequestUsage(&e)
+		if len(e.Segments()) == 0 {
 			b.Fatal("no body")
 		}
 	}
@@ -131,15 +131,15 @@ func BenchmarkSignals(b *testing.B) {
 		{"100KImage", []byte(`{"messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"` + strings.Repeat("iVBORw0KGgo/", 100<<10/12) + `"}}]}]}`)},
 	} {
 		b.Run(t.name, func(b *testing.B) {
-			var h Head
-			if err := h.Parse(t.body); err != nil {
+			var r Request
+			if err := r.Parse(t.body); err != nil {
 				b.Fatal(err)
 			}
 			b.SetBytes(int64(len(t.body)))
 			b.ReportAllocs()
 			for b.Loop() {
-				h.signals = nil
-				if h.Signals().PromptTokens == 0 {
+				r.signals = nil
+				if r.Signals().PromptTokens == 0 {
 					b.Fatal("no tokens")
 				}
 			}

@@ -7,47 +7,44 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/jsonspan"
 )
 
-// What may be asked once and answered many times. These lists can only keep an answer from being shared: what they do not
-// know of a request is part of its key.
-
-// notInKey are members that do not change what is answered, only how, to whom or for which price.
-var notInKey = []string{
+// irrelevantKeys are members that do not influence the content of the answer, only how, to whom or at which price it is sent. All
+// other members of a request, known or not, are part of its cache key.
+var irrelevantKeys = []string{
 	"stream", "stream_options", "user", "safety_identifier", "metadata", "service_tier",
 	"prompt_cache_key", "prompt_cache_retention", "prompt_cache_options",
 }
 
-// ChangesNothing reports whether a member, by its key as it stands, does not change what is answered. Another spelling of
-// one of these keys is taken for something else.
-func ChangesNothing(key []byte) bool {
-	return slices.Contains(notInKey, string(key))
+// NotInCacheKey reports whether a raw key does not belong in the cache key. Another spelling of the key does.
+func NotInCacheKey(key []byte) bool {
+	return slices.Contains(irrelevantKeys, string(key))
 }
 
-// looksElsewhere are members with which an answer depends on more than its request: on what was stored before, on the web,
-// on what the service keeps under a name.
-var looksElsewhere = []string{
+// unsharedKeys are members that make the answer depend on more than the request: on what was stored before, on the web, or on what
+// the service keeps under a name.
+var unsharedKeys = []string{
 	"previous_response_id", "conversation", "web_search_options", "web_search", "enable_search", "search_parameters", "data_sources",
-	"plugins", "mcp_servers", "container", "audio",
+	"plugins", "mcp_servers", "container", "audio", "background",
 }
 
-// NotCacheable says why the answer to a request must not be given to another one like it; empty if it may.
-func (h *Head) NotCacheable(e *Endpoint) (why string) {
+// NotCacheable returns why the answer to the request must not be given to an identical request; empty if it may.
+func (r *Request) NotCacheable(e *Endpoint) (why string) {
 	if !e.Cacheable {
 		return "its endpoint"
 	}
-	stored := e.Framing == Typed // the Responses API stores unless told not to
-	for _, m := range h.Members {
-		key, value := meant(m.Key.Of(h.Body)), m.Value.Of(h.Body)
+	stored := e.Framing == Typed // the Responses API stores by default
+	for _, m := range r.Members {
+		key, value := normalized(m.Key.Of(r.Body)), m.Value.Of(r.Body)
 		switch {
 		case string(key) == "store":
 			stored = string(value) != "false" && !jsonspan.IsNull(value) || jsonspan.IsNull(value) && e.Framing == Typed
 		case jsonspan.IsNull(value) || string(value) == "false":
-		case slices.Contains(looksElsewhere, string(key)), string(key) == "background":
+		case slices.Contains(unsharedKeys, string(key)):
 			why = string(key)
 		case string(key) == "prompt" && value[0] == '{':
 			why = "prompt" // a template that the service keeps
-		case string(key) == "modalities" && hasString(value, "audio"):
+		case string(key) == "modalities" && containsString(value, "audio"):
 			why = "modalities"
-		case string(key) == "tools" && hosted(value):
+		case string(key) == "tools" && hasHostedTool(value):
 			why = "tools"
 		}
 	}
@@ -57,30 +54,29 @@ func (h *Head) NotCacheable(e *Endpoint) (why string) {
 	return why
 }
 
-// meant is a key as a server may read it: without escapes, in lower case.
-func meant(key []byte) []byte {
+// normalized returns a key as a server may read it: unescaped and in lower case.
+func normalized(key []byte) []byte {
 	if jsonspan.Ambiguous(key) {
 		return bytes.ToLower(jsonspan.Unescape(key))
 	}
 	return key
 }
 
-func hasString(array []byte, text string) (found bool) {
-	_ = jsonspan.EachElement(array, func(value []byte) bool { // what is no array holds none
-		s, _ := jsonspan.String(value)
-		found = s == text
+func containsString(array []byte, text string) (found bool) {
+	_ = jsonspan.EachElement(array, func(value []byte) bool { // a value that is not an array contains nothing
+		found = jsonspan.EqualString(value, text)
 		return !found
 	})
 	return found
 }
 
-// hosted reports whether a tool runs at the service: it may answer differently every time.
-func hosted(tools []byte) (found bool) {
+// hasHostedTool reports whether one of the tools runs at the service, so that it may answer differently every time. Tools that
+// cannot be read count as such.
+func hasHostedTool(tools []byte) (found bool) {
 	err := jsonspan.EachElement(tools, func(tool []byte) bool {
-		err := jsonspan.EachMember(tool, func(key, value []byte) bool { // Anthropic's own tools have no type
-			if string(meant(key)) == "type" {
-				kind, _ := jsonspan.String(value)
-				found = kind != "function" && kind != "custom"
+		err := jsonspan.EachMember(tool, func(key, value []byte) bool { // Anthropic's custom tools have no type
+			if string(normalized(key)) == "type" {
+				found = !jsonspan.EqualString(value, "function") && !jsonspan.EqualString(value, "custom")
 			}
 			return !found
 		})
@@ -90,18 +86,18 @@ func hosted(tools []byte) (found bool) {
 	return found || err != nil
 }
 
-// Deterministic reports whether the request asks for the one likeliest answer: temperature 0 and a single choice. What is not
-// sampled always does.
-func (h *Head) Deterministic(e *Endpoint) bool {
-	if e.Framing == Chunks && e.AsksUsage || e.Framing == Typed {
-		temperature, ok := h.Get("temperature")
-		return ok && h.N == 1 && zero(temperature)
+// Deterministic reports whether the request asks for the most likely answer: temperature 0 and a single choice. Endpoints that do
+// not sample always are.
+func (r *Request) Deterministic(e *Endpoint) bool {
+	if e.Framing == Chunks && e.UsageOnRequest || e.Framing == Typed {
+		temperature, ok := r.Get("temperature")
+		return ok && r.N == 1 && isZero(temperature)
 	}
 	return true
 }
 
-// zero reports whether a value is the number zero.
-func zero(value []byte) bool {
+// isZero reports whether a value is the number zero.
+func isZero(value []byte) bool {
 	for _, c := range value {
 		if c == 'e' || c == 'E' {
 			break
@@ -111,4 +107,80 @@ func zero(value []byte) bool {
 		}
 	}
 	return len(value) > 0
+}
+
+// FinishReasons sums up how the choices of an answer ended, which decides whether the answer is worth storing.
+type FinishReasons struct {
+	Finished  int  // choices that have a finish reason
+	Truncated bool // one of them reached the maximum number of tokens
+	Abnormal  bool // one of them was filtered, failed, or ended for an unknown reason
+}
+
+// Complete reports whether as many choices came to an end that other clients may get. Truncated is whether that includes answers
+// that reached the maximum number of tokens.
+func (f *FinishReasons) Complete(choices int, truncated bool) bool {
+	return !f.Abnormal && (truncated || !f.Truncated) && f.Finished > 0 && f.Finished >= choices
+}
+
+// AddEvent adds the finish reasons in an event of a stream.
+func (f *FinishReasons) AddEvent(framing Framing, name, data []byte) {
+	if framing == Typed {
+		if response, ok := CompletedResponse(name, data); ok {
+			f.AddWhole(response)
+		}
+		return
+	}
+	if significant, _ := skim(data, nil); significant {
+		f.add(data)
+	}
+}
+
+// AddWhole adds the finish reasons of a whole answer, in which no choice may be unfinished.
+func (f *FinishReasons) AddWhole(body []byte) {
+	if before := f.Finished; f.add(body) > f.Finished-before {
+		f.Abnormal = true
+	}
+}
+
+// add adds the finish reasons of a whole answer or a chunk, and returns the number of its choices.
+func (f *FinishReasons) add(body []byte) (choices int) {
+	_ = jsonspan.EachMember(body, func(key, value []byte) bool { // a body that is not an object has no choices
+		switch string(key) {
+		case "choices":
+			_ = jsonspan.EachElement(value, func(choice []byte) bool {
+				choices++
+				f.addReason(member(choice, "finish_reason"))
+				return true
+			})
+		case "status":
+			if string(value) != `"incomplete"` { // the reason is in incomplete_details
+				f.addReason(value)
+			}
+		case "incomplete_details":
+			f.addReason(member(value, "reason"))
+		case "data", "results":
+			if !empty(value) {
+				f.Finished++
+			}
+		case "error":
+			f.Abnormal = f.Abnormal || !jsonspan.IsNull(value)
+		}
+		return true
+	})
+	return choices
+}
+
+func (f *FinishReasons) addReason(value []byte) {
+	if len(value) == 0 || jsonspan.IsNull(value) {
+		return
+	}
+	f.Finished++
+	reason, _ := jsonspan.String(value)
+	switch reason {
+	case "stop", "tool_calls", "function_call", "eos", "eos_token", "end_turn", "tool_use", "stop_sequence", "completed":
+	case "length", "max_tokens", "max_output_tokens":
+		f.Truncated = true
+	default:
+		f.Abnormal = true
+	}
 }

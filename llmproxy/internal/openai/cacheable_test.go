@@ -34,12 +34,12 @@ func TestUnrepeatable(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			var h Head
-			if err := h.Parse([]byte(test.body)); err != nil {
+			var r Request
+			if err := r.Parse([]byte(test.body)); err != nil {
 				t.Fatal(err)
 			}
 			e, _ := LookupEndpoint(test.path)
-			if got := h.NotCacheable(e); got != test.want {
+			if got := r.NotCacheable(e); got != test.want {
 				t.Errorf("%q, want %q", got, test.want)
 			}
 		})
@@ -63,12 +63,12 @@ func TestDeterministic(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			var h Head
-			if err := h.Parse([]byte(test.body)); err != nil {
+			var r Request
+			if err := r.Parse([]byte(test.body)); err != nil {
 				t.Fatal(err)
 			}
 			e, _ := LookupEndpoint(test.path)
-			if got := h.Deterministic(e); got != test.want {
+			if got := r.Deterministic(e); got != test.want {
 				t.Errorf("%v", got)
 			}
 		})
@@ -104,8 +104,8 @@ func TestOutcome(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			var o Outcome
-			o.NoteWhole([]byte(test.body))
+			var o FinishReasons
+			o.AddWhole([]byte(test.body))
 			if o.Complete(test.choices, false) != test.complete || o.Complete(test.choices, true) != test.orLength {
 				t.Errorf("%+v", o)
 			}

@@ -1,92 +1,90 @@
 package openai
 
 import (
+	"bytes"
+	"encoding/base64"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
 	"strconv"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/jsonspan"
 )
 
-// EmbeddingInputs takes the input of a request for embeddings apart: a list of texts or of lists of tokens into its items.
-// One text, or one list of tokens, is one item. False if it is anything else.
-func EmbeddingInputs(input []byte) (items [][]byte, list, ok bool) {
+// EmbeddingInputs splits the input of a request for embeddings: a list of texts or of lists of tokens into its items. A single text
+// or list of tokens is one item. It returns false for anything else.
+func EmbeddingInputs(input []byte) (items [][]byte, ok bool) {
 	if len(input) > 0 && input[0] == '"' {
-		return [][]byte{input}, false, true
+		return [][]byte{input}, true
 	}
-	ok = true
 	tokens := 0
-	err := jsonspan.EachElement(input, func(item []byte) bool {
+	ok = eachElement(input, func(item []byte) bool {
 		switch item[0] {
 		case '"', '[':
 			items = append(items, item)
 		case '{', 't', 'f', 'n':
-			ok = false
+			return false
 		default:
 			tokens++
 		}
-		return ok
+		return true
 	})
 	switch {
-	case err != nil || !ok || tokens > 0 && len(items) > 0 || tokens+len(items) == 0:
-		return nil, false, false
+	case !ok || tokens > 0 && len(items) > 0 || tokens+len(items) == 0:
+		return nil, false
 	case tokens > 0:
-		return [][]byte{input}, false, true
+		return [][]byte{input}, true
 	}
-	return items, true, true
+	return items, true
 }
 
-// Embeddings are an answer of the embeddings endpoint, taken apart.
+// Embeddings are the parts of an answer with embeddings.
 type Embeddings struct {
-	// Envelope are its members but for data and usage, each with a comma behind it.
+	// Envelope has the members except data and usage, with a comma after each.
 	Envelope []byte
-	// Items are the elements of data in the order of their index, without their index: each the members of an object, with a
-	// comma before each of them.
+	// Items are the elements of data in the order of their index. Each has the members of an object except the index, with a comma
+	// before each.
 	Items    [][]byte
 	Usage    Usage
 	HasUsage bool
 }
 
-// ParseEmbeddings takes an answer apart that must have n items. What it gives lies in buffers of its own.
+// ParseEmbeddings splits an answer that must have n items. The result does not refer to the body.
 func ParseEmbeddings(body []byte, n int) (*Embeddings, bool) {
 	e := &Embeddings{Items: make([][]byte, n)}
-	ok, filled := true, 0
-	err := jsonspan.EachMember(body, func(key, value []byte) bool {
+	filled := 0
+	ok := eachMember(body, func(key, value []byte) bool {
 		switch string(key) {
 		case "data":
-			err := jsonspan.EachElement(value, func(item []byte) bool {
-				ok = ok && e.take(item)
-				filled++
-				return ok
-			})
-			ok = ok && err == nil
+			return eachElement(value, func(item []byte) bool { filled++; return e.addItem(item) })
 		case "usage":
 			e.Usage, e.HasUsage = ParseUsage(value)
 		case "error":
-			ok = ok && jsonspan.IsNull(value)
+			return jsonspan.IsNull(value)
 		default:
-			e.Envelope = appendMember(e.Envelope, key, value)
+			e.Envelope = append(appendMember(e.Envelope, key, value), ',')
 		}
-		return ok
+		return true
 	})
-	return e, err == nil && ok && filled == n
+	return e, ok && filled == n
 }
 
-func (e *Embeddings) take(item []byte) bool {
+func (e *Embeddings) addItem(item []byte) bool {
 	index, ok := indexOf(item)
 	if !ok || index >= len(e.Items) || e.Items[index] != nil {
 		return false
 	}
 	b, found := make([]byte, 0, len(item)), false
-	err := jsonspan.EachMember(item, func(key, value []byte) bool {
-		if string(key) == "index" {
-			return true
+	ok = eachMember(item, func(key, value []byte) bool {
+		if string(key) != "index" {
+			found = found || string(key) == "embedding" && !empty(value)
+			b = appendMember(append(b, ','), key, value)
 		}
-		found = found || string(key) == "embedding" && !empty(value)
-		b = append(append(append(b, `,"`...), key...), `":`...)
-		b = append(b, value...)
 		return true
 	})
 	e.Items[index] = b
-	return err == nil && found
+	return ok && found
 }
 
 // AppendJSON appends the answer.
@@ -107,14 +105,134 @@ func (e *Embeddings) AppendJSON(b []byte) []byte {
 	return append(b, '}')
 }
 
-// JoinArray makes one array of values.
-func JoinArray(values [][]byte) []byte {
-	b := []byte{'['}
-	for i, v := range values {
-		if i > 0 {
-			b = append(b, ',')
+// An EmbeddingEncoder converts the lists of numbers in an answer with embeddings into base64 of little-endian float32s, for servers
+// that ignore "encoding_format" (Ollama 0.11.4): OpenAI's Node SDK decodes garbage from numbers. Everything else stays as it is,
+// including base64. The zero value is ready for the beginning of an answer, which comes in pieces of any size.
+type EmbeddingEncoder struct {
+	state   encoderState
+	matched int    // bytes of the key that were found
+	number  []byte // the number so far
+	bytes   []byte // of floats, fewer than the three that make four characters
+}
+
+type encoderState uint8
+
+const (
+	beforeKey encoderState = iota // looking for the key
+	afterKey                      // a colon must follow
+	afterColon
+	afterBracket // before the first element
+	inNumbers
+)
+
+// ErrInvalidEmbedding means that a list contains something other than numbers.
+var ErrInvalidEmbedding = errors.New("the embedding is not a list of numbers")
+
+const (
+	embeddingKey    = `"embedding"`
+	maxNumberLength = 64 // bytes; a float64 needs 24
+)
+
+// Append appends the next piece of the answer, converted.
+func (e *EmbeddingEncoder) Append(dst, piece []byte) ([]byte, error) {
+	for i := 0; i < len(piece); i++ {
+		c := piece[i]
+		switch {
+		case e.state == beforeKey:
+			from := i
+			i = e.findKey(piece, i)
+			dst = append(dst, piece[from:min(i+1, len(piece))]...)
+			continue
+		case c == ' ' || c == '\n' || c == '\r' || c == '\t':
+			if e.state < afterBracket {
+				dst = append(dst, c)
+			}
+			continue
+		case e.state == afterBracket && (c == '-' || c >= '0' && c <= '9'):
+			e.state = inNumbers
+			dst = append(dst, '"')
+		case e.state < inNumbers:
+			dst = e.step(dst, c)
+			continue
 		}
-		b = append(b, v...)
+		var err error
+		if dst, err = e.addByte(dst, c); err != nil {
+			return dst, err
+		}
 	}
-	return append(b, ']')
+	return dst, nil
+}
+
+// findKey returns the index of the byte that completes the key, or the length of the piece.
+func (e *EmbeddingEncoder) findKey(piece []byte, i int) int {
+	for ; i < len(piece); i++ {
+		if e.matched == 0 {
+			quote := bytes.IndexByte(piece[i:], '"')
+			if quote < 0 {
+				return len(piece)
+			}
+			i += quote
+		}
+		switch c := piece[i]; {
+		case c == embeddingKey[e.matched]:
+			e.matched++
+		case c == '"':
+			e.matched = 1
+		default:
+			e.matched = 0
+		}
+		if e.matched == len(embeddingKey) {
+			e.state, e.matched = afterKey, 0
+			return i
+		}
+	}
+	return i
+}
+
+// step goes from the key to the first number, or back to looking for the key: "object":"embedding" is not the key.
+func (e *EmbeddingEncoder) step(dst []byte, c byte) []byte {
+	switch {
+	case e.state == afterKey && c == ':':
+		e.state = afterColon
+	case e.state == afterColon && c == '[':
+		e.state = afterBracket
+		return dst // the bracket is written once it is known whether numbers follow
+	case e.state == afterBracket:
+		e.state = beforeKey
+		dst = append(dst, '[')
+	default:
+		e.state = beforeKey
+		if c == '"' {
+			e.matched = 1
+		}
+	}
+	return append(dst, c)
+}
+
+// addByte takes a byte of a list of numbers.
+func (e *EmbeddingEncoder) addByte(dst []byte, c byte) ([]byte, error) {
+	if c != ',' && c != ']' {
+		if len(e.number) == maxNumberLength {
+			return dst, ErrInvalidEmbedding
+		}
+		e.number = append(e.number, c)
+		return dst, nil
+	}
+	f, err := strconv.ParseFloat(string(e.number), 32)
+	if err != nil {
+		return dst, fmt.Errorf("%w: %w", ErrInvalidEmbedding, err)
+	}
+	e.number = e.number[:0]
+	e.bytes = binary.LittleEndian.AppendUint32(e.bytes, math.Float32bits(float32(f)))
+	whole := len(e.bytes) / 3 * 3
+	if c == ']' {
+		whole = len(e.bytes)
+	}
+	dst = base64.StdEncoding.AppendEncode(dst, e.bytes[:whole])
+	e.bytes = append(e.bytes[:0], e.bytes[whole:]...)
+	if c == ']' {
+		e.state = beforeKey
+		dst = append(dst, '"')
+	}
+	return dst, nil
 }

@@ -1,3 +1,8 @@
+// Package openai knows the shapes of OpenAI's dialect and reads them in place: which endpoints there are, what the gateway must
+// know of a request, and what an answer, an event, an error or a usage says. It also converts whole answers into streams and back.
+//
+// It never decodes a request to encode it again, so that unknown fields, zero values, the spelling of numbers and the order of keys
+// survive. It does not split streams into events and does no input or output. It stands above jsonspan and formdata.
 package openai
 
 import "strings"
@@ -6,35 +11,34 @@ import "strings"
 type Endpoint struct {
 	// Name is the endpoint's name in logs and placeholders.
 	Name string
-	// Path is the path below a server's base ("/v1" in most), as OpenAI has it.
+	// Path is the path below a server's base, which ends with "/v1" on most servers.
 	Path string
 	// Form reports whether requests may be multipart forms.
 	Form bool
-	// Framing is how the events of its streams are to be read.
+	// Framing is how the events of its streams are structured.
 	Framing Framing
-	// AsksUsage reports whether a stream counts its tokens only when stream_options asks for it.
-	AsksUsage bool
-	// Prompts reports whether a request may hold several prompts, each of which is answered.
+	// UsageOnRequest reports whether streams include their usage only if stream_options asks for it.
+	UsageOnRequest bool
+	// Prompts reports whether a request may have several prompts, each with an answer of its own.
 	Prompts bool
-	// Cacheable reports whether an answer may be given again to whoever asks the same.
+	// Cacheable reports whether an identical request may get the same answer.
 	Cacheable bool
-	// AnyAnswer reports whether an answer may be something else than JSON or events: audio, subtitles.
+	// AnyAnswer reports whether an answer may be other than JSON or events: audio, subtitles.
 	AnyAnswer bool
-	// Vectors reports whether its answers hold lists of numbers, which may be asked for as base64.
+	// Vectors reports whether answers contain lists of numbers, which may be requested as base64.
 	Vectors bool
-	// Texts reports whether what goes in and what comes out are texts, so that tokens can be estimated where nobody counts them.
+	// Texts reports whether requests and answers are texts, so that tokens can be estimated if nobody counts them.
 	Texts bool
-	// DefaultModel is the model that OpenAI documents for requests without one; empty where a request must name it.
+	// DefaultModel is the model that OpenAI documents for requests without one; empty if a request must name it.
 	DefaultModel string
 }
 
-// Streams reports whether answers may come as a stream of events that the gateway knows how to make from a whole one, or to
-// put together.
-func (e *Endpoint) Streams() bool { return e.AsksUsage || e.Name == "responses" }
+// Streams reports whether answers may be streams of events that the gateway can convert from whole answers and back.
+func (e *Endpoint) Streams() bool { return e.UsageOnRequest || e.Name == "responses" }
 
 var endpoints = []*Endpoint{
-	{Name: "chat", Path: "/chat/completions", Framing: Chunks, AsksUsage: true, Texts: true, Cacheable: true},
-	{Name: "completions", Path: "/completions", Framing: Chunks, AsksUsage: true, Prompts: true, Texts: true, Cacheable: true},
+	{Name: "chat", Path: "/chat/completions", Framing: Chunks, UsageOnRequest: true, Texts: true, Cacheable: true},
+	{Name: "completions", Path: "/completions", Framing: Chunks, UsageOnRequest: true, Prompts: true, Texts: true, Cacheable: true},
 	{Name: "embeddings", Path: "/embeddings", Vectors: true, Texts: true, Cacheable: true},
 	{Name: "responses", Path: "/responses", Framing: Typed, Texts: true, Cacheable: true},
 	{Name: "moderations", Path: "/moderations", Texts: true, Cacheable: true, DefaultModel: "omni-moderation-latest"},
@@ -55,16 +59,16 @@ var endpointByPath = func() map[string]*Endpoint {
 	return byPath
 }()
 
-// APIPrefix stands before every path of OpenAI's API as the gateway serves it.
+// APIPrefix precedes every path of OpenAI's API as the gateway serves it.
 const APIPrefix = "/v1"
 
-// LookupEndpoint finds the endpoint that generates at a path such as /v1/chat/completions.
+// LookupEndpoint returns the endpoint at a path such as /v1/chat/completions.
 func LookupEndpoint(path string) (*Endpoint, bool) {
 	e, ok := endpointByPath[path]
 	return e, ok
 }
 
-// ModelPath reads the paths of the model list: the id is empty for /v1/models itself, and may hold slashes.
+// ModelPath returns the model in a path of the model list. It is empty for /v1/models itself, and may contain slashes.
 func ModelPath(path string) (id string, ok bool) {
 	rest, ok := strings.CutPrefix(path, APIPrefix+"/models")
 	if !ok || rest == "" {
@@ -73,7 +77,8 @@ func ModelPath(path string) (id string, ok bool) {
 	return strings.CutPrefix(rest, "/")
 }
 
-// Behind one shared upstream key these would show one caller what another one stored there, or change the box for all.
+// closedPaths are paths of known APIs that are not served. With one upstream key for all callers, they would show a caller what
+// another one has stored, or change the server for everybody.
 var closedPaths = []struct{ prefix, why string }{
 	{"/v1/files", stored}, {"/v1/uploads", stored}, {"/v1/batches", stored}, {"/v1/vector_stores", stored},
 	{"/v1/assistants", stored}, {"/v1/threads", stored}, {"/v1/conversations", stored}, {"/v1/containers", stored},
@@ -86,17 +91,17 @@ var closedPaths = []struct{ prefix, why string }{
 }
 
 const (
-	stored = "it names no model, and behind the gateway's own upstream key it would show one caller what another one stored; " +
+	stored = "it names no model, and with the gateway's upstream key it would show one caller what another has stored; " +
 		"send the request to the service itself"
 	manages      = "it would change the models of the server for everybody; run it on the server itself"
-	otherDialect = "this gateway speaks OpenAI's dialect so far; use /v1/chat/completions, /v1/embeddings or /v1/models"
+	otherDialect = "this gateway supports only OpenAI's API so far; use /v1/chat/completions, /v1/embeddings or /v1/models"
 )
 
-// ClosedPath tells why a path of a known API is not served, if it is one.
+// ClosedPath returns why a path of a known API is not served, if that is so.
 func ClosedPath(path string) (why string, closed bool) {
 	if bare, slash := strings.CutSuffix(path, "/"); slash {
 		if _, ok := LookupEndpoint(bare); ok {
-			return "it ends with a slash too many", true
+			return "it ends with a slash; remove it", true
 		}
 	}
 	for _, c := range closedPaths {

@@ -11,17 +11,17 @@ import (
 type Error struct {
 	Status  int    // of HTTP
 	Type    string // "invalid_request_error", "server_error", …
-	Code    string // null where empty
-	Param   string // null where empty
+	Code    string // null if empty
+	Param   string // null if empty
 	Message string
-	// Header holds further response headers that belong to the error, such as Retry-After; nil for none.
+	// Header has further response headers that belong to the error, such as Retry-After; nil for none.
 	Header http.Header
 }
 
-// Error gives the message.
+// Error returns the message.
 func (e *Error) Error() string { return e.Message }
 
-// invalid is the error of a request that is wrong in itself.
+// invalid returns the error of an invalid request.
 func invalid(param, message string) *Error {
 	return &Error{Status: http.StatusBadRequest, Type: "invalid_request_error", Code: "invalid_request", Param: param, Message: message}
 }
@@ -36,11 +36,11 @@ func (e *Error) AppendJSON(b []byte) []byte {
 // on the flat members, so both are there.
 func (e *Error) AppendTypedJSON(b []byte) []byte {
 	b = append(e.appendObject(b), `,"type":"error","code":`...)
-	b = appendOrNull(b, e.Code)
+	b = appendStringOrNull(b, e.Code)
 	b = append(b, `,"message":`...)
 	b = jsonspan.AppendString(b, e.Message)
 	b = append(b, `,"param":`...)
-	b = appendOrNull(b, e.Param)
+	b = appendStringOrNull(b, e.Param)
 	return append(b, `,"sequence_number":0}`...)
 }
 
@@ -50,100 +50,91 @@ func (e *Error) appendObject(b []byte) []byte {
 	b = append(b, `,"type":`...)
 	b = jsonspan.AppendString(b, e.Type)
 	b = append(b, `,"param":`...)
-	b = appendOrNull(b, e.Param)
+	b = appendStringOrNull(b, e.Param)
 	b = append(b, `,"code":`...)
-	b = appendOrNull(b, e.Code)
+	b = appendStringOrNull(b, e.Code)
 	return append(b, '}')
 }
 
-func appendOrNull(b []byte, s string) []byte {
+func appendStringOrNull(b []byte, s string) []byte {
 	if s == "" {
 		return append(b, "null"...)
 	}
 	return jsonspan.AppendString(b, s)
 }
 
-// ErrorOf reads the error of any server: OpenAI's object with a code that is a string or a number, a bare string (Ollama),
-// the flat object of old vLLM and Mistral, Gemini's array of one, FastAPI's "detail". Ok is false where the body is no
-// error of any of these shapes.
-func ErrorOf(body []byte) (msg, typ, code, param string, ok bool) {
-	_ = jsonspan.EachElement(body, func(element []byte) bool { // what is no array stays as it is
+// ParseError reads the error of any server: OpenAI's object with a code that is a string or a number, a bare string (Ollama), the
+// flat object of old vLLM and Mistral, Gemini's array of one, FastAPI's "detail". The result has no status. It returns false if the
+// body has none of these shapes.
+func ParseError(body []byte) (e Error, ok bool) {
+	_ = jsonspan.EachElement(body, func(element []byte) bool { // a body that is not an array stays as it is
 		body = element
 		return false
 	})
-	var e members
-	if jsonspan.EachMember(body, e.note) != nil {
-		return "", "", "", "", false
+	inner, hasMessage, err := e.read(body)
+	if err != nil || inner == nil {
+		return e, hasMessage
 	}
-	if e.err == nil {
-		return e.text()
+	if message, ok := jsonspan.String(inner); ok {
+		return Error{Message: message}, true
 	}
-	if msg, isString := jsonspan.String(e.err); isString {
-		return msg, "", "", "", true
-	}
-	var inner members
-	if jsonspan.EachMember(e.err, inner.note) != nil {
-		return "", "", "", "", false
-	}
-	msg, typ, code, param, _ = inner.text()
-	return msg, typ, code, param, true
+	e = Error{}
+	_, _, err = e.read(inner)
+	return e, err == nil
 }
 
-// members are what an error may say, raw; nil for absent or null.
-type members struct{ err, message, typ, status, code, param, detail []byte }
-
-func (e *members) note(key, value []byte) bool {
-	if jsonspan.IsNull(value) {
+// read reads the members of an error. Inner is the value of "error"; nil if there is none.
+func (e *Error) read(object []byte) (inner []byte, hasMessage bool, err error) {
+	var detail []byte
+	status := ""
+	err = jsonspan.EachMember(object, func(key, value []byte) bool {
+		if jsonspan.IsNull(value) {
+			return true
+		}
+		switch string(key) {
+		case "error":
+			inner = value
+		case "message":
+			e.Message, hasMessage = scalar(value), true
+		case "type":
+			e.Type = scalar(value)
+		case "status":
+			status = scalar(value) // Gemini's type
+		case "code":
+			e.Code = scalar(value)
+		case "param":
+			e.Param = scalar(value)
+		case "detail":
+			detail = value
+		}
 		return true
+	})
+	if err != nil {
+		*e = Error{}
+		return nil, false, err
 	}
-	switch string(key) {
-	case "error":
-		e.err = value
-	case "message":
-		e.message = value
-	case "type":
-		e.typ = value
-	case "status":
-		e.status = value // Gemini's type
-	case "code":
-		e.code = value
-	case "param":
-		e.param = value
-	case "detail":
-		e.detail = value
+	if e.Type == "" {
+		e.Type = status
 	}
-	return true
+	if !hasMessage && detail != nil {
+		e.Message, hasMessage = detailText(detail), true
+	}
+	return inner, hasMessage, nil
 }
 
-func (e *members) text() (msg, typ, code, param string, ok bool) {
-	if e.typ == nil {
-		e.typ = e.status
-	}
-	switch {
-	case e.message != nil:
-		msg, ok = scalar(e.message), true
-	case e.detail != nil:
-		msg, ok = detailText(e.detail), true
-	}
-	return msg, scalar(e.typ), scalar(e.code), scalar(e.param), ok
-}
-
-// detailText gives FastAPI's detail, a text or a list of what is wrong with the request, of which the first will do.
+// detailText returns FastAPI's detail: a text, or a list of what is wrong with the request, of which the first is enough.
 func detailText(value []byte) string {
 	text := scalar(value)
-	_ = jsonspan.EachElement(value, func(first []byte) bool { // what is no list stays as it is
-		_ = jsonspan.EachMember(first, func(key, v []byte) bool {
-			if string(key) == "msg" {
-				text = scalar(v)
-			}
-			return true
-		})
+	_ = jsonspan.EachElement(value, func(first []byte) bool { // a value that is not a list stays as it is
+		if msg := member(first, "msg"); msg != nil {
+			text = scalar(msg)
+		}
 		return false
 	})
 	return text
 }
 
-// scalar is the text of a string, and anything else as it stands.
+// scalar returns the text of a string, and any other value as it is.
 func scalar(value []byte) string {
 	if text, ok := jsonspan.String(value); ok {
 		return text

@@ -11,29 +11,29 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/formdata"
 )
 
-// A Form is what the gateway must know of a multipart form: where its model stands, so that another name can be put there
-// without touching the rest.
+// A Form is what the gateway must know of a multipart form. ModelSpan says where the model is, so that it can be replaced without
+// touching the rest.
 type Form struct {
 	Model     string
 	HasModel  bool
-	ModelSpan formdata.Span // the value of the model's part
+	ModelSpan formdata.Span
 	Stream    bool
 	Size      int64 // of the whole form
 }
 
-// A formReader reads the parts that matter.
+// A formReader reads the parts of interest.
 type formReader struct {
 	Form
 	hasStream bool
 }
 
-// ParseForm reads a form once, without keeping it in memory. What one server could take for the model and another could not is
-// refused.
+// ParseForm reads a form once, without keeping it in memory. It rejects parts that some servers would take for the model and others
+// would not. The error can be sent to the client.
 func ParseForm(r io.ReaderAt, size int64, boundary string) (*Form, *Error) {
 	f := &formReader{Form: Form{Size: size}}
 	var failed *Error
 	err := formdata.Read(r, size, boundary, func(p formdata.Part, content func(int) ([]byte, error)) error {
-		failed = f.note(p, content)
+		failed = f.read(p, content)
 		if failed != nil {
 			return failed
 		}
@@ -53,20 +53,20 @@ func ParseForm(r io.ReaderAt, size int64, boundary string) (*Form, *Error) {
 	return nil, unreadable()
 }
 
-// note takes what a part says, if it is one that matters.
-func (f *formReader) note(p formdata.Part, content func(int) ([]byte, error)) *Error {
+// read reads a part if it is of interest.
+func (f *formReader) read(p formdata.Part, content func(int) ([]byte, error)) *Error {
 	name := strings.ToLower(strings.TrimSpace(p.Name))
 	if name != "model" && name != "stream" {
 		return nil
 	}
 	if p.Name != name || !p.Plain {
-		return invalid(name, fmt.Sprintf("The form's part %q is ambiguous: spell its name %q, and send it as plain text without a filename or encoding.", p.Name, name))
+		return invalid(name, fmt.Sprintf("The form's part %q is ambiguous; name it %q and send it as plain text without a filename or encoding.", p.Name, name))
 	}
 	if name == "model" && f.HasModel || name == "stream" && f.hasStream {
-		return invalid(name, fmt.Sprintf("The form has more than one part %q, and servers disagree on which one counts: send it once.", name))
+		return invalid(name, fmt.Sprintf("The form has more than one part %q, and servers disagree on which one counts. Send it once.", name))
 	}
 	if n := p.Value.End - p.Value.Start; n > maxModelName {
-		return invalid(name, fmt.Sprintf("The form's part %q is %d bytes long; it has at most %d.", name, n, maxModelName))
+		return invalid(name, fmt.Sprintf("The form's part %q is %d bytes long; the limit is %d.", name, n, maxModelName))
 	}
 	value, err := content(maxModelName)
 	if err != nil {
@@ -87,7 +87,7 @@ func (f *formReader) note(p formdata.Part, content func(int) ([]byte, error)) *E
 	return nil
 }
 
-// unreadable does not name the cause, which holds the path of a temporary file.
+// unreadable does not include the cause, which contains the path of a temporary file.
 func unreadable() *Error {
-	return &Error{Status: http.StatusInternalServerError, Type: "server_error", Message: "The gateway could not read back the form that it received. Try again."}
+	return &Error{Status: http.StatusInternalServerError, Type: "server_error", Message: "The gateway could not read back the form that it had stored. Try again."}
 }

@@ -56,7 +56,7 @@ func FuzzSkim(f *testing.F) {
 		f.Add([]byte(e.data), 20)
 	}
 	f.Fuzz(func(t *testing.T, data []byte, at int) {
-		_, whole := skim(data, new(TextCount))
+		_, whole := skim(data, new(jsonspan.TextCount))
 		if _, again := skim(data, nil); again != whole {
 			t.Fatal("whether it is whole depends on whether its text is counted")
 		}
@@ -137,13 +137,13 @@ func depth(body []byte) (deepest int) {
 	}
 }
 
-// FuzzHead holds what the gateway reads against a server in Go, which folds the case of keys, and one in Python, which does
+// FuzzRequest holds what the gateway reads against a server in Go, which folds the case of keys, and one in Python, which does
 // not: what is accepted must be the same to both.
-func FuzzHead(f *testing.F) {
+func FuzzRequest(f *testing.F) {
 	seed(f, func(body []byte) { f.Add(body) })
 	f.Fuzz(func(t *testing.T, body []byte) {
-		var h Head
-		if err := h.Parse(body); err != nil {
+		var r Request
+		if err := r.Parse(body); err != nil {
 			if err.Status != 400 || err.Message == "" || !json.Valid(err.AppendJSON(nil)) {
 				t.Fatalf("Parse = %+v", *err)
 			}
@@ -176,21 +176,21 @@ func FuzzHead(f *testing.F) {
 			t.Fatalf("a server that folds keys reads something else (-exact +folding):\n%s", diff)
 		}
 		got := said{}
-		if h.HasModel {
-			got.Model = &h.Model
+		if r.HasModel {
+			got.Model = &r.Model
 		}
 		if diff := cmp.Diff(exact.Model, got.Model); diff != "" {
 			t.Fatalf("model (-want +got):\n%s", diff)
 		}
-		if want := exact.Stream != nil && *exact.Stream; h.Stream != want {
-			t.Fatalf("Stream = %v", h.Stream)
+		if want := exact.Stream != nil && *exact.Stream; r.Stream != want {
+			t.Fatalf("Stream = %v", r.Stream)
 		}
-		if want := exact.N; want != nil && h.N != *want || want == nil && h.N != 1 {
-			t.Fatalf("N = %d", h.N)
+		if want := exact.N; want != nil && r.N != *want || want == nil && r.N != 1 {
+			t.Fatalf("N = %d", r.N)
 		}
 		options := exact.StreamOptions
-		if want := options != nil && options.IncludeUsage != nil && *options.IncludeUsage; h.IncludeUsage != want {
-			t.Fatalf("IncludeUsage = %v", h.IncludeUsage)
+		if want := options != nil && options.IncludeUsage != nil && *options.IncludeUsage; r.IncludeUsage != want {
+			t.Fatalf("IncludeUsage = %v", r.IncludeUsage)
 		}
 	})
 }
@@ -217,12 +217,12 @@ func FuzzStream(f *testing.F) {
 			if !json.Valid(data) || bytes.Contains(data, []byte(`\u`)) {
 				continue
 			}
-			first.Content, next.Content, next.Text = false, false, TextCount{}
+			first.Content, next.Content, next.Text = false, false, jsonspan.TextCount{}
 			if diff := cmp.Diff(first, next); diff != "" {
 				t.Fatalf("framing %d: Next finds other things than First (-first +next):\n%s", framing, diff)
 			}
 		}
-		_, _, _, _, _ = ErrorOf(data)
+		_, _ = ParseError(data)
 		var a Answer
 		if err := a.Parse(data); (err == nil) != json.Valid(data) && utf8.Valid(data) && len(data) < jsonspan.MaxDepth && !halfSurrogate(data) && !scalarJSON(data) {
 			t.Fatalf("Parse = %v", err)

@@ -1,39 +1,43 @@
 package openai
 
-import "github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/jsonspan"
+import (
+	"strings"
 
-// Signals are what a request says of itself beyond its head: what rules decide by, and what a target must be able to do.
-// They are read from the JSON of every endpoint alike, by the names of its members.
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/jsonspan"
+)
+
+// Signals are what routing rules decide by and what a target must be able to do. They are read from the JSON of every endpoint
+// in the same way, by the names of its members.
 type Signals struct {
-	// PromptTokens is an estimate: the bytes of all texts and of the tools' JSON by four, a fixed cost for each image,
-	// sound and file, and a few tokens around each message. Base64 does not count.
+	// PromptTokens is an estimate: a quarter of the bytes of all texts and of the tools' JSON, a fixed cost for each image, sound
+	// and file, and a few tokens for each message. Base64 does not count.
 	PromptTokens int
-	// LargestPrompt is what must fit a context: PromptTokens, but of a list of inputs the largest one alone.
+	// LargestPrompt is what must fit into a context window: PromptTokens, but only the largest one of a list of inputs.
 	LargestPrompt int
-	Messages      int // messages or inputs; a text that stands alone is one
-	Tools         int // functions of the old kind included
+	Messages      int // messages or inputs; a text on its own is one
+	Tools         int // including the deprecated functions
 	Images        int
-	Audio         int // sounds that are sent, not asked for
+	Audio         int // sounds that are sent, not requested
 	Files         int
 	JSONSchema    bool // the answer must be JSON of a schema
-	// MaxTokens is the longest answer asked for, under whichever of its three names; zero where none is said.
+	// MaxTokens is the longest answer asked for, under any of its three names; zero if there is none.
 	MaxTokens int
 
-	all     weight
-	listed  weight // what stands in lists of inputs
-	largest weight // the largest input of these
-	user    []byte // the content of the last message of a user
+	total   size
+	listed  size   // of lists of inputs
+	largest size   // of the largest input in these
+	user    []byte // the content of the last user message
 	content string
 }
 
-// A weight is what a model reads: bytes of text, and tokens that are none.
-type weight struct{ bytes, tokens int }
+// A size is how much a model has to read: bytes of text, and tokens for everything else.
+type size struct{ bytes, tokens int }
 
-func (w weight) estimate() int { return EstimateTokens(w.bytes) + w.tokens }
+func (s size) estimate() int { return EstimateTokens(s.bytes) + s.tokens }
 
-func (w weight) plus(v weight) weight { return weight{w.bytes + v.bytes, w.tokens + v.tokens} }
+func (s size) plus(t size) size { return size{s.bytes + t.bytes, s.tokens + t.tokens} }
 
-func (w weight) minus(v weight) weight { return weight{w.bytes - v.bytes, w.tokens - v.tokens} }
+func (s size) minus(t size) size { return size{s.bytes - t.bytes, s.tokens - t.tokens} }
 
 // What counts as tokens without being text: an image of a megapixel in full detail, half a minute of sound, three pages.
 const (
@@ -44,119 +48,225 @@ const (
 	fileTokens    = 1500
 )
 
-// EstimateTokens is the usual estimate for a text of so many bytes.
+// EstimateTokens returns the usual estimate for a text of so many bytes.
 func EstimateTokens(bytes int) int { return (bytes + bytesPerToken - 1) / bytesPerToken }
 
-// Signals reads the request further. The first call takes a few passes over the body, later ones nothing; who never asks
-// pays nothing. The result is the head's and must not be changed. A head that was never parsed has none.
-func (h *Head) Signals() *Signals {
-	if h.signals == nil {
-		h.signals = new(Signals)
-		h.signals.read(&h.Object)
+// Signals returns the signals of the request. The first call takes a few passes over the body, later ones are free. The result
+// belongs to the request and must not be changed. A request that was never parsed has empty signals.
+func (r *Request) Signals() *Signals {
+	if r.signals == nil {
+		r.signals = new(Signals)
+		r.signals.read(&r.Object)
 	}
-	return h.signals
+	return r.signals
 }
 
-// SignalsRead gives the signals if somebody asked for them before.
-func (h *Head) SignalsRead() (*Signals, bool) { return h.signals, h.signals != nil }
+// SignalsRead returns the signals only if Signals was called before.
+func (r *Request) SignalsRead() (*Signals, bool) { return r.signals, r.signals != nil }
 
 func (s *Signals) read(o *jsonspan.Object) {
 	for _, m := range o.Members {
 		if value := m.Value.Of(o.Body); !jsonspan.IsNull(value) {
-			s.member(jsonspan.Unescape(m.Key.Of(o.Body)), value)
+			s.readMember(jsonspan.Unescape(m.Key.Of(o.Body)), value)
 		}
 	}
 	for _, name := range [...]string{"max_completion_tokens", "max_tokens", "max_output_tokens"} {
 		if value, ok := o.Get(name); ok && s.MaxTokens == 0 {
-			s.MaxTokens = int(count(value))
+			s.MaxTokens = int(parseCount(value))
 		}
 	}
-	s.PromptTokens = s.all.estimate()
-	s.LargestPrompt = s.all.minus(s.listed).plus(s.largest).estimate()
+	s.PromptTokens = s.total.estimate()
+	s.LargestPrompt = s.total.minus(s.listed).plus(s.largest).estimate()
 }
 
-func (s *Signals) member(key, value []byte) {
+// readMember reads a member of the request. The upstream reports values of the wrong type.
+func (s *Signals) readMember(key, value []byte) {
 	switch string(key) {
 	case "messages":
-		_ = jsonspan.EachElement(value, func(message []byte) bool { s.item(message); return true }) // no array: the upstream will say so
+		_ = jsonspan.EachElement(value, func(message []byte) bool { s.readItem(message); return true })
 	case "prompt", "input":
-		s.inputs(value)
+		s.readInputs(value)
 	case "instructions":
-		s.text(value)
+		s.readContent(value)
 	case "query":
-		s.text(value)
+		s.readContent(value)
 		s.user = value
 	case "documents":
 		user := s.user
-		s.inputs(value)
+		s.readInputs(value)
 		s.user = user
 	case "tools", "functions":
 		_ = jsonspan.EachElement(value, func([]byte) bool { s.Tools++; return true })
-		s.all.bytes += len(value)
+		s.total.bytes += len(value)
 	case "response_format":
 		s.JSONSchema = s.JSONSchema || isSchema(value)
 	case "text":
-		s.JSONSchema = s.JSONSchema || isSchema(memberOf(value, "format"))
+		s.JSONSchema = s.JSONSchema || isSchema(member(value, "format"))
 	}
 }
 
 func isSchema(format []byte) bool {
-	return jsonspan.Is(memberOf(format, "type"), "json_schema")
+	return jsonspan.EqualString(member(format, "type"), "json_schema")
 }
 
-// memberOf gives the last value that an object has under a key, as servers take it; nil for none.
-func memberOf(object []byte, name string) (found []byte) {
-	_ = jsonspan.EachMember(object, func(key, value []byte) bool { // what is no object has no members
-		if string(jsonspan.Unescape(key)) == name {
-			found = value
-		}
-		return true
-	})
-	return found
-}
-
-// inputs reads a text, a list of them, a list of tokens or of lists of tokens, or what the Responses API calls items.
-func (s *Signals) inputs(value []byte) {
+// readInputs reads a text, a list of texts, a list of tokens or of lists of tokens, or the items of the Responses API.
+func (s *Signals) readInputs(value []byte) {
 	if value[0] == '"' {
-		s.input(value)
+		s.readInput(value)
 	}
 	if value[0] != '[' {
 		return
 	}
-	numbers := 0
+	tokens := 0
 	_ = jsonspan.EachElement(value, func(element []byte) bool {
-		before := s.all
+		before := s.total
 		switch element[0] {
 		case '{':
-			if s.item(element); memberOf(element, "role") != nil || memberOf(element, "type") != nil {
+			if s.readItem(element); member(element, "role") != nil || member(element, "type") != nil {
 				return true // one turn of a conversation
 			}
 		case '"', '[':
-			s.input(element)
+			s.readInput(element)
 		default:
-			numbers++
+			tokens++
 			return true
 		}
-		one := s.all.minus(before)
-		s.listed = s.listed.plus(one)
-		if one.estimate() > s.largest.estimate() {
-			s.largest = one
+		input := s.total.minus(before)
+		s.listed = s.listed.plus(input)
+		if input.estimate() > s.largest.estimate() {
+			s.largest = input
 		}
 		return true
 	})
-	if numbers > 0 {
+	if tokens > 0 {
 		s.Messages++
-		s.all.tokens += numbers
+		s.total.tokens += tokens
 	}
 }
 
-// input is one input that stands alone: a text, or its tokens.
-func (s *Signals) input(value []byte) {
+// readInput reads an independent input: a text, or its tokens.
+func (s *Signals) readInput(value []byte) {
 	s.Messages++
 	if value[0] == '[' {
-		_ = jsonspan.EachElement(value, func([]byte) bool { s.all.tokens++; return true })
+		_ = jsonspan.EachElement(value, func([]byte) bool { s.total.tokens++; return true })
 		return
 	}
 	s.user = value
-	s.text(value)
+	s.readContent(value)
+}
+
+// readItem reads a message, or what the Responses API has in its place, such as a function call or its output.
+func (s *Signals) readItem(item []byte) {
+	var role, content, output, arguments, toolCalls, functionCall []byte
+	_ = jsonspan.EachMember(item, func(key, value []byte) bool {
+		switch string(jsonspan.Unescape(key)) {
+		case "role":
+			role = value
+		case "content":
+			content = value
+		case "output":
+			output = value
+		case "arguments":
+			arguments = value
+		case "tool_calls":
+			toolCalls = value
+		case "function_call":
+			functionCall = value
+		}
+		return true
+	})
+	s.Messages++
+	s.total = s.total.plus(size{len(arguments) + len(toolCalls) + len(functionCall), messageTokens})
+	s.readContent(output)
+	switch {
+	case content != nil:
+		s.readContent(content)
+		if jsonspan.EqualString(role, "user") {
+			s.user = content
+		}
+	case role == nil:
+		s.readPart(item)
+	}
+}
+
+// readContent reads a text, or the parts of a message.
+func (s *Signals) readContent(value []byte) {
+	if len(value) == 0 {
+		return
+	}
+	switch value[0] {
+	case '"':
+		s.readText(value)
+	case '{':
+		s.readPart(value)
+	case '[':
+		_ = jsonspan.EachElement(value, func(element []byte) bool { s.readContent(element); return true })
+	}
+}
+
+func (s *Signals) readText(value []byte) {
+	if raw, ok := jsonspan.RawString(value); ok {
+		s.total.bytes += jsonspan.UnescapedLen(raw)
+	}
+}
+
+// readPart reads one part of a message: a text, an image, a sound or a file.
+func (s *Signals) readPart(value []byte) {
+	var kind, text []byte
+	_ = jsonspan.EachMember(value, func(key, value []byte) bool {
+		switch string(jsonspan.Unescape(key)) {
+		case "type":
+			kind, _ = jsonspan.RawString(value)
+		case "text":
+			text = value
+		}
+		return true
+	})
+	switch string(jsonspan.Unescape(kind)) {
+	case "image_url", "input_image", "image":
+		s.Images++
+		s.total.tokens += imageTokens
+	case "input_audio", "audio":
+		s.Audio++
+		s.total.tokens += audioTokens
+	case "file", "input_file", "document":
+		s.Files++
+		s.total.tokens += fileTokens
+	default:
+		s.readText(text)
+	}
+}
+
+// maxContent bounds Content, in bytes of the body.
+const maxContent = 16 << 10
+
+// Content returns the first 16 KiB of the text of the last user message. Each text in it is a line.
+func (s *Signals) Content() string {
+	if s.content == "" && s.user != nil {
+		s.content = strings.ToValidUTF8(string(appendText(nil, s.user)), "")
+	}
+	return s.content
+}
+
+func appendText(b, content []byte) []byte {
+	room := maxContent - len(b)
+	if room <= 0 {
+		return b
+	}
+	if raw, ok := jsonspan.RawString(content); ok {
+		if len(b) > 0 {
+			b = append(b, '\n')
+		}
+		return jsonspan.AppendUnescaped(b, raw[:min(len(raw), room)])
+	}
+	_ = jsonspan.EachElement(content, func(element []byte) bool { // any other content has no text
+		if element[0] != '"' {
+			element = member(element, "text")
+		}
+		if len(element) > 0 && element[0] == '"' {
+			b = appendText(b, element)
+		}
+		return true
+	})
+	return b
 }

@@ -1,6 +1,7 @@
 package openai
 
 import (
+	"encoding/json"
 	"strings"
 	"testing"
 
@@ -10,11 +11,11 @@ import (
 
 func signalsOf(t testing.TB, body string) *Signals {
 	t.Helper()
-	var h Head
-	if err := h.Parse([]byte(body)); err != nil {
+	var r Request
+	if err := r.Parse([]byte(body)); err != nil {
 		t.Fatalf("Parse(%s) = %v", body, err)
 	}
-	return h.Signals()
+	return r.Signals()
 }
 
 func TestSignals(t *testing.T) {
@@ -84,17 +85,228 @@ func TestContentIsBounded(t *testing.T) {
 }
 
 func TestSignalsAreReadOnce(t *testing.T) {
-	var h Head
-	if err := h.Parse(chatBody(10 << 10)); err != nil {
+	var r Request
+	if err := r.Parse(chatBody(10 << 10)); err != nil {
 		t.Fatal(err)
 	}
-	if n := testing.AllocsPerRun(100, func() { h.signals = nil; h.Signals() }); n != 1 {
+	if n := testing.AllocsPerRun(100, func() { r.signals = nil; r.Signals() }); n != 1 {
 		t.Errorf("reading makes %v allocations, want 1", n)
 	}
-	if first := h.Signals(); first != h.Signals() {
+	if first := r.Signals(); first != r.Signals() {
 		t.Error("they were read again")
 	}
-	if h.Reset(); h.signals != nil {
+	if r.Reset(); r.signals != nil {
 		t.Error("Reset left them")
 	}
+}
+
+// FuzzSignals holds what is read by passes over the bytes against what a decoded request says.
+func FuzzSignals(f *testing.F) {
+	seed(f, func(body []byte) { f.Add(body) })
+	for _, body := range []string{
+		`{"messages":[{"role":"user","content":[{"type":"text","text":"a"},{"type":"image_url"},"b"]},{"role":"tool","content":"\n"}],"tools":[{}]}`,
+		`{"input":["a",[1,2],{"role":"user","content":"b"},{"text":"c"},3],"text":{"format":{"type":"json_schema"}},"max_output_tokens":9}`,
+		`{"query":"a","documents":["b",{"text":"c"}],"instructions":[{"type":"file"}],"prompt":{"id":1},"functions":[1]}`,
+	} {
+		f.Add([]byte(body))
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		var r Request
+		if r.Parse(body) != nil {
+			return
+		}
+		var members map[string]json.RawMessage
+		if err := json.Unmarshal(body, &members); err != nil {
+			t.Fatal(err)
+		}
+		if lists := present(members, "messages", "prompt", "input"); lists > 1 || lists > 0 && present(members, "query", "documents") > 0 {
+			return // their order would count, and no endpoint has both
+		}
+		want := reference{}
+		want.read(members)
+		got := r.Signals()
+		if diff := cmp.Diff(want.Signals, *got, cmpopts.IgnoreUnexported(Signals{})); diff != "" {
+			t.Fatalf("Signals (-decoded +got):\n%s", diff)
+		}
+		if content := got.Content(); len(body) < maxContent && content != want.said {
+			t.Fatalf("Content = %q, decoded %q", content, want.said)
+		}
+	})
+}
+
+// A reference reads signals from decoded values.
+type reference struct {
+	Signals
+	said string
+}
+
+func (r *reference) read(members map[string]json.RawMessage) {
+	for _, list := range lists {
+		r.list(list, members[list])
+	}
+	r.text(decode[any](members["instructions"]))
+	if query := decode[any](members["query"]); query != nil {
+		r.text(query)
+		r.said = said(query)
+	}
+	for _, list := range []string{"tools", "functions"} {
+		r.Tools += len(decode[[]any](members[list]))
+		if raw := members[list]; string(raw) != "null" {
+			r.total.bytes += len(raw)
+		}
+	}
+	r.JSONSchema = schema(decode[any](members["response_format"])) || schema(get(decode[any](members["text"]), "format"))
+	for _, name := range []string{"max_completion_tokens", "max_tokens", "max_output_tokens"} {
+		if n := decode[int64](members[name]); r.MaxTokens == 0 && n > 0 {
+			r.MaxTokens = int(n)
+		}
+	}
+	r.PromptTokens = r.total.estimate()
+	r.LargestPrompt = r.total.minus(r.listed).plus(r.largest).estimate()
+}
+
+var lists = []string{"documents", "messages", "prompt", "input"}
+
+func (r *reference) list(name string, raw json.RawMessage) {
+	whole := decode[any](raw)
+	text, alone := whole.(string)
+	if alone && name != "messages" {
+		r.Messages++
+		r.text(text)
+		r.said = text
+	}
+	elements, _ := whole.([]any)
+	verbatim := decode[[]json.RawMessage](raw)
+	tokens := 0
+	for i, element := range elements {
+		before := r.total
+		switch e := element.(type) {
+		case map[string]any:
+			r.item(e, verbatim[i])
+			_, role := e["role"]
+			_, kind := e["type"]
+			if role || kind {
+				continue
+			}
+		case string, []any:
+			if name == "messages" {
+				r.item(nil, nil)
+				r.text(nil)
+				continue
+			}
+			r.Messages++
+			if list, ok := e.([]any); ok {
+				r.total.tokens += len(list)
+				break
+			}
+			r.text(e)
+			r.said = e.(string)
+		default:
+			if name == "messages" {
+				r.item(nil, nil)
+				continue
+			}
+			tokens++
+			continue
+		}
+		if one := r.total.minus(before); name != "messages" {
+			r.listed = r.listed.plus(one)
+			if one.estimate() > r.largest.estimate() {
+				r.largest = one
+			}
+		}
+	}
+	if tokens > 0 {
+		r.Messages++
+		r.total.tokens += tokens
+	}
+	if name == "documents" {
+		r.said = ""
+	}
+}
+
+func (r *reference) item(item map[string]any, raw json.RawMessage) {
+	r.Messages++
+	r.total.tokens += messageTokens
+	r.text(item["output"])
+	members := decode[map[string]json.RawMessage](raw)
+	for _, name := range []string{"arguments", "tool_calls", "function_call"} {
+		r.total.bytes += len(members[name])
+	}
+	_, role := item["role"]
+	content, said0 := item["content"]
+	if !role && !said0 {
+		r.text(item)
+		return
+	}
+	r.text(content)
+	if item["role"] == "user" && said0 {
+		r.said = said(content)
+	}
+}
+
+func (r *reference) text(content any) {
+	switch c := content.(type) {
+	case string:
+		r.total.bytes += len(c)
+	case []any:
+		for _, part := range c {
+			r.text(part)
+		}
+	case map[string]any:
+		kind, _ := c["type"].(string)
+		switch kind {
+		case "image_url", "input_image", "image":
+			r.Images++
+			r.total.tokens += imageTokens
+		case "input_audio", "audio":
+			r.Audio++
+			r.total.tokens += audioTokens
+		case "file", "input_file", "document":
+			r.Files++
+			r.total.tokens += fileTokens
+		default:
+			text, _ := c["text"].(string)
+			r.total.bytes += len(text)
+		}
+	}
+}
+
+func said(content any) string {
+	if text, ok := content.(string); ok {
+		return text
+	}
+	var lines []string
+	parts, _ := content.([]any)
+	for _, part := range parts {
+		text, ok := part.(string)
+		if !ok {
+			text, ok = get(part, "text").(string)
+		}
+		if ok && (len(lines) > 0 || text != "") {
+			lines = append(lines, text)
+		}
+	}
+	return strings.Join(lines, "\n")
+}
+
+func present(members map[string]json.RawMessage, names ...string) (n int) {
+	for _, name := range names {
+		if members[name] != nil {
+			n++
+		}
+	}
+	return n
+}
+
+func schema(format any) bool { return get(format, "type") == "json_schema" }
+
+func get(object any, key string) any {
+	members, _ := object.(map[string]any)
+	return members[key]
+}
+
+func decode[T any](raw json.RawMessage) (v T) {
+	_ = json.Unmarshal(raw, &v) // what is something else is left out
+	return v
 }

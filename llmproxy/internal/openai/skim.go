@@ -3,68 +3,56 @@ package openai
 import (
 	"bytes"
 	"encoding/binary"
-	"math/bits"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/jsonspan"
 )
 
-// The ends of the keys that bring news, as little-endian words: bytes compare one by one, words at once.
-var (
-	reasonEnd = binary.LittleEndian.Uint64([]byte(`_reason"`))
-	usageKey  = binary.LittleEndian.Uint64([]byte("\x00\"usage\"")) >> 8
-	errorKey  = binary.LittleEndian.Uint64([]byte("\x00\"error\"")) >> 8
-)
-
-// Words of which each byte is 01, or 80.
-const (
-	ones  = 0x0101010101010101
-	highs = 0x8080808080808080
-)
-
-// A skimmer goes once through an event, from left to right.
-type skimmer struct {
-	data []byte
-	i    int
-	nest uint64 // a one, then a bit for each level: one for an object, zero for an array
-	said *TextCount
-	text bool // the value at hand is what a model said
-	news bool
-	last jsonspan.Span // the inside of the last text
+// CountText returns the size of the text in a whole answer: its content, reasoning, tool arguments and refusals.
+func CountText(answer []byte) (text jsonspan.TextCount) {
+	skim(answer, &text)
+	return text
 }
 
-// skim reports whether the data of an event is a whole JSON object, and whether that may have a finish reason, a usage or an
-// error other than null. On its way it counts the text; said may be nil. Unlike a scanner it finds what was cut, mangled or
-// is no JSON at all, but does not look into strings and numbers: servers write half surrogates, broken UTF-8 and NaN, and
-// there are clients that read them. Keys written with escapes bring no news; no server writes these so.
-func skim(data []byte, said *TextCount) (news, whole bool) {
-	s := skimmer{data: data, nest: 1, said: said}
-	return s.skim()
-}
-
-func (s *skimmer) skim() (news, whole bool) {
-	if s.peek() != '{' {
+// skim reports whether the data of an event is one complete JSON object, and whether it is significant: whether it may have a
+// finish reason, a usage or an error other than null. It also adds the object's text to text, unless that is nil.
+//
+// Unlike jsonspan it does not look into strings and numbers: servers send half surrogate pairs, broken UTF-8 and NaN, and some
+// clients can read them. It ignores keys with escapes, which no server sends.
+func skim(data []byte, text *jsonspan.TextCount) (significant, complete bool) {
+	s := skimmer{data: data, nesting: 1, text: text}
+	if s.next() != '{' {
 		return false, false
 	}
 	for s.value() {
-		if s.nest>>63 != 0 {
-			return true, true // nobody nests so deep; this is not judged
+		if s.nesting>>63 != 0 {
+			return true, true // nothing is nested that deeply; let somebody else judge it
 		}
-		if s.nest == 1 {
-			return s.news, s.peek() == 0 && s.i == len(s.data)
+		if s.nesting == 1 {
+			return s.significant, s.next() == 0 && s.i == len(s.data)
 		}
 	}
 	return false, false
 }
 
-// peek gives the next byte that is no white space, zero at the end.
-func (s *skimmer) peek() byte {
+// A skimmer goes over an object once, from left to right, without recursion.
+type skimmer struct {
+	data        []byte
+	i           int
+	nesting     uint64 // a one, then a bit for each level: one for an object, zero for an array
+	text        *jsonspan.TextCount
+	isText      bool // the value at i is text of the answer
+	significant bool
+}
+
+// next skips white space and returns the byte after it, zero at the end.
+func (s *skimmer) next() byte {
 	if s.i < len(s.data) && s.data[s.i] > ' ' {
 		return s.data[s.i]
 	}
-	return s.space()
+	return s.skipSpace()
 }
 
-func (s *skimmer) space() byte {
+func (s *skimmer) skipSpace() byte {
 	for ; s.i < len(s.data); s.i++ {
 		if c := s.data[s.i]; c > ' ' {
 			return c
@@ -73,37 +61,46 @@ func (s *skimmer) space() byte {
 	return 0
 }
 
-// value goes through what begins here, a value or the inside of one, up to where the next value begins or all of them end.
+// value skips the scalar, the empty object or array, or the opening bracket at i, and what follows up to the next value or the end.
 func (s *skimmer) value() bool {
-	switch c := s.peek(); c {
+	switch c := s.next(); c {
 	case '"':
-		if !s.str() {
+		if s.isText {
+			s.i = s.text.AddString(s.data, s.i+1) + 1
+		} else {
+			s.i = jsonspan.StringEnd(s.data, s.i+1) + 1
+		}
+		if s.i > len(s.data) {
 			return false
 		}
 	case '{', '[':
-		s.nest = s.nest<<1 | uint64(c>>5&1) // the brace has this bit, the bracket has not
+		s.nesting = s.nesting<<1 | uint64(c>>5&1) // this bit is set in a brace, but not in a bracket
 		s.i++
-		if c := s.peek(); c != '}' && c != ']' {
-			return s.member()
+		if c := s.next(); c != '}' && c != ']' {
+			return s.key()
 		}
 	default:
-		if !s.scalar() {
+		from := s.i
+		for s.i < len(s.data) && scalarBytes[s.data[s.i]] {
+			s.i++
+		}
+		if s.i == from {
 			return false
 		}
 	}
-	return s.closed()
+	return s.afterValue()
 }
 
-// closed goes behind what ends with a value.
-func (s *skimmer) closed() bool {
-	for s.nest != 1 {
-		c := s.peek()
+// afterValue skips closing brackets and a comma.
+func (s *skimmer) afterValue() bool {
+	for s.nesting != 1 {
+		c := s.next()
 		s.i++
 		switch {
 		case c == ',':
-			return s.member()
-		case c == '}' && s.nest&1 == 1, c == ']' && s.nest&1 == 0:
-			s.nest >>= 1
+			return s.key()
+		case c == '}' && s.nesting&1 == 1, c == ']' && s.nesting&1 == 0:
+			s.nesting >>= 1
 		default:
 			return false
 		}
@@ -111,85 +108,60 @@ func (s *skimmer) closed() bool {
 	return true
 }
 
-// member goes behind a key, if one has to stand here.
-func (s *skimmer) member() bool {
-	s.text = false
-	if s.nest&1 == 0 {
+// key skips the key and its colon, within an object.
+func (s *skimmer) key() bool {
+	s.isText = false
+	if s.nesting&1 == 0 {
 		return true
 	}
-	if s.peek() != '"' {
+	if s.next() != '"' {
 		return false
 	}
-	end := endQuote(s.data, s.i+1)
+	end := jsonspan.StringEnd(s.data, s.i+1)
 	s.i = end + 1
-	if s.peek() != ':' {
+	if s.next() != ':' {
 		return false
 	}
 	s.i++
-	if end >= 7 {
-		s.key(binary.LittleEndian.Uint64(s.data[end-7:]))
+	if end < 7 {
+		return true // the shortest of interest is in {"error":
+	}
+	ending := binary.LittleEndian.Uint64(s.data[end-7:])
+	s.isText = s.text != nil && isTextKey(ending)
+	if ending == finishReason || ending>>8 == usageKey || ending>>8 == errorKey {
+		s.next()
+		s.significant = s.significant || !bytes.HasPrefix(s.data[s.i:], []byte("null"))
 	}
 	return true
 }
 
-// key looks at the end of a key. The first that can bring news begins with the second byte, in {"error":.
-func (s *skimmer) key(end uint64) {
-	s.text = s.said != nil && isTextKey(end)
-	if end == reasonEnd || end>>8 == usageKey || end>>8 == errorKey {
-		s.peek()
-		s.news = s.news || !bytes.HasPrefix(s.data[s.i:], []byte("null"))
+// The ends of keys, with their closing quotes, as little-endian words: bytes are compared one by one, words at once.
+var (
+	finishReason = binary.LittleEndian.Uint64([]byte(`_reason"`))
+	usageKey     = binary.LittleEndian.Uint64([]byte("\x00\"usage\"")) >> 8
+	errorKey     = binary.LittleEndian.Uint64([]byte("\x00\"error\"")) >> 8
+
+	content   = binary.LittleEndian.Uint64([]byte(`content"`)) // also reasoning_content
+	reasoning = binary.LittleEndian.Uint64([]byte(`asoning"`))
+	arguments = binary.LittleEndian.Uint64([]byte(`guments"`)) // of a tool call
+	refusal   = binary.LittleEndian.Uint64([]byte(`refusal"`))
+	textKey   = binary.LittleEndian.Uint64([]byte("\x00\x00\"text\"")) >> 16 // of completions
+	deltaKey  = binary.LittleEndian.Uint64([]byte("\x00\"delta\"")) >> 8     // of the Responses API
+)
+
+// isTextKey reports whether a key with this ending has text of the answer as its value, if that is a string.
+func isTextKey(ending uint64) bool {
+	switch ending {
+	case content, reasoning, arguments, refusal:
+		return true
 	}
+	return ending>>16 == textKey || ending>>8 == deltaKey
 }
 
-func (s *skimmer) str() bool {
-	if s.text {
-		start := s.i + 1
-		s.i = start + s.said.text(s.data[start:])
-		s.last = jsonspan.Span{Start: start, End: s.i}
-	} else {
-		s.i = endQuote(s.data, s.i+1)
-	}
-	s.i++
-	return s.i <= len(s.data)
-}
-
-// scalar goes behind a number or a literal.
-func (s *skimmer) scalar() bool {
-	from := s.i
-	for s.i < len(s.data) && scalars[s.data[s.i]] {
-		s.i++
-	}
-	return s.i > from
-}
-
-// scalars are the bytes of numbers and literals.
-var scalars = func() (set [256]bool) {
+// scalarBytes are the bytes of numbers and literals.
+var scalarBytes = func() (set [256]bool) {
 	for c := range set {
 		set[c] = c == '-' || c == '+' || c == '.' || '0' <= c && c <= '9' || 'a' <= c|' ' && c|' ' <= 'z'
 	}
 	return set
 }()
-
-// endQuote finds the quote that ends a string, whose inside begins at i; it is the length of the data if there is none.
-func endQuote(data []byte, i int) int {
-	for i+8 <= len(data) {
-		x := binary.LittleEndian.Uint64(data[i:])
-		quote, slash := x^ones*'"', x^ones*'\\'
-		found := ((quote-ones)&^quote | (slash-ones)&^slash) & highs
-		if found == 0 {
-			i += 8
-			continue
-		}
-		i += bits.TrailingZeros64(found) / 8
-		if data[i] == '"' {
-			return i
-		}
-		i += 2
-	}
-	for ; i < len(data) && data[i] != '"'; i++ {
-		if data[i] == '\\' {
-			i++
-		}
-	}
-	return min(i, len(data))
-}

@@ -2,165 +2,139 @@ package openai
 
 import (
 	"bytes"
+	"slices"
 	"strconv"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/jsonspan"
 )
 
-// Split makes the events of a stream from a whole chat or text completion and shows the data of each: a chunk with all of
-// each choice, one with each finish reason, and one with the usage, last. It is false if the answer is not of that shape;
-// then what was shown is not to be used.
+// Split converts a whole answer of chat or completions into the events of a stream and visits the data of each: one chunk with the
+// content of each choice, one with each finish reason, and at last one with the usage. It returns false if the answer has another
+// shape; the events that were visited must not be used then.
 func Split(body []byte, visit func(data []byte, usage bool)) bool {
-	s := splitting{visit: visit}
+	var choices, usage []byte
+	head := []byte{'{'}
 	err := jsonspan.EachMember(body, func(key, value []byte) bool {
 		switch string(key) {
 		case "choices":
-			s.choices = value
+			choices = value
 		case "usage":
-			s.usage = value
+			usage = value
 		case "object":
 			value = bytes.Replace(value, []byte(`"chat.completion"`), []byte(`"chat.completion.chunk"`), 1)
-			s.top = appendMember(s.top, key, value)
+			fallthrough
 		default:
-			s.top = appendMember(s.top, key, value)
+			head = append(appendMember(head, key, value), ',')
 		}
 		return true
 	})
-	if err != nil || s.choices == nil {
+	if err != nil {
 		return false
 	}
-	s.each(s.begin)
-	s.each(s.finish)
-	if s.usage != nil && !jsonspan.IsNull(s.usage) {
-		s.show(func(b []byte) []byte { return b }, true)
+	head = append(head, `"choices":[`...)
+	emit := func(choice []byte, end string, usage []byte) {
+		chunk := slices.Concat(head, choice, []byte(end), usage, []byte{'}'})
+		for i, c := range chunk { // an event is one line; strings have no line breaks
+			if c == '\n' || c == '\r' {
+				chunk[i] = ' '
+			}
+		}
+		visit(chunk, usage != nil)
 	}
-	return !s.unfit && s.n > 0
-}
-
-type splitting struct {
-	visit          func([]byte, bool)
-	top            []byte // members, each with a comma behind it
-	choices, usage []byte
-	n              int
-	unfit          bool
+	for _, part := range [...]func(b []byte, choice []byte) ([]byte, bool){appendContent, appendFinish} {
+		n := 0
+		if !eachElement(choices, func(choice []byte) bool {
+			index, ok := indexOf(choice)
+			if !ok {
+				index = n
+			}
+			n++
+			b, ok := part(strconv.AppendInt([]byte(`{"index":`), int64(index), 10), choice)
+			emit(b, "]", nil)
+			return ok
+		}) || n == 0 {
+			return false
+		}
+	}
+	if usage != nil && !jsonspan.IsNull(usage) {
+		emit(nil, `],"usage":`, usage)
+	}
+	return true
 }
 
 func appendMember(b, key, value []byte) []byte {
 	b = append(append(append(b, '"'), key...), `":`...)
-	return append(append(b, value...), ',')
+	return append(b, value...)
 }
 
-func (s *splitting) show(choice func([]byte) []byte, usage bool) {
-	b := append(append([]byte{'{'}, s.top...), `"choices":[`...)
-	b = append(choice(b), ']')
-	if usage {
-		b = append(append(b, `,"usage":`...), s.usage...)
-	}
-	b = append(b, '}')
-	for i, c := range b { // white space between tokens; inside strings there are none
-		if c == '\n' || c == '\r' {
-			b[i] = ' '
+// appendContent appends the members of a choice but its finish reason.
+func appendContent(b, choice []byte) ([]byte, bool) {
+	hasContent := false
+	ok := eachMember(choice, func(key, value []byte) (ok bool) {
+		switch string(key) {
+		case "index", "finish_reason":
+			return true
+		case "message":
+			hasContent = true
+			b, ok = appendDelta(append(b, `,"delta":`...), value)
+			return ok
+		case "text":
+			hasContent = true
 		}
-	}
-	s.visit(b, usage)
-}
-
-func (s *splitting) each(part func(index int, choice []byte) func([]byte) []byte) {
-	n := 0
-	err := jsonspan.EachElement(s.choices, func(choice []byte) bool {
-		index, ok := indexOf(choice)
-		if !ok {
-			index = n
-		}
-		n++
-		s.show(part(index, choice), false)
+		b = appendMember(append(b, ','), key, value)
 		return true
 	})
-	s.n, s.unfit = n, s.unfit || err != nil
+	return append(b, `,"finish_reason":null}`...), ok && hasContent
 }
 
-// begin is all of a choice but how it finished.
-func (s *splitting) begin(index int, choice []byte) func([]byte) []byte {
-	return func(b []byte) []byte {
-		b = strconv.AppendInt(append(b, `{"index":`...), int64(index), 10)
-		found := false
-		err := jsonspan.EachMember(choice, func(key, value []byte) bool {
-			switch string(key) {
-			case "index", "finish_reason":
-			case "message":
-				found = true
-				b = s.delta(append(b, `,"delta":`...), value)
-			default:
-				found = found || string(key) == "text"
-				b = append(append(append(b, `,"`...), key...), `":`...)
-				b = append(b, value...)
-			}
-			return true
-		})
-		s.unfit = s.unfit || err != nil || !found
-		return append(b, `,"finish_reason":null}`...)
-	}
-}
-
-// delta is a message; its tool calls get the numbers by which clients put streams together.
-func (s *splitting) delta(b, message []byte) []byte {
+// appendDelta appends a message. Its tool calls get the indexes by which clients join streams.
+func appendDelta(b, message []byte) ([]byte, bool) {
 	b = append(b, '{')
-	comma := false
-	err := jsonspan.EachMember(message, func(key, value []byte) bool {
-		if comma {
+	first := true
+	ok := eachMember(message, func(key, value []byte) bool {
+		if !first {
 			b = append(b, ',')
 		}
-		comma = true
-		b = append(append(append(b, '"'), key...), `":`...)
+		first = false
 		if string(key) != "tool_calls" || jsonspan.IsNull(value) {
-			b = append(b, value...)
+			b = appendMember(b, key, value)
 			return true
 		}
-		b = s.calls(b, value)
-		return true
+		n := 0
+		b = append(b, `"tool_calls":[`...)
+		ok := eachElement(value, func(call []byte) bool {
+			if n > 0 {
+				b = append(b, ',')
+			}
+			b = strconv.AppendInt(append(b, `{"index":`...), int64(n), 10)
+			n++
+			ok := eachMember(call, func(key, value []byte) bool {
+				if string(key) != "index" {
+					b = appendMember(append(b, ','), key, value)
+				}
+				return true
+			})
+			b = append(b, '}')
+			return ok
+		})
+		b = append(b, ']')
+		return ok
 	})
-	s.unfit = s.unfit || err != nil
-	return append(b, '}')
+	return append(b, '}'), ok
 }
 
-func (s *splitting) calls(b, calls []byte) []byte {
-	b = append(b, '[')
-	n := 0
-	err := jsonspan.EachElement(calls, func(call []byte) bool {
-		if n > 0 {
-			b = append(b, ',')
+// appendFinish appends the finish reason of a choice.
+func appendFinish(b, choice []byte) ([]byte, bool) {
+	content, reason := `,"delta":{}`, []byte("null")
+	ok := eachMember(choice, func(key, value []byte) bool {
+		switch string(key) {
+		case "text":
+			content = `,"text":""`
+		case "finish_reason":
+			reason = value
 		}
-		b = strconv.AppendInt(append(b, `{"index":`...), int64(n), 10)
-		n++
-		err := jsonspan.EachMember(call, func(key, value []byte) bool {
-			if string(key) != "index" {
-				b = append(append(append(b, `,"`...), key...), `":`...)
-				b = append(b, value...)
-			}
-			return true
-		})
-		s.unfit = s.unfit || err != nil
-		b = append(b, '}')
 		return true
 	})
-	s.unfit = s.unfit || err != nil
-	return append(b, ']')
-}
-
-func (s *splitting) finish(index int, choice []byte) func([]byte) []byte {
-	return func(b []byte) []byte {
-		part, reason := `,"delta":{}`, []byte("null")
-		_ = jsonspan.EachMember(choice, func(key, value []byte) bool { // begin has looked at it
-			switch string(key) {
-			case "text":
-				part = `,"text":""`
-			case "finish_reason":
-				reason = value
-			}
-			return true
-		})
-		b = strconv.AppendInt(append(b, `{"index":`...), int64(index), 10)
-		b = append(append(b, part...), `,"finish_reason":`...)
-		return append(append(b, reason...), '}')
-	}
+	b = append(append(b, content...), `,"finish_reason":`...)
+	return append(append(b, reason...), '}'), ok
 }

@@ -6,82 +6,81 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/jsonspan"
 )
 
-// Framing is how the events of a stream say what they say.
+// Framing is how the events of a stream are structured.
 type Framing uint8
 
 const (
-	// Chunks is chat and completions: every event is a chunk with choices, and [DONE] the last one.
+	// Chunks is chat and completions: every event is a chunk with choices, and the last one is [DONE].
 	Chunks Framing = iota
 	// Typed is responses, audio and images: every event has a "type".
 	Typed
 )
 
-// An Event is what one event of a stream says. The zero event is one that may be passed on unread.
+// An Event is what one event of a stream says. The zero event can be passed on as it is.
 type Event struct {
-	Content   bool // it carries something of the answer; only First tells
+	Content   bool // it carries a part of the answer; set by First only
 	Finish    bool // it ends the answer, or a choice of it
 	Done      bool // it is [DONE]
-	Malformed bool // it should be a JSON object and is none, or not all of it
-	UsageOnly bool // it is the chunk that stream_options.include_usage asks for
+	Malformed bool // it is neither [DONE] nor a complete JSON object
+	UsageOnly bool // it is the chunk that stream_options.include_usage requests
 	Finishes  int  // how many choices it ends
 	Usage     Usage
 	HasUsage  bool
-	Text      TextCount // only Next tells
-	Err       []byte    // the raw value of an error, object or string; nil for none
+	Text      jsonspan.TextCount // set by Next only
+	Err       []byte             // the raw value of an error, object or string; nil for none
 }
 
-// First looks at an event before the answer is committed to, when it matters whether it carries content.
+// First reads an event before the answer is committed to, when it matters whether the event carries content.
 func (f Framing) First(name, data []byte) Event {
-	if done(data) {
+	if isDone(data) {
 		return Event{Done: true}
 	}
-	if _, whole := skim(data, nil); !whole {
+	if _, complete := skim(data, nil); !complete {
 		return Event{Malformed: true}
 	}
 	return f.read(name, data)
 }
 
-// Next looks at an event after the answer was committed to. What cannot hold news is not parsed: nearly every event.
+// Next reads an event after the answer was committed to. Most events contain nothing of interest but their text, and are only
+// skimmed.
 func (f Framing) Next(name, data []byte) Event {
-	var said TextCount
-	count := &said
-	if !f.texts(name) {
-		count = nil
+	var text jsonspan.TextCount
+	count := &text
+	if f == Typed && !bytes.HasSuffix(name, []byte(".delta")) {
+		count = nil // the events that end a part repeat all of its text
 	}
-	news, whole := skim(data, count)
-	if !whole {
+	significant, complete := skim(data, count)
+	if !complete {
 		return f.First(name, data)
 	}
-	if f == Chunks && len(name) == 0 && !news {
-		return Event{Text: said}
+	if f == Chunks && len(name) == 0 && !significant {
+		return Event{Text: text}
 	}
 	e := f.read(name, data)
-	e.Text = said
+	e.Text = text
 	return e
 }
 
 func (f Framing) read(name, data []byte) Event {
 	if f == Typed {
-		return typed(name, data)
+		return readTyped(name, data)
 	}
-	return chunk(name, data)
+	return readChunk(name, data)
 }
 
-func done(data []byte) bool {
+func isDone(data []byte) bool {
 	return len(data) < 16 && string(bytes.TrimSpace(data)) == "[DONE]"
 }
 
-// chunk reads a chunk of chat or completions.
-func chunk(name, data []byte) Event {
+func readChunk(name, data []byte) Event {
 	var e Event
 	choices := 0
-	usage := false
 	err := jsonspan.EachMember(data, func(key, value []byte) bool {
 		switch string(key) {
 		case "choices":
 			choices = e.readChoices(value)
 		case "usage":
-			usage = !jsonspan.IsNull(value)
+			e.UsageOnly = !jsonspan.IsNull(value)
 			e.Usage, e.HasUsage = ParseUsage(value)
 		case "error":
 			if !jsonspan.IsNull(value) {
@@ -93,12 +92,13 @@ func chunk(name, data []byte) Event {
 	if e.Err == nil && string(name) == "error" && err == nil {
 		e.Err = data
 	}
-	e.UsageOnly = usage && choices == 0
+	e.UsageOnly = e.UsageOnly && choices == 0
 	return e
 }
 
+// readChoices returns the number of choices. They may be null.
 func (e *Event) readChoices(choices []byte) (n int) {
-	_ = jsonspan.EachElement(choices, func(choice []byte) bool { // null is no choices
+	_ = jsonspan.EachElement(choices, func(choice []byte) bool {
 		n++
 		_ = jsonspan.EachMember(choice, func(key, value []byte) bool {
 			switch string(key) {
@@ -121,9 +121,9 @@ func (e *Event) readChoices(choices []byte) (n int) {
 	return n
 }
 
-// hasContent reports whether a delta carries a part of the answer; the first one of a stream only has the role.
+// hasContent reports whether a delta carries a part of the answer. The first one of a stream only has the role.
 func hasContent(delta []byte) (found bool) {
-	_ = jsonspan.EachMember(delta, func(key, value []byte) bool { // null says nothing
+	_ = jsonspan.EachMember(delta, func(key, value []byte) bool { // it may be null
 		switch string(key) {
 		case "content", "reasoning_content", "reasoning", "reasoning_details", "refusal", "tool_calls", "function_call", "audio", "images":
 			found = !empty(value)
@@ -133,11 +133,95 @@ func hasContent(delta []byte) (found bool) {
 	return found
 }
 
-// empty reports whether a value holds nothing. vLLM sends "content":"" and "tool_calls":[] where it has nothing to say.
-func empty(value []byte) bool {
-	switch string(value) {
-	case "null", `""`, "[]", "{}":
-		return true
+// readTyped reads an event that has a type.
+func readTyped(name, data []byte) Event {
+	kind, failure := eventType(name, data)
+	if failure != nil {
+		return Event{Err: failure}
 	}
-	return false
+	finish := Event{Content: true, Finish: true, Finishes: 1}
+	switch string(kind) {
+	case "":
+		return readUntyped(data)
+	case "response.created", "response.queued", "response.in_progress", "keepalive", "ping":
+		return Event{}
+	case "response.completed", "response.incomplete":
+		finish.readResponse(member(data, "response"))
+		return finish
+	case "response.failed":
+		e := Event{Err: data}
+		e.readResponse(member(data, "response"))
+		return e
+	case "transcript.text.done", "speech.audio.done", "image_generation.completed", "image_edit.completed":
+		finish.Usage, finish.HasUsage = ParseUsage(member(data, "usage"))
+		return finish
+	}
+	return Event{Content: true}
+}
+
+// eventType returns the type of an event, and its error if it has one. The event's name is the type if there is one. Ollama writes
+// the "type" last, so looking there takes a pass over the whole event.
+func eventType(name, data []byte) (kind, failure []byte) {
+	if bytes.IndexByte(name, '.') > 0 {
+		return name, nil
+	}
+	kind = name
+	_ = jsonspan.EachMember(data, func(key, value []byte) bool { // data that is not an object has no type
+		switch string(key) {
+		case "type":
+			if raw, ok := jsonspan.RawString(value); ok {
+				kind = raw
+			}
+		case "error":
+			if !jsonspan.IsNull(value) {
+				failure = value
+			}
+		}
+		return failure == nil && (string(key) != "type" || string(kind) == "error")
+	})
+	if failure == nil && string(kind) == "error" {
+		failure = data // flat: {"type":"error","code":…,"message":…}
+	}
+	return kind, failure
+}
+
+// readUntyped reads an event without a type. vLLM streams its transcriptions as chunks with choices. These finish once for every
+// half minute of sound, so only [DONE] ends them. Any other event has to be content.
+func readUntyped(data []byte) Event {
+	hasChoices := false
+	err := jsonspan.EachMember(data, func(key, _ []byte) bool {
+		hasChoices = string(key) == "choices"
+		return !hasChoices
+	})
+	if hasChoices {
+		e := readChunk(nil, data)
+		e.Finish, e.Finishes = false, 0
+		return e
+	}
+	return Event{Content: err == nil}
+}
+
+// readResponse reads the response inside an event.
+func (e *Event) readResponse(response []byte) {
+	_ = jsonspan.EachMember(response, func(key, value []byte) bool { // an absent response says nothing
+		switch string(key) {
+		case "error":
+			if !jsonspan.IsNull(value) {
+				e.Err = value
+			}
+		case "usage":
+			e.Usage, e.HasUsage = ParseUsage(value)
+		}
+		return true
+	})
+}
+
+// CompletedResponse returns the whole response inside the last event of the Responses API.
+func CompletedResponse(name, data []byte) (response []byte, ok bool) {
+	kind, failure := eventType(name, data)
+	if failure != nil || string(kind) != "response.completed" && string(kind) != "response.incomplete" {
+		return nil, false
+	}
+	response = member(data, "response")
+	return response, response != nil
 }

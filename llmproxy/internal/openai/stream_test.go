@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/jsonspan"
 	"github.com/google/go-cmp/cmp"
 )
 
@@ -90,7 +91,7 @@ func checkEvent(t *testing.T, f Framing, kind, data string, want Event) {
 		t.Errorf("First (-want +got):\n%s", diff)
 	}
 	got := f.Next([]byte(kind), []byte(data))
-	got.Content, want.Content, got.Text = false, false, TextCount{} // TestHeard looks at what is said
+	got.Content, want.Content, got.Text = false, false, jsonspan.TextCount{} // TestHeard looks at what is said
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("Next (-want +got):\n%s", diff)
 	}

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strings"
 
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/jsonspan"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
 )
 
@@ -54,7 +55,7 @@ type Meter struct {
 	HasUsage bool
 	Events   int   // events sent to the client
 	Bytes    int64 // bytes of the body sent to the client
-	Text     openai.TextCount
+	Text     jsonspan.TextCount
 }
 
 // The ways in which an answer fails to be one.

@@ -27,10 +27,10 @@ type whole struct {
 	progress Progress
 	held     io.LimitedReader // of the body
 	head     *bytes.Buffer
-	texts    bool            // the answer is made of text
-	count    bool            // count it even if its usage is known
-	all      bool            // head is everything
-	vectors  *openai.Vectors // turns lists into base64; nil where nobody asked for it
+	texts    bool                     // the answer is made of text
+	count    bool                     // count it even if its usage is known
+	all      bool                     // head is everything
+	vectors  *openai.EmbeddingEncoder // turns lists into base64; nil where nobody asked for it
 	meter    Meter
 }
 
@@ -38,7 +38,7 @@ func holdWhole(res *http.Response, expect Expect) (Answer, error) {
 	a := &whole{res: res, progress: expect.Progress, count: expect.Count, texts: expect.Endpoint.Texts && !expect.Endpoint.Vectors, head: buffers.Get().(*bytes.Buffer)}
 	a.head.Reset()
 	if expect.Base64 {
-		a.vectors = new(openai.Vectors)
+		a.vectors = new(openai.EmbeddingEncoder)
 	}
 	if n := res.ContentLength; n > 0 && n <= maxHeld {
 		a.head.Grow(int(n) + bytes.MinRead)
@@ -128,7 +128,7 @@ func (a *whole) sendTurned(w io.Writer) error {
 	to := &turning{to: w, vectors: a.vectors}
 	_, err := copyBody(to, a.res.Body, bodyCopy{progress: a.progress})
 	a.meter.Bytes += to.sent
-	if errors.Is(err, openai.ErrNoVector) {
+	if errors.Is(err, openai.ErrInvalidEmbedding) {
 		return errors.Unwrap(err) // no fault of the client, to whom it was written
 	}
 	return err
@@ -137,7 +137,7 @@ func (a *whole) sendTurned(w io.Writer) error {
 // A turning writer makes base64 of the lists that pass through it.
 type turning struct {
 	to      io.Writer
-	vectors *openai.Vectors
+	vectors *openai.EmbeddingEncoder
 	turned  []byte
 	sent    int64
 }

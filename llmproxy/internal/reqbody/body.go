@@ -33,23 +33,23 @@ type Body struct {
 	// Form is the multipart form; nil for JSON.
 	Form *Form
 
-	head    openai.Head
+	request openai.Request
 	isJSON  bool
-	memory  jsonspan.Buffer
+	memory  Memory
 	pooled  bool
 	members [8]jsonspan.Member // room for the head's, as many as an SDK sends
 }
 
-// Head returns the request's JSON; nil for a form.
-func (b *Body) Head() *openai.Head {
+// JSON returns the request's JSON; nil for a form.
+func (b *Body) JSON() *openai.Request {
 	if !b.isJSON {
 		return nil
 	}
-	return &b.head
+	return &b.request
 }
 
 // Memory returns what the JSON lies in; nil where that is not used again.
-func (b *Body) Memory() *jsonspan.Buffer {
+func (b *Body) Memory() *Memory {
 	if !b.pooled {
 		return nil
 	}
@@ -108,7 +108,7 @@ func (b *Body) Close() {
 		b.Form.close()
 	}
 	if b.pooled {
-		b.head.Forget()
+		b.request.ReleaseBody()
 		b.memory.Release()
 		b.pooled = false
 	}
@@ -144,12 +144,12 @@ func mayBeJSON(media string) bool {
 }
 
 func (b *Body) readJSON(s *source, e *openai.Endpoint, began time.Time) *openai.Error {
-	if ahead, ok := s.r.Body.(*peeked); ok && ahead.head != nil && int64(len(ahead.head.Body)) <= s.Limit {
-		b.head, b.Size = *ahead.head, int64(len(ahead.head.Body))
+	if ahead, ok := s.r.Body.(*peeked); ok && ahead.request != nil && int64(len(ahead.request.Body)) <= s.Limit {
+		b.request, b.Size = *ahead.request, int64(len(ahead.request.Body))
 		b.found(e)
 		return nil
 	}
-	b.head.Members = b.members[:0]
+	b.request.Members = b.members[:0]
 	body, err := b.readAll(s)
 	b.Size, b.Took = int64(len(body)), time.Since(began)
 	if err != nil {
@@ -159,7 +159,7 @@ func (b *Body) readJSON(s *source, e *openai.Endpoint, began time.Time) *openai.
 }
 
 func (b *Body) parse(body []byte, e *openai.Endpoint) *openai.Error {
-	if err := b.head.Parse(body); err != nil {
+	if err := b.request.Parse(body); err != nil {
 		return err
 	}
 	b.found(e)
@@ -168,9 +168,9 @@ func (b *Body) parse(body []byte, e *openai.Endpoint) *openai.Error {
 
 func (b *Body) found(e *openai.Endpoint) {
 	if e.Prompts {
-		b.head.CountPrompts()
+		b.request.CountPrompts()
 	}
-	b.isJSON, b.Model, b.Stream = true, b.head.Model, b.head.Stream
+	b.isJSON, b.Model, b.Stream = true, b.request.Model, b.request.Stream
 }
 
 // readChunk is how much of a body of unknown length is read at a time.

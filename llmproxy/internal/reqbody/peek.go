@@ -14,14 +14,14 @@ import (
 type peeked struct {
 	io.Reader
 	io.Closer
-	head *openai.Head // nil if it is no JSON object, or too large
+	request *openai.Request // nil if the body is not a JSON object, or is too large
 }
 
-// Peek reads a request's head for a rule that is asked before the gateway is, and leaves the body to be read again; nil for
+// Peek reads a request's JSON for a rule that is asked before the gateway is, and leaves the body to be read again; nil for
 // a request that has none. At most limit bytes are held.
-func Peek(r *http.Request, limit int64) *openai.Head {
+func Peek(r *http.Request, limit int64) *openai.Request {
 	if ahead, ok := r.Body.(*peeked); ok {
-		return ahead.head
+		return ahead.request
 	}
 	media, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	if r.Method != http.MethodPost || r.Body == nil || err != nil && r.Header.Get("Content-Type") != "" || !mayBeJSON(media) || r.ContentLength > limit {
@@ -36,11 +36,11 @@ func Peek(r *http.Request, limit int64) *openai.Head {
 	}
 	r.Body = ahead
 	body, decoded := decode(raw, r.Header.Get("Content-Encoding"), limit)
-	head := new(openai.Head)
-	if decoded && head.Parse(body) == nil {
-		ahead.head = head
+	request := new(openai.Request)
+	if decoded && request.Parse(body) == nil {
+		ahead.request = request
 	}
-	return ahead.head
+	return ahead.request
 }
 
 // failing ends with the error that reading has already met, if any.

@@ -34,7 +34,7 @@ func (f Finding) Outcome() router.Outcome {
 // Classify returns what an answer means whose status is not 200.
 func (k *Kind) Classify(status int, header http.Header, body []byte) Finding {
 	e := upstreamError{status: status, body: body}
-	e.message, e.typ, e.code, e.param, _ = openai.ErrorOf(body)
+	e.Error, _ = openai.ParseError(body)
 	f := k.classify(&e)
 	if f.Verdict == router.Overloaded || f.Verdict == router.Unreachable {
 		f.RetryAfter = retryAfter(header, body)
@@ -46,9 +46,9 @@ func (k *Kind) Classify(status int, header http.Header, body []byte) Finding {
 // Its value is that of the member "error".
 func (k *Kind) ClassifyEvent(value []byte) Finding {
 	e := upstreamError{body: append(append([]byte(`{"error":`), value...), '}')}
-	e.message, e.typ, e.code, e.param, _ = openai.ErrorOf(e.body)
-	if len(e.code) == 3 && (e.code[0] == '4' || e.code[0] == '5') {
-		e.status, _ = strconv.Atoi(e.code) // zero for a code that is a word
+	e.Error, _ = openai.ParseError(e.body)
+	if len(e.Code) == 3 && (e.Code[0] == '4' || e.Code[0] == '5') {
+		e.status, _ = strconv.Atoi(e.Code) // zero for a code that is a word
 	}
 	f := k.classify(&e)
 	if f.Verdict == router.Overloaded {
@@ -59,15 +59,15 @@ func (k *Kind) ClassifyEvent(value []byte) Finding {
 
 // An upstreamError is an error as a server sent it.
 type upstreamError struct {
-	status                    int // zero for an error with status 200 that names no other
-	message, typ, code, param string
-	body                      []byte
+	openai.Error
+	status int // zero for an error with status 200 that names no other
+	body   []byte
 }
 
 // classify returns what the first matching row says: of the kind's own, of those of all OpenAI-compatible servers, and of those
 // that go by the status alone.
 func (k *Kind) classify(e *upstreamError) Finding {
-	if n, ok := maxOutput(e.message); ok {
+	if n, ok := maxOutput(e.Message); ok {
 		return Finding{Verdict: router.Adjustable, MaxOutput: n}
 	}
 	for _, rows := range [...][]errorRow{k.errors, OpenAI.errors, statusErrors} {
@@ -101,9 +101,9 @@ func (r *errorRow) matches(e *upstreamError) bool {
 	switch {
 	case r.from != 0 && (e.status < r.from || e.status > max(r.from, r.to)):
 		return false
-	case r.typ != "" && r.typ != e.typ, r.code != "" && r.code != e.code, r.param != "" && r.param != e.param:
+	case r.typ != "" && r.typ != e.Type, r.code != "" && r.code != e.Code, r.param != "" && r.param != e.Param:
 		return false
-	case r.words != "" && !strings.Contains(e.message, r.words):
+	case r.words != "" && !strings.Contains(e.Message, r.words):
 		return false
 	}
 	return r.body == "" || bytes.Contains(e.body, []byte(r.body))
@@ -148,7 +148,7 @@ func maxOutput(message string) (int, bool) {
 func contextWindow(e *upstreamError) int {
 	for _, k := range Kinds {
 		for _, pattern := range k.contextLimits {
-			m := pattern.FindStringSubmatch(e.message)
+			m := pattern.FindStringSubmatch(e.Message)
 			if m == nil {
 				m = pattern.FindStringSubmatch(string(e.body))
 			}

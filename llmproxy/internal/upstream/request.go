@@ -13,6 +13,7 @@ import (
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/jsonspan"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/reqbody"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router/replica"
 )
 
@@ -23,10 +24,10 @@ type Template struct {
 	ID string
 	// Header is the client's. Only what forwardedHeaders names is sent.
 	Header http.Header
-	// Head is the request's JSON, or nil for a form.
-	Head *openai.Head
+	// JSON is the request's JSON, or nil for a form.
+	JSON *openai.Request
 	// Memory is what the JSON lies in; nil if that is not reused.
-	Memory *jsonspan.Buffer
+	Memory *reqbody.Memory
 	// Form opens the request's form with another model in it; nil for JSON.
 	Form func(model string) Payload
 	// MaxOutput bounds the tokens of output that the next attempt asks for; zero leaves the request's own bound.
@@ -112,7 +113,7 @@ func (u *Upstream) header(t *Template) http.Header {
 		}
 	}
 	h["Content-Type"] = jsonType
-	if t.Head == nil {
+	if t.JSON == nil {
 		h["Content-Type"] = t.Header["Content-Type"] // it has the form's boundary
 	}
 	h["Accept-Encoding"] = identity
@@ -133,11 +134,11 @@ func (u *Upstream) authorize(h http.Header) {
 
 // payload returns the request's body for this upstream: the client's bytes, spliced.
 func (u *Upstream) payload(t *Template, model string) Payload {
-	if t.Head == nil {
+	if t.JSON == nil {
 		return t.Form(model)
 	}
 	e := &t.edit
-	e.Reset(&t.Head.Object)
+	e.Reset(&t.JSON.Object)
 	e.SetString("model", model)
 	if adapt := u.ActualKind().adapt; adapt != nil {
 		adapt(e)
@@ -148,8 +149,8 @@ func (u *Upstream) payload(t *Template, model string) Payload {
 	if t.MaxOutput > 0 {
 		clampOutput(e, t.MaxOutput)
 	}
-	if t.Head.Stream && t.Endpoint.AsksUsage {
-		openai.AskUsage(e, t.Head)
+	if t.JSON.Stream && t.Endpoint.UsageOnRequest {
+		t.JSON.RequestUsage(e)
 	}
 	for _, name := range u.Drop {
 		e.Drop(name)
@@ -157,7 +158,7 @@ func (u *Upstream) payload(t *Template, model string) Payload {
 	if len(u.Drop) > 0 && !e.Has("stream") {
 		e.Drop("stream_options") // OpenAI and vLLM refuse it without stream
 	}
-	return e.Body().In(t.Memory)
+	return reqbody.NewPayload(e.Segments(), t.Memory)
 }
 
 // clampOutput bounds the output by whichever name the request has for it.

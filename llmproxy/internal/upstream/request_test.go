@@ -12,8 +12,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/jsonspan"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/reqbody"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router/replica"
 )
 
@@ -29,11 +29,11 @@ func endpoint(t testing.TB, path string) *openai.Endpoint {
 // templateOf returns the template for a client's request.
 func templateOf(t testing.TB, path, body string) *Template {
 	t.Helper()
-	head := new(openai.Head)
+	head := new(openai.Request)
 	if err := head.Parse([]byte(body)); err != nil {
 		t.Fatal(err)
 	}
-	return &Template{Endpoint: endpoint(t, path), ID: "req_1", Header: http.Header{}, Head: head}
+	return &Template{Endpoint: endpoint(t, path), ID: "req_1", Header: http.Header{}, JSON: head}
 }
 
 // sent reads a request's body, twice, since a transport may send it again.
@@ -152,7 +152,7 @@ func TestRequestForm(t *testing.T) {
 	t.Parallel()
 	template := &Template{Endpoint: endpoint(t, "/v1/audio/transcriptions"), ID: "req_1",
 		Header: http.Header{"Content-Type": {"multipart/form-data; boundary=x"}},
-		Form:   func(model string) Payload { return jsonspan.NewBody([]byte("a form with " + model)) }}
+		Form:   func(model string) Payload { return reqbody.NewPayload([][]byte{[]byte("a form with " + model)}, nil) }}
 	u := upstreamAt(t, Config{Kind: OpenAI}, "gpu")
 	req := u.NewRequest(t.Context(), template, u.Replicas[0], "whisper")
 	if got := sent(t, req); got != "a form with whisper" || req.Header.Get("Content-Type") != "multipart/form-data; boundary=x" {

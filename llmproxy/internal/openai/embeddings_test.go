@@ -7,6 +7,8 @@ import (
 	"errors"
 	"math"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 func TestVectors(t *testing.T) {
@@ -42,7 +44,7 @@ func TestVectors(t *testing.T) {
 
 func inPieces(t *testing.T, answer string, size int) string {
 	t.Helper()
-	var v Vectors
+	var v EmbeddingEncoder
 	var got []byte
 	for len(answer) > 0 {
 		n := min(size, len(answer))
@@ -61,8 +63,8 @@ func TestVectorsOfSomethingElse(t *testing.T) {
 		`{"embedding":[1,null]}`, `{"embedding":[1,"2"]}`, `{"embedding":[1,]}`, `{"embedding":[1e99]}`,
 		`{"embedding":[1.000000000000000000000000000000000000000000000000000000000000000001]}`,
 	} {
-		var v Vectors
-		if got, err := v.Append(nil, []byte(answer)); !errors.Is(err, ErrNoVector) {
+		var v EmbeddingEncoder
+		if got, err := v.Append(nil, []byte(answer)); !errors.Is(err, ErrInvalidEmbedding) {
 			t.Errorf("%s: %s, %v", answer, got, err)
 		}
 	}
@@ -76,11 +78,11 @@ func TestWantsBase64(t *testing.T) {
 		`{"model":"m","encoding_format":null}`:     false,
 		`{"model":"m"}`:                            false,
 	} {
-		var h Head
-		if err := h.Parse([]byte(body)); err != nil {
+		var r Request
+		if err := r.Parse([]byte(body)); err != nil {
 			t.Fatal(err)
 		}
-		if got := h.WantsBase64(); got != want {
+		if got := r.WantsBase64(); got != want {
 			t.Errorf("%s: %v", body, got)
 		}
 	}
@@ -93,7 +95,7 @@ func FuzzVectors(f *testing.F) {
 	f.Add([]byte(`{"embedding" : [ [1] ]}`), 1)
 	f.Fuzz(func(t *testing.T, answer []byte, size int) {
 		size = max(1, size%64)
-		var whole, pieces Vectors
+		var whole, pieces EmbeddingEncoder
 		want, wantErr := whole.Append(nil, answer)
 		var got []byte
 		var err error
@@ -121,4 +123,45 @@ func FuzzVectors(f *testing.F) {
 			}
 		}
 	})
+}
+
+func TestEmbeddings(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		input string
+		items []string
+	}{
+		{`"a"`, []string{`"a"`}},
+		{`["a", "b"]`, []string{`"a"`, `"b"`}},
+		{`[1,2]`, []string{`[1,2]`}},
+		{`[[1],[2,3]]`, []string{`[1]`, `[2,3]`}},
+		{`[]`, nil}, {`[1,"a"]`, nil}, {`[{"text":"a"}]`, nil}, {`{}`, nil}, {`7`, nil}, {`[null]`, nil},
+	} {
+		items, ok := EmbeddingInputs([]byte(test.input))
+		var got []string
+		for _, i := range items {
+			got = append(got, string(i))
+		}
+		if diff := cmp.Diff(test.items, got); diff != "" || ok != (test.items != nil) {
+			t.Errorf("%s: %v %s", test.input, ok, diff)
+		}
+	}
+	const body = `{"object":"list","data":[{"object":"embedding","index":1,"embedding":"AA=="},{"index":0,"embedding":[0.10]}],"model":"m","usage":{"prompt_tokens":3,"total_tokens":3}}`
+	e, ok := ParseEmbeddings([]byte(body), 2)
+	if !ok {
+		t.Fatal("refused")
+	}
+	const want = `{"object":"list","model":"m","data":[{"index":0,"embedding":[0.10]},{"index":1,"object":"embedding","embedding":"AA=="}],"usage":{"prompt_tokens":3,"total_tokens":3}}`
+	if got := string(e.AppendJSON(nil)); got != want {
+		t.Error(got)
+	}
+	for name, body := range map[string]string{
+		"too few": `{"data":[{"index":0,"embedding":[1]}]}`, "twice the same": `{"data":[{"index":0,"embedding":[1]},{"index":0,"embedding":[1]}]}`,
+		"no index": `{"data":[{"embedding":[1]},{"index":0,"embedding":[1]}]}`, "out of range": `{"data":[{"index":2,"embedding":[1]},{"index":0,"embedding":[1]}]}`,
+		"empty": `{"data":[{"index":0,"embedding":[]},{"index":1,"embedding":[1]}]}`, "error": `{"error":"x","data":[{"index":0,"embedding":[1]},{"index":1,"embedding":[1]}]}`,
+	} {
+		if _, ok := ParseEmbeddings([]byte(body), 2); ok {
+			t.Errorf("%s was taken", name)
+		}
+	}
 }
