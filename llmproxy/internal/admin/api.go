@@ -1,8 +1,9 @@
 // Package admin is the plugin's part of Caddy's admin API, below /llm_proxy/, and the commands `caddy llm-key` and
-// `caddy llm-cache` that call it.
+// `caddy llm-cache`, most of which call it.
 //
-// It configures nothing: it shows and changes what handlers share in state and keystore, above which it stands. Its answers
-// hold no secrets, except a new one once, because whoever reaches the admin API may not know the keys.
+// It shows and changes what handlers share in state and keystore, above which it stands; the configuration stays as it is.
+// Access to the admin API does not imply access to the keys: an answer contains the secret of a key only when the key was
+// created or rotated by that request.
 package admin
 
 import (
@@ -13,8 +14,8 @@ import (
 	"github.com/caddyserver/caddy/v2"
 )
 
-// API is the Caddy module admin.api.llm_proxy. It is provisioned before any handler, so it looks up the shared state with each
-// request.
+// API is the Caddy module admin.api.llm_proxy. Caddy provisions it before any handler, so it looks up the shared state with
+// each request.
 type API struct{}
 
 // CaddyModule returns the Caddy module information.

@@ -17,7 +17,7 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/state"
 )
 
-// A Cache is a cache as the admin API shows it: its content in memory, and what happened since it was created.
+// A Cache is a cache as the admin API shows it: its size in memory, and what happened since it was created.
 type Cache struct {
 	Name      string `json:"name"`
 	Entries   int    `json:"entries"`
@@ -49,8 +49,9 @@ func listCaches(w http.ResponseWriter, _ *http.Request) error {
 	return writeJSON(w, list)
 }
 
-// purged is the answer of a purge: the number of deleted entries.
+// purged is the answer to a purge.
 type purged struct {
+	// Purged is the number of deleted entries.
 	Purged int `json:"purged"`
 }
 
@@ -59,8 +60,8 @@ type purger interface {
 	Purge(ctx context.Context, model string) (int, error)
 }
 
-// purgeCaches answers POST /llm_proxy/cache/purge?name=&model=. It deletes the entries of a model, named as clients do, or all
-// entries; in the cache of that name, or in all caches.
+// purgeCaches answers POST /llm_proxy/cache/purge?name=&model=. It deletes the entries of a model, by the name that clients use,
+// or of all models; in the cache of that name, or in all caches.
 func purgeCaches(w http.ResponseWriter, r *http.Request) error {
 	name, model, err := purgeParameters(r)
 	if err != nil {
@@ -88,8 +89,8 @@ func purgeCaches(w http.ResponseWriter, r *http.Request) error {
 	return writeJSON(w, answer)
 }
 
-// purgeParameters returns the cache and the model to purge; empty for all. Since "all" is the default, it rejects misspelled
-// parameters, and empty ones such as from an unset variable of a script.
+// purgeParameters returns the cache and the model to purge; an empty name means all. Because that is the default, it rejects
+// misspelled parameters, and empty ones, which a script with an unset variable sends.
 func purgeParameters(r *http.Request) (name, model string, err error) {
 	query, err := url.ParseQuery(r.URL.RawQuery)
 	switch {
@@ -112,28 +113,27 @@ func purgeParameters(r *http.Request) (name, model string, err error) {
 func cacheStatsCommand() *cobra.Command {
 	return newCommand(&cobra.Command{
 		Use:   "stats",
-		Short: "Shows what the caches hold, and their hits and misses",
-		Long:  "Shows what the caches of the running Caddy hold, and their hits and misses since they were created. Entries and bytes are those in memory.",
+		Short: "Shows the size of the caches, and their hits and misses",
+		Long:  "Shows the size of the running Caddy's caches, and their hits and misses since they were created. Entries and bytes are those in memory.",
 		Args:  cobra.NoArgs,
 	}, func(fl caddycmd.Flags, out io.Writer) error {
 		var list []Cache
 		if err := requestJSON(fl, http.MethodGet, "/llm_proxy/cache", &list); err != nil {
 			return err
 		}
-		table := newTable(out)
-		fmt.Fprintln(table, "NAME\tENTRIES\tBYTES\tHITS\tMISSES\tCOALESCED\tBYPASSED\tSTORED\tEVICTED\tSAVED TOKENS")
+		rows := [][]any{{"NAME", "ENTRIES", "BYTES", "HITS", "MISSES", "COALESCED", "BYPASSED", "STORED", "EVICTED", "SAVED TOKENS"}}
 		for _, c := range list {
-			fmt.Fprintf(table, "%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\n", cell(c.Name), c.Entries, c.Bytes, c.Hits, c.Misses, c.Coalesced, c.Bypassed, c.Stored, c.Evicted, c.Saved)
+			rows = append(rows, []any{c.Name, c.Entries, c.Bytes, c.Hits, c.Misses, c.Coalesced, c.Bypassed, c.Stored, c.Evicted, c.Saved})
 		}
-		return table.Flush()
+		return printTable(out, rows)
 	})
 }
 
 func cachePurgeCommand() *cobra.Command {
 	cmd := newCommand(&cobra.Command{
 		Use:   "purge [--model <name>] [--name <name>]",
-		Short: "Deletes cached answers of a model, or all",
-		Long:  "Deletes the cached answers of a model, or all, in one cache or in all caches of the running Caddy.",
+		Short: "Deletes cached answers of one model or of all",
+		Long:  "Deletes the cached answers of one model or of all models, in one cache or in all caches of the running Caddy.",
 		Args:  cobra.NoArgs,
 	}, func(fl caddycmd.Flags, out io.Writer) error {
 		query := url.Values{}
@@ -149,7 +149,7 @@ func cachePurgeCommand() *cobra.Command {
 		fmt.Fprintln(out, answer.Purged, "answers purged")
 		return nil
 	})
-	cmd.Flags().String("model", "", "The model to purge, named as clients do (default all)")
+	cmd.Flags().String("model", "", "The model to purge, by the name that clients use (default all)")
 	cmd.Flags().String("name", "", "The cache to purge (default all)")
 	return cmd
 }

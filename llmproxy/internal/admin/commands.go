@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -34,7 +35,7 @@ func Commands() []caddycmd.Command {
 	}}
 }
 
-// newCommand completes a command with what it runs, and with the flags that locate the admin API.
+// newCommand adds to a command the function that runs it and the flags that locate the admin API.
 func newCommand(cmd *cobra.Command, run func(caddycmd.Flags, io.Writer) error) *cobra.Command {
 	cmd.RunE = caddycmd.WrapCommandFuncForCobra(func(fl caddycmd.Flags) (int, error) {
 		if err := run(fl, cmd.OutOrStdout()); err != nil {
@@ -42,9 +43,9 @@ func newCommand(cmd *cobra.Command, run func(caddycmd.Flags, io.Writer) error) *
 		}
 		return caddy.ExitCodeSuccess, nil
 	})
-	cmd.Flags().String("address", "", "The address of the running Caddy's admin API (default localhost:2019, or $CADDY_ADMIN)")
-	cmd.Flags().StringP("config", "c", "", "The configuration file that holds this address")
-	cmd.Flags().StringP("adapter", "a", "", "The adapter of this configuration file")
+	cmd.Flags().String("address", "", "The address of the running Caddy's admin API (default $CADDY_ADMIN, or localhost:2019)")
+	cmd.Flags().StringP("config", "c", "", "A configuration file from which to read this address")
+	cmd.Flags().StringP("adapter", "a", "", "The config adapter for this file")
 	return cmd
 }
 
@@ -57,7 +58,7 @@ func request(fl caddycmd.Flags, method, uri string, body io.Reader) (*http.Respo
 	return caddycmd.AdminAPIRequest(address, method, uri, nil, body)
 }
 
-// requestJSON decodes the answer of the admin API.
+// requestJSON sends a request and decodes the answer.
 func requestJSON(fl caddycmd.Flags, method, uri string, into any) error {
 	res, err := request(fl, method, uri, nil)
 	if err != nil {
@@ -70,19 +71,26 @@ func requestJSON(fl caddycmd.Flags, method, uri string, into any) error {
 	return nil
 }
 
-func newTable(out io.Writer) *tabwriter.Writer { return tabwriter.NewWriter(out, 0, 0, 2, ' ', 0) }
-
-// cell escapes control characters, because clients make up the names of models and a terminal would obey them.
-func cell(text string) string {
-	quoted := strconv.Quote(cmp.Or(text, "-"))
-	return quoted[1 : len(quoted)-1]
+// printTable prints rows in columns. It escapes control characters, because clients make up the names of models and a terminal
+// would obey them.
+func printTable(out io.Writer, rows [][]any) error {
+	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	for _, row := range rows {
+		cells := make([]string, len(row))
+		for i, value := range row {
+			quoted := strconv.Quote(cmp.Or(fmt.Sprint(value), "-"))
+			cells[i] = quoted[1 : len(quoted)-1]
+		}
+		fmt.Fprintln(table, strings.Join(cells, "\t"))
+	}
+	return table.Flush()
 }
 
 // newKeyCommand adds to a command the flags that select where keys are kept.
 func newKeyCommand(cmd *cobra.Command, run func(caddycmd.Flags, io.Writer) error) *cobra.Command {
 	newCommand(cmd, run)
-	cmd.Flags().String("keys-file", "", "Use a file of keys instead of the running Caddy")
-	cmd.Flags().String("kept-in", "", "Where the running Caddy keeps the key, if there is more than one place; see list")
+	cmd.Flags().String("keys-file", "", "Use this file of keys instead of the running Caddy")
+	cmd.Flags().String("kept-in", "", "Where the running Caddy keeps the key, if it keeps keys in more than one place (see list)")
 	cmd.MarkFlagsMutuallyExclusive("keys-file", "kept-in")
 	return cmd
 }
@@ -92,8 +100,8 @@ func createCommand() *cobra.Command {
 	cmd := newKeyCommand(&cobra.Command{
 		Use:   "create <name> [--rate 60/m] [--budget '$20/month'] … [--running | --keys-file <file>]",
 		Short: "Creates a key and prints its secret once",
-		Long: "Creates a key. Its secret is printed once and never stored. Its digest is printed as a line for the Caddyfile, stored by the running " +
-			"Caddy with --running, or written to a file with --keys-file.",
+		Long: "Creates a key and prints its secret, which is not stored anywhere. The digest of the secret is printed as a line for the Caddyfile, " +
+			"stored by the running Caddy with --running, or written to a file with --keys-file.",
 		Args: cobra.ExactArgs(1),
 	}, func(fl caddycmd.Flags, out io.Writer) error {
 		e.Name = fl.Arg(0)
@@ -101,9 +109,9 @@ func createCommand() *cobra.Command {
 	})
 	fl := cmd.Flags()
 	fl.StringSliceVar(&e.Models, "models", nil, "The models that the key may use (default all)")
-	fl.StringSliceVar(&e.Rate, "rate", nil, "Limits of requests, such as 60/m")
-	fl.StringSliceVar(&e.Tokens, "tokens", nil, "Limits of tokens, such as 100k/m")
-	fl.Int64Var(&e.Concurrent, "concurrent", 0, "Limit of concurrent requests")
+	fl.StringSliceVar(&e.Rate, "rate", nil, "Limits on requests, such as 60/m")
+	fl.StringSliceVar(&e.Tokens, "tokens", nil, "Limits on tokens, such as 100k/m")
+	fl.Int64Var(&e.Concurrent, "concurrent", 0, "Limit on concurrent requests")
 	fl.StringSliceVar(&e.Budget, "budget", nil, "Budgets in US dollars, such as $20/month")
 	fl.BoolVar(&e.LocalOnly, "local-only", false, "Send its requests to local upstreams only")
 	fl.StringVar(&e.Priority, "priority", "", "Priority in the admission queue: high, normal or low (default normal)")
@@ -127,7 +135,7 @@ func revokeCommand() *cobra.Command {
 
 func rotateCommand() *cobra.Command {
 	return newKeyCommand(&cobra.Command{
-		Use: "rotate <name>", Short: "Replaces the secret of a key at once, and prints the new one once", Args: cobra.ExactArgs(1),
+		Use: "rotate <name>", Short: "Replaces the secret of a key at once and prints the new one", Args: cobra.ExactArgs(1),
 	}, func(fl caddycmd.Flags, out io.Writer) error {
 		name, secret := fl.Arg(0), keys.NewSecret()
 		digest := keys.Digest(secret)
@@ -139,7 +147,7 @@ func rotateCommand() *cobra.Command {
 	})
 }
 
-// runCreate sends or writes only the digest: the secret never leaves this process, except to the terminal.
+// runCreate prints the secret to the terminal. Everything else gets only its digest.
 func runCreate(fl caddycmd.Flags, out io.Writer, e *keys.Entry) error {
 	secret := keys.NewSecret()
 	e.Secret = keys.Digest(secret)
@@ -194,17 +202,15 @@ func runList(fl caddycmd.Flags, out io.Writer) error {
 	} else if err := requestJSON(fl, http.MethodGet, "/llm_proxy/keys", &list); err != nil {
 		return err
 	}
-	table := newTable(out)
-	fmt.Fprintln(table, "NAME\tMODELS\tLIMITS\tPRIORITY\tEXPIRES\tKEPT IN")
+	rows := [][]any{{"NAME", "MODELS", "LIMITS", "PRIORITY", "EXPIRES", "KEPT IN"}}
 	for _, k := range list {
-		limits := append(append(append([]string{}, k.Rate...), k.Tokens...), k.Budget...)
+		limits := slices.Concat(k.Rate, k.Tokens, k.Budget)
 		if k.Concurrent > 0 {
 			limits = append(limits, fmt.Sprint(k.Concurrent, " at once"))
 		}
-		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\n", k.Name, cmp.Or(strings.Join(k.Models, " "), "-"),
-			cmp.Or(strings.Join(limits, " "), "-"), cmp.Or(k.Priority, "normal"), cmp.Or(k.Expires, "-"), k.KeptIn)
+		rows = append(rows, []any{k.Name, strings.Join(k.Models, " "), strings.Join(limits, " "), cmp.Or(k.Priority, "normal"), k.Expires, k.KeptIn})
 	}
-	return table.Flush()
+	return printTable(out, rows)
 }
 
 // caddyfileLine returns a key as a line, or a block, of a Caddyfile.

@@ -205,15 +205,18 @@ func printUsage(out io.Writer, answer io.Reader) error {
 	if err := json.NewDecoder(answer).Decode(&u); err != nil {
 		return err
 	}
-	table := newTable(out)
-	fmt.Fprintln(table, strings.ToUpper(strings.Join(append(u.By, "requests", "input", "output", "cached", "spilled", "usd", "saved"), "\t")))
-	for _, row := range u.Rows {
-		for _, name := range u.By {
-			fmt.Fprint(table, cell(row.Name(name)), "\t")
-		}
-		fmt.Fprintf(table, "%d\t%d\t%d\t%d\t%d\t%s\t%s\n", row.Requests, row.Input, row.Output, row.Cached, row.Spilled, formatCost(row), formatUSD(row.Saved))
+	rows := make([][]any, 1, len(u.Rows)+1)
+	for _, name := range append(u.By, "requests", "input", "output", "cached", "spilled", "usd", "saved") {
+		rows[0] = append(rows[0], strings.ToUpper(name))
 	}
-	return table.Flush()
+	for _, used := range u.Rows {
+		var row []any
+		for _, name := range u.By {
+			row = append(row, used.Name(name))
+		}
+		rows = append(rows, append(row, used.Requests, used.Input, used.Output, used.Cached, used.Spilled, formatCost(used), formatUSD(used.Saved)))
+	}
+	return printTable(out, rows)
 }
 
 func formatCost(row UsageRow) string {
