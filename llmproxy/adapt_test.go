@@ -4,8 +4,11 @@ import (
 	"bytes"
 	"encoding/json"
 	"flag"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -14,43 +17,120 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-var update = flag.Bool("update", false, "write the goldens anew")
+var update = flag.Bool("update", false, "rewrite the goldens")
 
 const separator = "\n----------\n"
 
-// Each golden is a Caddyfile, a line of dashes, and what it is adapted to: JSON, or an error.
-func TestAdapt(t *testing.T) {
+// A golden is a Caddyfile, a line of dashes, and what it is adapted to: the handler's JSON, or an error.
+type golden struct{ path, source, want string }
+
+func goldens(t *testing.T) (list []golden) {
+	t.Helper()
 	files, err := filepath.Glob("testdata/adapt/*.caddyfiletest")
 	if err != nil || len(files) == 0 {
 		t.Fatal("no goldens", err)
 	}
 	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".caddyfiletest"), func(t *testing.T) {
-			text, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
+		source, want, _ := strings.Cut(read(t, file), separator)
+		list = append(list, golden{file, source + "\n", strings.TrimSpace(want)})
+	}
+	return list
+}
+
+func (g golden) name() string { return strings.TrimSuffix(filepath.Base(g.path), ".caddyfiletest") }
+
+// isError reports whether the Caddyfile is not valid.
+func (g golden) isError() bool { return strings.HasPrefix(g.name(), "error-") }
+
+func TestAdapt(t *testing.T) {
+	for _, g := range goldens(t) {
+		t.Run(g.name(), func(t *testing.T) {
+			got, err := adapt(t, g.source)
+			if (err != nil) != g.isError() {
+				t.Fatalf("got error %v; only the names of invalid Caddyfiles begin with error-", err)
 			}
-			source, want, _ := strings.Cut(string(text), separator)
-			got := adapted(t, source+"\n")
+			if err != nil {
+				got = err.Error()
+			}
 			if *update {
-				if err := os.WriteFile(file, []byte(source+separator+got+"\n"), 0o644); err != nil {
+				if err := os.WriteFile(g.path, []byte(strings.TrimSuffix(g.source, "\n")+separator+got+"\n"), 0o644); err != nil {
 					t.Fatal(err)
 				}
 				return
 			}
-			if diff := cmp.Diff(strings.TrimSpace(want), got); diff != "" {
-				t.Error(diff)
+			if diff := cmp.Diff(g.want, got); diff != "" {
+				t.Errorf("-want +got:\n%s", diff)
 			}
 		})
 	}
 }
 
-// adapted is the handler's JSON, or the error.
-func adapted(t *testing.T, source string) string {
+// Each subdirective of each block is parsed in at least one golden and rejected in at least one other.
+func TestSubdirectivesHaveGoldens(t *testing.T) {
+	t.Parallel()
+	parsed, rejected := map[[2]string]bool{}, map[[2]string]bool{}
+	for _, g := range goldens(t) {
+		_, message, _ := strings.Cut(g.want, "'llm_proxy': ")
+		message, at, _ := strings.Cut(message, ", at Caddyfile:")
+		culprit, _, _ := strings.Cut(message, " ") // if the message names it
+		for i, line := range outlineOf(g.source) {
+			switch {
+			case !g.isError():
+				parsed[line] = true
+			case strconv.Itoa(i+1) == at || line[1] == strings.TrimSuffix(culprit, ":"):
+				rejected[line] = true
+			}
+		}
+	}
+	for block, names := range blocks {
+		for _, name := range names {
+			if !parsed[[2]string{block, name}] {
+				t.Errorf("%s of %s: no golden in testdata/adapt", name, block)
+			}
+			if !rejected[[2]string{block, name}] {
+				t.Errorf("%s of %s: no error golden in testdata/adapt", name, block)
+			}
+		}
+	}
+}
+
+// blocks has the names of the subdirectives of each block, sorted.
+var blocks = map[string][]string{
+	"llm_proxy": names(handlerSubdirectives), "upstream": names(upstreamSubdirectives), "model": names(modelSubdirectives), "route": names(routeSubdirectives),
+	"cache": names(cacheSubdirectives), "key": names(keySubdirectives), "limit": names(limitSubdirectives), "state": names(stateSubdirectives),
+}
+
+func names[T any](s subdirectives[T]) []string { return slices.Sorted(maps.Keys(s)) }
+
+// outlineOf returns the block and the name of the subdirective in each line of a Caddyfile.
+func outlineOf(source string) (list [][2]string) {
+	open := []string{""}
+	for line := range strings.Lines(source) {
+		words := strings.Fields(line)
+		if len(words) == 0 {
+			list = append(list, [2]string{})
+			continue
+		}
+		list = append(list, [2]string{open[len(open)-1], words[0]})
+		switch {
+		case words[0] == "}" && len(open) > 1:
+			open = open[:len(open)-1]
+		case words[len(words)-1] != "{":
+		case words[0] == "user":
+			open = append(open, "key") // the same block
+		default:
+			open = append(open, words[0])
+		}
+	}
+	return list
+}
+
+// adapt returns the handler's JSON, or the error.
+func adapt(t *testing.T, source string) (string, error) {
 	t.Helper()
 	config, warnings, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(source), map[string]any{"filename": "Caddyfile"})
 	if err != nil {
-		return err.Error()
+		return "", err
 	}
 	for _, w := range warnings {
 		t.Errorf("warning: %s", w)
@@ -59,7 +139,7 @@ func adapted(t *testing.T, source string) string {
 	if err := json.Unmarshal(config, &tree); err != nil {
 		t.Fatal(err)
 	}
-	handler := find(tree)
+	handler := findHandler(tree)
 	if handler == nil {
 		t.Fatalf("no llm_proxy in %s", config)
 	}
@@ -70,26 +150,24 @@ func adapted(t *testing.T, source string) string {
 	if err := enc.Encode(handler); err != nil {
 		t.Fatal(err)
 	}
-	return strings.TrimSpace(out.String())
+	return strings.TrimSpace(out.String()), nil
 }
 
-// find looks for the handler in a configuration.
-func find(node any) any {
+// findHandler returns the first llm_proxy in a configuration; nil if there is none.
+func findHandler(node any) any {
+	var children []any
 	switch n := node.(type) {
 	case map[string]any:
 		if n["handler"] == "llm_proxy" {
 			return n
 		}
-		for _, v := range n {
-			if h := find(v); h != nil {
-				return h
-			}
-		}
+		children = slices.Collect(maps.Values(n))
 	case []any:
-		for _, v := range n {
-			if h := find(v); h != nil {
-				return h
-			}
+		children = n
+	}
+	for _, child := range children {
+		if h := findHandler(child); h != nil {
+			return h
 		}
 	}
 	return nil

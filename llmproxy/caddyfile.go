@@ -40,7 +40,8 @@ func registerDirective() {
 //	        load_timeout        <duration>
 //	        max_concurrent      <number>
 //	        queue               <places> [<longest_wait>]
-//	        local | remote
+//	        local
+//	        remote
 //	        context             [<model>] <tokens>
 //	        can                 [<model>] <features...>
 //	        cannot              [<model>] <features...>
@@ -58,7 +59,7 @@ func registerDirective() {
 //	        route [@<name>] <targets...> {
 //	            shadow
 //	        }
-//	        limit     { rate, tokens, concurrent, budget }
+//	        limit     { ... }
 //	    }
 //	    cache [<name>] {
 //	        store              memory|redis
@@ -96,7 +97,10 @@ func registerDirective() {
 //	    require_key
 //	    rate_limit  <rates...>
 //	    limit [<name>] {
-//	        rate, tokens, concurrent, budget
+//	        rate       <rates...>
+//	        tokens     <rates...>
+//	        concurrent <number>
+//	        budget     <budgets...>
 //	    }
 //	    state <url> {
 //	        tls_trust_pool  <module> ...
@@ -117,23 +121,37 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		h.Upstreams = append(h.Upstreams, u)
 	}
 	matchers := namedMatchers{}
-	for d.NextBlock(0) {
-		parse := subdirectives[d.Val()]
-		if strings.HasPrefix(d.Val(), "@") {
-			parse = func(d *caddyfile.Dispenser, _ *Handler) error { return matchers.parse(d) }
-		}
-		if parse == nil {
-			return d.Errf("unknown subdirective %q of llm_proxy: expected one of %s", d.Val(), strings.Join(slices.Sorted(maps.Keys(subdirectives)), ", "))
-		}
-		if err := parse(d, h); err != nil {
-			return err
-		}
+	if err := parseBlock(d, "llm_proxy", handlerSubdirectives, h, matchers); err != nil {
+		return err
 	}
 	return matchers.resolve(d, h)
 }
 
-// subdirectives has the parser of each subdirective, whose name is the current token.
-var subdirectives = map[string]func(*caddyfile.Dispenser, *Handler) error{
+// subdirectives has the parser of each subdirective of a block. The name of the subdirective is the current token.
+type subdirectives[T any] map[string]func(*caddyfile.Dispenser, T) error
+
+// parseBlock parses a block into a value. In blocks that may define matchers, they are added to matchers; others pass nil.
+func parseBlock[T any](d *caddyfile.Dispenser, name string, known subdirectives[T], into T, matchers namedMatchers) error {
+	for nesting := d.Nesting(); d.NextBlock(nesting); {
+		parse := known[d.Val()]
+		switch {
+		case matchers != nil && strings.HasPrefix(d.Val(), "@"):
+			parse = func(d *caddyfile.Dispenser, _ T) error { return matchers.parse(d) }
+		case parse == nil:
+			expected := strings.Join(slices.Sorted(maps.Keys(known)), ", ")
+			if matchers != nil {
+				expected += ", or a matcher such as @hard"
+			}
+			return d.Errf("unknown subdirective %q of %s; use %s", d.Val(), name, expected)
+		}
+		if err := parse(d, into); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+var handlerSubdirectives = subdirectives[*Handler]{
 	"cache":          parseCache,
 	"deadline":       func(d *caddyfile.Dispenser, h *Handler) error { return parseDuration(d, &h.Deadline) },
 	"discover":       func(d *caddyfile.Dispenser, h *Handler) error { return parseFlag(d, &h.Discover) },
@@ -242,44 +260,44 @@ func parseState(d *caddyfile.Dispenser, h *Handler) error {
 		return d.Err("state: use one address, such as redis://10.0.0.3:6379")
 	}
 	s.URL = args[0]
-	for nesting := d.Nesting(); d.NextBlock(nesting); {
-		if s.TLS == nil {
-			s.TLS = new(reverseproxy.TLSConfig)
-		}
-		if err := parseStateTLS(d, s.TLS); err != nil {
-			return err
-		}
-	}
-	return nil
+	return parseBlock(d, "state", stateSubdirectives, s, nil)
 }
 
-// parseStateTLS parses a line as in the http transport of reverse_proxy.
-func parseStateTLS(d *caddyfile.Dispenser, c *reverseproxy.TLSConfig) error {
-	switch d.Val() {
-	case "tls_trust_pool":
-		if !d.NextArg() || c.CARaw != nil {
-			return d.ArgErr()
-		}
-		name := d.Val()
-		module, err := caddyfile.UnmarshalModule(d, "tls.ca_pool.source."+name)
-		if err != nil {
-			return err
-		}
-		pool, ok := module.(caddytls.CA)
-		if !ok {
-			return d.Errf("tls_trust_pool: %s is not a source of certificate authorities", name)
-		}
-		c.CARaw = caddyconfig.JSONModuleObject(pool, "provider", name, nil)
-		return nil
-	case "tls_client_auth":
-		if !d.AllArgs(&c.ClientCertificateFile, &c.ClientCertificateKeyFile) {
+// stateSubdirectives are those of the http transport of reverse_proxy.
+var stateSubdirectives = subdirectives[*State]{
+	"tls_trust_pool": parseTrustPool,
+	"tls_client_auth": func(d *caddyfile.Dispenser, s *State) error {
+		if !d.AllArgs(&s.tls().ClientCertificateFile, &s.tls().ClientCertificateKeyFile) {
 			return d.ArgErr()
 		}
 		return nil
-	case "tls_server_name":
-		return parseString(d, &c.ServerName)
+	},
+	"tls_server_name": func(d *caddyfile.Dispenser, s *State) error { return parseString(d, &s.tls().ServerName) },
+}
+
+// tls returns the TLS configuration to parse into.
+func (s *State) tls() *reverseproxy.TLSConfig {
+	if s.TLS == nil {
+		s.TLS = new(reverseproxy.TLSConfig)
 	}
-	return d.Errf("unknown subdirective %q of state: expected tls_trust_pool, tls_client_auth or tls_server_name", d.Val())
+	return s.TLS
+}
+
+func parseTrustPool(d *caddyfile.Dispenser, s *State) error {
+	if !d.NextArg() || s.tls().CARaw != nil {
+		return d.ArgErr()
+	}
+	name := d.Val()
+	module, err := caddyfile.UnmarshalModule(d, "tls.ca_pool.source."+name)
+	if err != nil {
+		return err
+	}
+	pool, ok := module.(caddytls.CA)
+	if !ok {
+		return d.Errf("tls_trust_pool: %s is not a source of certificate authorities", name)
+	}
+	s.tls().CARaw = caddyconfig.JSONModuleObject(pool, "provider", name, nil)
+	return nil
 }
 
 func parseOnStateError(d *caddyfile.Dispenser, h *Handler) error {
@@ -297,46 +315,29 @@ func parseCache(d *caddyfile.Dispenser, h *Handler) error {
 	if d.NextArg() {
 		return d.ArgErr()
 	}
-	for nesting := d.Nesting(); d.NextBlock(nesting); {
-		if err := parseCacheLine(d, h.Cache); err != nil {
-			return err
-		}
-	}
-	return nil
+	return parseBlock(d, "cache", cacheSubdirectives, h.Cache, nil)
 }
 
-func parseCacheLine(d *caddyfile.Dispenser, c *Cache) error {
-	switch name := d.Val(); name {
-	case "ttl":
-		return parseTTL(d, c)
-	case "max_size":
-		return parseSize(d, &c.MaxSize)
-	case "max_entry":
-		return parseSize(d, &c.MaxEntry)
-	case "store":
-		return parseOneOf(d, &c.Store, inMemory, inRedis)
-	case "scope":
-		return parseOneOf(d, &c.Scope, scopeKey, scopeSite)
-	case "endpoints":
-		first := len(c.Endpoints)
-		if err := parseStrings(d, &c.Endpoints); err != nil {
-			return err
-		}
-		for _, endpoint := range c.Endpoints[first:] {
-			if !slices.Contains(cacheableEndpoints, endpoint) {
-				return d.Errf("endpoints: answers of the endpoint %q cannot be cached; use %s", endpoint, strings.Join(cacheableEndpoints, ", "))
-			}
-		}
-		return nil
-	case "deterministic_only":
-		return parseFlag(d, &c.DeterministicOnly)
-	case "keep_cut":
-		return parseFlag(d, &c.KeepCut)
-	case "vary":
-		return parseStrings(d, &c.Vary)
-	default:
-		return d.Errf("unknown subdirective %q of cache: expected store, ttl, max_size, max_entry, scope, endpoints, deterministic_only, keep_cut or vary", name)
+var cacheSubdirectives = subdirectives[*Cache]{
+	"ttl":                parseTTL,
+	"max_size":           func(d *caddyfile.Dispenser, c *Cache) error { return parseSize(d, &c.MaxSize) },
+	"max_entry":          func(d *caddyfile.Dispenser, c *Cache) error { return parseSize(d, &c.MaxEntry) },
+	"store":              func(d *caddyfile.Dispenser, c *Cache) error { return parseOneOf(d, &c.Store, inMemory, inRedis) },
+	"scope":              func(d *caddyfile.Dispenser, c *Cache) error { return parseOneOf(d, &c.Scope, scopeKey, scopeSite) },
+	"endpoints":          parseCacheEndpoints,
+	"deterministic_only": func(d *caddyfile.Dispenser, c *Cache) error { return parseFlag(d, &c.DeterministicOnly) },
+	"keep_cut":           func(d *caddyfile.Dispenser, c *Cache) error { return parseFlag(d, &c.KeepCut) },
+	"vary":               func(d *caddyfile.Dispenser, c *Cache) error { return parseStrings(d, &c.Vary) },
+}
+
+func parseCacheEndpoints(d *caddyfile.Dispenser, c *Cache) error {
+	if err := parseStrings(d, &c.Endpoints); err != nil {
+		return err
 	}
+	if err := c.check(); err != nil {
+		return d.Errf("endpoints: %w", err)
+	}
+	return nil
 }
 
 func parseTTL(d *caddyfile.Dispenser, c *Cache) error {

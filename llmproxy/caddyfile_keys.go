@@ -1,7 +1,6 @@
 package llmproxy
 
 import (
-	"strconv"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
@@ -37,10 +36,8 @@ func parseUser(d *caddyfile.Dispenser, h *Handler) error {
 
 // parseKeyBlock parses the block of a key or a user.
 func parseKeyBlock(d *caddyfile.Dispenser, e *keys.Entry) error {
-	for nesting := d.Nesting(); d.NextBlock(nesting); {
-		if err := parseKeyLine(d, e); err != nil {
-			return err
-		}
+	if err := parseBlock(d, "a key", keySubdirectives, e, nil); err != nil {
+		return err
 	}
 	if err := e.Check(); err != nil {
 		return d.Errf("%.80q: %w", e.Name, err)
@@ -48,31 +45,26 @@ func parseKeyBlock(d *caddyfile.Dispenser, e *keys.Entry) error {
 	return nil
 }
 
-func parseKeyLine(d *caddyfile.Dispenser, e *keys.Entry) error {
-	switch name := d.Val(); name {
-	case "models":
-		return parseStrings(d, &e.Models)
-	case "tags":
-		return parseStrings(d, &e.Tags)
-	case "expires":
-		return parseString(d, &e.Expires)
-	case "local_only":
-		return parseFlag(d, &e.LocalOnly)
-	case "priority":
-		if err := parseString(d, &e.Priority); err != nil {
-			return err
-		}
-		if _, err := replica.ParsePriority(e.Priority); err != nil {
-			return d.Errf("priority: %w", err)
-		}
-		return nil
-	default:
-		known, err := parseLimitLine(d, &e.Limits)
-		if !known {
-			return d.Errf("unknown subdirective %q of a key: expected models, rate, tokens, concurrent, budget, local_only, priority, expires or tags", name)
-		}
+var keySubdirectives = subdirectives[*keys.Entry]{
+	"models":     func(d *caddyfile.Dispenser, e *keys.Entry) error { return parseStrings(d, &e.Models) },
+	"rate":       func(d *caddyfile.Dispenser, e *keys.Entry) error { return parseRates(d, ratelimit.Requests, &e.Rate) },
+	"tokens":     func(d *caddyfile.Dispenser, e *keys.Entry) error { return parseRates(d, ratelimit.Tokens, &e.Tokens) },
+	"concurrent": func(d *caddyfile.Dispenser, e *keys.Entry) error { return parseConcurrent(d, &e.Concurrent) },
+	"budget":     func(d *caddyfile.Dispenser, e *keys.Entry) error { return parseBudgets(d, &e.Budget) },
+	"local_only": func(d *caddyfile.Dispenser, e *keys.Entry) error { return parseFlag(d, &e.LocalOnly) },
+	"priority":   parseKeyPriority,
+	"expires":    func(d *caddyfile.Dispenser, e *keys.Entry) error { return parseString(d, &e.Expires) },
+	"tags":       func(d *caddyfile.Dispenser, e *keys.Entry) error { return parseStrings(d, &e.Tags) },
+}
+
+func parseKeyPriority(d *caddyfile.Dispenser, e *keys.Entry) error {
+	if err := parseString(d, &e.Priority); err != nil {
 		return err
 	}
+	if _, err := replica.ParsePriority(e.Priority); err != nil {
+		return d.Errf("priority: %w", err)
+	}
+	return nil
 }
 
 func parseSiteLimit(d *caddyfile.Dispenser, h *Handler) error {
@@ -91,14 +83,8 @@ func parseSiteLimit(d *caddyfile.Dispenser, h *Handler) error {
 
 // parseLimits parses a block of limits.
 func parseLimits(d *caddyfile.Dispenser, l *keys.Limits) error {
-	for nesting := d.Nesting(); d.NextBlock(nesting); {
-		known, err := parseLimitLine(d, l)
-		if err != nil {
-			return err
-		}
-		if !known {
-			return d.Errf("unknown limit %q: expected rate, tokens, concurrent or budget", d.Val())
-		}
+	if err := parseBlock(d, "limit", limitSubdirectives, l, nil); err != nil {
+		return err
 	}
 	if _, err := l.For(""); err != nil {
 		return d.Errf("limit: %w", err)
@@ -106,40 +92,43 @@ func parseLimits(d *caddyfile.Dispenser, l *keys.Limits) error {
 	return nil
 }
 
-// parseLimitLine parses a limit. It reports false if the line is not one.
-func parseLimitLine(d *caddyfile.Dispenser, l *keys.Limits) (known bool, err error) {
-	name := d.Val()
-	switch name {
-	case "rate", "tokens", "budget", "concurrent":
-	default:
-		return false, nil
+var limitSubdirectives = subdirectives[*keys.Limits]{
+	"rate":       func(d *caddyfile.Dispenser, l *keys.Limits) error { return parseRates(d, ratelimit.Requests, &l.Rate) },
+	"tokens":     func(d *caddyfile.Dispenser, l *keys.Limits) error { return parseRates(d, ratelimit.Tokens, &l.Tokens) },
+	"concurrent": func(d *caddyfile.Dispenser, l *keys.Limits) error { return parseConcurrent(d, &l.Concurrent) },
+	"budget":     func(d *caddyfile.Dispenser, l *keys.Limits) error { return parseBudgets(d, &l.Budget) },
+}
+
+func parseRates(d *caddyfile.Dispenser, unit ratelimit.Unit, to *[]string) error {
+	return parseChecked(d, to, func(text string) error { _, err := ratelimit.ParseRate(unit, text); return err })
+}
+
+func parseBudgets(d *caddyfile.Dispenser, to *[]string) error {
+	return parseChecked(d, to, func(text string) error { _, err := ratelimit.ParseBudget(text); return err })
+}
+
+// parseChecked parses strings that must pass a check.
+func parseChecked(d *caddyfile.Dispenser, to *[]string, check func(string) error) error {
+	name, before := d.Val(), len(*to)
+	if err := parseStrings(d, to); err != nil {
+		return err
 	}
-	args := d.RemainingArgs()
-	if len(args) == 0 || name == "concurrent" && len(args) > 1 {
-		return true, d.ArgErr()
-	}
-	for _, arg := range args {
-		switch name {
-		case "rate":
-			_, err = ratelimit.ParseRate(ratelimit.Requests, arg)
-			l.Rate = append(l.Rate, arg)
-		case "tokens":
-			_, err = ratelimit.ParseRate(ratelimit.Tokens, arg)
-			l.Tokens = append(l.Tokens, arg)
-		case "budget":
-			_, err = ratelimit.ParseBudget(arg)
-			l.Budget = append(l.Budget, arg)
-		case "concurrent":
-			l.Concurrent, err = strconv.ParseInt(arg, 10, 64)
-			if err != nil || l.Concurrent < 1 {
-				return true, d.Errf("concurrent: invalid number %q; use a whole number of at least 1", arg)
-			}
-		}
-		if err != nil {
-			return true, d.Errf("%s: %w", name, err)
+	for _, text := range (*to)[before:] {
+		if err := check(text); err != nil {
+			return d.Errf("%s: %w", name, err)
 		}
 	}
-	return true, nil
+	return nil
+}
+
+func parseConcurrent(d *caddyfile.Dispenser, to *int64) error {
+	var text string
+	if err := parseString(d, &text); err != nil {
+		return err
+	}
+	n, err := parseCount(d, "concurrent", text, 1)
+	*to = int64(n)
+	return err
 }
 
 func parseRateLimit(d *caddyfile.Dispenser, h *Handler) error {

@@ -19,10 +19,8 @@ func parseModel(d *caddyfile.Dispenser, h *Handler) error {
 	}
 	m.To = d.RemainingArgs()
 	matchers := namedMatchers{}
-	for nesting := d.Nesting(); d.NextBlock(nesting); {
-		if err := parseModelLine(d, m, matchers); err != nil {
-			return err
-		}
+	if err := parseBlock(d, "model", modelSubdirectives, m, matchers); err != nil {
+		return err
 	}
 	for _, r := range m.Routes {
 		if set, ok := matchers[r.Name]; ok {
@@ -36,45 +34,46 @@ func parseModel(d *caddyfile.Dispenser, h *Handler) error {
 	return nil
 }
 
-func parseModelLine(d *caddyfile.Dispenser, m *Model, matchers namedMatchers) error {
-	name := d.Val()
-	if strings.HasPrefix(name, "@") {
-		return matchers.parse(d)
-	}
-	switch name {
-	case "to":
-		return parseStrings(d, &m.To)
-	case "fallback":
+var modelSubdirectives = subdirectives[*Model]{
+	"to":        func(d *caddyfile.Dispenser, m *Model) error { return parseStrings(d, &m.To) },
+	"weight":    parseWeights,
+	"lb_policy": parsePolicy,
+	"fallback": func(d *caddyfile.Dispenser, m *Model) error {
 		var pool []string
 		err := parseStrings(d, &pool)
 		m.Fallbacks = append(m.Fallbacks, pool)
 		return err
-	case "weight":
-		return parseWeights(d, m)
-	case "lb_policy":
-		if err := parseString(d, &m.LBPolicy); err != nil {
-			return err
-		}
-		if _, err := router.ParsePolicy(m.LBPolicy); err != nil {
-			return d.WrapErr(err)
-		}
-		return nil
-	case "limit":
-		if d.NextArg() {
-			return d.ArgErr()
-		}
-		m.Limit = new(keys.Limits)
-		return parseLimits(d, m.Limit)
-	case "route":
-		return parseRoute(d, m)
-	case "local_only":
+	},
+	"limit": parseModelLimit,
+	"route": parseRoute,
+	"local_only": func(d *caddyfile.Dispenser, m *Model) error {
 		if d.NextArg() {
 			return d.Err("local_only of a model takes no matcher; write it outside of the model")
 		}
 		m.LocalOnly = true
 		return nil
+	},
+}
+
+func parseModelLimit(d *caddyfile.Dispenser, m *Model) error {
+	if m.Limit != nil {
+		return d.Err("limit: duplicate block; write all limits in one")
 	}
-	return d.Errf("unknown subdirective %q of model: expected to, weight, lb_policy, fallback, limit, route, local_only or a matcher such as @hard", name)
+	if d.NextArg() {
+		return d.ArgErr()
+	}
+	m.Limit = new(keys.Limits)
+	return parseLimits(d, m.Limit)
+}
+
+func parsePolicy(d *caddyfile.Dispenser, m *Model) error {
+	if err := parseString(d, &m.LBPolicy); err != nil {
+		return err
+	}
+	if _, err := router.ParsePolicy(m.LBPolicy); err != nil {
+		return d.WrapErr(err)
+	}
+	return nil
 }
 
 func parseWeights(d *caddyfile.Dispenser, m *Model) error {
@@ -101,14 +100,15 @@ func parseRoute(d *caddyfile.Dispenser, m *Model) error {
 	if len(r.To) == 0 {
 		return d.Err("route: missing target; use route @hard openai/gpt-4o")
 	}
-	for nesting := d.Nesting(); d.NextBlock(nesting); {
-		if d.Val() != "shadow" || d.NextArg() {
-			return d.Errf("unknown subdirective %q of route: expected shadow", d.Val())
-		}
-		r.Shadow = true
+	if err := parseBlock(d, "route", routeSubdirectives, r, nil); err != nil {
+		return err
 	}
 	m.Routes = append(m.Routes, r)
 	return nil
+}
+
+var routeSubdirectives = subdirectives[*Route]{
+	"shadow": func(d *caddyfile.Dispenser, r *Route) error { return parseFlag(d, &r.Shadow) },
 }
 
 // parseLocalOnly parses which requests must stay local: all, or those that match one of the matchers, which may be defined

@@ -33,10 +33,8 @@ func parseUpstream(d *caddyfile.Dispenser, h *Handler) error {
 	if err := u.checkAddresses(); err != nil {
 		return d.Errf("upstream %q: %w", u.Name, err)
 	}
-	for nesting := d.Nesting(); d.NextBlock(nesting); {
-		if err := parseUpstreamLine(d, u); err != nil {
-			return err
-		}
+	if err := parseBlock(d, "upstream", upstreamSubdirectives, u, nil); err != nil {
+		return err
 	}
 	if err := u.check(); err != nil {
 		return d.Errf("upstream %q: %w", u.Name, err)
@@ -45,42 +43,24 @@ func parseUpstream(d *caddyfile.Dispenser, h *Handler) error {
 	return nil
 }
 
-func parseUpstreamLine(d *caddyfile.Dispenser, u *Upstream) error {
-	switch name := d.Val(); name {
-	case "api_key":
-		return parseString(d, &u.APIKey)
-	case "header_up":
-		return parseHeaderUp(d, u)
-	case "params":
-		return parseParams(d, u)
-	case "drop":
-		return parseStrings(d, &u.Drop)
-	case "dial_timeout":
-		return parseDuration(d, &u.DialTimeout)
-	case "first_token_timeout":
-		return parseDuration(d, &u.FirstTokenTimeout)
-	case "idle_timeout":
-		return parseDuration(d, &u.IdleTimeout)
-	case "timeout":
-		return parseDuration(d, &u.Timeout)
-	case "load_timeout":
-		return parseDuration(d, &u.LoadTimeout)
-	case "max_concurrent":
-		return parseMaxConcurrent(d, u)
-	case "queue":
-		return parseQueue(d, u)
-	case "local", "remote":
-		return parseLocal(d, u)
-	case "context":
-		return parseContext(d, u)
-	case "can", "cannot":
-		return parseCapabilities(d, u)
-	case "transport":
-		return parseTransport(d, u)
-	default:
-		return d.Errf("unknown subdirective %q of upstream: expected api_key, header_up, params, drop, dial_timeout, first_token_timeout, "+
-			"idle_timeout, timeout, load_timeout, max_concurrent, queue, local, remote, context, can, cannot or transport", name)
-	}
+var upstreamSubdirectives = subdirectives[*Upstream]{
+	"api_key":             func(d *caddyfile.Dispenser, u *Upstream) error { return parseString(d, &u.APIKey) },
+	"header_up":           parseHeaderUp,
+	"params":              parseParams,
+	"drop":                func(d *caddyfile.Dispenser, u *Upstream) error { return parseStrings(d, &u.Drop) },
+	"dial_timeout":        func(d *caddyfile.Dispenser, u *Upstream) error { return parseDuration(d, &u.DialTimeout) },
+	"first_token_timeout": func(d *caddyfile.Dispenser, u *Upstream) error { return parseDuration(d, &u.FirstTokenTimeout) },
+	"idle_timeout":        func(d *caddyfile.Dispenser, u *Upstream) error { return parseDuration(d, &u.IdleTimeout) },
+	"timeout":             func(d *caddyfile.Dispenser, u *Upstream) error { return parseDuration(d, &u.Timeout) },
+	"load_timeout":        func(d *caddyfile.Dispenser, u *Upstream) error { return parseDuration(d, &u.LoadTimeout) },
+	"max_concurrent":      parseMaxConcurrent,
+	"queue":               parseQueue,
+	"local":               parseLocal,
+	"remote":              parseLocal,
+	"context":             parseContext,
+	"can":                 parseCapabilities,
+	"cannot":              parseCapabilities,
+	"transport":           parseTransport,
 }
 
 func parseHeaderUp(d *caddyfile.Dispenser, u *Upstream) error {

@@ -2,7 +2,6 @@ package llmproxy
 
 import (
 	"fmt"
-	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -13,129 +12,61 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 	caddyfmt "github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/google/go-cmp/cmp"
-
-	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/exchange"
-	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/telemetry"
 )
 
-// Every subdirective stands in the documentation's outline, in the block it belongs to, and none that is not there. What there is
-// in a block is told by the error of one that is not.
+// The two outlines of the directive, in docs/directive.md and in the comment of UnmarshalCaddyfile, have every subdirective in its
+// block, and nothing else.
 func TestSubdirectivesAreDocumented(t *testing.T) {
-	outline := outlineOf(t)
-	for block, source := range map[string]string{
-		"llm_proxy": "none",
-		"upstream":  "upstream u echo {\nnone\n}",
-		"model":     "model m {\nnone x\n}",
-		"route":     "model m {\nroute u/m {\nnone\n}\n}",
-		"cache":     "cache {\nnone\n}",
-	} {
-		t.Run(block, func(t *testing.T) {
-			told := adapted(t, ":8080 {\nllm_proxy {\n"+source+"\n}\n}\n")
-			_, names, found := strings.Cut(told, "expected ")
-			if !found {
-				t.Fatal(told)
-			}
-			names, _, _ = strings.Cut(strings.TrimPrefix(names, "one of "), ", at Caddyfile")
-			names, _, _ = strings.Cut(names, " or a matcher")
-			want := strings.Split(strings.ReplaceAll(names, " or ", ", "), ", ")
-			slices.Sort(want)
-			if diff := cmp.Diff(want, outline[block]); diff != "" {
-				t.Errorf("told by an error, and in docs/directive.md (-want +got):\n%s", diff)
-			}
-		})
-	}
-}
-
-// outlineOf gives the subdirectives of each block in the outline at the top of docs/directive.md, matchers aside.
-func outlineOf(t *testing.T) map[string][]string {
-	t.Helper()
-	page, err := os.ReadFile("../docs/directive.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, text, _ := strings.Cut(string(page), "```\n")
-	text, _, _ = strings.Cut(text, "```")
-	outline, blocks := map[string][]string{}, []string{""}
-	for line := range strings.Lines(text) {
-		words := strings.Fields(line)
-		if words[0] == "}" {
-			blocks = blocks[:len(blocks)-1]
-			continue
-		}
-		block := blocks[len(blocks)-1]
-		names := []string{words[0]}
-		if len(words) > 1 && words[1] == "|" {
-			names = append(names, words[2])
-		}
-		for _, name := range names {
-			if !strings.HasPrefix(name, "@") && !slices.Contains(outline[block], name) {
-				outline[block] = append(outline[block], name)
+	t.Parallel()
+	_, page, _ := strings.Cut(read(t, "../docs/directive.md"), "```\n")
+	page, _, _ = strings.Cut(page, "```")
+	_, comment, _ := strings.Cut(read(t, "caddyfile.go"), "// UnmarshalCaddyfile parses the directive:\n//\n")
+	comment, _, _ = strings.Cut(comment, "//\n")
+	for where, outline := range map[string]string{"docs/directive.md": page, "caddyfile.go": strings.ReplaceAll(comment, "//", "")} {
+		documented := map[string][]string{}
+		for _, line := range outlineOf(outline) {
+			block, name := line[0], line[1]
+			if block != "" && name != "}" && !strings.HasPrefix(name, "@") && !slices.Contains(documented[block], name) {
+				documented[block] = append(documented[block], name)
 			}
 		}
-		if words[len(words)-1] == "{" {
-			blocks = append(blocks, words[0])
+		for _, names := range documented {
+			slices.Sort(names)
 		}
-	}
-	for _, names := range outline {
-		slices.Sort(names)
-	}
-	return outline
-}
-
-// What the documentation calls a placeholder is one.
-func TestPlaceholdersAreKnown(t *testing.T) {
-	known := telemetry.Placeholders(new(exchange.Record))
-	for _, page := range []string{"directive", "routing", "metrics", "failover", "cache", "keys"} {
-		text, err := os.ReadFile("../docs/" + page + ".md")
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, name := range regexp.MustCompile(`\{(llm\.[a-z_.]+)\}`).FindAllStringSubmatch(string(text), -1) {
-			if _, ok := known(name[1]); !ok {
-				t.Errorf("docs/%s.md speaks of {%s}, which is no placeholder", page, name[1])
-			}
+		if diff := cmp.Diff(blocks, documented); diff != "" {
+			t.Errorf("%s (-parsed +documented):\n%s", where, diff)
 		}
 	}
 }
 
 var fence = regexp.MustCompile("(?s)```caddyfile\n(.*?)```")
 
-// Every Caddyfile that a reader may copy must load.
+// Every Caddyfile in the documentation and the examples can be loaded.
 func TestDocumentedCaddyfilesLoad(t *testing.T) {
 	t.Setenv("OPENAI_API_KEY", "sk-test")
 	t.Setenv("ALICE_KEY", "sk-alice")
-	sources := map[string]string{}
-	example, err := os.ReadFile("../Caddyfile.example")
-	if err != nil {
-		t.Fatal(err)
+	example := read(t, "../Caddyfile.example")
+	sources := map[string]string{
+		"Caddyfile.example":              example,
+		"Caddyfile.example, uncommented": string(caddyfmt.Format([]byte(uncommented(example)))),
 	}
-	sources["Caddyfile.example"] = string(example)
-	sources["Caddyfile.example, its comments taken away"] = string(caddyfmt.Format([]byte(uncommented(string(example)))))
 	examples, err := filepath.Glob("../examples/*/Caddyfile")
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, name := range examples {
-		content, err := os.ReadFile(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		sources[name] = string(content)
+		sources[name] = read(t, name)
 	}
 	pages, err := filepath.Glob("../docs/*.md")
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, page := range append(pages, "../README.md") {
-		content, err := os.ReadFile(page)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for i, block := range fence.FindAllStringSubmatch(string(content), -1) {
+		for i, block := range fence.FindAllStringSubmatch(read(t, page), -1) {
 			sources[fmt.Sprintf("%s block %d", filepath.Base(page), i+1)] = block[1]
 		}
 	}
-	if len(sources) < 3 {
+	if len(sources) < 20 {
 		t.Fatalf("only %d Caddyfiles were found", len(sources))
 	}
 	for name, source := range sources {
@@ -159,7 +90,7 @@ func TestDocumentedCaddyfilesLoad(t *testing.T) {
 	}
 }
 
-// uncommented replaces the bare directive of the example by the one in its comments.
+// uncommented replaces the bare directive of the example with the one in its comments.
 func uncommented(example string) string {
 	var out strings.Builder
 	for line := range strings.Lines(example) {

@@ -2,6 +2,7 @@ package telemetry
 
 import (
 	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -11,12 +12,9 @@ import (
 
 var fqName = regexp.MustCompile(`fqName: "([a-z_]+)"`)
 
-// docs/metrics.md has every metric, and no other.
+// docs/metrics.md lists every metric, and nothing that is not a metric.
 func TestMetricsAreDocumented(t *testing.T) {
-	page, err := os.ReadFile("../../../docs/metrics.md")
-	if err != nil {
-		t.Fatal(err)
-	}
+	page := readDocs(t, "metrics.md")
 	descs := make(chan *prometheus.Desc)
 	go func() {
 		everyCollector.Describe(descs)
@@ -26,13 +24,54 @@ func TestMetricsAreDocumented(t *testing.T) {
 	for desc := range descs {
 		name := fqName.FindStringSubmatch(desc.String())[1]
 		known[name] = true
-		if !strings.Contains(string(page), "`"+name+"`") {
+		if !strings.Contains(page, "`"+name+"`") {
 			t.Errorf("%s is not in docs/metrics.md", name)
 		}
 	}
-	for _, name := range regexp.MustCompile("`(llm_[a-z_]+)`").FindAllStringSubmatch(string(page), -1) {
+	for _, name := range regexp.MustCompile("`(llm_[a-z_]+)`").FindAllStringSubmatch(page, -1) {
 		if !known[name[1]] && name[1] != "llm_proxy" {
 			t.Errorf("docs/metrics.md has %s, which is not a metric", name[1])
 		}
 	}
+}
+
+// The documentation lists every placeholder, and nothing that is not a placeholder.
+func TestPlaceholdersAreDocumented(t *testing.T) {
+	t.Parallel()
+	known := map[string]bool{}
+	for name := range recordPlaceholders {
+		known[name] = true
+	}
+	for name := range requestPlaceholders {
+		known[name] = true
+	}
+	text := readDocs(t, "*.md")
+	for name := range known {
+		if !strings.Contains(text, "`{llm."+name+"}`") {
+			t.Errorf("{llm.%s} is not documented", name)
+		}
+	}
+	for _, name := range regexp.MustCompile(`\{llm\.([a-z_.]+)\}`).FindAllStringSubmatch(text, -1) {
+		if !known[name[1]] {
+			t.Errorf("{llm.%s} is documented, but is not a placeholder", name[1])
+		}
+	}
+}
+
+// readDocs returns the pages of the documentation whose names match a pattern.
+func readDocs(t *testing.T, pattern string) string {
+	t.Helper()
+	files, err := filepath.Glob("../../../docs/" + pattern)
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no page %s: %v", pattern, err)
+	}
+	var all strings.Builder
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all.Write(text)
+	}
+	return all.String()
 }
