@@ -78,9 +78,8 @@ func assemble(e *caching.Entry, typed bool) (*caching.Entry, bool) {
 	whole.Form, whole.ContentType, whole.Body, whole.Extra = caching.Whole, jsonType, nil, nil
 	var parts openai.Assembler
 	for rest := e.Body; len(rest) > 0; {
-		var raw []byte
-		raw, rest = sse.Split(rest)
-		event := sse.Parse(raw)
+		var event sse.Event
+		event, rest = sse.Cut(rest)
 		switch {
 		case !event.HasData:
 		case !typed:

@@ -105,9 +105,8 @@ func (l *lookup) choices() int {
 
 func noteEvents(o *openai.FinishReasons, framing openai.Framing, events []byte) {
 	for len(events) > 0 {
-		var raw []byte
-		raw, events = sse.Split(events)
-		if e := sse.Parse(raw); e.HasData {
+		var e sse.Event
+		if e, events = sse.Cut(events); e.HasData {
 			o.AddEvent(framing, e.Name, e.Data)
 		}
 	}
@@ -121,8 +120,9 @@ func withoutPings(events []byte, extra []caching.Span) ([]byte, []caching.Span) 
 	var kept []byte
 	var spans []caching.Span
 	for at := 0; at < len(events); {
-		raw, _ := sse.Split(events[at:])
-		if !sse.Parse(raw).OnlyComments {
+		event, _ := sse.Cut(events[at:])
+		raw := event.Raw
+		if !event.OnlyComments {
 			if len(extra) > 0 && extra[0].Start == at {
 				spans, extra = append(spans, caching.Span{Start: len(kept), End: len(kept) + len(raw)}), extra[1:]
 			}
@@ -209,8 +209,8 @@ func (r *recorder) Write(p []byte) (int, error) {
 	}
 	framing, from := r.x.Endpoint.Framing, 0
 	for at := 0; at < len(p); {
-		raw, _ := sse.Split(p[at:])
-		e := sse.Parse(raw)
+		e, _ := sse.Cut(p[at:])
+		raw := e.Raw
 		if e.HasData && framing.Next(e.Name, e.Data).UsageOnly {
 			if err := errors.Join(r.record(p[from:at], false), r.record(raw, true)); err != nil {
 				return 0, err

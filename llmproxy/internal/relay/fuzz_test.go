@@ -51,7 +51,7 @@ func oneByOne(in string, expect Expect) (want result) {
 	events := eventsOf(in)
 	first := -1
 	for i, raw := range events {
-		e := sse.Parse(raw)
+		e, _ := sse.Cut(raw)
 		if e.ErrorField != nil {
 			return result{Held: "event " + string(e.ErrorField)}
 		}
@@ -76,7 +76,7 @@ func oneByOne(in string, expect Expect) (want result) {
 	finishes, done := 0, false
 	malformed := false
 	for _, raw := range events {
-		e := sse.Parse(raw)
+		e, _ := sse.Cut(raw)
 		x := expect.Endpoint.Framing.Next(e.Name, e.Data)
 		switch {
 		case malformed:
@@ -130,15 +130,15 @@ func eventsOf(in string) (events [][]byte) {
 		batch, err := r.Next()
 		batch = bytes.Clone(batch)
 		if err != nil {
-			if rest := sse.Parse(batch); string(rest.Data) == "[DONE]" && len(batch) > 0 {
+			if rest, _ := sse.Cut(batch); string(rest.Data) == "[DONE]" && len(batch) > 0 {
 				events = append(events, []byte("data: [DONE]\n\n"))
 			}
 			return events
 		}
 		for len(batch) > 0 {
-			var raw []byte
-			raw, batch = sse.Split(batch)
-			events = append(events, raw)
+			var e sse.Event
+			e, batch = sse.Cut(batch)
+			events = append(events, e.Raw)
 		}
 	}
 }

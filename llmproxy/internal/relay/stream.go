@@ -65,7 +65,7 @@ func (s *stream) Send(w Client, begun bool) error {
 func (s *stream) next() ([]byte, error) {
 	batch, err := s.events.Next()
 	if err != nil && len(batch) > 0 {
-		if rest := sse.Parse(batch); string(rest.Data) == "[DONE]" {
+		if rest, _ := sse.Cut(batch); string(rest.Data) == "[DONE]" {
 			return doneEvent, err
 		}
 		return nil, err
@@ -78,9 +78,9 @@ func (s *stream) next() ([]byte, error) {
 func (s *stream) pass(w Client, batch []byte) error {
 	from, at := 0, 0
 	for at < len(batch) {
-		raw, _ := sse.Split(batch[at:])
-		next := at + len(raw)
-		keep, failed := s.inspect(raw)
+		event, _ := sse.Cut(batch[at:])
+		next := at + len(event.Raw)
+		keep, failed := s.inspect(&event)
 		if !keep {
 			if err := s.write(w, batch[from:at]); err != nil {
 				return err
@@ -100,8 +100,7 @@ func (s *stream) pass(w Client, batch []byte) error {
 }
 
 // inspect takes note of an event, and reports whether it goes to the client.
-func (s *stream) inspect(raw []byte) (keep bool, err error) {
-	e := sse.Parse(raw)
+func (s *stream) inspect(e *sse.Event) (keep bool, err error) {
 	if e.ErrorField != nil {
 		return false, eventError(e.ErrorField)
 	}

@@ -40,13 +40,12 @@ func holdStream(res *http.Response, expect Expect) (Answer, error) {
 // look reports whether one of the events carries content, or an error before it.
 func (s *stream) look(batch []byte) (content bool, err error) {
 	for len(batch) > 0 {
-		var raw []byte
-		raw, batch = sse.Split(batch)
-		e := sse.Parse(raw)
+		var e sse.Event
+		e, batch = sse.Cut(batch)
 		if e.ErrorField != nil {
 			return false, eventError(e.ErrorField)
 		}
-		if !hasData(e) {
+		if !hasData(&e) {
 			continue
 		}
 		x := s.expect.Endpoint.Framing.First(e.Name, e.Data)
@@ -61,7 +60,7 @@ func (s *stream) look(batch []byte) (content bool, err error) {
 }
 
 // hasData reports whether an event is one: by the standard, one whose data is empty is not.
-func hasData(e sse.Event) bool { return e.HasData && len(bytes.TrimSpace(e.Data)) > 0 }
+func hasData(e *sse.Event) bool { return e.HasData && len(bytes.TrimSpace(e.Data)) > 0 }
 
 // failed reports whether an event ends the answer as a failure. Endpoints whose answers may be anything may send anything.
 func (s *stream) failed(x openai.Event) error {

@@ -40,15 +40,14 @@ func BenchmarkNext(b *testing.B) {
 	}
 }
 
-func BenchmarkSplitParse(b *testing.B) {
+func BenchmarkCut(b *testing.B) {
 	batch := bytes.Repeat(chunk, perBatch)
 	b.ReportAllocs()
 	b.SetBytes(int64(len(batch)))
 	for b.Loop() {
 		for rest := batch; len(rest) > 0; {
-			var event []byte
-			event, rest = Split(rest)
-			if e := Parse(event); !e.HasData {
+			var e Event
+			if e, rest = Cut(rest); !e.HasData {
 				b.Fatal("no data")
 			}
 		}

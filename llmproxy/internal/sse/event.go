@@ -7,6 +7,8 @@ import "bytes"
 
 // An Event is a parsed event.
 type Event struct {
+	// Raw is the event as it was sent, with the blank line that ends it.
+	Raw []byte
 	// Name is the event's type; empty if it has none.
 	Name []byte
 	// Data is the event's data, its lines joined with LF.
@@ -19,46 +21,44 @@ type Event struct {
 	ErrorField []byte
 }
 
-// Split returns the first event of a batch, with the blank line that ends it, and the rest. A blank line with nothing before it
-// is an empty event.
-func Split(batch []byte) (event, rest []byte) {
-	for at := 0; at < len(batch); {
+// Cut parses the first event of a batch and returns it with the rest of the batch. A blank line with nothing before it is an
+// empty event. The event refers to the bytes of the batch; only data of several lines is copied.
+func Cut(batch []byte) (e Event, rest []byte) {
+	e.OnlyComments = true
+	at := 0
+	for at < len(batch) {
 		i, n := lineEnd(batch[at:])
+		if i > 0 {
+			e.addLine(batch[at : at+i : at+i])
+		}
 		at += i + n
 		if i == 0 || n == 0 {
-			return batch[:at], batch[at:]
+			break
 		}
 	}
-	return batch, nil
+	e.Raw = batch[:at]
+	return e, batch[at:]
 }
 
-// Parse parses an event. The result refers to the bytes of the event; only data of several lines is copied.
-func Parse(event []byte) Event {
-	e := Event{OnlyComments: true}
-	for len(event) > 0 {
-		i, n := lineEnd(event)
-		line := event[:i:i]
-		event = event[i+n:]
-		if i == 0 || line[0] == ':' {
-			continue
-		}
-		e.OnlyComments = false
-		name, value := field(line)
-		switch string(name) {
-		case "data":
-			if e.HasData {
-				// The line has no spare capacity, so that append copies and does not change the event.
-				e.Data = append(append(e.Data, '\n'), value...)
-			} else {
-				e.Data, e.HasData = value, true
-			}
-		case "event":
-			e.Name = value
-		case "error":
-			e.ErrorField = value
-		}
+// addLine adds a line, which is not empty and has no spare capacity.
+func (e *Event) addLine(line []byte) {
+	if line[0] == ':' {
+		return
 	}
-	return e
+	e.OnlyComments = false
+	name, value := field(line)
+	switch string(name) {
+	case "data":
+		if e.HasData {
+			e.Data = append(append(e.Data, '\n'), value...) // copies, because there is no spare capacity
+		} else {
+			e.Data, e.HasData = value, true
+		}
+	case "event":
+		e.Name = value
+	case "error":
+		e.ErrorField = value
+	}
 }
 
 // field splits a line at its colon and the space that may follow.

@@ -6,7 +6,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-func TestSplit(t *testing.T) {
+func TestCutRaw(t *testing.T) {
 	t.Parallel()
 	tests := []struct{ name, batch, event, rest string }{
 		{"nothing", "", "", ""},
@@ -22,15 +22,15 @@ func TestSplit(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			event, rest := Split([]byte(tt.batch))
-			if string(event) != tt.event || string(rest) != tt.rest {
-				t.Errorf("got %q and %q, want %q and %q", event, rest, tt.event, tt.rest)
+			event, rest := Cut([]byte(tt.batch))
+			if string(event.Raw) != tt.event || string(rest) != tt.rest {
+				t.Errorf("got %q and %q, want %q and %q", event.Raw, rest, tt.event, tt.rest)
 			}
 		})
 	}
 }
 
-func TestParse(t *testing.T) {
+func TestCutFields(t *testing.T) {
 	t.Parallel()
 	b := func(s string) []byte { return []byte(s) }
 	tests := []struct {
@@ -59,11 +59,13 @@ func TestParse(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			event := []byte(tt.event)
-			if diff := cmp.Diff(tt.want, Parse(event)); diff != "" {
+			tt.want.Raw = []byte(tt.event)
+			got, _ := Cut(event)
+			if diff := cmp.Diff(tt.want, got); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
 			if string(event) != tt.event {
-				t.Errorf("Parse changed the event to %q", event)
+				t.Errorf("Cut changed the event to %q", event)
 			}
 		})
 	}

@@ -194,9 +194,8 @@ func TestReaderCost(t *testing.T) {
 				break
 			}
 			for len(batch) > 0 {
-				var event []byte
-				event, batch = Split(batch)
-				if e := Parse(event); e.Name != nil {
+				var e Event
+				if e, batch = Cut(batch); e.Name != nil {
 					t.Fatalf("an event with a name: %q", e.Name)
 				}
 			}
@@ -267,9 +266,8 @@ func TestReaderAllocations(t *testing.T) {
 			t.Fatal(err)
 		}
 		for len(got) > 0 {
-			var event []byte
-			event, got = Split(got)
-			e := Parse(event)
+			var e Event
+			e, got = Cut(got)
 			runtime.KeepAlive(e)
 		}
 	})

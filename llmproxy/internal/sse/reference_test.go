@@ -114,13 +114,13 @@ func takeApart(t testing.TB, batch []byte) []plainEvent {
 	var events []plainEvent
 	before, joined := string(batch), ""
 	for rest := batch; len(rest) > 0; {
-		var event []byte
-		event, rest = Split(rest)
+		var e Event
+		e, rest = Cut(rest)
+		event := e.Raw
 		joined += string(event)
 		if last := event[len(event)-1]; last != '\n' && last != '\r' {
 			t.Fatalf("event %q of a batch has no end", event)
 		}
-		e := Parse(event)
 		if strings.Trim(string(event), "\r\n") == "" {
 			if !e.OnlyComments || e.HasData {
 				t.Fatalf("blank lines %q are parsed as %+v", event, e)
