@@ -38,7 +38,7 @@ var ErrTooLarge = errors.New("too deep or too large for a canonical form")
 type Encoder struct {
 	scanner  jsonspan.Scanner
 	form     []byte
-	members  []member // of the objects that are open, those of the innermost last
+	members  []member // of the open objects, those of the innermost one last
 	scratch  []byte
 	tooLarge bool
 }
@@ -46,7 +46,7 @@ type Encoder struct {
 // A member is where a key and its value are within the form.
 type member struct{ start, value, end int }
 
-// Object returns the form of an object without the members whose raw keys skip selects. It is valid until the next call.
+// Object returns the form of an object without the members for whose raw keys skip returns true. It is valid until the next call.
 func (e *Encoder) Object(o *jsonspan.Object, skip func(key []byte) bool) ([]byte, error) {
 	e.reset(o.Body)
 	e.form = append(e.form, '{')
@@ -149,7 +149,7 @@ func (e *Encoder) member(key jsonspan.Span, value, depth int) (end int) {
 	return end
 }
 
-// sort brings the members of the object that just ended, from index first on, into the order of their keys.
+// sort sorts the members of the object that just ended, from index first on, by their keys.
 func (e *Encoder) sort(first int) {
 	members := e.members[first:]
 	e.members = e.members[:first]

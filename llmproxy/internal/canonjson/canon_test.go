@@ -3,7 +3,9 @@ package canonjson
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"math/big"
+	"math/rand/v2"
 	"reflect"
 	"regexp"
 	"strings"
@@ -64,7 +66,7 @@ func TestDifferentForm(t *testing.T) {
 	for _, text := range texts {
 		f := form(t, text)
 		if other, ok := seen[f]; ok {
-			t.Errorf("%.60s and %.60s are taken for the same", text, other)
+			t.Errorf("%.60s and %.60s have the same form", text, other)
 		}
 		seen[f] = text
 	}
@@ -123,7 +125,7 @@ func TestTooLarge(t *testing.T) {
 	}
 }
 
-// FuzzCanon holds the form against encoding/json: what it decodes to the same has the same form, and nothing else has.
+// FuzzCanon compares the form with encoding/json: two texts must have the same form exactly if they decode to the same value.
 func FuzzCanon(f *testing.F) {
 	for _, pair := range [][2]string{
 		{`{"a":1,"b":[true,null,"x"]}`, `{"b":[true,null,"x"],"a":1.0}`},
@@ -139,8 +141,8 @@ func FuzzCanon(f *testing.F) {
 		if errA == ErrTooLarge {
 			return
 		}
-		if (errA == nil) != (validHere(a)) {
-			t.Fatalf("%q: error %v, valid %v", a, errA, validHere(a))
+		if (errA == nil) != valid(a) {
+			t.Fatalf("%q: error %v, valid %v", a, errA, valid(a))
 		}
 		if errA != nil || !unique(a) {
 			return
@@ -158,7 +160,7 @@ func FuzzCanon(f *testing.F) {
 			return
 		}
 		if hugeNumbers.Match(a) || hugeNumbers.Match(b) {
-			return // compared here only where the spelling is the same
+			return // valued cannot compare them by value
 		}
 		if same := reflect.DeepEqual(valued(valueA), valued(stdlib(t, b))); same != bytes.Equal(formA, formB) {
 			t.Fatalf("%q and %q: decoded the same: %v", a, b, same)
@@ -166,11 +168,11 @@ func FuzzCanon(f *testing.F) {
 	})
 }
 
-// hugeNumbers are those whose value math/big would take long to work out.
+// hugeNumbers are those whose value takes math/big long to compute.
 var hugeNumbers = regexp.MustCompile(`[eE][+-]?0*[1-9][0-9]{3}`)
 
-// validHere is json.Valid, but also refuses what jsonspan refuses: bytes that are not UTF-8, and half surrogate pairs.
-func validHere(text []byte) bool {
+// valid is like json.Valid, but also rejects what jsonspan rejects: invalid UTF-8 and half surrogate pairs.
+func valid(text []byte) bool {
 	s := jsonspan.Scanner{Text: text}
 	if i := s.Value(s.Space(0), 0); i != jsonspan.Failed {
 		s.End(i)
@@ -178,7 +180,7 @@ func validHere(text []byte) bool {
 	return s.Err() == nil
 }
 
-// A number by its value; of one that is too large to calculate with, its spelling.
+// A number is the value of a JSON number, or its spelling if it is too large to calculate with.
 type number string
 
 func stdlib(t *testing.T, text []byte) any {
@@ -191,7 +193,7 @@ func stdlib(t *testing.T, text []byte) any {
 	return v
 }
 
-// valued puts numbers in by their value.
+// valued replaces the numbers in a decoded value by their values.
 func valued(v any) any {
 	switch v := v.(type) {
 	case map[string]any:
@@ -216,6 +218,7 @@ func valued(v any) any {
 	return v
 }
 
+// unique reports whether no object in a text repeats a key.
 func unique(text []byte) bool {
 	ok := true
 	var walk func([]byte)
@@ -232,4 +235,107 @@ func unique(text []byte) bool {
 	}
 	walk(text)
 	return ok
+}
+
+// A generator makes random documents, always the same from the same seed.
+type generator struct {
+	*rand.Rand
+	changes []func() // each replaces one scalar of the document by another one
+}
+
+// value returns a random value; put replaces it in the document.
+func (g *generator) value(depth int, put func(any)) any {
+	switch n := g.IntN(6); {
+	case depth > 0 && n < 2:
+		object := map[string]any{}
+		for i := range 1 + g.IntN(5) {
+			k := fmt.Sprintf("key %d %s", i, strings.Repeat("ü", g.IntN(3)))
+			object[k] = g.value(depth-1, func(v any) { object[k] = v })
+		}
+		return object
+	case depth > 0 && n == 2:
+		list := make([]any, 1+g.IntN(4))
+		for i := range list {
+			list[i] = g.value(depth-1, func(v any) { list[i] = v })
+		}
+		return list
+	default:
+		v := g.scalar()
+		g.changes = append(g.changes, func() {
+			for {
+				if other := g.scalar(); other != v {
+					put(other)
+					return
+				}
+			}
+		})
+		return v
+	}
+}
+
+func (g *generator) scalar() any {
+	switch g.IntN(5) {
+	case 0:
+		return nil
+	case 1:
+		return g.IntN(2) == 0
+	case 2:
+		return float64(g.IntN(2000)-1000) / 8
+	case 3:
+		return strings.Repeat("long \"text\"\n", 5+g.IntN(9)) + string(rune('a'+g.IntN(26)))
+	}
+	return fmt.Sprint("text ", g.IntN(1000))
+}
+
+// permuted encodes a document with the keys of each object in a random order, and white space between them.
+func (g *generator) permuted(v any) string {
+	space := strings.Repeat(" \n", g.IntN(2))
+	switch v := v.(type) {
+	case map[string]any:
+		var members []string
+		for k, inner := range v { // maps have no order
+			members = append(members, g.permuted(k)+space+":"+g.permuted(inner))
+		}
+		g.Shuffle(len(members), func(i, j int) { members[i], members[j] = members[j], members[i] })
+		return "{" + space + strings.Join(members, space+",") + "}"
+	case []any:
+		var items []string
+		for _, inner := range v {
+			items = append(items, g.permuted(inner))
+		}
+		return "[" + strings.Join(items, ","+space) + space + "]"
+	}
+	text, _ := json.Marshal(v) // scalars
+	return string(text)
+}
+
+// The order of keys does not change the form; changing any single value does.
+func TestRandomDocuments(t *testing.T) {
+	t.Parallel()
+	var e Encoder
+	form := func(text string) []byte {
+		t.Helper()
+		f, err := e.Value([]byte(text))
+		if err != nil {
+			t.Fatalf("%s: %v", text, err)
+		}
+		return bytes.Clone(f)
+	}
+	for seed := range uint64(500) {
+		g := generator{Rand: rand.New(rand.NewPCG(seed, 1))}
+		document := map[string]any{}
+		document["root"] = g.value(4, func(v any) { document["root"] = v })
+		first := g.permuted(document)
+		want := form(first)
+		if second := g.permuted(document); !bytes.Equal(form(second), want) {
+			t.Fatalf("seed %d: these have different forms:\n%s\n%s", seed, first, second)
+		}
+		if len(g.changes) == 0 {
+			continue
+		}
+		g.changes[g.IntN(len(g.changes))]()
+		if other := g.permuted(document); bytes.Equal(form(other), want) {
+			t.Fatalf("seed %d: these have the same form:\n%s\n%s", seed, first, other)
+		}
+	}
 }

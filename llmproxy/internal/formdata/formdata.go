@@ -2,8 +2,8 @@
 // memory, so that one of them can be replaced without touching the rest.
 //
 // The framing is RFC 2046's, including preamble, padding and epilogue. Servers are more tolerant than that, each in its own way, so
-// anything that only some of them would take for a boundary is an error. It does not know what a part means. It stands on the lowest
-// floor.
+// anything that only some of them would treat as a boundary is an error. The package does not know what a part means. It stands on
+// the lowest floor.
 package formdata
 
 import (
@@ -17,7 +17,7 @@ import (
 // A Span is a range of bytes of a form.
 type Span struct{ Start, End int64 }
 
-// A Part is what the header of a part says, and where its content is.
+// A Part is one part of a form: its name, and where its content is.
 type Part struct {
 	Name string
 	// Plain reports whether the content is the value itself: the part has no filename and no transfer encoding.
@@ -157,7 +157,7 @@ func (p *parser) line(at int64) (boundary, error) {
 
 func badForm(at int64, problem string) error { return &SyntaxError{at, problem} }
 
-// A partHeader is what the header of a part says.
+// A partHeader is what must be known of the header of a part.
 type partHeader struct {
 	name           string
 	hasMore        bool // it has parameters besides its name, such as a filename
@@ -292,8 +292,8 @@ func isToken(s string) bool {
 	return s != "" && strings.Trim(s, "!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ") == ""
 }
 
-// WindowSize is how much of a form is in memory at a time.
-const WindowSize = 64 << 10
+// windowSize is how much of a form is in memory at a time.
+const windowSize = 64 << 10
 
 // A window is the range of a form that is in memory.
 type window struct {
@@ -331,7 +331,7 @@ func (w *window) index(text []byte, from int64) (at int64, found bool, err error
 }
 
 func (w *window) load(at int64) error {
-	n := int(min(WindowSize, w.size-at))
+	n := int(min(windowSize, w.size-at))
 	if cap(w.buf) < n {
 		w.buf = make([]byte, n)
 	}

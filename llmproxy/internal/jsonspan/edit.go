@@ -6,7 +6,7 @@ import (
 )
 
 // An Edit changes the outermost members of a scanned object. The bytes of what does not change are not copied. Keys are compared
-// unescaped and without regard to case (bytes.EqualFold), as the most tolerant server does. New values must be valid JSON and
+// unescaped and without regard to case (bytes.EqualFold), as the most tolerant servers do. New values must be valid JSON and
 // must not change while the segments are in use.
 type Edit struct {
 	o       *Object
@@ -19,10 +19,10 @@ type change struct {
 	key     string // the new key, if renamed
 	renamed bool   // true for every added member
 	dropped bool
-	value   []byte // the new value; nil for the old one
+	value   []byte // the new value, or nil to keep the old one
 }
 
-// usualAdded is how many members an upstream adds at most, as a rule.
+// usualAdded is how many members are usually added at most.
 const usualAdded = 4
 
 // Reset begins a new edit of a scanned object.
@@ -118,8 +118,8 @@ func (e *Edit) Drop(key string) {
 	}
 }
 
-// Rename gives a member another key and drops members that had that key before. If several members are renamed, the last one is
-// kept, as most servers do.
+// Rename changes the key of a member and drops members that already have the new key. If several members have the old key, the
+// last one is kept, as most servers do.
 func (e *Edit) Rename(from, to string) {
 	last := -1
 	for i := e.find(from, 0); i >= 0; i = e.find(from, i+1) {
@@ -216,7 +216,7 @@ func (s *splicer) put(b ...byte) { s.added = append(s.added, b...) }
 
 func (s *splicer) putKey(key string) { s.added = AppendString(s.added, key) }
 
-// maxCopied is up to which length new values are copied: below that, one more write costs more than the copy.
+// maxCopied is the length up to which new values are copied: for a short value, one more write costs more than the copy.
 const maxCopied = 256
 
 func (s *splicer) putValue(b []byte) {

@@ -14,11 +14,11 @@ import (
 )
 
 const (
-	// MaxDepth bounds nesting: far above what any schema needs, far below what makes a server's recursive parser fail.
-	MaxDepth = 512
+	// maxDepth bounds nesting: far above what any schema needs, far below what makes a server's recursive parser fail.
+	maxDepth = 512
 	// maxMembers bounds the members of the outermost object. Each takes 32 bytes here and may take as few as 5 in the body.
 	maxMembers = 1024
-	// usualMembers is how many members the request of an SDK has at most, as a rule.
+	// usualMembers is how many members the request of an SDK usually has at most.
 	usualMembers = 8
 )
 
@@ -28,7 +28,7 @@ type Span struct{ Start, End int }
 // Of returns the bytes of b within the span.
 func (s Span) Of(b []byte) []byte { return b[s.Start:s.End] }
 
-// A Member is where a key and its value are.
+// A Member is the location of a key and its value.
 type Member struct {
 	Key   Span // without its quotes, still escaped
 	Value Span
@@ -111,7 +111,7 @@ var (
 )
 
 // EachMember calls visit for the members of an object until it returns false. Keys come without their quotes, still escaped.
-// It is safe on any bytes and does not allocate. It validates only what it reaches.
+// It is safe on any bytes and does not allocate. It validates only the part that it reads.
 func EachMember(object []byte, visit func(key, value []byte) bool) error {
 	s := Scanner{Text: object}
 	i := s.Space(0)
@@ -249,7 +249,7 @@ const invalidValue = "invalid value"
 // is not nil, it is called for each member and has to validate the value, which starts at the given offset: it returns the
 // offset after it, or Failed to stop.
 func (s *Scanner) Object(i, depth int, visit func(key Span, value int) int) int {
-	if depth > MaxDepth {
+	if depth > maxDepth {
 		return s.tooDeep(i)
 	}
 	i = s.Space(i + 1)
@@ -290,7 +290,7 @@ func (s *Scanner) Object(i, depth int, visit func(key Span, value int) int) int 
 
 // Array validates the array that starts at i. Otherwise it is like Object.
 func (s *Scanner) Array(i, depth int, visit func(value int) int) int {
-	if depth > MaxDepth {
+	if depth > maxDepth {
 		return s.tooDeep(i)
 	}
 	i = s.Space(i + 1)
@@ -318,7 +318,7 @@ func (s *Scanner) Array(i, depth int, visit func(value int) int) int {
 }
 
 func (s *Scanner) tooDeep(i int) int {
-	return s.fail(i, fmt.Sprintf("it is nested more than %d levels deep", MaxDepth))
+	return s.fail(i, fmt.Sprintf("it is nested more than %d levels deep", maxDepth))
 }
 
 func (s *Scanner) literal(i int, word string) int {
@@ -438,8 +438,8 @@ func (s *Scanner) char(i int) int {
 	return i + 1
 }
 
-// nonASCII validates the UTF-8 from i to the next quote, backslash or control character. Most languages stay in here for a whole
-// string, so it takes eight bytes at a time as well.
+// nonASCII validates the UTF-8 from i to the next quote, backslash or control character. In most languages that is the whole
+// string, so it also takes eight bytes at a time.
 func (s *Scanner) nonASCII(i int) int {
 	end := i
 	for ; end+8 <= len(s.Text); end += 8 {

@@ -78,7 +78,8 @@ func unescapedByte(escaped byte) byte {
 	return escaped
 }
 
-// unicodeEscape decodes \uXXXX, or two of them for a surrogate pair, at the start of b. N is its length, zero if it is invalid.
+// unicodeEscape decodes \uXXXX, or two of them for a surrogate pair, at the start of b. N is the length of the escape, or zero if b
+// does not start with a valid one.
 func unicodeEscape(b []byte) (r rune, n int) {
 	r, ok := hex4(b)
 	if !ok {
@@ -163,8 +164,8 @@ func AppendString(b []byte, s string) []byte {
 	return append(b, '"')
 }
 
-// Ambiguous reports whether a raw key may mean another key than it spells to some server: it has capitals, escapes, or letters
-// beyond ASCII, two of which fold to ASCII (ſ to s, K to k).
+// Ambiguous reports whether some server may read a raw key as a different one: it has capitals, escapes, or letters beyond ASCII,
+// two of which fold to ASCII (ſ to s, K to k).
 func Ambiguous(key []byte) bool {
 	for _, c := range key {
 		if 'A' <= c && c <= 'Z' || c == '\\' || c >= utf8.RuneSelf {
@@ -184,8 +185,8 @@ func EqualFold(key []byte, name string) bool {
 	return bytes.EqualFold(AppendUnescaped(text[:0], key), []byte(name))
 }
 
-// StringEnd returns the offset of the quote that ends the raw string that starts at i, or the length of the data if there is
-// none. It does not validate the string.
+// StringEnd returns the offset of the quote that ends the raw string that starts at i, or the length of the data if the string
+// does not end. It does not validate the string.
 func StringEnd(data []byte, i int) int {
 	for i+8 <= len(data) {
 		found := quoteOrBackslash(binary.LittleEndian.Uint64(data[i:]))
@@ -219,7 +220,7 @@ func (c *TextCount) Add(more TextCount) {
 	c.Bytes += more.Bytes
 }
 
-// AddString adds the raw string that starts at i and returns what StringEnd does. It does not validate the string either.
+// AddString adds the raw string that starts at i and returns its end, as StringEnd does. It does not validate the string either.
 func (c *TextCount) AddString(data []byte, i int) (end int) {
 	for i < len(data) {
 		if i = c.addPlain(data, i); i == len(data) {

@@ -6,11 +6,11 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/jsonspan"
 )
 
-// An Answer is what a whole JSON answer says apart from its content.
+// An Answer is what a whole JSON answer contains besides its content.
 type Answer struct {
 	Usage    Usage
 	HasUsage bool
-	// Err is the raw value of an error inside an answer of status 200, as OpenRouter sends it; nil for none.
+	// Err is the raw value of an error inside an answer of status 200, as OpenRouter sends it, or nil.
 	Err []byte
 }
 
@@ -83,7 +83,7 @@ func parseCount(value []byte) int64 {
 	return n
 }
 
-// member returns the last value of a key in an object, as servers take it; nil if there is none.
+// member returns the value of a key in an object, or nil. If the key is repeated, the last value counts, as on most servers.
 func member(object []byte, name string) (found []byte) {
 	_ = jsonspan.EachMember(object, func(key, value []byte) bool { // a value that is not an object has no members
 		if string(jsonspan.Unescape(key)) == name {
@@ -94,8 +94,8 @@ func member(object []byte, name string) (found []byte) {
 	return found
 }
 
-// empty reports whether a value contains nothing. vLLM sends "content":"" and "tool_calls":[] if there is no content or call.
-func empty(value []byte) bool {
+// isEmpty reports whether a value is null or empty. vLLM sends "content":"" and "tool_calls":[] where there is no content or call.
+func isEmpty(value []byte) bool {
 	switch string(value) {
 	case "null", `""`, "[]", "{}":
 		return true

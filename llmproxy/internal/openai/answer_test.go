@@ -23,11 +23,11 @@ func TestAnswer(t *testing.T) {
 		{"no usage", `{"data":[]}`, Answer{}},
 		{"usage null", `{"usage":null}`, Answer{}},
 		{"usage in seconds", `{"text":"Hi","usage":{"type":"duration","seconds":3}}`, Answer{}},
-		{"blank lines before it", "\n\n \r\n{\"usage\":{\"prompt_tokens\":1}}", Answer{Usage: Usage{Input: 1}, HasUsage: true}},
-		{"an error inside a 200", `{"error":{"code":502,"message":"down"}}`, Answer{Err: []byte(`{"code":502,"message":"down"}`)}},
-		{"a text for an error", `{"error":"down"}`, Answer{Err: []byte(`"down"`)}},
-		{"an array with an error", `[{"error":{"code":429}},{"error":{"code":500}}]`, Answer{Err: []byte(`{"code":429}`)}},
-		{"an array", `[{"x":1},2]`, Answer{}},
+		{"blank lines before the object", "\n\n \r\n{\"usage\":{\"prompt_tokens\":1}}", Answer{Usage: Usage{Input: 1}, HasUsage: true}},
+		{"error with status 200", `{"error":{"code":502,"message":"down"}}`, Answer{Err: []byte(`{"code":502,"message":"down"}`)}},
+		{"error as a string", `{"error":"down"}`, Answer{Err: []byte(`"down"`)}},
+		{"array with errors", `[{"error":{"code":429}},{"error":{"code":500}}]`, Answer{Err: []byte(`{"code":429}`)}},
+		{"array", `[{"x":1},2]`, Answer{}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -42,22 +42,22 @@ func TestAnswer(t *testing.T) {
 	}
 }
 
-func TestAnswerIsNone(t *testing.T) {
+func TestAnswerRejects(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct{ name, body string }{
 		{"nothing", ""},
-		{"blank lines alone", "\n\n"},
-		{"a page", "<html>502 Bad Gateway</html>"},
-		{"cut", `{"choices":[{"message":{"content":"Hel`},
-		{"two", `{"a":1}{"a":1}`},
-		{"a text", `"hello"`},
-		{"an array that is cut", `[{"error":{}}`},
+		{"blank lines only", "\n\n"},
+		{"HTML page", "<html>502 Bad Gateway</html>"},
+		{"truncated", `{"choices":[{"message":{"content":"Hel`},
+		{"two objects", `{"a":1}{"a":1}`},
+		{"string", `"hello"`},
+		{"truncated array", `[{"error":{}}`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			var a Answer
 			if err := a.Parse([]byte(tt.body)); err == nil {
-				t.Errorf("Parse took it for an answer: %+v", a)
+				t.Errorf("Parse accepted it: %+v", a)
 			}
 		})
 	}
@@ -73,10 +73,10 @@ func TestParseUsage(t *testing.T) {
 		{"embeddings", `{"prompt_tokens":8,"total_tokens":8}`, Usage{Input: 8}, true},
 		{"details null", `{"prompt_tokens":1,"completion_tokens":2,"prompt_tokens_details":null}`, Usage{Input: 1, Output: 2}, true},
 		{"images", `{"input_tokens":50,"output_tokens":4160,"total_tokens":4210,"input_tokens_details":{"text_tokens":10,"image_tokens":40}}`, Usage{Input: 50, Output: 4160}, true},
-		{"negative, text, too large", `{"prompt_tokens":-1,"completion_tokens":"5","prompt_tokens_details":{"cached_tokens":99999999999999999999}}`, Usage{}, true},
+		{"negative, string, too large", `{"prompt_tokens":-1,"completion_tokens":"5","prompt_tokens_details":{"cached_tokens":99999999999999999999}}`, Usage{}, true},
 		{"empty", `{}`, Usage{}, false},
 		{"null", `null`, Usage{}, false},
-		{"cut", `{"prompt_tokens":8,`, Usage{}, false},
+		{"truncated", `{"prompt_tokens":8,`, Usage{}, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -97,21 +97,21 @@ func TestParseError(t *testing.T) {
 		{"openai", `{"error":{"message":"no \"x\"","type":"invalid_request_error","param":"model","code":"model_not_found"}}`,
 			Error{Message: `no "x"`, Type: "invalid_request_error", Code: "model_not_found", Param: "model"}, true},
 		{"nulls", `{"error":{"message":"m","type":"t","param":null,"code":null}}`, Error{Message: "m", Type: "t"}, true},
-		{"number for a code", `{"error":{"code":401,"message":"Invalid API Key","type":"authentication_error"}}`, Error{Message: "Invalid API Key", Type: "authentication_error", Code: "401"}, true},
-		{"text", `{"error":"model 'x' not found"}`, Error{Message: "model 'x' not found"}, true},
+		{"code as a number", `{"error":{"code":401,"message":"Invalid API Key","type":"authentication_error"}}`, Error{Message: "Invalid API Key", Type: "authentication_error", Code: "401"}, true},
+		{"string", `{"error":"model 'x' not found"}`, Error{Message: "model 'x' not found"}, true},
 		{"flat", `{"object":"error","message":"too long","type":"BadRequestError","param":null,"code":400}`, Error{Message: "too long", Type: "BadRequestError", Code: "400"}, true},
 		{"gemini", `[{"error":{"code":400,"message":"API key not valid.","status":"INVALID_ARGUMENT"}}]`, Error{Message: "API key not valid.", Type: "INVALID_ARGUMENT", Code: "400"}, true},
 		{"anthropic", `{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}`, Error{Message: "Overloaded", Type: "overloaded_error"}, true},
 		{"detail", `{"detail":"Not Found"}`, Error{Message: "Not Found"}, true},
 		{"list of details", `{"detail":[{"type":"missing","loc":["body","model"],"msg":"Field required"},{"msg":"x"}]}`, Error{Message: "Field required"}, true},
 		{"message is an object", `{"object":"error","message":{"detail":[]}}`, Error{Message: `{"detail":[]}`}, true},
-		{"code alone", `{"error":{"code":"x"}}`, Error{Code: "x"}, true},
+		{"code only", `{"error":{"code":"x"}}`, Error{Code: "x"}, true},
 		{"error null", `{"error":null,"message":"m"}`, Error{Message: "m"}, true},
-		{"error a number", `{"error":5}`, Error{}, false},
-		{"an answer", `{"choices":[]}`, Error{}, false},
-		{"a page", `<html>`, Error{}, false},
+		{"error as a number", `{"error":5}`, Error{}, false},
+		{"answer", `{"choices":[]}`, Error{}, false},
+		{"HTML page", `<html>`, Error{}, false},
 		{"nothing", ``, Error{}, false},
-		{"cut", `{"error":{"message":"m"`, Error{}, false},
+		{"truncated", `{"error":{"message":"m"`, Error{}, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -152,7 +152,7 @@ func TestErrorJSON(t *testing.T) {
 	}
 }
 
-// TestCapturedBodies reads what real servers got and sent.
+// TestCapturedBodies parses requests, answers and errors that were captured from real servers.
 func TestCapturedBodies(t *testing.T) {
 	t.Parallel()
 	for name, body := range captured(t, ".json") {
@@ -178,10 +178,10 @@ func TestCapturedBodies(t *testing.T) {
 	}
 }
 
-// captured gives the files of testdata with an ending.
-func captured(tb testing.TB, ending string) map[string][]byte {
+// captured returns the files of testdata whose names end with a suffix.
+func captured(tb testing.TB, suffix string) map[string][]byte {
 	tb.Helper()
-	paths, err := filepath.Glob("testdata/*" + ending)
+	paths, err := filepath.Glob("testdata/*" + suffix)
 	if err != nil || len(paths) == 0 {
 		tb.Fatal("no test data", err)
 	}

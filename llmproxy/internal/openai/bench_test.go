@@ -14,7 +14,7 @@ const (
 	code  = `\tfmt.Println(\"a queue\", len(q))\n`
 )
 
-// chatBody is a chat request of about a size, in the order of openai-python: the model stands behind the messages.
+// chatBody returns a chat request of about the given size, in the order of openai-python: the model comes after the messages.
 func chatBody(size int) []byte { return chatBodyOf(size, prose) }
 
 func chatBodyOf(size int, line string) []byte {
@@ -27,7 +27,7 @@ func chatBodyOf(size int, line string) []byte {
 	return b.Bytes()
 }
 
-func benchmarkHead(b *testing.B, body []byte) {
+func benchmarkRequest(b *testing.B, body []byte) {
 	var r Request
 	b.SetBytes(int64(len(body)))
 	b.ReportAllocs()
@@ -39,27 +39,24 @@ func benchmarkHead(b *testing.B, body []byte) {
 	}
 }
 
-// BenchmarkHead100KCode has an escape every nine bytes.
-func BenchmarkHead100KCode(b *testing.B) { benchmarkHead(b, chatBodyOf(100<<10, code)) }
+// BenchmarkRequest100KCode parses strings with an escape every nine bytes.
+func BenchmarkRequest100KCode(b *testing.B) { benchmarkRequest(b, chatBodyOf(100<<10, code)) }
 
-// BenchmarkHead100KPlain has one long string without an escape, as images and audio are sent.
-func BenchmarkHead100KPlain(b *testing.B) {
-	benchmarkHead(b, []byte(`{"model":"m","input":"`+strings.Repeat("iVBORw0KGgo/", 100<<10/12)+`"}`))
+// BenchmarkRequest100KPlain parses one long string without escapes, like an image or audio.
+func BenchmarkRequest100KPlain(b *testing.B) {
+	benchmarkRequest(b, []byte(`{"model":"m","input":"`+strings.Repeat("iVBORw0KGgo/", 100<<10/12)+`"}`))
 }
 
-func BenchmarkHead1K(b *testing.B)   { benchmarkHead(b, chatBody(1<<10)) }
-func BenchmarkHead100K(b *testing.B) { benchmarkHead(b, chatBody(100<<10)) }
+func BenchmarkRequest1K(b *testing.B)   { benchmarkRequest(b, chatBody(1<<10)) }
+func BenchmarkRequest100K(b *testing.B) { benchmarkRequest(b, chatBody(100<<10)) }
 
-// BenchmarkHead100KRussian has letters of two bytes, and nothing but them.
-func BenchmarkHead100KRussian(b *testing.B) {
-	benchmarkHead(b, []byte(`{"model":"m","input":"`+strings.Repeat(`Объясните разницу между очередью и стеком.\n`, 1300)+`"}`))
+// BenchmarkRequest100KRussian parses text of two-byte characters.
+func BenchmarkRequest100KRussian(b *testing.B) {
+	benchmarkRequest(b, []byte(`{"model":"m","input":"`+strings.Repeat(`Объясните разницу между очередью и стеком.\n`, 1300)+`"}`))
 }
 
 func BenchmarkEdit1K(b *testing.B) {
-	var r Request
-	if err := r.Parse(chatBody(1 << 10)); err != nil {
-		b.Fatal(err)
-	}
+	r := parseRequest(b, string(chatBody(1<<10)))
 	var e jsonspan.Edit
 	b.ReportAllocs()
 	for b.Loop() {
@@ -67,7 +64,7 @@ func BenchmarkEdit1K(b *testing.B) {
 		e.SetString("model", "meta-llama/Llama-3.1-8B-Instruct")
 		r.RequestUsage(&e)
 		if len(e.Segments()) == 0 {
-			b.Fatal("no body")
+			b.Fatal("the edited body is empty")
 		}
 	}
 }
@@ -91,7 +88,7 @@ func BenchmarkNext(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
 				if framing.Next(kind, data).Err != nil {
-					b.Fatal("an error was found")
+					b.Fatal("Next found an error")
 				}
 			}
 		})
@@ -103,7 +100,7 @@ func BenchmarkFirst(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		if !Chunks.First(nil, data).Content {
-			b.Fatal("no content was found")
+			b.Fatal("First found no content")
 		}
 	}
 }
@@ -121,7 +118,7 @@ func BenchmarkAnswer(b *testing.B) {
 	}
 }
 
-// BenchmarkSignals reads what Head left unread.
+// BenchmarkSignals reads the signals of a parsed request.
 func BenchmarkSignals(b *testing.B) {
 	for _, t := range []struct {
 		name string
@@ -131,10 +128,7 @@ func BenchmarkSignals(b *testing.B) {
 		{"100KImage", []byte(`{"messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"` + strings.Repeat("iVBORw0KGgo/", 100<<10/12) + `"}}]}]}`)},
 	} {
 		b.Run(t.name, func(b *testing.B) {
-			var r Request
-			if err := r.Parse(t.body); err != nil {
-				b.Fatal(err)
-			}
+			r := parseRequest(b, string(t.body))
 			b.SetBytes(int64(len(t.body)))
 			b.ReportAllocs()
 			for b.Loop() {

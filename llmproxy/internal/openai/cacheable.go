@@ -7,26 +7,27 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/jsonspan"
 )
 
-// irrelevantKeys are members that do not influence the content of the answer, only how, to whom or at which price it is sent. All
-// other members of a request, known or not, are part of its cache key.
+// irrelevantKeys are members that do not influence the content of the answer, only how it is sent, whom it is attributed to, or
+// what it costs. All other members of a request, known or not, are part of its cache key.
 var irrelevantKeys = []string{
 	"stream", "stream_options", "user", "safety_identifier", "metadata", "service_tier",
 	"prompt_cache_key", "prompt_cache_retention", "prompt_cache_options",
 }
 
-// NotInCacheKey reports whether a raw key does not belong in the cache key. Another spelling of the key does.
+// NotInCacheKey reports whether a member with this raw key is left out of the cache key. A member whose key is spelled differently
+// is not left out.
 func NotInCacheKey(key []byte) bool {
 	return slices.Contains(irrelevantKeys, string(key))
 }
 
-// unsharedKeys are members that make the answer depend on more than the request: on what was stored before, on the web, or on what
-// the service keeps under a name.
+// unsharedKeys are members that make the answer depend on more than the request: on earlier requests, on the web, or on what the
+// service stores under a name.
 var unsharedKeys = []string{
 	"previous_response_id", "conversation", "web_search_options", "web_search", "enable_search", "search_parameters", "data_sources",
 	"plugins", "mcp_servers", "container", "audio", "background",
 }
 
-// NotCacheable returns why the answer to the request must not be given to an identical request; empty if it may.
+// NotCacheable returns why the answer to the request must not be reused for an identical request, or "" if it may.
 func (r *Request) NotCacheable(e *Endpoint) (why string) {
 	if !e.Cacheable {
 		return "its endpoint"
@@ -41,7 +42,7 @@ func (r *Request) NotCacheable(e *Endpoint) (why string) {
 		case slices.Contains(unsharedKeys, string(key)):
 			why = string(key)
 		case string(key) == "prompt" && value[0] == '{':
-			why = "prompt" // a template that the service keeps
+			why = "prompt" // a template that the service stores
 		case string(key) == "modalities" && containsString(value, "audio"):
 			why = "modalities"
 		case string(key) == "tools" && hasHostedTool(value):
@@ -71,7 +72,7 @@ func containsString(array []byte, text string) (found bool) {
 }
 
 // hasHostedTool reports whether one of the tools runs at the service, so that it may answer differently every time. Tools that
-// cannot be read count as such.
+// cannot be parsed count as hosted.
 func hasHostedTool(tools []byte) (found bool) {
 	err := jsonspan.EachElement(tools, func(tool []byte) bool {
 		err := jsonspan.EachMember(tool, func(key, value []byte) bool { // Anthropic's custom tools have no type
@@ -86,8 +87,8 @@ func hasHostedTool(tools []byte) (found bool) {
 	return found || err != nil
 }
 
-// Deterministic reports whether the request asks for the most likely answer: temperature 0 and a single choice. Endpoints that do
-// not sample always are.
+// Deterministic reports whether the request asks for the most likely answer: temperature 0 and a single choice. At endpoints that
+// do not sample, every request is deterministic.
 func (r *Request) Deterministic(e *Endpoint) bool {
 	if e.Framing == Chunks && e.UsageOnRequest || e.Framing == Typed {
 		temperature, ok := r.Get("temperature")
@@ -116,8 +117,8 @@ type FinishReasons struct {
 	Abnormal  bool // one of them was filtered, failed, or ended for an unknown reason
 }
 
-// Complete reports whether as many choices came to an end that other clients may get. Truncated is whether that includes answers
-// that reached the maximum number of tokens.
+// Complete reports whether so many choices finished normally that the answer may be stored. If truncated is true, choices that
+// reached the maximum number of tokens count as well.
 func (f *FinishReasons) Complete(choices int, truncated bool) bool {
 	return !f.Abnormal && (truncated || !f.Truncated) && f.Finished > 0 && f.Finished >= choices
 }
@@ -130,7 +131,7 @@ func (f *FinishReasons) AddEvent(framing Framing, name, data []byte) {
 		}
 		return
 	}
-	if significant, _ := skim(data, nil); significant {
+	if significant, _ := prescan(data, nil); significant {
 		f.add(data)
 	}
 }
@@ -159,7 +160,7 @@ func (f *FinishReasons) add(body []byte) (choices int) {
 		case "incomplete_details":
 			f.addReason(member(value, "reason"))
 		case "data", "results":
-			if !empty(value) {
+			if !isEmpty(value) {
 				f.Finished++
 			}
 		case "error":

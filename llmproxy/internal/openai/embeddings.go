@@ -12,8 +12,8 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/jsonspan"
 )
 
-// EmbeddingInputs splits the input of a request for embeddings: a list of texts or of lists of tokens into its items. A single text
-// or list of tokens is one item. It returns false for anything else.
+// EmbeddingInputs splits the input of an embeddings request into its items: the elements of a list of texts or of token lists. A
+// single text or token list is one item. It returns false for anything else.
 func EmbeddingInputs(input []byte) (items [][]byte, ok bool) {
 	if len(input) > 0 && input[0] == '"' {
 		return [][]byte{input}, true
@@ -39,7 +39,7 @@ func EmbeddingInputs(input []byte) (items [][]byte, ok bool) {
 	return items, true
 }
 
-// Embeddings are the parts of an answer with embeddings.
+// Embeddings is the answer to an embeddings request, in parts.
 type Embeddings struct {
 	// Envelope has the members except data and usage, with a comma after each.
 	Envelope []byte
@@ -50,7 +50,8 @@ type Embeddings struct {
 	HasUsage bool
 }
 
-// ParseEmbeddings splits an answer that must have n items. The result does not refer to the body.
+// ParseEmbeddings splits an answer. It returns false unless the answer has exactly n embeddings and no error. The result does not
+// refer to the body.
 func ParseEmbeddings(body []byte, n int) (*Embeddings, bool) {
 	e := &Embeddings{Items: make([][]byte, n)}
 	filled := 0
@@ -78,7 +79,7 @@ func (e *Embeddings) addItem(item []byte) bool {
 	b, found := make([]byte, 0, len(item)), false
 	ok = eachMember(item, func(key, value []byte) bool {
 		if string(key) != "index" {
-			found = found || string(key) == "embedding" && !empty(value)
+			found = found || string(key) == "embedding" && !isEmpty(value)
 			b = appendMember(append(b, ','), key, value)
 		}
 		return true
@@ -87,7 +88,7 @@ func (e *Embeddings) addItem(item []byte) bool {
 	return ok && found
 }
 
-// AppendJSON appends the answer.
+// AppendJSON appends the whole answer.
 func (e *Embeddings) AppendJSON(b []byte) []byte {
 	b = append(append(append(b, '{'), e.Envelope...), `"data":[`...)
 	for i, item := range e.Items {
@@ -110,9 +111,9 @@ func (e *Embeddings) AppendJSON(b []byte) []byte {
 // including base64. The zero value is ready for the beginning of an answer, which comes in pieces of any size.
 type EmbeddingEncoder struct {
 	state   encoderState
-	matched int    // bytes of the key that were found
-	number  []byte // the number so far
-	bytes   []byte // of floats, fewer than the three that make four characters
+	matched int    // bytes of the key found so far
+	number  []byte // the current number, as far as it was received
+	bytes   []byte // of floats, not encoded yet: fewer than the three that make four characters
 }
 
 type encoderState uint8
@@ -209,7 +210,7 @@ func (e *EmbeddingEncoder) step(dst []byte, c byte) []byte {
 	return append(dst, c)
 }
 
-// addByte takes a byte of a list of numbers.
+// addByte adds a byte of a list of numbers.
 func (e *EmbeddingEncoder) addByte(dst []byte, c byte) ([]byte, error) {
 	if c != ',' && c != ']' {
 		if len(e.number) == maxNumberLength {

@@ -11,19 +11,19 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-func TestVectors(t *testing.T) {
+func TestEmbeddingEncoder(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct{ name, answer, want string }{
 		{"one number", `{"embedding":[1]}`, `{"embedding":"AACAPw=="}`},
 		{"three", `{"embedding":[1,-2.5,3e-2]}`, `{"embedding":"AACAPwAAIMCPwvU8"}`},
-		{"what Ollama sends", `{"object":"list","data":[{"object":"embedding","embedding":[0.5,1],"index":0},{"object":"embedding","embedding":[1],"index":1}],"model":"m","usage":{"prompt_tokens":8}}` + "\n",
+		{"answer of Ollama", `{"object":"list","data":[{"object":"embedding","embedding":[0.5,1],"index":0},{"object":"embedding","embedding":[1],"index":1}],"model":"m","usage":{"prompt_tokens":8}}` + "\n",
 			`{"object":"list","data":[{"object":"embedding","embedding":"AAAAPwAAgD8=","index":0},{"object":"embedding","embedding":"AACAPw==","index":1}],"model":"m","usage":{"prompt_tokens":8}}` + "\n"},
 		{"white space", "{ \"embedding\" : [\n 1 ,\n\t2 ] }", `{ "embedding" : "AACAPwAAAEA=" }`},
 		{"base64 already", `{"object":"embedding","embedding":"AACAPw=="}`, ""},
-		{"none", `{"embedding":[]}`, ""},
+		{"empty list", `{"embedding":[]}`, ""},
 		{"lists in a list", `{"embedding":[[1,2],[3]]}`, ""},
 		{"another type", `{"embedding":{"embedding":null}}`, ""},
-		{"in a text", `{"text":"\"embedding\":[1]","embedding"  `, ""},
+		{"in a string", `{"text":"\"embedding\":[1]","embedding"  `, ""},
 		{"as a value", `["embedding","embedding",[1]]`, ""},
 		{"another key", `{"embeddings":[1],"xembedding":[2],"Embedding":[3]}`, ""},
 	} {
@@ -57,7 +57,7 @@ func inPieces(t *testing.T, answer string, size int) string {
 	return string(got)
 }
 
-func TestVectorsOfSomethingElse(t *testing.T) {
+func TestEmbeddingEncoderRejects(t *testing.T) {
 	t.Parallel()
 	for _, answer := range []string{
 		`{"embedding":[1,null]}`, `{"embedding":[1,"2"]}`, `{"embedding":[1,]}`, `{"embedding":[1e99]}`,
@@ -65,7 +65,7 @@ func TestVectorsOfSomethingElse(t *testing.T) {
 	} {
 		var v EmbeddingEncoder
 		if got, err := v.Append(nil, []byte(answer)); !errors.Is(err, ErrInvalidEmbedding) {
-			t.Errorf("%s: %s, %v", answer, got, err)
+			t.Errorf("%s: got %s, %v; want %v", answer, got, err, ErrInvalidEmbedding)
 		}
 	}
 }
@@ -78,18 +78,14 @@ func TestWantsBase64(t *testing.T) {
 		`{"model":"m","encoding_format":null}`:     false,
 		`{"model":"m"}`:                            false,
 	} {
-		var r Request
-		if err := r.Parse([]byte(body)); err != nil {
-			t.Fatal(err)
-		}
-		if got := r.WantsBase64(); got != want {
-			t.Errorf("%s: %v", body, got)
+		if got := parseRequest(t, body).WantsBase64(); got != want {
+			t.Errorf("WantsBase64 = %v for %s", got, body)
 		}
 	}
 }
 
-// Whatever the answer, it does not matter how it is cut; and what was an answer with numbers has the same numbers in base64.
-func FuzzVectors(f *testing.F) {
+// FuzzEmbeddingEncoder checks that the result does not depend on the pieces of the answer, and that base64 holds the same numbers.
+func FuzzEmbeddingEncoder(f *testing.F) {
 	f.Add([]byte(`{"data":[{"object":"embedding","embedding":[0.5,-1e-3,7]}]}`), 3)
 	f.Add([]byte(`{"data":[{"embedding":"AACAPw=="}]}`), 5)
 	f.Add([]byte(`{"embedding" : [ [1] ]}`), 1)
@@ -111,7 +107,7 @@ func FuzzVectors(f *testing.F) {
 		}
 		var after struct{ Embedding string }
 		if json.Unmarshal(got, &after) != nil {
-			return // the key was spelled another way
+			return // the key is spelled differently, so that it was not converted
 		}
 		raw, err := base64.StdEncoding.DecodeString(after.Embedding)
 		if err != nil || len(raw) != 4*len(before.Embedding) {
@@ -143,25 +139,47 @@ func TestEmbeddings(t *testing.T) {
 			got = append(got, string(i))
 		}
 		if diff := cmp.Diff(test.items, got); diff != "" || ok != (test.items != nil) {
-			t.Errorf("%s: %v %s", test.input, ok, diff)
+			t.Errorf("EmbeddingInputs(%s) = %v, items (-want +got):\n%s", test.input, ok, diff)
 		}
 	}
 	const body = `{"object":"list","data":[{"object":"embedding","index":1,"embedding":"AA=="},{"index":0,"embedding":[0.10]}],"model":"m","usage":{"prompt_tokens":3,"total_tokens":3}}`
 	e, ok := ParseEmbeddings([]byte(body), 2)
 	if !ok {
-		t.Fatal("refused")
+		t.Fatal("ParseEmbeddings rejected a valid answer")
 	}
 	const want = `{"object":"list","model":"m","data":[{"index":0,"embedding":[0.10]},{"index":1,"object":"embedding","embedding":"AA=="}],"usage":{"prompt_tokens":3,"total_tokens":3}}`
 	if got := string(e.AppendJSON(nil)); got != want {
 		t.Error(got)
 	}
 	for name, body := range map[string]string{
-		"too few": `{"data":[{"index":0,"embedding":[1]}]}`, "twice the same": `{"data":[{"index":0,"embedding":[1]},{"index":0,"embedding":[1]}]}`,
-		"no index": `{"data":[{"embedding":[1]},{"index":0,"embedding":[1]}]}`, "out of range": `{"data":[{"index":2,"embedding":[1]},{"index":0,"embedding":[1]}]}`,
-		"empty": `{"data":[{"index":0,"embedding":[]},{"index":1,"embedding":[1]}]}`, "error": `{"error":"x","data":[{"index":0,"embedding":[1]},{"index":1,"embedding":[1]}]}`,
+		"too few items": `{"data":[{"index":0,"embedding":[1]}]}`, "a repeated index": `{"data":[{"index":0,"embedding":[1]},{"index":0,"embedding":[1]}]}`,
+		"no index": `{"data":[{"embedding":[1]},{"index":0,"embedding":[1]}]}`, "an index out of range": `{"data":[{"index":2,"embedding":[1]},{"index":0,"embedding":[1]}]}`,
+		"an empty embedding": `{"data":[{"index":0,"embedding":[]},{"index":1,"embedding":[1]}]}`, "an error": `{"error":"x","data":[{"index":0,"embedding":[1]},{"index":1,"embedding":[1]}]}`,
 	} {
 		if _, ok := ParseEmbeddings([]byte(body), 2); ok {
-			t.Errorf("%s was taken", name)
+			t.Errorf("ParseEmbeddings accepted an answer with: %s", name)
 		}
 	}
+}
+
+// FuzzEmbeddings checks that an answer that was split and joined again is JSON with the same items.
+func FuzzEmbeddings(f *testing.F) {
+	f.Add([]byte(`{"object":"list","data":[{"index":1,"embedding":"AA=="},{"embedding":[0.1],"x":1,"index":0}],"usage":{"prompt_tokens":3}}`), 2)
+	f.Add([]byte(`{"data":[{"index":0,"embedding":[[1]]}],"error":null,"data":[]}`), 1)
+	f.Fuzz(func(t *testing.T, body []byte, n int) {
+		_, _ = EmbeddingInputs(body)
+		n = max(0, n%16)
+		e, ok := ParseEmbeddings(body, n)
+		if !ok {
+			return
+		}
+		joined := e.AppendJSON(nil)
+		again, ok := ParseEmbeddings(joined, n)
+		if !json.Valid(joined) || !ok {
+			t.Fatalf("%q became %q", body, joined)
+		}
+		if diff := cmp.Diff(e.Items, again.Items); diff != "" {
+			t.Fatalf("the items of %q changed (-before +after):\n%s", body, diff)
+		}
+	})
 }

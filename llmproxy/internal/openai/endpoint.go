@@ -1,5 +1,6 @@
 // Package openai knows the shapes of OpenAI's dialect and reads them in place: which endpoints there are, what the gateway must
-// know of a request, and what an answer, an event, an error or a usage says. It also converts whole answers into streams and back.
+// know of a request, and what an answer, an event, an error or a usage object contains. It also converts whole answers into streams
+// and back.
 //
 // It never decodes a request to encode it again, so that unknown fields, zero values, the spelling of numbers and the order of keys
 // survive. It does not split streams into events and does no input or output. It stands above jsonspan and formdata.
@@ -27,9 +28,9 @@ type Endpoint struct {
 	AnyAnswer bool
 	// Vectors reports whether answers contain lists of numbers, which may be requested as base64.
 	Vectors bool
-	// Texts reports whether requests and answers are texts, so that tokens can be estimated if nobody counts them.
+	// Texts reports whether requests and answers are texts, so that tokens can be estimated if the upstream does not report them.
 	Texts bool
-	// DefaultModel is the model that OpenAI documents for requests without one; empty if a request must name it.
+	// DefaultModel is the model that OpenAI documents for requests without one, or "" if requests must name one.
 	DefaultModel string
 }
 
@@ -54,13 +55,13 @@ var endpoints = []*Endpoint{
 var endpointByPath = func() map[string]*Endpoint {
 	byPath := make(map[string]*Endpoint, len(endpoints))
 	for _, e := range endpoints {
-		byPath[APIPrefix+e.Path] = e
+		byPath[apiPrefix+e.Path] = e
 	}
 	return byPath
 }()
 
-// APIPrefix precedes every path of OpenAI's API as the gateway serves it.
-const APIPrefix = "/v1"
+// apiPrefix precedes every path of OpenAI's API as the gateway serves it.
+const apiPrefix = "/v1"
 
 // LookupEndpoint returns the endpoint at a path such as /v1/chat/completions.
 func LookupEndpoint(path string) (*Endpoint, bool) {
@@ -70,15 +71,15 @@ func LookupEndpoint(path string) (*Endpoint, bool) {
 
 // ModelPath returns the model in a path of the model list. It is empty for /v1/models itself, and may contain slashes.
 func ModelPath(path string) (id string, ok bool) {
-	rest, ok := strings.CutPrefix(path, APIPrefix+"/models")
+	rest, ok := strings.CutPrefix(path, apiPrefix+"/models")
 	if !ok || rest == "" {
 		return "", ok
 	}
 	return strings.CutPrefix(rest, "/")
 }
 
-// closedPaths are paths of known APIs that are not served. With one upstream key for all callers, they would show a caller what
-// another one has stored, or change the server for everybody.
+// closedPaths are paths of known APIs that are not served. Because all callers share one upstream key, these paths would show a
+// caller what another one has stored, or change the server for everybody.
 var closedPaths = []struct{ prefix, why string }{
 	{"/v1/files", stored}, {"/v1/uploads", stored}, {"/v1/batches", stored}, {"/v1/vector_stores", stored},
 	{"/v1/assistants", stored}, {"/v1/threads", stored}, {"/v1/conversations", stored}, {"/v1/containers", stored},
@@ -97,7 +98,7 @@ const (
 	otherDialect = "this gateway supports only OpenAI's API so far; use /v1/chat/completions, /v1/embeddings or /v1/models"
 )
 
-// ClosedPath returns why a path of a known API is not served, if that is so.
+// ClosedPath reports whether a path belongs to a known API but is not served, and why.
 func ClosedPath(path string) (why string, closed bool) {
 	if bare, slash := strings.CutSuffix(path, "/"); slash {
 		if _, ok := LookupEndpoint(bare); ok {

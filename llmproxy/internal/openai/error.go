@@ -6,15 +6,15 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/jsonspan"
 )
 
-// An Error is an API error as OpenAI's SDKs expect it. They choose their exception by the status, and repeat requests on their own
-// after 408, 409, 429 and 500 or more.
+// An Error is an API error as OpenAI's SDKs expect it. They choose their exception by the status, and retry on their own after 408,
+// 409, 429 and 5xx.
 type Error struct {
 	Status  int    // of HTTP
 	Type    string // "invalid_request_error", "server_error", …
 	Code    string // null if empty
 	Param   string // null if empty
 	Message string
-	// Header has further response headers that belong to the error, such as Retry-After; nil for none.
+	// Header has additional response headers, such as Retry-After.
 	Header http.Header
 }
 
@@ -67,7 +67,7 @@ func appendStringOrNull(b []byte, s string) []byte {
 // flat object of old vLLM and Mistral, Gemini's array of one, FastAPI's "detail". The result has no status. It returns false if the
 // body has none of these shapes.
 func ParseError(body []byte) (e Error, ok bool) {
-	_ = jsonspan.EachElement(body, func(element []byte) bool { // a body that is not an array stays as it is
+	_ = jsonspan.EachElement(body, func(element []byte) bool { // a body that is not an array is left as it is
 		body = element
 		return false
 	})
@@ -83,7 +83,7 @@ func ParseError(body []byte) (e Error, ok bool) {
 	return e, err == nil
 }
 
-// read reads the members of an error. Inner is the value of "error"; nil if there is none.
+// read reads the members of an error. Inner is the value of the member "error", or nil.
 func (e *Error) read(object []byte) (inner []byte, hasMessage bool, err error) {
 	var detail []byte
 	status := ""
@@ -122,10 +122,10 @@ func (e *Error) read(object []byte) (inner []byte, hasMessage bool, err error) {
 	return inner, hasMessage, nil
 }
 
-// detailText returns FastAPI's detail: a text, or a list of what is wrong with the request, of which the first is enough.
+// detailText returns the text of FastAPI's detail: a string, or a list of validation errors, of which the first is enough.
 func detailText(value []byte) string {
 	text := scalar(value)
-	_ = jsonspan.EachElement(value, func(first []byte) bool { // a value that is not a list stays as it is
+	_ = jsonspan.EachElement(value, func(first []byte) bool { // a value that is not a list is left as it is
 		if msg := member(first, "msg"); msg != nil {
 			text = scalar(msg)
 		}

@@ -11,8 +11,8 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/formdata"
 )
 
-// A Form is what the gateway must know of a multipart form. ModelSpan says where the model is, so that it can be replaced without
-// touching the rest.
+// A Form is what the gateway must know of a multipart form. ModelSpan is where the model's name is, so that it can be replaced
+// without touching the rest.
 type Form struct {
 	Model     string
 	HasModel  bool
@@ -21,7 +21,7 @@ type Form struct {
 	Size      int64 // of the whole form
 }
 
-// A formReader reads the parts of interest.
+// A formReader reads the parts that the gateway must know.
 type formReader struct {
 	Form
 	hasStream bool
@@ -53,7 +53,7 @@ func ParseForm(r io.ReaderAt, size int64, boundary string) (*Form, *Error) {
 	return nil, unreadable()
 }
 
-// read reads a part if it is of interest.
+// read reads a part if it is the model or the stream flag.
 func (f *formReader) read(p formdata.Part, content func(int) ([]byte, error)) *Error {
 	name := strings.ToLower(strings.TrimSpace(p.Name))
 	if name != "model" && name != "stream" {

@@ -24,7 +24,7 @@ type Request struct {
 // Reset clears the request but keeps the capacity for members, so that requests can be pooled.
 func (r *Request) Reset() { *r = Request{Object: jsonspan.Object{Members: r.Members[:0]}} }
 
-// ReleaseBody drops the reference to the body. Signals that were read stay, without a content that nobody has asked for.
+// ReleaseBody drops the reference to the body. Signals that were read are kept, and so is their Content if it was read.
 func (r *Request) ReleaseBody() {
 	r.Object = jsonspan.Object{}
 	if r.signals != nil {
@@ -32,17 +32,17 @@ func (r *Request) ReleaseBody() {
 	}
 }
 
-// checkedKeys are the keys on which somebody decides: this gateway, or the upstream about money and permissions. Servers disagree
-// on which of two spellings or duplicates wins ({"model":"a","Model":"b"} is b for every Go server and a for Python), so that a
-// request with two of them could pass here as one thing and run there as another.
+// checkedKeys are the keys that decide where a request goes, what it costs and what it may do, here or at the upstream. Servers
+// disagree on which of two spellings or duplicates wins ({"model":"a","Model":"b"} is b for every Go server and a for Python), so
+// a request with both could be checked here as one thing and run there as another.
 var checkedKeys = [...]string{
 	"model", "stream", "stream_options", "n", "max_tokens", "max_completion_tokens", "tools", "user", "options", "models",
 	"previous_response_id", "store", "max_output_tokens", "messages", "prompt", "input", "instructions", "functions",
 	"response_format", "text",
 }
 
-// checkedKey returns the index of the checked key that some server may take a raw key for, or -1. Exact reports whether the key
-// is spelled like that.
+// checkedKey returns the index of the checked key that a server may take a raw key for, or -1. Exact reports whether the raw key is
+// spelled exactly like it.
 func checkedKey(key []byte) (index int, exact bool) {
 	if i := slices.Index(checkedKeys[:], string(key)); i >= 0 {
 		return i, true
@@ -86,7 +86,7 @@ func (r *Request) Parse(body []byte) *Error {
 	return nil
 }
 
-// read takes the value of a checked key. Those that are not read here must only be unambiguous.
+// read reads the value of a checked key. Some keys only have to be unambiguous; their values are not read.
 func (r *Request) read(key string, value []byte) *Error {
 	if jsonspan.IsNull(value) {
 		return nil
@@ -96,7 +96,7 @@ func (r *Request) read(key string, value []byte) *Error {
 		return r.readModel(value)
 	case "stream":
 		var ok bool
-		if r.Stream, ok = boolean(value); !ok {
+		if r.Stream, ok = parseBool(value); !ok {
 			return invalid(key, fmt.Sprintf("\"stream\" must be true or false, not %.40s.", value))
 		}
 	case "n":
@@ -163,7 +163,7 @@ func (r *Request) readStreamOptions(value []byte) *Error {
 		}
 		seen = true
 		var ok bool
-		if r.IncludeUsage, ok = boolean(value); !ok && !jsonspan.IsNull(value) {
+		if r.IncludeUsage, ok = parseBool(value); !ok && !jsonspan.IsNull(value) {
 			problem = invalid(param, fmt.Sprintf("\"include_usage\" in \"stream_options\" must be true or false, not %.40s.", value))
 		}
 		return problem == nil
@@ -174,7 +174,8 @@ func (r *Request) readStreamOptions(value []byte) *Error {
 	return problem
 }
 
-func boolean(value []byte) (b, ok bool) {
+// parseBool returns the value of true or false, and false for ok if the value is neither.
+func parseBool(value []byte) (b, ok bool) {
 	b = string(value) == "true"
 	return b, b || string(value) == "false"
 }

@@ -12,46 +12,54 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 )
 
+// parseRequest parses a body that must be valid.
+func parseRequest(t testing.TB, body string) *Request {
+	t.Helper()
+	r := new(Request)
+	if err := r.Parse([]byte(body)); err != nil {
+		t.Fatalf("Parse(%s) = %v", body, err)
+	}
+	return r
+}
+
 func TestRequest(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		name, body string
 		want       Request
 	}{
-		{"nothing said", `{}`, Request{N: 1}},
+		{"empty object", `{}`, Request{N: 1}},
 		{"model", `{"model":"gpt-4o"}`, Request{Model: "gpt-4o", HasModel: true, N: 1}},
-		{"model behind the messages", `{"messages":[{"model":"x"}],"model":"gpt-4o"}`, Request{Model: "gpt-4o", HasModel: true, N: 1}},
+		{"model after the messages", `{"messages":[{"model":"x"}],"model":"gpt-4o"}`, Request{Model: "gpt-4o", HasModel: true, N: 1}},
 		{"model with escapes in its value", `{"model":"\u0067pt\/4"}`, Request{Model: "gpt/4", HasModel: true, N: 1}},
-		{"model in another language", `{"model":"модель"}`, Request{Model: "модель", HasModel: true, N: 1}},
+		{"model in Cyrillic", `{"model":"модель"}`, Request{Model: "модель", HasModel: true, N: 1}},
 		{"longest model", `{"model":"` + strings.Repeat("m", 256) + `"}`, Request{Model: strings.Repeat("m", 256), HasModel: true, N: 1}},
 		{"model null", `{"model":null}`, Request{N: 1}},
 		{"stream", `{"stream":true}`, Request{Stream: true, N: 1}},
-		{"no stream", `{"stream":false}`, Request{N: 1}},
+		{"stream false", `{"stream":false}`, Request{N: 1}},
 		{"stream null", `{"stream":null}`, Request{N: 1}},
-		{"usage", `{"stream":true,"stream_options":{"include_usage":true}}`, Request{Stream: true, IncludeUsage: true, N: 1}},
-		{"no usage", `{"stream":true,"stream_options":{"include_usage":false,"include_obfuscation":true}}`, Request{Stream: true, N: 1}},
-		{"usage null", `{"stream_options":{"include_usage":null}}`, Request{N: 1}},
-		{"options null", `{"stream_options":null}`, Request{N: 1}},
+		{"include_usage", `{"stream":true,"stream_options":{"include_usage":true}}`, Request{Stream: true, IncludeUsage: true, N: 1}},
+		{"include_usage false", `{"stream":true,"stream_options":{"include_usage":false,"include_obfuscation":true}}`, Request{Stream: true, N: 1}},
+		{"include_usage null", `{"stream_options":{"include_usage":null}}`, Request{N: 1}},
+		{"stream_options null", `{"stream_options":null}`, Request{N: 1}},
 		{"n", `{"n":3}`, Request{N: 3}},
 		{"n null", `{"n":null}`, Request{N: 1}},
-		{"other keys may stand twice or look alike", `{"temperature":1,"temperature":2,"Temperature":3,"modeling":1,"models_":2,"mode":3}`, Request{N: 1}},
-		{"the same keys further in mean nothing", `{"metadata":{"model":"a","Model":"b","model":"c"}}`, Request{N: 1}},
+		{"other keys may be repeated or spelled similarly", `{"temperature":1,"temperature":2,"Temperature":3,"modeling":1,"models_":2,"mode":3}`, Request{N: 1}},
+		{"nested keys are ignored", `{"metadata":{"model":"a","Model":"b","model":"c"}}`, Request{N: 1}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			var got Request
-			if err := got.Parse([]byte(tt.body)); err != nil {
-				t.Fatalf("Parse(%s) = %v", tt.body, err)
-			}
-			if diff := cmp.Diff(tt.want, got, cmpopts.IgnoreFields(Request{}, "Object", "signals")); diff != "" {
+			got := parseRequest(t, tt.body)
+			if diff := cmp.Diff(tt.want, *got, cmpopts.IgnoreFields(Request{}, "Object", "signals")); diff != "" {
 				t.Errorf("Parse(%s) (-want +got):\n%s", tt.body, diff)
 			}
 		})
 	}
 }
 
-// Bodies that two servers can read in two ways are refused. Of duplicate keys the last one wins in encoding/json, Python's json
-// and nlohmann's (llama.cpp), the first one in gjson and fastjson. Go structs also take "Model", and every decoder unescapes keys.
+// TestRequestSmuggling checks that bodies are rejected if two servers may read them differently. Of duplicate keys, the last one wins
+// in encoding/json, in Python's json and in nlohmann's (llama.cpp), the first one in gjson and fastjson. Go structs also accept
+// "Model", and every decoder unescapes keys.
 func TestRequestSmuggling(t *testing.T) {
 	t.Parallel()
 	rejected := func(name, body, param string) {
@@ -60,28 +68,28 @@ func TestRequestSmuggling(t *testing.T) {
 			var r Request
 			err := r.Parse([]byte(body))
 			if err == nil {
-				t.Fatalf("Parse(%s) accepted it", body)
+				t.Fatalf("Parse accepted %s", body)
 			}
 			if err.Status != http.StatusBadRequest || err.Type != "invalid_request_error" || err.Code != "invalid_request" || err.Param != param {
 				t.Errorf("Parse(%s) = %+v, want a 400 for %q", body, *err, param)
 			}
 		})
 	}
-	rejected("twice", `{"model":"a","model":"b"}`, "model")
-	rejected("twice with capitals", `{"model":"a","Model":"b"}`, "model")
-	rejected("twice with an escape", `{"model":"a","mod\u0065l":"b"}`, "model")
-	rejected("capitals alone", `{"MODEL":"a"}`, "model")
-	rejected("an escape alone", `{"\u006dodel":"a"}`, "model")
+	rejected("repeated", `{"model":"a","model":"b"}`, "model")
+	rejected("repeated in capitals", `{"model":"a","Model":"b"}`, "model")
+	rejected("repeated with an escape", `{"model":"a","mod\u0065l":"b"}`, "model")
+	rejected("only in capitals", `{"MODEL":"a"}`, "model")
+	rejected("only with an escape", `{"\u006dodel":"a"}`, "model")
 	rejected("all escapes", `{"\u006d\u006f\u0064\u0065\u006c":"a"}`, "model")
 	rejected("escapes of capitals", `{"\u004d\u004f\u0044\u0045\u004c":"a"}`, "model")
-	rejected("null and then another", `{"model":null,"model":"b"}`, "model")
+	rejected("repeated after null", `{"model":null,"model":"b"}`, "model")
 	rejected("a letter that folds to s", "{\"\u017ftream\":true}", "stream")
 	rejected("an escape of a letter that folds to s", `{"\u017ftream":true}`, "stream")
 	rejected("a letter that folds to k", "{\"max_to\u212aens\":5}", "max_tokens")
 	keys := strings.Fields("model stream stream_options n max_tokens max_completion_tokens tools user options models previous_response_id " +
 		"store max_output_tokens messages prompt input instructions functions response_format text")
 	if diff := cmp.Diff(keys, checkedKeys[:]); diff != "" {
-		t.Error(diff)
+		t.Errorf("checkedKeys (-want +got):\n%s", diff)
 	}
 	for _, key := range keys {
 		value := map[string]string{"model": `"a"`, "stream": "true", "stream_options": "{}", "n": "1"}[key]
@@ -89,18 +97,18 @@ func TestRequestSmuggling(t *testing.T) {
 			value = `"x"`
 		}
 		member := `"` + key + `":` + value
-		rejected(key+" twice", "{"+member+","+member+"}", key)
+		rejected(key+" repeated", "{"+member+","+member+"}", key)
 		rejected(key+" in capitals", "{"+strings.ToUpper(`"`+key+`"`)+":"+value+"}", key)
-		rejected(key+" and in capitals", "{"+member+","+strings.ToUpper(`"`+key+`"`)+":"+value+"}", key)
+		rejected(key+" repeated in capitals", "{"+member+","+strings.ToUpper(`"`+key+`"`)+":"+value+"}", key)
 		rejected(key+" with an escape", `{"`+"\\u00"+string("0123456789abcdef"[key[0]>>4])+string("0123456789abcdef"[key[0]&15])+key[1:]+`":`+value+"}", key)
 	}
-	rejected("include_usage twice", `{"stream_options":{"include_usage":true,"include_usage":false}}`, "stream_options")
+	rejected("include_usage repeated", `{"stream_options":{"include_usage":true,"include_usage":false}}`, "stream_options")
 	rejected("include_usage with capitals", `{"stream_options":{"Include_Usage":true}}`, "stream_options")
 	rejected("include_usage with an escape", `{"stream_options":{"include_usag\u0065":true}}`, "stream_options")
 }
 
-// TestRequestBadInput holds what else is wrong with requests, and that the message says where and what to do.
-func TestRequestBadInput(t *testing.T) {
+// TestRequestRejects checks other invalid requests, and that the message says what is wrong and what to do.
+func TestRequestRejects(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct{ name, body, param, message string }{
 		{"empty body", ``, "", "it is empty (byte 0). Send one JSON object"},
@@ -110,24 +118,24 @@ func TestRequestBadInput(t *testing.T) {
 		{"not an object", `["a"]`, "", "array"},
 		{"deep nesting", `{"model":"a","x":` + strings.Repeat("[", 100_000) + strings.Repeat("]", 100_000) + "}", "", "nested more than 512 levels deep"},
 		{"not UTF-8", "{\"model\":\"a\xff\"}", "", "not valid UTF-8"},
-		{"model a number", `{"model":5}`, "model", "put the model's name in double quotes"},
-		{"model an array", `{"model":["a","b"]}`, "model", "must be a string"},
+		{"model as a number", `{"model":5}`, "model", "put the model's name in double quotes"},
+		{"model as an array", `{"model":["a","b"]}`, "model", "must be a string"},
 		{"model empty", `{"model":""}`, "model", "empty"},
 		{"model too long", `{"model":"` + strings.Repeat("m", 257) + `"}`, "model", "257 bytes"},
 		{"model with a line break", `{"model":"a\nX-Header: b"}`, "model", "control character at byte 1"},
 		{"model with a zero byte", `{"model":"\u0000"}`, "model", "control character"},
 		{"model with delete", "{\"model\":\"a\x7f\"}", "model", "control character"},
 		{"model with a control character beyond ASCII", `{"model":"a\u0085"}`, "model", "control character"},
-		{"stream a string", `{"stream":"true"}`, "stream", "must be true or false, not \"true\""},
-		{"stream a number", `{"stream":1}`, "stream", "must be true or false"},
+		{"stream as a string", `{"stream":"true"}`, "stream", "must be true or false, not \"true\""},
+		{"stream as a number", `{"stream":1}`, "stream", "must be true or false"},
 		{"n zero", `{"n":0}`, "n", "whole number of at least 1"},
 		{"n negative", `{"n":-1}`, "n", "whole number"},
-		{"n broken", `{"n":1.5}`, "n", "whole number"},
-		{"n a string", `{"n":"2"}`, "n", "whole number"},
-		{"n too large for any computer", `{"n":99999999999999999999}`, "n", "whole number"},
-		{"options a string", `{"stream_options":"include_usage"}`, "stream_options", "must be an object"},
-		{"options an array", `{"stream_options":[]}`, "stream_options", "must be an object"},
-		{"include_usage a string", `{"stream_options":{"include_usage":"yes"}}`, "stream_options", "must be true or false"},
+		{"n with a fraction", `{"n":1.5}`, "n", "whole number"},
+		{"n as a string", `{"n":"2"}`, "n", "whole number"},
+		{"n too large for an int", `{"n":99999999999999999999}`, "n", "whole number"},
+		{"stream_options as a string", `{"stream_options":"include_usage"}`, "stream_options", "must be an object"},
+		{"stream_options as an array", `{"stream_options":[]}`, "stream_options", "must be an object"},
+		{"include_usage as a string", `{"stream_options":{"include_usage":"yes"}}`, "stream_options", "must be true or false"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -140,7 +148,7 @@ func TestRequestBadInput(t *testing.T) {
 				t.Errorf("Parse = %+v, want a 400 for %q", *err, tt.param)
 			}
 			if !strings.Contains(err.Message, tt.message) || len(err.Message) > 300 {
-				t.Errorf("the message is %q, want %q in it, and at most 300 bytes", err.Message, tt.message)
+				t.Errorf("message %q of %d bytes, want %q in it and at most 300 bytes", err.Message, len(err.Message), tt.message)
 			}
 		})
 	}
@@ -148,17 +156,14 @@ func TestRequestBadInput(t *testing.T) {
 
 func TestRequestReset(t *testing.T) {
 	t.Parallel()
-	var r Request
-	if err := r.Parse([]byte(`{"model":"a","stream":true,"n":2,"stream_options":{"include_usage":true}}`)); err != nil {
-		t.Fatal(err)
-	}
+	r := parseRequest(t, `{"model":"a","stream":true,"n":2,"stream_options":{"include_usage":true}}`)
 	capacity := cap(r.Members)
 	r.Reset()
-	if diff := cmp.Diff(Request{}, r, cmpopts.EquateEmpty(), cmpopts.IgnoreUnexported(Request{})); diff != "" {
+	if diff := cmp.Diff(Request{}, *r, cmpopts.EquateEmpty(), cmpopts.IgnoreUnexported(Request{})); diff != "" {
 		t.Errorf("Reset left (-want +got):\n%s", diff)
 	}
 	if cap(r.Members) != capacity {
-		t.Errorf("Reset left room for %d members, want %d", cap(r.Members), capacity)
+		t.Errorf("Reset left a capacity of %d members, want %d", cap(r.Members), capacity)
 	}
 	if err := r.Parse([]byte(`{"x":1}`)); err != nil || r.HasModel || r.N != 1 || len(r.Members) != 1 {
 		t.Errorf("Parse after Reset = %v, %+v", err, r)
@@ -171,8 +176,8 @@ func TestRequestAllocations(t *testing.T) {
 		body []byte
 		want float64
 	}{
-		{"the model's name alone", chatBody(1 << 10), 1},
-		{"no model, keys that look like others", []byte(`{"Models_":1,"mod\u0065":"x","stream":true,"stream_options":{"include_obfuscation":true},"n":2}`), 0},
+		{"only the model's name", chatBody(1 << 10), 1},
+		{"no model, ambiguous keys", []byte(`{"Models_":1,"mod\u0065":"x","stream":true,"stream_options":{"include_obfuscation":true},"n":2}`), 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			r := Request{Object: jsonspan.Object{Members: make([]jsonspan.Member, 0, 16)}}
@@ -194,16 +199,13 @@ func TestRequestUsage(t *testing.T) {
 		{"options null", `{"stream_options":null,"stream":true}`, `{"stream_options":{"include_usage":true},"stream":true}`},
 		{"options empty", `{"stream_options":{ }}`, `{"stream_options":{ "include_usage":true}}`},
 		{"other options", `{"stream_options":{"include_obfuscation":false}}`, `{"stream_options":{"include_obfuscation":false,"include_usage":true}}`},
-		{"asked not to", `{"stream_options":{"include_usage": false,"x":1}}`, `{"stream_options":{"include_usage": true,"x":1}}`},
-		{"asked for null", `{"stream_options":{"include_usage":null}}`, `{"stream_options":{"include_usage":true}}`},
-		{"asked already", `{"stream_options":{"include_usage":true}}`, `{"stream_options":{"include_usage":true}}`},
+		{"include_usage false", `{"stream_options":{"include_usage": false,"x":1}}`, `{"stream_options":{"include_usage": true,"x":1}}`},
+		{"include_usage null", `{"stream_options":{"include_usage":null}}`, `{"stream_options":{"include_usage":true}}`},
+		{"include_usage true", `{"stream_options":{"include_usage":true}}`, `{"stream_options":{"include_usage":true}}`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			var r Request
-			if err := r.Parse([]byte(tt.body)); err != nil {
-				t.Fatal(err)
-			}
+			r := parseRequest(t, tt.body)
 			var e jsonspan.Edit
 			e.Reset(&r.Object)
 			r.RequestUsage(&e)
@@ -215,16 +217,13 @@ func TestRequestUsage(t *testing.T) {
 }
 
 func TestEditAllocations(t *testing.T) {
-	var r Request
-	if err := r.Parse(chatBody(1 << 10)); err != nil {
-		t.Fatal(err)
-	}
+	r := parseRequest(t, string(chatBody(1<<10)))
 	var e jsonspan.Edit
 	for _, tt := range []struct {
 		name, model string
 		want        float64
 	}{
-		{"nothing changes: the segment", "gpt-4o-mini", 1},
+		{"unchanged: one segment", "gpt-4o-mini", 1},
 		{"another model: its JSON, the segments, the new bytes", "llama3.1:8b", 3},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -233,7 +232,7 @@ func TestEditAllocations(t *testing.T) {
 				e.SetString("model", tt.model)
 				r.RequestUsage(&e)
 				if len(e.Segments()) == 0 {
-					t.Error("there is no body")
+					t.Error("the edited body is empty")
 				}
 			}); n > tt.want {
 				t.Errorf("an edit makes %v allocations, want %v", n, tt.want)
@@ -247,13 +246,13 @@ func TestReleaseBody(t *testing.T) {
 	body := `{"model":"m","messages":[{"role":"user","content":"Hello"},{"role":"user","content":"there"}]}`
 	for _, tt := range []struct {
 		name     string
-		ask      func(*Request)
+		read     func(*Request)
 		messages int
 		content  string
 	}{
-		{"nothing was asked for", func(*Request) {}, 0, ""},
-		{"signals", func(r *Request) { r.Signals() }, 2, ""},
-		{"the content", func(r *Request) { r.Signals().Content() }, 2, "there"},
+		{"nothing was read", func(*Request) {}, 0, ""},
+		{"signals were read", func(r *Request) { r.Signals() }, 2, ""},
+		{"the content was read", func(r *Request) { r.Signals().Content() }, 2, "there"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -262,11 +261,11 @@ func TestReleaseBody(t *testing.T) {
 			if err := r.Parse(memory); err != nil {
 				t.Fatal(err)
 			}
-			tt.ask(&r)
+			tt.read(&r)
 			r.ReleaseBody()
 			clear(memory)
 			if s := r.Signals(); s.Messages != tt.messages || s.Content() != tt.content {
-				t.Errorf("%d messages, the last %q; want %d and %q", s.Messages, s.Content(), tt.messages, tt.content)
+				t.Errorf("%d messages with content %q, want %d with %q", s.Messages, s.Content(), tt.messages, tt.content)
 			}
 			if r.Model != "m" || r.Body != nil {
 				t.Errorf("model %q, body %q", r.Model, r.Body)
@@ -281,166 +280,119 @@ func TestChoices(t *testing.T) {
 		name, body string
 		want       int
 	}{
-		{"a text", `{"prompt":"a"}`, 1},
+		{"one text", `{"prompt":"a"}`, 1},
 		{"texts", `{"prompt":["a","b","c"]}`, 3},
 		{"tokens", `{"prompt":[1,2,3]}`, 1},
 		{"lists of tokens", `{"prompt":[[1,2],[3]]}`, 2},
 		{"several of each", `{"n":4,"prompt":["a","b"]}`, 8},
-		{"none", `{"prompt":[],"n":2}`, 2},
+		{"empty list", `{"prompt":[],"n":2}`, 2},
 		{"no prompt", `{}`, 1},
-		{"more than can be", `{"n":` + strconv.Itoa(1<<62) + `,"prompt":["a","b"]}`, maxChoices},
+		{"too many", `{"n":` + strconv.Itoa(1<<62) + `,"prompt":["a","b"]}`, maxChoices},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			var r Request
-			if err := r.Parse([]byte(test.body)); err != nil {
-				t.Fatal(err)
-			}
+			r := parseRequest(t, test.body)
 			if r.CountPrompts(); r.Choices() != test.want {
-				t.Errorf("%d choices", r.Choices())
+				t.Errorf("%d choices, want %d", r.Choices(), test.want)
 			}
 		})
 	}
 }
 
-// FuzzEdit holds splices against edits of a decoded map.
-func FuzzEdit(f *testing.F) {
-	for i, ops := range []string{"m", "u", "sdr", "rd", "dds", "oR", "RDm", "mursdoRDS"} {
-		seed(f, func(body []byte) { f.Add(body, ops, "max_tokens", "model", uint8(i)) })
-		seed(f, func(body []byte) { f.Add(body, ops, "a", "b", uint8(i)) })
+// seed adds the captured bodies, and others with what the captured ones lack.
+func seed(f *testing.F, add func(body []byte)) {
+	for _, body := range captured(f, ".json") {
+		add(body)
 	}
-	f.Fuzz(func(t *testing.T, body []byte, ops, key, other string, number uint8) {
+	for _, body := range []string{
+		`{}`, ` { "a" : [ ] , "b" : { } } `, `{"model":"a","Model":"b"}`, `{"model":"a","mod\u0065l":"b"}`, "{\"\u017ftream\":true}",
+		`{"a":"\ud83d\ude00\n\\\"","b":-0.5e+10,"c":[true,false,null]}`, `{"a":1,"a":2}`, `{"a":` + strings.Repeat("[", 19) + strings.Repeat("]", 19) + `}`, `{"a":"\ud83d"}`, "\xef\xbb\xbf{}",
+		`{"stream":true,"stream_options":{"include_usage":false,"x":1},"n":2,"max_tokens":1,"max_completion_tokens":2}`,
+		`{"ключ":"значение","a":"` + strings.Repeat("0123456789abcdef", 4) + "é\x7f\"}",
+	} {
+		add([]byte(body))
+	}
+}
+
+// FuzzRequest compares what the gateway reads with what a server in Go reads, which folds the case of keys, and one in Python, which
+// does not: they must agree on every request that is accepted.
+func FuzzRequest(f *testing.F) {
+	seed(f, func(body []byte) { f.Add(body) })
+	f.Fuzz(func(t *testing.T, body []byte) {
 		var r Request
-		if r.Parse(body) != nil || !plainKey(key) || !plainKey(other) || len(ops) > 20 {
+		if err := r.Parse(body); err != nil {
+			if err.Status != 400 || err.Message == "" || !json.Valid(err.AppendJSON(nil)) {
+				t.Fatalf("Parse = %+v", *err)
+			}
 			return
 		}
-		var e jsonspan.Edit
-		e.Reset(&r.Object)
-		m := decoded{}
-		if err := json.Unmarshal(body, &m); err != nil {
+		type fields struct {
+			Model         *string
+			Stream        *bool
+			N             *int
+			StreamOptions *struct {
+				IncludeUsage *bool `json:"include_usage"`
+			} `json:"stream_options"`
+		}
+		var folding, exact fields
+		if err := json.Unmarshal(body, &folding); err != nil {
 			t.Fatal(err)
 		}
-		for _, op := range ops {
-			apply(&e, &r, m, edit{op: op, key: key, other: other, value: string('0' + number%10)})
-		}
-		got := string(e.Bytes())
-		var o jsonspan.Object
-		if err := o.Scan([]byte(got)); err != nil {
-			t.Fatalf("the edited body is not JSON: %v\n%s", err, got)
-		}
-		if folds(r.Object) {
-			return // which one of them is meant is nobody's to say
-		}
-		result := decoded{}
-		if err := json.Unmarshal([]byte(got), &result); err != nil {
+		var members map[string]json.RawMessage
+		if err := json.Unmarshal(body, &members); err != nil {
 			t.Fatal(err)
 		}
-		if diff := cmp.Diff(m, result); diff != "" || len(o.Members) != len(m) {
-			t.Fatalf("after %q the body is %s (-want +got):\n%s", ops, got, diff)
+		for key, to := range map[string]any{"model": &exact.Model, "stream": &exact.Stream, "n": &exact.N, "stream_options": &exact.StreamOptions} {
+			if value, ok := members[key]; ok {
+				if err := json.Unmarshal(value, to); err != nil {
+					t.Fatal(err)
+				}
+			}
 		}
+		if diff := cmp.Diff(exact, folding); diff != "" {
+			t.Fatalf("a server that folds the case of keys reads other values (-exact +folding):\n%s", diff)
+		}
+		var model *string
+		if r.HasModel {
+			model = &r.Model
+		}
+		if diff := cmp.Diff(exact.Model, model); diff != "" {
+			t.Fatalf("model (-want +got):\n%s", diff)
+		}
+		if want := exact.Stream != nil && *exact.Stream; r.Stream != want {
+			t.Fatalf("Stream = %v", r.Stream)
+		}
+		if want := exact.N; want != nil && r.N != *want || want == nil && r.N != 1 {
+			t.Fatalf("N = %d", r.N)
+		}
+		options := exact.StreamOptions
+		if want := options != nil && options.IncludeUsage != nil && *options.IncludeUsage; r.IncludeUsage != want {
+			t.Fatalf("IncludeUsage = %v", r.IncludeUsage)
+		}
+		checkRequestUsage(t, &r, members)
 	})
 }
 
-// An edit is one step that the fuzzer chose.
-type edit struct {
-	op                rune
-	key, other, value string
-}
-
-func apply(e *jsonspan.Edit, r *Request, m decoded, step edit) {
-	key, value := step.key, json.RawMessage(step.value)
-	if strings.ContainsRune("SDR", step.op) {
-		key, step.other = step.other, key
+// checkRequestUsage checks that RequestUsage sets include_usage and changes nothing else.
+func checkRequestUsage(t *testing.T, r *Request, members map[string]json.RawMessage) {
+	t.Helper()
+	var e jsonspan.Edit
+	e.Reset(&r.Object)
+	r.RequestUsage(&e)
+	body := e.Bytes()
+	var edited Request
+	if err := edited.Parse(body); err != nil || !edited.IncludeUsage {
+		t.Fatalf("Parse(%s) = %v, IncludeUsage = %v", body, err, edited.IncludeUsage)
 	}
-	switch step.op {
-	case 's', 'S':
-		e.Set(key, value)
-		m.drop(key)
-		m[key] = value
-	case 'd', 'D':
-		e.Drop(key)
-		m.drop(key)
-	case 'r', 'R':
-		e.Rename(key, step.other)
-		if old, ok := m.find(key); ok {
-			m.drop(key)
-			m.drop(step.other)
-			m[step.other] = old
-		}
-	case 'o':
-		e.Default(key, value)
-		if _, ok := m.find(key); !ok {
-			m[key] = value
-		}
-	case 'm':
-		e.SetString("model", "new/\"model\"")
-		m.drop("model")
-		m["model"] = json.RawMessage(`"new/\"model\""`)
-	case 'u':
-		r.RequestUsage(e)
-		m.askUsage(r)
+	type object = map[string]json.RawMessage
+	got := decode[object](body)
+	options, gotOptions := decode[object](members["stream_options"]), decode[object](got["stream_options"])
+	for _, o := range []object{options, gotOptions} {
+		delete(o, includeUsage)
 	}
-}
-
-// A decoded body is what the body should say.
-type decoded map[string]json.RawMessage
-
-func (m decoded) find(key string) (json.RawMessage, bool) {
-	for k, v := range m {
-		if strings.EqualFold(k, key) {
-			return v, true
-		}
+	for _, o := range []object{members, got} {
+		delete(o, "stream_options")
 	}
-	return nil, false
-}
-
-func (m decoded) drop(key string) {
-	for k := range m {
-		if strings.EqualFold(k, key) {
-			delete(m, k)
-		}
+	if diff := cmp.Diff([]object{members, options}, []object{got, gotOptions}, cmpopts.EquateEmpty()); diff != "" {
+		t.Fatalf("%s became %s (-before +after):\n%s", r.Body, body, diff)
 	}
-}
-
-func (m decoded) askUsage(r *Request) {
-	if r.IncludeUsage {
-		return
-	}
-	const key = "stream_options"
-	old, _ := m.find(key)
-	m.drop(key)
-	var o jsonspan.Object
-	if o.Scan(old) != nil {
-		m[key] = json.RawMessage(`{"include_usage":true}`)
-		return
-	}
-	if value, ok := o.Get(includeUsage); ok {
-		m[key] = json.RawMessage(strings.Replace(string(old), string(value), "true", 1))
-		return
-	}
-	comma := ","
-	if len(o.Members) == 0 {
-		comma = ""
-	}
-	end := len(old) - 1
-	if n := len(o.Members); n > 0 {
-		end = o.Members[n-1].Value.End
-	}
-	m[key] = json.RawMessage(string(old[:end]) + comma + `"include_usage":true` + string(old[end:]))
-}
-
-// plainKey keeps the fuzzer to names that a configuration may hold.
-func plainKey(key string) bool {
-	return key != "" && strings.Trim(strings.ToLower(key), "abcdefghijklmnopqrstuvwxyz_0123456789") == ""
-}
-
-// folds reports whether two members of an object are the same to a server that folds case.
-func folds(o jsonspan.Object) bool {
-	for i, a := range o.Members {
-		for _, b := range o.Members[:i] {
-			if strings.EqualFold(string(jsonspan.Unescape(a.Key.Of(o.Body))), string(jsonspan.Unescape(b.Key.Of(o.Body)))) {
-				return true
-			}
-		}
-	}
-	return false
 }

@@ -6,26 +6,26 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/jsonspan"
 )
 
-// Signals are what routing rules decide by and what a target must be able to do. They are read from the JSON of every endpoint
-// in the same way, by the names of its members.
+// Signals are the properties of a request that routing rules test and that decide which targets can take it. They are read from
+// the JSON of every endpoint in the same way, by the names of its members.
 type Signals struct {
-	// PromptTokens is an estimate: a quarter of the bytes of all texts and of the tools' JSON, a fixed cost for each image, sound
-	// and file, and a few tokens for each message. Base64 does not count.
+	// PromptTokens is an estimate: a quarter of the bytes of all texts and of the tools' JSON, a fixed number for each image, audio
+	// clip and file, and a few tokens for each message. Base64 does not count.
 	PromptTokens int
-	// LargestPrompt is what must fit into a context window: PromptTokens, but only the largest one of a list of inputs.
+	// LargestPrompt is what must fit into a context window: PromptTokens, but of a list of inputs only the largest one.
 	LargestPrompt int
-	Messages      int // messages or inputs; a text on its own is one
+	Messages      int // messages or inputs; a lone text counts as one
 	Tools         int // including the deprecated functions
 	Images        int
-	Audio         int // sounds that are sent, not requested
+	Audio         int // audio inputs; a request for audio output does not count
 	Files         int
 	JSONSchema    bool // the answer must be JSON of a schema
-	// MaxTokens is the longest answer asked for, under any of its three names; zero if there is none.
+	// MaxTokens is the maximum length of the answer that the request sets under any of the three names, or zero.
 	MaxTokens int
 
 	total   size
-	listed  size   // of lists of inputs
-	largest size   // of the largest input in these
+	listed  size   // of all inputs in lists
+	largest size   // of the largest input in a list
 	user    []byte // the content of the last user message
 	content string
 }
@@ -39,7 +39,7 @@ func (s size) plus(t size) size { return size{s.bytes + t.bytes, s.tokens + t.to
 
 func (s size) minus(t size) size { return size{s.bytes - t.bytes, s.tokens - t.tokens} }
 
-// What counts as tokens without being text: an image of a megapixel in full detail, half a minute of sound, three pages.
+// The estimated tokens of what is not text: an image of one megapixel in full detail, half a minute of audio, three pages.
 const (
 	bytesPerToken = 4
 	messageTokens = 4
@@ -61,7 +61,7 @@ func (r *Request) Signals() *Signals {
 	return r.signals
 }
 
-// SignalsRead returns the signals only if Signals was called before.
+// SignalsRead returns the signals if Signals was called before, and false otherwise.
 func (r *Request) SignalsRead() (*Signals, bool) { return r.signals, r.signals != nil }
 
 func (s *Signals) read(o *jsonspan.Object) {
@@ -79,7 +79,7 @@ func (s *Signals) read(o *jsonspan.Object) {
 	s.LargestPrompt = s.total.minus(s.listed).plus(s.largest).estimate()
 }
 
-// readMember reads a member of the request. The upstream reports values of the wrong type.
+// readMember reads a member of the request. It ignores values of the wrong type, which the upstream reports.
 func (s *Signals) readMember(key, value []byte) {
 	switch string(key) {
 	case "messages":
@@ -123,7 +123,7 @@ func (s *Signals) readInputs(value []byte) {
 		switch element[0] {
 		case '{':
 			if s.readItem(element); member(element, "role") != nil || member(element, "type") != nil {
-				return true // one turn of a conversation
+				return true // a message of a conversation, not an independent input
 			}
 		case '"', '[':
 			s.readInput(element)
@@ -155,7 +155,7 @@ func (s *Signals) readInput(value []byte) {
 	s.readContent(value)
 }
 
-// readItem reads a message, or what the Responses API has in its place, such as a function call or its output.
+// readItem reads a message, or another item of the Responses API, such as a function call or its output.
 func (s *Signals) readItem(item []byte) {
 	var role, content, output, arguments, toolCalls, functionCall []byte
 	_ = jsonspan.EachMember(item, func(key, value []byte) bool {
@@ -210,7 +210,7 @@ func (s *Signals) readText(value []byte) {
 	}
 }
 
-// readPart reads one part of a message: a text, an image, a sound or a file.
+// readPart reads one part of a message: a text, an image, audio or a file.
 func (s *Signals) readPart(value []byte) {
 	var kind, text []byte
 	_ = jsonspan.EachMember(value, func(key, value []byte) bool {
@@ -240,7 +240,7 @@ func (s *Signals) readPart(value []byte) {
 // maxContent bounds Content, in bytes of the body.
 const maxContent = 16 << 10
 
-// Content returns the first 16 KiB of the text of the last user message. Each text in it is a line.
+// Content returns the first 16 KiB of the text of the last user message, with a line break between its parts.
 func (s *Signals) Content() string {
 	if s.content == "" && s.user != nil {
 		s.content = strings.ToValidUTF8(string(appendText(nil, s.user)), "")
@@ -249,15 +249,15 @@ func (s *Signals) Content() string {
 }
 
 func appendText(b, content []byte) []byte {
-	room := maxContent - len(b)
-	if room <= 0 {
+	left := maxContent - len(b)
+	if left <= 0 {
 		return b
 	}
 	if raw, ok := jsonspan.RawString(content); ok {
 		if len(b) > 0 {
 			b = append(b, '\n')
 		}
-		return jsonspan.AppendUnescaped(b, raw[:min(len(raw), room)])
+		return jsonspan.AppendUnescaped(b, raw[:min(len(raw), left)])
 	}
 	_ = jsonspan.EachElement(content, func(element []byte) bool { // any other content has no text
 		if element[0] != '"' {

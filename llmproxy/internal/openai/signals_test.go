@@ -9,15 +9,6 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 )
 
-func signalsOf(t testing.TB, body string) *Signals {
-	t.Helper()
-	var r Request
-	if err := r.Parse([]byte(body)); err != nil {
-		t.Fatalf("Parse(%s) = %v", body, err)
-	}
-	return r.Signals()
-}
-
 func TestSignals(t *testing.T) {
 	t.Parallel()
 	x100 := strings.Repeat("x", 100)
@@ -26,44 +17,44 @@ func TestSignals(t *testing.T) {
 		name, body, content string
 		want                Signals
 	}{
-		{"nothing", `{"model":"m"}`, "", Signals{}},
+		{"no input", `{"model":"m"}`, "", Signals{}},
 		{"chat", `{"messages":[{"role":"system","content":"` + x100 + `"},{"role":"user","content":"first"},{"role":"assistant","content":"` + x100 + `"},{"role":"user","content":"last"}]}`, "last",
 			Signals{PromptTokens: 53 + 16, LargestPrompt: 53 + 16, Messages: 4}},
 		{"parts", `{"messages":[{"role":"user","content":[{"type":"text","text":"` + x100 + `"},{"type":"text","text":"two"}]}]}`, x100 + "\ntwo",
 			Signals{PromptTokens: 26 + 4, LargestPrompt: 26 + 4, Messages: 1}},
 		{"image", `{"messages":[{"role":"user","content":[{"type":"text","text":"What is it?"},{"type":"image_url","image_url":{"url":"data:image/png;base64,` + base64 + `"}}]}]}`, "What is it?",
 			Signals{PromptTokens: 3 + 4 + imageTokens, LargestPrompt: 3 + 4 + imageTokens, Messages: 1, Images: 1}},
-		{"sound and file", `{"messages":[{"role":"user","content":[{"type":"input_audio","input_audio":{"data":"` + base64 + `","format":"wav"}},{"type":"file","file":{"file_data":"` + base64 + `"}}]}]}`, "",
+		{"audio and file", `{"messages":[{"role":"user","content":[{"type":"input_audio","input_audio":{"data":"` + base64 + `","format":"wav"}},{"type":"file","file":{"file_data":"` + base64 + `"}}]}]}`, "",
 			Signals{PromptTokens: 4 + audioTokens + fileTokens, LargestPrompt: 4 + audioTokens + fileTokens, Messages: 1, Audio: 1, Files: 1}},
 		{"tools", `{"tools":[{"a":1},{"b":2}],"functions":[{}]}`, "", Signals{PromptTokens: 6, LargestPrompt: 6, Tools: 3}},
-		{"no tools", `{"tools":[],"functions":null}`, "", Signals{PromptTokens: 1, LargestPrompt: 1}},
-		{"a turn of tools", `{"messages":[{"role":"user","content":"weather"},{"role":"assistant","content":null,"tool_calls":[{"x":1}]},{"role":"tool","content":"21"}]}`, "weather",
+		{"empty and null tools", `{"tools":[],"functions":null}`, "", Signals{PromptTokens: 1, LargestPrompt: 1}},
+		{"tool call and its result", `{"messages":[{"role":"user","content":"weather"},{"role":"assistant","content":null,"tool_calls":[{"x":1}]},{"role":"tool","content":"21"}]}`, "weather",
 			Signals{PromptTokens: 5 + 12, LargestPrompt: 5 + 12, Messages: 3}},
-		{"schema", `{"response_format":{"type":"json_schema","json_schema":{"name":"x"}}}`, "", Signals{JSONSchema: true}},
-		{"any JSON", `{"response_format":{"type":"json_object"}}`, "", Signals{}},
-		{"schema of responses", `{"text":{"format":{"type":"json_schema","name":"x"}}}`, "", Signals{JSONSchema: true}},
+		{"JSON schema", `{"response_format":{"type":"json_schema","json_schema":{"name":"x"}}}`, "", Signals{JSONSchema: true}},
+		{"any JSON object", `{"response_format":{"type":"json_object"}}`, "", Signals{}},
+		{"JSON schema of the Responses API", `{"text":{"format":{"type":"json_schema","name":"x"}}}`, "", Signals{JSONSchema: true}},
 		{"max_tokens", `{"max_tokens":5}`, "", Signals{MaxTokens: 5}},
 		{"max_output_tokens", `{"max_output_tokens":6}`, "", Signals{MaxTokens: 6}},
-		{"the newer name wins", `{"max_completion_tokens":7,"max_tokens":5}`, "", Signals{MaxTokens: 7}},
-		{"the newer name says nothing", `{"max_tokens":5,"max_completion_tokens":null}`, "", Signals{MaxTokens: 5}},
-		{"max_tokens a text", `{"max_tokens":"5"}`, "", Signals{}},
+		{"max_completion_tokens over max_tokens", `{"max_completion_tokens":7,"max_tokens":5}`, "", Signals{MaxTokens: 7}},
+		{"max_completion_tokens null", `{"max_tokens":5,"max_completion_tokens":null}`, "", Signals{MaxTokens: 5}},
+		{"max_tokens as a string", `{"max_tokens":"5"}`, "", Signals{}},
 		{"completions", `{"prompt":"` + x100 + `"}`, x100, Signals{PromptTokens: 25, LargestPrompt: 25, Messages: 1}},
-		{"embeddings of a list", `{"input":["` + x100 + `","` + x100 + x100 + `","x"]}`, "x", Signals{PromptTokens: 76, LargestPrompt: 50, Messages: 3}},
-		{"tokens", `{"input":[1,2,3]}`, "", Signals{PromptTokens: 3, LargestPrompt: 3, Messages: 1}},
+		{"list of texts", `{"input":["` + x100 + `","` + x100 + x100 + `","x"]}`, "x", Signals{PromptTokens: 76, LargestPrompt: 50, Messages: 3}},
+		{"list of tokens", `{"input":[1,2,3]}`, "", Signals{PromptTokens: 3, LargestPrompt: 3, Messages: 1}},
 		{"lists of tokens", `{"prompt":[[1,2,3],[4]]}`, "", Signals{PromptTokens: 4, LargestPrompt: 3, Messages: 2}},
-		{"responses", `{"instructions":"` + x100 + `","input":"Hello"}`, "Hello", Signals{PromptTokens: 27, LargestPrompt: 27, Messages: 1}},
-		{"items", `{"input":[{"role":"user","content":[{"type":"input_text","text":"Look"},{"type":"input_image","image_url":"data:image/png;base64,` + base64 + `"}]},{"type":"function_call","name":"f","arguments":"{}"},{"type":"function_call_output","output":"12345678"}]}`, "Look",
+		{"instructions and input", `{"instructions":"` + x100 + `","input":"Hello"}`, "Hello", Signals{PromptTokens: 27, LargestPrompt: 27, Messages: 1}},
+		{"items of the Responses API", `{"input":[{"role":"user","content":[{"type":"input_text","text":"Look"},{"type":"input_image","image_url":"data:image/png;base64,` + base64 + `"}]},{"type":"function_call","name":"f","arguments":"{}"},{"type":"function_call_output","output":"12345678"}]}`, "Look",
 			Signals{PromptTokens: 4 + 12 + imageTokens, LargestPrompt: 4 + 12 + imageTokens, Messages: 3, Images: 1}},
-		{"a stored prompt", `{"prompt":{"id":"pmpt_1"}}`, "", Signals{}},
+		{"stored prompt", `{"prompt":{"id":"pmpt_1"}}`, "", Signals{}},
 		{"moderations", `{"input":[{"type":"text","text":"` + x100 + `"},{"type":"image_url","image_url":{"url":"https://x"}}]}`, "", Signals{PromptTokens: 25 + 8 + imageTokens, LargestPrompt: 25 + 8 + imageTokens, Messages: 2, Images: 1}},
 		{"rerank", `{"query":"which?","documents":["` + x100 + `",{"text":"` + x100 + x100 + `"}]}`, "which?", Signals{PromptTokens: 77 + 4, LargestPrompt: 56, Messages: 2}},
-		{"escapes weigh what they mean", `{"prompt":"\u043f\u0440\n\\\ud83d\ude00"}`, "пр\n\\😀", Signals{PromptTokens: 3, LargestPrompt: 3, Messages: 1}},
+		{"escapes count as what they stand for", `{"prompt":"\u043f\u0440\n\\\ud83d\ude00"}`, "пр\n\\😀", Signals{PromptTokens: 3, LargestPrompt: 3, Messages: 1}},
 		{"keys with escapes", `{"messages":[{"r\u006fle":"user","cont\u0065nt":"Hi"}]}`, "Hi", Signals{PromptTokens: 5, LargestPrompt: 5, Messages: 1}},
-		{"what servers refuse", `{"messages":{"x":1},"prompt":5,"input":true,"tools":"x","response_format":[1],"text":"x","instructions":[5,null]}`, "", Signals{PromptTokens: 1, LargestPrompt: 1}},
+		{"values of the wrong type", `{"messages":{"x":1},"prompt":5,"input":true,"tools":"x","response_format":[1],"text":"x","instructions":[5,null]}`, "", Signals{PromptTokens: 1, LargestPrompt: 1}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			got := signalsOf(t, tt.body)
+			got := parseRequest(t, tt.body).Signals()
 			if diff := cmp.Diff(tt.want, *got, cmpopts.IgnoreUnexported(Signals{})); diff != "" {
 				t.Errorf("Signals (-want +got):\n%s", diff)
 			}
@@ -77,30 +68,27 @@ func TestSignals(t *testing.T) {
 func TestContentIsBounded(t *testing.T) {
 	t.Parallel()
 	for _, text := range []string{strings.Repeat("x", 1<<20), strings.Repeat("é", 1<<19), strings.Repeat(`\n`, 1<<19)} {
-		s := signalsOf(t, `{"messages":[{"role":"user","content":["`+text+`",{"text":"`+text+`"}]}]}`)
+		s := parseRequest(t, `{"messages":[{"role":"user","content":["`+text+`",{"text":"`+text+`"}]}]}`).Signals()
 		if got := s.Content(); len(got) > maxContent || len(got) < maxContent/2-1 || !strings.HasPrefix(text, got[:1]) && got[0] != '\n' {
-			t.Errorf("Content has %d bytes and begins with %.8q", len(got), got)
+			t.Errorf("Content has %d bytes and starts with %.8q", len(got), got)
 		}
 	}
 }
 
 func TestSignalsAreReadOnce(t *testing.T) {
-	var r Request
-	if err := r.Parse(chatBody(10 << 10)); err != nil {
-		t.Fatal(err)
-	}
+	r := parseRequest(t, string(chatBody(10<<10)))
 	if n := testing.AllocsPerRun(100, func() { r.signals = nil; r.Signals() }); n != 1 {
-		t.Errorf("reading makes %v allocations, want 1", n)
+		t.Errorf("Signals makes %v allocations, want 1", n)
 	}
 	if first := r.Signals(); first != r.Signals() {
-		t.Error("they were read again")
+		t.Error("the second call read the signals again")
 	}
 	if r.Reset(); r.signals != nil {
-		t.Error("Reset left them")
+		t.Error("Reset kept the signals")
 	}
 }
 
-// FuzzSignals holds what is read by passes over the bytes against what a decoded request says.
+// FuzzSignals compares signals that are read in place with those of the decoded request.
 func FuzzSignals(f *testing.F) {
 	seed(f, func(body []byte) { f.Add(body) })
 	for _, body := range []string{
@@ -120,7 +108,7 @@ func FuzzSignals(f *testing.F) {
 			t.Fatal(err)
 		}
 		if lists := present(members, "messages", "prompt", "input"); lists > 1 || lists > 0 && present(members, "query", "documents") > 0 {
-			return // their order would count, and no endpoint has both
+			return // no endpoint has both, and the result would depend on their order
 		}
 		want := reference{}
 		want.read(members)
@@ -128,17 +116,14 @@ func FuzzSignals(f *testing.F) {
 		if diff := cmp.Diff(want.Signals, *got, cmpopts.IgnoreUnexported(Signals{})); diff != "" {
 			t.Fatalf("Signals (-decoded +got):\n%s", diff)
 		}
-		if content := got.Content(); len(body) < maxContent && content != want.said {
-			t.Fatalf("Content = %q, decoded %q", content, want.said)
+		if content := got.Content(); len(body) < maxContent && content != want.content {
+			t.Fatalf("Content = %q, decoded %q", content, want.content)
 		}
 	})
 }
 
-// A reference reads signals from decoded values.
-type reference struct {
-	Signals
-	said string
-}
+// A reference reads signals from decoded values. It also sets their content.
+type reference struct{ Signals }
 
 func (r *reference) read(members map[string]json.RawMessage) {
 	for _, list := range lists {
@@ -147,7 +132,7 @@ func (r *reference) read(members map[string]json.RawMessage) {
 	r.text(decode[any](members["instructions"]))
 	if query := decode[any](members["query"]); query != nil {
 		r.text(query)
-		r.said = said(query)
+		r.content = textOf(query)
 	}
 	for _, list := range []string{"tools", "functions"} {
 		r.Tools += len(decode[[]any](members[list]))
@@ -169,11 +154,11 @@ var lists = []string{"documents", "messages", "prompt", "input"}
 
 func (r *reference) list(name string, raw json.RawMessage) {
 	whole := decode[any](raw)
-	text, alone := whole.(string)
-	if alone && name != "messages" {
+	text, isText := whole.(string)
+	if isText && name != "messages" {
 		r.Messages++
 		r.text(text)
-		r.said = text
+		r.content = text
 	}
 	elements, _ := whole.([]any)
 	verbatim := decode[[]json.RawMessage](raw)
@@ -200,7 +185,7 @@ func (r *reference) list(name string, raw json.RawMessage) {
 				break
 			}
 			r.text(e)
-			r.said = e.(string)
+			r.content = e.(string)
 		default:
 			if name == "messages" {
 				r.item(nil, nil)
@@ -221,7 +206,7 @@ func (r *reference) list(name string, raw json.RawMessage) {
 		r.total.tokens += tokens
 	}
 	if name == "documents" {
-		r.said = ""
+		r.content = ""
 	}
 }
 
@@ -234,14 +219,14 @@ func (r *reference) item(item map[string]any, raw json.RawMessage) {
 		r.total.bytes += len(members[name])
 	}
 	_, role := item["role"]
-	content, said0 := item["content"]
-	if !role && !said0 {
+	content, hasContent := item["content"]
+	if !role && !hasContent {
 		r.text(item)
 		return
 	}
 	r.text(content)
-	if item["role"] == "user" && said0 {
-		r.said = said(content)
+	if item["role"] == "user" && hasContent {
+		r.content = textOf(content)
 	}
 }
 
@@ -272,7 +257,8 @@ func (r *reference) text(content any) {
 	}
 }
 
-func said(content any) string {
+// textOf returns the text of a message's content.
+func textOf(content any) string {
 	if text, ok := content.(string); ok {
 		return text
 	}
@@ -290,6 +276,7 @@ func said(content any) string {
 	return strings.Join(lines, "\n")
 }
 
+// present returns how many of the members there are.
 func present(members map[string]json.RawMessage, names ...string) (n int) {
 	for _, name := range names {
 		if members[name] != nil {
@@ -307,6 +294,6 @@ func get(object any, key string) any {
 }
 
 func decode[T any](raw json.RawMessage) (v T) {
-	_ = json.Unmarshal(raw, &v) // what is something else is left out
+	_ = json.Unmarshal(raw, &v) // the zero value for any other type
 	return v
 }

@@ -16,7 +16,7 @@ const (
 	Typed
 )
 
-// An Event is what one event of a stream says. The zero event can be passed on as it is.
+// An Event is what the gateway must know of one event of a stream. The zero Event can be passed on unchanged.
 type Event struct {
 	Content   bool // it carries a part of the answer; set by First only
 	Finish    bool // it ends the answer, or a choice of it
@@ -27,29 +27,28 @@ type Event struct {
 	Usage     Usage
 	HasUsage  bool
 	Text      jsonspan.TextCount // set by Next only
-	Err       []byte             // the raw value of an error, object or string; nil for none
+	Err       []byte             // the raw value of an error, an object or a string; or nil
 }
 
-// First reads an event before the answer is committed to, when it matters whether the event carries content.
+// First reads an event before anything was sent to the client, when it matters whether the event carries content.
 func (f Framing) First(name, data []byte) Event {
 	if isDone(data) {
 		return Event{Done: true}
 	}
-	if _, complete := skim(data, nil); !complete {
+	if _, complete := prescan(data, nil); !complete {
 		return Event{Malformed: true}
 	}
 	return f.read(name, data)
 }
 
-// Next reads an event after the answer was committed to. Most events contain nothing of interest but their text, and are only
-// skimmed.
+// Next reads an event after the answer has begun. Most events contain nothing of interest but their text, and are only prescanned.
 func (f Framing) Next(name, data []byte) Event {
 	var text jsonspan.TextCount
 	count := &text
 	if f == Typed && !bytes.HasSuffix(name, []byte(".delta")) {
 		count = nil // the events that end a part repeat all of its text
 	}
-	significant, complete := skim(data, count)
+	significant, complete := prescan(data, count)
 	if !complete {
 		return f.First(name, data)
 	}
@@ -96,7 +95,7 @@ func readChunk(name, data []byte) Event {
 	return e
 }
 
-// readChoices returns the number of choices. They may be null.
+// readChoices reads the choices, which may be null, and returns their number.
 func (e *Event) readChoices(choices []byte) (n int) {
 	_ = jsonspan.EachElement(choices, func(choice []byte) bool {
 		n++
@@ -105,7 +104,7 @@ func (e *Event) readChoices(choices []byte) (n int) {
 			case "delta", "message": // a server that cannot stream sends its message in one chunk
 				e.Content = e.Content || hasContent(value)
 			case "text":
-				e.Content = e.Content || !empty(value)
+				e.Content = e.Content || !isEmpty(value)
 			case "finish_reason":
 				if !jsonspan.IsNull(value) {
 					e.Finishes++
@@ -121,12 +120,12 @@ func (e *Event) readChoices(choices []byte) (n int) {
 	return n
 }
 
-// hasContent reports whether a delta carries a part of the answer. The first one of a stream only has the role.
+// hasContent reports whether a delta carries a part of the answer. The first delta of a stream often has only the role.
 func hasContent(delta []byte) (found bool) {
 	_ = jsonspan.EachMember(delta, func(key, value []byte) bool { // it may be null
 		switch string(key) {
 		case "content", "reasoning_content", "reasoning", "reasoning_details", "refusal", "tool_calls", "function_call", "audio", "images":
-			found = !empty(value)
+			found = !isEmpty(value)
 		}
 		return !found
 	})
@@ -159,8 +158,8 @@ func readTyped(name, data []byte) Event {
 	return Event{Content: true}
 }
 
-// eventType returns the type of an event, and its error if it has one. The event's name is the type if there is one. Ollama writes
-// the "type" last, so looking there takes a pass over the whole event.
+// eventType returns the type of an event, and its error if it has one. A name with a dot in it is the type: Ollama writes the member
+// "type" last, so looking for that takes a pass over the whole event.
 func eventType(name, data []byte) (kind, failure []byte) {
 	if bytes.IndexByte(name, '.') > 0 {
 		return name, nil
@@ -185,8 +184,8 @@ func eventType(name, data []byte) (kind, failure []byte) {
 	return kind, failure
 }
 
-// readUntyped reads an event without a type. vLLM streams its transcriptions as chunks with choices. These finish once for every
-// half minute of sound, so only [DONE] ends them. Any other event has to be content.
+// readUntyped reads an event without a type. vLLM streams its transcriptions as chunks with choices. These have a finish reason for
+// every half minute of audio, so only [DONE] ends them. Any other event counts as content.
 func readUntyped(data []byte) Event {
 	hasChoices := false
 	err := jsonspan.EachMember(data, func(key, _ []byte) bool {
@@ -203,7 +202,7 @@ func readUntyped(data []byte) Event {
 
 // readResponse reads the response inside an event.
 func (e *Event) readResponse(response []byte) {
-	_ = jsonspan.EachMember(response, func(key, value []byte) bool { // an absent response says nothing
+	_ = jsonspan.EachMember(response, func(key, value []byte) bool { // an absent response has no members
 		switch string(key) {
 		case "error":
 			if !jsonspan.IsNull(value) {

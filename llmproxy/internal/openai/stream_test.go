@@ -2,6 +2,7 @@ package openai
 
 import (
 	"bytes"
+	"encoding/json"
 	"strings"
 	"testing"
 
@@ -11,14 +12,14 @@ import (
 
 var finishes = Event{Content: true, Finish: true, Finishes: 1}
 
-// chunkEvents are events of chat and completions, and what First says of them.
+// chunkEvents are events of chat and completions, and what First returns for them.
 var chunkEvents = []struct {
 	name, kind, data string
 	want             Event
 }{
 	{"role", "", `{"choices":[{"index":0,"delta":{"role":"assistant","content":"","refusal":null},"finish_reason":null}],"usage":null}`, Event{}},
 	{"role, content null", "", `{"choices":[{"finish_reason":null,"index":0,"delta":{"role":"assistant","content":null}}]}`, Event{}},
-	{"vllm has nothing to say", "", `{"choices":[{"delta":{"content":"","tool_calls":[],"reasoning_content":null}}]}`, Event{}},
+	{"vllm without content", "", `{"choices":[{"delta":{"content":"","tool_calls":[],"reasoning_content":null}}]}`, Event{}},
 	{"content", "", `{"choices":[{"delta":{"content":"Hi"},"finish_reason":null}]}`, Event{Content: true}},
 	{"content of the second choice", "", `{"choices":[{"delta":{}},{"delta":{"content":"Hi"}}]}`, Event{Content: true}},
 	{"content in parts", "", `{"choices":[{"delta":{"content":[{"type":"thinking"}]}}]}`, Event{Content: true}},
@@ -40,36 +41,36 @@ var chunkEvents = []struct {
 		Event{Content: true, Finish: true, Finishes: 1, Usage: Usage{Input: 3, Output: 2}, HasUsage: true}},
 	{"usage with every chunk", "", `{"choices":[{"delta":{"content":"Hi"}}],"usage":{"prompt_tokens":3,"completion_tokens":2}}`,
 		Event{Content: true, Usage: Usage{Input: 3, Output: 2}, HasUsage: true}},
-	{"usage alone", "", `{"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":2,"total_tokens":5}}`,
+	{"usage only", "", `{"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":2,"total_tokens":5}}`,
 		Event{UsageOnly: true, Usage: Usage{Input: 3, Output: 2}, HasUsage: true}},
-	{"usage alone, choices null", "", `{"choices":null,"usage":{"prompt_tokens":3}}`, Event{UsageOnly: true, Usage: Usage{Input: 3}, HasUsage: true}},
+	{"usage only, choices null", "", `{"choices":null,"usage":{"prompt_tokens":3}}`, Event{UsageOnly: true, Usage: Usage{Input: 3}, HasUsage: true}},
 	{"usage null, no choices", "", `{"choices":[],"usage":null}`, Event{}},
 	{"azure's first", "", `{"choices":[],"created":0,"id":"","model":"","object":"","prompt_filter_results":[{"prompt_index":0,"content_filter_results":{"hate":{"filtered":false}}}]}`, Event{}},
 	{"error", "", `{"error":{"message":"m","type":"server_error","param":null,"code":null}}`,
 		Event{Err: []byte(`{"message":"m","type":"server_error","param":null,"code":null}`)}},
-	{"error last", "", `{"id":"x","choices":[],"error":{"code":502}}`, Event{Err: []byte(`{"code":502}`)}},
-	{"error as text", "", `{"error":"model runner has unexpectedly stopped"}`, Event{Err: []byte(`"model runner has unexpectedly stopped"`)}},
+	{"error after other members", "", `{"id":"x","choices":[],"error":{"code":502}}`, Event{Err: []byte(`{"code":502}`)}},
+	{"error as a string", "", `{"error":"model runner has unexpectedly stopped"}`, Event{Err: []byte(`"model runner has unexpectedly stopped"`)}},
 	{"error null", "", `{"choices":[{"delta":{"content":"Hi"}}],"error":null}`, Event{Content: true}},
 	{"named error", "error", `{"error":{"message":"m"}}`, Event{Err: []byte(`{"message":"m"}`)}},
 	{"named error, flat", "error", `{"message":"m"}`, Event{Err: []byte(`{"message":"m"}`)}},
 	{"openrouter's error with a finish", "", `{"error":{"code":"server_error"},"choices":[{"delta":{"content":""},"finish_reason":"error"}]}`,
 		Event{Content: true, Finish: true, Finishes: 1, Err: []byte(`{"code":"server_error"}`)}},
-	{"text about all that", "", `{"choices":[{"delta":{"content":"{\"usage\":{\"error\":1},\"finish_reason\":\"stop\"}"}}]}`, Event{Content: true}},
-	{"the words as values", "", `{"choices":[{"delta":{"content":"usage"}}],"a":"error","b":["finish_reason"]}`, Event{Content: true}},
-	{"the words as ends of other keys", "", `{"choices":[{"delta":{"content":"Hi"}}],"my_usage":1,"terror":2,"region":3}`, Event{Content: true}},
+	{"keys inside a string", "", `{"choices":[{"delta":{"content":"{\"usage\":{\"error\":1},\"finish_reason\":\"stop\"}"}}]}`, Event{Content: true}},
+	{"keys as values", "", `{"choices":[{"delta":{"content":"usage"}}],"a":"error","b":["finish_reason"]}`, Event{Content: true}},
+	{"keys at the end of other keys", "", `{"choices":[{"delta":{"content":"Hi"}}],"my_usage":1,"terror":2,"region":3}`, Event{Content: true}},
 	{"done", "", `[DONE]`, Event{Done: true}},
 	{"done with white space", "", ` [DONE] `, Event{Done: true}},
-	{"nothing", "", ``, Event{Malformed: true}},
+	{"empty", "", ``, Event{Malformed: true}},
 	{"no JSON", "", `ok`, Event{Malformed: true}},
-	{"a page", "", `<html><body>502 Bad Gateway</body></html>`, Event{Malformed: true}},
-	{"a list", "", `[{"choices":[{"delta":{"content":"Hi"}}]}]`, Event{Malformed: true}},
+	{"HTML page", "", `<html><body>502 Bad Gateway</body></html>`, Event{Malformed: true}},
+	{"array", "", `[{"choices":[{"delta":{"content":"Hi"}}]}]`, Event{Malformed: true}},
 	{"done, misspelt", "", `[done]`, Event{Malformed: true}},
-	{"cut", "", `{"choices":[{"delta":{"content":"Hi`, Event{Malformed: true}},
-	{"cut behind a brace", "", `{"choices":[{"delta":{"content":"Hi"}`, Event{Malformed: true}},
-	{"cut behind a finish", "", `{"choices":[{"finish_reason":"stop"}]`, Event{Malformed: true}},
-	{"two in one", "", `{"choices":[{"delta":{"content":"Hi"}}]}{"choices":[{"delta":{"content":"Hi"}}]}`, Event{Malformed: true}},
-	{"an error, cut", "error", `{"error":{"message":"m"`, Event{Malformed: true}},
-	{"half a surrogate, as Python writes it", "", `{"choices":[{"delta":{"content":"\ud83d"}}]}`, Event{}},
+	{"truncated", "", `{"choices":[{"delta":{"content":"Hi`, Event{Malformed: true}},
+	{"truncated after a brace", "", `{"choices":[{"delta":{"content":"Hi"}`, Event{Malformed: true}},
+	{"truncated after a finish", "", `{"choices":[{"finish_reason":"stop"}]`, Event{Malformed: true}},
+	{"two objects", "", `{"choices":[{"delta":{"content":"Hi"}}]}{"choices":[{"delta":{"content":"Hi"}}]}`, Event{Malformed: true}},
+	{"error, truncated", "error", `{"error":{"message":"m"`, Event{Malformed: true}},
+	{"half a surrogate pair, as Python writes it", "", `{"choices":[{"delta":{"content":"\ud83d"}}]}`, Event{}},
 	{"half a character", "", "{\"choices\":[{\"delta\":{\"content\":\"\xf0\x9f\"}}]}", Event{}},
 	{"NaN, as Python writes it", "", `{"choices":[{"delta":{"content":"Hi"},"logprobs":{"content":[{"logprob":NaN}]}}]}`, Event{}},
 }
@@ -84,14 +85,14 @@ func TestChunks(t *testing.T) {
 	}
 }
 
-// checkEvent wants First to say all, and Next the same but for Content, about which nobody asks it.
+// checkEvent checks that First returns the event, and Next the same except for Content, which it does not set, and Text.
 func checkEvent(t *testing.T, f Framing, kind, data string, want Event) {
 	t.Helper()
 	if diff := cmp.Diff(want, f.First([]byte(kind), []byte(data))); diff != "" {
 		t.Errorf("First (-want +got):\n%s", diff)
 	}
 	got := f.Next([]byte(kind), []byte(data))
-	got.Content, want.Content, got.Text = false, false, jsonspan.TextCount{} // TestHeard looks at what is said
+	got.Content, want.Content, got.Text = false, false, jsonspan.TextCount{} // see TestCountText
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("Next (-want +got):\n%s", diff)
 	}
@@ -106,27 +107,27 @@ func TestTyped(t *testing.T) {
 		want             Event
 	}{
 		{"created", "response.created", `{"type":"response.created","response":{"usage":null}}`, Event{}},
-		{"created, unnamed", "", `{"response":{"error":null,"usage":null},"sequence_number":0,"type":"response.created"}`, Event{}},
+		{"created, no name", "", `{"response":{"error":null,"usage":null},"sequence_number":0,"type":"response.created"}`, Event{}},
 		{"queued", "", `{"type":"response.queued"}`, Event{}},
 		{"in progress", "response.in_progress", `{"type":"response.in_progress"}`, Event{}},
 		{"keepalive", "", `{"type":"keepalive","sequence_number":3}`, Event{}},
 		{"item", "response.output_item.added", `{"type":"response.output_item.added","item":{}}`, Event{Content: true}},
 		{"text", "response.output_text.delta", `{"type":"response.output_text.delta","delta":"Hi"}`, Event{Content: true}},
-		{"text, unnamed", "", `{"type":"response.output_text.delta","delta":"Hi"}`, Event{Content: true}},
-		{"text, misnamed", "message", `{"delta":"Hi","type":"response.output_text.delta"}`, Event{Content: true}},
-		{"arguments, done only", "response.function_call_arguments.done", `{"arguments":"{}"}`, Event{Content: true}},
+		{"text, no name", "", `{"type":"response.output_text.delta","delta":"Hi"}`, Event{Content: true}},
+		{"text, other name", "message", `{"delta":"Hi","type":"response.output_text.delta"}`, Event{Content: true}},
+		{"arguments done", "response.function_call_arguments.done", `{"arguments":"{}"}`, Event{Content: true}},
 		{"completed", "response.completed", `{"response":{"error":null,` + counted + `},"type":"response.completed"}`, usage},
-		{"completed, unnamed", "", `{"type":"response.completed","response":{` + counted + `}}`, usage},
+		{"completed, no name", "", `{"type":"response.completed","response":{` + counted + `}}`, usage},
 		{"incomplete", "response.incomplete", `{"type":"response.incomplete","response":{` + counted + `}}`, usage},
 		{"completed without usage", "response.completed", `{"type":"response.completed","response":{}}`, finishes},
 		{"failed", "response.failed", `{"type":"response.failed","response":{"error":{"code":"server_error","message":"m"},` + counted + `}}`,
 			Event{Err: []byte(`{"code":"server_error","message":"m"}`), Usage: Usage{12, 7, 11, 2}, HasUsage: true}},
 		{"failed without a reason", "response.failed", `{"response":{"error":null}}`, Event{Err: []byte(`{"response":{"error":null}}`)}},
 		{"error", "error", `{"type":"error","code":"x","message":"m","param":null}`, Event{Err: []byte(`{"type":"error","code":"x","message":"m","param":null}`)}},
-		{"error, unnamed", "", `{"type":"error","code":"x","message":"m"}`, Event{Err: []byte(`{"type":"error","code":"x","message":"m"}`)}},
-		{"error, both spellings", "error", `{"type":"error","error":{"code":"x"},"code":"x","message":"m"}`, Event{Err: []byte(`{"code":"x"}`)}},
+		{"error, no name", "", `{"type":"error","code":"x","message":"m"}`, Event{Err: []byte(`{"type":"error","code":"x","message":"m"}`)}},
+		{"error, nested and flat", "error", `{"type":"error","error":{"code":"x"},"code":"x","message":"m"}`, Event{Err: []byte(`{"code":"x"}`)}},
 		{"error without a type", "", `{"error":{"code":500}}`, Event{Err: []byte(`{"code":500}`)}},
-		{"error as text", "", `{"error":"down"}`, Event{Err: []byte(`"down"`)}},
+		{"error as a string", "", `{"error":"down"}`, Event{Err: []byte(`"down"`)}},
 		{"transcript", "", `{"type":"transcript.text.delta","delta":"Hi"}`, Event{Content: true}},
 		{"transcript done", "", `{"type":"transcript.text.done","text":"Hi",` + counted + `}`, usage},
 		{"transcript done, in seconds", "", `{"type":"transcript.text.done","text":"Hi","usage":{"type":"duration","seconds":1}}`, finishes},
@@ -135,14 +136,14 @@ func TestTyped(t *testing.T) {
 		{"partial image", "image_generation.partial_image", `{"b64_json":"AA==","type":"image_generation.partial_image"}`, Event{Content: true}},
 		{"image", "image_generation.completed", `{"b64_json":"AA==",` + counted + `,"type":"image_generation.completed"}`, usage},
 		{"edited image", "", `{"type":"image_edit.completed","b64_json":"AA==",` + counted + `}`, usage},
-		{"vllm transcribes in chunks", "", `{"object":"transcription.chunk","choices":[{"delta":{"content":" Mary"},"finish_reason":null}]}`, Event{Content: true}},
-		{"vllm's last chunk of a half minute", "", `{"object":"transcription.chunk","choices":[{"delta":{"content":""},"finish_reason":"stop"}]}`, Event{Content: true}},
+		{"vllm transcription chunk", "", `{"object":"transcription.chunk","choices":[{"delta":{"content":" Mary"},"finish_reason":null}]}`, Event{Content: true}},
+		{"vllm transcription chunk with a finish reason", "", `{"object":"transcription.chunk","choices":[{"delta":{"content":""},"finish_reason":"stop"}]}`, Event{Content: true}},
 		{"unknown", "", `{"x":1}`, Event{Content: true}},
 		{"done", "", `[DONE]`, Event{Done: true}},
 		{"no JSON", "", `ok`, Event{Malformed: true}},
-		{"cut", "response.output_text.delta", `{"type":"response.output_text.delta","delta":"Hi`, Event{Malformed: true}},
-		{"completed, cut", "response.completed", `{"response":{` + counted + `}`, Event{Malformed: true}},
-		{"nothing", "", ``, Event{Malformed: true}},
+		{"truncated", "response.output_text.delta", `{"type":"response.output_text.delta","delta":"Hi`, Event{Malformed: true}},
+		{"completed, truncated", "response.completed", `{"response":{` + counted + `}`, Event{Malformed: true}},
+		{"empty", "", ``, Event{Malformed: true}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -151,25 +152,24 @@ func TestTyped(t *testing.T) {
 	}
 }
 
-// What the news hunt looks for must be found wherever it stands in relation to the eight bytes that it reads together.
-func TestNextAtEveryOffset(t *testing.T) {
+// Significant keys must be found at every offset within the eight bytes that are compared together.
+func TestPrescanAtEveryOffset(t *testing.T) {
 	t.Parallel()
 	for pad := range 24 {
 		for _, key := range []string{"finish_reason", "usage", "error"} {
 			for _, colon := range []string{":", ": ", " : "} {
 				data := `{"p":"` + strings.Repeat("x", pad) + `","` + key + `"` + colon
-				if news, whole := skim([]byte(data+`"v"}`), nil); !news || !whole {
-					t.Errorf("nothing new was found in %s\"v\"}", data)
-				}
-				if news, whole := skim([]byte(data+`null}`), nil); news || !whole {
-					t.Errorf("something new was found in %snull}", data)
+				for value, want := range map[string]bool{`"v"`: true, `null`: false} {
+					if significant, complete := prescan([]byte(data+value+"}"), nil); significant != want || !complete {
+						t.Errorf("prescan(%s%s}) = %v, %v, want %v, true", data, value, significant, complete, want)
+					}
 				}
 			}
 		}
 	}
 }
 
-// TestCapturedStreams reads real streams to their ends.
+// TestCapturedStreams reads streams that were captured from real servers.
 func TestCapturedStreams(t *testing.T) {
 	t.Parallel()
 	type summary struct {
@@ -200,7 +200,7 @@ func TestCapturedStreams(t *testing.T) {
 			}
 			next := framing.Next(e[0], e[1])
 			if next.Err != nil || next.Malformed {
-				t.Errorf("%s has an error: %s %s", name, next.Err, e[1])
+				t.Errorf("%s: Next found an error %q in %s", name, next.Err, e[1])
 			}
 			s.Finishes += next.Finishes
 			s.UsageOnly = s.UsageOnly || next.UsageOnly
@@ -216,7 +216,7 @@ func TestCapturedStreams(t *testing.T) {
 	}
 }
 
-// splitStream takes a well-formed stream apart into names and data.
+// splitStream splits a well-formed stream into the names and the data of its events.
 func splitStream(stream []byte) (all [][2][]byte) {
 	for event := range bytes.SplitSeq(bytes.TrimSpace(stream), []byte("\n\n")) {
 		var e [2][]byte
@@ -249,4 +249,38 @@ func TestEventsDoNotAllocate(t *testing.T) {
 			}
 		})
 	}
+}
+
+// FuzzStream checks that Next, which parses few events, finds what First finds.
+func FuzzStream(f *testing.F) {
+	for _, stream := range captured(f, ".sse") {
+		for _, e := range splitStream(stream) {
+			f.Add(e[0], e[1])
+		}
+	}
+	for _, e := range chunkEvents {
+		f.Add([]byte(e.kind), []byte(e.data))
+	}
+	f.Add([]byte("response.failed"), []byte(`{"response":{"error":{"code":"x"},"usage":{"input_tokens":1}}}`))
+	f.Add([]byte(""), []byte(`{"type":"error","message":"m"}`))
+	f.Fuzz(func(t *testing.T, name, data []byte) {
+		for _, framing := range []Framing{Chunks, Typed} {
+			first, next := framing.First(name, data), framing.Next(name, data)
+			new(FinishReasons).AddEvent(framing, name, data)
+			if first.Finish != (first.Finishes > 0) || first.UsageOnly && (first.Finish || first.Content) {
+				t.Fatalf("First contradicts itself: %+v", first)
+			}
+			// Invalid JSON is read up to the error, and prescan ignores keys with escapes.
+			if !json.Valid(data) || bytes.Contains(data, []byte(`\u`)) {
+				continue
+			}
+			first.Content, next.Content, next.Text = false, false, jsonspan.TextCount{}
+			if diff := cmp.Diff(first, next); diff != "" {
+				t.Fatalf("framing %d: Next differs from First (-first +next):\n%s", framing, diff)
+			}
+		}
+		_, _ = ParseError(data)
+		var a Answer
+		_ = a.Parse(data)
+	})
 }

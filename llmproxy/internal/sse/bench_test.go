@@ -75,7 +75,7 @@ func BenchmarkLongEvent(b *testing.B) {
 	}
 }
 
-// sips reads a few bytes at a time.
+// sips is a reader that returns at most size bytes at a time.
 type sips struct {
 	left []byte
 	size int

@@ -9,11 +9,11 @@ import "bytes"
 type Event struct {
 	// Raw is the event as it was sent, with the blank line that ends it.
 	Raw []byte
-	// Name is the event's type; empty if it has none.
+	// Name is the event's type, which may be empty.
 	Name []byte
 	// Data is the event's data, its lines joined with LF.
 	Data []byte
-	// HasData distinguishes empty data from none.
+	// HasData reports whether the event has a data field, which may be empty.
 	HasData bool
 	// OnlyComments means that the event has no field, only comments or line ends. Such events are heartbeats.
 	OnlyComments bool
@@ -101,13 +101,12 @@ func AppendEvent(b []byte, name string, data []byte) []byte {
 // be searched to its end for every line.
 const window = 1 << 10
 
-// lineEnd finds the first line end in b: LF, CR or CRLF. It starts at i and is n bytes long. If there is none, n is 0 and i is
-// len(b).
+// lineEnd finds the first line end in b: LF, CR or CRLF. It starts at i and is n bytes long. Without one, i is len(b) and n is 0.
 func lineEnd(b []byte) (i, n int) {
 	if len(b) == 0 || b[0] != '\n' {
 		return searchEnd(b)
 	}
-	return 0, 1 // every other line of a stream is blank: this check is cheaper than the call
+	return 0, 1 // every second line of a stream is blank, and this check is cheaper than the call
 }
 
 func searchEnd(b []byte) (i, n int) {

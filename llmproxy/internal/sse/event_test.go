@@ -14,8 +14,8 @@ func TestCutRaw(t *testing.T) {
 		{"two", "data: a\n\ndata: b\n\n", "data: a\n\n", "data: b\n\n"},
 		{"CRLF", "data: a\r\n\r\ndata: b\r\n\r\n", "data: a\r\n\r\n", "data: b\r\n\r\n"},
 		{"CR", "data: a\r\rdata: b\r\r", "data: a\r\r", "data: b\r\r"},
-		{"LF after CR belongs to it", "data: a\r\r\ndata: b\r\r", "data: a\r\r\n", "data: b\r\r"},
-		{"a blank line alone", "\r\ndata: a\n\n", "\r\n", "data: a\n\n"},
+		{"LF after CR is the same line end", "data: a\r\r\ndata: b\r\r", "data: a\r\r\n", "data: b\r\r"},
+		{"leading blank line", "\r\ndata: a\n\n", "\r\n", "data: a\n\n"},
 		{"no end", "data: a\n", "data: a\n", ""},
 		{"no line end", "data: a", "data: a", ""},
 	}
@@ -41,8 +41,8 @@ func TestCutFields(t *testing.T) {
 		{"blank", "\n", Event{OnlyComments: true}},
 		{"data", "data: a\n\n", Event{Data: b("a"), HasData: true}},
 		{"data without space", "data:a\n\n", Event{Data: b("a"), HasData: true}},
-		{"one space only", "data:  a \n\n", Event{Data: b(" a "), HasData: true}},
-		{"a colon in the data", "data: a: b\n\n", Event{Data: b("a: b"), HasData: true}},
+		{"only one space is removed", "data:  a \n\n", Event{Data: b(" a "), HasData: true}},
+		{"colon in the data", "data: a: b\n\n", Event{Data: b("a: b"), HasData: true}},
 		{"empty data", "data:\n\n", Event{Data: b(""), HasData: true}},
 		{"no colon", "data\n\n", Event{HasData: true}},
 		{"lines joined", "data: a\r\ndata: b\rdata:c\n\n", Event{Data: b("a\nb\nc"), HasData: true}},
@@ -50,7 +50,7 @@ func TestCutFields(t *testing.T) {
 		{"name", "event: x\ndata: a\n\n", Event{Name: b("x"), Data: b("a"), HasData: true}},
 		{"last name", "event: x\nevent: y\n\n", Event{Name: b("y")}},
 		{"comments", ": a\n:b\n\n", Event{OnlyComments: true}},
-		{"fields nobody reads", "id: 1\nretry: 2\n\n", Event{}},
+		{"fields that are ignored", "id: 1\nretry: 2\n\n", Event{}},
 		{"error of old llama.cpp", "error: {\"code\":400}\n\n", Event{ErrorField: b(`{"code":400}`)}},
 		{"no end", "data: [DONE]", Event{Data: b("[DONE]"), HasData: true}},
 		{"half an end", "data: [DONE]\r", Event{Data: b("[DONE]"), HasData: true}},
@@ -78,7 +78,7 @@ func TestAppend(t *testing.T) {
 		{"empty", "", "", "data: \n\n"},
 		{"named", "error", "{}", "event: error\ndata: {}\n\n"},
 		{"lines", "", "a\nb\r\nc\rd", "data: a\ndata: b\ndata: c\ndata: d\n\n"},
-		{"no way out", "", "a\n\nevent: x", "data: a\ndata: \ndata: event: x\n\n"},
+		{"blank line in the data", "", "a\n\nevent: x", "data: a\ndata: \ndata: event: x\n\n"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -7,16 +7,16 @@ import (
 	"sync"
 )
 
-// MaxEvent is the usual bound of an event: an image is a line of several MB.
+// MaxEvent is the usual maximum size of an event: an image takes several MB.
 const MaxEvent = 16 << 20
 
-// ErrTooLong means that an event was longer than the reader's bound.
+// ErrTooLong means that an event was larger than the reader's maximum.
 var ErrTooLong = errors.New("event longer than allowed")
 
 const (
 	// startSize is the size of the buffer while little arrives at a time.
 	startSize = 4 << 10
-	// wideSize is for streams that arrive faster than they are passed on: larger batches need fewer system calls.
+	// wideSize is the size for streams that arrive faster than they are passed on: larger batches need fewer system calls.
 	wideSize = 32 << 10
 	// maxEmptyReads is how often in a row a source may return neither bytes nor an error, as in bufio.
 	maxEmptyReads = 100
@@ -32,16 +32,16 @@ type Reader struct {
 	src    io.Reader
 	max    int
 	pooled *[startSize]byte
-	wide   *[wideSize]byte // nil unless buf is it
+	wide   *[wideSize]byte // what buf is in, while that is the wide buffer
 	buf    []byte
 	read   int   // bytes of the last read
-	err    error // what reading ended with
+	err    error // the error that ended reading
 
 	// Indexes of buf. Returned batches end at start, and what was read after them ends at end. The incomplete line starts at
 	// line and has no line end before seen, so that every byte is examined only once, however long an event is.
 	start, end, line, seen int
 
-	begun   bool // a byte order mark was skipped, if there was one
+	begun   bool // the start of the stream was checked for a byte order mark
 	afterCR bool // the byte before line is a CR: if an LF follows, it belongs to that
 }
 
@@ -116,7 +116,7 @@ func (r *Reader) scan() []byte {
 	return batch
 }
 
-// skipMark skips a byte order mark at the start of the stream. It reports false while too little was read to tell.
+// skipMark skips a byte order mark at the start of the stream. It reports false until enough was read to recognize one.
 func (r *Reader) skipMark() bool {
 	if r.begun {
 		return true
@@ -177,7 +177,7 @@ func (r *Reader) makeSpace() {
 	}
 	r.end = copy(r.buf, waiting)
 	if len(r.buf) != wideSize {
-		r.releaseWide() // only now that it is not read any more
+		r.releaseWide() // only after its bytes were copied
 	}
 	r.line -= r.start
 	r.seen -= r.start

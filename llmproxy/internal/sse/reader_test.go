@@ -25,13 +25,13 @@ var streams = []struct{ name, text string }{
 	{"blank lines", "\n\n\r\n\r\rdata: a\n\n\n\n\r\n"},
 	{"byte order mark", "\xEF\xBB\xBFdata: a\n\n\xEF\xBB\xBFdata: b\n\n"},
 	{"half a byte order mark", "\xEF\xBBdata: a\n\n"},
-	{"byte order mark alone", "\xEF\xBB\xBF"},
+	{"byte order mark only", "\xEF\xBB\xBF"},
 	{"error field of old llama.cpp", "error: {\"code\":400}\n\n"},
 	{"done without a blank line", "data: a\n\ndata: [DONE]"},
 	{"done with one line end", "data: a\r\n\r\ndata: [DONE]\r\n"},
 	{"done with half a line end", "data: a\n\ndata: [DONE]\r"},
-	{"cut", "data: a\n\ndata: {\"cho"},
-	{"no colon, and odd names", "data\n\nDATA: a\n\n data: b\n\ndatax: c\n\n"},
+	{"truncated", "data: a\n\ndata: {\"cho"},
+	{"no colon, and other names", "data\n\nDATA: a\n\n data: b\n\ndatax: c\n\n"},
 	{"zero bytes", "data: \x00\x00\n\n"},
 }
 
@@ -77,7 +77,7 @@ func TestReader(t *testing.T) {
 
 func TestReaderReturnsAtOnce(t *testing.T) {
 	t.Parallel()
-	// What is whole must come out before the next read, which may be a minute away.
+	// Complete events must be returned before the next read, which may take minutes.
 	for _, end := range []string{"\n\n", "\r\n\r\n", "\r\r"} {
 		src, feed := io.Pipe()
 		r := NewReader(src, MaxEvent)
@@ -129,7 +129,7 @@ func TestReaderErrors(t *testing.T) {
 		{"error between events", io.MultiReader(strings.NewReader("data: a\n\n"), iotest.ErrReader(broken)), "data: a\n\n", "", broken},
 		{"error inside an event", io.MultiReader(strings.NewReader("data: a\n\ndat"), iotest.ErrReader(broken)), "data: a\n\ndat", "dat", broken},
 		{"error with the last bytes", iotest.DataErrReader(io.MultiReader(strings.NewReader("data: a\n\n"), iotest.ErrReader(broken))), "data: a\n\n", "", broken},
-		{"body cut by the server", io.MultiReader(strings.NewReader("data: a\n\n"), iotest.ErrReader(io.ErrUnexpectedEOF)), "data: a\n\n", "", io.ErrUnexpectedEOF},
+		{"body truncated by the server", io.MultiReader(strings.NewReader("data: a\n\n"), iotest.ErrReader(io.ErrUnexpectedEOF)), "data: a\n\n", "", io.ErrUnexpectedEOF},
 		{"neither bytes nor error", silent{}, "", "", io.ErrNoProgress},
 	}
 	for _, tt := range tests {
@@ -160,7 +160,7 @@ func TestReaderBound(t *testing.T) {
 			{"too long", over, "", ErrTooLong},
 			{"too long after one that fits", fits + over + fits, fits, ErrTooLong},
 			{"too long without an end", fits + strings.Repeat("x", max+1), fits, ErrTooLong},
-			{"cut at the bound", fits + strings.Repeat("x", max), fits + strings.Repeat("x", max), io.ErrUnexpectedEOF},
+			{"truncated at the bound", fits + strings.Repeat("x", max), fits + strings.Repeat("x", max), io.ErrUnexpectedEOF},
 		}
 		for _, tt := range tests {
 			for _, size := range []int{max/7 + 1, startSize, 1 << 30} {
@@ -174,7 +174,7 @@ func TestReaderBound(t *testing.T) {
 	}
 }
 
-// TestReaderCost checks that no input is searched or copied repeatedly: the test would time out.
+// TestReaderCost checks that no input is searched or copied repeatedly: if it were, the test would time out.
 func TestReaderCost(t *testing.T) {
 	t.Parallel()
 	for _, text := range []string{
@@ -272,6 +272,6 @@ func TestReaderAllocations(t *testing.T) {
 		}
 	})
 	if allocs != 0 {
-		t.Errorf("%v allocations a batch, want none", allocs)
+		t.Errorf("%v allocations a batch, want 0", allocs)
 	}
 }

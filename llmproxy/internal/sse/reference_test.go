@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// A plainEvent is an event as strings.
+// A plainEvent is an event with strings instead of bytes.
 type plainEvent struct {
 	Name, Data, Error string
 	HasData, Comments bool
@@ -62,7 +62,7 @@ func referenceEvent(lines []string) plainEvent {
 	return e
 }
 
-// pieces is a reader of a stream in the given pieces.
+// pieces is a reader that returns a stream in the given pieces.
 type pieces []string
 
 func (p *pieces) Read(b []byte) (int, error) {
@@ -76,8 +76,8 @@ func (p *pieces) Read(b []byte) (int, error) {
 	return n, nil
 }
 
-// outcome is all that a Reader returned.
-type outcome struct {
+// result is everything that a Reader returned.
+type result struct {
 	Events []plainEvent
 	Bytes  string // of all batches and the rest
 	Rest   string
@@ -85,11 +85,11 @@ type outcome struct {
 }
 
 // readAll reads a stream to its end, and checks every batch.
-func readAll(t testing.TB, src io.Reader, max int) outcome {
+func readAll(t testing.TB, src io.Reader, max int) result {
 	t.Helper()
 	r := NewReader(src, max)
 	defer r.Close()
-	var out outcome
+	var out result
 	for {
 		batch, err := r.Next()
 		out.Bytes += string(batch)
@@ -100,7 +100,7 @@ func readAll(t testing.TB, src io.Reader, max int) outcome {
 		if len(batch) == 0 {
 			t.Fatal("an empty batch without an error")
 		}
-		out.Events = append(out.Events, takeApart(t, batch)...)
+		out.Events = append(out.Events, parseBatch(t, batch)...)
 	}
 	if again, err := r.Next(); len(again) > 0 || !errors.Is(err, out.Err) {
 		t.Fatalf("after the end: %q, %v, want nothing and %v", again, err, out.Err)
@@ -108,8 +108,8 @@ func readAll(t testing.TB, src io.Reader, max int) outcome {
 	return out
 }
 
-// takeApart splits a batch and parses its events, except empty ones.
-func takeApart(t testing.TB, batch []byte) []plainEvent {
+// parseBatch splits a batch and parses its events, except empty ones.
+func parseBatch(t testing.TB, batch []byte) []plainEvent {
 	t.Helper()
 	var events []plainEvent
 	before, joined := string(batch), ""

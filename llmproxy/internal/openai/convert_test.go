@@ -9,7 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-func TestAssemble(t *testing.T) {
+func TestAssembler(t *testing.T) {
 	t.Parallel()
 	const head = `"id":"c1","object":"chat.completion.chunk","created":7,"model":"m"`
 	for _, test := range []struct{ name, chunks, want string }{
@@ -32,9 +32,9 @@ func TestAssemble(t *testing.T) {
 		{"completion", `{"id":"t","object":"text_completion","created":1,"model":"m","choices":[{"index":0,"text":"a","logprobs":null,"finish_reason":null}]}
 {"id":"t","object":"text_completion","created":2,"model":"m","choices":[{"index":0,"text":"b","logprobs":null,"finish_reason":"stop"}]}`,
 			`{"id":"t","object":"text_completion","created":1,"model":"m","choices":[{"index":0,"text":"ab","logprobs":null,"finish_reason":"stop"}]}`},
-		{"unknown part that changes", `{` + head + `,"choices":[{"index":0,"delta":{"images":[1]}}]}
+		{"unknown member that changes", `{` + head + `,"choices":[{"index":0,"delta":{"images":[1]}}]}
 {` + head + `,"choices":[{"index":0,"delta":{"images":[2]}}]}`, ""},
-		{"tool call without number", `{` + head + `,"choices":[{"index":0,"delta":{"tool_calls":[{"id":"a"}]}}]}`, ""},
+		{"tool call without an index", `{` + head + `,"choices":[{"index":0,"delta":{"tool_calls":[{"id":"a"}]}}]}`, ""},
 		{"half a surrogate pair", `{` + head + `,"choices":[{"index":0,"delta":{"content":"\ud83d"}}]}`, ""},
 		{"nothing", `[DONE]`, ""},
 	} {
@@ -73,19 +73,19 @@ func TestSplit(t *testing.T) {
 		}
 		got = append(got, string(data))
 	}) {
-		t.Fatal("refused")
+		t.Fatal("Split rejected a valid answer")
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
 	for _, body := range []string{`{}`, `{"choices":[]}`, `{"choices":[{"index":0}]}`, `{"choices":1}`, `[]`} {
 		if Split([]byte(body), func([]byte, bool) {}) {
-			t.Errorf("%s was taken for an answer", body)
+			t.Errorf("Split accepted %s", body)
 		}
 	}
 }
 
-// FuzzSplit holds that what was split and put together again says the same, and that nothing makes either of them fail.
+// FuzzSplit checks that the events of any answer are valid JSON, and so is the answer that they are assembled to.
 func FuzzSplit(f *testing.F) {
 	f.Add([]byte(wholeChat))
 	f.Add([]byte(`{"id":"t","object":"text_completion","choices":[{"text":"a\nb","index":0,"logprobs":{"tokens":["a"]},"finish_reason":"stop"}],"usage":null}`))
@@ -113,7 +113,7 @@ func TestSplitAndAssemble(t *testing.T) {
 	Split([]byte(wholeChat), func(data []byte, _ bool) { a.Add(data) })
 	whole, ok := a.Answer()
 	if !ok {
-		t.Fatal("refused")
+		t.Fatal("the events of a whole answer were not assembled")
 	}
 	var c, d canonjson.Encoder
 	want, _ := c.Value([]byte(wholeChat))

@@ -8,8 +8,8 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/jsonspan"
 )
 
-// An Assembler joins the chunks of a stream of chat or completions into the answer that the same request would have got without a
-// stream. If it does not know how to join a part, it gives up rather than lose it.
+// An Assembler joins the chunks of a stream of chat or completions into the answer that the same request would have got without
+// streaming. If it does not know how to join a part, it gives up rather than lose it.
 type Assembler struct {
 	top     fields
 	choices []*choice
@@ -41,7 +41,7 @@ func (a *Assembler) Add(data []byte) {
 	}
 }
 
-// eachMember visits the members of an object and reports whether it is valid and add accepted all of them.
+// eachMember visits the members of an object. It reports whether the object is valid and add accepted every member.
 func eachMember(object []byte, add func(key, value []byte) bool) bool {
 	ok := true
 	err := jsonspan.EachMember(object, func(key, value []byte) bool { ok = add(key, value); return ok })
@@ -157,10 +157,10 @@ func (c *choice) addCall(raw []byte) bool {
 				if string(key) == "arguments" || string(key) == "input" {
 					return t.inner.addText(key, value)
 				}
-				return empty(value) || t.inner.addConstant(key, value)
+				return isEmpty(value) || t.inner.addConstant(key, value)
 			})
 		}
-		return empty(value) || t.fields.addConstant(key, value)
+		return isEmpty(value) || t.fields.addConstant(key, value)
 	})
 }
 
@@ -172,7 +172,7 @@ func (a *Assembler) Answer() ([]byte, bool) {
 	b := append(a.top.appendJSON([]byte{'{'}), `,"choices":[`...)
 	for i, c := range a.choices {
 		if slices.ContainsFunc(c.calls, func(t *toolCall) bool { return t.kind == nil }) {
-			return nil, false // the call does not say what is called
+			return nil, false // neither a function nor a custom tool was named
 		}
 		if i > 0 {
 			b = append(b, ',')
@@ -238,7 +238,7 @@ type fields []field
 type field struct {
 	key    []byte
 	value  []byte
-	isText bool // value is the raw text of a string that grows
+	isText bool // value is the raw text of a string, as far as it was received
 }
 
 // get returns the field of a key and adds it if it is missing.
@@ -251,10 +251,10 @@ func (f *fields) get(key []byte) *field {
 	return &(*f)[i]
 }
 
-// isNull reports whether nothing but null has come so far.
+// isNull reports whether the field has had no value other than null so far.
 func (f *field) isNull() bool { return f.value == nil || !f.isText && jsonspan.IsNull(f.value) }
 
-// addConstant adds a member that may be repeated but must not change: nobody knows what the whole would be then.
+// addConstant adds a member that may be repeated but must not change, because there is no rule for joining different values.
 func (f *fields) addConstant(key, value []byte) bool {
 	x := f.get(key)
 	if x.isNull() {
@@ -264,21 +264,21 @@ func (f *fields) addConstant(key, value []byte) bool {
 	return !x.isText && (jsonspan.IsNull(value) || bytes.Equal(x.value, value))
 }
 
-// keepFirst adds a member of which the first value counts.
+// keepFirst adds a member whose first value counts.
 func (f *fields) keepFirst(key, value []byte) {
 	if x := f.get(key); x.isNull() {
 		x.value = bytes.Clone(value)
 	}
 }
 
-// keepLast adds a member of which the last value counts.
+// keepLast adds a member whose last value counts.
 func (f *fields) keepLast(key, value []byte) {
 	if x := f.get(key); x.value == nil || !jsonspan.IsNull(value) {
 		x.value = bytes.Clone(value)
 	}
 }
 
-// addText appends to a string. Its parts stay escaped as they were.
+// addText appends to a string. The parts keep their escapes.
 func (f *fields) addText(key, value []byte) bool {
 	x := f.get(key)
 	if jsonspan.IsNull(value) {
@@ -324,12 +324,143 @@ func (f fields) appendJSON(b []byte) []byte {
 		if i > 0 {
 			b = append(b, ',')
 		}
-		b = append(append(append(b, '"'), x.key...), `":`...)
 		if x.isText {
-			b = append(append(append(b, '"'), x.value...), '"')
+			b = append(append(append(append(append(b, '"'), x.key...), `":"`...), x.value...), '"')
 		} else {
-			b = append(b, x.value...)
+			b = appendMember(b, x.key, x.value)
 		}
 	}
 	return b
+}
+
+// Split converts a whole answer of chat or completions into the events of a stream and visits the data of each: one chunk with the
+// content of each choice, one with each finish reason, and finally one with the usage. It returns false if the answer has another
+// shape; events that were visited before that must be discarded.
+func Split(body []byte, visit func(data []byte, usage bool)) bool {
+	var choices, usage []byte
+	head := []byte{'{'}
+	err := jsonspan.EachMember(body, func(key, value []byte) bool {
+		switch string(key) {
+		case "choices":
+			choices = value
+		case "usage":
+			usage = value
+		case "object":
+			value = bytes.Replace(value, []byte(`"chat.completion"`), []byte(`"chat.completion.chunk"`), 1)
+			fallthrough
+		default:
+			head = append(appendMember(head, key, value), ',')
+		}
+		return true
+	})
+	if err != nil {
+		return false
+	}
+	head = append(head, `"choices":[`...)
+	emit := func(choice []byte, end string, usage []byte) {
+		chunk := slices.Concat(head, choice, []byte(end), usage, []byte{'}'})
+		for i, c := range chunk { // an event is one line; strings have no line breaks
+			if c == '\n' || c == '\r' {
+				chunk[i] = ' '
+			}
+		}
+		visit(chunk, usage != nil)
+	}
+	for _, part := range [...]func(b []byte, choice []byte) ([]byte, bool){appendContent, appendFinish} {
+		n := 0
+		if !eachElement(choices, func(choice []byte) bool {
+			index, ok := indexOf(choice)
+			if !ok {
+				index = n
+			}
+			n++
+			b, ok := part(strconv.AppendInt([]byte(`{"index":`), int64(index), 10), choice)
+			emit(b, "]", nil)
+			return ok
+		}) || n == 0 {
+			return false
+		}
+	}
+	if usage != nil && !jsonspan.IsNull(usage) {
+		emit(nil, `],"usage":`, usage)
+	}
+	return true
+}
+
+// appendMember appends a member by its raw key and value.
+func appendMember(b, key, value []byte) []byte {
+	b = append(append(append(b, '"'), key...), `":`...)
+	return append(b, value...)
+}
+
+// appendContent appends the members of a choice except its finish reason.
+func appendContent(b, choice []byte) ([]byte, bool) {
+	hasContent := false
+	ok := eachMember(choice, func(key, value []byte) (ok bool) {
+		switch string(key) {
+		case "index", "finish_reason":
+			return true
+		case "message":
+			hasContent = true
+			b, ok = appendDelta(append(b, `,"delta":`...), value)
+			return ok
+		case "text":
+			hasContent = true
+		}
+		b = appendMember(append(b, ','), key, value)
+		return true
+	})
+	return append(b, `,"finish_reason":null}`...), ok && hasContent
+}
+
+// appendDelta appends a message. Its tool calls get the indexes by which clients join the parts of a stream.
+func appendDelta(b, message []byte) ([]byte, bool) {
+	b = append(b, '{')
+	first := true
+	ok := eachMember(message, func(key, value []byte) bool {
+		if !first {
+			b = append(b, ',')
+		}
+		first = false
+		if string(key) != "tool_calls" || jsonspan.IsNull(value) {
+			b = appendMember(b, key, value)
+			return true
+		}
+		n := 0
+		b = append(b, `"tool_calls":[`...)
+		ok := eachElement(value, func(call []byte) bool {
+			if n > 0 {
+				b = append(b, ',')
+			}
+			b = strconv.AppendInt(append(b, `{"index":`...), int64(n), 10)
+			n++
+			ok := eachMember(call, func(key, value []byte) bool {
+				if string(key) != "index" {
+					b = appendMember(append(b, ','), key, value)
+				}
+				return true
+			})
+			b = append(b, '}')
+			return ok
+		})
+		b = append(b, ']')
+		return ok
+	})
+	return append(b, '}'), ok
+}
+
+// appendFinish appends the finish reason of a choice.
+func appendFinish(b, choice []byte) ([]byte, bool) {
+	content, reason := `,"delta":{}`, []byte("null")
+	ok := eachMember(choice, func(key, value []byte) bool {
+		switch string(key) {
+		case "text":
+			content = `,"text":""`
+		case "finish_reason":
+			reason = value
+		}
+		return true
+	})
+	b = append(append(b, content...), `,"finish_reason":`...)
+	return append(append(b, reason...), '}'), ok
 }

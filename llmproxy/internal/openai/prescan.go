@@ -9,19 +9,20 @@ import (
 
 // CountText returns the size of the text in a whole answer: its content, reasoning, tool arguments and refusals.
 func CountText(answer []byte) (text jsonspan.TextCount) {
-	skim(answer, &text)
+	prescan(answer, &text)
 	return text
 }
 
-// skim reports whether the data of an event is one complete JSON object, and whether it is significant: whether it may have a
-// finish reason, a usage or an error other than null. It also adds the object's text to text, unless that is nil.
+// prescan goes over the data of an event before anything is parsed, because few events need parsing. It reports whether the data is
+// one complete JSON object, and whether it is significant: whether it may have a finish reason, a usage or an error other than null.
+// It also adds the object's text to text, unless that is nil.
 //
-// Unlike jsonspan it does not look into strings and numbers: servers send half surrogate pairs, broken UTF-8 and NaN, and some
+// Unlike jsonspan it does not validate strings and numbers: servers send half surrogate pairs, invalid UTF-8 and NaN, and some
 // clients can read them. It ignores keys with escapes, which no server sends.
 //
-// It goes over the object once, from left to right, without recursion. All state is local, because every event of every stream
-// passes here: as fields of a struct it cost a third more.
-func skim(data []byte, text *jsonspan.TextCount) (significant, complete bool) {
+// It reads the object once, from left to right, without recursion. All state is local, because this runs for every event of every
+// stream: as fields of a struct it cost a third more.
+func prescan(data []byte, text *jsonspan.TextCount) (significant, complete bool) {
 	i, c := nextByte(data, 0)
 	if c != '{' {
 		return false, false
@@ -38,7 +39,7 @@ func skim(data []byte, text *jsonspan.TextCount) (significant, complete bool) {
 			}
 		case '{', '[':
 			if nesting>>62 != 0 {
-				return true, true // nothing is nested that deeply; let somebody else judge it
+				return true, true // no real event is nested that deeply: leave it to the parser
 			}
 			nesting = nesting<<1 | uint64(c>>5&1) // this bit is set in a brace, but not in a bracket
 			if i, c = nextByte(data, i+1); c == '}' || c == ']' {
@@ -81,7 +82,7 @@ func skim(data []byte, text *jsonspan.TextCount) (significant, complete bool) {
 		}
 		i, c = nextByte(data, i+1)
 		if end < 7 {
-			continue // the shortest key of interest is in {"error":
+			continue // the earliest key of interest is in {"error":
 		}
 		ending := binary.LittleEndian.Uint64(data[end-7:])
 		isText = text != nil && isTextKey(ending)
@@ -91,7 +92,7 @@ func skim(data []byte, text *jsonspan.TextCount) (significant, complete bool) {
 	}
 }
 
-// nextByte skips white space from i on. It returns the index of the byte after it and that byte, which is zero at the end.
+// nextByte skips white space from i on and returns the index of the next byte, and that byte, or zero at the end.
 func nextByte(data []byte, i int) (int, byte) {
 	if i < len(data) && data[i] > ' ' {
 		return i, data[i]
