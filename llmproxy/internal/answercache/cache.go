@@ -238,7 +238,7 @@ func (l *lookup) sent(m relay.Meter, err error) *openai.Error {
 
 // mark tells the client what the cache did.
 func (l *lookup) mark(how string) {
-	l.to.Header()["X-Llm-Cache"] = []string{how}
+	l.x.Writer.SetHeader("X-Llm-Cache", how)
 	l.count(how)
 }
 

@@ -218,10 +218,8 @@ func (l *lookup) completeBatch(ctx context.Context, q *question, ask *exchange.A
 	if smaller.Body, failed = l.onlyItems(b, places); failed != nil {
 		return failed
 	}
-	held := &holder{header: to.Header().Clone()}
-	failed = l.next(ctx, l.x, &smaller, held)
-	if failed != nil {
-		held.copyHeader(to.Header())
+	held := &holder{header: http.Header{}}
+	if failed = l.next(ctx, l.x, &smaller, held); failed != nil {
 		return failed
 	}
 	fresh, ok := openai.ParseEmbeddings(held.body.Bytes(), len(places))
@@ -234,7 +232,6 @@ func (l *lookup) completeBatch(ctx context.Context, q *question, ask *exchange.A
 		rec.Cost += cost
 		return failed
 	}
-	held.copyHeader(to.Header())
 	l.keepItems(q, fresh, places)
 	b.kept = true
 	whole := b.join(fresh)
@@ -244,6 +241,7 @@ func (l *lookup) completeBatch(ctx context.Context, q *question, ask *exchange.A
 	if _, err := to.Commit(ctx, false); err != nil {
 		return exchange.ClientClosed
 	}
+	held.copyHeader(to.Header())
 	return l.sent(relay.ReplayWhole(to, jsonType, whole.AppendJSON(nil)))
 }
 

@@ -50,13 +50,13 @@ func (l *lookup) follow(f *leader) (done bool, failed *openai.Error) {
 // awaitHead waits for the answer to begin. The client of a stream is pinged meanwhile.
 func (l *lookup) awaitHead(r *follower) (caching.Head, error) {
 	for {
-		soon, cancel := context.WithTimeout(l.ctx, l.x.UntilPing(l.to, time.Now(), time.Hour))
+		soon, cancel := context.WithTimeout(l.ctx, l.x.UntilPing(l.to, time.Now()))
 		head, err := r.Head(soon)
 		cancel()
 		if !errors.Is(err, context.DeadlineExceeded) || l.ctx.Err() != nil {
 			return head, err
 		}
-		if l.x.UntilPing(l.to, time.Now(), time.Hour) <= time.Millisecond {
+		if l.x.UntilPing(l.to, time.Now()) == 0 {
 			l.to.Ping()
 		}
 	}

@@ -138,7 +138,7 @@ func (a *attempt) send(answer relay.Answer, begun bool) {
 	rec.FirstContent = time.Since(rec.Started)
 	rec.Status, rec.Verdict = http.StatusOK, router.OK
 	header := a.client.Header()
-	a.x.Announce(header, strconv.Itoa(len(rec.Attempts)+1))
+	a.x.SetAnswerHeaders(header, strconv.Itoa(len(rec.Attempts)+1))
 	if a.compare(answer.Meter()); rec.Warning != "" {
 		header["X-Llm-Warning"] = []string{rec.Warning}
 	}

@@ -213,16 +213,17 @@ func (s *run) giveUp() *openai.Error {
 		return exchange.NoUpstream("No upstream is available for this model. Try again in a moment.")
 	}
 	s.rec.Verdict, s.rec.Target, s.rec.Configured = f.Verdict, f.target, f.configured
-	s.x.AnnounceFailure(s.client.Header(), s.tried())
-	if s.draining() && f.Verdict.TryNext() {
-		return shuttingDown()
-	}
 	told := f.tell()
-	if f.Verdict == router.Overloaded && f.RetryAfter > 0 {
-		told.Header = http.Header{"Retry-After": {seconds(f.RetryAfter)}}
-	}
-	if s.ask.LocalOnly && f.Verdict.TryNext() {
+	switch {
+	case s.draining() && f.Verdict.TryNext():
+		told = shuttingDown()
+	case s.ask.LocalOnly && f.Verdict.TryNext():
 		told.Message += " The request must stay on local upstreams, so that nothing else was tried."
+	}
+	told.Header = http.Header{}
+	s.x.SetAnswerHeaders(told.Header, s.tried())
+	if f.Verdict == router.Overloaded && f.RetryAfter > 0 && !s.draining() {
+		told.Header["Retry-After"] = []string{seconds(f.RetryAfter)}
 	}
 	return told
 }

@@ -81,8 +81,7 @@ var errNobodyWaits = errors.New("the client left, or the gateway is shutting dow
 func wait[T any](s *run, channel <-chan T, limit time.Duration) (value T, came bool, err error) {
 	expired := time.NewTimer(limit)
 	defer expired.Stop()
-	never := limit + time.Hour // where no pings are sent
-	ping := time.NewTimer(s.x.UntilPing(s.client, time.Now(), never))
+	ping := time.NewTimer(s.x.UntilPing(s.client, time.Now()))
 	defer ping.Stop()
 	var drained <-chan struct{}
 	if s.Draining != nil {
@@ -95,7 +94,7 @@ func wait[T any](s *run, channel <-chan T, limit time.Duration) (value T, came b
 		case <-expired.C:
 			return value, false, nil
 		case <-ping.C:
-			go s.client.Ping() // a client that does not read must not hold up the wait
+			s.client.Ping()
 			ping.Reset(exchange.PingEvery)
 		case <-s.ctx.Done():
 			return value, false, errNobodyWaits

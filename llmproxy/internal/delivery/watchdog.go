@@ -77,7 +77,7 @@ func (w *watchdog) await(d time.Duration) {
 	if deadline := w.a.ask.Deadline; !deadline.IsZero() && deadline.Before(w.until) {
 		w.until, w.because = deadline, errDeadline
 	}
-	w.set(w.a.x.UntilPing(w.a.client, now, min(w.until.Sub(now), d/2)), now)
+	w.set(min(w.until.Sub(now), d/2, w.a.x.UntilPing(w.a.client, now)), now)
 }
 
 // set sets the timer; the caller holds the lock.
@@ -129,20 +129,15 @@ func (w *watchdog) fire() {
 		a.end(do.end)
 	case do.interrupt:
 		a.client.Interrupt()
-	default:
-		if do.suspect {
-			a.Health.suspect(a.u, a.replica)
-		}
-		if do.ping {
-			a.client.Ping()
-		}
+	case do.suspect:
+		a.Health.suspect(a.u, a.replica)
 	}
 }
 
 // An action is what is to be done when the timer has expired.
 type action struct {
-	end                      error
-	interrupt, suspect, ping bool
+	end                error
+	interrupt, suspect bool
 }
 
 // due decides what is to be done now, and sets the timer for what comes next.
@@ -163,14 +158,12 @@ func (w *watchdog) due(now time.Time) (do action) {
 		} else {
 			do.suspect = true
 		}
-		do.ping = w.a.x.UntilPing(w.a.client, now, time.Hour) <= time.Millisecond
-		wait := next.Sub(now)
-		if do.ping {
-			wait = min(wait, exchange.PingEvery)
-		} else {
-			wait = w.a.x.UntilPing(w.a.client, now, wait)
+		untilPing := w.a.x.UntilPing(w.a.client, now)
+		if untilPing == 0 { // Ping does not block, and the record does not change before stop has returned
+			w.a.client.Ping()
+			untilPing = exchange.PingEvery
 		}
-		w.set(wait, now)
+		w.set(min(next.Sub(now), untilPing), now)
 	case answering:
 		silent := now.Sub(w.a.started) - time.Duration(w.read.Load())
 		switch {

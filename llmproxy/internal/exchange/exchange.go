@@ -7,6 +7,7 @@
 package exchange
 
 import (
+	"math"
 	"math/rand/v2"
 	"net/http"
 	"strconv"
@@ -63,9 +64,9 @@ func set(h http.Header, name string, room *[1]string, value string) {
 	h[name] = room[:]
 }
 
-// Announce sets the headers that tell where the answer comes from. Attempts says how many were made, and how they ended where
-// all of them failed.
-func (x *Exchange) Announce(h http.Header, attempts string) {
+// SetAnswerHeaders sets the headers in h that say where the answer comes from. Attempts is the number of attempts and, if all of
+// them failed, how they ended.
+func (x *Exchange) SetAnswerHeaders(h http.Header, attempts string) {
 	if x.Record.Target != "" {
 		set(h, "X-Llm-Target", &x.values.target, x.Record.Target)
 	}
@@ -74,16 +75,6 @@ func (x *Exchange) Announce(h http.Header, attempts string) {
 	if x.Record.Queue > 0 {
 		h["X-Llm-Queue-Ms"] = []string{strconv.FormatInt(x.Record.Queue.Milliseconds(), 10)}
 	}
-}
-
-// AnnounceFailure is Announce for a request that nothing was committed of. Where a ping is being sent, which a client that does
-// not read can hold up for long, it has sent the headers already: they are left alone.
-func (x *Exchange) AnnounceFailure(h http.Header, attempts string) {
-	if !x.Writer.turn.CompareAndSwap(nobody, answer) {
-		return
-	}
-	defer x.Writer.give()
-	x.Announce(h, attempts)
 }
 
 // StatusClientClosed is nginx's status for a client that left before the answer. Only the log shows it.
@@ -97,7 +88,7 @@ func (x *Exchange) Fail(e *openai.Error) {
 	}
 	rec := x.Record
 	rec.Err, rec.Status, rec.Verdict = e, e.Status, verdictOf(rec.Verdict, e.Status)
-	sent, streaming := x.Writer.fail(x.Request.Context(), e)
+	sent, streaming := x.Writer.sendError(x.Request.Context(), e)
 	rec.Bytes += sent
 	if streaming {
 		rec.Status = http.StatusOK
@@ -124,7 +115,7 @@ func (x *Exchange) CloseByClient() {
 // Answer sends a complete JSON answer of the gateway's own.
 func (x *Exchange) Answer(body []byte) {
 	x.Record.Status = http.StatusOK
-	x.Record.Bytes += x.Writer.whole(x.Request.Context(), http.StatusOK, body)
+	x.Record.Bytes += x.Writer.sendJSON(x.Request.Context(), http.StatusOK, body)
 }
 
 // requestID takes the client's own id if it is harmless in headers and logs, else makes one.
@@ -141,14 +132,15 @@ func requestID(given string) string {
 
 const idCharacters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_."
 
-// UntilPing bounds a wait by the time to the next ping of a client, if it is to get any: the client of a stream of events.
-func (x *Exchange) UntilPing(to Client, now time.Time, wait time.Duration) time.Duration {
-	if !x.Record.Stream || x.Endpoint.AnyAnswer {
-		return wait
+// UntilPing returns how long the client can wait before it should be pinged: zero if a ping is due, and forever if the client
+// does not expect a stream of events.
+func (x *Exchange) UntilPing(to Client, now time.Time) time.Duration {
+	if !x.Record.Stream || !x.Endpoint.Streams() {
+		return math.MaxInt64
 	}
 	last := to.LastPing()
 	if last.IsZero() {
 		last = x.Record.Started
 	}
-	return min(wait, max(last.Add(PingEvery).Sub(now), time.Millisecond))
+	return max(last.Add(PingEvery).Sub(now), 0)
 }

@@ -3,6 +3,7 @@ package exchange
 import (
 	"context"
 	"errors"
+	"maps"
 	"net/http"
 	"strconv"
 	"sync"
@@ -13,153 +14,205 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/relay"
 )
 
-// PingEvery is how long the client of a stream waits for its first sign of life, and then for the next one.
+// PingEvery is how long the client of a stream waits before the first ping, and between pings.
 const PingEvery = 15 * time.Second
 
-// ErrStreamBegun means that the client, which has waited long for its stream, got the header of one already, so that it
-// cannot be given an answer of another form.
+// ErrStreamBegun means that pings have already started the client's stream, so that an answer in any other form cannot be
+// sent any more.
 var ErrStreamBegun = errors.New("the upstream did not answer with a stream, and the client's stream has already begun")
 
-// A Writer is the client's end of an exchange and the one owner of "has anything been committed?". Two goroutines write:
-// the request's own, and the timer that sends signs of life. They take turns. Nothing waits for a turn longer than its
-// context lasts, and no lock is held while bytes are on their way to the network, so that a client that stops reading holds
-// up nothing but its own answer.
+// A Client receives an answer: the exchange's Writer, or something in front of it that records or buffers the answer.
+type Client interface {
+	relay.Client
+	// Ping sends a keep-alive to a client that is waiting for its answer. It may be called from any goroutine and returns at
+	// once, even if the client does not read.
+	Ping()
+	// LastPing returns when Ping was last called. It is zero before the first call.
+	LastPing() time.Time
+	// Busy reports whether a write to the client is in progress. It stays true while the client does not read.
+	Busy() bool
+	// Interrupt makes a blocked write to the client fail.
+	Interrupt()
+}
+
+var _ Client = (*Writer)(nil)
+
+// A Writer sends the answer to the client. It is the only one that knows whether anything has been committed.
+//
+// Before the commit, pings may be written, each by a goroutine of its own. Commit waits for the ping in progress, and no ping
+// starts afterwards. Middleware and net/http access the response headers while they write. Therefore, once a client may be
+// pinged, only SetHeader sets headers until Commit has succeeded.
+//
+// No lock is held during network I/O, so a client that stops reading delays nothing but its own answer.
 type Writer struct {
 	client  http.ResponseWriter
 	control http.ResponseController
 	dialect Dialect
 
-	turn      atomic.Int32 // whose turn it is
-	committed bool         // written and read by the request's own goroutine
+	writing atomic.Bool // a write is in progress
 
-	mu     sync.Mutex    // guards what follows; never held while something is sent
-	pinged chan struct{} // closed when the ping that is on its way was sent; nil while there is none
-	begun  bool          // a ping has sent the header of a stream
-	last   time.Time     // of the last ping
-	sent   int64         // bytes of all pings
+	mu        sync.Mutex
+	committed bool          // an answer has been committed; no more pings
+	closed    bool          // the handler is returning; no more writes
+	pinging   chan struct{} // closed when the current ping has been written; nil if there is no ping
+	begun     bool          // a ping has sent the header of a stream
+	panicked  any           // what a handler in front of this one panicked with during a ping
+	lastPing  time.Time
+	pingBytes int64
 }
-
-// Whose turn it is to write.
-const (
-	nobody int32 = iota
-	answer
-	ping
-	closed // nobody writes any more
-)
-
-var _ relay.Client = (*Writer)(nil)
 
 func (w *Writer) init(client http.ResponseWriter, d Dialect) {
 	w.client, w.dialect = client, d
 	w.control = *http.NewResponseController(client)
 }
 
-// Header returns the headers of the answer.
+// Header returns the headers of the answer. While the client may be pinged, use SetHeader.
 func (w *Writer) Header() http.Header { return w.client.Header() }
 
-// Committed reports whether the client got a part of an answer. A ping is none.
-func (w *Writer) Committed() bool { return w.committed }
+// SetHeader sets a header of the answer, unless a ping has already sent the headers.
+func (w *Writer) SetHeader(name, value string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.begun {
+		w.client.Header()[name] = []string{value}
+	}
+}
 
-// Ping sends a sign of life, unless something else is being sent. With the first one the status is 200, so that what goes
-// wrong afterwards can only be told as an event.
+// Unwrap returns the client's own writer, for http.MaxBytesReader.
+func (w *Writer) Unwrap() http.ResponseWriter { return w.client }
+
+// Committed reports whether an answer has been committed. Pings do not count.
+func (w *Writer) Committed() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.committed
+}
+
+// Ping implements Client. It does nothing after the commit and while the previous ping is still being written. The first ping
+// sends status 200, so that a later failure can only be reported as an event. Its header is written before Ping returns, because
+// handlers in front of this one may read the record for it; that does not block.
 func (w *Writer) Ping() {
 	w.mu.Lock()
-	if !w.turn.CompareAndSwap(nobody, ping) {
+	w.lastPing = time.Now()
+	if w.committed || w.closed || w.pinging != nil || w.panicked != nil {
 		w.mu.Unlock()
 		return
 	}
-	sent := make(chan struct{})
-	w.pinged = sent
-	first := !w.begun && !w.committed
-	w.begun = w.begun || first
+	w.pinging = make(chan struct{})
+	first := !w.begun
+	w.begun = true
+	w.writing.Store(true)
 	w.mu.Unlock()
-
 	if first {
-		relay.StreamHeader(w.client.Header())
-		w.client.WriteHeader(http.StatusOK)
+		if panicked := recovered(w.beginStream); panicked != nil {
+			w.pingDone(0, panicked)
+			return
+		}
 	}
-	n, err := w.client.Write(w.dialect.Ping())
-	if err == nil {
-		_ = w.control.Flush() // a client that has left is noticed elsewhere
-	}
-
-	w.mu.Lock()
-	w.pinged, w.last, w.sent = nil, time.Now(), w.sent+int64(n)
-	w.turn.CompareAndSwap(ping, nobody)
-	w.mu.Unlock()
-	close(sent)
+	go func() {
+		var n int
+		panicked := recovered(func() { n = w.writePing() })
+		w.pingDone(n, panicked)
+	}()
 }
 
-// LastPing returns when the last ping was sent; zero if none was.
+func (w *Writer) beginStream() {
+	relay.StreamHeader(w.client.Header())
+	w.client.WriteHeader(http.StatusOK)
+}
+
+func (w *Writer) writePing() int {
+	n, err := w.client.Write(w.dialect.Ping())
+	if err == nil {
+		_ = w.control.Flush() // the request's context reports that the client has left
+	}
+	return n
+}
+
+func (w *Writer) pingDone(sent int, panicked any) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.pingBytes += int64(sent)
+	w.panicked = panicked
+	w.writing.Store(false)
+	close(w.pinging)
+	w.pinging = nil
+}
+
+// recovered runs f and returns what it panicked with.
+func recovered(f func()) (panicked any) {
+	defer func() { panicked = recover() }()
+	f()
+	return nil
+}
+
+// LastPing implements Client.
 func (w *Writer) LastPing() time.Time {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.last
+	return w.lastPing
 }
 
-// Busy reports whether something is on its way to the client: with one that does not read, for long.
-func (w *Writer) Busy() bool { return w.turn.Load() != nobody }
+// Busy implements Client.
+func (w *Writer) Busy() bool { return w.writing.Load() }
 
-// take waits for the turn of the answer.
-func (w *Writer) take(ctx context.Context) error {
-	for !w.turn.CompareAndSwap(nobody, answer) {
-		w.mu.Lock()
-		pinged := w.pinged
-		w.mu.Unlock()
-		if w.turn.Load() == closed {
-			return errClosed
-		}
-		if pinged == nil {
-			continue // it was sent just now
-		}
-		select {
-		case <-pinged:
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-	}
-	return nil
-}
+// Interrupt implements Client. Nothing more can be sent to the client afterwards.
+func (w *Writer) Interrupt() { _ = w.control.SetWriteDeadline(time.Now()) }
 
 // errClosed means that the handler is returning.
 var errClosed = errors.New("the answer is closed")
 
-func (w *Writer) give() { w.turn.CompareAndSwap(answer, nobody) }
-
-// Commit implements relay.Client. It fails, and nothing is committed, if ctx ends while a client that does not read holds up
-// a ping, or with ErrStreamBegun.
+// Commit implements relay.Client. If it fails, nothing is committed: because ctx ended while the client did not read a ping,
+// with ErrStreamBegun, or because the writer was closed. If a ping has panicked, Commit panics in its place: net/http recovers
+// panics of the handler's own goroutine only.
 func (w *Writer) Commit(ctx context.Context, stream bool) (begun bool, err error) {
-	if err := w.take(ctx); err != nil {
-		return false, err
-	}
-	defer w.give()
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.begun && !stream {
+	for w.pinging != nil {
+		if err := w.awaitPing(ctx); err != nil {
+			return false, err
+		}
+	}
+	switch {
+	case w.panicked != nil:
+		panic(w.panicked)
+	case w.closed:
+		return false, errClosed
+	case w.begun && !stream:
 		return false, ErrStreamBegun
 	}
 	w.committed = true
 	return w.begun, nil
 }
 
+// awaitPing waits until the current ping has been written or ctx ends. It releases the lock meanwhile.
+func (w *Writer) awaitPing(ctx context.Context) error {
+	pinging := w.pinging
+	w.mu.Unlock()
+	defer w.mu.Lock()
+	select {
+	case <-pinging:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
 // WriteHeader implements http.ResponseWriter.
 func (w *Writer) WriteHeader(status int) { w.client.WriteHeader(status) }
 
-// Write implements http.ResponseWriter. Each call is whole events, or a part of an answer that is no stream.
+// Write implements http.ResponseWriter. The answer must have been committed. Each call writes complete events, or part of an
+// answer that is not a stream.
 func (w *Writer) Write(p []byte) (int, error) {
-	if err := w.take(context.Background()); err != nil { // a ping that is on its way ends when the client reads, or leaves
-		return 0, err
-	}
-	defer w.give()
+	w.writing.Store(true)
+	defer w.writing.Store(false)
 	return w.client.Write(p)
 }
 
-// Flush sends what was written.
+// Flush sends what has been written.
 func (w *Writer) Flush() error {
-	if err := w.take(context.Background()); err != nil {
-		return err
-	}
-	defer w.give()
+	w.writing.Store(true)
+	defer w.writing.Store(false)
 	if err := w.control.Flush(); err != nil && !errors.Is(err, http.ErrNotSupported) {
 		return err
 	}
@@ -169,14 +222,12 @@ func (w *Writer) Flush() error {
 // ErrorEvent implements relay.Client.
 func (w *Writer) ErrorEvent(e *openai.Error) []byte { return w.dialect.AppendErrorEvent(nil, e) }
 
-// Interrupt makes a write that is held up by the client fail. Nothing more can be told to the client then.
-func (w *Writer) Interrupt() { _ = w.control.SetWriteDeadline(time.Now()) }
-
-// stallGrace is how long an error waits for a client that does not read.
+// stallGrace bounds how long an error waits for a client that does not read.
 const stallGrace = 5 * time.Second
 
-// fail tells the client of an error: with its status, or as an event where pings have begun a stream.
-func (w *Writer) fail(ctx context.Context, e *openai.Error) (sent int64, streaming bool) {
+// sendError sends an error: with its status and header or, if pings have begun a stream, as an event. It returns the number of
+// bytes sent, pings included, and whether the client got a stream.
+func (w *Writer) sendError(ctx context.Context, e *openai.Error) (sent int64, streaming bool) {
 	if w.Busy() {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, stallGrace)
@@ -186,44 +237,44 @@ func (w *Writer) fail(ctx context.Context, e *openai.Error) (sent int64, streami
 		if err == nil {
 			n, _ := w.Write(w.ErrorEvent(e))
 			sent = int64(n)
-			_ = w.Flush() // the client is told, or it has left
+			_ = w.Flush() // an error means that the client has left
 		}
 		w.mu.Lock()
 		defer w.mu.Unlock()
-		return sent + w.sent, true
+		return sent + w.pingBytes, true
 	}
-	for name, values := range e.Header {
-		w.Header()[name] = values
-	}
+	maps.Copy(w.Header(), e.Header)
 	if e.Status == http.StatusServiceUnavailable && w.Header()["Retry-After"] == nil {
-		w.Header()["Retry-After"] = soon
+		w.Header()["Retry-After"] = retrySoon
 	}
-	return w.whole(ctx, e.Status, w.dialect.AppendError(nil, e)), false
+	return w.writeJSON(e.Status, w.dialect.AppendError(nil, e)), false
 }
 
-// soon is when to come back where nobody knows better: a server that is loading or restarting may be there by then.
-var soon = []string{"1"}
+// retrySoon is the default Retry-After: a server that is loading or restarting may be ready by then.
+var retrySoon = []string{"1"}
 
-// whole sends a complete JSON answer.
-func (w *Writer) whole(ctx context.Context, status int, body []byte) (sent int64) {
-	if !w.committed {
-		if _, err := w.Commit(ctx, false); err != nil {
-			return 0
-		}
+// sendJSON commits to a complete JSON answer and sends it.
+func (w *Writer) sendJSON(ctx context.Context, status int, body []byte) (sent int64) {
+	if _, err := w.Commit(ctx, false); err != nil {
+		return 0
 	}
+	return w.writeJSON(status, body)
+}
+
+func (w *Writer) writeJSON(status int, body []byte) (sent int64) {
 	h := w.Header()
 	h["Content-Type"] = jsonType
 	h["Content-Length"] = []string{strconv.Itoa(len(body))}
 	w.WriteHeader(status)
-	n, _ := w.Write(body) // the client may have left; the record says what it was to be told
+	n, _ := w.Write(body) // the client may have left; the record shows the intended answer
 	return int64(n)
 }
 
 var jsonType = []string{"application/json"}
 
-// abandon gives the answer up because the client has left. The status is for the access log.
+// abandon ends the answer because the client has left. The status is for the access log.
 func (w *Writer) abandon(ctx context.Context) {
-	if w.committed {
+	if w.Committed() {
 		return
 	}
 	if begun, err := w.Commit(ctx, true); err == nil && !begun {
@@ -231,33 +282,15 @@ func (w *Writer) abandon(ctx context.Context) {
 	}
 }
 
-// Close ends all writing. It must be called before the handler returns.
+// Close ends all writing: no ping starts any more, and the one in progress is interrupted. It must be called before the handler
+// returns.
 func (w *Writer) Close() {
-	for !w.turn.CompareAndSwap(nobody, closed) {
-		w.mu.Lock()
-		pinged := w.pinged
-		w.mu.Unlock()
-		if pinged != nil {
-			w.Interrupt()
-			<-pinged
-		}
+	w.mu.Lock()
+	w.closed = true
+	pinging := w.pinging
+	w.mu.Unlock()
+	if pinging != nil {
+		w.Interrupt()
+		<-pinging
 	}
 }
-
-// A Client is who an answer is delivered to: the exchange's Writer, or what records or holds back the answer in front of it.
-type Client interface {
-	relay.Client
-	// Ping sends a sign of life. It may be called from any goroutine, and may be held up by a client that does not read.
-	Ping()
-	// LastPing returns when the last ping was sent; zero if none was.
-	LastPing() time.Time
-	// Busy reports whether something is on its way to the client: with one that does not read, for long.
-	Busy() bool
-	// Interrupt makes a write that is held up by the client fail.
-	Interrupt()
-}
-
-var _ Client = (*Writer)(nil)
-
-// Unwrap returns the client's own writer, for what net/http wants to be told of it.
-func (w *Writer) Unwrap() http.ResponseWriter { return w.client }

@@ -15,7 +15,7 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
 )
 
-func exchangeAt(t testing.TB, path string, w http.ResponseWriter) *Exchange {
+func newExchange(t testing.TB, path string, w http.ResponseWriter) *Exchange {
 	t.Helper()
 	endpoint, ok := openai.LookupEndpoint(path)
 	if !ok {
@@ -24,8 +24,13 @@ func exchangeAt(t testing.TB, path string, w http.ResponseWriter) *Exchange {
 	return New(w, httptest.NewRequestWithContext(t.Context(), http.MethodPost, path, nil), endpoint, new(Record))
 }
 
-// A waiting client sees pings, then the error in its own dialect, under one status.
-func TestErrorAfterPings(t *testing.T) {
+// ping pings and waits until the ping has been written. The test must run in a bubble.
+func ping(w *Writer) {
+	w.Ping()
+	synctest.Wait()
+}
+
+func TestErrorAfterPingsIsAnEvent(t *testing.T) {
 	t.Parallel()
 	e := &openai.Error{Status: 504, Type: "server_error", Code: "upstream_timeout", Message: "silent"}
 	for path, want := range map[string]string{
@@ -35,96 +40,138 @@ func TestErrorAfterPings(t *testing.T) {
 	} {
 		t.Run(path, func(t *testing.T) {
 			t.Parallel()
-			w := httptest.NewRecorder()
-			x := exchangeAt(t, path, w)
-			x.Writer.Ping()
-			x.Writer.Ping()
-			x.Fail(e)
-			x.Writer.Close()
-			x.Writer.Ping() // too late
-			if diff := cmp.Diff(": ping\n\n: ping\n\n"+want+"\n\n", w.Body.String()); diff != "" {
-				t.Error(diff)
-			}
-			if w.Code != 200 || w.Header().Get("Content-Type") != "text/event-stream" || w.Header().Get("Cache-Control") != "no-cache, no-transform" {
-				t.Errorf("status %d, header %v", w.Code, w.Header())
-			}
-			if x.Record.Status != 200 || x.Record.Err != e || int(x.Record.Bytes) != w.Body.Len() {
-				t.Errorf("recorded: status %d, error %v, %d bytes", x.Record.Status, x.Record.Err, x.Record.Bytes)
-			}
+			synctest.Test(t, func(t *testing.T) {
+				w := httptest.NewRecorder()
+				x := newExchange(t, path, w)
+				ping(&x.Writer)
+				ping(&x.Writer)
+				x.Fail(e)
+				x.Writer.Close()
+				ping(&x.Writer) // must write nothing
+				if diff := cmp.Diff(": ping\n\n: ping\n\n"+want+"\n\n", w.Body.String()); diff != "" {
+					t.Errorf("body (-want +got):\n%s", diff)
+				}
+				if w.Code != 200 || w.Header().Get("Content-Type") != "text/event-stream" || w.Header().Get("Cache-Control") != "no-cache, no-transform" {
+					t.Errorf("status %d, header %v", w.Code, w.Header())
+				}
+				if x.Record.Status != 200 || x.Record.Err != e || int(x.Record.Bytes) != w.Body.Len() {
+					t.Errorf("record: status %d, error %v, %d bytes; want status 200, %v, %d bytes", x.Record.Status, x.Record.Err, x.Record.Bytes, e, w.Body.Len())
+				}
+			})
 		})
 	}
 }
 
-func TestErrorWithoutPings(t *testing.T) {
+func TestErrorWithoutPingsHasItsStatus(t *testing.T) {
 	t.Parallel()
 	w := httptest.NewRecorder()
-	x := exchangeAt(t, "/v1/chat/completions", w)
+	x := newExchange(t, "/v1/chat/completions", w)
 	x.Fail(&openai.Error{Status: 429, Type: "requests", Code: "rate_limit_exceeded", Message: "m", Header: http.Header{"Retry-After": {"7"}}})
 	if w.Code != 429 || w.Header().Get("Retry-After") != "7" || w.Header().Get("Content-Type") != "application/json" || w.Header().Get("X-Request-Id") == "" {
 		t.Errorf("status %d, header %v", w.Code, w.Header())
 	}
 	if want := `{"error":{"message":"m","type":"requests","param":null,"code":"rate_limit_exceeded"}}`; w.Body.String() != want {
-		t.Errorf("body %s", w.Body)
+		t.Errorf("body %s, want %s", w.Body, want)
 	}
 }
 
-// After a ping the client cannot be given anything but a stream.
-func TestCommitAfterPing(t *testing.T) {
+func TestOnlyAStreamIsCommittedAfterPings(t *testing.T) {
 	t.Parallel()
-	x := exchangeAt(t, "/v1/chat/completions", httptest.NewRecorder())
-	x.Writer.Ping()
-	if _, err := x.Writer.Commit(t.Context(), false); !errors.Is(err, ErrStreamBegun) || x.Writer.Committed() {
-		t.Errorf("an answer that is no stream: %v, committed %t", err, x.Writer.Committed())
-	}
-	if begun, err := x.Writer.Commit(t.Context(), true); !begun || err != nil || !x.Writer.Committed() {
-		t.Errorf("a stream: begun %t, %v, committed %t", begun, err, x.Writer.Committed())
-	}
+	synctest.Test(t, func(t *testing.T) {
+		x := newExchange(t, "/v1/chat/completions", httptest.NewRecorder())
+		ping(&x.Writer)
+		if _, err := x.Writer.Commit(t.Context(), false); !errors.Is(err, ErrStreamBegun) || x.Writer.Committed() {
+			t.Errorf("an answer that is not a stream: %v, committed %t; want %v", err, x.Writer.Committed(), ErrStreamBegun)
+		}
+		if begun, err := x.Writer.Commit(t.Context(), true); !begun || err != nil || !x.Writer.Committed() {
+			t.Errorf("a stream: begun %t, %v, committed %t", begun, err, x.Writer.Committed())
+		}
+	})
 }
 
-// A client that left before anything was sent gets nginx's status, which only the log shows.
+// A ping must not come between the commit and the header of the answer, nor set headers at the same time as the answer.
+func TestNoPingAfterCommit(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := httptest.NewRecorder()
+		x := newExchange(t, "/v1/chat/completions", w)
+		if _, err := x.Writer.Commit(t.Context(), true); err != nil {
+			t.Fatal(err)
+		}
+		ping(&x.Writer)
+		if w.Body.Len() > 0 || w.Header().Get("Content-Type") != "" {
+			t.Errorf("wrote %q with header %v", w.Body, w.Header())
+		}
+	})
+}
+
+func TestSetHeaderAfterPings(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := httptest.NewRecorder()
+		x := newExchange(t, "/v1/chat/completions", w)
+		x.Writer.SetHeader("X-Llm-Cache", "miss")
+		ping(&x.Writer)
+		x.Writer.SetHeader("X-Llm-Cache", "hit")
+		if got := w.Header().Get("X-Llm-Cache"); got != "miss" {
+			t.Errorf("X-LLM-Cache is %q after the headers were sent, want miss", got)
+		}
+	})
+}
+
+// Only the access log shows the status of a client that left before anything was sent.
 func TestClientClosed(t *testing.T) {
 	t.Parallel()
 	w := httptest.NewRecorder()
-	x := exchangeAt(t, "/v1/chat/completions", w)
+	x := newExchange(t, "/v1/chat/completions", w)
 	x.Fail(ClientClosed)
 	if w.Code != StatusClientClosed || x.Record.Status != StatusClientClosed || w.Body.Len() != 0 {
 		t.Errorf("status %d, recorded %d, body %q", w.Code, x.Record.Status, w.Body)
 	}
 }
 
-// A stalled client takes nothing until its write deadline passes.
-type stalled struct {
+// The client of an endpoint whose answers are never streams must not be pinged, even if the request says "stream": true.
+func TestOnlyClientsOfStreamsArePinged(t *testing.T) {
+	t.Parallel()
+	for path, want := range map[string]bool{"/v1/chat/completions": true, "/v1/responses": true, "/v1/embeddings": false, "/v1/audio/speech": false} {
+		for _, stream := range []bool{true, false} {
+			x := newExchange(t, path, httptest.NewRecorder())
+			x.Record.Stream = stream
+			wait := x.UntilPing(&x.Writer, x.Record.Started.Add(PingEvery))
+			if due := wait == 0; due != (want && stream) {
+				t.Errorf("%s, stream %t: the next ping is due in %s", path, stream, wait)
+			}
+		}
+	}
+}
+
+// A stalledClient does not read: writes block until the write deadline passes.
+type stalledClient struct {
 	*httptest.ResponseRecorder
 	once        sync.Once
 	interrupted chan struct{}
 }
 
-func newStalled() *stalled {
-	return &stalled{ResponseRecorder: httptest.NewRecorder(), interrupted: make(chan struct{})}
-}
-
-func (s *stalled) Write([]byte) (int, error) {
+func (s *stalledClient) Write([]byte) (int, error) {
 	<-s.interrupted
 	return 0, context.DeadlineExceeded
 }
 
-func (s *stalled) SetWriteDeadline(time.Time) error {
+func (s *stalledClient) SetWriteDeadline(time.Time) error {
 	s.once.Do(func() { close(s.interrupted) })
 	return nil
 }
 
-// A client that does not read holds up its ping and nothing else: whoever waits for the turn to write goes on when its own
-// context ends, and closing interrupts the write.
+// A client that does not read delays its ping and nothing else: Commit and Fail give up in time, and Close interrupts the write.
 func TestStalledClient(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		x := exchangeAt(t, "/v1/chat/completions", newStalled())
-		go x.Writer.Ping()
-		synctest.Wait()
+		x := newExchange(t, "/v1/chat/completions", &stalledClient{ResponseRecorder: httptest.NewRecorder(), interrupted: make(chan struct{})})
+		ping(&x.Writer)
 		if !x.Writer.Busy() {
-			t.Fatal("the ping was sent")
+			t.Fatal("the writer is not busy while its ping is blocked")
 		}
-		x.Writer.Ping() // skipped
+		x.Writer.Ping() // must return at once
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		if _, err := x.Writer.Commit(ctx, true); !errors.Is(err, context.DeadlineExceeded) || x.Writer.Committed() {
@@ -133,11 +180,46 @@ func TestStalledClient(t *testing.T) {
 		began := time.Now()
 		x.Fail(&openai.Error{Status: 504, Message: "m"})
 		if took := time.Since(began); took != stallGrace {
-			t.Errorf("telling the client of an error took %s, want %s", took, stallGrace)
+			t.Errorf("Fail took %s, want %s", took, stallGrace)
 		}
 		x.Writer.Close()
 		if _, err := x.Writer.Write([]byte("x")); err == nil {
-			t.Error("something was written after Close")
+			t.Error("Write succeeded after Close")
 		}
 	})
+}
+
+// A panickingClient stands for a handler in front of this one whose writer panics.
+type panickingClient struct {
+	*httptest.ResponseRecorder
+	header bool // in WriteHeader, not in Write
+}
+
+func (p panickingClient) WriteHeader(status int) {
+	if p.header {
+		panic(http.ErrAbortHandler)
+	}
+	p.ResponseRecorder.WriteHeader(status)
+}
+
+func (p panickingClient) Write([]byte) (int, error) { panic(http.ErrAbortHandler) }
+
+// A panic during a ping would end the process, since net/http recovers only those in a handler's own goroutine.
+func TestPanicDuringPing(t *testing.T) {
+	t.Parallel()
+	for _, header := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			x := newExchange(t, "/v1/chat/completions", panickingClient{httptest.NewRecorder(), header})
+			defer x.Writer.Close()
+			ping(&x.Writer)
+			ping(&x.Writer)
+			defer func() {
+				if r := recover(); r != http.ErrAbortHandler {
+					t.Errorf("Commit panicked with %v, want %v", r, http.ErrAbortHandler)
+				}
+			}()
+			_, err := x.Writer.Commit(t.Context(), true)
+			t.Errorf("Commit returned %v, want a panic", err)
+		})
+	}
 }

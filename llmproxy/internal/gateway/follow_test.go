@@ -55,8 +55,8 @@ func TestHeartbeatsWhileFollowing(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				g := waiting(t, inTurn{test.upstream, new(atomic.Int64)})
-				serve := func(stream bool) (*httptest.ResponseRecorder, *exchange.Record) {
-					w, rec := httptest.NewRecorder(), &exchange.Record{}
+				serve := func(stream bool) (*stalledClient, *exchange.Record) {
+					w, rec := newStalledClient(1000), &exchange.Record{}
 					r := httptest.NewRequest(http.MethodPost, chatPath, strings.NewReader(chat("m", stream))).WithContext(context.Background())
 					task, _ := Match(chatPath)
 					g.Serve(w, r, task, rec)

@@ -17,25 +17,45 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 )
 
-// A stalled client takes so many writes and then none, as one does over HTTP/2 that leaves its window closed. What it holds up
-// fails when the write deadline passes.
-type stalled struct {
+// A stalledClient accepts a number of writes and then does not read, like an HTTP/2 client that leaves its window closed. A
+// blocked write fails when the write deadline passes.
+//
+// Like the response writers of net/http and of middleware, it accesses its headers without a lock whenever it is used. The race
+// detector therefore finds two goroutines that use it at the same time.
+type stalledClient struct {
 	*httptest.ResponseRecorder
-	takes       int
+	accepts     int
+	used        int
 	once        sync.Once
 	interrupted chan struct{}
 }
 
-func (s *stalled) Write(p []byte) (int, error) {
-	if s.takes > 0 {
-		s.takes--
+func newStalledClient(accepts int) *stalledClient {
+	return &stalledClient{ResponseRecorder: httptest.NewRecorder(), accepts: accepts, interrupted: make(chan struct{})}
+}
+
+func (s *stalledClient) Header() http.Header {
+	s.used++
+	return s.ResponseRecorder.Header()
+}
+
+func (s *stalledClient) WriteHeader(status int) {
+	s.used++
+	s.ResponseRecorder.WriteHeader(status)
+}
+
+func (s *stalledClient) Write(p []byte) (int, error) {
+	s.used++
+	defer func() { s.used++ }()
+	if s.accepts > 0 {
+		s.accepts--
 		return s.ResponseRecorder.Write(p)
 	}
 	<-s.interrupted
 	return 0, os.ErrDeadlineExceeded
 }
 
-func (s *stalled) SetWriteDeadline(time.Time) error {
+func (s *stalledClient) SetWriteDeadline(time.Time) error {
 	s.once.Do(func() { close(s.interrupted) })
 	return nil
 }
@@ -102,7 +122,7 @@ func TestClientThatDoesNotRead(t *testing.T) {
 					defer close(done)
 					r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, chatPath, strings.NewReader(chat("m", true)))
 					task, _ := Match(chatPath)
-					g.Serve(&stalled{ResponseRecorder: httptest.NewRecorder(), takes: test.takes, interrupted: make(chan struct{})}, r, task, rec)
+					g.Serve(newStalledClient(test.takes), r, task, rec)
 					over = time.Since(began)
 				}()
 				time.Sleep(test.free + time.Millisecond)
