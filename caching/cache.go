@@ -1,3 +1,9 @@
+// Package caching stores answers and finds them again. It decides which requests count as the same (a Key over everything
+// that an answer depends on), how long an answer is stored, and what a client's Cache-Control means. Answers are stored in
+// memory or in Redis. Package coalesce, below, lets identical concurrent requests share one upstream call.
+//
+// It never looks into requests or answers: it takes bytes and plain values, and knows neither JSON nor HTTP handlers. It
+// stands on the floor of router and ratelimit, and imports neither.
 package caching
 
 import (
@@ -8,31 +14,31 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/caching/coalesce"
 )
 
-// A Store keeps values under keys, each of which belongs to a model. It never makes anybody wait long, and never fails: what
-// it does not give is a miss.
+// A Store stores values under keys. Each value belongs to a model, so that the answers of one model can be purged. A Store
+// never fails a request and never holds one up for long: a value that it cannot return in time is a miss.
 type Store interface {
-	// Get gives the value of each key, nil where there is none. Values must not be changed.
+	// Get returns the value of each key, nil for a miss. The values must not be modified.
 	Get(ctx context.Context, model string, keys []Key) [][]byte
-	// Put keeps values for a time. It may do so later, or not at all.
+	// Put stores values for a duration. It may do so in the background, or drop them.
 	Put(model string, items []Item, ttl time.Duration)
-	// Purge forgets the entries of a model, or all if it is empty, and tells how many these were.
+	// Purge deletes the values of a model, or all values if model is empty, and returns how many it deleted.
 	Purge(ctx context.Context, model string) (int, error)
 }
 
-// An Item is a value for a store.
+// An Item is a value to be stored.
 type Item struct {
 	Key   Key
 	Value []byte
 }
 
-// Counts is what happened since the cache was made.
+// Counts counts what happened since the cache was created.
 type Counts struct {
 	Hits, Misses, Coalesced, Bypassed, Stored atomic.Int64
-	// Saved are the tokens that were not generated or read again.
-	Saved atomic.Int64
+	// SavedTokens counts the tokens that no upstream had to read or generate.
+	SavedTokens atomic.Int64
 }
 
-// A Head is what is known of an answer that is being generated, when it begins.
+// A Head is what is known of an answer when it begins.
 type Head struct {
 	Form        Form
 	ContentType string
@@ -43,111 +49,115 @@ type Head struct {
 // A Span is a part of an answer.
 type Span = coalesce.Span
 
-// A Cache is what outlives a configuration: the entries in memory, the requests under way, and what happened. Rules are
-// passed in with each call.
+// A Cache is the part of the response cache that survives a reload: the entries in memory, the coalesced requests, and the
+// counts. Rules are passed in with each call.
 type Cache struct {
 	Memory  *Memory
 	Leaders coalesce.Group[Key, Head]
 	Counts  Counts
+	decoded *decodedEntries
 	purges  atomic.Int64
-	ready   *Ready
-	max     atomic.Int64
+	maxSize atomic.Int64
 }
 
-// New makes an empty cache of at most max bytes in memory.
-func New(max int64) *Cache {
-	c := &Cache{Memory: NewMemory(max - max/readyPart), ready: readyFor(max)}
-	c.max.Store(max)
+// New returns an empty cache that takes at most maxSize bytes of memory.
+func New(maxSize int64) *Cache {
+	c := &Cache{Memory: NewMemory(maxSize - maxSize/decodedShare), decoded: newDecodedEntries(maxSize / decodedShare)}
+	c.maxSize.Store(maxSize)
 	return c
 }
 
-// Resize changes the bound, as a new configuration may; the least wanted entries go.
-func (c *Cache) Resize(max int64) {
-	if c.max.Swap(max) != max {
-		c.Memory.Resize(max - max/readyPart)
-		c.ready.cache.SetMaximum(uint64(max / readyPart))
+// Resize changes the maximum size, as a new configuration may. If it shrinks, the least used entries are evicted.
+func (c *Cache) Resize(maxSize int64) {
+	if c.maxSize.Swap(maxSize) != maxSize {
+		c.Memory.Resize(maxSize - maxSize/decodedShare)
+		c.decoded.resize(maxSize / decodedShare)
 	}
 }
 
-// Lookup gives the first entry, of those that the store has under these keys, that is fresh and as young as the client wants it: in
-// the form that is wanted, if it was brought into that one before. It must not be changed.
+// Lookup returns the first entry that the store has under one of the keys and that is fresh and not too old for the client,
+// together with its key; nil if there is none. The entry is in the wanted form if it was converted before, and otherwise in
+// the form in which it is stored. It must not be modified.
 func (c *Cache) Lookup(ctx context.Context, s Store, model string, keys []Key, want Form, control *Control) (*Entry, Key) {
 	for i, value := range s.Get(ctx, model, keys) {
-		if e := c.entry(model, Item{keys[i], value}, want, control); e != nil {
+		if e := c.usableEntry(model, keys[i], value, want, control); e != nil {
 			return e, keys[i]
 		}
 	}
 	return nil, Key{}
 }
 
-// LookupAll gives the entry of each key, nil where there is none that fits.
+// LookupAll returns the entry of each key, nil for a miss. The entries must not be modified.
 func (c *Cache) LookupAll(ctx context.Context, s Store, model string, keys []Key, control *Control) []*Entry {
 	entries := make([]*Entry, len(keys))
 	for i, value := range s.Get(ctx, model, keys) {
-		entries[i] = c.entry(model, Item{keys[i], value}, Part, control)
+		entries[i] = c.usableEntry(model, keys[i], value, Part, control)
 	}
 	return entries
 }
 
-// Also keeps an entry ready that Lookup gave and that was brought into another form since.
-func (c *Cache) Also(model string, key Key, e *Entry) { c.ready.put(model, key, e) }
+// KeepConverted keeps an entry that Lookup returned and the caller converted into another form, so that Lookup returns it
+// next time. The entry must not be modified afterwards.
+func (c *Cache) KeepConverted(model string, key Key, e *Entry) { c.decoded.put(model, key, e) }
 
-// entry reads what a store gave, unless that was done before.
-func (c *Cache) entry(model string, i Item, want Form, control *Control) *Entry {
-	if i.Value == nil {
+// usableEntry returns the entry in a stored value if it is fresh and not too old for the client; otherwise nil.
+func (c *Cache) usableEntry(model string, key Key, value []byte, want Form, control *Control) *Entry {
+	if value == nil {
 		return nil
 	}
-	e := c.read(model, i, want)
+	e := c.decode(model, key, value, want)
 	if e == nil {
 		return nil
 	}
-	if now := time.Now(); !e.Fresh(now) || !control.Takes(e.Age(now)) {
+	if now := time.Now(); !e.Fresh(now) || !control.AcceptsAge(e.Age(now)) {
 		return nil
 	}
 	return e
 }
 
-// read gives the entry that lies in a value. It keeps ready what took some work.
-func (c *Cache) read(model string, i Item, want Form) *Entry {
-	as := isAs(i.Value, want)
-	var origin uint64
-	if !as {
-		origin = c.ready.origin(i.Value)
-		if e := c.ready.get(i.Key, want, origin); e != nil {
+// decode returns the entry in a stored value, nil if the value is invalid. An entry that has to be decompressed is kept
+// decoded; one that is stored in the wanted form and uncompressed is read in place.
+func (c *Cache) decode(model string, key Key, value []byte, want Form) *Entry {
+	inPlace := isUncompressed(value, want)
+	var source uint64
+	if !inPlace {
+		source = c.decoded.hash(value)
+		if e := c.decoded.get(key, want, source); e != nil {
 			return e
 		}
 	}
-	e, err := UnmarshalEntry(i.Value)
+	e, err := UnmarshalEntry(value)
 	if err != nil {
 		return nil
 	}
-	e.origin = origin
-	if !as && e.Form == want {
-		c.ready.put(model, i.Key, e)
+	e.source = source
+	if !inPlace && e.Form == want {
+		c.decoded.put(model, key, e)
 	}
 	return e
 }
 
-// Purge forgets the entries in memory of a model, or all if it is empty, and tells how many these were; also what was made ready of
-// another store's.
+// Purge deletes the entries in memory of a model, or all of them if model is empty, and returns how many it deleted. It also
+// forgets what was decoded of entries in other stores.
 func (c *Cache) Purge(ctx context.Context, model string) (int, error) {
 	c.purges.Add(1)
 	n, err := c.Memory.Purge(ctx, model)
-	c.ready.purge(model)
+	c.decoded.purge(model)
 	return n, err
 }
 
-// Purges is how often something was purged: an answer that was begun before the last one is not kept.
-func (c *Cache) Purges() int64 { return c.purges.Load() }
+// PurgeCount returns how often the cache was purged. If it has changed since a request began, the answer must not be stored.
+func (c *Cache) PurgeCount() int64 { return c.purges.Load() }
 
-// Usage is how many entries there are in memory, and how many bytes they take, with what is kept ready.
-func (c *Cache) Usage() (entries int, bytes int64, evicted uint64) {
-	entries, bytes, evicted = c.Memory.Usage()
-	return entries, bytes + c.ready.bytes(), evicted
+// Size returns the number of entries in memory, the bytes that they take together with what is kept decoded, and the number
+// of evictions since the cache was created.
+func (c *Cache) Size() (entries int, bytes int64, evicted uint64) {
+	entries, bytes, evicted = c.Memory.Size()
+	return entries, bytes + c.decoded.size(), evicted
 }
 
-// Close ends its goroutines. Entries can still be read and put.
+// Close ends the cache's goroutines. Entries can still be looked up and stored.
 func (c *Cache) Close() {
 	c.Memory.Close()
-	c.ready.cache.StopAllGoroutines()
+	c.decoded.close()
 }

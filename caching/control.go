@@ -7,23 +7,23 @@ import (
 	"time"
 )
 
-// A Control is what a client says about the cache, in the words of HTTP (RFC 9111 §5.2.1).
+// A Control is what a client asks of the cache in its headers: Cache-Control (RFC 9111 §5.2.1) and X-LLM-Cache-TTL.
 type Control struct {
-	NoStore      bool // neither look nor keep
-	NoCache      bool // do not look, but keep
-	OnlyIfCached bool // do not generate
-	MaxAge       time.Duration
+	NoStore      bool          // do not use a stored answer, and do not store the new one
+	NoCache      bool          // do not use a stored answer, but store the new one
+	OnlyIfCached bool          // do not ask an upstream
+	MaxAge       time.Duration // the maximum age of a stored answer
 	HasMaxAge    bool
-	TTL          time.Duration // how long to keep the answer
+	TTL          time.Duration // how long to store the answer
 	HasTTL       bool
 }
 
-// ParseControl reads the values of Cache-Control, and of X-LLM-Cache-TTL (seconds, or a duration such as 10m). What
-// Cache-Control says besides means nothing here; a TTL that cannot be read is an error.
+// ParseControl parses the values of Cache-Control, and of X-LLM-Cache-TTL, which is a number of seconds or a duration such
+// as 10m. Unknown directives are ignored; an invalid TTL is an error.
 func ParseControl(cacheControl []string, ttl string) (c Control, err error) {
 	for _, line := range cacheControl {
 		for directive := range strings.SplitSeq(line, ",") {
-			c.directive(strings.ToLower(strings.TrimSpace(directive)))
+			c.apply(strings.ToLower(strings.TrimSpace(directive)))
 		}
 	}
 	if ttl = strings.TrimSpace(ttl); ttl != "" {
@@ -35,8 +35,8 @@ func ParseControl(cacheControl []string, ttl string) (c Control, err error) {
 	return c, nil
 }
 
-func (c *Control) directive(d string) {
-	switch d {
+func (c *Control) apply(directive string) {
+	switch directive {
 	case "no-store":
 		c.NoStore = true
 	case "no-cache":
@@ -44,16 +44,16 @@ func (c *Control) directive(d string) {
 	case "only-if-cached":
 		c.OnlyIfCached = true
 	}
-	if text, ok := strings.CutPrefix(d, "max-age="); ok {
+	if text, ok := strings.CutPrefix(directive, "max-age="); ok {
 		seconds, err := strconv.ParseUint(strings.Trim(text, `"`), 10, 31)
 		if err != nil {
-			seconds = 0 // RFC 9111 §4.2.1: what cannot be read is stale
+			seconds = 0 // RFC 9111 §4.2.1 encourages treating an invalid max-age as stale
 		}
 		c.MaxAge, c.HasMaxAge = time.Duration(seconds)*time.Second, true
 	}
 }
 
-const longestTTL = 10 * 365 * 24 * time.Hour
+const maxTTL = 10 * 365 * 24 * time.Hour
 
 func parseTTL(text string) (time.Duration, error) {
 	d, err := time.ParseDuration(text)
@@ -61,23 +61,24 @@ func parseTTL(text string) (time.Duration, error) {
 		d, err = time.Duration(seconds)*time.Second, nil
 	}
 	if err != nil || d < 0 {
-		return 0, fmt.Errorf("%q is neither a number of seconds nor a duration such as 10m", text)
+		return 0, fmt.Errorf("invalid value %q; use a number of seconds or a duration such as 10m", text)
 	}
-	return min(d, longestTTL), nil
+	return min(d, maxTTL), nil
 }
 
-// Looks tells whether an answer that was kept may be given at all.
-func (c *Control) Looks() bool {
+// AllowsStored reports whether a stored answer may be used at all.
+func (c *Control) AllowsStored() bool {
 	return !c.NoStore && !c.NoCache && !(c.HasMaxAge && c.MaxAge == 0)
 }
 
-// Takes tells whether an answer of this age may be given.
-func (c *Control) Takes(age time.Duration) bool {
-	return c.Looks() && (!c.HasMaxAge || age <= c.MaxAge)
+// AcceptsAge reports whether a stored answer of that age may be used.
+func (c *Control) AcceptsAge(age time.Duration) bool {
+	return c.AllowsStored() && (!c.HasMaxAge || age <= c.MaxAge)
 }
 
-// Keep is how long to keep the answer: the usual time, unless the client says otherwise, at most the longest.
-func (c *Control) Keep(usual, longest time.Duration) time.Duration {
+// StoreFor returns how long to store the answer: the usual duration, or the one that the client asks for, up to longest. The
+// answer is not stored if it is zero.
+func (c *Control) StoreFor(usual, longest time.Duration) time.Duration {
 	switch {
 	case c.NoStore:
 		return 0

@@ -20,15 +20,15 @@ func TestEntryRoundTrip(t *testing.T) {
 	}{
 		{"small", Entry{Form: Whole, ContentType: "application/json", Target: "u/m", Body: []byte(`{"a":1}`)}},
 		{"large", Entry{Form: Events, ContentType: "text/event-stream", Body: []byte(strings.Repeat("data: x\n\n", 1000)), Extra: []Span{{Start: 0, End: 9}, {Start: 18, End: 27}}}},
-		{"counted", Entry{Form: Part, Counted: true, Tokens: Tokens{1, 2, 3, 1 << 40}, Body: []byte("x")}},
+		{"with tokens", Entry{Form: Part, HasTokens: true, Tokens: Tokens{1, 2, 3, 1 << 40}, Body: []byte("x")}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			e := test.entry
 			e.Created, e.TTL = time.UnixMilli(1795424810123), time.Hour
 			b := e.Marshal()
-			if len(e.Body) > packAbove && len(b) > len(e.Body)/10 {
-				t.Errorf("%d bytes became %d", len(e.Body), len(b))
+			if len(e.Body) > compressAbove && len(b) > len(e.Body)/10 {
+				t.Errorf("%d bytes were compressed to %d only", len(e.Body), len(b))
 			}
 			got, err := UnmarshalEntry(b)
 			if err != nil {
@@ -41,8 +41,8 @@ func TestEntryRoundTrip(t *testing.T) {
 	}
 }
 
-// What was changed or cut anywhere is no entry.
-func TestEntryIsWholeOrNone(t *testing.T) {
+// An entry that was changed or cut anywhere is invalid.
+func TestDamagedEntryIsInvalid(t *testing.T) {
 	t.Parallel()
 	for _, body := range []string{`{"a":1}`, strings.Repeat("data: x\n\n", 1000)} {
 		e := Entry{Form: Events, ContentType: "text/event-stream", Target: "u/m", Created: time.UnixMilli(1795424810123), TTL: time.Hour, Body: []byte(body), Extra: []Span{{Start: 0, End: 3}}}
@@ -51,10 +51,10 @@ func TestEntryIsWholeOrNone(t *testing.T) {
 			bad := bytes.Clone(good)
 			bad[i] ^= 1
 			if got, err := UnmarshalEntry(bad); err == nil {
-				t.Errorf("byte %d changed: %+v", i, got)
+				t.Errorf("accepted with byte %d changed: %+v", i, got)
 			}
 			if got, err := UnmarshalEntry(good[:i]); err == nil {
-				t.Errorf("cut to %d bytes: %+v", i, got)
+				t.Errorf("accepted when cut to %d bytes: %+v", i, got)
 			}
 		}
 	}
@@ -67,17 +67,23 @@ func TestEntryPieces(t *testing.T) {
 		var got []string
 		e.Pieces(extra, func(p []byte) { got = append(got, string(p)) })
 		if strings.Join(got, "|") != want {
-			t.Errorf("%q", got)
+			t.Errorf("extra %v: pieces %q, want %s", extra, got, want)
 		}
 	}
 }
 
-func TestEntryIsFresh(t *testing.T) {
+func TestEntryAgeAndFreshness(t *testing.T) {
 	t.Parallel()
 	now := time.UnixMilli(1795424810123)
 	e := Entry{Created: now.Add(-time.Minute), TTL: time.Hour}
-	if !e.Fresh(now) || e.Fresh(now.Add(time.Hour)) || e.Age(now) != time.Minute || e.Age(now.Add(-time.Hour)) != 0 {
-		t.Error("age or freshness is wrong")
+	if got := e.Age(now); got != time.Minute {
+		t.Errorf("age %s, want 1m", got)
+	}
+	if got := e.Age(now.Add(-time.Hour)); got != 0 {
+		t.Errorf("age %s before it was created, want 0", got)
+	}
+	if !e.Fresh(now) || e.Fresh(now.Add(time.Hour)) {
+		t.Errorf("fresh now: %v; after its TTL: %v", e.Fresh(now), e.Fresh(now.Add(time.Hour)))
 	}
 }
 
@@ -86,11 +92,11 @@ func FuzzUnmarshalEntry(f *testing.F) {
 	f.Add(e.Marshal())
 	e.Body = e.Body[:20]
 	f.Add(e.Marshal())
-	f.Add([]byte{layout, 0, 1, 0, 0, 0, 0})
+	f.Add([]byte{layoutVersion, 0, 1, 0, 0, 0, 0})
 	f.Fuzz(func(t *testing.T, b []byte) {
-		if len(b) >= headSize { // else nothing would come behind the checksum
-			b[0] = layout
-			binary.BigEndian.PutUint32(b[sumAt:], sum(b))
+		if len(b) >= headerSize { // so that fuzzing gets past the checksum
+			b[0] = layoutVersion
+			binary.BigEndian.PutUint32(b[checksumAt:], checksum(b))
 		}
 		got, err := UnmarshalEntry(b)
 		if err != nil {
@@ -99,11 +105,11 @@ func FuzzUnmarshalEntry(f *testing.F) {
 		n := 0
 		got.Pieces(false, func(p []byte) { n += len(p) })
 		if n > len(got.Body) {
-			t.Errorf("%d bytes of %d", n, len(got.Body))
+			t.Errorf("pieces of %d bytes in a body of %d", n, len(got.Body))
 		}
 		again, err := UnmarshalEntry(got.Marshal())
 		if err != nil || !bytes.Equal(again.Body, got.Body) {
-			t.Errorf("%v", err)
+			t.Errorf("marshaled again it is another entry: %v", err)
 		}
 	})
 }
@@ -112,16 +118,16 @@ func BenchmarkEntry(b *testing.B) {
 	for _, size := range []int{500, 5_000, 50_000} {
 		chunk := "data: {\"id\":\"chatcmpl-1\",\"object\":\"chat.completion.chunk\",\"created\":1795424810,\"model\":\"x\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\" word\"},\"finish_reason\":null}]}\n\n"
 		e := Entry{Form: Events, Body: []byte(strings.Repeat(chunk, size/len(chunk)+1))}
-		packed := e.Marshal()
+		marshaled := e.Marshal()
 		b.Run(fmt.Sprintf("unmarshal-%d", size), func(b *testing.B) {
 			b.ReportAllocs()
 			b.SetBytes(int64(len(e.Body)))
 			for b.Loop() {
-				if _, err := UnmarshalEntry(packed); err != nil {
+				if _, err := UnmarshalEntry(marshaled); err != nil {
 					b.Fatal(err)
 				}
 			}
-			b.ReportMetric(float64(len(packed)), "bytes-kept")
+			b.ReportMetric(float64(len(marshaled)), "bytes-stored")
 		})
 	}
 }

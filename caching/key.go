@@ -6,20 +6,28 @@ import (
 	"sync"
 )
 
-// A Key stands for everything that an answer depends on. It is a SHA-256: whoever could make two requests with one key
-// could show others an answer of his own, so that a fast hash without resistance will not do.
+// A Key identifies everything that an answer depends on. It is a SHA-256 because whoever can make two requests with the same
+// key can show other clients an answer of their own making, so a fast hash without collision resistance is not enough.
 type Key [sha256.Size]byte
 
-// A Hash makes a key out of named fields. Names and values carry their lengths, so that no field can be made to look like
-// another, and a field that is added later cannot make an old key come out.
+// With returns a key that depends on k and on one more field.
+func (k Key) With(name string, value []byte) Key {
+	h := NewHash()
+	h.Bytes("base", k[:])
+	h.Bytes(name, value)
+	return h.Key()
+}
+
+// A Hash builds a key from named fields. Names and values are hashed with their lengths, so that no value can imitate another
+// field.
 type Hash struct{ fields []byte }
 
-// maxPooledFields is the room that a Hash may keep for the next one, in bytes.
+// maxPooledFields is the largest buffer in bytes that a Hash hands on to the next one.
 const maxPooledFields = 64 << 10
 
 var hashes = sync.Pool{New: func() any { return &Hash{fields: make([]byte, 0, 1024)} }}
 
-// NewHash begins a key; Key ends it.
+// NewHash returns a hash without fields. Key releases it.
 func NewHash() *Hash {
 	h := hashes.Get().(*Hash)
 	h.fields = h.fields[:0]
@@ -43,18 +51,10 @@ func (h *Hash) begin(name string, length int) {
 	h.fields = binary.AppendUvarint(h.fields, uint64(length))
 }
 
-// Sum gives the key that there is so far, and leaves the hash as it is.
+// Sum returns the key of the fields so far. More fields can be added.
 func (h *Hash) Sum() Key { return sha256.Sum256(h.fields) }
 
-// With gives the key that one more field makes of a key.
-func (k Key) With(name string, value []byte) Key {
-	h := NewHash()
-	h.Bytes("base", k[:])
-	h.Bytes(name, value)
-	return h.Key()
-}
-
-// Key gives the key. The hash must not be used afterwards.
+// Key returns the key of all fields and releases the hash, which must not be used afterwards.
 func (h *Hash) Key() Key {
 	k := h.Sum()
 	if cap(h.fields) <= maxPooledFields {

@@ -2,7 +2,7 @@ package caching
 
 import "testing"
 
-func TestKeysTellFieldsApart(t *testing.T) {
+func TestKeysDependOnAllFields(t *testing.T) {
 	t.Parallel()
 	seen := map[Key]string{}
 	for name, fields := range map[string][][2]string{
@@ -12,13 +12,13 @@ func TestKeysTellFieldsApart(t *testing.T) {
 		"boundary":      {{"ab", ""}},
 		"two":           {{"a", "b"}, {"c", "d"}},
 		"other order":   {{"c", "d"}, {"a", "b"}},
-		"as one":        {{"a", "b\x01c\x01d"}},
+		"joined":        {{"a", "b\x01c\x01d"}},
 		"other value":   {{"a", "c"}},
 		"other name":    {{"b", "b"}},
 		"one more":      {{"a", "b"}, {"", ""}},
-		"a tenant":      {{"key", "alice"}, {"body", "x"}},
-		"other tenant":  {{"key", "bob"}, {"body", "x"}},
-		"nobody":        {{"key", ""}, {"body", "x"}},
+		"a key":         {{"key", "alice"}, {"body", "x"}},
+		"another key":   {{"key", "bob"}, {"body", "x"}},
+		"no key":        {{"key", ""}, {"body", "x"}},
 		"without scope": {{"body", "x"}},
 	} {
 		h := NewHash()
@@ -27,7 +27,7 @@ func TestKeysTellFieldsApart(t *testing.T) {
 		}
 		k := h.Key()
 		if other, ok := seen[k]; ok {
-			t.Errorf("%s and %s have one key", name, other)
+			t.Errorf("%s and %s have the same key", name, other)
 		}
 		seen[k] = name
 	}
@@ -35,7 +35,7 @@ func TestKeysTellFieldsApart(t *testing.T) {
 	h.Bytes("a", []byte("b"))
 	k := h.Sum().With("x", []byte("y"))
 	if _, ok := seen[k]; ok {
-		t.Error("With gives the key of something else")
+		t.Error("With returns the key of other fields")
 	}
 	if _, ok := seen[h.Key()]; !ok {
 		t.Error("Bytes and Field differ, or Sum changes the hash")

@@ -29,23 +29,23 @@ func TestMemory(t *testing.T) {
 	m.Put("b", []Item{{key(3), []byte("three")}}, time.Hour)
 	got := m.Get(ctx, "a", []Key{key(1), key(9), key(3)})
 	if string(got[0]) != "one" || got[1] != nil || string(got[2]) != "three" {
-		t.Errorf("%q", got)
+		t.Errorf("Get: %q", got)
 	}
 	if n, err := m.Purge(ctx, "a"); n != 2 || err != nil {
-		t.Errorf("%d %v", n, err)
+		t.Errorf("Purge of a model: %d, %v", n, err)
 	}
 	if got := m.Get(ctx, "", []Key{key(1), key(3)}); got[0] != nil || got[1] == nil {
-		t.Errorf("%q", got)
+		t.Errorf("Get after a purge of the other model: %q", got)
 	}
 	if n, err := m.Purge(ctx, ""); n != 1 || err != nil {
-		t.Errorf("%d %v", n, err)
+		t.Errorf("Purge of everything: %d, %v", n, err)
 	}
-	if entries, bytes, _ := m.Usage(); entries != 0 || bytes != 0 {
-		t.Errorf("%d entries, %d bytes", entries, bytes)
+	if entries, bytes, _ := m.Size(); entries != 0 || bytes != 0 {
+		t.Errorf("%d entries and %d bytes are left", entries, bytes)
 	}
 }
 
-func TestMemoryForgets(t *testing.T) {
+func TestMemoryExpires(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		m := NewMemory(1 << 20)
@@ -54,7 +54,7 @@ func TestMemoryForgets(t *testing.T) {
 		m.Put("a", []Item{{key(2), []byte("two")}}, time.Hour)
 		<-time.After(3 * time.Second)
 		if got := m.Get(context.Background(), "a", []Key{key(1), key(2)}); got[0] != nil || got[1] == nil {
-			t.Errorf("%q", got)
+			t.Errorf("Get after three seconds: %q", got)
 		}
 	})
 }
@@ -66,41 +66,41 @@ func TestMemoryIsBounded(t *testing.T) {
 	for i := range 10_000 {
 		m.Put("a", []Item{{key(i), make([]byte, 1000)}}, time.Hour)
 	}
-	entries, bytes, evicted := m.Usage()
+	entries, bytes, evicted := m.Size()
 	if bytes > 1<<20 || entries < 500 || entries > (1<<20)/1000 || evicted == 0 {
 		t.Errorf("%d entries, %d bytes, %d evicted", entries, bytes, evicted)
 	}
 	m.Resize(1 << 18)
-	if entries, bytes, _ := m.Usage(); bytes > 1<<18 || entries > (1<<18)/1000 {
-		t.Errorf("after the change %d entries, %d bytes", entries, bytes)
+	if entries, bytes, _ := m.Size(); bytes > 1<<18 || entries > (1<<18)/1000 {
+		t.Errorf("after Resize %d entries, %d bytes", entries, bytes)
 	}
 }
 
-const boundSize = 64 << 20
+const filledSize = 64 << 20
 
-// filled is a memory of 64 MiB into which random entries were put.
+// filled returns a store of 64 MiB after random entries were put into it.
 func filled(entries int) *Memory {
-	m := NewMemory(boundSize)
+	m := NewMemory(filledSize)
 	for i := range entries {
 		m.Put("model", []Item{{key(i), make([]byte, 50+rand.IntN(2000))}}, time.Hour)
 	}
 	return m
 }
 
-// What a memory counts is no less than what it takes.
-func TestMemoryCountsTruly(t *testing.T) {
+// The counted size is what the heap really grows by, and at most a third more.
+func TestMemoryCountsWhatItTakes(t *testing.T) {
 	before := heap()
 	m := filled(100_000) // twice what it can hold
 	defer m.Close()
-	entries, bytes, _ := m.Usage()
+	entries, bytes, _ := m.Size()
 	taken := heap() - before
 	t.Logf("%d entries, %d MiB counted, %d MiB of heap", entries, bytes>>20, taken>>20)
-	if bytes > boundSize || taken > bytes || taken < bytes*3/4 {
-		t.Errorf("%d bytes are counted, %d taken, %d allowed", bytes, taken, boundSize)
+	if bytes > filledSize || taken > bytes || taken < bytes*3/4 {
+		t.Errorf("%d bytes are counted, %d are taken, the maximum is %d", bytes, taken, filledSize)
 	}
 }
 
-// heap is how much of it is in use.
+// heap returns the size of the heap in use.
 func heap() int64 {
 	runtime.GC()
 	var s runtime.MemStats
@@ -108,8 +108,8 @@ func heap() int64 {
 	return int64(s.HeapAlloc)
 }
 
-// BenchmarkMemoryBound prints what a million random entries in 64 MiB make the process take: Go lets its heap grow by GOGC percent
-// between two collections.
+// BenchmarkMemoryBound reports how much memory the process takes for a million random entries in 64 MiB: Go lets its heap grow
+// by GOGC percent between two collections.
 func BenchmarkMemoryBound(b *testing.B) {
 	for _, percent := range []int{100, 25} {
 		b.Run(fmt.Sprintf("GOGC-%d", percent), func(b *testing.B) {
@@ -119,7 +119,7 @@ func BenchmarkMemoryBound(b *testing.B) {
 				before := resident(b)
 				m := filled(1_000_000)
 				b.ReportMetric(float64(resident(b)-before)/(1<<20), "MiB-RSS")
-				entries, bytes, _ := m.Usage()
+				entries, bytes, _ := m.Size()
 				b.ReportMetric(float64(entries), "entries")
 				b.ReportMetric(float64(bytes)/(1<<20), "MiB-counted")
 				b.ReportMetric(float64(heap())/(1<<20), "MiB-heap")

@@ -15,52 +15,53 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// LongestWait is how long a request waits for a shared store.
-const LongestWait = 50 * time.Millisecond
+// GetTimeout is the longest that a request waits for a shared store.
+const GetTimeout = 50 * time.Millisecond
 
 const (
-	// redisPut bounds what nobody waits for.
-	redisPut = time.Second
-	// redisPuts is how many may be under way; more are left out.
-	redisPuts = 64
+	// putTimeout is the longest that a Put in the background takes.
+	putTimeout = time.Second
+	// maxPuts is how many Puts may be in progress; further ones are dropped.
+	maxPuts = 64
 )
 
-// A Redis keeps entries in a Redis or Valkey server that several gateways share. A server that does not answer is a miss:
-// the first few requests wait 50 ms at most, the others not at all until it is tried again.
+// A Redis stores entries in a Redis or Valkey server that several gateways share. If the server does not answer, every lookup
+// is a miss: the first few wait for up to 50 ms, and then the circuit breaker opens and none of them waits.
 type Redis struct {
-	client redis.UniversalClient
-	prefix string
-	puts   chan struct{}
-	rest   Rest
+	client  redis.UniversalClient
+	prefix  string
+	puts    chan struct{} // holds a value for each Put in progress
+	breaker breaker
 
 	mu      sync.Mutex
-	written map[string][]byte // what is on its way to the server, by its key there
+	pending map[string][]byte // the values that are being written, by their key in Redis
 }
 
-// NewRedis makes a store for the cache of a name.
+// NewRedis returns the store of the cache of that name.
 func NewRedis(client redis.UniversalClient, name string) *Redis {
-	return &Redis{client: client, prefix: "llm_proxy:cache:" + short(name) + ":", puts: make(chan struct{}, redisPuts), written: map[string][]byte{}}
+	return &Redis{client: client, prefix: "llm_proxy:cache:" + shortHash(name) + ":", puts: make(chan struct{}, maxPuts), pending: map[string][]byte{}}
 }
 
-// short makes a name safe in keys and patterns.
-func short(name string) string {
+// shortHash makes a name safe in keys and patterns.
+func shortHash(name string) string {
 	sum := sha256.Sum256([]byte(name))
 	return hex.EncodeToString(sum[:8])
 }
 
-func (r *Redis) of(model string) string { return r.prefix + short(model) + ":" }
+// modelPrefix returns how the keys of a model begin.
+func (r *Redis) modelPrefix(model string) string { return r.prefix + shortHash(model) + ":" }
 
 // Get implements Store.
 func (r *Redis) Get(ctx context.Context, model string, keys []Key) [][]byte {
 	values := make([][]byte, len(keys))
-	prefix := r.of(model)
-	if r.writing(prefix, keys, values) || !r.rest.Open() {
+	prefix := r.modelPrefix(model)
+	if r.getPending(prefix, keys, values) || !r.breaker.allow() {
 		return values
 	}
-	waited := ctx
-	ctx, cancel := context.WithTimeout(ctx, LongestWait)
+	requestCtx := ctx
+	ctx, cancel := context.WithTimeout(ctx, GetTimeout)
 	defer cancel()
-	// Single gets in one go: in a cluster the keys lie at several servers.
+	// A pipeline of GETs instead of one MGET, because in a cluster the keys are on different nodes.
 	pipe := r.client.Pipeline()
 	gets := make([]*redis.StringCmd, len(keys))
 	for i, k := range keys {
@@ -70,8 +71,8 @@ func (r *Redis) Get(ctx context.Context, model string, keys []Key) [][]byte {
 	if errors.Is(err, redis.Nil) {
 		err = nil
 	}
-	if waited.Err() == nil { // else nobody waits any more
-		r.judge(err)
+	if requestCtx.Err() == nil { // otherwise the request gave up, and the server may be fine
+		r.record(err)
 	}
 	for i, get := range gets {
 		if value, err := get.Bytes(); err == nil {
@@ -81,35 +82,35 @@ func (r *Redis) Get(ctx context.Context, model string, keys []Key) [][]byte {
 	return values
 }
 
-// refusals are the beginnings of what a server says that goes on answering others: it has no room, cannot write to its disk, is a
-// replica, must not be asked for this, or keeps something else there.
+// refusals are how errors begin that a server returns although it works: it is out of memory, cannot write to its disk, is a
+// read-only replica, does not permit the command, or holds a value of another type under the key.
 var refusals = []string{"OOM ", "MISCONF ", "READONLY ", "NOPERM ", "WRONGTYPE "}
 
-// judge takes note of how the server did. That it keeps nothing new is no reason to leave alone what it has.
-func (r *Redis) judge(err error) {
+// record tells the circuit breaker how the server did. A refusal is no failure: the server can still return what it has.
+func (r *Redis) record(err error) {
 	var answered redis.Error
 	if errors.As(err, &answered) && slices.ContainsFunc(refusals, func(s string) bool { return strings.HasPrefix(answered.Error(), s) }) {
 		err = nil
 	}
-	r.rest.Judge(err)
+	r.breaker.record(err)
 }
 
-// writing gives what is on its way to the server, so that whoever asks as soon as an answer is there need not ask for another
-// one; false if that is not all.
-func (r *Redis) writing(prefix string, keys []Key, values [][]byte) bool {
+// getPending fills in the values that are being written, so that an answer is found as soon as it is stored. It reports
+// whether these are all.
+func (r *Redis) getPending(prefix string, keys []Key, values [][]byte) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	all := len(r.written) > 0
-	for i := 0; i < len(keys) && len(r.written) > 0; i++ {
-		values[i] = r.written[prefix+string(keys[i][:])]
+	all := len(r.pending) > 0
+	for i := 0; i < len(keys) && len(r.pending) > 0; i++ {
+		values[i] = r.pending[prefix+string(keys[i][:])]
 		all = all && values[i] != nil
 	}
 	return all
 }
 
-// Put implements Store. Nobody waits for it.
+// Put implements Store. It writes in the background.
 func (r *Redis) Put(model string, items []Item, ttl time.Duration) {
-	if r.rest.Resting() || len(items) == 0 {
+	if r.breaker.isOpen() || len(items) == 0 {
 		return
 	}
 	select {
@@ -117,25 +118,25 @@ func (r *Redis) Put(model string, items []Item, ttl time.Duration) {
 	default:
 		return
 	}
-	prefix := r.of(model)
+	prefix := r.modelPrefix(model)
 	r.mu.Lock()
 	for _, i := range items {
-		r.written[prefix+string(i.Key[:])] = i.Value
+		r.pending[prefix+string(i.Key[:])] = i.Value
 	}
 	r.mu.Unlock()
 	go func() {
 		defer func() { <-r.puts }()
-		r.judge(r.set(prefix, items, ttl))
+		r.record(r.set(prefix, items, ttl))
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		for _, i := range items {
-			delete(r.written, prefix+string(i.Key[:]))
+			delete(r.pending, prefix+string(i.Key[:]))
 		}
 	}()
 }
 
 func (r *Redis) set(prefix string, items []Item, ttl time.Duration) error {
-	ctx, cancel := context.WithTimeout(context.Background(), redisPut)
+	ctx, cancel := context.WithTimeout(context.Background(), putTimeout)
 	defer cancel()
 	pipe := r.client.Pipeline()
 	for _, i := range items {
@@ -149,11 +150,11 @@ func (r *Redis) set(prefix string, items []Item, ttl time.Duration) error {
 func (r *Redis) Purge(ctx context.Context, model string) (int, error) {
 	pattern := r.prefix + "*"
 	if model != "" {
-		pattern = r.of(model) + "*"
+		pattern = r.modelPrefix(model) + "*"
 	}
 	var n atomic.Int64
-	purge := func(ctx context.Context, server *redis.Client) error {
-		purged, err := purgeServer(ctx, server, pattern)
+	purge := func(ctx context.Context, node *redis.Client) error {
+		purged, err := purgeNode(ctx, node, pattern)
 		n.Add(int64(purged))
 		return err
 	}
@@ -164,30 +165,31 @@ func (r *Redis) Purge(ctx context.Context, model string) (int, error) {
 	case *redis.Client:
 		err = purge(ctx, client)
 	default:
-		err = fmt.Errorf("a client of type %T cannot be searched", client)
+		err = fmt.Errorf("purging is not supported with a client of type %T", client)
 	}
 	return int(n.Load()), err
 }
 
-// purgeServer searches one server. Keys go one by one, because those of a cluster's server may lie in several slots.
-func purgeServer(ctx context.Context, server *redis.Client, pattern string) (n int, err error) {
+// purgeNode deletes the keys of one server that match a pattern. It deletes each key by its own command, because a node of a
+// cluster holds several slots, and a command may only name keys of one.
+func purgeNode(ctx context.Context, node *redis.Client, pattern string) (n int, err error) {
 	for cursor := uint64(0); ; {
-		keys, next, err := server.Scan(ctx, cursor, pattern, 1000).Result()
+		keys, next, err := node.Scan(ctx, cursor, pattern, 1000).Result()
 		if err != nil {
-			return n, fmt.Errorf("searching the store: %w", err)
+			return n, fmt.Errorf("listing cached answers in Redis: %w", err)
 		}
-		pipe := server.Pipeline()
-		gone := make([]*redis.IntCmd, len(keys))
+		pipe := node.Pipeline()
+		deleted := make([]*redis.IntCmd, len(keys))
 		for i, k := range keys {
-			gone[i] = pipe.Unlink(ctx, k)
+			deleted[i] = pipe.Unlink(ctx, k)
 		}
 		if len(keys) > 0 {
 			if _, err := pipe.Exec(ctx); err != nil {
-				return n, fmt.Errorf("removing from the store: %w", err)
+				return n, fmt.Errorf("deleting cached answers in Redis: %w", err)
 			}
 		}
-		for _, g := range gone {
-			n += int(g.Val())
+		for _, d := range deleted {
+			n += int(d.Val())
 		}
 		if cursor = next; cursor == 0 {
 			return n, nil

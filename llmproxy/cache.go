@@ -80,7 +80,7 @@ func (c *Cache) provision(store *storage) (*answercache.Cache, error) {
 	cache := &answercache.Cache{
 		Name: cmp.Or(c.Name, defaultCacheName), TTL: time.Duration(cmp.Or(c.TTL, defaultCacheTTL)), MaxTTL: time.Duration(c.MaxTTL),
 		MaxSize: cmp.Or(c.MaxSize, defaultCacheSize), MaxEntry: cmp.Or(c.MaxEntry, defaultCacheMaxEntry),
-		Everybody: c.Scope == scopeSite, Deterministic: c.DeterministicOnly, Length: c.KeepCut, Endpoints: map[string]bool{},
+		SiteScope: c.Scope == scopeSite, DeterministicOnly: c.DeterministicOnly, KeepCut: c.KeepCut, Endpoints: map[string]bool{},
 	}
 	endpoints := c.Endpoints
 	if len(endpoints) == 0 {

@@ -1,8 +1,8 @@
-// Package coalesce lets identical concurrent requests share one upstream call, as singleflight does, but with answers that are
-// streamed: the leader records the answer, and its followers read it as it comes, as does the leader's own client.
+// Package coalesce lets identical concurrent requests share one upstream call, as singleflight does, but with answers that
+// are streamed: the leader records the answer, and its followers read it as it arrives, as does the leader's own client.
 //
-// It decides who leads and when nobody wants an answer any more; it does not know what a key or an answer means. It stands on the
-// lowest floor, below caching.
+// It decides who leads, and stops the leader when no client is left to want the answer. It does not know what a key or an
+// answer means. It stands on the lowest floor, below caching.
 package coalesce
 
 import (
@@ -16,248 +16,247 @@ import (
 // A Span is a part of a recorded answer, in bytes.
 type Span struct{ Start, End int }
 
-// A Group is the requests that generate at the moment, by key. A head, of type H, is what is known when an answer begins. The zero
-// Group is ready.
+// A Group holds the current leaders by key. A head, of type H, is what is known of an answer when it begins. The zero Group is
+// ready to use.
 type Group[K comparable, H any] struct {
-	mu       sync.Mutex
-	open     map[K]*Leader[K, H]
-	pending  atomic.Int64 // bytes that all leaders have recorded
-	finished atomic.Uint64
+	mu      sync.Mutex
+	leaders map[K]*Leader[K, H]
+	pending atomic.Int64  // bytes
+	closed  atomic.Uint64 // leaders
 }
 
-// A Leader records an answer that is being generated. Recorded bytes are never changed, only appended to.
+// A Leader records the answer to one request. Recorded bytes are appended to and never changed.
 type Leader[K comparable, H any] struct {
 	group *Group[K, H]
 	key   K
-	limit int64 // of its bytes, for sharing and storing
+	limit int64 // the maximum size in bytes of an answer that is stored
 	stop  func()
 
 	// Guarded by group.mu.
-	followers int
-	left      bool // the leader's client left
-	finished  bool // nothing is left to be stopped; the leader will close
+	followers  int
+	clientLeft bool
+	finished   bool // there is nothing left to stop
 
-	mu        sync.Mutex
-	changed   chan struct{} // closed at the next change; nil while nobody waits
-	head      *H
-	body      []byte
-	extra     []Span
-	outgrown  bool // longer than limit
-	dropped   bool // too long to be recorded any further
-	over      bool
-	succeeded bool
+	mu       sync.Mutex
+	changed  chan struct{} // closed at the next change; nil if no reader waits
+	head     *H
+	body     []byte
+	extra    []Span
+	oversize bool // longer than limit
+	dropped  bool // too long to be recorded any further
+	ended    bool
+	complete bool
 }
 
-// Pending returns how many bytes all leaders have recorded.
-func (f *Group[K, H]) Pending() int64 { return f.pending.Load() }
+// PendingBytes returns the size of what all leaders have recorded.
+func (g *Group[K, H]) PendingBytes() int64 { return g.pending.Load() }
 
-// Finished counts the leaders that are over; one that is over meanwhile may have stored what was not there before.
-func (f *Group[K, H]) Finished() uint64 { return f.finished.Load() }
+// ClosedCount returns how many leaders have closed so far. If it changes during a lookup in a store, the store may hold an
+// answer that the lookup missed.
+func (g *Group[K, H]) ClosedCount() uint64 { return g.closed.Load() }
 
-// Join returns the leader of a key: a new one, if there was none, else the one to follow. Stop is called when nobody is left who
-// wants the answer; limit bounds the bytes of an answer that is shared and stored.
-func (f *Group[K, H]) Join(key K, limit int64, stop func()) (leader *Leader[K, H], leads bool) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if leader := f.open[key]; leader != nil {
+// Join returns the leader of a key. If there was none, it is a new one and leads is true; otherwise the caller is counted as
+// its follower and must call Follow. The new leader calls stop when no client is left that wants its answer. Limit is the
+// maximum size in bytes of an answer that is stored and shared with new followers.
+func (g *Group[K, H]) Join(key K, limit int64, stop func()) (leader *Leader[K, H], leads bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if leader := g.leaders[key]; leader != nil {
 		leader.followers++
 		return leader, false
 	}
-	leader = &Leader[K, H]{group: f, key: key, limit: limit, stop: stop}
-	if f.open == nil {
-		f.open = map[K]*Leader[K, H]{}
+	leader = &Leader[K, H]{group: g, key: key, limit: limit, stop: stop}
+	if g.leaders == nil {
+		g.leaders = map[K]*Leader[K, H]{}
 	}
-	f.open[key] = leader
+	g.leaders[key] = leader
 	return leader, true
 }
 
-// Private returns a leader that nobody can follow, for a client that wants an answer of its own which is to be stored.
-func (f *Group[K, H]) Private(limit int64, stop func()) *Leader[K, H] {
-	return &Leader[K, H]{group: f, limit: limit, stop: stop}
+// Private returns a leader that has no followers: for a client that wants a new answer, which is to be stored.
+func (g *Group[K, H]) Private(limit int64, stop func()) *Leader[K, H] {
+	return &Leader[K, H]{group: g, limit: limit, stop: stop}
 }
 
-// close lets nobody join any more. The caller holds group.mu.
-func (f *Leader[K, H]) close() {
-	if f.group.open[f.key] == f {
-		delete(f.group.open, f.key)
+// remove ends the time in which others can join. The caller holds group.mu.
+func (l *Leader[K, H]) remove() {
+	if l.group.leaders[l.key] == l {
+		delete(l.group.leaders, l.key)
 	}
 }
 
-// Leave says that the leader's client left. The answer is generated on while somebody follows.
-func (f *Leader[K, H]) Leave() {
-	f.group.mu.Lock()
-	f.left = true
-	alone := f.followers == 0 && !f.finished
-	if alone {
-		f.close()
+// Leave notes that the leader's own client has left. The leader goes on as long as it has followers.
+func (l *Leader[K, H]) Leave() {
+	l.group.mu.Lock()
+	l.clientLeft = true
+	l.unlockAndStop()
+}
+
+// leaveFollower notes that a follower has left.
+func (l *Leader[K, H]) leaveFollower() {
+	l.group.mu.Lock()
+	l.followers--
+	l.unlockAndStop()
+}
+
+// unlockAndStop releases group.mu, and stops the leader if no client is left.
+func (l *Leader[K, H]) unlockAndStop() {
+	unwanted := l.clientLeft && l.followers == 0 && !l.finished
+	if unwanted {
+		l.remove()
 	}
-	f.group.mu.Unlock()
-	if alone {
-		f.stop()
+	l.group.mu.Unlock()
+	if unwanted {
+		l.stop()
 	}
 }
 
-// Begin says that the answer has begun.
-func (f *Leader[K, H]) Begin(h H) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.head = &h
-	f.wake()
+// Begin records that the answer has begun.
+func (l *Leader[K, H]) Begin(h H) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.head = &h
+	l.wake()
 }
 
-// followedFactor is how many times longer than the limit an answer may become for those who follow it already.
+// followedFactor is how many times limit an answer may grow to for the followers that it already has.
 const followedFactor = 8
 
-// Write records a part of the answer; extra says that not every client asked for these bytes. An answer that outgrows its limit is
-// neither stored nor shared with anybody new. Write reports false if it is too long for its followers, too, and nothing more is
-// recorded.
-func (f *Leader[K, H]) Write(p []byte, extra bool) bool {
-	f.mu.Lock()
-	size := int64(len(f.body) + len(p))
-	grown := !f.outgrown && size > f.limit
-	f.outgrown = f.outgrown || grown
-	f.mu.Unlock()
-	if grown {
-		f.group.mu.Lock()
-		f.close()
-		f.group.mu.Unlock()
+// Write records a part of the answer. Extra marks bytes that not every client gets. An answer that exceeds its limit is not
+// stored, and not shared with new followers. Write reports whether it recorded the bytes: an answer that grows too long for
+// its followers as well is not recorded any further.
+func (l *Leader[K, H]) Write(p []byte, extra bool) bool {
+	l.mu.Lock()
+	size := int64(len(l.body) + len(p))
+	exceeds := !l.oversize && size > l.limit
+	l.oversize = l.oversize || exceeds
+	l.mu.Unlock()
+	if exceeds {
+		l.group.mu.Lock()
+		l.remove()
+		l.group.mu.Unlock()
 	}
-	keep := size <= f.limit || size <= followedFactor*f.limit && f.followed()
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.dropped || !keep {
-		f.dropped, f.over = true, true
-		f.wake()
+	fits := size <= l.limit || size <= followedFactor*l.limit && l.hasFollowers()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.dropped || !fits {
+		l.dropped, l.ended = true, true
+		l.wake()
 		return false
 	}
 	if extra {
-		f.extra = append(f.extra, Span{len(f.body), len(f.body) + len(p)})
+		l.extra = append(l.extra, Span{len(l.body), len(l.body) + len(p)})
 	}
-	f.body = append(f.body, p...)
-	f.group.pending.Add(int64(len(p)))
-	f.wake()
+	l.body = append(l.body, p...)
+	l.group.pending.Add(int64(len(p)))
+	l.wake()
 	return true
 }
 
-// followed reports whether there is a follower.
-func (f *Leader[K, H]) followed() bool {
-	f.group.mu.Lock()
-	defer f.group.mu.Unlock()
-	return f.followers > 0
+func (l *Leader[K, H]) hasFollowers() bool {
+	l.group.mu.Lock()
+	defer l.group.mu.Unlock()
+	return l.followers > 0
 }
 
-// Forget drops what was recorded of an answer that is too long.
-func (f *Leader[K, H]) Forget() {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.group.pending.Add(-int64(len(f.body)))
-	f.body, f.extra = nil, nil
+// Discard frees what was recorded of an answer that is not recorded any further.
+func (l *Leader[K, H]) Discard() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.group.pending.Add(-int64(len(l.body)))
+	l.body, l.extra = nil, nil
 }
 
-// Answer returns what was recorded, if it may be stored.
-func (f *Leader[K, H]) Answer() (h H, body []byte, extra []Span, ok bool) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.head == nil || f.outgrown || f.dropped {
+// Answer returns the recorded answer. Ok reports whether it may be stored.
+func (l *Leader[K, H]) Answer() (h H, body []byte, extra []Span, ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.head == nil || l.oversize || l.dropped {
 		return h, nil, nil, false
 	}
-	return *f.head, f.body, f.extra, true
+	return *l.head, l.body, l.extra, true
 }
 
-// Finish ends the answer for its followers; ok says that it is complete.
-func (f *Leader[K, H]) Finish(ok bool) {
-	f.group.mu.Lock()
-	f.finished = true
-	f.group.mu.Unlock()
-	f.mu.Lock()
-	f.over, f.succeeded = true, ok && !f.dropped
-	f.wake()
-	f.mu.Unlock()
+// Finish ends the answer for all readers. Complete says whether it came to its proper end.
+func (l *Leader[K, H]) Finish(complete bool) {
+	l.group.mu.Lock()
+	l.finished = true
+	l.group.mu.Unlock()
+	l.mu.Lock()
+	l.ended, l.complete = true, complete && !l.dropped
+	l.wake()
+	l.mu.Unlock()
 }
 
-// Close lets the next request with the key lead. The leader closes when what it stored can be found.
-func (f *Leader[K, H]) Close() {
-	f.group.finished.Add(1)
-	f.group.mu.Lock()
-	f.close()
-	f.group.mu.Unlock()
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.group.pending.Add(-int64(len(f.body)))
+// Close lets the next request with the same key lead. It must be called after the answer was stored, so that the next request
+// either follows or finds it.
+func (l *Leader[K, H]) Close() {
+	l.group.closed.Add(1)
+	l.group.mu.Lock()
+	l.remove()
+	l.group.mu.Unlock()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.group.pending.Add(-int64(len(l.body)))
 }
 
-// wake wakes all who wait. The caller holds mu.
-func (f *Leader[K, H]) wake() {
-	if f.changed != nil {
-		close(f.changed)
-		f.changed = nil
+// wake wakes all readers. The caller holds mu.
+func (l *Leader[K, H]) wake() {
+	if l.changed != nil {
+		close(l.changed)
+		l.changed = nil
 	}
 }
 
-// wait returns a channel that is closed at the next change. The caller holds mu.
-func (f *Leader[K, H]) wait() <-chan struct{} {
-	if f.changed == nil {
-		f.changed = make(chan struct{})
+// nextChange returns a channel that is closed at the next change. The caller holds mu.
+func (l *Leader[K, H]) nextChange() <-chan struct{} {
+	if l.changed == nil {
+		l.changed = make(chan struct{})
 	}
-	return f.changed
+	return l.changed
 }
 
-// ErrNothing means that there is nothing to follow: the leader failed before it had anything, or its answer must not be shared.
-// The request must be tried on its own.
-var ErrNothing = errors.New("nothing to follow")
+// ErrNoAnswer means that there is no answer to share: the leader failed before its answer began, or before its end where all
+// of it is needed. The request must be served on its own.
+var ErrNoAnswer = errors.New("the leader has no answer to share")
 
-// Follow returns a follower, which reads the answer from its start. It must be closed.
-func (f *Leader[K, H]) Follow() *Follower[K, H] { return &Follower[K, H]{f: f} }
+// Follow returns a follower that reads the answer from its start. The caller must close it.
+func (l *Leader[K, H]) Follow() *Follower[K, H] { return &Follower[K, H]{leader: l} }
 
-// Own returns a reader of the answer for the leader's own client, from its start. It does not count as a follower; closing it does
-// nothing.
-func (f *Leader[K, H]) Own() *Follower[K, H] { return &Follower[K, H]{f: f, closed: true} }
+// OwnReader returns a reader for the leader's own client. It is not counted as a follower and need not be closed.
+func (l *Leader[K, H]) OwnReader() *Follower[K, H] { return &Follower[K, H]{leader: l, closed: true} }
 
-// A Follower reads the answer of a leader as it comes.
+// A Follower reads the answer of a leader as it arrives.
 type Follower[K comparable, H any] struct {
-	f      *Leader[K, H]
-	at     int
-	span   int
+	leader *Leader[K, H]
+	offset int // in the body
+	span   int // the next of the extra parts
 	closed bool
 }
 
-// Close stops following. The leader stops if nobody else wants its answer.
-func (r *Follower[K, H]) Close() {
-	if !r.closed {
-		r.closed = true
-		r.f.unfollow()
+// Close stops following. If no other client wants the answer, the leader is stopped.
+func (f *Follower[K, H]) Close() {
+	if !f.closed {
+		f.closed = true
+		f.leader.leaveFollower()
 	}
 }
 
-// unfollow says that a follower has left.
-func (f *Leader[K, H]) unfollow() {
-	f.group.mu.Lock()
-	f.followers--
-	alone := f.left && f.followers == 0 && !f.finished
-	if alone {
-		f.close()
-	}
-	f.group.mu.Unlock()
-	if alone {
-		f.stop()
-	}
-}
-
-// Head waits for the answer to begin. It is ErrNothing if it never will.
-func (r *Follower[K, H]) Head(ctx context.Context) (h H, err error) {
+// Head waits until the answer begins. The error is ErrNoAnswer if the leader ended before that.
+func (f *Follower[K, H]) Head(ctx context.Context) (h H, err error) {
+	l := f.leader
 	for {
-		f := r.f
-		f.mu.Lock()
-		if f.head != nil && !f.dropped {
-			defer f.mu.Unlock()
-			return *f.head, nil
+		l.mu.Lock()
+		if l.head != nil && !l.dropped {
+			defer l.mu.Unlock()
+			return *l.head, nil
 		}
-		if f.over {
-			f.mu.Unlock()
-			return h, ErrNothing
+		if l.ended {
+			l.mu.Unlock()
+			return h, ErrNoAnswer
 		}
-		changed := f.wait()
-		f.mu.Unlock()
+		changed := l.nextChange()
+		l.mu.Unlock()
 		select {
 		case <-changed:
 		case <-ctx.Done():
@@ -266,24 +265,25 @@ func (r *Follower[K, H]) Head(ctx context.Context) (h H, err error) {
 	}
 }
 
-// Next waits for more of the answer, and returns it without the extra parts unless they are wanted. It is io.EOF at the end
-// of a whole answer, io.ErrUnexpectedEOF at the end of one that broke off.
-func (r *Follower[K, H]) Next(ctx context.Context, extra bool) ([]byte, error) {
+// Next waits for more of the answer and returns it, with the extra parts or without them. The error is io.EOF at the end of a
+// complete answer, and io.ErrUnexpectedEOF where an incomplete one breaks off.
+func (f *Follower[K, H]) Next(ctx context.Context, extra bool) ([]byte, error) {
+	l := f.leader
 	for {
-		r.f.mu.Lock()
-		more := r.more(extra)
-		over, ok := r.f.over, r.f.succeeded
+		l.mu.Lock()
+		unread := f.unread(extra)
+		ended, complete := l.ended, l.complete
 		var changed <-chan struct{}
-		if more == nil && !over {
-			changed = r.f.wait()
+		if unread == nil && !ended {
+			changed = l.nextChange()
 		}
-		r.f.mu.Unlock()
+		l.mu.Unlock()
 		switch {
-		case more != nil:
-			return more, nil
-		case over && ok:
+		case unread != nil:
+			return unread, nil
+		case ended && complete:
 			return nil, io.EOF
-		case over:
+		case ended:
 			return nil, io.ErrUnexpectedEOF
 		}
 		select {
@@ -294,39 +294,40 @@ func (r *Follower[K, H]) Next(ctx context.Context, extra bool) ([]byte, error) {
 	}
 }
 
-// more returns what was not read yet, up to the next extra part; nil if there is none.
-func (r *Follower[K, H]) more(extra bool) []byte {
-	body := r.f.body
-	for !extra && r.span < len(r.f.extra) {
-		s := r.f.extra[r.span]
-		if r.at < s.Start {
+// unread returns what was recorded since the last call, up to the next extra part; nil if nothing was. The caller holds
+// leader.mu.
+func (f *Follower[K, H]) unread(extra bool) []byte {
+	body := f.leader.body
+	for !extra && f.span < len(f.leader.extra) {
+		s := f.leader.extra[f.span]
+		if f.offset < s.Start {
 			body = body[:s.Start]
 			break
 		}
-		r.at = max(r.at, s.End)
-		r.span++
+		f.offset = max(f.offset, s.End)
+		f.span++
 	}
-	if r.at >= len(body) {
+	if f.offset >= len(body) {
 		return nil
 	}
-	more := body[r.at:]
-	r.at = len(body)
-	return more
+	unread := body[f.offset:]
+	f.offset = len(body)
+	return unread
 }
 
-// All waits for the end of the answer and returns all of it, with its extra parts. It is ErrNothing if it did not come to its
-// end.
-func (r *Follower[K, H]) All(ctx context.Context) (body []byte, extra []Span, err error) {
+// All waits for the end of the answer and returns all of it with its extra parts. The error is ErrNoAnswer if the answer is
+// incomplete.
+func (f *Follower[K, H]) All(ctx context.Context) (body []byte, extra []Span, err error) {
 	for {
-		if _, err := r.Next(ctx, true); errors.Is(err, io.EOF) {
+		if _, err := f.Next(ctx, true); errors.Is(err, io.EOF) {
 			break
 		} else if errors.Is(err, io.ErrUnexpectedEOF) {
-			return nil, nil, ErrNothing
+			return nil, nil, ErrNoAnswer
 		} else if err != nil {
 			return nil, nil, err
 		}
 	}
-	r.f.mu.Lock()
-	defer r.f.mu.Unlock()
-	return r.f.body, r.f.extra, nil
+	f.leader.mu.Lock()
+	defer f.leader.mu.Unlock()
+	return f.leader.body, f.leader.extra, nil
 }

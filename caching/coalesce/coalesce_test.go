@@ -10,10 +10,10 @@ import (
 	"testing/synctest"
 )
 
-func read(r *Follower[int, string], extra bool) (string, error) {
+func readAll(f *Follower[int, string], extra bool) (string, error) {
 	var b strings.Builder
 	for {
-		p, err := r.Next(context.Background(), extra)
+		p, err := f.Next(context.Background(), extra)
 		if err != nil {
 			return b.String(), err
 		}
@@ -25,83 +25,83 @@ func TestFollowersReadFromTheStart(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var group Group[int, string]
-		f, leads := group.Join(1, 100, func() {})
+		leader, leads := group.Join(1, 100, func() {})
 		if !leads {
-			t.Fatal("the first does not lead")
+			t.Fatal("the first request does not lead")
 		}
 		var all sync.WaitGroup
 		follow := func(extra bool, want string) {
-			f, leads := group.Join(1, 100, func() {})
+			leader, leads := group.Join(1, 100, func() {})
 			if leads {
-				t.Fatal("the second leads")
+				t.Fatal("a request with the same key does not follow")
 			}
 			all.Go(func() {
-				r := f.Follow()
-				defer r.Close()
-				head, err := r.Head(context.Background())
-				got, end := read(r, extra)
-				if err != nil || head != "t" || got != want || end != io.EOF {
-					t.Errorf("%q %v %v %v", got, head, err, end)
+				f := leader.Follow()
+				defer f.Close()
+				head, err := f.Head(context.Background())
+				got, end := readAll(f, extra)
+				if err != nil || head != "head" || got != want || end != io.EOF {
+					t.Errorf("head %q, %v; body %q, %v", head, err, got, end)
 				}
 			})
 		}
 		follow(true, "abXXc")
 		synctest.Wait()
-		f.Begin("t")
-		f.Write([]byte("ab"), false)
+		leader.Begin("head")
+		leader.Write([]byte("ab"), false)
 		follow(false, "abc")
 		synctest.Wait()
-		f.Write([]byte("XX"), true)
+		leader.Write([]byte("XX"), true)
 		follow(false, "abc")
 		synctest.Wait()
-		f.Write([]byte("c"), false)
-		f.Finish(true)
-		follow(true, "abXXc") // it has finished, but is not closed
+		leader.Write([]byte("c"), false)
+		leader.Finish(true)
+		follow(true, "abXXc") // it has finished, but not closed
 		all.Wait()
-		if _, body, extra, ok := f.Answer(); string(body) != "abXXc" || len(extra) != 1 || !ok {
-			t.Errorf("%q %v %v", body, extra, ok)
+		if _, body, extra, ok := leader.Answer(); string(body) != "abXXc" || len(extra) != 1 || !ok {
+			t.Errorf("Answer: %q, %v, %v", body, extra, ok)
 		}
-		f.Close()
-		if n := group.Pending(); n != 0 {
-			t.Errorf("%d bytes are held", n)
+		leader.Close()
+		if n := group.PendingBytes(); n != 0 {
+			t.Errorf("%d bytes are pending after Close", n)
 		}
 		if _, leads := group.Join(1, 100, func() {}); !leads {
-			t.Error("a closed flight is followed")
+			t.Error("a request follows a leader that has closed")
 		}
 	})
 }
 
-func TestWhoStopsAFlight(t *testing.T) {
+func TestLeaderStopsWhenAllClientsHaveLeft(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		name      string
 		followers int
-		leave     []string // who leaves, in turn
+		leave     []string // in this order
 		stopped   bool
 	}{
-		{"the leader, alone", 0, []string{"leader"}, true},
-		{"the leader, followed", 1, []string{"leader"}, false},
-		{"a follower", 1, []string{"follower"}, false},
+		{"the leader's client, without followers", 0, []string{"leader"}, true},
+		{"the leader's client, with a follower", 1, []string{"leader"}, false},
+		{"the follower", 1, []string{"follower"}, false},
 		{"both", 1, []string{"leader", "follower"}, true},
-		{"both, the other way round", 1, []string{"follower", "leader"}, true},
-		{"one of two", 2, []string{"leader", "follower"}, false},
+		{"both, the follower first", 1, []string{"follower", "leader"}, true},
+		{"the leader's client and one of two followers", 2, []string{"leader", "follower"}, false},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			var group Group[int, string]
 			stopped := false
-			f, _ := group.Join(0, 100, func() { stopped = true })
+			leader, _ := group.Join(0, 100, func() { stopped = true })
 			var followers []*Follower[int, string]
 			for range test.followers {
-				f, _ := group.Join(0, 100, nil)
-				followers = append(followers, f.Follow())
+				leader, _ := group.Join(0, 100, nil)
+				followers = append(followers, leader.Follow())
 			}
 			for _, who := range test.leave {
 				if who == "leader" {
-					f.Leave()
+					leader.Leave()
 				} else {
 					followers[0].Close()
-					followers[0].Close()
+					followers[0].Close() // it counts once
 					followers = followers[1:]
 				}
 			}
@@ -109,92 +109,99 @@ func TestWhoStopsAFlight(t *testing.T) {
 				t.Errorf("stopped: %v", stopped)
 			}
 			if _, leads := group.Join(0, 100, nil); leads != test.stopped {
-				t.Errorf("the next one leads: %v", leads)
+				t.Errorf("the next request leads: %v", leads)
 			}
 		})
 	}
 }
 
-func TestFlightsThatFail(t *testing.T) {
+func TestFollowersOfAnIncompleteAnswer(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
 	var group Group[int, string]
-	f, _ := group.Join(1, 100, func() {})
-	g, _ := group.Join(1, 100, nil)
-	f.Finish(false)
-	if _, err := g.Follow().Head(ctx); !errors.Is(err, ErrNothing) {
-		t.Errorf("before it began: %v", err)
+	join := func(key int) (leader *Leader[int, string], f *Follower[int, string]) {
+		leader, _ = group.Join(key, 100, func() {})
+		same, _ := group.Join(key, 100, nil)
+		return leader, same.Follow()
 	}
-	f, _ = group.Join(2, 100, func() {})
-	g, _ = group.Join(2, 100, nil)
-	f.Begin("t")
-	f.Write([]byte("a"), false)
-	f.Finish(false)
-	r := g.Follow()
-	if got, err := read(r, true); got != "a" || err != io.ErrUnexpectedEOF {
-		t.Errorf("after it began: %q %v", got, err)
+
+	leader, f := join(1)
+	leader.Finish(false)
+	if _, err := f.Head(ctx); !errors.Is(err, ErrNoAnswer) {
+		t.Errorf("the leader failed before the answer began: Head returned %v", err)
 	}
-	if _, _, err := r.All(ctx); !errors.Is(err, ErrNothing) {
-		t.Errorf("all: %v", err)
+
+	leader, f = join(2)
+	leader.Begin("head")
+	leader.Write([]byte("a"), false)
+	leader.Finish(false)
+	if got, err := readAll(f, true); got != "a" || err != io.ErrUnexpectedEOF {
+		t.Errorf("the leader failed after the answer began: Next returned %q, %v", got, err)
 	}
-	gone, cancel := context.WithCancel(ctx)
+	if _, _, err := f.All(ctx); !errors.Is(err, ErrNoAnswer) {
+		t.Errorf("the leader failed after the answer began: All returned %v", err)
+	}
+
+	canceled, cancel := context.WithCancel(ctx)
 	cancel()
-	f, _ = group.Join(3, 100, func() {})
-	g, _ = group.Join(3, 100, nil)
-	if _, err := g.Follow().Head(gone); !errors.Is(err, context.Canceled) {
-		t.Errorf("a follower that left: %v", err)
+	leader, f = join(3)
+	if _, err := f.Head(canceled); !errors.Is(err, context.Canceled) {
+		t.Errorf("the follower's context is canceled: Head returned %v", err)
 	}
-	f.Begin("t")
-	if _, err := g.Follow().Next(gone, true); !errors.Is(err, context.Canceled) {
-		t.Errorf("a follower that left: %v", err)
+	leader.Begin("head")
+	if _, err := f.Next(canceled, true); !errors.Is(err, context.Canceled) {
+		t.Errorf("the follower's context is canceled: Next returned %v", err)
 	}
 }
 
-// What is longer than an entry may be is not kept, and nobody new can join; those who follow get more of it, up to a bound.
-func TestFlightsAreBounded(t *testing.T) {
+// An answer that exceeds its limit is not stored, and new requests cannot follow it. Its followers get more of it, up to
+// followedFactor.
+func TestLongAnswer(t *testing.T) {
 	t.Parallel()
 	var group Group[int, string]
-	f, _ := group.Join(1, 10, func() {})
-	g, _ := group.Join(1, 10, nil)
-	r := g.Follow()
-	f.Begin("t")
-	f.Write(make([]byte, 11), false)
+	leader, _ := group.Join(1, 10, func() {})
+	same, _ := group.Join(1, 10, nil)
+	f := same.Follow()
+	leader.Begin("head")
+	if !leader.Write(make([]byte, 11), false) {
+		t.Error("an answer over its limit is not recorded for its follower")
+	}
 	if _, leads := group.Join(1, 10, func() {}); !leads {
-		t.Error("somebody joined a flight that outgrew its limit")
+		t.Error("a new request follows an answer over its limit")
 	}
-	if _, _, _, ok := f.Answer(); ok {
-		t.Error("it is to be kept")
+	if _, _, _, ok := leader.Answer(); ok {
+		t.Error("an answer over its limit may be stored")
 	}
-	if p, err := r.Next(context.Background(), true); len(p) != 11 || err != nil {
-		t.Errorf("%d %v", len(p), err)
+	if p, err := f.Next(context.Background(), true); len(p) != 11 || err != nil {
+		t.Errorf("the follower got %d bytes, %v", len(p), err)
 	}
-	if f.Write(make([]byte, followedFactor*10), false) {
-		t.Error("too much was written down")
+	if leader.Write(make([]byte, followedFactor*10), false) {
+		t.Error("more than followedFactor times the limit was recorded")
 	}
-	if _, err := r.Next(context.Background(), true); err != io.ErrUnexpectedEOF {
-		t.Errorf("%v", err)
+	if _, err := f.Next(context.Background(), true); err != io.ErrUnexpectedEOF {
+		t.Errorf("the follower of an answer that is not recorded any further got %v", err)
 	}
-	own := f.Own() // the leader's client gets all that was written down, and the rest from the leader
+	own := leader.OwnReader() // the leader's client gets what was recorded, and the rest without this package
 	if p, err := own.Next(context.Background(), true); len(p) != 11 || err != nil {
-		t.Errorf("%d %v", len(p), err)
+		t.Errorf("the leader's client got %d bytes, %v", len(p), err)
 	}
-	if f.Forget(); group.Pending() != 0 {
-		t.Errorf("%d bytes are held", group.Pending())
+	if leader.Discard(); group.PendingBytes() != 0 {
+		t.Errorf("%d bytes are pending after Discard", group.PendingBytes())
 	}
-	if f.Write([]byte("x"), false) {
-		t.Error("more was written down")
+	if leader.Write([]byte("x"), false) {
+		t.Error("recording went on after Discard")
 	}
-	f.Finish(true)
-	f.Close()
-	if n := group.Pending(); n != 0 {
-		t.Errorf("%d bytes are held", n)
+	leader.Finish(true)
+	leader.Close()
+	if n := group.PendingBytes(); n != 0 {
+		t.Errorf("%d bytes are pending after Close", n)
 	}
 	alone, _ := group.Join(2, 10, func() {})
-	alone.Begin("t")
+	alone.Begin("head")
 	if alone.Write(make([]byte, 11), false) {
-		t.Error("too much was written down for nobody")
+		t.Error("an answer over its limit is recorded without followers")
 	}
-	if n := group.Pending(); n != 0 {
-		t.Errorf("%d bytes are held for nobody", n)
+	if n := group.PendingBytes(); n != 0 {
+		t.Errorf("%d bytes are pending of an answer over its limit", n)
 	}
 }

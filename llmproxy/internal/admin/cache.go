@@ -34,10 +34,10 @@ type Cache struct {
 
 func newCache(name string, c *caching.Cache) Cache {
 	shown := Cache{
-		Name: name, Pending: c.Leaders.Pending(), Hits: c.Counts.Hits.Load(), Misses: c.Counts.Misses.Load(), Coalesced: c.Counts.Coalesced.Load(),
-		Bypassed: c.Counts.Bypassed.Load(), Stored: c.Counts.Stored.Load(), Saved: c.Counts.Saved.Load(),
+		Name: name, Pending: c.Leaders.PendingBytes(), Hits: c.Counts.Hits.Load(), Misses: c.Counts.Misses.Load(), Coalesced: c.Counts.Coalesced.Load(),
+		Bypassed: c.Counts.Bypassed.Load(), Stored: c.Counts.Stored.Load(), Saved: c.Counts.SavedTokens.Load(),
 	}
-	shown.Entries, shown.Bytes, shown.Evicted = c.Usage()
+	shown.Entries, shown.Bytes, shown.Evicted = c.Size()
 	return shown
 }
 

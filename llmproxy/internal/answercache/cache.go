@@ -1,8 +1,9 @@
-// Package answercache is the response cache as middleware around delivery: it looks an answer up, follows an identical
-// request that is under way, or leads one and stores its answer. Embeddings are cached by item.
+// Package answercache is the response cache: middleware around delivery. For each request it looks for a stored answer,
+// follows an identical request that is in progress, or leads: it has the answer generated and stores it. Embeddings are
+// stored by item.
 //
-// It decides what may be stored and who shares it; it never chooses a target and makes no attempts of its own. It stands
-// above exchange, beside delivery, which it knows only as a function.
+// It decides which answers are stored and which clients share them. It never chooses a target and makes no attempts. It
+// stands above exchange and beside delivery, which it knows only as a function.
 package answercache
 
 import (
@@ -20,35 +21,36 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 )
 
-// A Cache is the rules by which answers are stored and given again.
+// A Cache is a configured response cache.
 type Cache struct {
-	// Shared is what outlives a configuration.
+	// Shared is the part that survives a reload.
 	Shared *caching.Cache
-	// Store keeps the answers: Shared.Memory, or one that other gateways share.
+	// Store holds the answers: Shared.Memory, or a store that several gateways share.
 	Store caching.Store
-	// Name keeps caches apart that share a store.
+	// Name separates caches that use the same store.
 	Name string
-	// TTL is how long an answer is stored, MaxTTL the longest that a client may ask for.
+	// TTL is how long an answer is stored, and MaxTTL the longest time that a client may ask for.
 	TTL, MaxTTL time.Duration
-	// MaxEntry bounds an answer that is stored, MaxSize all of them in memory, and also all that are being recorded; in bytes.
+	// MaxEntry is the maximum size in bytes of a stored answer. MaxSize is that of all answers in memory, and also of all
+	// answers that are being recorded.
 	MaxEntry, MaxSize int64
-	// Everybody lets all clients of a site share answers; otherwise only those with the same key do.
-	Everybody bool
-	// Deterministic stores only answers of temperature 0.
-	Deterministic bool
-	// Length stores answers, too, that were cut at max_tokens.
-	Length bool
-	// Endpoints are the names of those whose answers are stored.
+	// SiteScope lets all clients of a site share answers. Otherwise only clients with the same key share them.
+	SiteScope bool
+	// DeterministicOnly stores only answers that do not depend on chance.
+	DeterministicOnly bool
+	// KeepCut also stores answers that were cut at max_tokens.
+	KeepCut bool
+	// Endpoints are the names of the endpoints whose answers are stored.
 	Endpoints map[string]bool
-	// Vary are further request headers on which answers depend, in their canonical spelling.
+	// Vary are further request headers on which answers depend, in canonical form.
 	Vary []string
 }
 
-// A Deliver gets an answer for a request and sends it to a client. The error is what the client is to be told, if nothing was
-// committed.
+// A Deliver gets the answer to a request and sends it to a client. If nothing was committed, it returns the error to send
+// instead.
 type Deliver func(ctx context.Context, x *exchange.Exchange, ask *exchange.Ask, to exchange.Client) *openai.Error
 
-// What X-LLM-Cache and the record say.
+// The values of X-LLM-Cache and of the record.
 const (
 	hit       = "hit"
 	miss      = "miss"
@@ -56,22 +58,21 @@ const (
 	bypass    = "bypass"
 )
 
-// Wrap puts the cache in front of next. Upstreams returns the upstream that the router knows as a target's: what it is
-// configured to be is a part of the key.
+// Wrap returns a Deliver that uses the cache and calls next for what it does not have. Upstreams returns the configured
+// upstream of a target's route, whose configuration is a part of the key.
 func (c *Cache) Wrap(next Deliver, upstreams func(*router.Upstream) *upstream.Upstream) Deliver {
 	return func(ctx context.Context, x *exchange.Exchange, ask *exchange.Ask, to exchange.Client) *openai.Error {
 		l := &lookup{Cache: c, ctx: ctx, x: x, ask: ask, to: to, next: next, upstreams: upstreams}
-		return l.answer()
+		return l.serve()
 	}
 }
 
-// A leader records an answer that followers share.
 type (
 	leader   = coalesce.Leader[caching.Key, caching.Head]
 	follower = coalesce.Follower[caching.Key, caching.Head]
 )
 
-// A lookup is one request at the cache.
+// A lookup serves one request with the cache.
 type lookup struct {
 	*Cache
 	ctx       context.Context // the client's
@@ -82,41 +83,39 @@ type lookup struct {
 	upstreams func(*router.Upstream) *upstream.Upstream
 }
 
-// answer looks the answer up, follows one that is under way, or has it generated and stored.
-func (l *lookup) answer() *openai.Error {
+// serve answers a request, past the cache if it cannot be cached.
+func (l *lookup) serve() *openai.Error {
 	r := l.x.Request
 	control, err := caching.ParseControl(r.Header["Cache-Control"], r.Header.Get("X-Llm-Cache-Ttl"))
 	if err != nil {
 		return exchange.BadRequest("X-LLM-Cache-TTL: " + err.Error() + ".")
 	}
-	q, ok := l.question(control)
-	switch {
-	case ok:
-		return l.exact(q)
-	case control.OnlyIfCached:
-		l.mark(bypass)
+	if q, ok := l.query(control); ok {
+		return l.answer(q)
+	}
+	l.announce(bypass)
+	if control.OnlyIfCached {
 		return notCached()
 	}
-	l.mark(bypass)
 	return l.next(l.ctx, l.x, l.ask, l.to)
 }
 
-// exact looks the answer up, follows one that is under way, or leads.
-func (l *lookup) exact(q *question) *openai.Error {
+// answer looks for a stored answer, follows a request in progress, or leads.
+func (l *lookup) answer(q *query) *openai.Error {
 	leaders := &l.Shared.Leaders
-	finished := leaders.Finished()
-	if done, err := l.hit(l.ctx, q, nil); done {
+	closed := leaders.ClosedCount()
+	if done, err := l.serveStored(l.ctx, q, nil); done {
 		return err
 	}
 	if q.control.OnlyIfCached {
-		l.mark(miss)
+		l.announce(miss)
 		return notCached()
 	}
-	if q.keep == 0 || leaders.Pending() > l.MaxSize {
-		l.mark(miss)
+	if q.ttl == 0 || leaders.PendingBytes() > l.MaxSize {
+		l.announce(miss)
 		return l.generate(l.ctx, q, l.ask, l.to)
 	}
-	for range 2 { // who followed a leader that failed may lead; who did so twice goes alone
+	for range 2 { // a request whose leader failed may lead; if that happens twice, it does neither
 		f, detached := l.join(q)
 		if detached == nil {
 			if done, err := l.follow(f); done {
@@ -124,30 +123,30 @@ func (l *lookup) exact(q *question) *openai.Error {
 			}
 			continue
 		}
-		if leaders.Finished() != finished { // one came while this request looked for it
-			if done, err := l.came(q, f); done {
+		if leaders.ClosedCount() != closed { // an answer may have been stored since the lookup began
+			if done, err := l.lookAgain(q, f); done {
 				return err
 			}
 		}
-		l.mark(miss)
+		l.announce(miss)
 		return l.lead(f, detached, q)
 	}
-	l.mark(miss)
+	l.announce(miss)
 	return l.generate(l.ctx, q, l.ask, l.to)
 }
 
-// join finds the leader of a question, to follow it, or leads. Who leads gets a context that lasts as long as anybody wants the
-// answer: followers may want it longer than the client that asked first.
-func (l *lookup) join(q *question) (f *leader, detached context.Context) {
+// join returns the leader to follow, or a new one. In that case detached is not nil: it is the context to generate the answer
+// with, which outlives the client's if there are followers.
+func (l *lookup) join(q *query) (f *leader, detached context.Context) {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(l.ctx))
 	leaders, limit := &l.Shared.Leaders, l.MaxEntry
 	if q.batch != nil {
-		limit = maxBatch // max_entry bounds each item
+		limit = maxBatch // MaxEntry is for each item
 	}
-	if !q.control.Looks() {
+	if !q.control.AllowsStored() {
 		return leaders.Private(limit, cancel), ctx
 	}
-	f, leads := leaders.Join(q.places[0], limit, cancel)
+	f, leads := leaders.Join(q.keys[0], limit, cancel)
 	if !leads {
 		cancel()
 		return f, nil
@@ -155,23 +154,23 @@ func (l *lookup) join(q *question) (f *leader, detached context.Context) {
 	return f, ctx
 }
 
-// came gives the answer if it came while this request looked for it. Both times together it waits no longer for a store than
-// once. Whatever happens here, nobody follows a leader that never generates.
-func (l *lookup) came(q *question, f *leader) (done bool, err *openai.Error) {
-	ctx, cancel := context.WithDeadline(l.ctx, l.x.Record.Started.Add(l.x.Record.Reading+caching.LongestWait))
+// lookAgain looks for an answer that was stored during the first lookup. Both lookups together wait for a store no longer
+// than one. If lookAgain serves the request, or panics, it ends the new leader, because it will not generate anything.
+func (l *lookup) lookAgain(q *query, f *leader) (done bool, err *openai.Error) {
+	ctx, cancel := context.WithDeadline(l.ctx, l.x.Record.Started.Add(l.x.Record.Reading+caching.GetTimeout))
 	defer cancel()
 	returned := false
 	defer func() {
-		if !returned { // a panic
+		if !returned {
 			abandon(f)
 		}
 	}()
-	done, err = l.hit(ctx, q, f)
+	done, err = l.serveStored(ctx, q, f)
 	returned = true
 	return done, err
 }
 
-// abandon ends a leader that has nothing to generate.
+// abandon ends a leader that will not generate anything.
 func abandon(f *leader) {
 	if f != nil {
 		f.Finish(false)
@@ -179,56 +178,56 @@ func abandon(f *leader) {
 	}
 }
 
-// hit gives the stored answer, if there is one that this client can be given. A leader that was begun for it is over then,
-// before this client gets anything: it may be slow, and others may follow.
-func (l *lookup) hit(ctx context.Context, q *question, f *leader) (done bool, err *openai.Error) {
-	if !q.control.Looks() {
+// serveStored sends the stored answer, if there is one that this client can get. It abandons the request's leader, if it has
+// one, before it sends anything: this client may be slow, and others may be following.
+func (l *lookup) serveStored(ctx context.Context, q *query, f *leader) (done bool, err *openai.Error) {
+	if !q.control.AllowsStored() {
 		return false, nil
 	}
 	if q.batch != nil {
-		return l.hitBatch(ctx, q, f)
+		return l.serveStoredBatch(ctx, q, f)
 	}
-	want := l.wanted()
-	e, key := l.Shared.Lookup(ctx, l.Store, l.x.Record.Model, q.places, want, &q.control)
-	if e == nil {
+	want := l.wantedForm()
+	stored, key := l.Shared.Lookup(ctx, l.Store, l.x.Record.Model, q.keys, want, &q.control)
+	if stored == nil {
 		return false, nil
 	}
-	shown, ok := l.inForm(e, want)
+	e, ok := l.convert(stored, want)
 	if !ok {
 		return false, nil
 	}
 	abandon(f)
-	err = l.play(shown, hit)
-	if shown != e {
-		l.Shared.Also(l.x.Record.Model, key, shown)
+	err = l.replay(e, hit)
+	if e != stored {
+		l.Shared.KeepConverted(l.x.Record.Model, key, e)
 	}
 	return true, err
 }
 
-// begin commits the client to an answer that was not generated for it, records it, and sets its headers. Begun reports whether
-// a ping has sent the header of the stream.
-func (l *lookup) begin(e *caching.Entry, how string) (begun bool, err *openai.Error) {
+// begin commits the client to an answer that was not generated for it, and records it. Begun reports whether a ping has
+// already sent the header of the stream.
+func (l *lookup) begin(e *caching.Entry, result string) (begun bool, err *openai.Error) {
 	begun, failed := l.to.Commit(l.ctx, e.Form == caching.Events)
 	if failed != nil {
 		return false, exchange.ClientClosed
 	}
 	now, rec := time.Now(), l.x.Record
-	l.count(how)
+	l.count(result)
 	rec.Target, rec.Status, rec.Verdict = e.Target, http.StatusOK, router.OK
-	rec.FirstContent, rec.HasCost = now.Sub(rec.Started), true // it costs nothing
-	rec.Spared = openai.Usage{Input: e.Tokens.Input, Output: e.Tokens.Output, Cached: e.Tokens.Cached, Reasoning: e.Tokens.Reasoning}
-	l.Shared.Counts.Saved.Add(e.Tokens.Input + e.Tokens.Output)
-	h, v := l.to.Header(), &[...]string{how, e.Target, rec.Route, strconv.Itoa(len(rec.Attempts)), ""} // one allocation for all
+	rec.FirstContent, rec.HasCost = now.Sub(rec.Started), true // a cost of 0
+	rec.Spared = openai.Usage(e.Tokens)
+	l.Shared.Counts.SavedTokens.Add(e.Tokens.Input + e.Tokens.Output)
+	h, v := l.to.Header(), &[...]string{result, e.Target, rec.Route, strconv.Itoa(len(rec.Attempts)), ""} // one allocation for all
 	h["X-Llm-Cache"], h["X-Llm-Target"], h["X-Llm-Route"], h["X-Llm-Attempts"] = v[0:1:1], v[1:2:2], v[2:3:3], v[3:4:4]
-	if how != coalesced {
+	if result != coalesced {
 		v[4] = strconv.FormatInt(int64(e.Age(now)/time.Second), 10)
 		h["Age"] = v[4:5:5]
 	}
 	return begun, nil
 }
 
-// sent records how an answer that is not an attempt's reached the client.
-func (l *lookup) sent(m relay.Meter, err error) *openai.Error {
+// end records what was sent of an answer that was not generated for this client.
+func (l *lookup) end(m relay.Meter, err error) *openai.Error {
 	l.x.Record.Events, l.x.Record.Bytes = m.Events, m.Bytes
 	if err != nil {
 		return exchange.ClientClosed
@@ -236,17 +235,17 @@ func (l *lookup) sent(m relay.Meter, err error) *openai.Error {
 	return nil
 }
 
-// mark tells the client what the cache did.
-func (l *lookup) mark(how string) {
-	l.x.Writer.SetHeader("X-Llm-Cache", how)
-	l.count(how)
+// announce tells the client what the cache did, and counts it.
+func (l *lookup) announce(result string) {
+	l.x.Writer.SetHeader("X-Llm-Cache", result)
+	l.count(result)
 }
 
-// count tells the record and the statistics what the cache did.
-func (l *lookup) count(how string) {
-	l.x.Record.Cache = how
+// count records what the cache did.
+func (l *lookup) count(result string) {
+	l.x.Record.Cache = result
 	counts := &l.Shared.Counts
-	switch how {
+	switch result {
 	case hit:
 		counts.Hits.Add(1)
 	case miss:
@@ -260,5 +259,5 @@ func (l *lookup) count(how string) {
 
 func notCached() *openai.Error {
 	return &openai.Error{Status: http.StatusGatewayTimeout, Type: exchange.InvalidRequest, Code: "not_cached",
-		Message: "No answer to this request is cached, and its Cache-Control says only-if-cached. Send it without that to have one generated."}
+		Message: "No stored answer matches this request, and its Cache-Control is only-if-cached. Send it without only-if-cached to have an answer generated."}
 }

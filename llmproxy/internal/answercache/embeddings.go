@@ -17,42 +17,44 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 )
 
-// maxBatch bounds an answer with embeddings that is taken apart, in bytes.
+// maxBatch is the maximum size in bytes of an answer with embeddings that is split into items.
 const maxBatch = 64 << 20
 
-// A batch is the items of a request for embeddings: each is stored by itself.
+// A batch is the items of a request for embeddings. Each is stored by itself.
 type batch struct {
-	items   [][]byte // as they stand in the request
+	items   [][]byte // as in the request
 	keys    []caching.Key
-	entries []*caching.Entry // nil for those that are not known
-	kept    bool             // what was not known is stored
+	entries []*caching.Entry // the stored items; nil for a missing one
+	stored  bool             // the missing items were generated and stored
 	plan    *router.Plan
 }
 
 func notInItemKey(key []byte) bool { return string(key) == "input" || openai.NotInCacheKey(key) }
 
-// splitItems makes the keys: one for each item, and one for all of them together, which only those share who take items of the
-// same age.
-func (l *lookup) splitItems(q *question, canon *canonjson.Encoder) bool {
+// queryItems sets the keys of a request for embeddings: one for each item, and one for the batch, under which requests are
+// coalesced. The latter depends on max-age, because a request that accepts only recent items must not follow one that accepts
+// old ones. It returns false if the request cannot be split into items.
+func (l *lookup) queryItems(q *query, encoder *canonjson.Encoder) bool {
 	head := l.ask.Body.JSON()
 	input, _ := head.Get("input")
 	items, ok := openai.EmbeddingInputs(input)
 	if !ok {
 		return false
 	}
-	form, err := canon.Object(&head.Object, notInItemKey)
+	body, err := encoder.Object(&head.Object, notInItemKey)
 	if err != nil {
 		return false
 	}
-	hash := l.scope()
-	hash.Bytes("body", form)
+	hash := l.scopeHash()
+	hash.Bytes("body", body)
 	b := &batch{items: items, keys: make([]caching.Key, len(items)), entries: make([]*caching.Entry, len(items)), plan: l.ask.Plan}
 	base := hash.Sum()
 	for i, item := range items {
-		if form, err = canon.Value(item); err != nil {
+		canonical, err := encoder.Value(item)
+		if err != nil {
 			return false
 		}
-		b.keys[i] = base.With("item", form)
+		b.keys[i] = base.With("item", canonical)
 	}
 	for i := range b.keys {
 		hash.Bytes("all", b.keys[i][:])
@@ -61,33 +63,33 @@ func (l *lookup) splitItems(q *question, canon *canonjson.Encoder) bool {
 		hash.Field("max-age", q.control.MaxAge.String())
 	}
 	q.batch = b
-	q.at(hash.Key())
+	q.setKeys(hash.Key())
 	return true
 }
 
-// partly reports whether something has to be asked for, but less than the request did.
-func (b *batch) partly() bool {
-	n := len(b.unknown())
+// partlyStored reports whether the upstream has to be asked for some items, but for fewer than the request has.
+func (b *batch) partlyStored() bool {
+	n := len(b.missing())
 	return n > 0 && n < len(b.items)
 }
 
-// unknown are the places of the items that are to be asked for, each once.
-func (b *batch) unknown() (places []int) {
+// missing returns the indices of the items to ask the upstream for. Of identical items it returns the first.
+func (b *batch) missing() (indices []int) {
 	seen := make(map[caching.Key]bool, len(b.items))
 	for i, e := range b.entries {
 		if e == nil && !seen[b.keys[i]] {
 			seen[b.keys[i]] = true
-			places = append(places, i)
+			indices = append(indices, i)
 		}
 	}
-	return places
+	return indices
 }
 
-// Vectors of different models cannot be compared, so that one answer must not hold both: what a fallback once embedded does
-// not go with what another target did. The targets of one pool are equals, and their vectors are, too.
+// The vectors of different models cannot be compared, so one answer must not contain both: an item that a fallback embedded
+// must not be combined with items of another target. The targets of one pool are equals, and so are their vectors.
 
-// keepComparable forgets the known items that do not go with the others: those of later pools.
-func (b *batch) keepComparable(model string) {
+// dropIncomparable drops the stored items that cannot be combined with those of the first pool.
+func (b *batch) dropIncomparable(model string) {
 	first := -1
 	for _, e := range b.entries {
 		if e != nil {
@@ -103,7 +105,7 @@ func (b *batch) keepComparable(model string) {
 	}
 }
 
-// comparable reports whether what a target embedded goes with the known items.
+// comparable reports whether the vectors of a target can be combined with the stored items.
 func (b *batch) comparable(target, model string) bool {
 	for _, e := range b.entries {
 		if e != nil {
@@ -113,11 +115,11 @@ func (b *batch) comparable(target, model string) bool {
 	return true
 }
 
-// hitBatch answers if all items are known.
-func (l *lookup) hitBatch(ctx context.Context, q *question, f *leader) (done bool, failed *openai.Error) {
+// serveStoredBatch sends the answer if all items are stored.
+func (l *lookup) serveStoredBatch(ctx context.Context, q *query, f *leader) (done bool, failed *openai.Error) {
 	b, model := q.batch, l.x.Record.Model
 	b.entries = l.Shared.LookupAll(ctx, l.Store, model, b.keys, &q.control)
-	b.keepComparable(model)
+	b.dropIncomparable(model)
 	if slices.Contains(b.entries, nil) {
 		return false, nil
 	}
@@ -133,15 +135,14 @@ func (l *lookup) hitBatch(ctx context.Context, q *question, f *leader) (done boo
 	if _, failed := l.begin(&oldest, hit); failed != nil {
 		return true, failed
 	}
-	return true, l.sent(relay.ReplayWhole(l.to, jsonType, whole.AppendJSON(nil)))
+	return true, l.end(relay.ReplayWhole(l.to, jsonType, whole.AppendJSON(nil)))
 }
 
-// join puts the answer together from what is known and what was just asked for, which stands for the unknown items in their
-// order.
-func (b *batch) join(fresh *openai.Embeddings) *openai.Embeddings {
+// join joins the stored items and the generated ones, which are in the order of missing; nil if there are none.
+func (b *batch) join(generated *openai.Embeddings) *openai.Embeddings {
 	whole := &openai.Embeddings{Items: make([][]byte, len(b.items)), HasUsage: true}
-	if fresh != nil {
-		whole.Envelope, whole.Usage, whole.HasUsage = fresh.Envelope, fresh.Usage, fresh.HasUsage
+	if generated != nil {
+		whole.Envelope, whole.Usage, whole.HasUsage = generated.Envelope, generated.Usage, generated.HasUsage
 	}
 	for i, e := range b.entries {
 		if e == nil {
@@ -150,17 +151,17 @@ func (b *batch) join(fresh *openai.Embeddings) *openai.Embeddings {
 		envelope := e.Extra[0]
 		whole.Items[i] = e.Body[envelope.End:]
 		whole.Usage.Input += e.Tokens.Input
-		whole.HasUsage = whole.HasUsage && e.Counted
+		whole.HasUsage = whole.HasUsage && e.HasTokens
 		if whole.Envelope == nil {
 			whole.Envelope = e.Body[envelope.Start:envelope.End]
 		}
 	}
-	if fresh == nil {
+	if generated == nil {
 		return whole
 	}
 	byKey := map[caching.Key][]byte{}
-	for n, i := range b.unknown() {
-		byKey[b.keys[i]] = fresh.Items[n]
+	for n, i := range b.missing() {
+		byKey[b.keys[i]] = generated.Items[n]
 	}
 	for i := range whole.Items {
 		if whole.Items[i] == nil {
@@ -170,37 +171,37 @@ func (b *batch) join(fresh *openai.Embeddings) *openai.Embeddings {
 	return whole
 }
 
-// keepBatch takes an answer apart that was asked for as it is.
-func (l *lookup) keepBatch(q *question, body []byte) {
-	places := make([]int, len(q.batch.items))
-	for i := range places {
-		places[i] = i
+// storeBatch stores the items of an answer to the whole batch.
+func (l *lookup) storeBatch(q *query, body []byte) {
+	indices := make([]int, len(q.batch.items))
+	for i := range indices {
+		indices[i] = i
 	}
-	if fresh, ok := openai.ParseEmbeddings(body, len(places)); ok {
-		l.keepItems(q, fresh, places)
+	if generated, ok := openai.ParseEmbeddings(body, len(indices)); ok {
+		l.storeItems(q, generated, indices)
 	}
 }
 
-// keepItems stores fresh items, which stand at these places of the batch. Each gets its share of the tokens, by its length, so
-// that together they cost what they did.
-func (l *lookup) keepItems(q *question, fresh *openai.Embeddings, places []int) {
+// storeItems stores generated items, whose indices in the batch are given. Each gets a share of the tokens in proportion to
+// its length, so that the shares add up to what was used.
+func (l *lookup) storeItems(q *query, generated *openai.Embeddings, indices []int) {
 	total := 0
-	for _, i := range places {
+	for _, i := range indices {
 		total += len(q.batch.items[i])
 	}
-	left := fresh.Usage.Input
-	items := make([]caching.Item, 0, len(places))
-	for n, i := range places {
+	left := generated.Usage.Input
+	items := make([]caching.Item, 0, len(indices))
+	for n, i := range indices {
 		share := left
 		if size := len(q.batch.items[i]); total > size {
 			share = left * int64(size) / int64(total)
 		}
 		total, left = total-len(q.batch.items[i]), left-share
 		e := caching.Entry{
-			Form: caching.Part, ContentType: jsonType, Created: time.Now(), TTL: q.keep, Target: l.x.Record.Target,
-			Tokens: caching.Tokens{Input: share}, Counted: fresh.HasUsage,
-			// The envelope lies in front; it is wanted once for all.
-			Extra: []caching.Span{{Start: 0, End: len(fresh.Envelope)}}, Body: slices.Concat(fresh.Envelope, fresh.Items[n]),
+			Form: caching.Part, ContentType: jsonType, Created: time.Now(), TTL: q.ttl, Target: l.x.Record.Target,
+			Tokens: caching.Tokens{Input: share}, HasTokens: generated.HasUsage,
+			// The envelope comes first. An answer needs it only once.
+			Extra: []caching.Span{{Start: 0, End: len(generated.Envelope)}}, Body: slices.Concat(generated.Envelope, generated.Items[n]),
 		}
 		if int64(len(e.Body)) <= l.MaxEntry {
 			items = append(items, caching.Item{Key: q.batch.keys[i], Value: e.Marshal()})
@@ -209,46 +210,46 @@ func (l *lookup) keepItems(q *question, fresh *openai.Embeddings, places []int) 
 	l.put(q, items)
 }
 
-// completeBatch asks for the items that are not known, and puts the answer together.
-func (l *lookup) completeBatch(ctx context.Context, q *question, ask *exchange.Ask, to exchange.Client) *openai.Error {
+// completeBatch asks the upstream for the missing items and sends all of them.
+func (l *lookup) completeBatch(ctx context.Context, q *query, ask *exchange.Ask, to exchange.Client) *openai.Error {
 	b, rec := q.batch, l.x.Record
-	places := b.unknown()
+	missing := b.missing()
 	smaller := *ask
 	var failed *openai.Error
-	if smaller.Body, failed = l.onlyItems(b, places); failed != nil {
+	if smaller.Body, failed = l.onlyItems(b, missing); failed != nil {
 		return failed
 	}
-	held := &holder{header: http.Header{}}
-	if failed = l.next(ctx, l.x, &smaller, held); failed != nil {
+	buffer := &responseBuffer{header: http.Header{}}
+	if failed = l.next(ctx, l.x, &smaller, buffer); failed != nil {
 		return failed
 	}
-	fresh, ok := openai.ParseEmbeddings(held.body.Bytes(), len(places))
-	if !ok || held.cut || !b.comparable(rec.Target, rec.Model) {
-		// No shape that can be taken apart, or vectors that do not go with those that are known: the client gets the answer to
-		// what it asked. What was asked for in vain was used all the same.
+	generated, ok := openai.ParseEmbeddings(buffer.body.Bytes(), len(missing))
+	if !ok || buffer.overflowed || !b.comparable(rec.Target, rec.Model) {
+		// The answer cannot be split, or its vectors cannot be combined with the stored ones. The upstream is asked for the
+		// whole batch, and what the first answer used counts as well.
 		used, cost := rec.Usage, rec.Cost
 		failed = l.next(ctx, l.x, ask, to)
 		rec.Usage.Input += used.Input
 		rec.Cost += cost
 		return failed
 	}
-	l.keepItems(q, fresh, places)
-	b.kept = true
-	whole := b.join(fresh)
-	saved := whole.Usage.Input - fresh.Usage.Input
+	l.storeItems(q, generated, missing)
+	b.stored = true
+	whole := b.join(generated)
+	saved := whole.Usage.Input - generated.Usage.Input
 	rec.Spared.Input = saved
-	l.Shared.Counts.Saved.Add(saved)
+	l.Shared.Counts.SavedTokens.Add(saved)
 	if _, err := to.Commit(ctx, false); err != nil {
 		return exchange.ClientClosed
 	}
-	held.copyHeader(to.Header())
-	return l.sent(relay.ReplayWhole(to, jsonType, whole.AppendJSON(nil)))
+	buffer.copyHeader(to.Header())
+	return l.end(relay.ReplayWhole(to, jsonType, whole.AppendJSON(nil)))
 }
 
-// onlyItems is the request with the items at these places alone.
-func (l *lookup) onlyItems(b *batch, places []int) (*reqbody.Body, *openai.Error) {
-	items := make([][]byte, len(places))
-	for n, i := range places {
+// onlyItems returns the request with some of its items only.
+func (l *lookup) onlyItems(b *batch, indices []int) (*reqbody.Body, *openai.Error) {
+	items := make([][]byte, len(indices))
+	for n, i := range indices {
 		items[n] = b.items[i]
 	}
 	var e jsonspan.Edit
@@ -257,52 +258,52 @@ func (l *lookup) onlyItems(b *batch, places []int) (*reqbody.Body, *openai.Error
 	return reqbody.FromJSON(e.Bytes(), l.x.Endpoint)
 }
 
-// A holder is a client that keeps an answer in memory, within bounds.
-type holder struct {
-	header http.Header
-	body   bytes.Buffer
-	cut    bool
+// A responseBuffer is a client that keeps an answer in memory, up to maxBatch.
+type responseBuffer struct {
+	header     http.Header
+	body       bytes.Buffer
+	overflowed bool
 }
 
-var _ exchange.Client = (*holder)(nil)
+var _ exchange.Client = (*responseBuffer)(nil)
 
 // Header implements http.ResponseWriter.
-func (h *holder) Header() http.Header { return h.header }
+func (b *responseBuffer) Header() http.Header { return b.header }
 
 // WriteHeader implements http.ResponseWriter.
-func (h *holder) WriteHeader(int) {}
+func (b *responseBuffer) WriteHeader(int) {}
 
 // Write implements http.ResponseWriter.
-func (h *holder) Write(p []byte) (int, error) {
-	if h.cut = h.cut || h.body.Len()+len(p) > maxBatch; h.cut {
+func (b *responseBuffer) Write(p []byte) (int, error) {
+	if b.overflowed = b.overflowed || b.body.Len()+len(p) > maxBatch; b.overflowed {
 		return len(p), nil
 	}
-	return h.body.Write(p)
+	return b.body.Write(p)
 }
 
 // Flush implements relay.Client.
-func (h *holder) Flush() error { return nil }
+func (b *responseBuffer) Flush() error { return nil }
 
-// Commit implements relay.Client: nobody waits but us.
-func (h *holder) Commit(context.Context, bool) (bool, error) { return false, nil }
+// Commit implements relay.Client. It commits nothing: the client has not got anything yet.
+func (b *responseBuffer) Commit(context.Context, bool) (bool, error) { return false, nil }
 
 // ErrorEvent implements relay.Client.
-func (h *holder) ErrorEvent(e *openai.Error) []byte { return e.AppendJSON(nil) }
+func (b *responseBuffer) ErrorEvent(e *openai.Error) []byte { return e.AppendJSON(nil) }
 
 // Ping implements exchange.Client.
-func (h *holder) Ping() {}
+func (b *responseBuffer) Ping() {}
 
 // LastPing implements exchange.Client.
-func (h *holder) LastPing() time.Time { return time.Time{} }
+func (b *responseBuffer) LastPing() time.Time { return time.Time{} }
 
 // Busy implements exchange.Client.
-func (h *holder) Busy() bool { return false }
+func (b *responseBuffer) Busy() bool { return false }
 
 // Interrupt implements exchange.Client.
-func (h *holder) Interrupt() {}
+func (b *responseBuffer) Interrupt() {}
 
-func (h *holder) copyHeader(to http.Header) {
-	for name, values := range h.header {
+func (b *responseBuffer) copyHeader(to http.Header) {
+	for name, values := range b.header {
 		if name != "Content-Length" {
 			to[name] = values
 		}

@@ -14,13 +14,14 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 )
 
-// follow gives the answer of a leader as it comes; false if there is nothing to follow, and the client got nothing yet.
+// follow sends the answer of a leader as it arrives. It returns false if the leader has no answer to share and the client got
+// nothing yet.
 func (l *lookup) follow(f *leader) (done bool, failed *openai.Error) {
 	r := f.Follow()
 	defer r.Close()
 	head, err := l.awaitHead(r)
 	if err != nil {
-		return clientLeft(err)
+		return unlessNoAnswer(err)
 	}
 	e := &caching.Entry{Form: head.Form, ContentType: head.ContentType, Target: head.Target, Created: time.Now()}
 	if l.x.Record.Stream && head.Form == caching.Events {
@@ -29,29 +30,29 @@ func (l *lookup) follow(f *leader) (done bool, failed *openai.Error) {
 		if failed != nil {
 			return true, failed
 		}
-		m, err := relay.ReplayEvents(l.to, unless(begun, e.ContentType), func() ([]byte, error) { return r.Next(l.ctx, l.includesUsage()) })
+		m, err := relay.ReplayEvents(l.to, unlessBegun(begun, e.ContentType), func() ([]byte, error) { return r.Next(l.ctx, l.includesUsage()) })
 		if errors.Is(err, io.ErrUnexpectedEOF) {
-			// The error event that the leader's client got is among the events.
+			// The error event that the leader's client got is a part of the recording.
 			l.x.Record.Verdict, err = router.Failed, nil
 		}
-		return true, l.sent(m, err)
+		return true, l.end(m, err)
 	}
 	if e.Body, e.Extra, err = r.All(l.ctx); err != nil {
-		return clientLeft(err)
+		return unlessNoAnswer(err)
 	}
-	shown, ok := l.inForm(e, l.wanted())
+	converted, ok := l.convert(e, l.wantedForm())
 	if !ok {
 		return false, nil
 	}
 	l.x.Record.Route = head.Route
-	return true, l.play(shown, coalesced)
+	return true, l.replay(converted, coalesced)
 }
 
-// awaitHead waits for the answer to begin. The client of a stream is pinged meanwhile.
+// awaitHead waits until the answer begins. Meanwhile it pings the client of a stream.
 func (l *lookup) awaitHead(r *follower) (caching.Head, error) {
 	for {
-		soon, cancel := context.WithTimeout(l.ctx, l.x.UntilPing(l.to, time.Now()))
-		head, err := r.Head(soon)
+		untilPing, cancel := context.WithTimeout(l.ctx, l.x.UntilPing(l.to, time.Now()))
+		head, err := r.Head(untilPing)
 		cancel()
 		if !errors.Is(err, context.DeadlineExceeded) || l.ctx.Err() != nil {
 			return head, err
@@ -62,9 +63,10 @@ func (l *lookup) awaitHead(r *follower) (caching.Head, error) {
 	}
 }
 
-// clientLeft judges the end of a wait for another request's answer: done if it is the client that left.
-func clientLeft(err error) (done bool, failed *openai.Error) {
-	if errors.Is(err, coalesce.ErrNothing) {
+// unlessNoAnswer returns what follow returns for an error of a follower: unless the leader has no answer to share, it is the
+// client that left.
+func unlessNoAnswer(err error) (done bool, failed *openai.Error) {
+	if errors.Is(err, coalesce.ErrNoAnswer) {
 		return false, nil
 	}
 	return true, exchange.ClientClosed

@@ -16,15 +16,15 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 )
 
-// lead has the answer generated, and recorded for its followers and for those who come later. These need not wait until its
-// own client has all of it.
-func (l *lookup) lead(f *leader, detached context.Context, q *question) (failed *openai.Error) {
+// lead has the answer generated and recorded, and stores it. Then it lets followers and later requests have it, and only
+// then waits until its own client has read all of it.
+func (l *lookup) lead(f *leader, detached context.Context, q *query) (failed *openai.Error) {
 	stop := context.AfterFunc(l.ctx, f.Leave)
-	r := &recorder{Client: l.to, x: l.x, leader: f, client: l.ctx, usage: l.includesUsage()}
+	r := &recorder{Client: l.to, x: l.x, leader: f, clientCtx: l.ctx, wantsUsage: l.includesUsage()}
 	ask := *l.ask
 	ask.KeepUsage = true
 	defer func() {
-		if r.await() && l.succeeded() { // its client left before it had all of it
+		if r.awaitClient() && l.succeeded() { // the client left before it had all of the answer
 			failed = exchange.ClientClosed
 		}
 	}()
@@ -34,7 +34,7 @@ func (l *lookup) lead(f *leader, detached context.Context, q *question) (failed 
 		ok := failed == nil && l.succeeded()
 		f.Finish(ok)
 		if ok {
-			l.keep(f, q)
+			l.store(f, q)
 		}
 	}()
 	return l.generate(detached, q, &ask, r)
@@ -44,58 +44,57 @@ func (l *lookup) succeeded() bool {
 	return l.x.Record.Verdict == router.OK && l.x.Record.Status == 200
 }
 
-// generate has an upstream answer: the whole question, or what is not known of it.
-func (l *lookup) generate(ctx context.Context, q *question, ask *exchange.Ask, to exchange.Client) *openai.Error {
-	if q.batch != nil && q.batch.partly() {
+// generate has an upstream answer the request, or the part of a batch that is not stored.
+func (l *lookup) generate(ctx context.Context, q *query, ask *exchange.Ask, to exchange.Client) *openai.Error {
+	if q.batch != nil && q.batch.partlyStored() {
 		return l.completeBatch(ctx, q, ask, to)
 	}
 	return l.next(ctx, l.x, ask, to)
 }
 
-// keep stores a finished answer, if it may be given again.
-func (l *lookup) keep(f *leader, q *question) {
+// store stores a finished answer if it is complete.
+func (l *lookup) store(f *leader, q *query) {
 	head, body, extra, ok := f.Answer()
 	if !ok {
 		return
 	}
 	if q.batch != nil {
-		if !q.batch.kept {
-			l.keepBatch(q, body)
+		if !q.batch.stored {
+			l.storeBatch(q, body)
 		}
 		return
 	}
 	rec := l.x.Record
-	var outcome openai.FinishReasons
+	var reasons openai.FinishReasons
 	e := &caching.Entry{
-		Form: head.Form, ContentType: head.ContentType, Created: time.Now(), TTL: q.keep, Target: rec.Target,
-		Tokens:  caching.Tokens{Input: rec.Usage.Input, Output: rec.Usage.Output, Cached: rec.Usage.Cached, Reasoning: rec.Usage.Reasoning},
-		Counted: rec.HasUsage, Extra: extra, Body: body,
+		Form: head.Form, ContentType: head.ContentType, Created: time.Now(), TTL: q.ttl, Target: rec.Target,
+		Tokens: caching.Tokens(rec.Usage), HasTokens: rec.HasUsage, Extra: extra, Body: body,
 	}
 	if head.Form == caching.Whole {
-		outcome.AddWhole(body)
+		reasons.AddWhole(body)
 	} else {
 		e.Body, e.Extra = withoutPings(body, extra)
-		noteEvents(&outcome, l.x.Endpoint.Framing, e.Body)
+		addEvents(&reasons, l.x.Endpoint.Framing, e.Body)
 	}
-	if outcome.Complete(l.choices(), l.Length) {
-		l.put(q, []caching.Item{{Key: q.places[0], Value: e.Marshal()}})
+	if reasons.Complete(l.choices(), l.KeepCut) {
+		l.put(q, []caching.Item{{Key: q.keys[0], Value: e.Marshal()}})
 	}
 }
 
-// put stores items, unless they must not be.
-func (l *lookup) put(q *question, items []caching.Item) {
+// put stores items, unless the client or a purge forbids it.
+func (l *lookup) put(q *query, items []caching.Item) {
 	switch {
-	case q.keep <= 0: // a store may take it for ever
+	case q.ttl <= 0: // some stores take this as no expiry
 		return
-	case q.purges != l.Shared.Purges(): // it may come from what the purge was to make forgotten
+	case q.purgeCount != l.Shared.PurgeCount(): // the answer may come from what the purge was meant to remove
 		return
 	}
-	l.Shared.Resize(l.MaxSize) // a new configuration's size counts from its first answer on
-	l.Store.Put(l.x.Record.Model, items, q.keep)
+	l.Shared.Resize(l.MaxSize) // a new configuration's size takes effect with its first stored answer
+	l.Store.Put(l.x.Record.Model, items, q.ttl)
 	l.Shared.Counts.Stored.Add(int64(len(items)))
 }
 
-// choices is how many must have come to an end.
+// choices returns how many choices a complete answer has.
 func (l *lookup) choices() int {
 	if l.x.Endpoint.Streams() && l.x.Endpoint.Framing == openai.Chunks {
 		return l.ask.Body.JSON().Choices()
@@ -103,16 +102,17 @@ func (l *lookup) choices() int {
 	return 1
 }
 
-func noteEvents(o *openai.FinishReasons, framing openai.Framing, events []byte) {
+// addEvents adds the finish reasons in a stream.
+func addEvents(reasons *openai.FinishReasons, framing openai.Framing, events []byte) {
 	for len(events) > 0 {
 		var e sse.Event
 		if e, events = sse.Cut(events); e.HasData {
-			o.AddEvent(framing, e.Name, e.Data)
+			reasons.AddEvent(framing, e.Name, e.Data)
 		}
 	}
 }
 
-// withoutPings leaves out comments, which were meant for the moment.
+// withoutPings removes comments, which only kept the connection alive.
 func withoutPings(events []byte, extra []caching.Span) ([]byte, []caching.Span) {
 	if !bytes.HasPrefix(events, []byte(":")) && !bytes.Contains(events, []byte("\n:")) {
 		return events, extra
@@ -133,78 +133,80 @@ func withoutPings(events []byte, extra []caching.Span) ([]byte, []caching.Span) 
 	return kept, spans
 }
 
-// A recorder stands before the leader's client and records the answer, for followers and for that client itself, which reads
-// along as they do: a slow client keeps nobody waiting, neither them nor the upstream, and one that leaves takes nothing from
-// them.
+// A recorder is the client that the leader's answer is delivered to. It records the answer for the followers and for the
+// leader's own client, which reads the recording in a goroutine of its own. So a slow client holds up neither the followers
+// nor the upstream, and one that leaves does not end the answer for the followers.
 type recorder struct {
 	exchange.Client
-	x      *exchange.Exchange
-	leader *leader
-	client context.Context
-	usage  bool // the client asked for the event with the usage
+	x          *exchange.Exchange
+	leader     *leader
+	clientCtx  context.Context
+	wantsUsage bool // whether the client asked for the event with the usage
 
-	events bool          // the answer is a stream of events
-	told   chan struct{} // closed when the client was sent what is recorded, or has left; nil before the answer began
-	// Known once told is closed: why the client has left, and what its writer panicked with.
-	left     error
-	panicked any
+	isStream bool
+	// clientDone is closed when the client was sent all that is recorded, or has left; nil before the answer begins. Only then
+	// may what follows be read.
+	clientDone chan struct{}
+	clientErr  error // why the client left
+	panicked   any   // what its writer panicked with
 
-	alone bool // the answer is too long to be recorded: its client gets the rest as it comes
+	direct bool // the answer is too long to be recorded: the client gets the rest as it arrives
 }
 
-// begin tells the followers that the answer is there, and has its client read along.
+// begin lets the followers and the client read the answer.
 func (r *recorder) begin() {
 	contentType := r.Header().Get("Content-Type")
-	media, _, _ := mime.ParseMediaType(contentType) // what cannot be read is no stream
-	r.events, r.told = media == "text/event-stream", make(chan struct{})
+	media, _, _ := mime.ParseMediaType(contentType) // an invalid type is not a stream
+	r.isStream, r.clientDone = media == "text/event-stream", make(chan struct{})
 	head := caching.Head{Form: caching.Whole, ContentType: contentType, Target: r.x.Record.Target, Route: r.x.Record.Route}
-	if r.events {
+	if r.isStream {
 		head.Form = caching.Events
 	}
 	r.leader.Begin(head)
-	go r.tell(r.leader.Own())
+	go r.sendRecorded(r.leader.OwnReader())
 }
 
-// tell sends the client what is recorded. Until it is over, nobody else writes an answer to the client.
-func (r *recorder) tell(recorded *follower) {
-	defer close(r.told)
-	defer func() { // net/http survives a handler that panics, but only in its own goroutine
+// sendRecorded sends what is recorded to the client. Until it returns, nothing else writes to the client.
+func (r *recorder) sendRecorded(recorded *follower) {
+	defer close(r.clientDone)
+	defer func() { // net/http recovers panics of a handler's own goroutine only
 		if r.panicked = recover(); r.panicked != nil {
 			r.leader.Leave()
 		}
 	}()
-	_, err := relay.ReadAlong(r.Client, r.events, func() ([]byte, error) { return recorded.Next(r.client, r.usage) })
-	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) { // the end of an answer that broke off
-		r.left = err
+	_, err := relay.ReadAlong(r.Client, r.isStream, func() ([]byte, error) { return recorded.Next(r.clientCtx, r.wantsUsage) })
+	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) { // which only means that the answer is incomplete
+		r.clientErr = err
 		r.leader.Leave()
 	}
 }
 
-// catchUp waits until the client has what was recorded.
+// catchUp waits until the client was sent all that is recorded.
 func (r *recorder) catchUp() {
-	if r.told != nil {
-		<-r.told
+	if r.clientDone != nil {
+		<-r.clientDone
 	}
 }
 
-// await waits until the client has its answer; left reports whether it has left before.
-func (r *recorder) await() (left bool) {
+// awaitClient waits until the client was sent all of its answer, and reports whether it left before that. If its writer
+// panicked, awaitClient panics.
+func (r *recorder) awaitClient() (left bool) {
 	r.catchUp()
 	if r.panicked != nil {
 		panic(r.panicked)
 	}
-	return r.left != nil
+	return r.clientErr != nil
 }
 
 var usageKey = []byte(`"usage"`)
 
-// Write records a part of the answer. What it is given of a stream is whole events, those with the usage included; of these
-// the client gets what it asked for.
+// Write records a part of the answer. It expects whole events of a stream, the one with the usage included, which is recorded
+// as extra because the client may not have asked for it.
 func (r *recorder) Write(p []byte) (int, error) {
-	if r.told == nil {
+	if r.clientDone == nil {
 		r.begin()
 	}
-	if !r.events || !bytes.Contains(p, usageKey) {
+	if !r.isStream || !bytes.Contains(p, usageKey) {
 		return len(p), r.record(p, false)
 	}
 	framing, from := r.x.Endpoint.Framing, 0
@@ -222,33 +224,34 @@ func (r *recorder) Write(p []byte) (int, error) {
 	return len(p), r.record(p[from:], false)
 }
 
-// record records a part of the answer. What is too long for that waits for the client, as an answer does that nobody shares.
+// record records a part of the answer. If the answer is too long for that, it waits until the client was sent what is
+// recorded, and from then on writes to the client directly.
 func (r *recorder) record(p []byte, usage bool) error {
-	if len(p) == 0 || !r.alone && r.leader.Write(p, usage) {
+	if len(p) == 0 || !r.direct && r.leader.Write(p, usage) {
 		return nil
 	}
-	if !r.alone {
+	if !r.direct {
 		r.catchUp()
-		r.leader.Forget()
-		r.alone = true
+		r.leader.Discard()
+		r.direct = true
 	}
-	if r.left != nil {
-		return r.left
+	if r.clientErr != nil {
+		return r.clientErr
 	}
-	if usage && !r.usage {
+	if usage && !r.wantsUsage {
 		return nil
 	}
 	_, err := r.Client.Write(p)
 	return err
 }
 
-// Flush does nothing while the answer is recorded: each piece that the client is sent is flushed.
+// Flush does nothing while the answer is recorded, because sendRecorded flushes each piece.
 func (r *recorder) Flush() error {
-	if r.told != nil && !r.alone {
+	if r.clientDone != nil && !r.direct {
 		return nil
 	}
 	return r.Client.Flush()
 }
 
-// Busy implements exchange.Client: recording holds nothing up.
-func (r *recorder) Busy() bool { return (r.told == nil || r.alone) && r.Client.Busy() }
+// Busy implements exchange.Client. While the answer is recorded, a slow client does not hold it up.
+func (r *recorder) Busy() bool { return (r.clientDone == nil || r.direct) && r.Client.Busy() }

@@ -227,15 +227,15 @@ func TestWhatIsNotKept(t *testing.T) {
 		want   string // of the second
 	}{
 		{"length", fakellm.Text("a").Finish("length"), nil, chatPath, chat("m", true), "miss"},
-		{"length, if wanted", fakellm.Text("a").Finish("length"), func(c *answercache.Cache) { c.Length = true }, chatPath, chat("m", true), "hit"},
-		{"filtered", fakellm.Text("a").Finish("content_filter"), func(c *answercache.Cache) { c.Length = true }, chatPath, chat("m", false), "miss"},
+		{"length, if wanted", fakellm.Text("a").Finish("length"), func(c *answercache.Cache) { c.KeepCut = true }, chatPath, chat("m", true), "hit"},
+		{"filtered", fakellm.Text("a").Finish("content_filter"), func(c *answercache.Cache) { c.KeepCut = true }, chatPath, chat("m", false), "miss"},
 		{"cut", fakellm.Text("a", "b").CutAfter(1), nil, chatPath, chat("m", true), "miss"},
 		{"error event", fakellm.Text("a", "b").ErrorEventAfter(1), nil, chatPath, chat("m", true), "miss"},
 		{"no finish but [DONE]", fakellm.Text("a", "b").NoFinish(), nil, chatPath, chat("m", true), "miss"},
 		{"error", fakellm.InternalError(), nil, chatPath, chat("m", false), "miss"},
 		{"too large", fakellm.Text(strings.Repeat("x", 5000)), func(c *answercache.Cache) { c.MaxEntry = 4000 }, chatPath, chat("m", false), "miss"},
-		{"sampled", fakellm.Text("a"), func(c *answercache.Cache) { c.Deterministic = true }, chatPath, chat("m", false), "bypass"},
-		{"not sampled", fakellm.Text("a"), func(c *answercache.Cache) { c.Deterministic = true }, chatPath, `{"model":"m","messages":[],"temperature":0}`, "hit"},
+		{"sampled", fakellm.Text("a"), func(c *answercache.Cache) { c.DeterministicOnly = true }, chatPath, chat("m", false), "bypass"},
+		{"not sampled", fakellm.Text("a"), func(c *answercache.Cache) { c.DeterministicOnly = true }, chatPath, `{"model":"m","messages":[],"temperature":0}`, "hit"},
 		{"another endpoint", fakellm.Text("a"), func(c *answercache.Cache) { c.Endpoints = map[string]bool{"embeddings": true} }, chatPath, chat("m", false), "bypass"},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -98,7 +98,7 @@ func TestEverybodyLeaves(t *testing.T) {
 	leaveSecond()
 	fake.WaitIdle(t)
 	until(t, func() bool { s.mu.Lock(); defer s.mu.Unlock(); return len(s.records) == 2 })
-	if n := s.config.Cache.Shared.Leaders.Pending(); n != 0 {
+	if n := s.config.Cache.Shared.Leaders.PendingBytes(); n != 0 {
 		t.Errorf("%d bytes are still held", n)
 	}
 	fake.Always(fakellm.Text("Hello"))
@@ -165,7 +165,7 @@ func TestTooMuchIsUnderWay(t *testing.T) {
 	if _, err := io.ReadAll(rest); err != nil {
 		t.Error(err)
 	}
-	until(t, func() bool { return s.config.Cache.Shared.Leaders.Pending() == 0 })
+	until(t, func() bool { return s.config.Cache.Shared.Leaders.PendingBytes() == 0 })
 	s.settled(chatPath, chat("m2", false))
 	if n := s.config.Cache.Shared.Counts.Stored.Load(); n != 2 {
 		t.Errorf("%d were kept", n)

@@ -68,7 +68,7 @@ func TestASlowClientKeepsNobodyWaiting(t *testing.T) {
 				}
 			}
 			fake.WaitIdle(t)
-			until(t, func() bool { return s.config.Cache.Shared.Leaders.Finished() > 0 })
+			until(t, func() bool { return s.config.Cache.Shared.Leaders.ClosedCount() > 0 })
 			later := s.post(chatPath, chat("m", test.stream))
 			if later.status != http.StatusOK || later.cache() != "hit" || !strings.Contains(later.body, "world") {
 				t.Errorf("%d %q %s", later.status, later.cache(), later.body)
@@ -132,7 +132,7 @@ func TestASlowClientGetsAllOfALongAnswer(t *testing.T) {
 		if got := said(t, body); got != strings.Join(long, "") || !strings.HasSuffix(body, "data: [DONE]\n\n") {
 			t.Errorf("followed %v: %d characters: %s", followed, len(got), body[max(0, len(body)-200):])
 		}
-		if n := s.config.Cache.Shared.Leaders.Pending(); n != 0 {
+		if n := s.config.Cache.Shared.Leaders.PendingBytes(); n != 0 {
 			t.Errorf("%d bytes are still held", n)
 		}
 	}
@@ -157,7 +157,7 @@ func TestAPanicOfTheClientsWriter(t *testing.T) {
 		r := httptest.NewRequest(http.MethodPost, s.server.URL+chatPath, strings.NewReader(chat("m", true)))
 		s.server.Config.Handler.ServeHTTP(bursting{httptest.NewRecorder()}, r)
 	}()
-	if n := s.config.Cache.Shared.Leaders.Pending(); n != 0 {
+	if n := s.config.Cache.Shared.Leaders.PendingBytes(); n != 0 {
 		t.Errorf("%d bytes are still held", n)
 	}
 	if got := s.post(chatPath, chat("m", true)); got.status != http.StatusOK || !strings.Contains(got.body, "Hello") {

@@ -12,16 +12,16 @@ const (
 	jsonType  = "application/json"
 )
 
-// wanted is the form in which this client wants its answer.
-func (l *lookup) wanted() caching.Form {
+// wantedForm returns the form of answer that the client asked for.
+func (l *lookup) wantedForm() caching.Form {
 	if l.x.Record.Stream && l.x.Endpoint.Streams() {
 		return caching.Events
 	}
 	return caching.Whole
 }
 
-// inForm brings an entry into the form that is wanted; false if that cannot be done.
-func (l *lookup) inForm(e *caching.Entry, want caching.Form) (*caching.Entry, bool) {
+// convert returns an entry in the wanted form. It returns false if that is not possible without loss.
+func (l *lookup) convert(e *caching.Entry, want caching.Form) (*caching.Entry, bool) {
 	switch {
 	case e.Form == want:
 		return e, true
@@ -31,26 +31,26 @@ func (l *lookup) inForm(e *caching.Entry, want caching.Form) (*caching.Entry, bo
 	return assemble(e, l.x.Endpoint.Framing == openai.Typed)
 }
 
-// play sends an entry.
-func (l *lookup) play(e *caching.Entry, how string) *openai.Error {
-	begun, failed := l.begin(e, how)
+// replay sends an entry to the client.
+func (l *lookup) replay(e *caching.Entry, result string) *openai.Error {
+	begun, failed := l.begin(e, result)
 	if failed != nil {
 		return failed
 	}
 	if e.Form == caching.Whole {
-		return l.sent(relay.ReplayWhole(l.to, e.ContentType, e.Body))
+		return l.end(relay.ReplayWhole(l.to, e.ContentType, e.Body))
 	}
-	var room [4][]byte
-	pieces := room[:0]
+	var array [4][]byte
+	pieces := array[:0]
 	e.Pieces(l.includesUsage(), func(piece []byte) { pieces = append(pieces, piece) })
-	return l.sent(relay.ReplayStream(l.to, unless(begun, e.ContentType), pieces))
+	return l.end(relay.ReplayStream(l.to, unlessBegun(begun, e.ContentType), pieces))
 }
 
 // includesUsage reports whether the client asked for the event with the usage.
 func (l *lookup) includesUsage() bool { return l.ask.Body.JSON().IncludeUsage }
 
-// unless is the type of a stream, or nothing if its header was sent already, with a ping.
-func unless(begun bool, contentType string) string {
+// unlessBegun returns the content type of a stream; empty if a ping has already sent its header.
+func unlessBegun(begun bool, contentType string) string {
 	if begun {
 		return ""
 	}
@@ -72,7 +72,7 @@ func split(e *caching.Entry) (*caching.Entry, bool) {
 	return &stream, ok
 }
 
-// assemble makes a whole answer of a stream; typed are the streams of the Responses API.
+// assemble makes a whole answer of a stream. Typed says that it is a stream of the Responses API.
 func assemble(e *caching.Entry, typed bool) (*caching.Entry, bool) {
 	whole := *e
 	whole.Form, whole.ContentType, whole.Body, whole.Extra = caching.Whole, jsonType, nil, nil
