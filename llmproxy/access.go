@@ -25,7 +25,7 @@ type SiteLimit struct {
 	keys.Limits
 }
 
-// provisionAccess returns who may call, and how much; nil if there are neither keys nor limits.
+// provisionAccess returns the keys and limits of callers, or nil if none are configured.
 func (h *Handler) provisionAccess(ctx caddy.Context, store *storage) (*access.Access, error) {
 	a := &access.Access{User: authenticatedUser, Address: clientAddress, BudgetUsed: h.observer.BudgetUsed, BudgetRefused: h.observer.BudgetRefused}
 	if len(h.Keys)+len(h.Users) > 0 || h.KeysFile != "" || h.RequireKey {
@@ -95,7 +95,7 @@ func parseAnonymousLimits(rates []string) (rules []ratelimit.Rule, err error) {
 	return rules, nil
 }
 
-// clientAddress returns the address of the client, the one behind trusted_proxies.
+// clientAddress returns the client's address, which trusted_proxies may determine. It is invalid if it is not known.
 func clientAddress(r *http.Request) netip.Addr {
 	text, _ := caddyhttp.GetVar(r.Context(), caddyhttp.ClientIPVarKey).(string)
 	address, err := netip.ParseAddr(text)
@@ -105,7 +105,7 @@ func clientAddress(r *http.Request) netip.Addr {
 	return address
 }
 
-// authenticatedUser returns the user that another handler authenticated; empty for none.
+// authenticatedUser returns the user that another handler authenticated, or an empty name.
 func authenticatedUser(r *http.Request) string {
 	repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
 	if !ok {

@@ -200,7 +200,7 @@ func TestAdminKeys(t *testing.T) {
 		"rotate none":   {"POST", "/llm_proxy/keys/nobody/rotate", "", 404, `"nobody"`},
 		"rotate to one": {"POST", "/llm_proxy/keys/alice/rotate", "hunter2", 400, "sha256:"},
 		"method":        {"PUT", "/llm_proxy/keys", "", 405, "GET or POST"},
-		"elsewhere":     {"POST", "/llm_proxy/keys?kept_in=nowhere", `{"name":"bob"}`, 409, "no site keeps keys there"},
+		"elsewhere":     {"POST", "/llm_proxy/keys?kept_in=nowhere", `{"name":"bob"}`, 409, "no site stores keys there"},
 	} {
 		if code, answer := callAdmin(test.method, test.path, test.body); code != test.status || !strings.Contains(answer, test.want) || strings.Contains(answer, "hunter2") {
 			t.Errorf("%s: status %d, want %d: %s", name, code, test.status, answer)

@@ -20,8 +20,8 @@ type Cache struct {
 	// max_size. Default: default.
 	Name string `json:"name,omitempty"`
 
-	// Where answers are stored: in "memory", or in the "redis" of the shared state, for all Caddys that share it. Default:
-	// redis with a shared state, else memory.
+	// Where answers are stored: "memory", or "redis" for the server of the shared state, so that all Caddys that use it share
+	// answers. Default: redis with a shared state, else memory.
 	Store string `json:"store,omitempty"`
 
 	// How long an answer is stored. Default: 1h.
@@ -30,16 +30,17 @@ type Cache struct {
 	// The longest time that a client may ask for with X-LLM-Cache-TTL. Default: ttl.
 	MaxTTL caddy.Duration `json:"max_ttl,omitempty"`
 
-	// The maximum size of all answers in memory in bytes, compressed and with overhead. An eighth of it is for answers that
-	// were requested again, ready to be sent; these are in memory also if the store is redis, whose own limit is maxmemory.
-	// Answers that are being recorded may take as much again. Default: 268435456 (256 MiB).
+	// The maximum size of all answers in memory in bytes, compressed and with overhead. An eighth of it holds answers that were
+	// requested repeatedly, uncompressed and ready to be sent, even if the store is redis. (Redis limits its own memory with
+	// maxmemory.) Answers that are being recorded may take the same amount in addition. Default: 268435456 (256 MiB).
 	MaxSize int64 `json:"max_size,omitempty"`
 
 	// The maximum size of a stored answer in bytes, before compression; of embeddings, that of a single one. Default: 4194304
 	// (4 MiB).
 	MaxEntry int64 `json:"max_entry,omitempty"`
 
-	// Who shares answers: "key", clients with the same key, or all without a key; or "site", all clients. Default: key.
+	// Who shares answers: with "key", clients that use the same key, or all that use none; with "site", all clients. Default:
+	// key.
 	Scope string `json:"scope,omitempty"`
 
 	// The endpoints whose answers are stored: chat, completions, embeddings, rerank, moderations, responses. Default: all but
@@ -56,7 +57,7 @@ type Cache struct {
 	Vary []string `json:"vary,omitempty"`
 }
 
-// The values of a Cache, and its defaults.
+// The values of Store and Scope, and the defaults of a Cache.
 const (
 	defaultCacheName     = "default"
 	defaultCacheTTL      = caddy.Duration(time.Hour)
@@ -66,10 +67,10 @@ const (
 	inMemory, inRedis    = "memory", "redis"
 )
 
-// cacheableEndpoints are the endpoints that can be cached. The last one is not by default.
+// cacheableEndpoints are the endpoints whose answers can be cached. By default, those of the last one are not.
 var cacheableEndpoints = []string{"chat", "completions", "embeddings", "rerank", "moderations", "responses"}
 
-// provision returns the cache of a gateway; nil if c is nil.
+// provision returns the cache of a gateway, or nil if c is nil.
 func (c *Cache) provision(store *storage) (*answercache.Cache, error) {
 	if c == nil {
 		return nil, nil
@@ -120,7 +121,7 @@ func (c *Cache) check() error {
 		}
 	}
 	if c.TTL < 0 || c.MaxTTL < 0 || c.MaxSize < 0 || c.MaxEntry < 0 {
-		return errors.New("durations and sizes must not be negative")
+		return errors.New("ttl, max_ttl, max_size and max_entry must not be negative")
 	}
 	return nil
 }

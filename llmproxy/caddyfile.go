@@ -220,7 +220,7 @@ func parsePrice(d *caddyfile.Dispenser, h *Handler) error {
 		p.InsteadOf, args = args[n-1], args[:n-2]
 	}
 	if len(args) < 3 || len(args) > 4 || len(args) == 4 && args[1] == "per_hour" {
-		return d.Err("price: use the price of a million input and output tokens, or that of an hour: price gpt-4o 2.50 10, price gpu/* per_hour 0.12")
+		return d.Err("price: use the prices of a million input and output tokens, such as price gpt-4o 2.50 10, or the price of an hour, such as price gpu/* per_hour 0.12")
 	}
 	p.Model = args[0]
 	var figures []*float64
@@ -252,7 +252,7 @@ func stateOf(h *Handler) *State {
 	return h.State
 }
 
-// parseState never quotes the address in an error: it may hold a password.
+// parseState does not quote the address in errors, because it may contain a password.
 func parseState(d *caddyfile.Dispenser, h *Handler) error {
 	s := stateOf(h)
 	args := d.RemainingArgs()
@@ -309,11 +309,8 @@ func parseCache(d *caddyfile.Dispenser, h *Handler) error {
 		return d.Err("cache: duplicate block; only one is allowed")
 	}
 	h.Cache = new(Cache)
-	if d.NextArg() {
-		h.Cache.Name = d.Val()
-	}
-	if d.NextArg() {
-		return d.ArgErr()
+	if err := parseOptional(d, &h.Cache.Name); err != nil {
+		return err
 	}
 	return parseBlock(d, "cache", cacheSubdirectives, h.Cache, nil)
 }
@@ -362,6 +359,17 @@ func parseTTL(d *caddyfile.Dispenser, c *Cache) error {
 
 func parseString(d *caddyfile.Dispenser, to *string) error {
 	if !d.AllArgs(to) {
+		return d.ArgErr()
+	}
+	return nil
+}
+
+// parseOptional parses a string that may be left out.
+func parseOptional(d *caddyfile.Dispenser, to *string) error {
+	if d.NextArg() {
+		*to = d.Val()
+	}
+	if d.NextArg() {
 		return d.ArgErr()
 	}
 	return nil

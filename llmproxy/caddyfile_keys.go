@@ -13,7 +13,7 @@ import (
 func parseKey(d *caddyfile.Dispenser, h *Handler) error {
 	e := new(keys.Entry)
 	if !d.Args(&e.Name, &e.Secret) || d.NextArg() {
-		return d.Err("key: use a name and a secret: key alice {env.ALICE_KEY}, or sha256:HEX as printed by `caddy llm-key create`")
+		return d.Err("key: use a name and a secret, such as key alice {env.ALICE_KEY}, or the line that `caddy llm-key create` prints")
 	}
 	// Adapted configuration may be printed, stored and shown by the admin API, so it must not contain secrets. Placeholders are
 	// replaced and hashed when the configuration is loaded.
@@ -28,7 +28,7 @@ func parseKey(d *caddyfile.Dispenser, h *Handler) error {
 func parseUser(d *caddyfile.Dispenser, h *Handler) error {
 	e := new(keys.Entry)
 	if !d.Args(&e.Name) || d.NextArg() {
-		return d.Err("user: use a name and nothing else: user alice { ... }")
+		return d.Err("user: use one name, such as user alice")
 	}
 	h.Users = append(h.Users, e)
 	return parseKeyBlock(d, e)
@@ -72,11 +72,8 @@ func parseSiteLimit(d *caddyfile.Dispenser, h *Handler) error {
 		return d.Err("limit: duplicate block; write all limits in one")
 	}
 	h.Limit = new(SiteLimit)
-	if d.NextArg() {
-		h.Limit.Name = d.Val()
-	}
-	if d.NextArg() {
-		return d.ArgErr()
+	if err := parseOptional(d, &h.Limit.Name); err != nil {
+		return err
 	}
 	return parseLimits(d, &h.Limit.Limits)
 }

@@ -150,7 +150,7 @@ func (n namedMatchers) parse(d *caddyfile.Dispenser) error {
 	return nil
 }
 
-// resolve sets the matchers where they are used.
+// resolve replaces the names of matchers in routes and local_only with the matchers.
 func (n namedMatchers) resolve(d *caddyfile.Dispenser, h *Handler) error {
 	for _, m := range h.Models {
 		for _, r := range m.Routes {

@@ -14,7 +14,7 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 )
 
-// hostOf returns the host and port of an address, after which an upstream without a name is named.
+// hostOf returns the host and port of an address. They become the name of an upstream that is configured by its address alone.
 func hostOf(address string) string {
 	_, rest, found := strings.Cut(address, "://")
 	if !found {
@@ -103,7 +103,7 @@ func parseParams(d *caddyfile.Dispenser, u *Upstream) error {
 // addParam adds a parameter. A value that is not JSON is a string.
 func addParam(d *caddyfile.Dispenser, u *Upstream, args []string) error {
 	if len(args) != 2 {
-		return d.Err("params: use a name and a value: params temperature 0.2")
+		return d.Err("params: use a name and a value, such as params temperature 0.2")
 	}
 	value := json.RawMessage(args[1])
 	if !json.Valid(value) {
@@ -191,7 +191,7 @@ func parseContext(d *caddyfile.Dispenser, u *Upstream) error {
 	return nil
 }
 
-// parseCapabilities parses the features that the upstream can or cannot, or a model whose name comes first.
+// parseCapabilities parses features that the upstream has or lacks, or, if a model's name comes first, that the model does.
 func parseCapabilities(d *caddyfile.Dispenser, u *Upstream) error {
 	name, args, model := d.Val(), d.RemainingArgs(), ""
 	if len(args) > 1 {

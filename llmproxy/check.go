@@ -12,7 +12,7 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/gateway"
 )
 
-// check finds errors that only JSON can have: values out of range, and null.
+// check reports errors that only a configuration in JSON can have: values out of range, and null.
 func (h *Handler) check() error {
 	var errs []error
 	fail := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }

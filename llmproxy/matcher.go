@@ -100,8 +100,8 @@ func (m *MatchLLM) MatchWithError(r *http.Request) (bool, error) {
 	return false, nil
 }
 
-// recordOf returns what is known about the request: the gateway's record in a route, else one from peeking at the body. It
-// reports false if the body is not JSON in OpenAI's format.
+// recordOf returns the gateway's record of the request if the matcher belongs to a route; else it makes one by peeking at the
+// body. It reports false if the body is not JSON in OpenAI's format.
 func recordOf(r *http.Request) (*exchange.Record, bool) {
 	if rec, ok := r.Context().Value(recordKey{}).(*exchange.Record); ok {
 		return rec, true

@@ -95,7 +95,7 @@ func (m *Model) provision(ctx caddy.Context) (router.Model, error) {
 	if err != nil {
 		return model, err
 	}
-	if len(m.To)+len(m.Fallbacks) > 0 || len(m.Routes) == 0 { // else the routes are all there is
+	if len(m.To)+len(m.Fallbacks) > 0 || len(m.Routes) == 0 { // else the model has only routes
 		model.Pools = append(model.Pools, router.PoolConfig{Targets: m.To, Weights: m.Weights, Policy: policy})
 		for _, f := range m.Fallbacks {
 			model.Pools = append(model.Pools, router.PoolConfig{Targets: f, Policy: router.LeastBusy})
@@ -124,7 +124,7 @@ type requestMatcher struct {
 	logger *zap.Logger
 }
 
-// loadMatcher loads the n sets of matchers in a field of a configuration; nil if there are none.
+// loadMatcher loads the n sets of matchers in a field of a configuration. It returns nil if n is 0.
 func loadMatcher(ctx caddy.Context, config any, field string, n int) (*requestMatcher, error) {
 	if n == 0 {
 		return nil, nil

@@ -43,7 +43,7 @@ func init() {
 // Placeholder | Description
 // ------------|-------------
 // `{llm.request_id}` | The ID of the request, as the client and the upstream got it
-// `{llm.key}` | The name of the client's key or user; empty without one
+// `{llm.key}` | The name of the client's key or user, if any
 // `{llm.priority}` | The priority of the key: high, normal or low
 // `{llm.endpoint}` | chat, completions, embeddings, …; models for the list of models
 // `{llm.model}` | The model that the client asked for
@@ -52,11 +52,11 @@ func init() {
 // `{llm.upstream}` | The upstream of this target
 // `{llm.route}` | The model, pattern or route that led to the target; spill, or fallback: and a verdict
 // `{llm.attempts}` | The number of attempts
-// `{llm.cache}` | What the cache did: hit, miss, coalesced or bypass; empty without a cache
+// `{llm.cache}` | What the cache did, if there is one: hit, miss, coalesced or bypass
 // `{llm.status}` | The status; 499 if the client disconnected
 // `{llm.verdict}` | How the request ended: ok, unreachable, overloaded, …
 // `{llm.tokens.input}`, `{llm.tokens.output}`, `{llm.tokens.cached}`, `{llm.tokens.reasoning}` | The tokens that the upstream counted
-// `{llm.cost_usd}` | The cost of the answer in US dollars; 0 if it is not known
+// `{llm.cost_usd}` | The cost of the answer in US dollars, or 0 if the price is not known
 // `{llm.queue_ms}` | The time spent waiting for a slot, in milliseconds
 // `{llm.ttft_ms}` | The time to the first content, in milliseconds
 // `{llm.duration_ms}` | The time to the end of the answer, in milliseconds
@@ -94,7 +94,7 @@ type Handler struct {
 	Deadline caddy.Duration `json:"deadline,omitempty"`
 
 	// How many characters of the last user message to log. With any number, the log also shows the messages of upstreams'
-	// errors, which may quote the prompt. Default: 0, no text of prompts and answers is logged.
+	// errors, which may quote the prompt. Default: 0, which logs no text of prompts and answers.
 	LogPrompts int `json:"log_prompts,omitempty"`
 
 	// The path of the health endpoint: status 200 if a request for at least one model can be served now, else 503; with
@@ -131,11 +131,10 @@ type Handler struct {
 	// Where several Caddys share limits, budgets, keys, usage and the cache. Default: each keeps its own.
 	State *State `json:"state,omitempty"`
 
-	gateway   *gateway.Gateway
-	observer  *telemetry.Observer
-	usage     state.UsageLedger
-	localOnly *requestMatcher // of LocalOnlyMatchRaw; nil for none
-	closer    state.Closer
+	gateway  *gateway.Gateway
+	observer *telemetry.Observer
+	usage    state.UsageLedger
+	closer   state.Closer
 }
 
 // CaddyModule returns the Caddy module information.
@@ -147,7 +146,7 @@ func (*Handler) CaddyModule() caddy.ModuleInfo {
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	task, ok := gateway.Match(r.URL.Path)
 	if !ok {
-		if h.serveHealth(w, r) {
+		if admin.ServeHealth(w, r, h.Health, h.gateway.Status) {
 			return nil
 		}
 		return next.ServeHTTP(w, r)

@@ -34,7 +34,8 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if err != nil {
 		return err
 	}
-	if h.localOnly, err = loadMatcher(ctx, h, "LocalOnlyMatchRaw", len(h.LocalOnlyMatchRaw)); err != nil {
+	localOnly, err := loadMatcher(ctx, h, "LocalOnlyMatchRaw", len(h.LocalOnlyMatchRaw))
+	if err != nil {
 		return fmt.Errorf("local_only: %w", err)
 	}
 	prices, err := loadPrices(h.Prices, h.PricesFile)
@@ -67,7 +68,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	discover := h.Discover || len(h.Models) == 0
 	h.gateway = gateway.New(gateway.Config{
 		Upstreams: upstreams, Models: models, Discover: discover, Auto: auto,
-		Access: access, Affinity: acquireAffinity(&h.closer, h.Models), LocalOnly: h.localOnlyFunc(),
+		Access: access, Affinity: acquireAffinity(&h.closer, h.Models), LocalOnly: localOnlyFunc(h.LocalOnly, localOnly),
 		Cache: cache, Prices: prices, MaxBody: h.MaxBody, Deadline: time.Duration(h.Deadline), LogPrompts: h.LogPrompts, Draining: drainOnExit(ctx),
 		Observe: h.observer.AttemptFailed, Streaming: h.observer.StreamsChanged, Account: h.observer.Account, Trace: h.observer.Trace, Changed: h.observer.ReplicaChanged,
 	})
@@ -92,15 +93,15 @@ func (h *Handler) Cleanup() error {
 	return nil
 }
 
-// localOnlyFunc returns the function that reports whether a request must stay on local upstreams; nil if none must. A request
-// whose matcher fails must.
-func (h *Handler) localOnlyFunc() func(*http.Request, *exchange.Record) bool {
+// localOnlyFunc returns a function that reports whether a request must stay on local upstreams: always, or if it matches. The
+// function is nil if no request must. A request whose matcher fails stays local.
+func localOnlyFunc(always bool, matcher *requestMatcher) func(*http.Request, *exchange.Record) bool {
 	switch {
-	case h.LocalOnly:
+	case always:
 		return func(*http.Request, *exchange.Record) bool { return true }
-	case h.localOnly != nil:
+	case matcher != nil:
 		return func(r *http.Request, rec *exchange.Record) bool {
-			matched, err := h.localOnly.match(r, rec)
+			matched, err := matcher.match(r, rec)
 			return matched || err != nil
 		}
 	}

@@ -23,17 +23,17 @@ import (
 type State struct {
 	// The address of a Redis or Valkey server: redis://user:password@host:6379/0, rediss:// for TLS, or unix:///path. With
 	// the option master_name it is that of Sentinel; with addr, which may be repeated, that of a cluster. Global placeholders
-	// are replaced when the configuration is loaded: in a part, such as redis://:{env.REDIS_PASSWORD}@host, or as the whole,
-	// such as {file./run/secrets/redis_url}. Percent-encode the user, the password and options that are written out; values
-	// of placeholders there are encoded automatically.
+	// are replaced when the configuration is loaded. They may be a part of the address, such as
+	// redis://:{env.REDIS_PASSWORD}@host, or all of it, such as {file./run/secrets/redis_url}. Percent-encode a user, password
+	// or option that is written out; the values of placeholders there are encoded automatically.
 	URL string `json:"url"`
 
-	// The certificate authorities to trust and the certificate to present, for rediss:// addresses. Default: those of the
-	// system, and none.
+	// The certificate authorities to trust and the certificate to present, for rediss:// addresses. Default: the
+	// system's authorities, and no certificate.
 	TLS *reverseproxy.TLSConfig `json:"tls,omitempty"`
 
 	// What happens to requests with limits while the server does not answer within 50 ms. With "allow", this Caddy grants its
-	// share of what was left of the limits, and reports it to the server later. With "deny", they get status 503. Default:
+	// share of what was left of the limits, and reports that to the server later. With "deny", they get status 503. Default:
 	// allow.
 	OnError string `json:"on_error,omitempty"`
 }
@@ -44,7 +44,7 @@ const (
 	onErrorDeny  = "deny"
 )
 
-// provision returns where the handler keeps what outlives it: the shared state, or this machine if s is nil.
+// provision returns the storage of a handler: in the shared state, or on this machine if s is nil.
 func (s *State) provision(ctx caddy.Context, closer *state.Closer) (*storage, error) {
 	if s == nil {
 		return &storage{closer: closer}, nil
@@ -69,10 +69,10 @@ func (s *State) provision(ctx caddy.Context, closer *state.Closer) (*storage, er
 	return &storage{closer: closer, client: client, address: address, deny: s.OnError == onErrorDeny}, err
 }
 
-// storage is where a handler keeps what outlives it.
+// storage opens what outlives a handler: usage, limits, keys and caches, on this machine or in the shared state.
 type storage struct {
 	closer  *state.Closer
-	client  redis.UniversalClient // of the shared state; nil for this machine
+	client  redis.UniversalClient // of the shared state, or nil
 	address string
 	deny    bool
 }
@@ -91,7 +91,7 @@ func (s *storage) limiter() (access.Limiter, error) {
 	return state.SharedLimiter(s.closer, s.client, s.address, s.deny)
 }
 
-// keyStore returns the store of the keys that change while Caddy runs. A file precedes the shared state and this machine.
+// keyStore returns the store of the keys that change while Caddy runs. A file takes precedence over the shared state, and that over this machine.
 func (s *storage) keyStore(file string) (*keystore.Store, error) {
 	switch {
 	case file != "":
@@ -126,7 +126,7 @@ func acquireReplica(closer *state.Closer, address string) *replica.Replica {
 	return r
 }
 
-// acquireAffinity returns the session affinity, which all handlers share; nil if no model has routes.
+// acquireAffinity returns the session affinity, which all handlers share, or nil if no model has routes.
 func acquireAffinity(closer *state.Closer, models []*Model) *gateway.Affinity {
 	if !slices.ContainsFunc(models, func(m *Model) bool { return len(m.Routes) > 0 }) {
 		return nil

@@ -25,7 +25,7 @@ import (
 // idlePerHost is how many idle connections to keep to an address. Caddy's default of 32 costs a third more CPU at 256 clients.
 const idlePerHost = 512
 
-// transport returns what carries the requests to the upstream.
+// transport returns the transport for requests to the upstream.
 func (u *Upstream) transport(ctx caddy.Context, closer *state.Closer, bases []*url.URL) (http.RoundTripper, error) {
 	if u.TransportRaw != nil {
 		module, err := ctx.LoadModule(u, "TransportRaw")
@@ -50,7 +50,7 @@ func (u *Upstream) transport(ctx caddy.Context, closer *state.Closer, bases []*u
 	return newCaddyTransport(stock), nil
 }
 
-// leanTransport wraps errors of connecting, as upstream expects it.
+// leanTransport returns errors of connecting as an upstream.ConnectError, as caddyTransport does.
 type leanTransport struct{ *http1.Transport }
 
 // RoundTrip implements http.RoundTripper.
@@ -64,7 +64,7 @@ func (t leanTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 }
 
 // caddyTransport adapts a transport of Caddy's. Each attempt gets a vars map of its own, because the transport dials in a
-// goroutine that may read the map after the handler went on. Probes, which belong to no request, get a replacer, too.
+// goroutine that may read the map after the handler has moved on. Probes, which belong to no request, get a replacer, too.
 type caddyTransport struct {
 	http.RoundTripper
 	// traces reports whether it is based on net/http's, which traces its connections. Other transports only return a DialError.
@@ -76,8 +76,8 @@ func newCaddyTransport(t http.RoundTripper) caddyTransport {
 	return caddyTransport{t, stock}
 }
 
-// staleWindow bounds how long after sending a request on an idle connection the server's close may arrive. A request that fails
-// later may have been processed, and is not sent again.
+// staleWindow is how long after a request was sent on an idle connection the server's close of that connection may arrive. A
+// request that fails later may have been processed, and is not sent again.
 const staleWindow = time.Second
 
 // RoundTrip implements http.RoundTripper. It sends a request again if the server was just closing the idle connection, as the
@@ -130,7 +130,7 @@ func rewindRequest(req *http.Request) (*http.Request, bool) {
 	return again, true
 }
 
-// connTrace is what net/http reports about the connection of a request, also from other goroutines.
+// connTrace is what net/http reports about the connection of a request, partly from other goroutines.
 type connTrace struct {
 	connecting atomic.Bool // nothing was sent if it fails now, for example during the TLS handshake
 	reused     atomic.Bool

@@ -71,7 +71,7 @@ type Upstream struct {
 	// disconnects. Default: 5m.
 	LoadTimeout caddy.Duration `json:"load_timeout,omitempty"`
 
-	// The number of slots of each replica: how many requests it may process at once, over all names and handlers. Default: 1
+	// The number of slots of each replica: how many requests it may process at once, across all names and handlers. Default: 1
 	// for ollama (= its OLLAMA_NUM_PARALLEL), the number of its slots for llamacpp, no limit for other kinds.
 	MaxConcurrent int `json:"max_concurrent,omitempty"`
 
@@ -105,7 +105,7 @@ type Capabilities struct {
 
 // A Queue is the admission queue of each replica of an upstream.
 type Queue struct {
-	// How many requests may wait at once. With 0, none waits.
+	// How many requests may wait at once. With 0, no request waits.
 	Places int `json:"places"`
 
 	// The maximum wait. A request that waited so long goes to the next pool of targets, or gets status 429. Default: 30s while
@@ -116,7 +116,7 @@ type Queue struct {
 // defaultQueuePlaces bounds a queue that is not configured. Each waiting request may hold its body in memory.
 const defaultQueuePlaces = 64
 
-// usualUpstreams returns the configuration of a handler that nobody configured, in the order of preference.
+// usualUpstreams returns the upstreams of a handler without any configuration, in the order of preference.
 func usualUpstreams() (list []*Upstream) {
 	for _, k := range upstream.Kinds {
 		u := &Upstream{Name: k.Name, Kind: k.Name}
@@ -133,7 +133,7 @@ func usualUpstreams() (list []*Upstream) {
 	return list
 }
 
-// provisionUpstreams returns the upstreams. With optional, those with an address are absent until a server answers there.
+// provisionUpstreams returns the upstreams. If they are optional, those with an address are absent until a server answers there.
 func provisionUpstreams(ctx caddy.Context, closer *state.Closer, configs []*Upstream, optional bool) (list []*upstream.Upstream, err error) {
 	var errs []error
 	for _, u := range configs {
@@ -150,7 +150,7 @@ func provisionUpstreams(ctx caddy.Context, closer *state.Closer, configs []*Upst
 
 func (u *Upstream) provision(ctx caddy.Context, closer *state.Closer) (c upstream.Config, err error) {
 	if u.Name == "" || strings.ContainsAny(u.Name, "/* \t\n") {
-		return c, errors.New("invalid name; use one without slash, asterisk and white space")
+		return c, errors.New("invalid name; use one without slashes, asterisks and white space")
 	}
 	c = upstream.Config{
 		Name: u.Name, Params: sortedParams(u.Params), Drop: u.Drop, MaxConcurrent: u.MaxConcurrent, Local: u.Local,
@@ -198,7 +198,7 @@ func (u *Upstream) kind() (*upstream.Kind, error) {
 	return upstream.KindNamed(u.Kind)
 }
 
-// checkAddresses finds errors of the addresses when a Caddyfile is adapted, unless they have placeholders.
+// checkAddresses reports invalid addresses when a Caddyfile is adapted, unless one has a placeholder, whose value is not known yet.
 func (u *Upstream) checkAddresses() error {
 	kind, err := u.kind()
 	if err != nil || slices.ContainsFunc(u.Addresses, func(a string) bool { return strings.Contains(a, "{") }) {
@@ -232,19 +232,19 @@ func (u *Upstream) bases(kind *upstream.Kind) (bases []*url.URL, err error) {
 	return bases, nil
 }
 
-// expandAPIKey returns the key with placeholders replaced. It rejects keys that the upstream would reject long after the load.
+// expandAPIKey returns the key with placeholders replaced. It rejects a key that could only fail later, with the first request.
 func (u *Upstream) expandAPIKey() (string, error) {
 	key := strings.TrimSpace(caddy.NewReplacer().ReplaceKnown(u.APIKey, ""))
 	if u.APIKey != "" && key == "" {
 		return "", errors.New("api_key is empty; set the value of its placeholder, or remove the line")
 	}
 	if strings.ContainsAny(key, "\r\n") {
-		return "", errors.New("api_key contains a line break")
+		return "", errors.New("api_key contains a line break; remove it")
 	}
 	return key, nil
 }
 
-// headerUp returns the function that changes the headers of a request; nil for none.
+// headerUp returns a function that changes the headers of a request, or nil if no changes are configured.
 func (u *Upstream) headerUp(ctx caddy.Context) (func(*http.Request), error) {
 	if u.Headers == nil {
 		return nil, nil
@@ -271,8 +271,8 @@ func sortedParams(configured map[string]json.RawMessage) (list []upstream.Param)
 	return list
 }
 
-// fingerprint identifies all of the configuration that answers may depend on: everything but how the upstream is reached, and
-// its timeouts. New fields are included by default.
+// fingerprint returns a hash of the configuration that answers may depend on: all of it except how to connect, and the timeouts.
+// New fields are included by default.
 func (u *Upstream) fingerprint() (string, error) {
 	relevant := *u
 	relevant.APIKey, relevant.TransportRaw = "", nil
@@ -285,7 +285,7 @@ func (u *Upstream) fingerprint() (string, error) {
 	return hex.EncodeToString(sum[:]), nil
 }
 
-// override returns the capabilities as the upstream package has them.
+// override returns the capabilities with the names of features parsed.
 func (c *Capabilities) override() (o upstream.Override, err error) {
 	if c.Context < 0 {
 		return o, fmt.Errorf("context %d is negative", c.Context)

@@ -1,9 +1,9 @@
-// Package admin is the plugin's part of Caddy's admin API, below /llm_proxy/, and the commands `caddy llm-key` and
-// `caddy llm-cache`, most of which call it.
+// Package admin serves operators: the plugin's part of Caddy's admin API, below /llm_proxy/; the commands `caddy llm-key` and
+// `caddy llm-cache`, most of which call it; and the health endpoint of a site.
 //
-// It shows and changes what handlers share in state and keystore, above which it stands; the configuration stays as it is.
-// Access to the admin API does not imply access to the keys: an answer contains the secret of a key only when the key was
-// created or rotated by that request.
+// It shows and changes what handlers share in state and keystore, above which it stands, and never the configuration. Access to
+// the admin API does not imply access to the keys: an answer contains the secret of a key only when the same request created
+// or rotated the key.
 package admin
 
 import (

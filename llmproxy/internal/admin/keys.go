@@ -18,7 +18,7 @@ type Key struct {
 	keys.Entry
 	// KeptIn is where the key is kept: the path of a file, "state", "local" or "configuration".
 	KeptIn string `json:"kept_in"`
-	// Plain is a new secret, which is shown once.
+	// Plain is the secret, if it is new. It is not stored.
 	Plain string `json:"plain_secret,omitempty"`
 }
 
@@ -78,7 +78,7 @@ func allKeys() []Key {
 	return list
 }
 
-// createKey creates the key in the body. If the body holds no digest, it makes a secret.
+// createKey creates the key in the body. Without a digest in the body, it makes a secret.
 func createKey(w http.ResponseWriter, r *http.Request) error {
 	text, err := readBody(r, maxKeyBody)
 	if err != nil {
@@ -99,7 +99,7 @@ func createKey(w http.ResponseWriter, r *http.Request) error {
 	return changeKey(w, r, keystore.Add(e), e, secret)
 }
 
-// newOrGivenSecret returns the digest in the body. If the body is empty, it makes a secret.
+// newOrGivenSecret returns the digest in the body. Without one, it makes a secret.
 func newOrGivenSecret(r *http.Request) (secret, digest string, err error) {
 	text, err := readBody(r, maxDigestBody)
 	if err != nil {
@@ -149,7 +149,7 @@ func selectStore(r *http.Request) (*keystore.Store, error) {
 	}
 	switch len(stores) {
 	case 0:
-		return nil, errors.New("no site keeps keys there; configure key, keys_file or require_key")
+		return nil, errors.New("no site stores keys there; configure key, keys_file or require_key")
 	case 1:
 		return stores[0], nil
 	}
@@ -157,5 +157,5 @@ func selectStore(r *http.Request) (*keystore.Store, error) {
 	for _, s := range stores {
 		names = append(names, s.Name())
 	}
-	return nil, fmt.Errorf("keys are kept in more than one place; select one with ?kept_in= or --kept-in: %s", strings.Join(names, ", "))
+	return nil, fmt.Errorf("keys are stored in more than one place; select one with ?kept_in= or --kept-in: %s", strings.Join(names, ", "))
 }

@@ -24,8 +24,8 @@ type Replica struct {
 	Hidden   []string `json:"hidden_models,omitempty"`
 }
 
-// NewReplica returns a replica from the facts known about it.
-func NewReplica(s replica.Status) Replica {
+// newReplica returns a replica as the admin API and the health endpoint show it.
+func newReplica(s replica.Status) Replica {
 	r := Replica{Address: s.Address, State: s.State.String(), Requests: s.InFlight, Waiting: s.Waiting, Strikes: s.Failures, Hidden: s.HiddenModels}
 	if !s.Since.IsZero() {
 		r.Since = &s.Since
@@ -40,7 +40,7 @@ func NewReplica(s replica.Status) Replica {
 // listReplicas answers GET /llm_proxy/upstreams with the replicas of all handlers.
 func listReplicas(w http.ResponseWriter, _ *http.Request) error {
 	list := []Replica{}
-	state.Each(state.Replicas, func(_ any, r *replica.Replica) { list = append(list, NewReplica(r.Status())) })
+	state.Each(state.Replicas, func(_ any, r *replica.Replica) { list = append(list, newReplica(r.Status())) })
 	slices.SortFunc(list, func(a, b Replica) int { return strings.Compare(a.Address, b.Address) })
 	return writeJSON(w, list)
 }

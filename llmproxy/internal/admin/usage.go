@@ -21,10 +21,10 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/state"
 )
 
-// defaultPeriod is how long before the last day usage begins if the query has no "from".
+// defaultPeriod is how long before its last day a query without "from" begins.
 const defaultPeriod = 30 * 24 * time.Hour
 
-// A Usage is what was used from one day to another, both included, with a row for each combination of the names in By.
+// A Usage is what was used from one day to another, inclusive, with a row for each combination of the names in By.
 type Usage struct {
 	From string     `json:"from"`
 	To   string     `json:"to"`

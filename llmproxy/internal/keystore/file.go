@@ -19,7 +19,7 @@ import (
 const (
 	// maxFileSize is enough for a hundred thousand keys.
 	maxFileSize = 32 << 20
-	// lockTimeout is how long to wait for another writer, which needs a moment, and lockInterval how often to try.
+	// lockTimeout is how long to wait for another writer, and lockInterval how often to try.
 	lockTimeout  = 10 * time.Second
 	lockInterval = 5 * time.Millisecond
 )
@@ -35,7 +35,7 @@ func OpenFile(c *state.Closer, path string) (*Store, error) {
 	})
 }
 
-// NewFile returns a store of a file that is not shared with handlers, for a command.
+// NewFile returns a store of a file, for a command. Handlers do not share it.
 func NewFile(path string) *Store { return newStore(path, &fileDocument{path}) }
 
 // fileDocument is a document in a file.

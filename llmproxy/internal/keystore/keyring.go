@@ -14,7 +14,7 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/state"
 )
 
-// A Keyring is all keys of one handler: those of its configuration and those of a store, as they are now.
+// A Keyring has all keys of one handler: those of its configuration, and the current ones of a store.
 type Keyring struct {
 	inline, users []*keys.Entry
 	store         *Store
@@ -22,15 +22,15 @@ type Keyring struct {
 	set           atomic.Pointer[keys.Set]
 }
 
-// NewKeyring returns a keyring of a handler's own keys, as HashSecrets returns them, and those of a store. Users are those
-// that other handlers authenticate.
+// NewKeyring returns a keyring of the keys of a configuration, as HashSecrets returns them, and those of a store. Users are
+// authenticated by other handlers.
 func NewKeyring(c *state.Closer, s *Store, inline, users []*keys.Entry, logger *zap.Logger) (*Keyring, error) {
 	k := &Keyring{inline: inline, users: users, store: s, logger: logger}
 	s.subscribe(k)
 	c.Add(func() { s.unsubscribe(k) })
 	err := k.useAll()
 	if loaded, _ := s.Loaded(); err != nil && !loaded { // the keys come from a snapshot
-		err = k.useFitting(err)
+		err = k.useNonConflicting(err)
 	}
 	return k, err
 }
@@ -67,7 +67,7 @@ func (k *Keyring) Current() (set *keys.Set, complete bool) {
 	return k.set.Load(), complete
 }
 
-// compile returns the set of the handler's own keys with other ones.
+// compile returns the set of the configured keys and others.
 func (k *Keyring) compile(more []*keys.Entry) (*keys.Set, error) {
 	return keys.Compile(append(slices.Clip(k.inline), more...), k.users)
 }
@@ -83,9 +83,9 @@ func (k *Keyring) use(more []*keys.Entry) error {
 
 func (k *Keyring) useAll() error { return k.use(k.store.Entries()) }
 
-// useFitting leaves out the store's keys that conflict with those of the configuration, which may have got a key of the same
-// name or secret while Caddy was down. It fails if that is not the cause of the conflict.
-func (k *Keyring) useFitting(conflict error) error {
+// useNonConflicting uses the store's keys except those that conflict with the configuration, which may have gained a key of the
+// same name or secret while Caddy was down. It fails if that is not the cause of the conflict.
+func (k *Keyring) useNonConflicting(conflict error) error {
 	taken := map[string]bool{}
 	for _, e := range k.inline {
 		taken[e.Name], taken[strings.ToLower(e.Secret)] = true, true
@@ -96,29 +96,29 @@ func (k *Keyring) useFitting(conflict error) error {
 	if err := k.use(fitting); err != nil {
 		return err
 	}
-	k.logger.Error("some keys conflict with the configuration and are ignored", zap.String("keys", k.store.name), zap.Error(conflict))
+	k.logger.Error("some stored keys conflict with the configuration and are ignored; revoke them or change the configuration", zap.String("keys", k.store.name), zap.Error(conflict))
 	return nil
 }
 
-// apply uses the changed keys of the store. First means that they were loaded for the first time.
+// apply uses the changed keys of the store; first means that they were loaded for the first time.
 func (k *Keyring) apply(first bool) {
 	err := k.useAll()
 	if err != nil && first { // there are no previous keys to keep
-		err = k.useFitting(err)
+		err = k.useNonConflicting(err)
 	}
 	count := len(k.store.Entries())
 	switch {
 	case err != nil:
-		k.logger.Error("the changed keys conflict with the configuration; the previous keys stay valid", zap.String("keys", k.store.name), zap.Error(err))
+		k.logger.Error("changed keys conflict with the configuration and are not applied; the previous keys stay valid", zap.String("keys", k.store.name), zap.Error(err))
 	case count > 0 || !first:
 		k.logger.Info("keys loaded", zap.String("keys", k.store.name), zap.Int("count", count))
 	}
 }
 
 func (k *Keyring) logUnreadable(err error) {
-	k.logger.Error("keys cannot be read; the previous keys stay valid", zap.String("keys", k.store.name), zap.Error(err))
+	k.logger.Error("cannot read keys; the previous keys stay valid", zap.String("keys", k.store.name), zap.Error(err))
 }
 
 func (k *Keyring) logReadable() {
-	k.logger.Info("keys can be read again; they have not changed", zap.String("keys", k.store.name))
+	k.logger.Info("keys can be read again and have not changed", zap.String("keys", k.store.name))
 }

@@ -22,15 +22,15 @@ const (
 	redisTimeout = 500 * time.Millisecond
 )
 
-// OpenRedis returns the store of the shared state at an address. If the server is away at the start, it begins with the keys
-// that were read from it last.
+// OpenRedis returns the store of the shared state at an address. If the server cannot be reached at the start, the store begins
+// with the keys that were last read from it.
 func OpenRedis(c *state.Closer, client redis.UniversalClient, address string) (*Store, error) {
 	// The key is the client: there may be several states, and during a reload the old and the new one.
 	return open(c, client, func() (*Store, error) {
 		doc := &redisDocument{client: client, snapshot: state.SnapshotOf("keys", address)}
 		s := newStore("state", doc)
 		if file, err := keys.ParseFile(doc.snapshot.Read()); err == nil {
-			s.file = file // but it does not count as loaded: the server may know better
+			s.file = file // not marked as loaded, because the server may have newer keys
 		}
 		return s, nil
 	})
@@ -41,11 +41,12 @@ func NewRedis(client redis.UniversalClient) *Store {
 	return newStore("state", &redisDocument{client: client})
 }
 
-// redisDocument is a document in the shared state. A server may lose changes: it is flushed, restored from an older copy, or
-// replaced by a replica that was behind. Therefore every text has a version, and whoever knows a newer one writes it again.
+// redisDocument is a document in the shared state. The server may lose changes, because it is flushed, restored from an older
+// copy, or replaced by a replica that lagged behind. Therefore every text has a version, and a Caddy that knows a newer version
+// than the server writes it again.
 type redisDocument struct {
 	client   redis.UniversalClient
-	snapshot state.Snapshot // empty for none
+	snapshot state.Snapshot // empty if it is not wanted
 
 	mu     sync.Mutex
 	latest version
@@ -59,7 +60,7 @@ type version struct {
 	text   []byte
 }
 
-// encode returns the value as the server keeps it: a line with the number, and the text.
+// encode returns the value as the server stores it: a line with the number, and the text.
 func (v version) encode() string {
 	if v.number == 0 {
 		return string(v.text)
@@ -67,7 +68,7 @@ func (v version) encode() string {
 	return strconv.FormatInt(v.number, 10) + "\n" + string(v.text)
 }
 
-// parseVersion parses a value. A value without a number was written by something else, and precedes all changes.
+// parseVersion parses a value. A value without a number was written by something else and is older than all changes.
 func parseVersion(value string) version {
 	line, text, _ := strings.Cut(value, "\n")
 	if number, err := strconv.ParseInt(line, 10, 64); err == nil && number > 0 {
@@ -99,8 +100,8 @@ func (r *redisDocument) read() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if written { // else another Caddy wrote first, which the next read finds
-		caddy.Log().Named("http.handlers.llm_proxy").Warn("the shared state had lost changes of keys; they were written again")
+	if written { // else another Caddy wrote first, and the next read returns that
+		caddy.Log().Named("http.handlers.llm_proxy").Warn("the shared state had lost changes to keys; they were restored")
 	}
 	return r.latest.text, nil
 }
@@ -150,6 +151,6 @@ func (r *redisDocument) saveSnapshot() {
 	text := r.latest.text
 	r.mu.Unlock()
 	if err := r.snapshot.Write(text); err != nil {
-		caddy.Log().Named("http.handlers.llm_proxy").Warn("the keys of the shared state cannot be saved for the next start", zap.Error(err))
+		caddy.Log().Named("http.handlers.llm_proxy").Warn("cannot save the shared keys for the next start; check the data directory", zap.Error(err))
 	}
 }

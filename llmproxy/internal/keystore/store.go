@@ -1,7 +1,7 @@
 // Package keystore holds the clients' keys that change while Caddy runs: in a file, in the shared state, or on this machine.
-// It notices changes, makes changes durably, and applies them at once, together with the keys of the configuration.
+// It detects changes, writes changes durably, and applies both at once, together with the keys of the configuration.
 //
-// It holds digests, never secrets, and decides nothing about a request: access does. It stands above state, and below admin
+// It stores digests, never secrets, and decides nothing about a request; access does that. It stands above state, and below admin
 // and llmproxy.
 package keystore
 
@@ -38,9 +38,9 @@ type Store struct {
 
 // A document is where the text of a store is kept.
 type document interface {
-	// read returns the text; nil if there is none.
+	// read returns the text, or nil if the document does not exist.
 	read() ([]byte, error)
-	// replace replaces the text, durably. It fails with errConflict if the text is not old any more.
+	// replace durably replaces the old text with a new one. It fails with errConflict if the document has another text than old.
 	replace(old, text []byte) error
 	// exclusive reports whether only this process writes the document.
 	exclusive() bool
@@ -48,12 +48,12 @@ type document interface {
 
 var (
 	errConflict = errors.New("the keys were changed at the same time; try again")
-	// errMissing does not drop keys: a file may be missing just for a moment, while an editor replaces it.
+	// errMissing keeps the keys: a file may be missing only for a moment, while an editor replaces it.
 	errMissing = errors.New("the file is missing; to delete all keys, write {\"keys\": []}")
 )
 
-// ErrNoKey means that the store does not hold the key to change.
-var ErrNoKey = errors.New("no such key (keys of the configuration are changed there)")
+// ErrNoKey means that the store does not have the key to change.
+var ErrNoKey = errors.New("no such key here; keys of the configuration are changed in the configuration")
 
 // A StoreError means that the document cannot be read or written.
 type StoreError struct{ error }
@@ -84,7 +84,7 @@ func All() (list []*Store) {
 	return list
 }
 
-// watch refreshes the store until Close. A document that nobody else writes is read only once.
+// watch refreshes the store until Close. A document that no other process writes is read only once.
 func (s *Store) watch() {
 	tick := time.NewTicker(pollInterval)
 	defer tick.Stop()
@@ -127,14 +127,14 @@ func (s *Store) Configured() (list []*keys.Entry) {
 	return list
 }
 
-// Loaded reports whether the document was ever read successfully, and whether that was at least tried.
+// Loaded reports whether the document was ever read, and whether that was at least tried.
 func (s *Store) Loaded() (loaded, tried bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.loaded, s.loaded || s.lastErr != nil
 }
 
-// Refresh reads the document and applies its changes. It logs an error once, until it changes or is over.
+// Refresh reads the document and applies its changes. It logs an error only when it first occurs, and when it is over.
 func (s *Store) Refresh() {
 	loaded, _ := s.Loaded()
 	changed, err := s.load()
@@ -205,7 +205,7 @@ func Remove(name string) Edit {
 	return func(list []*keys.Entry) ([]*keys.Entry, error) {
 		rest := slices.DeleteFunc(list, func(e *keys.Entry) bool { return e.Name == name })
 		if len(rest) == len(list) {
-			return nil, fmt.Errorf("%w: %.80q", ErrNoKey, name)
+			return nil, fmt.Errorf("%.80q: %w", name, ErrNoKey)
 		}
 		return rest, nil
 	}
@@ -216,7 +216,7 @@ func Rotate(name, digest string, rotated *keys.Entry) Edit {
 	return func(list []*keys.Entry) ([]*keys.Entry, error) {
 		i := slices.IndexFunc(list, func(e *keys.Entry) bool { return e.Name == name })
 		if i < 0 {
-			return nil, fmt.Errorf("%w: %.80q", ErrNoKey, name)
+			return nil, fmt.Errorf("%.80q: %w", name, ErrNoKey)
 		}
 		*rotated = *list[i]
 		rotated.Secret = digest
@@ -225,8 +225,8 @@ func Rotate(name, digest string, rotated *keys.Entry) Edit {
 	}
 }
 
-// maxConflicts is how often a change is tried again after a conflict with a command or another Caddy. Each conflict means that
-// one of them succeeded, so this many may change the keys at once.
+// maxConflicts is how often a change is retried after a conflict with a command or another Caddy. Each conflict means that one of
+// them succeeded, so this many may change the keys at once.
 const maxConflicts = 100
 
 // Change edits the keys durably and applies the result at once. It fails with a StoreError if the document cannot be read or

@@ -5,9 +5,9 @@ import (
 	"sync"
 )
 
-// A Closer owns what one handler must release. It closes in reverse order: what was added last is closed first. What requests
-// need to their end is closed after the last request, because Caddy cleans up a configuration while its streams go on. The
-// zero Closer is ready to use.
+// A Closer owns the resources of one handler and releases them in reverse order. Resources that requests need until they end
+// are released after the last request, because Caddy cleans up a configuration while its streams are still open. The zero
+// Closer is ready to use.
 type Closer struct {
 	mu       sync.Mutex
 	closers  []func()

@@ -13,7 +13,7 @@ import (
 )
 
 // WriteFile replaces a file and keeps its owner and mode, or creates one that only its owner may read. The text is durable
-// when WriteFile returns. Anybody who reads meanwhile, or after a power failure, finds either the old text or the new one.
+// when WriteFile returns. At any moment, even after a power failure, the file has either the old text or the new one.
 func WriteFile(path string, text []byte) error {
 	temp, err := os.CreateTemp(filepath.Dir(path), ".llm-proxy-*") // readable by its owner alone
 	if err != nil {
@@ -39,11 +39,11 @@ func WriteFile(path string, text []byte) error {
 	return nil
 }
 
-// A Snapshot is a file that remembers something of the shared state, for a start while the server is away.
+// A Snapshot is a file with a copy of something in the shared state, for a start while its server cannot be reached.
 type Snapshot string
 
-// SnapshotOf returns the snapshot of something of the shared state at an address. Its name identifies the server and its
-// database, and never holds a password.
+// SnapshotOf returns the snapshot of something in the shared state at an address. Its name identifies the server and its
+// database, and contains no password.
 func SnapshotOf(what, address string) Snapshot {
 	where := ""
 	if u, err := url.Parse(address); err == nil {
@@ -54,7 +54,7 @@ func SnapshotOf(what, address string) Snapshot {
 	return Snapshot(filepath.Join(caddy.AppDataDir(), "llm_proxy", what+"-"+hex.EncodeToString(sum[:8])))
 }
 
-// Read returns what was remembered last; nil if there is nothing, or if it cannot be read.
+// Read returns the saved text, or nil if there is none or it cannot be read.
 func (s Snapshot) Read() []byte {
 	text, err := os.ReadFile(string(s))
 	if err != nil {
@@ -63,7 +63,7 @@ func (s Snapshot) Read() []byte {
 	return text
 }
 
-// Write remembers a text.
+// Write saves a text.
 func (s Snapshot) Write(text []byte) error {
 	if err := os.MkdirAll(filepath.Dir(string(s)), 0o700); err != nil {
 		return err

@@ -15,7 +15,7 @@ import (
 // load, opens no file and dials no server.
 const StartDelay = 250 * time.Millisecond
 
-// A UsageLedger sums up what was used, on this machine or in the shared state.
+// A UsageLedger adds up usage, on this machine or in the shared state.
 type UsageLedger interface {
 	Add(ledger.Usage)
 	Query(ledger.Query) ([]ledger.Row, error)
@@ -48,5 +48,5 @@ func logLedger(err error) {
 		log.Info("usage can be written again")
 		return
 	}
-	log.Error("usage cannot be written; it is kept in memory and is lost if Caddy exits before this is fixed", zap.Error(err))
+	log.Error("cannot write usage; it is kept in memory and is lost if Caddy exits before the problem is fixed", zap.Error(err))
 }

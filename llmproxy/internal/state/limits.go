@@ -18,8 +18,8 @@ import (
 
 const (
 	limitsBucket = "limits"
-	// saveEvery is how often changes are handed to the ledger, which writes them half a second later. A crash loses less than
-	// a second of usage, including the time that the disk takes.
+	// saveEvery is how often changes are passed to the ledger, which writes them half a second later. A crash loses less than a
+	// second of usage, including the time that the disk takes.
 	saveEvery = 100 * time.Millisecond
 	// restoreWait bounds how long a request waits for the usage from before the start, if the disk is slow.
 	restoreWait = time.Second
@@ -151,7 +151,7 @@ func (l *localLimits) Close() error {
 // today returns the number of days since 1970.
 func today() uint32 { return uint32(time.Now().Unix() / 86400) }
 
-// encodeUsage prefixes the usage of a limit with the day, so that the usage of deleted keys can be deleted some day.
+// encodeUsage prefixes the usage of a limit with the day, so that the usage of deleted keys is deleted eventually.
 func encodeUsage(usage []byte, day uint32) []byte {
 	return append(binary.BigEndian.AppendUint32(nil, day), usage...)
 }
@@ -164,8 +164,8 @@ func decodeUsage(value []byte, now uint32) ([]byte, bool) {
 	return value[4:], true
 }
 
-// SharedLimiter returns a limiter in the shared state at an address. While the server is away, it denies all requests that
-// have limits if deny is set. Otherwise this Caddy uses its share of what was left.
+// SharedLimiter returns a limiter in the shared state at an address. While the server does not answer, the limiter denies all
+// requests that have limits if deny is set. Otherwise this Caddy grants its share of what was left.
 func SharedLimiter(c *Closer, client redis.UniversalClient, address string, deny bool) (access.Limiter, error) {
 	limits, err := Acquire(c.AddLasting, Limits, client, func() (sharedLimits, error) {
 		n := newInstanceCount(SnapshotOf("instances", address))
@@ -181,14 +181,14 @@ func SharedLimiter(c *Closer, client redis.UniversalClient, address string, deny
 	return ratelimit.Fallback{Shared: limits.Shared, Local: limits.local}, nil
 }
 
-// sharedLimits is the usage of limits in the shared state, and this Caddy's own while the server is away.
+// sharedLimits is the usage of limits in the shared state, and the usage of this Caddy while the server does not answer.
 type sharedLimits struct {
 	*ratelimit.Shared
 	local *ratelimit.Memory
 }
 
-// logLimits logs that the shared state is away, and with nil that it is back. The state outlives configurations, so it uses
-// the logger of the process.
+// logLimits logs that the shared state does not answer, and with nil that it answers again. The state outlives configurations,
+// so it uses the logger of the process.
 func logLimits(err error) {
 	log := caddy.Log().Named("http.handlers.llm_proxy.limits")
 	if err == nil {
@@ -199,10 +199,10 @@ func logLimits(err error) {
 }
 
 const (
-	// maxInstances bounds what is believed of the snapshot.
+	// maxInstances is the highest number that is accepted from a snapshot.
 	maxInstances = 100_000
 	// fewerAfter is how long the number of instances must have been lower before the lower number is saved. If all instances
-	// are stopped one after the other, the last one must not conclude that it was always alone.
+	// are stopped one after another, the last one must not conclude that it was always alone.
 	fewerAfter = 10 * time.Minute
 )
 
@@ -210,7 +210,7 @@ const (
 type instanceCount struct {
 	snapshot Snapshot
 	saved    int64
-	fewer    time.Time // since when the number has been lower; zero if it is not
+	fewer    time.Time // since when the number has been lower, or zero
 }
 
 func newInstanceCount(s Snapshot) *instanceCount {
@@ -238,7 +238,7 @@ func (c *instanceCount) update(n int64) {
 	c.saved, c.fewer = n, time.Time{}
 	go func() { // the disk may be slow
 		if err := c.snapshot.Write(strconv.AppendInt(nil, n, 10)); err != nil {
-			caddy.Log().Named("http.handlers.llm_proxy.limits").Warn("the number of Caddys that share the limits cannot be saved for the next start", zap.Error(err))
+			caddy.Log().Named("http.handlers.llm_proxy.limits").Warn("cannot save the number of Caddys that share limits for the next start; check the data directory", zap.Error(err))
 		}
 	}()
 }

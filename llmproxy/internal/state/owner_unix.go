@@ -9,8 +9,8 @@ import (
 	"syscall"
 )
 
-// CopyOwner gives a file the owner of another one, so that a file that root replaces stays readable for Caddy. A process that
-// may not change owners keeps its own file, which is not an error.
+// CopyOwner gives a file the owner of another one, so that a file that root replaces stays readable for Caddy. It is no
+// error if the process may not change owners; it then owns the file itself.
 func CopyOwner(file *os.File, from fs.FileInfo) error {
 	owner, ok := from.Sys().(*syscall.Stat_t)
 	if !ok {

@@ -1,8 +1,8 @@
-// Package state owns what outlives a configuration: the facts that handlers share across reloads, and the places that keep
+// Package state owns what outlives a configuration: the facts that handlers share across reloads, and the places that store
 // them: memory, the embedded store of this machine, or a Redis or Valkey server that several Caddys share. A Closer releases
-// all that one handler acquired.
+// everything that one handler acquired.
 //
-// It holds facts, never rules, so that a configuration that fails to load has changed nothing. It decides nothing about a
+// It stores facts, never rules, so that a configuration that fails to load has changed nothing. It decides nothing about a
 // request. It knows Caddy, and stands on the lowest of the floors that do, below keystore, telemetry, admin and llmproxy.
 package state
 
@@ -25,11 +25,11 @@ var (
 	Ledgers      = newPool() // UsageLedger by path or client
 	RedisClients = newPool() // redis.UniversalClient by address and TLS configuration
 	Limits       = newPool() // the usage of all limits, by client, or ThisMachine
-	BudgetAlerts = newPool() // telemetry's, only one: the budgets that were reported
+	BudgetAlerts = newPool() // of telemetry, only one: the budgets that were reported as used up
 	KeyStores    = newPool() // *keystore.Store by path, client, or ThisMachine
 )
 
-// ThisMachine is the key of what is kept on this machine, where there is one of a kind.
+// ThisMachine is the key of a value that there is once on this machine.
 const ThisMachine = "local"
 
 // A CacheServer is the key of a cache's store at a shared server.
@@ -40,8 +40,8 @@ type CacheServer struct {
 
 func newPool() *Pool { return &Pool{caddy.NewUsagePool()} }
 
-// Acquire returns the value of a key, and builds it if no handler holds it. Own gets the function that releases it: a
-// Closer's Add, or AddLasting. A value with a method Close is closed when no handler holds it any more.
+// Acquire returns the value of a key, and builds it if no handler holds it. It passes the function that releases the value to
+// own, which is a Closer's Add or AddLasting. A value with a method Close is closed when the last handler releases it.
 func Acquire[V any](own func(release func()), p *Pool, key any, build func() (V, error)) (V, error) {
 	value, _, err := p.pool.LoadOrNew(key, func() (caddy.Destructor, error) {
 		v, err := build()

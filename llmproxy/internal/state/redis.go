@@ -22,15 +22,15 @@ const (
 	redisPoolTimeout   = 50 * time.Millisecond
 )
 
-// Errors of the client library may quote the address, and with it a password. These never do.
+// Errors of the client library may quote the address, and with it a password. These errors replace them.
 var (
-	errInvalidAddress = errors.New("invalid address; use redis://user:password@host:6379/0, rediss:// or unix://, and percent-encode all characters of user and password but letters, digits and -._~")
-	errInvalidOption  = errors.New("invalid address or option; use redis://user:password@host:6379/0?option=value with options of go-redis")
+	errInvalidAddress = errors.New("invalid address; use redis://user:password@host:6379/0, rediss:// or unix://, and percent-encode all characters of the user and password except letters, digits and -._~")
+	errInvalidOption  = errors.New("invalid address or option; use redis://user:password@host:6379/0?option=value with the options of go-redis")
 	errTLSWithout     = errors.New("tls options need an address that begins with rediss://")
 )
 
-// Redis returns the client of the server at an address. It dials when it is first used. TLS identifies the configuration
-// that makeTLS returns: handlers with the same address and the same TLS share a client.
+// Redis returns the client of the server at an address. It dials when it is first used. The tlsID identifies the configuration
+// that makeTLS returns: handlers with the same address and the same tlsID share a client.
 func Redis(c *Closer, address, tlsID string, makeTLS func() (*tls.Config, error)) (redis.UniversalClient, error) {
 	type server struct{ address, tls string }
 	client, err := Acquire(c.AddLasting, RedisClients, server{address, tlsID}, func() (redis.UniversalClient, error) {
@@ -46,8 +46,8 @@ func Redis(c *Closer, address, tlsID string, makeTLS func() (*tls.Config, error)
 	return client, nil
 }
 
-// NewRedis returns the client of a server, of Sentinel, or of a cluster. Config is for TLS; nil means the system's
-// certificate authorities.
+// NewRedis returns the client of a server, of Sentinel, or of a cluster. Config is for TLS; if it is nil, the
+// system's certificate authorities are used.
 func NewRedis(address string, config *tls.Config) (redis.UniversalClient, error) {
 	u, err := url.Parse(address)
 	switch {
@@ -94,7 +94,7 @@ func newClusterRedis(address string, config *tls.Config) (redis.UniversalClient,
 	return redis.NewClusterClient(o), nil
 }
 
-// mergeTLS merges the configured TLS with that of the parsed address; nil without TLS. A certificate must be for the
+// mergeTLS merges the configured TLS with that of the parsed address, which is nil without TLS. A certificate must be for the
 // configured server name, else for the host. With Sentinel and clusters, which announce other servers, the host is empty and
 // each certificate must be for the address of its own server.
 func mergeTLS(configured, parsed *tls.Config, host string) *tls.Config {
@@ -129,7 +129,7 @@ var placeholder = regexp.MustCompile(`\{[^{}]*\}`)
 // ExpandAddress replaces the placeholders of an address. A placeholder may stand for a part of the address or for all of it.
 // In the user, the password and the options, where any character may occur, its value is percent-encoded.
 func ExpandAddress(r *caddy.Replacer, address string) string {
-	// The structure is found with the placeholders masked: their characters mean nothing to the address.
+	// The placeholders are masked, because their characters must not be taken for parts of the address.
 	masked := placeholder.ReplaceAllStringFunc(address, func(p string) string { return strings.Repeat("x", len(p)) })
 	from := strings.Index(masked, "://") + len("://")
 	if from < len("://") {

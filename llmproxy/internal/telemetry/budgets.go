@@ -10,10 +10,10 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/ratelimit"
 )
 
-// alertInterval is how long after the last alert a budget is reported again, if it still refuses requests.
+// alertInterval is how long after an alert a budget that still refuses requests is reported again.
 const alertInterval = time.Hour
 
-// budgetAlerts remembers which budgets were reported as used up, and until when no other report is needed. All handlers share
+// budgetAlerts remembers which budgets were reported as used up, and until when they need no other report. All handlers share
 // it, and it survives reloads.
 type budgetAlerts struct {
 	mu    sync.Mutex
@@ -27,7 +27,8 @@ func acquireBudgetAlerts(c *state.Closer) *budgetAlerts {
 	return b
 }
 
-// shouldAlert reports whether a budget that stays used up for at least the wait has not been reported recently.
+// shouldAlert reports whether to report that a budget is used up. It does not repeat a report within alertInterval, or within
+// wait, the time for which the budget will at least stay used up.
 func (b *budgetAlerts) shouldAlert(budget string, wait time.Duration) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -44,7 +45,7 @@ func (b *budgetAlerts) shouldAlert(budget string, wait time.Duration) bool {
 	return !reported || now.After(before)
 }
 
-// BudgetUsed reports that 80 or 100 percent of a budget are used.
+// BudgetUsed reports that 80 or 100 percent of a budget have been used.
 func (o *Observer) BudgetUsed(budget *ratelimit.Limit, percent int) {
 	if percent < 100 || o.budgets.shouldAlert(budget.ID, 0) {
 		o.alert(budget, percent)
@@ -59,7 +60,7 @@ func (o *Observer) BudgetRefused(budget *ratelimit.Limit, wait time.Duration) {
 	}
 }
 
-// alert logs that a budget is nearly or wholly used up, and emits an event.
+// alert logs that a budget is nearly or completely used up, and emits an event.
 func (o *Observer) alert(budget *ratelimit.Limit, percent int) {
 	message, event := "budget is nearly used up", "budget_warning"
 	if percent >= 100 {

@@ -8,11 +8,11 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 )
 
-// recoveryTime is how long after the last failed attempt an answer ends a failure. Without it, an upstream that fails now and
-// then would fill the log with beginnings and ends.
+// recoveryTime is how long after the last failed attempt a successful one ends a failure. Without it, an upstream that fails
+// now and then would fill the log with failures and recoveries.
 const recoveryTime = 30 * time.Second
 
-// failures knows which upstreams fail, so that each failure is logged once and not once a request.
+// failures tracks which upstreams are failing, so that a failure is logged once instead of with every request.
 type failures struct {
 	mu   sync.Mutex
 	last map[failureKey]time.Time // the last failed attempt
@@ -23,7 +23,7 @@ type failureKey struct{ address, upstream, model string }
 
 func newFailures() *failures { return &failures{last: map[failureKey]time.Time{}} }
 
-// begins reports whether a failed attempt is the first one of a failure.
+// begins reports whether a failed attempt starts a failure.
 func (f *failures) begins(rec *exchange.Record, a exchange.Attempt) bool {
 	key := failureKey{address: a.Address}
 	switch a.Verdict {

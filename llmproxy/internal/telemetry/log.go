@@ -10,7 +10,7 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/router/replica"
 )
 
-// logObject is a record as the access log shows it. docs/metrics.md explains each field.
+// logObject is a record as the access log shows it. docs/logs.md explains each field.
 type logObject struct{ *exchange.Record }
 
 // MarshalLogObject implements zapcore.ObjectMarshaler.

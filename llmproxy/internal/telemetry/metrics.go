@@ -88,7 +88,7 @@ func (all collectors) Collect(to chan<- prometheus.Metric) {
 	}
 }
 
-// active has the observers of the configurations in use: replicas of a past configuration have no metrics.
+// active has the observers of the configurations in use. Replicas of a previous configuration have no metrics.
 var active sync.Map // *Observer → struct{}
 
 // ShowReplicas adds the handler's replicas to the metrics until the handler is closed.
@@ -106,7 +106,7 @@ var (
 	replicaState    = prometheus.NewDesc("llm_upstream_state", "1 for the state that the replica is in; open, half_open and stuck are states of its circuit breaker.", append(replicaLabels, "state"), nil)
 )
 
-// replicaCollector reads the replicas when metrics are collected, so that nothing has to be kept in step.
+// replicaCollector reads the replicas when metrics are collected, so that there is no second copy of their state.
 type replicaCollector struct{}
 
 // Describe implements prometheus.Collector.

@@ -1,8 +1,8 @@
 // Package telemetry is what operators see of the gateway: metrics, spans, the object in the access log, placeholders, log
 // lines about upstreams and budgets, and Caddy events.
 //
-// It only observes: no request waits for it. Text of prompts and answers leaves through it only if the configuration wants
-// prompts logged, and labels of metrics come from the configuration, so that clients cannot create series. It knows Caddy, and
+// It only observes: no request waits for it. It shows text of prompts and answers only if log_prompts is set. The labels of
+// metrics come from the configuration, so that clients cannot create series. It knows Caddy, and
 // stands above state and below llmproxy.
 package telemetry
 
@@ -32,7 +32,7 @@ const UserID = "http.auth.user.id"
 // A Config is what an Observer needs.
 type Config struct {
 	Context caddy.Context
-	// Events is Caddy's event app; nil emits no events.
+	// Events is Caddy's event app, or nil to emit no events.
 	Events    *caddyevents.App
 	Models    *router.Table
 	Upstreams []*upstream.Upstream
@@ -60,8 +60,8 @@ func NewObserver(c *state.Closer, config Config) (*Observer, error) {
 	}, nil
 }
 
-// Begin makes the record visible to placeholders and to the access log, which read it when the exchange is over. End must
-// follow.
+// Begin makes the record visible to placeholders and to the access log, which read it when the exchange is over. The caller
+// must call End.
 func (o *Observer) Begin(r *http.Request, rec *exchange.Record) {
 	requestsOpen.Inc()
 	server, ok := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
@@ -89,8 +89,8 @@ func (o *Observer) End(r *http.Request, rec *exchange.Record) {
 }
 
 // hintAtLoggedKeys logs once that clients send keys in headers that the access log shows. Caddy copies the headers before any
-// handler runs, so they cannot be hidden from here. Whether the log's format filters them is not known here either; therefore
-// this is no warning.
+// handler runs, so the plugin cannot hide them. It does not know either whether the log's format filters them; therefore this is
+// not a warning.
 func (o *Observer) hintAtLoggedKeys(r *http.Request) {
 	if o.hasHinted.Load() || r.Header["X-Api-Key"] == nil && r.Header["Api-Key"] == nil || !o.hasHinted.CompareAndSwap(false, true) {
 		return
@@ -102,9 +102,9 @@ func (o *Observer) hintAtLoggedKeys(r *http.Request) {
 func (o *Observer) AttemptFailed(rec *exchange.Record, a exchange.Attempt) {
 	level, message := zapcore.DebugLevel, "attempt failed"
 	if o.failures.begins(rec, a) {
-		level, message = zapcore.WarnLevel, "upstream fails"
+		level, message = zapcore.WarnLevel, "upstream failed"
 		if a.Verdict == router.Misconfigured {
-			message = "upstream rejects the API key or does not have the model; check the configuration"
+			message = "upstream rejected the API key or does not have the model; check the configuration"
 		}
 	}
 	if c := o.logger.Check(level, message); c != nil {
@@ -113,7 +113,7 @@ func (o *Observer) AttemptFailed(rec *exchange.Record, a exchange.Attempt) {
 	}
 }
 
-// Account takes an exchange that is over into metrics, usage ledger and log.
+// Account records a finished exchange in the metrics, the usage ledger and the log.
 func (o *Observer) Account(rec *exchange.Record) {
 	o.recorder.record(rec)
 	if u, ok := usageOf(rec); ok {
@@ -121,7 +121,7 @@ func (o *Observer) Account(rec *exchange.Record) {
 	}
 	if n := len(rec.Attempts); n > 0 && rec.Attempts[n-1].Verdict == router.OK {
 		if a := rec.Attempts[n-1]; o.failures.ends(rec, a) {
-			o.logger.Info("upstream works again", zap.String("id", rec.ID), zap.String("target", a.Target), zap.String("address", a.Address))
+			o.logger.Info("upstream recovered", zap.String("id", rec.ID), zap.String("target", a.Target), zap.String("address", a.Address))
 		}
 	}
 	if c := o.logger.Check(zapcore.DebugLevel, "request finished"); c != nil {
@@ -130,11 +130,11 @@ func (o *Observer) Account(rec *exchange.Record) {
 }
 
 // ReplicaChanged logs a change of a replica's health, and emits the event "healthy" or "unhealthy", as reverse_proxy does.
-// What somebody must fix, AttemptFailed logs as a warning.
+// AttemptFailed logs as a warning what an operator must fix.
 func (o *Observer) ReplicaChanged(c delivery.Change) {
 	fields := []zap.Field{zap.String("upstream", c.Upstream), zap.String("address", c.Address)}
 	if c.HiddenModel != "" {
-		o.logger.Info("model is hidden for a minute, because the upstream does not have it", append(fields, zap.String("model", c.HiddenModel))...)
+		o.logger.Info("model is hidden for one minute, because the upstream does not have it", append(fields, zap.String("model", c.HiddenModel))...)
 		return
 	}
 	event := "unhealthy"
@@ -154,8 +154,8 @@ func (o *Observer) emit(event string, data map[string]any) {
 	}
 }
 
-// usageOf returns what an exchange adds to the usage ledger. It reports false for a request that used nothing: it was
-// rejected, or not answered.
+// usageOf returns what an exchange adds to the usage ledger. It reports false for a request that used nothing, because it was
+// rejected or not answered.
 func usageOf(rec *exchange.Record) (ledger.Usage, bool) {
 	if rec.FirstContent == 0 && !rec.HasUsage {
 		return ledger.Usage{}, false

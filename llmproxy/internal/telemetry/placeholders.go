@@ -7,7 +7,7 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
 )
 
-// Placeholders returns the values of the placeholders {llm.*}, read from the record when somebody asks.
+// Placeholders returns the values of the placeholders {llm.*}, which read the record when they are used.
 func Placeholders(rec *exchange.Record) func(key string) (any, bool) {
 	return func(key string) (any, bool) {
 		name, ok := strings.CutPrefix(key, "llm.")
@@ -55,7 +55,7 @@ var recordPlaceholders = map[string]func(*exchange.Record) any{
 	"error.message":    func(r *exchange.Record) any { return clientError(r).Message },
 }
 
-// requestPlaceholders are known when the body was read. The matchers of routes can use them.
+// requestPlaceholders are known once the body has been read. The matchers of routes can use them.
 var requestPlaceholders = map[string]func(*openai.Signals) any{
 	"prompt_tokens": func(s *openai.Signals) any { return s.PromptTokens },
 	"messages":      func(s *openai.Signals) any { return s.Messages },

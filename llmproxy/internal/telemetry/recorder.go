@@ -14,8 +14,8 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 )
 
-// A recorder takes records into the metrics. It remembers the collectors' children by the values of their labels, so that
-// recording allocates nothing.
+// A recorder adds records to the metrics. It caches the children of the collectors by their labels, so that recording does not
+// allocate.
 type recorder struct {
 	models   *router.Table
 	series   children[seriesKey, *series]
@@ -26,7 +26,7 @@ type recorder struct {
 
 func newRecorder(models *router.Table) *recorder { return &recorder{models: models} }
 
-// children remembers what was built for a key.
+// children is a cache that builds the value of a key when it is first needed.
 type children[K comparable, V any] struct {
 	mu    sync.RWMutex
 	known map[K]V
@@ -85,7 +85,7 @@ type (
 
 var ownTime = overhead.WithLabelValues()
 
-// record takes an exchange that is over into the metrics.
+// record adds a finished exchange to the metrics.
 func (m *recorder) record(rec *exchange.Record) {
 	s := m.seriesOf(rec)
 	m.requests.get(requestKey{s, rec.Status, rec.Verdict}, func() prometheus.Counter {
@@ -110,7 +110,7 @@ func (m *recorder) record(rec *exchange.Record) {
 	m.recordRare(s.model, rec)
 }
 
-// recordRare records what few requests have. Most of these labels are looked up each time.
+// recordRare records what few requests have. It looks up most of the labels each time.
 func (m *recorder) recordRare(model string, rec *exchange.Record) {
 	if leftFirstPool(rec) {
 		fallbacks.WithLabelValues(model, strings.TrimPrefix(rec.Route, "fallback:")).Inc()
@@ -145,7 +145,7 @@ func (m *recorder) seriesOf(rec *exchange.Record) *series {
 	})
 }
 
-// recordAnswer records what only answers have.
+// recordAnswer records what only requests with an answer have.
 func (s *series) recordAnswer(rec *exchange.Record) {
 	s.once.Do(func() { s.answers = newAnswerSeries(s.model, s.target) })
 	a := s.answers
@@ -189,7 +189,7 @@ func newAnswerSeries(model, target string) *answerSeries {
 	}
 }
 
-// timePerToken returns the average time between two output tokens; zero if there were fewer than two.
+// timePerToken returns the average time between two output tokens, or zero if there were fewer than two.
 func timePerToken(rec *exchange.Record) time.Duration {
 	if rec.Usage.Output < 2 {
 		return 0
@@ -200,7 +200,7 @@ func timePerToken(rec *exchange.Record) time.Duration {
 // otherLabel stands for every name that is not in the configuration.
 const otherLabel = "other"
 
-// maxDiscovered bounds the discovered names of models that become labels: a service may have thousands of models.
+// maxDiscovered is how many discovered names of models become labels. A service may have thousands of models.
 const maxDiscovered = 200
 
 var discovered = boundedNames{known: map[string]bool{}}
@@ -228,8 +228,8 @@ func (n *boundedNames) label(name string) string {
 	return name
 }
 
-// modelLabel returns the model or pattern as the configuration writes it; otherLabel for a name that a client made up; empty
-// for a request without a model.
+// modelLabel returns the model or pattern as the configuration writes it, otherLabel for a name that a client made up, or an
+// empty label for a request without a model.
 func (m *recorder) modelLabel(rec *exchange.Record) string {
 	switch {
 	case rec.Rule == catalog.RuleDiscover:
@@ -245,8 +245,8 @@ func (m *recorder) modelLabel(rec *exchange.Record) string {
 	return otherLabel
 }
 
-// targetLabel returns a target as the configuration writes it, in two parts: where a pattern keeps the name that the client
-// asked for, the model is an asterisk.
+// targetLabel returns a target as the configuration writes it, in two parts. The model is an asterisk if a pattern keeps the
+// name that the client asked for.
 func targetLabel(rec *exchange.Record, t router.Target) (upstream, model string) {
 	switch {
 	case t.Upstream == nil:
@@ -261,7 +261,7 @@ func targetLabel(rec *exchange.Record, t router.Target) (upstream, model string)
 	return t.Upstream.Name, rec.Model
 }
 
-// joinTarget returns a target as upstream/model; empty for none.
+// joinTarget returns a target as upstream/model, or an empty label without an upstream.
 func joinTarget(upstream, model string) string {
 	if upstream == "" {
 		return ""

@@ -21,7 +21,7 @@ import (
 const tracerName = "github.com/caddy-llmproxy/caddy-llmproxy"
 
 // Trace starts the span of an attempt as a child of the request's span, which Caddy's tracing handler started. It returns a nil
-// span if there is no tracing, or if the request is not sampled; that costs one look at the context.
+// span if there is no tracing, or if the request is not sampled; that costs one lookup in the context.
 func (o *Observer) Trace(ctx context.Context, rec *exchange.Record, a exchange.Attempt) (context.Context, delivery.Span) {
 	parent := trace.SpanFromContext(ctx)
 	if !parent.IsRecording() {
@@ -59,8 +59,8 @@ func (s attemptSpan) Inject(h http.Header) {
 	propagation.TraceContext{}.Inject(s.ctx, propagation.HeaderCarrier(h))
 }
 
-// End implements delivery.Span. A span has no text of prompts and answers, nor the messages of upstreams' errors, which may
-// quote it.
+// End implements delivery.Span. A span contains no text of prompts and answers, and no messages of upstreams' errors, which may
+// quote them.
 func (s attemptSpan) End(rec *exchange.Record, a exchange.Attempt) {
 	if a.Status != 0 {
 		s.span.SetAttributes(attribute.Int("http.response.status_code", a.Status))
