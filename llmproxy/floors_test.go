@@ -35,6 +35,8 @@ var floor = map[string]int{
 	"router":                                2,
 	"caching":                               2,
 	"caching/coalesce":                      0,
+	"ratelimit/redislimit":                  3,
+	"ratelimit/limittest":                   3,
 	"ratelimit":                             2,
 	"llmproxy/internal/canonjson":           1,
 	"llmproxy/internal/openai":              1,

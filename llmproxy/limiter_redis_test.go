@@ -14,6 +14,7 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/internal/redistest"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/state"
 	"github.com/caddy-llmproxy/caddy-llmproxy/ratelimit"
+	"github.com/caddy-llmproxy/caddy-llmproxy/ratelimit/redislimit"
 )
 
 // sixADay is a site of 6 requests a day, once there are so many that share them.
@@ -45,13 +46,13 @@ func answer(t *testing.T, url string) (res *http.Response, body string, took tim
 }
 
 // neighbour is the store of another Caddy on the same server.
-func neighbour(t *testing.T, server *redistest.Server) *ratelimit.Shared {
+func neighbour(t *testing.T, server *redistest.Server) *redislimit.Limiter {
 	t.Helper()
 	client, err := state.NewRedis(server.URL(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := ratelimit.NewShared(client, ratelimit.SharedConfig{})
+	s := redislimit.New(client, redislimit.Config{})
 	t.Cleanup(func() {
 		s.Close()
 		client.Close()

@@ -11,6 +11,7 @@ import (
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/internal/redistest"
 	"github.com/caddy-llmproxy/caddy-llmproxy/ratelimit"
+	"github.com/caddy-llmproxy/caddy-llmproxy/ratelimit/redislimit"
 )
 
 // Where another server takes over, or all of them come back, requests go on meanwhile, none waits for long, and what was
@@ -88,7 +89,7 @@ func leftOfSix(t *testing.T, client redis.UniversalClient) int64 {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := ratelimit.NewShared(client, ratelimit.SharedConfig{})
+	s := redislimit.New(client, redislimit.Config{})
 	defer s.Close()
 	one := ratelimit.Reservation{Limits: ratelimit.New("site/site", []ratelimit.Rule{rate})}
 	if s.Peek(t.Context(), &one) != nil {

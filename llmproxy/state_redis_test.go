@@ -24,6 +24,7 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/ledger"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/state"
 	"github.com/caddy-llmproxy/caddy-llmproxy/ratelimit"
+	"github.com/caddy-llmproxy/caddy-llmproxy/ratelimit/redislimit"
 )
 
 // However the servers are run, two Caddys share keys, limits, usage and answers there.
@@ -43,7 +44,7 @@ func TestStateIsShared(t *testing.T) {
 				t.Fatal(err)
 			}
 			eventually(t, "the key is not known", func() bool { return status(t, url, "secret-alice") == http.StatusOK })
-			limits := ratelimit.NewShared(there, ratelimit.SharedConfig{})
+			limits := redislimit.New(there, redislimit.Config{})
 			defer limits.Close()
 			eventually(t, "the two do not hear of each other", func() bool { return there.ZCard(t.Context(), "llm_proxy:{limits}:present").Val() == 2 })
 			rate, err := ratelimit.ParseRate(ratelimit.Requests, "5/d")

@@ -5,16 +5,15 @@ import (
 	"net/netip"
 )
 
-// The table of addresses holds 1,048,576 of them at most and is then 24 MiB large; it grows to that in pieces of 6 KiB. Where
-// it is full, an address takes the place of the one that was not seen for the longest of eight, which has, as a rule, nothing
-// to lose: its bucket is empty again.
+// The table of addresses holds up to 1,048,576 of them in 24 MiB. It grows in chunks of 6 KiB. A new address in a full set
+// replaces the one of eight that has not been seen for the longest time, whose bucket is usually empty again.
 const (
 	chunks = 4096
-	sets   = 32 // of a chunk
-	ways   = 8  // of a set
+	sets   = 32 // per chunk
+	ways   = 8  // per set
 )
 
-// addresses are the buckets of client addresses, found by a seeded hash: nobody outside can choose addresses that meet.
+// addresses holds the token buckets of client addresses, found by a seeded hash so that clients cannot cause collisions.
 type addresses struct {
 	seed   maphash.Seed
 	chunks []*chunk
@@ -24,22 +23,22 @@ type chunk [sets][ways]entry
 
 type entry struct {
 	hash uint64
-	bucket
+	tokenBucket
 }
 
 func newAddresses() addresses {
 	return addresses{seed: maphash.MakeSeed(), chunks: make([]*chunk, chunks)}
 }
 
-// who is what a bucket of the table belongs to.
-type who struct {
+// addressKey identifies a bucket of the table.
+type addressKey struct {
 	address netip.Addr
 	unit    Unit
 	window  int64
 }
 
-func (a *addresses) bucket(l *Limit) *bucket {
-	hash := maphash.Comparable(a.seed, who{l.Address, l.Rule.Unit, int64(l.Rule.Window)})
+func (a *addresses) bucket(l *Limit) *tokenBucket {
+	hash := maphash.Comparable(a.seed, addressKey{l.Address, l.Rule.Unit, int64(l.Rule.Window)})
 	c := a.chunks[hash%chunks]
 	if c == nil {
 		c = new(chunk)
@@ -50,17 +49,18 @@ func (a *addresses) bucket(l *Limit) *bucket {
 	for i := range set {
 		e := &set[i]
 		if e.hash == hash && e.at != 0 {
-			return &e.bucket
+			return &e.tokenBucket
 		}
 		if e.at < oldest.at {
 			oldest = e
 		}
 	}
 	*oldest = entry{hash: hash}
-	return &oldest.bucket
+	return &oldest.tokenBucket
 }
 
-// Network is what an address counts as: itself for IPv4, its /64 for IPv6, of which one subscriber has many.
+// Network returns what an address counts as: itself for IPv4, and its /64 network for IPv6, because one subscriber has at least
+// that many addresses.
 func Network(a netip.Addr) netip.Addr {
 	a = a.Unmap().WithZone("")
 	if a.Is4() {

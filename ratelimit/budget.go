@@ -2,91 +2,92 @@ package ratelimit
 
 import "time"
 
-// slots is into how many a sliding budget is cut. The slot that is running is one more, so that the whole window is always
-// covered: money counts for at most 1/60 of the window too long, and never too short.
-const slots = 60
+// intervals is the number of parts of a sliding budget's window. The counter has one more, for the part that is running, so
+// that it always covers the whole window: money counts for up to 1/60 of the window too long, and never too short.
+const intervals = 60
 
-// A spending is what was spent in a sliding window.
-type spending struct {
-	head  int64 // the number of the newest slot since 1970
-	spent [slots + 1]int64
+// Interval is the length of one of the 60 parts of a sliding budget's window.
+func (r Rule) Interval() time.Duration { return r.Window / intervals }
+
+// A slidingBudget counts the money spent in a sliding window.
+type slidingBudget struct {
+	newest int64 // the number of the newest interval, since 1970
+	spent  [intervals + 1]int64
 	reserved
-	level uint8 // what was told of the budget, in percent
-	now   time.Time
+	alerted uint8 // the threshold that was reported last, in percent
+	now     time.Time
 }
 
-func width(r Rule) time.Duration { return r.Window / slots }
-
-func (s *spending) look(now time.Time, r Rule) float64 {
+func (s *slidingBudget) advance(now time.Time, r Rule) float64 {
 	s.now = now
-	slot := now.UnixNano() / int64(width(r))
-	if slot < s.head-1 {
-		s.head = slot // the clock stepped back: what was spent stays spent, and goes as if it were of now
+	interval := now.UnixNano() / int64(r.Interval())
+	if interval < s.newest-1 {
+		s.newest = interval // the clock stepped back: all that was spent stays, as if it had been spent up to now
 	}
-	s.advance(slot)
+	s.shift(interval)
 	var sum int64
 	for _, n := range s.spent {
 		sum += n
 	}
-	s.reserved.look(sum)
+	s.reserved.limitTo(sum)
 	return float64(sum)
 }
 
-// advance makes a slot the newest.
-func (s *spending) advance(slot int64) {
-	ahead := slot - s.head
+// shift makes an interval the newest, if it is later.
+func (s *slidingBudget) shift(interval int64) {
+	ahead := interval - s.newest
 	if ahead <= 0 {
 		return
 	}
-	ahead = min(ahead, slots+1)
+	ahead = min(ahead, intervals+1)
 	copy(s.spent[ahead:], s.spent[:])
 	clear(s.spent[:ahead])
-	s.head = slot
+	s.newest = interval
 }
 
-func (s *spending) take(n int64) {
+func (s *slidingBudget) add(n int64) {
 	s.spent[0] += n
-	s.reserved.take(n)
+	s.reserved.add(n)
 }
 
-func (s *spending) settle(taken, used int64, at time.Time, r Rule) {
-	age := min(max(0, s.head-at.UnixNano()/int64(width(r))), slots)
-	s.spent[age] = max(0, s.spent[age]+used-taken)
-	s.reserved.settle(taken)
+func (s *slidingBudget) settle(reserved, used int64, at time.Time, r Rule) {
+	age := min(max(0, s.newest-at.UnixNano()/int64(r.Interval())), intervals)
+	s.spent[age] = max(0, s.spent[age]+used-reserved)
+	s.reserved.settle(reserved)
 }
 
-func (s *spending) wait(n int64, r Rule) time.Duration {
-	return s.reserved.wait(n, func(n int64) time.Duration { return s.until(n, r) })
+func (s *slidingBudget) wait(n int64, r Rule) time.Duration {
+	return s.reserved.wait(n, func(n int64) time.Duration { return s.maxWait(n, r) })
 }
 
-// until adds up what leaves the window, the oldest first.
-func (s *spending) until(n int64, r Rule) time.Duration {
+// maxWait adds up what leaves the window, the oldest interval first.
+func (s *slidingBudget) maxWait(n int64, r Rule) time.Duration {
 	missing := n - r.Limit
 	for _, spent := range s.spent {
 		missing += spent
 	}
-	for age := slots; age >= 0 && missing > 0; age-- {
+	for age := intervals; age >= 0 && missing > 0; age-- {
 		if missing -= s.spent[age]; missing <= 0 {
-			leaves := time.Unix(0, (s.head-int64(age)+slots+1)*int64(width(r)))
+			leaves := time.Unix(0, (s.newest-int64(age)+intervals+1)*int64(r.Interval()))
 			return leaves.Sub(s.now)
 		}
 	}
 	if missing > 0 {
-		return never
+		return Never
 	}
 	return 0
 }
 
-// A period is what was spent in a day or a month of the calendar.
-type period struct {
-	number int64 // of the day or month
+// A calendarBudget counts the money spent in a calendar day or month.
+type calendarBudget struct {
+	period int64 // the number of the day or month
 	spent  int64
 	reserved
-	level uint8
-	now   time.Time
+	alerted uint8
+	now     time.Time
 }
 
-// periodOf numbers the days or months, and tells when the next one begins.
+// periodOf returns the number of the day or month that contains a time, and when the next one begins.
 func periodOf(now time.Time, c Calendar) (number int64, next time.Time) {
 	year, month, day := now.UTC().Date()
 	if c == Month {
@@ -96,41 +97,68 @@ func periodOf(now time.Time, c Calendar) (number int64, next time.Time) {
 	return next.Unix() / 86400, next
 }
 
-func (p *period) look(now time.Time, r Rule) float64 {
-	p.now = now
-	switch number, _ := periodOf(now, r.Calendar); {
-	case number > p.number:
-		*p = period{number: number, now: now}
-	case number < p.number-1:
-		p.number = number // the clock stepped back by more than an edge: what was spent counts for now
+func (c *calendarBudget) advance(now time.Time, r Rule) float64 {
+	c.now = now
+	switch period, _ := periodOf(now, r.Calendar); {
+	case period > c.period:
+		*c = calendarBudget{period: period, now: now}
+	case period < c.period-1:
+		c.period = period // the clock stepped back by more than one period: all that was spent counts for the current one
 	}
-	p.reserved.look(p.spent)
-	return float64(p.spent)
+	c.reserved.limitTo(c.spent)
+	return float64(c.spent)
 }
 
-func (p *period) take(n int64) {
-	p.spent += n
-	p.reserved.take(n)
+func (c *calendarBudget) add(n int64) {
+	c.spent += n
+	c.reserved.add(n)
 }
 
-func (p *period) settle(taken, used int64, at time.Time, r Rule) {
-	if number, _ := periodOf(at, r.Calendar); number >= p.number {
-		p.spent = max(0, p.spent+used-taken)
-		p.reserved.settle(taken)
+func (c *calendarBudget) settle(reserved, used int64, at time.Time, r Rule) {
+	if period, _ := periodOf(at, r.Calendar); period >= c.period {
+		c.spent = max(0, c.spent+used-reserved)
+		c.reserved.settle(reserved)
 	}
 }
 
-func (p *period) wait(n int64, r Rule) time.Duration {
-	return p.reserved.wait(n, func(n int64) time.Duration { return p.until(n, r) })
+func (c *calendarBudget) wait(n int64, r Rule) time.Duration {
+	return c.reserved.wait(n, func(n int64) time.Duration { return c.maxWait(n, r) })
 }
 
-func (p *period) until(n int64, r Rule) time.Duration {
+func (c *calendarBudget) maxWait(n int64, r Rule) time.Duration {
 	switch {
-	case p.spent+n <= r.Limit:
+	case c.spent+n <= r.Limit:
 		return 0
 	case n > r.Limit:
-		return never
+		return Never
 	}
-	_, next := periodOf(p.now, r.Calendar)
-	return next.Sub(p.now)
+	_, next := periodOf(c.now, r.Calendar)
+	return next.Sub(c.now)
+}
+
+// alert returns the threshold, 80 or 100 percent, that a budget has reached since the last call, or 0. What is only reserved
+// does not count. A budget that falls below a threshold reports it again when it is reached again.
+func alert(c Counter, used float64, r Rule) int {
+	var last *uint8
+	switch c := c.(type) {
+	case *slidingBudget:
+		last, used = &c.alerted, used-float64(c.reserved)
+	case *calendarBudget:
+		last, used = &c.alerted, used-float64(c.reserved)
+	default:
+		return 0
+	}
+	reached := uint8(0)
+	switch limit := float64(r.Limit); {
+	case used >= limit:
+		reached = 100
+	case used >= 0.8*limit:
+		reached = 80
+	}
+	risen := reached > *last
+	*last = reached
+	if !risen {
+		return 0
+	}
+	return int(reached)
 }

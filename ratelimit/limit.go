@@ -12,11 +12,11 @@ import (
 // A Unit is what a rule counts.
 type Unit uint8
 
-// The units. Spend is counted in billionths of a US dollar, so that one token of the cheapest model is not nothing.
+// The units. Spend is counted in billionths of a US dollar, so that one token of the cheapest model is not rounded to zero.
 const (
 	Requests Unit = iota
 	Tokens
-	Concurrent // requests at the same time
+	Concurrent // requests running at the same time
 	Spend
 )
 
@@ -28,30 +28,31 @@ var unitNames = [...]string{"requests", "tokens", "concurrent", "budget"}
 // String returns the unit's name.
 func (u Unit) String() string { return unitNames[u] }
 
-// A Calendar is a period that begins by the calendar, in UTC, so that all machines agree on it.
+// A Calendar is a period of the calendar, in UTC so that all machines agree on it.
 type Calendar uint8
 
-// The periods of calendars.
+// The calendar periods.
 const (
-	NoCalendar Calendar = iota // the window slides
+	NoCalendar Calendar = iota // a sliding window
 	Day
 	Month
 )
 
-// A Rule is how much of a unit a window takes.
+// A Rule allows so much of a unit in a window.
 type Rule struct {
 	Unit  Unit
 	Limit int64
-	// Window is the length of a sliding window; zero for Concurrent and for calendars.
+	// Window is the length of a sliding window; zero for Concurrent and for calendar periods.
 	Window   time.Duration
 	Calendar Calendar
 }
 
-// A Limit is a rule for somebody.
+// A Limit is a rule for a subject.
 type Limit struct {
-	// ID is what the facts are kept under. It does not hold the number, so that a changed limit finds what was used.
+	// ID identifies the counter. It does not contain the number, so that usage is kept when the limit changes.
 	ID string
-	// Address is whom the rule is for, instead of an ID: the facts of addresses are kept in a table of bounded size.
+	// Address identifies the counter instead of an ID, for a rule that counts requests. The counters of addresses are kept in a
+	// table of bounded size.
 	Address netip.Addr
 	Rule    Rule
 }
@@ -65,7 +66,8 @@ func New(subject string, rules []Rule) []*Limit {
 	return limits
 }
 
-// Distinct fails where two rules count the same in the same window. They would share their facts, and take each request twice.
+// Distinct returns an error if two rules count the same unit in the same window: they would share a counter, and count each
+// request twice.
 func Distinct(rules []Rule) error {
 	seen := make(map[Rule]Rule, len(rules))
 	for _, r := range rules {
@@ -79,7 +81,7 @@ func Distinct(rules []Rule) error {
 	return nil
 }
 
-// Per returns the rule's window as it is written: "m", "30d", "month"; empty for Concurrent.
+// Per returns the rule's window as users write it, such as "m", "30d" or "month", and "" for Concurrent.
 func (r Rule) Per() string {
 	switch {
 	case r.Calendar == Day:
@@ -100,7 +102,7 @@ func (r Rule) Per() string {
 	return r.Window.String()
 }
 
-// String returns the rule as it is written.
+// String returns the rule as users write it.
 func (r Rule) String() string {
 	switch r.Unit {
 	case Concurrent:
@@ -111,7 +113,7 @@ func (r Rule) String() string {
 	return strconv.FormatInt(r.Limit, 10) + "/" + r.Per()
 }
 
-// windowUnits are the units of windows, the longest first.
+// windowUnits lists the units of windows, the longest first.
 var windowUnits = []struct {
 	name   string
 	length time.Duration
@@ -123,10 +125,10 @@ const (
 	shortestBudget = time.Hour
 )
 
-// maxLimit keeps numbers exact in the floating point that Redis scripts calculate with.
+// maxLimit keeps numbers exact in floating point, in which Redis scripts calculate.
 const maxLimit = 1 << 52
 
-// ParseRate reads a rate of requests or tokens, such as 60/m, 100k/m, 5M/30d.
+// ParseRate parses a rate of requests or tokens, such as 60/m, 100k/m or 5M/30d.
 func ParseRate(unit Unit, text string) (Rule, error) {
 	number, per, ok := strings.Cut(text, "/")
 	if !ok {
@@ -143,7 +145,7 @@ func ParseRate(unit Unit, text string) (Rule, error) {
 	return Rule{Unit: unit, Limit: limit, Window: window}, nil
 }
 
-// ParseBudget reads a budget: $20/30d slides, $20/month and $1/day follow the calendar, in UTC.
+// ParseBudget parses a budget: $20/30d is a sliding window; $20/month and $1/day are calendar periods in UTC.
 func ParseBudget(text string) (Rule, error) {
 	number, per, ok := strings.Cut(strings.TrimPrefix(text, "$"), "/")
 	dollars, err := strconv.ParseFloat(number, 64)
@@ -169,7 +171,7 @@ func ParseBudget(text string) (Rule, error) {
 	return rule, nil
 }
 
-// ParseConcurrent makes the rule of n requests at the same time.
+// ParseConcurrent returns the rule that allows n requests at the same time.
 func ParseConcurrent(n int64) (Rule, error) {
 	if n < 1 || n > maxLimit {
 		return Rule{}, fmt.Errorf("invalid limit of %d concurrent requests: use at least 1", n)

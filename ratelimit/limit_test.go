@@ -19,15 +19,15 @@ func TestParseRate(t *testing.T) {
 	} {
 		got, err := ParseRate(Tokens, text)
 		if err != nil || got != want {
-			t.Errorf("%s: %+v, %v", text, got, err)
+			t.Errorf("ParseRate(%q) = %+v, %v; want %+v", text, got, err, want)
 		}
 		if again, err := ParseRate(Tokens, got.String()); err != nil || again != got {
-			t.Errorf("%s is written as %s, which is read as %+v, %v", text, got, again, err)
+			t.Errorf("%q becomes %q, which parses as %+v, %v", text, got, again, err)
 		}
 	}
 	for _, text := range []string{"", "60", "60/", "/m", "0/m", "-1/m", "1.5/m", "60/w", "60/0m", "60/401d", "60/-1m", "60/m/m", "x/m", "9e99/m", "NaN/m", "10/99999999999d"} {
 		if got, err := ParseRate(Requests, text); err == nil {
-			t.Errorf("%q is read as %+v", text, got)
+			t.Errorf("ParseRate(%q) = %+v, want an error", text, got)
 		}
 	}
 }
@@ -44,15 +44,15 @@ func TestParseBudget(t *testing.T) {
 	} {
 		got, err := ParseBudget(text)
 		if err != nil || got != want {
-			t.Errorf("%s: %+v, %v", text, got, err)
+			t.Errorf("ParseBudget(%q) = %+v, %v; want %+v", text, got, err, want)
 		}
 		if again, err := ParseBudget(got.String()); err != nil || again != got {
-			t.Errorf("%s is written as %s, which is read as %+v, %v", text, got, again, err)
+			t.Errorf("%q becomes %q, which parses as %+v, %v", text, got, again, err)
 		}
 	}
 	for _, text := range []string{"", "$20", "$/30d", "$0/30d", "$-1/30d", "$20/m", "$20/59m", "$20/year", "€20/30d", "$1e30/30d", "$NaN/d", "$Inf/d"} {
 		if got, err := ParseBudget(text); err == nil {
-			t.Errorf("%q is read as %+v", text, got)
+			t.Errorf("ParseBudget(%q) = %+v, want an error", text, got)
 		}
 	}
 }
@@ -71,16 +71,16 @@ func TestDistinct(t *testing.T) {
 	}
 	for name, test := range map[string]struct {
 		rules []Rule
-		good  bool
+		ok    bool
 	}{
-		"none":               {nil, true},
-		"windows":            {rules("$1/d", "$5/30d", "$5/720h"), false},
-		"other windows":      {rules("$1/d", "$5/30d"), true},
-		"a day and the day":  {rules("$1/d", "$1/day", "$9/month"), true},
-		"a month twice":      {rules("$1/month", "$2/month"), false},
-		"of different units": {append(rules("$1/d"), Rule{Unit: Requests, Limit: 1, Window: longestWindow / 400}), true},
+		"no rules":            {nil, true},
+		"same window":         {rules("$1/d", "$5/30d", "$5/720h"), false},
+		"different windows":   {rules("$1/d", "$5/30d"), true},
+		"24 hours and a day":  {rules("$1/d", "$1/day", "$9/month"), true},
+		"same calendar month": {rules("$1/month", "$2/month"), false},
+		"different units":     {append(rules("$1/d"), Rule{Unit: Requests, Limit: 1, Window: longestWindow / 400}), true},
 	} {
-		if err := Distinct(test.rules); (err == nil) != test.good {
+		if err := Distinct(test.rules); (err == nil) != test.ok {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

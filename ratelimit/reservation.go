@@ -1,61 +1,58 @@
 package ratelimit
 
-import (
-	"time"
-)
+import "time"
 
-// A Reservation is what one request asks of the limits that apply to it, and the result. A store's Take reserves the estimate;
-// its Settle replaces the estimate by the real usage. It belongs to one request and is not safe for concurrent use.
+// A Reservation is what one request needs of the limits that apply to it, and the result. A store's Take reserves the
+// estimate; its Settle replaces the estimate by the real usage. It belongs to one request and is not safe for concurrent use.
 type Reservation struct {
-	// Limits apply all: if one does not allow the request, nothing is taken of any.
+	// Limits all apply: if one does not allow the request, nothing is reserved from any.
 	Limits []*Limit
-	// Tokens is the estimate of what the request uses, prompt and answer.
+	// Tokens is the estimated number of tokens, prompt and answer.
 	Tokens int64
-	// Prompt is the part of Tokens that is not a guess: a limit smaller than an answer may be is taken whole, but a prompt that
-	// is larger than a limit never fits.
+	// Prompt is the part of Tokens that is certain. If a limit is smaller than Tokens, the whole limit is reserved, because the
+	// answer may be shorter; but a prompt that is larger than a limit never fits.
 	Prompt int64
-	// Spend is the estimate of what it costs, in billionths of a dollar.
+	// Spend is the estimated cost, in billionths of a dollar.
 	Spend int64
+	// BudgetUsed, if set, is called when 80 and when 100 percent of a budget are spent, once each. It may be called from
+	// another goroutine, and must not block.
+	BudgetUsed func(budget *Limit, percent int)
 
-	// At is when it was taken; zero if it was not, or was settled.
+	// At is the time of the reservation; zero if it was denied or is settled.
 	At time.Time
-	// Left is the state of each limit, after the take.
-	Left []State
-	// Denied is the limit that does not allow the request; nil if all do.
+	// Left is what is left of each limit after Take or Peek.
+	Left []Quota
+	// Denied is the limit that does not allow the request: the one with the longest wait. It is nil if all limits do.
 	Denied *Limit
-	// Wait is how long the denied one has to wait; Never if time alone does not help.
+	// Wait is how long to wait for the denied limit; Never if time alone does not help.
 	Wait time.Duration
-	// Crossed hears of a budget of which so many percent are now used: 80 or 100, each told once. Nil for nobody. It may be
-	// called from another goroutine, and must not block.
-	Crossed func(budget *Limit, percent int)
+	// Lease names the request's share of concurrency limits in a store outside this process. That store sets it.
+	Lease string
 
 	share share
-	owed  uint64 // the generation of offlineUsage that holds it; zero if it was reserved in Redis
-	lease string
+	batch uint64 // the batch of offline usage that contains it; 0 if it was not reserved offline
 }
 
-// Never is a wait that no time ends: until a running request ends, or for ever.
-const Never = never
-
-// A State is what is left of a limit.
-type State struct {
-	Left  int64
-	Reset time.Duration // until all of it is free again; zero if it is, Never for places
+// A Quota is what is left of a limit.
+type Quota struct {
+	Left int64
+	// Reset is how long it takes until all of it is free again: zero if it is, Never for concurrency in use.
+	Reset time.Duration
 }
 
-// want is how much the request takes of a limit.
-func (t *Reservation) want(r Rule) int64 {
+// Amount returns how much the reservation takes of a limit.
+func (res *Reservation) Amount(r Rule) int64 {
 	switch r.Unit {
 	case Tokens:
-		return max(min(t.Tokens, r.Limit), t.Prompt)
+		return max(min(res.Tokens, r.Limit), res.Prompt)
 	case Spend:
-		return t.Spend
+		return res.Spend
 	}
 	return 1
 }
 
-// used is how much of a limit the request really used, once its tokens and its cost are known.
-func used(u Unit, tokens, spend int64) int64 {
+// Used returns how much a request has really used of a limit in this unit.
+func (u Unit) Used(tokens, spend int64) int64 {
 	switch u {
 	case Tokens:
 		return tokens
@@ -65,18 +62,38 @@ func used(u Unit, tokens, spend int64) int64 {
 	return 1
 }
 
-// deny keeps the limit for which the request waits the longest.
-func (t *Reservation) deny(l *Limit, wait time.Duration) {
-	if t.Denied == nil || wait > t.Wait {
-		t.Denied, t.Wait = l, wait
+// Observe fills in what is left by the counters that a shared store reports for the reservation's limits.
+func (res *Reservation) Observe(now time.Time, counters []Counter) {
+	left := res.quotas()
+	for i, l := range res.Limits {
+		left[i] = res.share.quota(counters[i], counters[i].advance(now, l.Rule), l.Rule)
 	}
 }
 
-// state fits t.Left to the limits.
-func (t *Reservation) state() []State {
-	if cap(t.Left) < len(t.Limits) {
-		t.Left = make([]State, len(t.Limits))
+// Deny fills in the limit that does not allow the request, by the counters that Observe got.
+func (res *Reservation) Deny(counters []Counter) {
+	for i, l := range res.Limits {
+		if wait := counters[i].wait(res.Amount(l.Rule), l.Rule); wait > 0 {
+			res.deny(l, wait)
+		}
 	}
-	t.Left = t.Left[:len(t.Limits)]
-	return t.Left
+	if res.Denied == nil && len(res.Limits) > 0 { // in nanoseconds, a window has moved on since the store decided
+		res.deny(res.Limits[0], time.Millisecond)
+	}
+}
+
+// deny keeps the limit with the longest wait.
+func (res *Reservation) deny(l *Limit, wait time.Duration) {
+	if res.Denied == nil || wait > res.Wait {
+		res.Denied, res.Wait = l, wait
+	}
+}
+
+// quotas returns Left with one element per limit.
+func (res *Reservation) quotas() []Quota {
+	if cap(res.Left) < len(res.Limits) {
+		res.Left = make([]Quota, len(res.Limits))
+	}
+	res.Left = res.Left[:len(res.Limits)]
+	return res.Left
 }

@@ -82,7 +82,7 @@ func (a *Access) ShowQuota(r *http.Request, h http.Header, key *keys.Key) {
 	}
 }
 
-func quotaOf(r ratelimit.Rule, left ratelimit.State) quota {
+func quotaOf(r ratelimit.Rule, left ratelimit.Quota) quota {
 	q := quota{Unit: r.Unit.String(), Rule: r.String(), Limit: float64(r.Limit), Left: float64(left.Left)}
 	if r.Unit == ratelimit.Spend {
 		q.Limit, q.Left = q.Limit/ratelimit.Dollar, q.Left/ratelimit.Dollar

@@ -41,7 +41,7 @@ const MaxAnonymous = 2
 type Reservation struct {
 	take    ratelimit.Reservation
 	limits  [usualLimits]*ratelimit.Limit
-	left    [usualLimits]ratelimit.State
+	left    [usualLimits]ratelimit.Quota
 	address [MaxAnonymous]ratelimit.Limit
 	values  [6]string // of the headers that tell what is left
 }
@@ -108,7 +108,7 @@ func (a *Access) take(r *http.Request, h http.Header, key *keys.Key, res *Reserv
 	if key == nil && len(a.Anonymous) > 0 {
 		res.addAddress(a, r)
 	}
-	res.take.Left, res.take.Crossed = res.left[:0], a.BudgetUsed
+	res.take.Left, res.take.BudgetUsed = res.left[:0], a.BudgetUsed
 	if err := a.Limiter.Take(r.Context(), &res.take); err != nil {
 		return stateUnavailable("5")
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/access"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/ledger"
 	"github.com/caddy-llmproxy/caddy-llmproxy/ratelimit"
+	"github.com/caddy-llmproxy/caddy-llmproxy/ratelimit/redislimit"
 )
 
 const (
@@ -167,24 +168,17 @@ func decodeUsage(value []byte, now uint32) ([]byte, bool) {
 // SharedLimiter returns a limiter in the shared state at an address. While the server does not answer, the limiter denies all
 // requests that have limits if deny is set. Otherwise this Caddy grants its share of what was left.
 func SharedLimiter(c *Closer, client redis.UniversalClient, address string, deny bool) (access.Limiter, error) {
-	limits, err := Acquire(c.AddLasting, Limits, client, func() (sharedLimits, error) {
+	limiter, err := Acquire(c.AddLasting, Limits, client, func() (*redislimit.Limiter, error) {
 		n := newInstanceCount(SnapshotOf("instances", address))
-		config := ratelimit.SharedConfig{Report: logLimits, Sharers: n.saved, Heard: n.update}
-		return sharedLimits{ratelimit.NewShared(client, config), ratelimit.NewMemory()}, nil
+		return redislimit.New(client, redislimit.Config{Report: logLimits, Processes: n.saved, OnHeartbeat: n.update}), nil
 	})
 	if err != nil {
 		return nil, err
 	}
 	if deny {
-		return ratelimit.Fallback{Shared: limits.Shared}, nil
+		return limiter, nil
 	}
-	return ratelimit.Fallback{Shared: limits.Shared, Local: limits.local}, nil
-}
-
-// sharedLimits is the usage of limits in the shared state, and the usage of this Caddy while the server does not answer.
-type sharedLimits struct {
-	*ratelimit.Shared
-	local *ratelimit.Memory
+	return redislimit.Fallback{Limiter: limiter}, nil
 }
 
 // logLimits logs that the shared state does not answer, and with nil that it answers again. The state outlives configurations,
