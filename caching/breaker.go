@@ -9,9 +9,9 @@ import (
 // over it is half-open: one request tries the server, and if that fails too, the breaker stays open for twice as long, up to
 // 30 s. The zero breaker is closed.
 //
-// The shared limits do not use it: for them, a server that fails once is replaced by this machine's share of the limits, and
-// comes back only when what was used meanwhile has been added to it (ratelimit.Shared). The breaker of a replica judges by
-// verdicts, has a sliding window, and is a part of its health.
+// The shared limits do not use it: for them, a server that fails once is replaced by this machine's share of the limits, and is
+// used again only after what was spent meanwhile has been added to it. The breaker of a replica counts verdicts in a sliding
+// window, and is a part of the replica's health.
 type breaker struct {
 	failures  atomic.Int64 // in a row
 	openUntil atomic.Int64 // in Unix nanoseconds; 0 while closed

@@ -21,8 +21,6 @@ type Store interface {
 	Get(ctx context.Context, model string, keys []Key) [][]byte
 	// Put stores values for a duration. It may do so in the background, or drop them.
 	Put(model string, items []Item, ttl time.Duration)
-	// Purge deletes the values of a model, or all values if model is empty, and returns how many it deleted.
-	Purge(ctx context.Context, model string) (int, error)
 }
 
 // An Item is a value to be stored.
@@ -138,12 +136,12 @@ func (c *Cache) decode(model string, key Key, value []byte, want Form) *Entry {
 }
 
 // Purge deletes the entries in memory of a model, or all of them if model is empty, and returns how many it deleted. It also
-// forgets what was decoded of entries in other stores.
-func (c *Cache) Purge(ctx context.Context, model string) (int, error) {
+// forgets what was decoded of entries in other stores. It never fails, but has the same signature as Redis.Purge.
+func (c *Cache) Purge(_ context.Context, model string) (int, error) {
 	c.purges.Add(1)
-	n, err := c.Memory.Purge(ctx, model)
+	n := c.Memory.Purge(model)
 	c.decoded.purge(model)
-	return n, err
+	return n, nil
 }
 
 // PurgeCount returns how often the cache was purged. If it has changed since a request began, the answer must not be stored.

@@ -60,8 +60,8 @@ func (m *Memory) Put(model string, items []Item, ttl time.Duration) {
 	}
 }
 
-// Purge implements Store.
-func (m *Memory) Purge(_ context.Context, model string) (n int, err error) {
+// Purge deletes the entries of a model, or all of them if model is empty, and returns how many it deleted.
+func (m *Memory) Purge(model string) (n int) {
 	for key, v := range m.cache.All() {
 		if model == "" || v.model == model {
 			if _, deleted := m.cache.Invalidate(key); deleted {
@@ -69,7 +69,7 @@ func (m *Memory) Purge(_ context.Context, model string) (n int, err error) {
 			}
 		}
 	}
-	return n, nil
+	return n
 }
 
 // Size returns the number of entries, the bytes that they take, and the number of evictions so far.

@@ -146,7 +146,7 @@ func (r *Redis) set(prefix string, items []Item, ttl time.Duration) error {
 	return err
 }
 
-// Purge implements Store.
+// Purge deletes the entries of a model, or all of them if model is empty, and returns how many it deleted, even if it fails.
 func (r *Redis) Purge(ctx context.Context, model string) (int, error) {
 	pattern := r.prefix + "*"
 	if model != "" {

@@ -123,5 +123,3 @@ type always []byte
 func (a always) Get(context.Context, string, []caching.Key) [][]byte { return [][]byte{a} }
 
 func (a always) Put(string, []caching.Item, time.Duration) {}
-
-func (a always) Purge(context.Context, string) (int, error) { return 0, nil }
