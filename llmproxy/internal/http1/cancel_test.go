@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-// The request's context ends in each phase; the server must see the connection close.
+// Whenever the request's context ends, the server must see the connection close.
 func TestCancel(t *testing.T) {
 	t.Parallel()
 	head := "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -88,7 +88,7 @@ func TestCancelBefore(t *testing.T) {
 	}
 }
 
-// A context that ends while a request waits on a reused connection is no reason to send it again.
+// A request must not be sent again because its context ends while it waits on a reused connection.
 func TestCancelIsNotStale(t *testing.T) {
 	t.Parallel()
 	ctx, leave := causing(t)
@@ -105,7 +105,7 @@ func TestCancelIsNotStale(t *testing.T) {
 	}
 }
 
-// A context that ends after its answer does not disturb the next user of the connection.
+// A context that ends after its answer must not affect the next request on the connection.
 func TestCancelAfterEnd(t *testing.T) {
 	t.Parallel()
 	s := serve(t, func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "hello") })
@@ -127,7 +127,7 @@ func TestCancelAfterEnd(t *testing.T) {
 	}
 }
 
-// A context ends at the same moment as the answer. Whichever is first, the next request must succeed.
+// If a context ends at the same moment as the answer, the next request must succeed.
 func TestCancelAtEnd(t *testing.T) {
 	t.Parallel()
 	s := serve(t, func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "hello") })

@@ -5,18 +5,18 @@ import (
 	"io"
 )
 
-// A chunked decodes a chunked body (RFC 9112 §7.1). It reads into the caller's buffer and removes the framing there. So no
-// buffer is needed in between, and a caller gets as much at once as has arrived, not only what fits the 4 KiB of net/http's
-// reader. It accepts and refuses the same bodies as net/http.
+// A chunked decodes a chunked body (RFC 9112 §7.1). It reads into the caller's buffer and removes the framing there, so that no
+// buffer is needed in between, and the caller gets at once all that has arrived, not only what fits the 4 KiB of net/http's
+// reader. It accepts and rejects the same bodies as net/http.
 type chunked struct {
 	src   io.Reader
 	state chunkState
 	left  uint64 // of the chunk's data
-	// digits counts those of the chunk's length so far: leading zeros are bounded, too.
+	// digits counts the digits of the chunk's length so far, because leading zeros are bounded, too.
 	digits int
 	// line is the length of the current line of framing so far; a trailer counts as one line.
 	line int
-	// overhead is by how much framing outweighs data.
+	// overhead is by how many bytes the framing exceeds what the data justifies.
 	overhead int64
 	// surplus means that bytes followed the body.
 	surplus bool
@@ -106,8 +106,8 @@ func (r *chunked) decode(p []byte) (n int, err error) {
 	return n, nil
 }
 
-// fastFraming decodes the framing between two chunks if it is complete and has nothing but a length, as nearly always, and
-// returns how long it is. It returns zero to leave it to framing.
+// fastFraming decodes the framing between two chunks if it is complete and has nothing but a length, which is the usual case, and
+// returns its size. It returns zero to leave the bytes to framing.
 func (r *chunked) fastFraming(p []byte) int {
 	if r.state == dataCR && len(p) >= 2 && p[0] == '\r' && p[1] == '\n' {
 		r.line, r.digits, r.state = 0, 0, chunkLength
@@ -116,9 +116,9 @@ func (r *chunked) fastFraming(p []byte) int {
 	if r.state != chunkLength || r.line > 0 {
 		return 0
 	}
-	const most = 7 // digits; longer lengths are left to framing
+	const maxDigits = 7 // longer lengths are left to framing
 	left := uint64(0)
-	for i, b := range p[:min(len(p), most+1)] {
+	for i, b := range p[:min(len(p), maxDigits+1)] {
 		if digit, ok := hex(b); ok {
 			left = left<<4 | uint64(digit)
 			continue

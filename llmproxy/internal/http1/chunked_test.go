@@ -16,7 +16,7 @@ func TestChunked(t *testing.T) {
 	long := strings.Repeat("x", maxChunkLine)
 	tests := []struct {
 		name, raw, body string
-		err             error // io.EOF: it is right
+		err             error // io.EOF for a valid body
 	}{
 		{"nothing", "", "", io.ErrUnexpectedEOF},
 		{"no data", "0\r\n\r\n", "", io.EOF},
@@ -28,27 +28,27 @@ func TestChunked(t *testing.T) {
 		{"extension", "1;a=b\r\nx\r\n0;c\r\n\r\n", "x", io.EOF},
 		{"padding", "1 \t\r\nx\r\n0 \r\n\r\n", "x", io.EOF},
 		{"trailers", "1\r\nx\r\n0\r\nA: b\r\nC: d\r\n\r\n", "x", io.EOF},
-		{"cut in the length", "1", "", io.ErrUnexpectedEOF},
-		{"cut in data", "5\r\nhel", "hel", io.ErrUnexpectedEOF},
-		{"cut behind data", "5\r\nhello\r\n", "hello", io.ErrUnexpectedEOF},
-		{"cut in the trailer", "1\r\nx\r\n0\r\nA: b\r\n", "x", io.ErrUnexpectedEOF},
-		{"cut in the last line", "1\r\nx\r\n0\r\n\r", "x", io.ErrUnexpectedEOF},
+		{"truncated in the length", "1", "", io.ErrUnexpectedEOF},
+		{"truncated in data", "5\r\nhel", "hel", io.ErrUnexpectedEOF},
+		{"truncated after data", "5\r\nhello\r\n", "hello", io.ErrUnexpectedEOF},
+		{"truncated in the trailer", "1\r\nx\r\n0\r\nA: b\r\n", "x", io.ErrUnexpectedEOF},
+		{"truncated in the last line", "1\r\nx\r\n0\r\n\r", "x", io.ErrUnexpectedEOF},
 		{"no length", "\r\nx\r\n0\r\n\r\n", "", errChunk},
 		{"extension without a length", ";a\r\nx\r\n0\r\n\r\n", "", errChunk},
 		{"no digit", "1\r\nx\r\ng\r\n", "x", errChunk},
-		{"a sign", "-1\r\nx\r\n0\r\n\r\n", "", errChunk},
-		{"a prefix", "0x1\r\nx\r\n0\r\n\r\n", "", errChunk},
-		{"a blank before", " 1\r\nx\r\n0\r\n\r\n", "", errChunk},
-		{"a line feed alone", "1\nx\r\n0\r\n\r\n", "", errChunk},
-		{"a line feed in an extension", "1;a\nb\r\nx\r\n0\r\n\r\n", "", errChunk},
-		{"a carriage return alone", "1\rx", "", errChunk},
-		{"a length that overflows", "10000000000000001\r\n", "", errChunkSize},
+		{"sign", "-1\r\nx\r\n0\r\n\r\n", "", errChunk},
+		{"prefix", "0x1\r\nx\r\n0\r\n\r\n", "", errChunk},
+		{"leading space", " 1\r\nx\r\n0\r\n\r\n", "", errChunk},
+		{"lone LF", "1\nx\r\n0\r\n\r\n", "", errChunk},
+		{"LF in an extension", "1;a\nb\r\nx\r\n0\r\n\r\n", "", errChunk},
+		{"lone CR", "1\rx", "", errChunk},
+		{"overflowing length", "10000000000000001\r\n", "", errChunkSize},
 		{"many zeros", strings.Repeat("0", 17) + "\r\n\r\n", "", errChunkSize},
 		{"data longer than its length", "1\r\nxy\r\n0\r\n\r\n", "x", errChunk},
 		{"data without an end", "1\r\nx0\r\n\r\n", "x", errChunk},
-		{"a long extension", "1;" + long + "\r\nx\r\n0\r\n\r\n", "", errChunkLine},
-		{"a long trailer", "0\r\n" + strings.Repeat("A: b\r\n", maxChunkLine/6+1) + "\r\n", "", errChunkLine},
-		{"extensions without end", strings.Repeat("1;"+long[:2000]+"\r\nx\r\n", 20), "xxxxxxxx", errOverhead},
+		{"long extension", "1;" + long + "\r\nx\r\n0\r\n\r\n", "", errChunkLine},
+		{"long trailer", "0\r\n" + strings.Repeat("A: b\r\n", maxChunkLine/6+1) + "\r\n", "", errChunkLine},
+		{"endless extensions", strings.Repeat("1;"+long[:2000]+"\r\nx\r\n", 20), "xxxxxxxx", errOverhead},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -63,7 +63,7 @@ func TestChunked(t *testing.T) {
 	}
 }
 
-// Bytes after a body are noticed: the connection is not reused then.
+// Bytes after a body must be noticed, because the connection must not be reused.
 func TestSurplus(t *testing.T) {
 	t.Parallel()
 	const body = "1\r\nx\r\n0\r\n\r\n"
@@ -75,7 +75,7 @@ func TestSurplus(t *testing.T) {
 	}
 }
 
-// Data is returned before the end of its chunk has arrived.
+// Data must be returned before the end of its chunk has arrived.
 func TestChunkedReturnsAtOnce(t *testing.T) {
 	t.Parallel()
 	src, feed := io.Pipe()
@@ -92,7 +92,7 @@ func TestChunkedReturnsAtOnce(t *testing.T) {
 	feed.Close()
 }
 
-// FuzzChunked checks that any bytes, in any pieces, decode as with net/http.
+// FuzzChunked checks that any bytes, in any pieces, are decoded as by net/http.
 func FuzzChunked(f *testing.F) {
 	for _, raw := range []string{
 		"5\r\nhello\r\n0\r\n\r\n", "1;a=b\r\nx\r\n0\r\nA: b\r\n\r\n", "1 \r\nx\r\n0\r\n\r\nH", "a\r\n0123456789\r\n", "1\nx\r\n",
@@ -106,18 +106,18 @@ func FuzzChunked(f *testing.F) {
 		for _, split := range splits(string(raw), seed) {
 			again, againErr := readAll(&chunked{src: split})
 			if again != body || (againErr == io.EOF) != (err == io.EOF) {
-				t.Fatalf("%s: got %q, %v; at once it was %q, %v", split.name, again, againErr, body, err)
+				t.Fatalf("%s: got %q, %v; in one piece %q, %v", split.name, again, againErr, body, err)
 			}
 		}
 		if errors.Is(err, errChunkSize) {
-			return // their count of overhead overflows
+			return // net/http's count of the overhead overflows
 		}
 		theirs, theirErr := readAll(httputil.NewChunkedReader(bytes.NewReader(raw)))
 		if theirErr == io.EOF && r.state >= trailerStart {
-			theirErr = err // their reader stops before the trailer
+			theirErr = err // net/http's reader stops before the trailer
 		}
 		if theirs != body || (theirErr == io.EOF) != (err == io.EOF) {
-			t.Errorf("got %q, %v; net/http gives %q, %v", body, err, theirs, theirErr)
+			t.Errorf("got %q, %v; net/http returns %q, %v", body, err, theirs, theirErr)
 		}
 	})
 }

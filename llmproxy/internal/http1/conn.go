@@ -14,9 +14,9 @@ import (
 )
 
 const (
-	// readBuffer is the size of the buffer for the head of an answer. It is released when the body has used up what it holds.
+	// readBuffer is the size of the buffer for the head of an answer. The buffer is released when all its bytes were read.
 	readBuffer = 4 << 10
-	// maxHead bounds what is read until the head of an answer is complete, informational answers included.
+	// maxHead bounds how much is read until the head of an answer is complete, including informational answers.
 	maxHead = 64 << 10
 	// maxInformational bounds the 1xx answers before the final one.
 	maxInformational = 5
@@ -30,8 +30,8 @@ type conn struct {
 	t         *Transport
 	address   string
 	nc        net.Conn
-	r         *bufio.Reader // nil while the connection is idle, and once an answer needs it no more
-	headLeft  int64         // how much more may be read for the head
+	r         *bufio.Reader // nil while the connection is idle, and after an answer's buffered bytes were read
+	headLeft  int64         // how many more bytes may be read for the head
 	answered  bool          // a byte of the current answer was read
 	idleSince time.Time
 	interrupt func() // expire, allocated once
@@ -89,12 +89,12 @@ func (b *bodySource) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// past is a deadline that has passed: it wakes whoever reads or writes.
+// past is a deadline in the past, which makes pending reads and writes return.
 var past = time.Unix(1, 0)
 
-// expire wakes whoever waits for the connection, which cannot be used afterwards.
+// expire makes pending and later reads and writes fail. The connection cannot be used afterwards.
 func (c *conn) expire() {
-	c.nc.SetDeadline(past) // fails if the connection was closed meanwhile, which is as good
+	c.nc.SetDeadline(past) // fails if the connection was closed meanwhile, which has the same effect
 }
 
 // exchange writes the request and reads the head of its answer. If it fails, the connection is closed.
@@ -131,9 +131,9 @@ func (c *conn) exchange(req *http.Request, body io.Reader) (*http.Response, erro
 func (c *conn) writeAndReadHead(req *http.Request, body io.Reader) (res *http.Response, reusable bool, err error) {
 	writeErr := c.write(req, body)
 	if _, ours := errors.AsType[*bodyError](writeErr); ours {
-		return nil, false, writeErr // the server would wait for the rest of the request in vain
+		return nil, false, writeErr // the server is still waiting for the rest of the request
 	}
-	// Even if writing failed there may be an answer: a server may send 413, say, before it has read everything, and then close.
+	// There may be an answer even if writing failed: a server may send a 413, for example, and close before it has read everything.
 	res, err = c.readHead(req)
 	switch {
 	case err == nil:
@@ -157,7 +157,7 @@ func (c *conn) readHead(req *http.Request) (*http.Response, error) {
 		res, err := http.ReadResponse(c.r, req)
 		switch {
 		case err != nil && c.headLeft <= 0:
-			return nil, errHeadTooLarge // cut off there, it may look malformed
+			return nil, errHeadTooLarge // a truncated head may look malformed
 		case err != nil:
 			return nil, err
 		case res.StatusCode >= 200:

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// unresponsive returns an address where a connection neither succeeds nor fails: the listener's queue is full, and Linux drops
+// unresponsive returns an address to which a connection neither succeeds nor fails: the listener's queue is full, and Linux drops
 // further packets.
 func unresponsive(t *testing.T) (address string) {
 	t.Helper()

@@ -57,7 +57,7 @@ func serve(t testing.TB, handler http.HandlerFunc) *server {
 	return s
 }
 
-// waitClosed waits until the server has seen every connection close.
+// waitClosed waits until the server has seen all connections close.
 func (s *server) waitClosed() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -104,7 +104,7 @@ func readRequest(r *bufio.Reader) (*http.Request, string, error) {
 	return req, string(body), err
 }
 
-// answers reads a request before each of the texts, and writes the text as its answer.
+// answers returns a turn for script: it reads requests and answers each with the next text.
 func answers(texts ...string) func(c net.Conn, r *bufio.Reader) {
 	return func(c net.Conn, r *bufio.Reader) {
 		for _, text := range texts {

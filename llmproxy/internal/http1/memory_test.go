@@ -58,7 +58,7 @@ func TestStreamMemory(t *testing.T) {
 	}
 	per := (inUse() - before) / (streams - 1)
 	t.Logf("%d bytes a stream", per)
-	// The request and the server's end of the connection are counted too.
+	// This includes the request and the server's end of the connection.
 	if per > 5<<10 {
 		t.Errorf("an open stream holds %d bytes", per)
 	}

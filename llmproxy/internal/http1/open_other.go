@@ -4,8 +4,8 @@ package http1
 
 import "net"
 
-// An openCheck cannot check a connection without reading from it on this system; RoundTrip's one retry has to do.
+// An openCheck cannot check a connection on this system without reading from it. The retry of RoundTrip has to suffice.
 type openCheck struct{}
 
-// isOpen reports whether an idle connection is still open, as far as is known.
+// isOpen reports whether an idle connection is still open, as far as can be known.
 func (openCheck) isOpen(net.Conn) bool { return true }

@@ -16,8 +16,8 @@ type openCheck struct {
 	open bool
 }
 
-// isOpen reports whether an idle connection is still open: if the server has closed it, or sent something unasked, such as a
-// 408, there is something to read.
+// isOpen reports whether an idle connection is still open. If the server has closed it, or sent something that was not requested,
+// such as a 408, there is something to read.
 func (o *openCheck) isOpen(nc net.Conn) bool {
 	if o.raw == nil {
 		sc, ok := nc.(syscall.Conn)

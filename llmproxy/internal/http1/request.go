@@ -12,8 +12,8 @@ import (
 	"sync"
 )
 
-// validate refuses requests that are not for this transport, and anything that could end a line of the request early and so
-// smuggle in a second request.
+// validate rejects requests that are not for this transport, and anything that could end a line of the request early and so smuggle
+// in a second request.
 func validate(req *http.Request) error {
 	switch {
 	case req.URL == nil || req.URL.Scheme != "http":
@@ -88,7 +88,7 @@ func host(req *http.Request) string {
 	return h
 }
 
-// bodyLength returns the length of the body; -1 if it is unknown.
+// bodyLength returns the length of the body, or -1 if it is unknown.
 func bodyLength(req *http.Request) int64 {
 	switch {
 	case req.Body == nil || req.Body == http.NoBody:
@@ -127,7 +127,7 @@ func appendHead(b []byte, req *http.Request, length int64) []byte {
 	return append(b, "\r\n"...)
 }
 
-// isFraming reports whether a header is written from the request's fields alone, as net/http does, however it is spelled.
+// isFraming reports whether a header, however it is spelled, is left out because the request's fields determine it, as in net/http.
 func isFraming(name string) bool {
 	switch len(name) {
 	case 4:
@@ -143,9 +143,9 @@ func isFraming(name string) bool {
 }
 
 const (
-	// writeBuffer is the size of the buffer that gathers the head and small pieces of the body, so that they are sent together.
+	// writeBuffer is the size of the buffer that collects the head and small pieces of the body, so that they are sent together.
 	writeBuffer = 32 << 10
-	// smallPiece is the length up to which copying a piece of the body costs less than a system call.
+	// smallPiece is the length up to which copying a piece of the body is cheaper than a system call.
 	smallPiece = 4 << 10
 	// chunkHead is the space for a chunk's length, in four digits.
 	chunkHead = len("7fff\r\n")
@@ -155,13 +155,13 @@ const (
 
 var writers = sync.Pool{New: func() any { return &writer{buf: make([]byte, 0, writeBuffer)} }}
 
-// A writer gathers a request and writes it with as few system calls as possible. It is in use only while writing.
+// A writer collects a request and writes it with as few system calls as possible. It is in use only while writing.
 type writer struct {
 	nc     net.Conn
 	buf    []byte
 	vector [8][]byte
-	pieces net.Buffers // in vector; a field, because a local variable would be allocated
-	left   int64       // how much longer the body may be
+	pieces net.Buffers // in vector; a field, because a local variable would be allocated on the heap
+	left   int64       // how many more bytes the body may have
 	err    error       // of the connection
 }
 
@@ -203,7 +203,7 @@ func (w *writer) release() {
 
 var errLong = errors.New("longer than announced")
 
-// writeFixed writes a body of known length, and never more: that would be the start of another request.
+// writeFixed writes a body of known length. It never writes more, which the server would take for the start of another request.
 func (w *writer) writeFixed(body io.Reader, length int64) error {
 	w.left = length
 	var err error
@@ -232,7 +232,7 @@ func (w *writer) Write(p []byte) (int, error) {
 	return len(p), w.writePieces()
 }
 
-// WriteSegments writes all segments of a body, and what is buffered, with one system call.
+// WriteSegments writes all segments of a body, and the bytes that are buffered, with one system call.
 func (w *writer) WriteSegments(segments [][]byte) (int64, error) {
 	var n int64
 	for _, s := range segments {
@@ -258,7 +258,7 @@ func (w *writer) writePieces() error {
 	return w.err
 }
 
-// copy writes a body through the buffer, where the head is first.
+// copy writes a body through the buffer, after the head.
 func (w *writer) copy(body io.Reader) error {
 	for {
 		if err := w.ensureSpace(); err != nil {

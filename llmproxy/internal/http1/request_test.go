@@ -114,7 +114,7 @@ func FuzzRequestHead(f *testing.F) {
 			want.Add(name, strings.Trim(value, " \t"))
 		}
 		got.Header.Del("Content-Length")
-		if want.Get("Pragma") == "no-cache" { // net/http adds what it implies
+		if want.Get("Pragma") == "no-cache" { // net/http adds the header that it implies
 			got.Header.Del("Cache-Control")
 		}
 		if diff := cmp.Diff(want, got.Header); diff != "" {
@@ -170,7 +170,7 @@ func TestWriteSegments(t *testing.T) {
 	for _, tt := range []struct {
 		name  string
 		body  atOnce
-		extra int64 // announced beyond what there is
+		extra int64 // announced in excess of the body
 		err   bool
 	}{
 		{"small", atOnce{small, small}, 0, false},
@@ -209,11 +209,11 @@ func TestWritePieces(t *testing.T) {
 	tests := []struct {
 		name string
 		body io.Reader
-		want string // H the head, s and L the pieces; what stands together left together and was copied, [] uncopied
+		want string // H is the head, s and L are pieces; what is written together is joined, and what is not copied is in brackets
 	}{
-		{"small", segments{small}, "Hs"},
-		{"some small ones", segments{small, small, small}, "Hsss"},
-		{"large", segments{large}, "H [L]"},
+		{"small piece", segments{small}, "Hs"},
+		{"small pieces", segments{small, small, small}, "Hsss"},
+		{"large piece", segments{large}, "H [L]"},
 		{"spliced at the start", segments{small, small, large, small}, "Hss [L] s"},
 		{"spliced in the middle", segments{large, small, large}, "H [L] s [L]"},
 		{"empty pieces", segments{nil, small, nil}, "Hs"},
@@ -251,7 +251,7 @@ func TestWritePieces(t *testing.T) {
 
 func TestWriteHugeHead(t *testing.T) {
 	t.Parallel()
-	// The buffer grows with the head; what follows must still be framed right.
+	// The buffer grows with the head. The body must still be framed correctly.
 	requests := make(chan string, 3)
 	s := serve(t, func(_ http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
@@ -286,8 +286,8 @@ func TestBodyError(t *testing.T) {
 		{"fails in the middle, chunked", io.MultiReader(strings.NewReader("abc"), iotest.ErrReader(broken)), -1, "disk error"},
 		{"too short", struct{ io.Reader }{strings.NewReader("abc")}, 5, "2 bytes shorter than announced"},
 		{"too long", struct{ io.Reader }{strings.NewReader("abcdef")}, 5, "longer than announced"},
-		{"too short, writes itself", strings.NewReader("abc"), 5, "2 bytes shorter than announced"},
-		{"too long, writes itself", strings.NewReader("abcdef"), 5, "longer than announced"},
+		{"too short, with WriteTo", strings.NewReader("abc"), 5, "2 bytes shorter than announced"},
+		{"too long, with WriteTo", strings.NewReader("abcdef"), 5, "longer than announced"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

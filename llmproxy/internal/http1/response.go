@@ -12,9 +12,9 @@ import (
 
 var headEnd = []byte("\r\n\r\n")
 
-// readUsualHead reads the head of an answer from what is buffered, if it has nothing unusual. That costs a third of what
-// net/http spends, and works for nearly all answers. A head that it does not understand completely it leaves unread, for
-// net/http. A fuzz test holds that both read the same. The body is left to the caller, unless it is empty.
+// readUsualHead reads the head of an answer from the buffered bytes, if it has nothing unusual. That costs a third of what net/http
+// spends, and works for nearly all answers. It leaves any other head unread, for net/http. A fuzz test checks that both read the
+// same. The body is left to the caller, unless it is empty.
 func (c *conn) readUsualHead(req *http.Request) (*http.Response, bool) {
 	read, _ := c.r.Peek(c.r.Buffered())
 	end := bytes.Index(read, headEnd)
@@ -37,10 +37,11 @@ func (c *conn) readUsualHead(req *http.Request) (*http.Response, bool) {
 type usualHead struct {
 	rest           string
 	values         []string // backs the values of the headers
-	length, chunks bool     // what tells the end of the body
+	length, chunks bool     // which headers delimit the body
 }
 
-// line cuts off the next line. It reports false if there is none, or if the line has anything but visible ASCII, spaces and tabs.
+// line cuts off the next line. It reports false if no complete line is left, or if the line has anything but visible ASCII, spaces
+// and tabs.
 func (h *usualHead) line() (line string, ok bool) {
 	i := strings.IndexByte(h.rest, '\r')
 	if i < 0 || h.rest[i+1] != '\n' {
@@ -95,7 +96,8 @@ func (h *usualHead) headers(res *http.Response) bool {
 	return true
 }
 
-// interpret takes what a header says of the body and of the connection. It reports whether the header is kept, as net/http does.
+// interpret evaluates a header that concerns the body or the connection. It reports whether the response keeps the header, as in
+// net/http.
 func (h *usualHead) interpret(res *http.Response, name, value string) (keep bool) {
 	switch name {
 	case "Content-Length":
@@ -149,9 +151,9 @@ type answerBody struct {
 	fixed    fixedLength // src, of an answer with a usual head and a length
 	c        *conn
 	ctx      context.Context
-	stop     func() bool // ends the watch over ctx
+	stop     func() bool // stops watching ctx
 	reusable bool
-	err      error       // what reading ended with; for the reading goroutine alone
+	err      error       // the error that ended reading; used by the reading goroutine only
 	finished atomic.Bool // the connection was returned or closed
 }
 
@@ -170,7 +172,7 @@ func (a *answerBody) Read(p []byte) (int, error) {
 	return n, a.err
 }
 
-// end gives up the connection after the last byte or an error.
+// end releases the connection after the last byte or an error.
 func (a *answerBody) end(err error) {
 	if err != io.EOF {
 		err = withCause(a.ctx, err)
@@ -182,7 +184,7 @@ func (a *answerBody) end(err error) {
 		}
 		return
 	}
-	// Bytes after the answer belong to no request. If stop fails, the context has ended and the deadline has passed for good.
+	// Bytes after the answer belong to no request. If stop fails, the context has ended and the connection has expired.
 	clean := a.stop() && err == io.EOF && a.reusable && !a.chunks.surplus && (a.c.r == nil || a.c.r.Buffered() == 0)
 	a.c.release()
 	if clean {

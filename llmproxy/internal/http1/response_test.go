@@ -31,8 +31,8 @@ func TestUsualHead(t *testing.T) {
 		{"Ollama", "HTTP/1.1 404 Not Found\r\nContent-Type: application/json\r\nDate: Mon, 23 Nov 2026 10:00:00 GMT\r\nContent-Length: 0\r\n\r\n", true},
 		{"closes", "HTTP/1.1 503 Service Unavailable\r\nConnection: Close\r\nContent-Length: 2\r\n\r\nno", true},
 		{"keeps alive", "HTTP/1.1 200 OK\r\nConnection: Keep-Alive\r\nContent-Length: 2\r\n\r\nno", true},
-		{"not all of it", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n", false},
-		{"until it closes", "HTTP/1.1 200 OK\r\n\r\nhello", false},
+		{"incomplete", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n", false},
+		{"body until the connection closes", "HTTP/1.1 200 OK\r\n\r\nhello", false},
 		{"no body", "HTTP/1.1 204 No Content\r\n\r\n", false},
 		{"informational", "HTTP/1.1 100 Continue\r\nContent-Length: 5\r\n\r\n", false},
 		{"HTTP/1.0", "HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\nhello", false},
@@ -40,20 +40,20 @@ func TestUsualHead(t *testing.T) {
 		{"two lengths", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello", false},
 		{"length and chunks", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\nhello", false},
 		{"two codings", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", false},
-		{"another coding", "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\nhello", false},
-		{"a negative length", "HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\nhello", false},
-		{"a length with a sign", "HTTP/1.1 200 OK\r\nContent-Length: +5\r\n\r\nhello", false},
-		{"a header twice", "HTTP/1.1 200 OK\r\nX-A: b\r\nx-a: c\r\nContent-Length: 5\r\n\r\nhello", false},
-		{"a folded line", "HTTP/1.1 200 OK\r\nX-A: b\r\n c\r\nContent-Length: 5\r\n\r\nhello", false},
-		{"a space before the colon", "HTTP/1.1 200 OK\r\nContent-Length : 5\r\n\r\nhello", false},
-		{"a line feed alone", "HTTP/1.1 200 OK\r\nX-A: b\nContent-Length: 5\r\n\r\nhello", false},
-		{"a carriage return alone", "HTTP/1.1 200 OK\r\nX-A: b\rContent-Length: 5\r\n\r\nhello", false},
-		{"a zero byte", "HTTP/1.1 200 OK\r\nX-A: \x00\r\nContent-Length: 5\r\n\r\nhello", false},
-		{"beyond ASCII", "HTTP/1.1 200 OK\r\nX-A: é\r\nContent-Length: 5\r\n\r\nhello", false},
-		{"a list in Connection", "HTTP/1.1 200 OK\r\nConnection: keep-alive, close\r\nContent-Length: 5\r\n\r\nhello", false},
-		{"closes, and does not", "HTTP/1.1 200 OK\r\nConnection: close\r\nConnection: keep-alive\r\nContent-Length: 5\r\n\r\nhello", false},
-		{"an upgrade", "HTTP/1.1 200 OK\r\nUpgrade: h2c\r\nContent-Length: 5\r\n\r\nhello", false},
-		{"a trailer", "HTTP/1.1 200 OK\r\nTrailer: X-A\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", false},
+		{"other coding", "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\nhello", false},
+		{"negative length", "HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\nhello", false},
+		{"length with a sign", "HTTP/1.1 200 OK\r\nContent-Length: +5\r\n\r\nhello", false},
+		{"repeated header", "HTTP/1.1 200 OK\r\nX-A: b\r\nx-a: c\r\nContent-Length: 5\r\n\r\nhello", false},
+		{"folded line", "HTTP/1.1 200 OK\r\nX-A: b\r\n c\r\nContent-Length: 5\r\n\r\nhello", false},
+		{"space before the colon", "HTTP/1.1 200 OK\r\nContent-Length : 5\r\n\r\nhello", false},
+		{"lone LF", "HTTP/1.1 200 OK\r\nX-A: b\nContent-Length: 5\r\n\r\nhello", false},
+		{"lone CR", "HTTP/1.1 200 OK\r\nX-A: b\rContent-Length: 5\r\n\r\nhello", false},
+		{"zero byte", "HTTP/1.1 200 OK\r\nX-A: \x00\r\nContent-Length: 5\r\n\r\nhello", false},
+		{"not ASCII", "HTTP/1.1 200 OK\r\nX-A: é\r\nContent-Length: 5\r\n\r\nhello", false},
+		{"list in Connection", "HTTP/1.1 200 OK\r\nConnection: keep-alive, close\r\nContent-Length: 5\r\n\r\nhello", false},
+		{"contradictory Connection", "HTTP/1.1 200 OK\r\nConnection: close\r\nConnection: keep-alive\r\nContent-Length: 5\r\n\r\nhello", false},
+		{"upgrade", "HTTP/1.1 200 OK\r\nUpgrade: h2c\r\nContent-Length: 5\r\n\r\nhello", false},
+		{"trailer", "HTTP/1.1 200 OK\r\nTrailer: X-A\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -67,7 +67,8 @@ func TestUsualHead(t *testing.T) {
 	}
 }
 
-// compareHeads compares a usual head with what net/http reads, and reports whether it is one. Others must be left unread.
+// compareHeads reports whether an answer has a usual head, and compares it with what net/http reads. Any other head must be left
+// unread.
 func compareHeads(t *testing.T, answer string) (usual bool) {
 	t.Helper()
 	req := &http.Request{Method: http.MethodPost}
@@ -83,7 +84,7 @@ func compareHeads(t *testing.T, answer string) (usual bool) {
 	theirs := bufio.NewReaderSize(strings.NewReader(answer), readBuffer)
 	want, err := http.ReadResponse(theirs, req)
 	if err != nil {
-		t.Fatalf("net/http refuses it: %v", err)
+		t.Fatalf("net/http rejects it: %v", err)
 	}
 	ignored := cmpopts.IgnoreFields(http.Response{}, "Body", "Request")
 	if diff := cmp.Diff(want, res, ignored); diff != "" {
@@ -118,10 +119,10 @@ func TestBadAnswer(t *testing.T) {
 	long := strings.Repeat("x", 60<<10)
 	tests := []struct{ name, answer, want string }{
 		{"nothing", "", "unexpected EOF"},
-		{"cut in the head", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n", "unexpected EOF"},
+		{"truncated in the head", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n", "unexpected EOF"},
 		{"not HTTP", "SSH-2.0-OpenSSH_9.2\r\n\r\n", "malformed HTTP"},
 		{"status too small", "HTTP/1.1 +99 OK\r\n\r\n", "unexpected status 99"},
-		{"another protocol", "HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\n\r\n", "unexpected status 101"},
+		{"other protocol", "HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\n\r\n", "unexpected status 101"},
 		{"two lengths", "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab", "multiple Content-Length headers"},
 		{"bad length", "HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n", "bad Content-Length"},
 		{"unknown coding", "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n", "unsupported transfer encoding"},
@@ -136,7 +137,7 @@ func TestBadAnswer(t *testing.T) {
 			address := script(t, func(c net.Conn, r *bufio.Reader) {
 				answers(tt.answer)(c, r)
 				c.(*net.TCPConn).CloseWrite()
-				untilGone(c, r) // script's end hangs if the connection were left open
+				untilGone(c, r) // if the connection stayed open, the test would hang at its end
 			})
 			tr := transport(t)
 			res, err := tr.RoundTrip(post(t, address, "a"))
@@ -172,7 +173,7 @@ func TestTruncated(t *testing.T) {
 		exact              bool
 	}{
 		{"length", "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhello", "hello", nil, true},
-		{"length, nothing came", "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n", "", nil, true},
+		{"length, empty body", "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n", "", nil, true},
 		{"in a chunk", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nhello", "hello", nil, true},
 		{"between chunks", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n", "hello", nil, true},
 		{"before the last chunk's end", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n", "hello", nil, false},
@@ -201,7 +202,7 @@ func TestTruncated(t *testing.T) {
 				t.Errorf("got %q, %v", body, err)
 			}
 			if _, again := res.Body.Read(make([]byte, 1)); again != err {
-				t.Errorf("the next Read says %v, want %v again", again, err)
+				t.Errorf("the next Read returns %v, want %v again", again, err)
 			}
 			if n := idle(tr); n != 0 {
 				t.Errorf("%d idle connections", n)
@@ -210,7 +211,7 @@ func TestTruncated(t *testing.T) {
 	}
 }
 
-// A server refuses a body before it has read it, and closes the connection.
+// A server may reject a body before it has read it, and close the connection.
 func TestEarlyAnswer(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
@@ -218,7 +219,7 @@ func TestEarlyAnswer(t *testing.T) {
 		end  func(c net.Conn, r *bufio.Reader)
 	}{
 		{"reads on", untilGone},
-		{"hangs up", func(c net.Conn, _ *bufio.Reader) { c.(*net.TCPConn).CloseRead() }},
+		{"stops reading", func(c net.Conn, _ *bufio.Reader) { c.(*net.TCPConn).CloseRead() }},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -292,7 +293,7 @@ func TestBodyClose(t *testing.T) {
 		t.Error(err)
 	}
 	if err := <-read; !errors.Is(err, http.ErrBodyReadAfterClose) {
-		t.Errorf("the Read that waited says %v", err)
+		t.Errorf("the pending Read returned %v", err)
 	}
 	<-gone
 	if n := idle(tr); n != 0 {
@@ -312,14 +313,14 @@ func TestCloseAfterEnd(t *testing.T) {
 		t.Error(err)
 	}
 	first := res.Body
-	for range 3 { // the connection is another request's now: neither Close nor Read may touch it
+	for range 3 { // the connection belongs to another request now: neither Close nor Read may affect it
 		res, err := tr.RoundTrip(get(t, s.URL))
 		if err != nil {
 			t.Fatal(err)
 		}
 		first.Close()
 		if n, err := first.Read(make([]byte, 1)); n != 0 || err != io.EOF {
-			t.Errorf("the first body gives %d, %v", n, err)
+			t.Errorf("Read of the first body = %d, %v, want 0, EOF", n, err)
 		}
 		if b, err := io.ReadAll(res.Body); string(b) != "hello" || err != nil {
 			t.Errorf("got %q, %v", b, err)

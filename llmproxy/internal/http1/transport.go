@@ -1,4 +1,4 @@
-// Package http1 is a lean client for servers nearby that speak plain HTTP/1.1. net/http's transport spends about 45 µs and two
+// Package http1 is a lean client for nearby servers that speak plain HTTP/1.1. net/http's transport spends about 45 µs and two
 // goroutines on a request, more than the rest of the gateway together. Here the goroutine that calls RoundTrip also writes and
 // reads, and neither an idle connection nor a chunked answer holds a buffer.
 //
@@ -7,8 +7,8 @@
 // usual heads of answers itself and leaves all others to net/http. It stands on the lowest floor and imports no other package
 // of this project.
 //
-// The price of using one goroutine: nothing is read before the request is written. A server that answers early and neither
-// reads on nor closes the connection is left only when the request's context ends.
+// With one goroutine, nothing is read before the request is written. If a server answers early and then neither reads on nor closes
+// the connection, the request ends only with its context.
 package http1
 
 import (
@@ -24,8 +24,8 @@ import (
 	"time"
 )
 
-// staleAfter is how long after a request was sent its failure may still be due to a connection that the server was closing
-// anyway. A request that fails later may have been at work, and may be what its server died of: it is not sent again.
+// staleAfter is how long after a request was sent its failure may still be due to a connection that the server was closing anyway.
+// A request that fails later may have been processed, and may even have crashed the server, so it is not sent again.
 const staleAfter = time.Second
 
 // The defaults of a Transport.
@@ -37,9 +37,9 @@ const (
 
 // A Transport is an http.RoundTripper for http:// addresses. The zero Transport is ready. It is safe for concurrent use.
 //
-// Unlike net/http's, it closes a request's body before RoundTrip returns, and closes a connection at once when an answer's
-// body is closed before its end: that is how an upstream learns that nobody waits for it. It sends the headers it is given
-// and adds neither User-Agent nor Accept-Encoding.
+// Unlike net/http's, it closes a request's body before RoundTrip returns, and closes a connection at once when an answer's body is
+// closed before its end, so that the upstream learns that the client has left. It sends the headers it is given and adds neither
+// User-Agent nor Accept-Encoding.
 type Transport struct {
 	// DialTimeout bounds making a connection, name lookup included. Zero means 3 s.
 	DialTimeout time.Duration
@@ -80,7 +80,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	return res, nil
 }
 
-// withCause adds to an error why the context ended, if it did: on the connection that looks like a timeout.
+// withCause adds the cause of the context's end to an error, if the context has ended: the connection only reports a timeout.
 func withCause(ctx context.Context, err error) error {
 	if ctx.Err() == nil {
 		return err
@@ -99,8 +99,8 @@ func (t *Transport) send(req *http.Request) (*http.Response, error) {
 		if err == nil || !c.closedUnanswered(err) || ctx.Err() != nil || time.Since(sent) > cmp.Or(t.stale, staleAfter) {
 			return res, err
 		}
-		// A server may close a connection at the moment it is reused. Then nothing of an answer has come, and the request is
-		// sent again on a new connection, which cannot be stale (RFC 9110 §9.2.2, RFC 9112 §9.3.1).
+		// A server may close a connection at the moment it is reused. If no byte of an answer has come, the request is sent again
+		// on a new connection, which cannot be stale (RFC 9110 §9.2.2, RFC 9112 §9.3.1).
 		again, reopenErr := reopenBody(req)
 		if reopenErr != nil {
 			return nil, err
@@ -148,8 +148,8 @@ func (t *Transport) dial(ctx context.Context, address string) (*conn, error) {
 	return c, nil
 }
 
-// takeIdle removes an idle connection that is still open from the pool; nil if there is none. The most recently used goes
-// first, so that the others grow old.
+// takeIdle takes the most recently used open connection out of the pool, so that the others grow old and expire. It returns nil if
+// no connection is open.
 func (t *Transport) takeIdle(address string) *conn {
 	for {
 		c := t.popIdle(address)
@@ -205,8 +205,8 @@ func (t *Transport) pushIdle(c *conn) (expired []*conn, kept bool) {
 	return expired, true
 }
 
-// sweep removes the expired connections of all addresses from the pool. It runs once an IdleTimeout, with whatever request ends
-// then, so that neither a timer nor a goroutine is needed.
+// sweep removes the expired connections of all addresses from the pool. It runs once per IdleTimeout, when a request ends, so that
+// neither a timer nor a goroutine is needed.
 func (t *Transport) sweep(now time.Time) (expired []*conn) {
 	t.swept = now
 	for address, list := range t.idle {
@@ -226,8 +226,8 @@ func (t *Transport) sweep(now time.Time) (expired []*conn) {
 
 func (t *Transport) idleTimeout() time.Duration { return cmp.Or(t.IdleTimeout, defaultIdleTimeout) }
 
-// CloseIdleConnections closes the idle connections. Those in use are closed when they are returned, unless a new request was
-// made since.
+// CloseIdleConnections closes the idle connections. Connections in use are closed when they are returned, unless a new request was
+// made in between.
 func (t *Transport) CloseIdleConnections() {
 	t.mu.Lock()
 	idle := t.idle

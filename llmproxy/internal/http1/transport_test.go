@@ -49,14 +49,14 @@ func TestRoundTrip(t *testing.T) {
 		{"headers", func(r *http.Request) {
 			r.Header = http.Header{"X-A": {"1", "2"}, "X-Empty": {""}, "X-Utf8": {"é"}}
 		}, seen{"GET", "/v1/x?a=b%20c", host, "", 0, nil, http.Header{"X-A": {"1", "2"}, "X-Empty": {""}, "X-Utf8": {"é"}}}},
-		{"framing is ours", func(r *http.Request) {
+		{"framing headers are replaced", func(r *http.Request) {
 			r.Header = http.Header{"content-length": {"7"}, "Transfer-encoding": {"chunked"}, "HOST": {"evil"}, "trailer": {"X-A"}}
 			r.Method, r.Body, r.ContentLength = "POST", io.NopCloser(strings.NewReader("a")), 1
 		}, seen{"POST", "/v1/x?a=b%20c", host, "a", 1, nil, one}},
 		{"unknown length", func(r *http.Request) {
 			r.Method, r.Body, r.ContentLength = "POST", io.NopCloser(iotest.OneByteReader(strings.NewReader("abc"))), -1
 		}, seen{"POST", "/v1/x?a=b%20c", host, "abc", -1, []string{"chunked"}, http.Header{}}},
-		{"length zero beside a body is unknown too", func(r *http.Request) {
+		{"body with length zero", func(r *http.Request) {
 			r.Method, r.Body = "POST", io.NopCloser(iotest.DataErrReader(strings.NewReader("abc")))
 		}, seen{"POST", "/v1/x?a=b%20c", host, "abc", -1, []string{"chunked"}, http.Header{}}},
 	}
@@ -79,7 +79,7 @@ func TestRoundTrip(t *testing.T) {
 		})
 	}
 	if n := s.opened.Load(); n != 1 {
-		t.Errorf("%d connections for all of it, want 1", n)
+		t.Errorf("%d connections for all requests, want 1", n)
 	}
 }
 
@@ -106,10 +106,10 @@ func TestBigBodies(t *testing.T) {
 		body   io.Reader
 		length int64
 	}{
-		{"writes itself", strings.NewReader(big), int64(len(big))},
-		{"is read", struct{ io.Reader }{strings.NewReader(big)}, int64(len(big))},
-		{"is read in small pieces", iotest.HalfReader(strings.NewReader(big)), int64(len(big))},
-		{"is a file", file, int64(len(big))},
+		{"with WriteTo", strings.NewReader(big), int64(len(big))},
+		{"without WriteTo", struct{ io.Reader }{strings.NewReader(big)}, int64(len(big))},
+		{"small pieces", iotest.HalfReader(strings.NewReader(big)), int64(len(big))},
+		{"file", file, int64(len(big))},
 		{"chunked", strings.NewReader(big), -1},
 	}
 	tr := transport(t)
@@ -127,7 +127,7 @@ func TestBigBodies(t *testing.T) {
 
 func TestDialError(t *testing.T) {
 	t.Parallel()
-	const address = "http://127.0.0.1:1" // nobody listens there
+	const address = "http://127.0.0.1:1" // no server listens there
 	tests := []struct {
 		name string
 		tr   *Transport
@@ -178,7 +178,7 @@ func TestConcurrency(t *testing.T) {
 					t.Error(err)
 					return
 				}
-				if j%10 == 5 { // some leave early
+				if j%10 == 5 { // some clients leave early
 					res.Body.Close()
 					continue
 				}
@@ -214,12 +214,12 @@ func TestReuse(t *testing.T) {
 		{"head", "HEAD", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", "", true},
 		{"informational", "GET", "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" + hello, "hello", true},
 		{"five informational", "GET", strings.Repeat("HTTP/1.1 102 Processing\r\n\r\n", 5) + hello, "hello", true},
-		{"HTTP/1.0 that keeps", "GET", "HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 5\r\n\r\nhello", "hello", true},
+		{"HTTP/1.0 with keep-alive", "GET", "HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 5\r\n\r\nhello", "hello", true},
 		{"HTTP/1.0", "GET", "HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\nhello", "hello", false},
 		{"connection close", "GET", "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 5\r\n\r\nhello", "hello", false},
 		{"connection close without a body", "HEAD", "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n", "", false},
-		{"bytes behind the answer", "GET", hello + "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil", "hello", false},
-		{"bytes behind no body", "HEAD", hello, "", false},
+		{"bytes after the answer", "GET", hello + "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil", "hello", false},
+		{"bytes after an answer without a body", "HEAD", hello, "", false},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -275,15 +275,15 @@ func TestRequestClose(t *testing.T) {
 	}
 }
 
-// A server closes an idle connection: the next request must not fail.
+// If a server closes an idle connection, the next request must not fail.
 func TestStale(t *testing.T) {
 	t.Parallel()
-	for _, unasked := range []string{"", "HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n"} {
+	for _, unrequested := range []string{"", "HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n"} {
 		closing, closed := make(chan struct{}), make(chan struct{})
 		address := script(t, func(c net.Conn, r *bufio.Reader) {
 			answers(hello)(c, r)
 			<-closing
-			io.WriteString(c, unasked)
+			io.WriteString(c, unrequested)
 			c.Close()
 			close(closed)
 		}, answers(hello))
@@ -300,7 +300,7 @@ func TestStale(t *testing.T) {
 	}
 }
 
-// A server closes a connection only when the next request has come, as when it restarts.
+// A server that restarts may close a connection after the next request was sent on it.
 func TestRetry(t *testing.T) {
 	t.Parallel()
 	closeIt := func(net.Conn, *bufio.Reader) {}
@@ -320,7 +320,7 @@ func TestRetry(t *testing.T) {
 		{"closed while writing", large, true, closeIt, true},
 		{"reset while writing", large, true, reset, true},
 		{"body cannot be read again", "a", false, closeIt, false},
-		{"an answer had begun", "a", true, some, false},
+		{"answer has begun", "a", true, some, false},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -336,7 +336,7 @@ func TestRetry(t *testing.T) {
 				io.WriteString(c, hello)
 			})
 			tr := transport(t)
-			tr.stale = time.Hour // however long the machine takes
+			tr.stale = time.Hour // however slow the machine is
 			do(t, tr, get(t, address))
 
 			var bodies []*source
@@ -377,7 +377,7 @@ func TestRetry(t *testing.T) {
 
 func TestNoRetry(t *testing.T) {
 	t.Parallel()
-	// A fresh connection that ends without an answer is a failure of the server, and every request is sent twice at most.
+	// If a new connection closes without an answer, the server has failed. A request is sent twice at most.
 	ends := make(chan struct{}, 10)
 	end := func(_ net.Conn, r *bufio.Reader) {
 		r.ReadString('\n')
@@ -385,7 +385,7 @@ func TestNoRetry(t *testing.T) {
 	}
 	address := script(t, end)
 	tr := transport(t)
-	tr.stale = time.Hour // however long the machine takes
+	tr.stale = time.Hour // however slow the machine is
 	if _, err := tr.RoundTrip(post(t, address, "a")); err == nil || len(ends) != 1 {
 		t.Errorf("fresh: %v after %d connections", err, len(ends))
 	}
@@ -410,7 +410,7 @@ func TestNoRetry(t *testing.T) {
 	}
 }
 
-// A server dies after it had time to work on the request, which may be the cause.
+// A request must not be sent again if the server had time to process it: it may have crashed the server.
 func TestNoRetryLate(t *testing.T) {
 	t.Parallel()
 	address := script(t, func(c net.Conn, r *bufio.Reader) {
