@@ -1,6 +1,6 @@
 package router
 
-// A Feature is something that a request may need and a target may lack. A set of features is their sum.
+// A Feature is something that a request may need and a target may lack, as a bit. A set of features is a Feature, too.
 type Feature uint8
 
 // The features.
@@ -14,7 +14,7 @@ const (
 // FeatureNames are the names of the features, in the order of their bits.
 var FeatureNames = [...]string{"tools", "images", "audio", "json_schema"}
 
-// ParseFeature returns the feature of a name.
+// ParseFeature returns the feature with a name.
 func ParseFeature(name string) (Feature, bool) {
 	for i, n := range FeatureNames {
 		if n == name {
@@ -26,9 +26,9 @@ func ParseFeature(name string) (Feature, bool) {
 
 // Capabilities are what a model can take at a target, as far as is known. The zero value takes everything.
 type Capabilities struct {
-	// ContextWindow is how many tokens prompt and answer may have together; zero if that is unknown.
+	// ContextWindow is how many tokens prompt and answer may have together, or zero if that is unknown.
 	ContextWindow int
-	// Lacks are the features that it is known not to have.
+	// Lacks are the features that it is known to lack.
 	Lacks Feature
 }
 
@@ -36,16 +36,17 @@ type Capabilities struct {
 type Needs struct {
 	// Prompt is an estimate of the prompt, in tokens.
 	Prompt int
-	// Output is how many tokens of an answer were asked for; zero if the request does not say.
+	// Output is how many tokens of output the request allows, or zero if it sets no maximum.
 	Output   int
 	Features Feature
 }
 
-// minOutput is how many tokens must be left for an answer to make a target worth trying. A longer answer does not keep a
-// long prompt away: it is cut to what is left.
+// minOutput is how many tokens must be left for an answer to make a target worth trying. If the request allows more, its maximum is
+// lowered to what is left instead of leaving the target out.
 const minOutput = 512
 
-// FitIn reports whether a target with these capabilities can take the request. The estimate of the prompt may be 10 % too low.
+// FitIn reports whether a target with these capabilities can take the request. It allows for an estimate of the prompt that is 10 %
+// too low.
 func (n Needs) FitIn(c Capabilities) bool {
 	if n.Features&c.Lacks != 0 {
 		return false

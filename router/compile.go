@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// A Model is a name that clients use, as configured: pools of targets, each target written "upstream/model", "upstream"
-// (the name is kept), or, alone in its pool, the name of another model, whose pools then take its place.
+// A Model is a name that clients use, as configured: pools of targets, each written as "upstream/model", as "upstream" (the name is
+// kept), or, as the only one in its pool, as the name of another model, whose pools then replace it.
 type Model struct {
 	Name string
 	// Routes are tried before the pools.
@@ -87,7 +87,7 @@ func (c *compiler) add(t *Table, m *Model) {
 	t.patterns = append(t.patterns, patternPlan{m.Name, plan})
 }
 
-// plan resolves a model with its routes; via are the models that led to it.
+// plan resolves a model with its routes. Via are the models that refer to it, from the outermost on.
 func (c *compiler) plan(m *Model, via []string) *Plan {
 	plan := &Plan{Rule: m.Name, LocalOnly: m.LocalOnly}
 	if c.circular(m, via) {
@@ -105,6 +105,7 @@ func (c *compiler) plan(m *Model, via []string) *Plan {
 	return plan
 }
 
+// circular reports whether a model refers to itself, which is a mistake.
 func (c *compiler) circular(m *Model, via []string) bool {
 	i := slices.Index(via, m.Name)
 	if i < 0 {
@@ -147,7 +148,7 @@ func (c *compiler) routes(m *Model, via []string) []Route {
 	return routes
 }
 
-// routed returns the plan of a route.
+// routed returns the plan that a route leads to.
 func (c *compiler) routed(m *Model, config RouteConfig, via []string) *Plan {
 	if other := c.reference(m, config.Targets); other != nil {
 		return c.plan(other, append(via[:len(via):len(via)], m.Name))
@@ -185,7 +186,7 @@ func (c *compiler) pools(m *Model, via []string) []*Pool {
 	return pools
 }
 
-// reference returns the model that the only target of a pool names; nil if it names none.
+// reference returns the model that a pool refers to by its only target, or nil.
 func (c *compiler) reference(m *Model, targets []string) *Model {
 	if len(targets) != 1 {
 		return nil
@@ -204,7 +205,7 @@ func (c *compiler) reference(m *Model, targets []string) *Model {
 	return other
 }
 
-// byPattern returns the model of the first pattern that matches a name, as if the name were configured.
+// byPattern returns the model of the first pattern that matches a name, as if it were configured under that name, or nil.
 func (c *compiler) byPattern(name string) *Model {
 	for _, m := range c.patterns {
 		if Match(m.Name, name) {
@@ -216,8 +217,8 @@ func (c *compiler) byPattern(name string) *Model {
 	return nil
 }
 
-// pool returns one pool of a model. If another model referred to it, the client asked for that one's name, which the targets of
-// this one do not know.
+// pool returns one pool of a model. If another model refers to this one, the client asked for the other model's name, which the
+// targets of this one do not know: those that keep the name get this model's.
 func (c *compiler) pool(m *Model, config PoolConfig, referred bool) *Pool {
 	var targets []Target
 	for _, written := range config.Targets {

@@ -7,7 +7,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// A testReplica is a Replica that is as it says.
+// A testReplica is a Replica in a fixed state.
 type testReplica struct {
 	reason   Verdict // why it is not ready; OK if it is
 	inFlight int
@@ -86,14 +86,14 @@ func TestCompile(t *testing.T) {
 		})
 	}
 	if _, ok := table.Lookup("unknown"); ok {
-		t.Error("a name that nothing matches has a plan")
+		t.Error("a name that matches nothing has a plan")
 	}
 	if diff := cmp.Diff([]string{"local", "alias", "claude"}, table.Names()); diff != "" {
 		t.Error(diff)
 	}
 }
 
-func TestCompileRefuses(t *testing.T) {
+func TestCompileRejects(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		name   string
@@ -103,13 +103,13 @@ func TestCompileRefuses(t *testing.T) {
 		{"unknown upstream", []Model{{Name: "m", Pools: []PoolConfig{one("nowhere/x")}}}, `unknown upstream "nowhere"; the upstreams are gpu, openai`},
 		{"no target", []Model{{Name: "m", Pools: nil}}, `model "m" has no target`},
 		{"empty model after the slash", []Model{{Name: "m", Pools: []PoolConfig{one("gpu/")}}}, "missing model name after the slash"},
-		{"itself", []Model{{Name: "m", Pools: []PoolConfig{one("m")}}}, "m → m"},
+		{"reference to itself", []Model{{Name: "m", Pools: []PoolConfig{one("m")}}}, "m → m"},
 		{"loop through fallbacks", []Model{
 			{Name: "a", Pools: []PoolConfig{one("gpu/x"), one("b")}}, {Name: "b", Pools: []PoolConfig{one("gpu/y"), one("c")}}, {Name: "c", Pools: []PoolConfig{one("a")}},
 		}, "a → b → c → a"},
-		{"twice", []Model{{Name: "m", Pools: []PoolConfig{one("gpu/x")}}, {Name: "m", Pools: []PoolConfig{one("gpu/y")}}}, `duplicate model "m"`},
+		{"duplicate", []Model{{Name: "m", Pools: []PoolConfig{one("gpu/x")}}, {Name: "m", Pools: []PoolConfig{one("gpu/y")}}}, `duplicate model "m"`},
 		{"pattern never reached", []Model{{Name: "gpt-*", Pools: []PoolConfig{one("openai")}}, {Name: "gpt-4*", Pools: []PoolConfig{one("openai")}}}, "never reached"},
-		{"model and upstream of one name", []Model{{Name: "gpu", Pools: []PoolConfig{one("gpu/x")}}, {Name: "m", Pools: []PoolConfig{one("gpu")}}}, "is both a model and an upstream"},
+		{"model and upstream with the same name", []Model{{Name: "gpu", Pools: []PoolConfig{one("gpu/x")}}, {Name: "m", Pools: []PoolConfig{one("gpu")}}}, "is both a model and an upstream"},
 		{"model among other targets", []Model{{Name: "a", Pools: []PoolConfig{one("gpu/x")}}, {Name: "m", Pools: []PoolConfig{one("gpu/y", "a")}}}, "must be the only target"},
 		{"too few weights", []Model{{Name: "m", Pools: []PoolConfig{{Targets: []string{"gpu/x", "openai/y"}, Weights: []int{1}}}}}, "1 weights for 2 targets"},
 		{"negative weight", []Model{{Name: "m", Pools: []PoolConfig{{Targets: []string{"gpu/x"}, Weights: []int{-1}}}}}, "below zero"},
@@ -118,7 +118,7 @@ func TestCompileRefuses(t *testing.T) {
 			t.Parallel()
 			_, err := Compile(upstreams("gpu", "openai"), test.models)
 			if err == nil || !strings.Contains(err.Error(), test.want) {
-				t.Errorf("got %v, want something with %q", err, test.want)
+				t.Errorf("Compile = %v, want an error with %q", err, test.want)
 			}
 		})
 	}

@@ -13,23 +13,23 @@ type Plan struct {
 	// Routes are tried in their order; the last one always matches. A plan that has them has no pools.
 	Routes []Route
 	Pools  []*Pool
-	// LocalOnly reports that a request on this plan must not go to an upstream that is not local.
+	// LocalOnly reports whether requests on this plan may go to local upstreams only.
 	LocalOnly bool
 }
 
-// A Route is a rule of a model: where the requests go that match it.
+// A Route is a rule of a model: where requests that match it go.
 type Route struct {
-	// Rule names it: "model/@matcher", or the model's name alone where it always matches.
+	// Rule is its name: "model/@matcher", or only the model's name if it always matches.
 	Rule string
-	// Matcher is that of its RouteConfig; nil for a route that always matches.
+	// Matcher is that of its RouteConfig. A route without a matcher always matches.
 	Matcher Matcher
 	// Shadow routes are only recorded, not followed.
 	Shadow bool
 	Plan   *Plan
 }
 
-// A Matcher decides which requests take a route. The router only carries it from the configuration to the plan: it knows no
-// requests, so that whoever compiles the models and follows the routes agrees on the type.
+// A Matcher decides which requests take a route. The router only carries it from the configuration to the plan, because it does not
+// know requests; its type is agreed between the caller of Compile and the code that follows the routes.
 type Matcher any
 
 // Targets visits every target of the plan in order, once for each replica.
@@ -44,8 +44,8 @@ func (p *Plan) Targets(visit func(Target)) {
 	}
 }
 
-// PoolOf returns the number of the first pool that has a target, written upstream/model, for a client that asked for a model; -1
-// if none has.
+// PoolOf returns the number of the first pool that has a target, written as upstream/model, for a client that asked for a model, or
+// -1.
 func (p *Plan) PoolOf(target, requested string) int {
 	for n, pool := range p.Pools {
 		for i := range pool.candidates {
@@ -73,7 +73,7 @@ func (p *Plan) StaysLocal() bool {
 			!slices.ContainsFunc(p.Pools, func(pool *Pool) bool { return pool.allowed(true) != pool.allowed(false) })
 }
 
-// Any reports whether a walk of the plan would come to a target that is ok. LocalOnly is that of the walk.
+// Any reports whether a walk of the plan may reach a target for which ok returns true. LocalOnly is that of the walk.
 func (p *Plan) Any(localOnly bool, ok func(Target) bool) bool {
 	return p.reaches(localOnly, func(pool *Pool) candidates { return pool.ok(ok) })
 }
@@ -83,7 +83,7 @@ func (p *Plan) Ready(requested string) bool {
 	return p.reaches(false, func(pool *Pool) candidates { return pool.ready(requested) })
 }
 
-// reaches reports whether a walk may try one of the candidates that are wanted.
+// reaches reports whether a walk may try one of the wanted candidates.
 func (p *Plan) reaches(localOnly bool, wanted func(*Pool) candidates) bool {
 	localOnly = localOnly || p.LocalOnly
 	return slices.ContainsFunc(p.Routes, func(r Route) bool { return r.Plan.reaches(localOnly, wanted) }) ||

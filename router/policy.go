@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/bits"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync/atomic"
 )
@@ -28,10 +29,8 @@ func ParsePolicy(name string) (Policy, error) {
 	if name == "" {
 		return LeastBusy, nil
 	}
-	for _, p := range policies {
-		if p == name {
-			return Policy(p), nil
-		}
+	if slices.Contains(policies, name) {
+		return Policy(name), nil
 	}
 	return "", fmt.Errorf("unknown lb_policy %q: use one of %s", name, strings.Join(policies, ", "))
 }
@@ -57,10 +56,10 @@ type Pool struct {
 	policy     Policy
 	candidates []Candidate
 	turn       atomic.Uint64 // of RoundRobin
-	localOnly  bool          // only its local targets may be tried, whoever asks
+	localOnly  bool          // only its local targets may be tried, by any request
 }
 
-// NewPool returns a new pool of the targets. Weights, if given, are one for each target: its replicas share it.
+// NewPool returns a new pool of the targets. Weights, if given, has one weight for each target, which its replicas share.
 func NewPool(policy Policy, targets []Target, weights []int) (*Pool, error) {
 	if len(weights) != 0 && len(weights) != len(targets) {
 		return nil, fmt.Errorf("%d weights for %d targets: give one for each", len(weights), len(targets))
@@ -84,7 +83,7 @@ func NewPool(policy Policy, targets []Target, weights []int) (*Pool, error) {
 	return p, nil
 }
 
-// where returns the candidates for which is reports true.
+// where returns the candidates for which is returns true.
 func (p *Pool) where(is func(*Candidate) bool) (set candidates) {
 	for i := range p.candidates {
 		if is(&p.candidates[i]) {
@@ -101,7 +100,7 @@ func (p *Pool) ready(requested string) candidates {
 	return p.where(func(c *Candidate) bool { return c.replica().Ready(c.Target.ModelFor(requested)) })
 }
 
-// allowed returns the candidates that a request may go to, which may have to stay local.
+// allowed returns the candidates that a request may go to: only local ones if the request or the pool is limited to them.
 func (p *Pool) allowed(localOnly bool) candidates {
 	if !localOnly && !p.localOnly {
 		return p.all()
@@ -109,12 +108,12 @@ func (p *Pool) allowed(localOnly bool) candidates {
 	return p.where(func(c *Candidate) bool { u := c.Target.Upstream; return u.Local != nil && u.Local() })
 }
 
-// ok returns the candidates whose targets are ok.
+// ok returns the candidates for whose targets ok returns true.
 func (p *Pool) ok(ok func(Target) bool) candidates {
 	return p.where(func(c *Candidate) bool { return ok(c.Target) })
 }
 
-// pick returns the candidate that the policy prefers among some; there is at least one.
+// pick returns the index of the candidate that the policy prefers among the given ones, of which there must be at least one.
 func (p *Pool) pick(among candidates) int {
 	switch p.policy {
 	case First:
@@ -131,7 +130,7 @@ func (p *Pool) pick(among candidates) int {
 	return p.leastBusy(among)
 }
 
-// draw picks at random. A weight of zero is drawn only if nothing else is left.
+// draw picks at random. It picks a candidate with weight zero only if no other is left.
 func (p *Pool) draw(among candidates) int {
 	chosen, sum := -1, 0.0
 	for i, c := range p.candidates {

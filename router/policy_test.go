@@ -26,7 +26,7 @@ func TestRoundRobinTakesTurns(t *testing.T) {
 	for range 6 {
 		got = append(got, p.pick(p.all()))
 	}
-	got = append(got, p.pick(0b110), p.pick(0b101), p.pick(0b011)) // those that are left
+	got = append(got, p.pick(0b110), p.pick(0b101), p.pick(0b011)) // among two of them
 	if diff := cmp.Diff([]int{0, 1, 2, 0, 1, 2, 1, 2, 0}, got); diff != "" {
 		t.Error(diff)
 	}
@@ -42,7 +42,7 @@ func TestLeastBusy(t *testing.T) {
 	for range 200 {
 		picked[p.pick(p.all())] = true
 		if got := p.pick(0b0101); got != 0 {
-			t.Fatalf("picked %d of 0 and 2, which is busier", got)
+			t.Fatalf("picked %d among 0 and 2, which is busier", got)
 		}
 	}
 	if diff := cmp.Diff(map[int]bool{1: true, 3: true}, picked); diff != "" {
@@ -65,7 +65,7 @@ func TestWeightsAreProportionsAndSharedByReplicas(t *testing.T) {
 			loneDrawn++
 		}
 	}
-	// Six standard deviations around 3/4: a sound draw fails once in a billion runs.
+	// Six standard deviations around 3/4: a correct draw fails once in a billion runs.
 	if share := float64(loneDrawn) / draws; share < 0.73 || share > 0.77 {
 		t.Errorf("the target with weight 3 of 4 was drawn in %.3f of the cases", share)
 	}
@@ -82,7 +82,7 @@ func TestParsePolicy(t *testing.T) {
 		t.Errorf("the default is %q, %v", got, err)
 	}
 	if _, err := ParsePolicy("least_conn"); err == nil {
-		t.Error("an unknown policy passes")
+		t.Error("ParsePolicy accepted an unknown policy")
 	}
 }
 

@@ -60,11 +60,11 @@ func TestRoutes(t *testing.T) {
 	}
 	alias, _ := table.Lookup("alias")
 	if diff := cmp.Diff([][]string{{"openai/kept"}}, names(alias, "alias")); diff != "" {
-		t.Errorf("an alias asks for its own name (-want +got):\n%s", diff)
+		t.Errorf("the targets of an alias (-want +got):\n%s", diff)
 	}
 }
 
-func TestRoutesRefuse(t *testing.T) {
+func TestRoutesReject(t *testing.T) {
 	t.Parallel()
 	to := func(name string, targets ...string) RouteConfig {
 		config := RouteConfig{Name: name, Targets: targets}
@@ -79,22 +79,22 @@ func TestRoutesRefuse(t *testing.T) {
 		models []Model
 		want   string
 	}{
-		{"no way out", []Model{{Name: "m", Routes: []RouteConfig{to("@x", "gpu/x")}}}, "no target for a request that no route matches"},
+		{"no target for other requests", []Model{{Name: "m", Routes: []RouteConfig{to("@x", "gpu/x")}}}, "no target for a request that no route matches"},
 		{"only a shadow", []Model{{Name: "m", Routes: []RouteConfig{{Name: "@x", Matcher: "@x", Targets: []string{"gpu/x"}, Shadow: true}}}}, "no target for a request"},
 		{"a shadow that always matches", []Model{{Name: "m", Pools: pool, Routes: []RouteConfig{{Targets: []string{"gpu/x"}, Shadow: true}}}}, "cannot be a shadow"},
 		{"after one that always matches", []Model{{Name: "m", Routes: []RouteConfig{to("", "gpu/x"), to("@x", "gpu/y")}}}, "are never reached"},
 		{"to after one that always matches", []Model{{Name: "m", Pools: pool, Routes: []RouteConfig{to("", "gpu/x")}}}, "`to` is never reached"},
-		{"twice", []Model{{Name: "m", Pools: pool, Routes: []RouteConfig{to("@x", "gpu/x"), to("@x", "gpu/y")}}}, "duplicate route @x"},
+		{"duplicate route", []Model{{Name: "m", Pools: pool, Routes: []RouteConfig{to("@x", "gpu/x"), to("@x", "gpu/y")}}}, "duplicate route @x"},
 		{"no target", []Model{{Name: "m", Pools: pool, Routes: []RouteConfig{to("@x")}}}, "route @x has no target"},
 		{"unknown upstream", []Model{{Name: "m", Pools: pool, Routes: []RouteConfig{to("@x", "nowhere/x")}}}, `unknown upstream "nowhere"`},
 		{"unknown name", []Model{{Name: "m", Pools: pool, Routes: []RouteConfig{to("@x", "nobody")}}}, `unknown upstream "nobody"`},
-		{"itself", []Model{{Name: "m", Pools: pool, Routes: []RouteConfig{to("@x", "m")}}}, "m → m"},
+		{"route to itself", []Model{{Name: "m", Pools: pool, Routes: []RouteConfig{to("@x", "m")}}}, "m → m"},
 		{"loop", []Model{
 			{Name: "a", Pools: pool, Routes: []RouteConfig{to("@x", "b")}},
 			{Name: "b", Pools: []PoolConfig{one("gpu/y")}, Routes: []RouteConfig{to("@y", "a")}},
 		}, "a → b → a"},
 		{"loop through a pattern", []Model{{Name: "gpt-*", Pools: []PoolConfig{one("gpt-4")}}}, "gpt-4 → gpt-4"},
-		{"fallback to rules", []Model{
+		{"fallback to a model with routes", []Model{
 			{Name: "a", Pools: []PoolConfig{one("gpu/x"), one("b")}},
 			{Name: "b", Pools: pool, Routes: []RouteConfig{to("@y", "gpu/z")}},
 		}, "only a route may lead there"},
@@ -103,13 +103,13 @@ func TestRoutesRefuse(t *testing.T) {
 			t.Parallel()
 			_, err := Compile(upstreams("gpu"), test.models)
 			if err == nil || !strings.Contains(err.Error(), test.want) {
-				t.Errorf("got %v, want something with %q", err, test.want)
+				t.Errorf("Compile = %v, want an error with %q", err, test.want)
 			}
 		})
 	}
 }
 
-// However a request that must stay local is walked, no target that is not local comes up.
+// A walk for a request that must stay local never yields a target that is not local.
 func TestWalkStaysLocal(t *testing.T) {
 	t.Parallel()
 	ups := upstreams("near", "far", "unknown", "near2")
@@ -182,13 +182,13 @@ func TestNeedsFitIn(t *testing.T) {
 		has   Capabilities
 		want  bool
 	}{
-		{"nothing known", Needs{Prompt: 1 << 30, Features: Tools | Images}, Capabilities{}, true},
+		{"unknown capabilities", Needs{Prompt: 1 << 30, Features: Tools | Images}, Capabilities{}, true},
 		{"fits", Needs{Prompt: 1000}, Capabilities{ContextWindow: 2048}, true},
-		{"a tenth more would not", Needs{Prompt: 1400}, Capabilities{ContextWindow: 2048}, false},
-		{"room for the usual answer", Needs{Prompt: 1500}, Capabilities{ContextWindow: 2048}, false},
-		{"room for a short one", Needs{Prompt: 1800, Output: 10}, Capabilities{ContextWindow: 2048}, true},
-		{"a long answer is cut", Needs{Prompt: 1000, Output: 100_000}, Capabilities{ContextWindow: 2048}, true},
-		{"a small context keeps a quarter", Needs{Prompt: 300}, Capabilities{ContextWindow: 512}, true},
+		{"does not fit if the estimate is 10 % too low", Needs{Prompt: 1400}, Capabilities{ContextWindow: 2048}, false},
+		{"no space for the usual answer", Needs{Prompt: 1500}, Capabilities{ContextWindow: 2048}, false},
+		{"space for a short answer", Needs{Prompt: 1800, Output: 10}, Capabilities{ContextWindow: 2048}, true},
+		{"a long answer is shortened", Needs{Prompt: 1000, Output: 100_000}, Capabilities{ContextWindow: 2048}, true},
+		{"a small window needs a quarter for the answer", Needs{Prompt: 300}, Capabilities{ContextWindow: 512}, true},
 		{"lacks what is needed", Needs{Features: Tools | Images}, Capabilities{Lacks: Images}, false},
 		{"lacks something else", Needs{Features: Tools}, Capabilities{Lacks: Images | Audio}, true},
 	} {
@@ -205,11 +205,11 @@ func TestNeedsFitIn(t *testing.T) {
 		}
 	}
 	if _, ok := ParseFeature("sight"); ok {
-		t.Error("an unknown feature was found")
+		t.Error("ParseFeature accepted an unknown feature")
 	}
 }
 
-// A model that must stay local is not ready because of a target elsewhere, even if a route leads there through another model.
+// A model that must stay local is not ready if only a remote target is, even if a route leads there through another model.
 func TestReadyStaysLocal(t *testing.T) {
 	t.Parallel()
 	ups := upstreams("gpu", "openai")

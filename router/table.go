@@ -1,6 +1,6 @@
 // Package router decides where a request may go. It turns the name of a model into a plan: the routes by content and the
-// ordered pools of targets that may answer. A walk of the plan gives one target after the other, by the policy of each pool, by
-// what fits the request and by the verdicts of the attempts so far.
+// ordered pools of targets that may answer. A walk of the plan yields one target after the other, by the policy of each pool, by
+// what fits the request, and by the verdicts of the attempts so far.
 //
 // Its decisions are functions of values: the configuration, which is compiled once, what is known of the request, and how the
 // replicas are doing, which it asks through a small interface. It takes no slot, sends nothing, starts neither goroutines nor
@@ -14,24 +14,24 @@ import "strings"
 type Upstream struct {
 	Name     string
 	Replicas []Replica
-	// Local reports whether what is sent there stays on one's own machines, as far as is known now; nil for never.
+	// Local reports whether the upstream runs on the operator's machines, as far as is known now. Without Local, it does not.
 	Local func() bool
 }
 
 // A Replica is one address of an upstream, as far as routing needs to know it: how it is doing at the moment.
 type Replica interface {
-	// Ready reports whether requests for a model may be sent there now.
+	// Ready reports whether requests for a model may be sent to the replica now.
 	Ready(model string) bool
 	// Reason returns why they may not.
 	Reason(model string) Verdict
-	// InFlight returns the number of requests that are there now.
+	// InFlight returns the number of requests that are at the replica now.
 	InFlight() int
 }
 
 // A Target is an upstream and the model's name there.
 type Target struct {
 	Upstream *Upstream
-	Model    string // empty for the name that the client asked for
+	Model    string // if empty, the name that the client asked for
 }
 
 // ModelFor returns the name to send to the upstream for a client that asked for the given one.

@@ -27,35 +27,35 @@ var verdictNames = [...]string{
 	"ok", "unreachable", "overloaded", "unsupported", "adjustable", "misconfigured", "client_error", "timeout", "failed", "client_closed",
 }
 
-// String returns the verdict's name as it stands in logs, metrics and X-LLM-Route.
+// String returns the verdict's name, as in logs, metrics and X-LLM-Route.
 func (v Verdict) String() string { return verdictNames[v] }
 
-// TryNext reports whether another target may answer after an attempt that ended so.
+// TryNext reports whether another target may answer after an attempt that ended with this verdict.
 func (v Verdict) TryNext() bool { return v != OK && v != ClientError && v != ClientClosed }
 
-// IsFailure reports whether an attempt that ended so counts against the replica in its circuit breaker. A server that is overloaded,
-// loading or misconfigured is not sick.
+// IsFailure reports whether an attempt that ended with this verdict counts as a failure in the replica's circuit breaker. A server
+// that is overloaded, loading or misconfigured has not failed.
 func (v Verdict) IsFailure() bool { return v == Timeout || v == Failed }
 
-// retryable reports whether the same target may be tried again when no other is left. A timeout has already cost the longest
-// wait, and what is unsupported or misconfigured stays so.
+// retryable reports whether the same target may be tried again when no other is left. A timeout has already cost the longest wait,
+// and a retry does not change what is unsupported or misconfigured.
 func (v Verdict) retryable() bool { return v == Unreachable || v == Overloaded || v == Failed }
 
-// informative orders the verdicts by what they are worth to a client that gets one of several: first what says when to come
-// back, then what may pass by itself, last what only the operator can fix.
+// informative orders the verdicts by what they are worth to a client that gets only one of several: first the one that says when to
+// retry, then those that may resolve by themselves, last those that only the operator can fix.
 var informative = []Verdict{Overloaded, Timeout, Failed, Unreachable, Unsupported, Adjustable, Misconfigured}
 
-// MoreInformative reports whether v tells the client more than another verdict of the same request. The verdict that ended the
-// request tells most: it is not in the list, so its index is -1.
+// MoreInformative reports whether v is worth more to the client than another verdict of the same request. A verdict that ends the
+// request is worth most: it is not in the list, so its index is -1.
 func (v Verdict) MoreInformative(other Verdict) bool {
 	return slices.Index(informative, v) < slices.Index(informative, other)
 }
 
-// An Outcome is the end of an attempt, as far as it matters for the next one.
+// An Outcome is how an attempt ended, as far as it matters for the next one.
 type Outcome struct {
 	Verdict Verdict
-	// RetryAfter is how long the upstream asks to be left alone; zero if it does not.
+	// RetryAfter is how long the upstream asks to wait before a retry, or zero.
 	RetryAfter time.Duration
-	// Loading reports that an Unreachable server said that it is loading.
+	// Loading reports whether an Unreachable server said that it is loading its model.
 	Loading bool
 }

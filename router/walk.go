@@ -19,30 +19,30 @@ const (
 	maxRetryAfter = 10 * time.Second
 )
 
-// backoff returns how long a target is left alone after its nth failure: twice as long each time, with a jitter of 20 %, so that
-// requests that failed together do not come back together.
+// backoff returns how long to wait before a target is tried again after its nth failure: twice as long each time, with a jitter of
+// 20 %, so that requests that failed together are not retried together.
 func backoff(n int) time.Duration {
 	d := min(firstBackoff<<(n-1), maxBackoff)
 	return d - d/5 + rand.N(d*2/5)
 }
 
-// A Walk goes through a plan for one request: first each candidate that is ready, one pool after the other; then those that
-// were passed over because they are not ready; and last, after a wait, those that failed in a way that may pass. It is ready
-// to use with a Plan and a Model.
+// A Walk goes through a plan for one request: first each candidate that is ready, one pool after the other; then those that were
+// passed over because they are not ready; and last, after a wait, those whose failure may be temporary. It is ready to use with a
+// Plan and a Model.
 type Walk struct {
 	Plan *Plan
 	// Model is the name that the client asked for.
 	Model string
 	// LocalOnly leaves out every target whose upstream is not local.
 	LocalOnly bool
-	// Fits reports whether a target can take the request; nil if all can.
+	// Fits reports whether a target can take the request. Without Fits, all can.
 	Fits func(Target) bool
 
 	round    round
 	pool     int
 	attempts [maxAttempts]attempt
 	made     int
-	over     bool // the last ones had no slot in time
+	over     bool // no slot became free in time for a retry
 }
 
 // A round is one way through the plan.
@@ -50,11 +50,11 @@ type round uint8
 
 const (
 	untried  round = iota
-	notReady       // untried as well: better than an error
+	notReady       // not tried yet either: better than an error
 	retries
 )
 
-// An attempt is one that was made.
+// An attempt is one that the request has made.
 type attempt struct {
 	pool    int
 	at      Candidate
@@ -70,18 +70,17 @@ func (a *attempt) isAt(c *Candidate) bool {
 type Step struct {
 	// Pool is the number of the pool in the plan.
 	Pool int
-	// Wait is how long to wait before.
+	// Wait is how long to wait before the attempt.
 	Wait time.Duration
-	// Loading reports that the one candidate was loading when it was tried last: better to wait until it is ready.
+	// Loading reports whether the one candidate was loading when it was last tried: it is better to wait until it is ready.
 	Loading bool
-	// Force reports that no replica that is ready is left, so that even one that is kept for another request's trial may be
-	// tried.
+	// Force reports whether no ready replica is left, so that even one that is reserved for another request's trial may be tried.
 	Force bool
 
 	among candidates
 }
 
-// Next returns what to try next; false if nothing is left.
+// Next returns what to try next, or false if nothing is left.
 func (w *Walk) Next() (Step, bool) {
 	if w.made == maxAttempts || w.over {
 		return Step{}, false
@@ -99,8 +98,9 @@ func (w *Walk) Next() (Step, bool) {
 	return w.retry()
 }
 
-// Take offers the step's candidates in the order that the pool's policy prefers, and begins an attempt at the first that take
-// accepts, because it has a free slot. It reports false if take accepts none: the step's Candidates may be queued for then.
+// Take offers the step's candidates in the order that the pool's policy prefers, and begins an attempt at the first one that take
+// accepts because it has a free slot. If take accepts none, it reports false; the request may then be queued for the step's
+// Candidates.
 func (w *Walk) Take(s Step, take func(Candidate) bool) (Candidate, bool) {
 	pool := w.Plan.Pools[s.Pool]
 	for among := s.among; among != 0; {
@@ -130,10 +130,10 @@ func (w *Walk) Begin(s Step, c Candidate) {
 	w.made++
 }
 
-// Failed notes how the last attempt ended.
+// Failed records how the last attempt ended.
 func (w *Walk) Failed(o Outcome) { w.attempts[w.made-1].outcome = o }
 
-// Skip leaves the step's pool, whose candidates have no slot in time.
+// Skip leaves the step's pool, because none of its candidates had a slot in time.
 func (w *Walk) Skip(s Step) {
 	w.over = w.round == retries
 	w.pool = s.Pool + 1
@@ -145,7 +145,7 @@ func (w *Walk) NoneFits(pool int) bool {
 	return w.Fits != nil && p.allowed(w.LocalOnly)&p.ok(w.Fits) == 0
 }
 
-// Reason returns why a pool was passed over: what its first candidate is not ready for.
+// Reason returns why a pool was passed over: the reason why its first candidate is not ready.
 func (w *Walk) Reason(pool int) Verdict {
 	c := &w.Plan.Pools[pool].candidates[0]
 	return c.replica().Reason(c.Target.ModelFor(w.Model))
@@ -172,7 +172,7 @@ func (w *Walk) LastPool() bool {
 	return true
 }
 
-// left returns the candidates of a pool that the round is about, that were not tried, and whose target did not already refuse the
+// left returns the candidates of a pool that the current round tries, that were not tried yet, and whose target has not refused the
 // request as unsupported.
 func (w *Walk) left(pool int) candidates {
 	p := w.Plan.Pools[pool]
@@ -205,7 +205,7 @@ func (w *Walk) adjusted() (Step, bool) {
 	return Step{Pool: last.pool, Force: w.round != untried, among: 1 << last.at.index}, true
 }
 
-// retry returns the step to the candidate that may be tried again the soonest.
+// retry returns a step for the candidate that may be tried again the soonest.
 func (w *Walk) retry() (best Step, ok bool) {
 	for i := range w.attempts[:w.made] {
 		a := &w.attempts[i]

@@ -12,7 +12,7 @@ import (
 
 func anyCandidate(Candidate) bool { return true }
 
-// walk lists what a walk gives when the attempts end as told, in order; the last outcome goes on for ever.
+// walk lists the steps of a walk whose attempts end with the given outcomes, in order; the last outcome is repeated.
 func walk(outcomes []Outcome, pools ...*Pool) []string {
 	w := Walk{Plan: &Plan{Pools: pools}}
 	var got []string
@@ -27,7 +27,7 @@ func walk(outcomes []Outcome, pools ...*Pool) []string {
 			at += " later"
 		}
 		if step.Loading {
-			at += " when it is up"
+			at += " when loaded"
 		}
 		got = append(got, at)
 		w.Failed(outcomes[min(len(got), len(outcomes))-1])
@@ -49,16 +49,16 @@ func TestWalk(t *testing.T) {
 		outcomes []Outcome
 		want     string
 	}{
-		{"each once in order, then again after a wait", "a b | c", on(Failed), "0:a 0:b 1:c + three of them later"},
-		{"a lone one three times", "a", on(Failed), "0:a, 0:a later, 0:a later"},
-		{"silence is not waited for twice", "a", on(Timeout), "0:a"},
-		{"what is not allowed is not asked again", "a | b", on(Misconfigured), "0:a, 1:b"},
-		{"what does not fit goes to the others", "a | b", on(Unsupported), "0:a, 1:b"},
-		{"too much output is asked for again, less, at once and once", "a | b", on(Adjustable, Adjustable, ClientError), "0:a, 0:a, 1:b"},
-		{"a long Retry-After is not waited for", "a", []Outcome{{Verdict: Overloaded, RetryAfter: 11 * time.Second}}, "0:a"},
-		{"a short one is", "a", []Outcome{{Verdict: Overloaded, RetryAfter: 10 * time.Second}}, "0:a, 0:a later, 0:a later"},
-		{"the one that says when comes first", "a | b", []Outcome{{Verdict: Overloaded, RetryAfter: 9 * time.Second}, {Verdict: Overloaded, RetryAfter: time.Millisecond}, {Verdict: Timeout}}, "0:a, 1:b, 1:b later, 0:a later"},
-		{"a loading one is waited for", "a", []Outcome{{Verdict: Unreachable, Loading: true}, {Verdict: Timeout}}, "0:a, 0:a later when it is up"},
+		{"each once in order, then retries", "a b | c", on(Failed), "0:a 0:b 1:c + three of them later"},
+		{"only target three times", "a", on(Failed), "0:a, 0:a later, 0:a later"},
+		{"no retry after a timeout", "a", on(Timeout), "0:a"},
+		{"no retry if misconfigured", "a | b", on(Misconfigured), "0:a, 1:b"},
+		{"no retry if unsupported", "a | b", on(Unsupported), "0:a, 1:b"},
+		{"adjusted once, at once", "a | b", on(Adjustable, Adjustable, ClientError), "0:a, 0:a, 1:b"},
+		{"long Retry-After", "a", []Outcome{{Verdict: Overloaded, RetryAfter: 11 * time.Second}}, "0:a"},
+		{"short Retry-After", "a", []Outcome{{Verdict: Overloaded, RetryAfter: 10 * time.Second}}, "0:a, 0:a later, 0:a later"},
+		{"shortest Retry-After first", "a | b", []Outcome{{Verdict: Overloaded, RetryAfter: 9 * time.Second}, {Verdict: Overloaded, RetryAfter: time.Millisecond}, {Verdict: Timeout}}, "0:a, 1:b, 1:b later, 0:a later"},
+		{"wait for a loading one", "a", []Outcome{{Verdict: Unreachable, Loading: true}, {Verdict: Timeout}}, "0:a, 0:a later when loaded"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -67,7 +67,7 @@ func TestWalk(t *testing.T) {
 				pools = append(pools, poolOf(t, First, nil, strings.Fields(names)...))
 			}
 			got := walk(test.outcomes, pools...)
-			if test.want == "0:a 0:b 1:c + three of them later" { // by chance, whose wait is shortest
+			if test.want == "0:a 0:b 1:c + three of them later" { // in the order of their waits, which are random
 				test.want = "0:a, 0:b, 1:c"
 				for _, again := range got[3:] {
 					if !strings.HasSuffix(again, " later") {
@@ -86,9 +86,8 @@ func TestWalk(t *testing.T) {
 	}
 }
 
-// The other replicas of a target that cannot take the request are not asked, and a target that stands in two pools is not
-// asked twice in a row.
-func TestWalkKnowsWhatItHasTried(t *testing.T) {
+// The other replicas of a target that cannot take the request are not tried, and a target in two pools is not tried twice in a row.
+func TestWalkDoesNotRepeat(t *testing.T) {
 	t.Parallel()
 	many := &Upstream{Name: "many", Replicas: replicas(3)}
 	pool := func(us ...*Upstream) *Pool {
@@ -150,7 +149,7 @@ func TestLast(t *testing.T) {
 	}
 }
 
-// A replica that is not ready is the last resort: tried when everything else failed, and at once if it is alone.
+// A replica that is not ready is the last resort: it is tried after everything else has failed, or at once if it is the only one.
 func TestNotReadyIsTheLastResort(t *testing.T) {
 	t.Parallel()
 	down, up := poolOf(t, First, nil, "a"), poolOf(t, First, nil, "b")
@@ -168,7 +167,7 @@ func TestNotReadyIsTheLastResort(t *testing.T) {
 	}
 }
 
-// Whatever the policy, every candidate is asked for a free slot before a request is queued, and once.
+// With every policy, Take offers each candidate exactly once before a request is queued.
 func TestTakeAsksEachOnce(t *testing.T) {
 	t.Parallel()
 	for _, policy := range policies {
@@ -178,11 +177,11 @@ func TestTakeAsksEachOnce(t *testing.T) {
 		asked := map[string]int{}
 		_, ok := w.Take(step, func(c Candidate) bool { asked[c.Target.Upstream.Name]++; return false })
 		if diff := cmp.Diff(map[string]int{"a": 1, "b": 1, "c": 1}, asked); diff != "" || ok || w.made != 0 {
-			t.Errorf("%s: taken %v, %d attempts: %s", policy, ok, w.made, diff)
+			t.Errorf("%s: Take = %v after %d attempts, offered (-want +got):\n%s", policy, ok, w.made, diff)
 		}
 		queued := w.Candidates(step)
 		if w.Begin(step, queued[2]); len(queued) != 3 || w.attempts[0].at.Target.Upstream.Name != "c" {
-			t.Errorf("%s: %d candidates, begun at %v", policy, len(queued), w.attempts[0].at)
+			t.Errorf("%s: %d candidates, attempt at %v", policy, len(queued), w.attempts[0].at)
 		}
 	}
 }

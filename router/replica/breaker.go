@@ -6,8 +6,8 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 )
 
-// The circuit breaker trips after three failures in a row, or five within 30 s, or one while it is half-open. It stays open for
-// 5 s, and twice as long each time that it trips again without an answer between, up to a minute.
+// The circuit breaker trips after three failures in a row, or five within 30 s, or one while it is half-open. It stays open for 5 s,
+// and twice as long each time that it trips again before the replica has answered, up to a minute.
 const (
 	maxInRow     = 3
 	maxInWindow  = 5
@@ -16,12 +16,12 @@ const (
 	maxOpenFor   = time.Minute
 )
 
-// breaker counts the failures of a replica. It is a part of its health, and under its lock.
+// breaker counts the failures of a replica. It is a part of the replica's health, and guarded by its lock.
 type breaker struct {
 	inRow    int
 	failures []time.Time   // within the window
-	openFor  time.Duration // how long the circuit was open last
-	trial    bool          // a request tries whether the replica is still stuck
+	openFor  time.Duration // how long the circuit breaker was open the last time
+	trial    bool          // a request is trying whether the replica is still stuck
 }
 
 // isZero reports whether no failure is counted.
@@ -35,7 +35,7 @@ func (b *breaker) recent(now time.Time) int {
 	return len(b.failures)
 }
 
-// alive notes that the replica answered, if only to refuse.
+// alive records that the replica answered, even if only to refuse.
 func (b *breaker) alive(now time.Time) {
 	b.inRow = 0
 	b.recent(now)
@@ -44,15 +44,15 @@ func (b *breaker) alive(now time.Time) {
 // forget forgets the failures.
 func (b *breaker) forget() { b.inRow, b.failures = 0, nil }
 
-// reset makes the next trip a first one.
+// reset makes the next trip count as the first one.
 func (b *breaker) reset() { b.openFor = 0 }
 
-// fail counts a failure, and trips the circuit breaker if that is one too many.
+// fail counts a failure, and trips the circuit breaker if there were too many.
 func (h *health) fail(v router.Verdict, now time.Time) (Change, bool) {
 	b := &h.breaker
 	switch {
 	case h.state == Open, h.state == Stuck && !b.trial:
-		return Change{}, false // the attempt began before the circuit was opened
+		return Change{}, false // the attempt began before the circuit breaker tripped
 	case h.state == Stuck:
 		return h.trip(Stuck, v, now)
 	}
@@ -65,7 +65,7 @@ func (h *health) fail(v router.Verdict, now time.Time) (Change, bool) {
 	return h.trip(Open, v, now)
 }
 
-// trip opens the circuit, for longer than the last time; the state is Open or Stuck.
+// trip opens the circuit breaker for longer than the last time. The state becomes Open or Stuck.
 func (h *health) trip(s State, v router.Verdict, now time.Time) (Change, bool) {
 	b := &h.breaker
 	b.forget()
@@ -75,8 +75,8 @@ func (h *health) trip(s State, v router.Verdict, now time.Time) (Change, bool) {
 	return h.become(s, v, now)
 }
 
-// startTrial lets one request try a replica that cannot be probed, or whose probes tell nothing, once its time has come; the
-// others wait for the result.
+// startTrial reports whether a request may be sent to the replica. A replica that is not up, and that probes cannot check or whose
+// probes prove nothing, is tried by one request after a while; other requests wait for the result.
 func (r *Replica) startTrial() bool {
 	h := &r.health
 	if !h.noteworthy.Load() {

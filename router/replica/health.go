@@ -11,26 +11,26 @@ import (
 // A State is the health of a replica, as far as it is known.
 type State uint8
 
-// The states. Up and HalfOpen replicas get requests, but a HalfOpen one that cannot be probed only one at a time.
+// The states. Up and HalfOpen replicas get requests; a HalfOpen one that cannot be probed gets only one at a time.
 const (
 	Up       State = iota
 	HalfOpen       // its circuit breaker was open, and it is being tried
 	Loading        // it says that it is loading its model, or its probe hangs as if it were
 	Down           // it cannot be reached
 	Open           // it failed too often: its circuit breaker is open
-	Stuck          // no request makes progress there, although its probes succeed: its circuit breaker is open
+	Stuck          // no request makes progress, although its probes succeed: its circuit breaker is open
 )
 
 var stateNames = [...]string{"up", "half_open", "loading", "down", "open", "stuck"}
 
-// String returns the state's name as it stands in logs, metrics and answers.
+// String returns the state's name, as in logs, metrics and answers.
 func (s State) String() string { return stateNames[s] }
 
-// NeedsProbe reports whether probes find out when a replica in this state is ready again.
+// NeedsProbe reports whether a probe can show that a replica in this state is ready again.
 func (s State) NeedsProbe() bool { return s > HalfOpen && s != Stuck }
 
 const (
-	downFor         = time.Second // until a request may try one that cannot be probed
+	downFor         = time.Second // until a request may try a replica that is down and cannot be probed
 	hiddenFor       = time.Minute
 	maxHiddenModels = 64
 )
@@ -43,25 +43,25 @@ const (
 	probeSoonFor = time.Minute
 )
 
-// health is what is known of a replica beside its load. All but noteworthy is under mu.
+// health is what is known of a replica, except its load. All fields but noteworthy are guarded by mu.
 type health struct {
-	// noteworthy reports that the other fields may differ from their zero values: the only word that requests to a healthy
-	// replica read.
+	// noteworthy reports whether the other fields may differ from their zero values. It is the only field that requests to a
+	// healthy replica read.
 	noteworthy atomic.Bool
 	mu         sync.Mutex
 	state      State
 	since      time.Time
 	reason     router.Verdict // for the state
 	retryAt    time.Time      // when one that is not ready may be tried, or probed if it can be
-	canProbe   bool           // no request needs to try it
+	canProbe   bool           // probes can check it, so that no request needs to try it
 	breaker    breaker
-	hidden     map[string]time.Time // models that it does not have or does not let us use, and until when
-	ready      chan struct{}        // closed when it becomes ready; nil while nobody waits
+	hidden     map[string]time.Time // models that it does not have or that we may not use, and until when they are hidden
+	ready      chan struct{}        // closed when it becomes ready; nil while nothing waits for that
 	probing    bool
-	probed     time.Time // when ClaimProbe allowed a probe last
+	probed     time.Time // when ClaimProbe last allowed a probe
 }
 
-// A Change is what a report changed: the replica became healthy or unhealthy, or a model is hidden there from now on.
+// A Change is what a report changed: the replica became healthy or unhealthy, or a model is hidden from now on.
 type Change struct {
 	State       State
 	Reason      router.Verdict
@@ -102,8 +102,8 @@ func (r *Replica) Reason(model string) router.Verdict {
 	return h.reason
 }
 
-// Report takes the end of an attempt for a model into account; canProbe tells whether the replica can be asked for its health
-// without generating. It returns the change, and false if there is none.
+// Report records how an attempt for a model ended. CanProbe is whether the replica's health can be checked without generating. It
+// returns the change, or false if nothing changed.
 func (r *Replica) Report(model string, o router.Outcome, canProbe bool) (Change, bool) {
 	h := &r.health
 	if o.Verdict == router.ClientClosed || o.Verdict == router.OK && !h.noteworthy.Load() {
@@ -136,7 +136,7 @@ func (r *Replica) Report(model string, o router.Outcome, canProbe bool) (Change,
 	return h.become(Up, o.Verdict, now)
 }
 
-// hide hides a model for a while. That counts as a change once, until the model has answered.
+// hide hides a model for a while. It counts as a change only once until the model has answered.
 func (h *health) hide(model string, now time.Time) (Change, bool) {
 	if h.hidden == nil || len(h.hidden) >= maxHiddenModels {
 		h.hidden = map[string]time.Time{}
@@ -146,7 +146,7 @@ func (h *health) hide(model string, now time.Time) (Change, bool) {
 	return Change{State: h.state, Reason: router.Misconfigured, HiddenModel: model}, !known
 }
 
-// become changes the state. It returns the change, and false if the replica is as healthy as before.
+// become changes the state. It returns the change, or false if the replica is as healthy as before.
 func (h *health) become(s State, reason router.Verdict, now time.Time) (Change, bool) {
 	was := h.isHealthy()
 	if h.state != s {
@@ -163,7 +163,7 @@ func (h *health) become(s State, reason router.Verdict, now time.Time) (Change, 
 func (h *health) isHealthy() bool { return h.state == Up || h.state == HalfOpen && h.canProbe }
 
 // StartProbing claims the task of probing a replica until it is ready. It reports false if the replica is ready, if another
-// goroutine has the task, or if probes do not help. StopProbing gives the task back.
+// goroutine has the task, or if probes prove nothing. StopProbing releases the task.
 func (r *Replica) StartProbing() bool {
 	h := &r.health
 	if !h.noteworthy.Load() {
@@ -178,7 +178,7 @@ func (r *Replica) StartProbing() bool {
 	return true
 }
 
-// StopProbing gives the task of StartProbing back.
+// StopProbing releases the task that StartProbing claimed.
 func (r *Replica) StopProbing() {
 	r.health.mu.Lock()
 	defer r.health.mu.Unlock()
@@ -202,8 +202,8 @@ func (r *Replica) NextProbe() time.Duration {
 	return probeSoon
 }
 
-// ClaimProbe claims a single probe, for a health check. It reports false if there was one within the last second, or if the
-// circuit breaker is open, which a probe must not close before its time.
+// ClaimProbe claims a single probe. It reports false if there was one within the last second, or if the circuit breaker is open,
+// because a probe must not close it early.
 func (r *Replica) ClaimProbe() bool {
 	h := &r.health
 	h.mu.Lock()
@@ -216,7 +216,7 @@ func (r *Replica) ClaimProbe() bool {
 	return true
 }
 
-// ReportProbe takes the result of a probe into account: Up, Loading or Down. It returns the change, and false if there is none.
+// ReportProbe records the result of a probe: Up, Loading or Down. It returns the change, or false if nothing changed.
 func (r *Replica) ReportProbe(found State) (Change, bool) {
 	h := &r.health
 	h.mu.Lock()
@@ -226,7 +226,7 @@ func (r *Replica) ReportProbe(found State) (Change, bool) {
 	defer h.noteworthy.Store(true)
 	switch {
 	case h.state == Stuck:
-		return Change{}, false // its probes succeeded all the time
+		return Change{}, false // its probes have succeeded all along
 	case h.state == Open && found != Up:
 		return h.trip(Open, router.Unreachable, now)
 	case h.state == Open:
@@ -260,7 +260,7 @@ func (r *Replica) WhenReady() <-chan struct{} {
 type Status struct {
 	Address           string
 	State             State
-	Since             time.Time      // zero if it was never anything but Up
+	Since             time.Time      // zero if it has always been Up
 	Reason            router.Verdict // for the state
 	InFlight, Waiting int
 	Failures          int // that the circuit breaker counts

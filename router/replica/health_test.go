@@ -11,11 +11,11 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 )
 
-// Each case is what happens to a replica, step by step, and what it is afterwards.
+// Each case is a sequence of events at a replica, and the state it should lead to.
 func TestHealth(t *testing.T) {
 	t.Parallel()
 	type step func(*Replica)
-	note := func(v router.Verdict) step {
+	local := func(v router.Verdict) step {
 		return func(r *Replica) { r.Report("m", router.Outcome{Verdict: v}, true) }
 	}
 	api := func(v router.Verdict) step {
@@ -31,43 +31,43 @@ func TestHealth(t *testing.T) {
 		state State
 		ready bool
 	}{
-		{"nothing", nil, Up, true},
-		{"two failures", []step{note(router.Failed), note(router.Timeout)}, Up, true},
-		{"three in a row", []step{note(router.Failed), note(router.Timeout), note(router.Failed)}, Open, false},
-		{"two, an answer, and two", []step{note(router.Failed), note(router.Failed), note(router.OK), note(router.Failed), note(router.Failed)}, Up, true},
-		{"five in 30 s, answers between", []step{note(router.Failed), note(router.OK), note(router.Failed), note(router.OK), note(router.Failed), note(router.OK), note(router.Failed), note(router.OK), note(router.Failed)}, Open, false},
-		{"five in a longer time", []step{note(router.Failed), note(router.OK), note(router.Failed), note(router.OK), after(31 * time.Second), note(router.Failed), note(router.OK), note(router.Failed), note(router.OK), note(router.Failed)}, Up, true},
-		{"overloaded is no failure", []step{note(router.Overloaded), note(router.Overloaded), note(router.Overloaded), note(router.Overloaded), note(router.Overloaded)}, Up, true},
-		{"nor are client errors", []step{note(router.ClientError), note(router.Unsupported), note(router.ClientError), note(router.Adjustable)}, Up, true},
-		{"connection refused", []step{note(router.Unreachable)}, Down, false},
-		{"connection refused, and up again by a probe", []step{note(router.Unreachable), probe(Up)}, Up, true},
-		{"connection refused, then loading", []step{note(router.Unreachable), probe(Loading)}, Loading, false},
-		{"open, without a probe", []step{note(router.Failed), note(router.Failed), note(router.Failed), after(time.Hour)}, Open, false},
-		{"half open by a probe", []step{note(router.Failed), note(router.Failed), note(router.Failed), probe(Up)}, HalfOpen, true},
-		{"closed by an answer", []step{note(router.Failed), note(router.Failed), note(router.Failed), probe(Up), note(router.OK)}, Up, true},
-		{"opened again by one failure", []step{note(router.Failed), note(router.Failed), note(router.Failed), probe(Up), note(router.Timeout)}, Open, false},
-		{"a failure of an attempt that began before", []step{note(router.Failed), note(router.Failed), note(router.Failed), note(router.Failed), probe(Up)}, HalfOpen, true},
+		{"no events", nil, Up, true},
+		{"two failures", []step{local(router.Failed), local(router.Timeout)}, Up, true},
+		{"three in a row", []step{local(router.Failed), local(router.Timeout), local(router.Failed)}, Open, false},
+		{"two, then an answer, then two", []step{local(router.Failed), local(router.Failed), local(router.OK), local(router.Failed), local(router.Failed)}, Up, true},
+		{"five in 30 s, with answers in between", []step{local(router.Failed), local(router.OK), local(router.Failed), local(router.OK), local(router.Failed), local(router.OK), local(router.Failed), local(router.OK), local(router.Failed)}, Open, false},
+		{"five in a longer time", []step{local(router.Failed), local(router.OK), local(router.Failed), local(router.OK), after(31 * time.Second), local(router.Failed), local(router.OK), local(router.Failed), local(router.OK), local(router.Failed)}, Up, true},
+		{"overloaded is not a failure", []step{local(router.Overloaded), local(router.Overloaded), local(router.Overloaded), local(router.Overloaded), local(router.Overloaded)}, Up, true},
+		{"client errors are not failures", []step{local(router.ClientError), local(router.Unsupported), local(router.ClientError), local(router.Adjustable)}, Up, true},
+		{"connection refused", []step{local(router.Unreachable)}, Down, false},
+		{"connection refused, and up again by a probe", []step{local(router.Unreachable), probe(Up)}, Up, true},
+		{"connection refused, then loading", []step{local(router.Unreachable), probe(Loading)}, Loading, false},
+		{"open, not probed", []step{local(router.Failed), local(router.Failed), local(router.Failed), after(time.Hour)}, Open, false},
+		{"half-open by a probe", []step{local(router.Failed), local(router.Failed), local(router.Failed), probe(Up)}, HalfOpen, true},
+		{"closed by an answer", []step{local(router.Failed), local(router.Failed), local(router.Failed), probe(Up), local(router.OK)}, Up, true},
+		{"opened again by one failure", []step{local(router.Failed), local(router.Failed), local(router.Failed), probe(Up), local(router.Timeout)}, Open, false},
+		{"open, and a failure of an earlier attempt", []step{local(router.Failed), local(router.Failed), local(router.Failed), local(router.Failed), probe(Up)}, HalfOpen, true},
 		{"a service, still open", []step{api(router.Failed), api(router.Failed), api(router.Failed), after(4 * time.Second)}, Open, false},
 		{"a service, after 5 s", []step{api(router.Failed), api(router.Failed), api(router.Failed), after(5 * time.Second)}, Open, true},
 		{"a service, during its trial", []step{api(router.Failed), api(router.Failed), api(router.Failed), after(5 * time.Second), trial}, HalfOpen, false},
 		{"a service, whose trial has no result", []step{api(router.Failed), api(router.Failed), api(router.Failed), after(5 * time.Second), trial, after(5 * time.Second)}, HalfOpen, true},
 		{"a service, open for longer after a failed trial", []step{api(router.Failed), api(router.Failed), api(router.Failed), after(5 * time.Second), trial, api(router.Failed), after(9 * time.Second)}, Open, false},
 		{"a service, after its trial", []step{api(router.Failed), api(router.Failed), api(router.Failed), after(5 * time.Second), trial, api(router.OK)}, Up, true},
-		{"a service that refuses connections", []step{api(router.Unreachable)}, Down, false},
-		{"a service that refused connections a second ago", []step{api(router.Unreachable), after(time.Second)}, Down, true},
+		{"a service that refuses a connection", []step{api(router.Unreachable)}, Down, false},
+		{"a service that refused a connection a second ago", []step{api(router.Unreachable), after(time.Second)}, Down, true},
 		{"stuck", []step{markStuck}, Stuck, false},
 		{"stuck, while its probes succeed", []step{markStuck, probe(Up), after(4 * time.Second), probe(Up)}, Stuck, false},
-		{"stuck, while it refuses requests", []step{markStuck, note(router.Overloaded), note(router.ClientError)}, Stuck, false},
-		{"stuck, and the timeouts of earlier attempts", []step{markStuck, note(router.Timeout), note(router.Timeout), note(router.Timeout), after(5 * time.Second)}, Stuck, true},
+		{"stuck, while it refuses requests", []step{markStuck, local(router.Overloaded), local(router.ClientError)}, Stuck, false},
+		{"stuck, and the timeouts of earlier attempts", []step{markStuck, local(router.Timeout), local(router.Timeout), local(router.Timeout), after(5 * time.Second)}, Stuck, true},
 		{"stuck, during its trial", []step{markStuck, after(5 * time.Second), trial}, Stuck, false},
-		{"stuck, for longer after a failed trial", []step{markStuck, after(5 * time.Second), trial, note(router.Timeout), after(9 * time.Second)}, Stuck, false},
-		{"stuck, after a failed trial and 10 s", []step{markStuck, after(5 * time.Second), trial, note(router.Timeout), after(10 * time.Second)}, Stuck, true},
-		{"stuck, after its trial", []step{markStuck, after(5 * time.Second), trial, note(router.OK)}, Up, true},
-		{"stuck, then restarted", []step{markStuck, note(router.Unreachable), probe(Up)}, Up, true},
-		{"stuck after its circuit breaker tripped", []step{note(router.Failed), note(router.Failed), note(router.Failed), markStuck, probe(Up)}, Stuck, false},
-		{"a model that it does not have", []step{note(router.Misconfigured)}, Up, false},
-		{"a minute later", []step{note(router.Misconfigured), after(time.Minute)}, Up, true},
-		{"after an answer", []step{note(router.Misconfigured), note(router.OK)}, Up, true},
+		{"stuck, for longer after a failed trial", []step{markStuck, after(5 * time.Second), trial, local(router.Timeout), after(9 * time.Second)}, Stuck, false},
+		{"stuck, after a failed trial and 10 s", []step{markStuck, after(5 * time.Second), trial, local(router.Timeout), after(10 * time.Second)}, Stuck, true},
+		{"stuck, after its trial", []step{markStuck, after(5 * time.Second), trial, local(router.OK)}, Up, true},
+		{"stuck, then restarted", []step{markStuck, local(router.Unreachable), probe(Up)}, Up, true},
+		{"stuck after its circuit breaker tripped", []step{local(router.Failed), local(router.Failed), local(router.Failed), markStuck, probe(Up)}, Stuck, false},
+		{"a missing model", []step{local(router.Misconfigured)}, Up, false},
+		{"a missing model, a minute later", []step{local(router.Misconfigured), after(time.Minute)}, Up, true},
+		{"a missing model, after an answer", []step{local(router.Misconfigured), local(router.OK)}, Up, true},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -90,7 +90,7 @@ func TestHealth(t *testing.T) {
 	}
 }
 
-// A circuit breaker that trips again and again is open for 5 s, doubled up to 60 s.
+// A circuit breaker that trips repeatedly opens for 5 s, doubling up to 60 s.
 func TestCircuitBreakerOpensForLonger(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -110,13 +110,13 @@ func TestCircuitBreakerOpensForLonger(t *testing.T) {
 	})
 }
 
-// Changes are each time that the replica becomes healthy or unhealthy, and each hidden model, once.
+// A change is reported once each time the replica becomes healthy or unhealthy, and once for each hidden model.
 func TestChanges(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		r := &Replica{}
 		var got []string
-		tell := func(c Change, ok bool) {
+		note := func(c Change, ok bool) {
 			switch {
 			case !ok:
 			case c.HiddenModel != "":
@@ -128,18 +128,18 @@ func TestChanges(t *testing.T) {
 			}
 		}
 		for _, v := range []router.Verdict{router.Unreachable, router.Unreachable, router.OK, router.Failed, router.Failed, router.Failed, router.Misconfigured, router.Misconfigured} {
-			tell(r.Report("m", router.Outcome{Verdict: v}, true))
+			note(r.Report("m", router.Outcome{Verdict: v}, true))
 		}
 		up := r.WhenReady()
 		select {
 		case <-up:
-			t.Error("ready while its circuit is open")
+			t.Error("ready while the circuit breaker is open")
 		default:
 		}
-		tell(r.ReportProbe(Up))
+		note(r.ReportProbe(Up))
 		<-up
-		tell(r.Report("m", router.Outcome{Verdict: router.OK}, true))
-		tell(r.Report("m", router.Outcome{Verdict: router.Misconfigured}, true))
+		note(r.Report("m", router.Outcome{Verdict: router.OK}, true))
+		note(r.Report("m", router.Outcome{Verdict: router.Misconfigured}, true))
 		want := []string{"unhealthy down", "healthy up", "unhealthy open", "hidden m", "healthy half_open", "hidden m"}
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Error(diff)
@@ -151,15 +151,15 @@ func TestProbingIsClaimedOnce(t *testing.T) {
 	t.Parallel()
 	r := &Replica{}
 	if r.StartProbing() {
-		t.Error("a replica that is up is probed")
+		t.Error("StartProbing claimed a replica that is up")
 	}
 	r.Report("m", router.Outcome{Verdict: router.Unreachable}, true)
 	if !r.StartProbing() || r.StartProbing() {
-		t.Error("not claimed, or claimed twice")
+		t.Error("StartProbing did not claim the task, or claimed it twice")
 	}
 	r.StopProbing()
 	if !r.StartProbing() {
-		t.Error("not claimed again")
+		t.Error("StartProbing did not claim the released task")
 	}
 }
 
@@ -172,7 +172,7 @@ func BenchmarkReady(b *testing.B) {
 	}
 }
 
-// However many models clients invent, few hidden ones are kept.
+// Clients can invent any number of models, so the number of hidden models is bounded.
 func TestHiddenModelsAreBounded(t *testing.T) {
 	t.Parallel()
 	r := &Replica{}

@@ -12,11 +12,11 @@ import (
 type QueueConfig struct {
 	// Size is how many requests may wait for a replica at once.
 	Size int
-	// MaxWait is the longest wait; zero for the default, which is 30 s while another pool is left and 5 min otherwise.
+	// MaxWait is the longest wait. Zero means the default: 30 s while another pool is left, and 5 min otherwise.
 	MaxWait time.Duration
 }
 
-// The default longest waits are those for an upstream that is silent.
+// The default longest waits equal those for an upstream's first token.
 const (
 	maxWaitNotLast = 30 * time.Second
 	maxWaitLast    = 5 * time.Minute
@@ -51,13 +51,13 @@ func ParsePriority(name string) (Priority, error) {
 // String returns the priority's name.
 func (p Priority) String() string { return priorities[p-Low] }
 
-// agingSteps sets the priority aging: a request moves up one class each time that it has waited for this part of its longest
-// wait, so that no class starves. A low one is in the highest class after half of its wait, and no request that comes
-// later goes before it in the other half. A fixed time would not do: with slow models all waiting requests would soon be in
-// one class, and short waits would be over before anything ages.
+// agingSteps controls priority aging: a request moves up one class each time it has waited for a quarter of its longest wait, so
+// that no class starves. A low one is in the highest class after half of its wait, and in the other half no later request is
+// admitted before it. A fixed time would not work: with slow models all waiting requests would soon be in one class, and short
+// waits would be over before any request ages.
 const agingSteps = 4
 
-// due is the key that orders a queue: when a request reaches the end of the highest class.
+// due returns the key by which a queue is sorted: the time when a request reaches the end of the highest class.
 func (p Priority) due(now time.Time, maxWait time.Duration) time.Time {
 	return now.Add(time.Duration(High-p) * (maxWait / agingSteps))
 }
@@ -68,8 +68,8 @@ type Place struct {
 	Index int // of the replica in the group
 }
 
-// A Ticket is a request that waits for the first free slot at any of several replicas. It holds a position in the queue of one
-// of them and stands in the queues of all.
+// A Ticket is a request that waits for the first free slot at any of several replicas. It is in the queues of all of them, but holds
+// a position, which counts against the queue's size, in only one.
 type Ticket struct {
 	// MaxWait is how long it may wait.
 	MaxWait  time.Duration
@@ -90,8 +90,8 @@ type entry struct {
 	holds   bool      // it holds a position of this replica's queue
 }
 
-// Enqueue queues a request at all of the places; last reports that no other pool is left to it. It reports false if
-// every queue is full and none holds a request of a lower priority to displace. Every ticket must be ended by Leave.
+// Enqueue queues a request at all of the places. Last is whether no other pool is left for it. It reports false if every queue is
+// full and none has a request of a lower priority to displace. Every ticket must be ended by Leave.
 func Enqueue(p Priority, last bool, places []Place) (*Ticket, bool) {
 	t := &Ticket{priority: p, granted: make(chan int, 1), entries: make([]entry, len(places))}
 	now, maxWait := time.Now(), maxWaitNotLast
@@ -117,7 +117,7 @@ func Enqueue(p Priority, last bool, places []Place) (*Ticket, bool) {
 	return t, true
 }
 
-// hold takes a position in the shortest queue that has one free, or, if displace is set, that of a request of a lower priority.
+// hold takes a position in the shortest queue that has a free one, or, if displace is set, that of a request with a lower priority.
 func (t *Ticket) hold(displace bool) *entry {
 	shortest := make([]*entry, len(t.entries))
 	for i := range t.entries {
@@ -132,8 +132,8 @@ func (t *Ticket) hold(displace bool) *entry {
 	return nil
 }
 
-// hold takes a position for an entry. In a full queue it may displace the last request whose class is lower, if that one has not
-// aged out of it.
+// hold takes a position for an entry. In a full queue it may displace the last request of a lower class that has not aged out of
+// that class.
 func (s *slots) hold(e *entry, displace bool) bool {
 	size := e.group.Queue.Size
 	s.mu.Lock()
@@ -142,7 +142,7 @@ func (s *slots) hold(e *entry, displace bool) bool {
 	case s.held < size:
 		s.held++
 		return true
-	case !displace, s.held > size: // by the rules of another configuration
+	case !displace, s.held > size: // another configuration allows more
 		return false
 	}
 	for i, last := range slices.Backward(s.queue) {
@@ -158,11 +158,11 @@ func (s *slots) hold(e *entry, displace bool) bool {
 	return false
 }
 
-// displaced stands for the number of a place in a ticket that lost its position.
+// displaced is what a ticket that lost its position receives instead of the number of a place.
 const displaced = -1
 
-// settle ends the ticket's wait with the number of the place where it got a slot, or displaced. It reports false if the wait is
-// over already.
+// settle ends the ticket's wait with the number of the place where it got a slot, or with displaced. It reports false if the wait
+// was already over.
 func (t *Ticket) settle(index int) bool {
 	if !t.settled.CompareAndSwap(false, true) {
 		return false
@@ -171,11 +171,11 @@ func (t *Ticket) settle(index int) bool {
 	return true
 }
 
-// Granted returns the channel that receives, once, the number of the place where the ticket got a slot; a negative number if
-// its position was given to a request of a higher priority.
+// Granted returns the channel that receives, once, the number of the place where the ticket got a slot, or a negative number if its
+// position went to a request with a higher priority.
 func (t *Ticket) Granted() <-chan int { return t.granted }
 
-// Leave ends the wait: the ticket stands in no queue afterwards. A slot that nobody received from Granted is released.
+// Leave ends the wait and removes the ticket from all queues. A slot that was granted but not received is released.
 func (t *Ticket) Leave() {
 	t.settled.Store(true)
 	for i := range t.entries {

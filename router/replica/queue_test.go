@@ -15,7 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// groupsOf returns groups of one replica each, with so many slots and positions in the queue.
+// groupsOf returns n groups of one replica each, with the given numbers of slots and of positions in the queue.
 func groupsOf(n, slots, size int) (list []*Group) {
 	for range n {
 		g := &Group{Replicas: []*Replica{{}}, Queue: QueueConfig{Size: size}}
@@ -25,7 +25,7 @@ func groupsOf(n, slots, size int) (list []*Group) {
 	return list
 }
 
-// enter takes a slot at one of the groups, or else a ticket for all of them; both are nil if the queues are full.
+// enter takes a slot at one of the groups, or else a ticket for all of them. Both are nil if the queues are full.
 func enter(p Priority, groups ...*Group) (*Replica, *Ticket) {
 	var places []Place
 	for _, g := range groups {
@@ -38,7 +38,7 @@ func enter(p Priority, groups ...*Group) (*Replica, *Ticket) {
 	return nil, ticket
 }
 
-// got returns the number of the place where the ticket got a slot; "" if it did not.
+// got returns the number of the place where the ticket got a slot, or "" if it did not.
 func got(t *Ticket) string {
 	select {
 	case i := <-t.Granted():
@@ -48,7 +48,7 @@ func got(t *Ticket) string {
 	}
 }
 
-// expectIdle fails unless a replica has so many requests in flight and nothing else.
+// expectIdle fails the test unless a replica has the given number of requests in flight and none waiting.
 func expectIdle(t *testing.T, r *Replica, inFlight int) {
 	t.Helper()
 	if r.InFlight() != inFlight || r.Waiting() != 0 || r.slots.held != 0 || len(r.slots.queue) != 0 {
@@ -71,7 +71,7 @@ func TestFirstComeFirstServed(t *testing.T) {
 	tickets[1].Leave()
 	_, late := enter(Normal, g)
 	if late == nil {
-		t.Fatal("the position that was left is not free")
+		t.Fatal("the position of a request that left is not free")
 	}
 	tickets[1] = late
 	r.Release()
@@ -92,8 +92,8 @@ func TestFirstComeFirstServed(t *testing.T) {
 	expectIdle(t, r, 0)
 }
 
-// A request waits for whichever replica is free first, and is in no other queue then.
-func TestWaitsForWhicheverIsFreeFirst(t *testing.T) {
+// A request gets the first slot that is free at any replica, and then leaves the other queues.
+func TestFirstFreeSlot(t *testing.T) {
 	t.Parallel()
 	gs := groupsOf(2, 1, 1)
 	a, _ := enter(Normal, gs...)
@@ -108,22 +108,22 @@ func TestWaitsForWhicheverIsFreeFirst(t *testing.T) {
 	}
 	b.Release()
 	if at := got(one); at != "1" {
-		t.Errorf("the first one got %q, want 1, which was free first", at)
+		t.Errorf("the first request got %q, want 1, which was free first", at)
 	}
 	one.Leave()
 	if at := got(two); at != "" {
-		t.Errorf("the second one got %q, and nothing is free", at)
+		t.Errorf("the second request got %q although no slot is free", at)
 	}
 	a.Release()
 	if at := got(two); at != "0" {
-		t.Errorf("the second one got %q, want 0", at)
+		t.Errorf("the second request got %q, want 0", at)
 	}
 	two.Leave()
 	expectIdle(t, a, 1)
 	expectIdle(t, b, 1)
 }
 
-// A slot that a ticket got while it was leaving is not lost.
+// A slot that was granted to a ticket while it was leaving is not lost.
 func TestLeaveReleasesTheSlot(t *testing.T) {
 	t.Parallel()
 	g := groupsOf(1, 1, 1)[0]
@@ -134,7 +134,7 @@ func TestLeaveReleasesTheSlot(t *testing.T) {
 	expectIdle(t, r, 0)
 }
 
-// Two configurations of one replica: requests of the stricter one wait, and a raised limit admits them.
+// Two configurations may share a replica: requests of the stricter one wait, and a higher limit admits them.
 func TestGroupsShareAReplica(t *testing.T) {
 	t.Parallel()
 	r := &Replica{}
@@ -155,7 +155,7 @@ func TestGroupsShareAReplica(t *testing.T) {
 	}
 	passed, behind := enter(Normal, wide)
 	if passed != nil {
-		t.Fatal("a request overtook the one that waits")
+		t.Fatal("a request overtook a waiting one")
 	}
 	narrow.SetLimit(2)
 	if got(ticket) != "0" || got(behind) != "0" {
@@ -165,7 +165,7 @@ func TestGroupsShareAReplica(t *testing.T) {
 	behind.Leave()
 }
 
-// A line is the requests that wait for the one slot of a group, by their names.
+// A line is the requests, by name, that wait for the one slot of a group.
 type line struct {
 	t       *testing.T
 	group   *Group
@@ -174,7 +174,7 @@ type line struct {
 	tickets []*Ticket
 }
 
-// fullLine returns a line whose slot is taken, and whose queue has so many positions.
+// fullLine returns a line whose slot is taken, and whose queue has the given size.
 func fullLine(t *testing.T, size int, maxWait time.Duration) *line {
 	t.Helper()
 	g := groupsOf(1, 1, size)[0]
@@ -183,7 +183,7 @@ func fullLine(t *testing.T, size int, maxWait time.Duration) *line {
 	return &line{t: t, group: g, replica: r}
 }
 
-// come adds a request; false if it found no position.
+// come adds a request. It reports whether the request got a position.
 func (l *line) come(name string, p Priority) bool {
 	l.t.Helper()
 	r, ticket := enter(p, l.group)
@@ -196,34 +196,35 @@ func (l *line) come(name string, p Priority) bool {
 	return ticket != nil
 }
 
-// leave ends the waits that are over, and returns which requests got a slot, or, for displaced, lost their position.
-func (l *line) leave(displaced bool) (who string) {
+// leave ends the waits that are over, and returns the names of the requests that got a slot or, if displaced is set, lost their
+// position.
+func (l *line) leave(displaced bool) (names string) {
 	for i := 0; i < len(l.tickets); i++ {
 		select {
 		case index := <-l.tickets[i].Granted():
 			if (index < 0) != displaced {
 				l.t.Errorf("%s got %d", l.names[i], index)
 			}
-			who += l.names[i]
+			names += l.names[i]
 			l.tickets[i].Leave()
 			l.names, l.tickets = slices.Delete(l.names, i, i+1), slices.Delete(l.tickets, i, i+1)
 			i--
 		default:
 		}
 	}
-	return who
+	return names
 }
 
-// served releases the slot again and again, and returns the order in which the line is served.
+// served releases the slot until no request waits, and returns the order in which the line is served.
 func (l *line) served() (order string) {
 	l.t.Helper()
 	for len(l.tickets) > 0 {
 		l.replica.Release()
-		who := l.leave(false)
-		if who == "" {
+		names := l.leave(false)
+		if names == "" {
 			l.t.Fatalf("no request got the slot; %v wait", l.names)
 		}
-		order += who
+		order += names
 	}
 	l.replica.Release()
 	expectIdle(l.t, l.replica, 0)
@@ -237,12 +238,12 @@ func TestPriorityAging(t *testing.T) {
 	for _, test := range []struct{ name, come, order string }{
 		{"first come, first served within a class", "n1 n2 n3", "n1n2n3"},
 		{"the higher class first", "l1 n1 h1 l2 n2 h2", "h1h2n1n2l1l2"},
-		{"less than a quarter of the wait does not age", "l1 n1 9s h1", "h1n1l1"},
-		{"a normal one moves up after a quarter", "l1 n1 11s h1 n2", "n1h1l1n2"},
-		{"a low one after a quarter", "l1 11s n1 h1", "h1l1n1"},
-		{"and again after a half", "l1 21s h1 n1", "l1h1n1"},
-		{"behind those who are in the class already", "l1 5s n1 6s n2", "n1l1n2"},
-		{"nothing moves up beyond the highest", "h1 60s h2 l1 60s h3", "h1h2l1h3"},
+		{"no aging before a quarter of the wait", "l1 n1 9s h1", "h1n1l1"},
+		{"a normal request moves up after a quarter", "l1 n1 11s h1 n2", "n1h1l1n2"},
+		{"a low request moves up after a quarter", "l1 11s n1 h1", "h1l1n1"},
+		{"a low request moves up again after a half", "l1 21s h1 n1", "l1h1n1"},
+		{"after those that are already in the class", "l1 5s n1 6s n2", "n1l1n2"},
+		{"the highest class does not age", "h1 60s h2 l1 60s h3", "h1h2l1h3"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -267,24 +268,27 @@ func TestPriorityAging(t *testing.T) {
 	}
 }
 
-// In a full queue a request of a higher class displaces the last one of a lower, unless that one has aged out of it.
+// In a full queue, a request displaces the last one of a lower class, unless that one has aged out of its class.
 func TestFullQueueDisplaces(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		l := fullLine(t, 3, 40*time.Second)
-		var told []string
+		var got []string
 		for _, step := range []struct {
 			name string
 			p    Priority
 		}{{"l1", Low}, {"n1", Normal}, {"l2", Low}, {"l3", Low}, {"n2", Normal}, {"h1", High}, {"n3", Normal}, {"h2", High}, {"h3", High}, {"h4", High}} {
-			came := "stays out"
+			result := "is rejected"
 			if l.come(step.name, step.p) {
-				came = "for " + l.leave(true)
+				result = "displaces " + l.leave(true)
 			}
-			told = append(told, step.name+" "+came)
+			got = append(got, step.name+" "+result)
 		}
-		want := []string{"l1 for ", "n1 for ", "l2 for ", "l3 stays out", "n2 for l2", "h1 for l1", "n3 stays out", "h2 for n2", "h3 for n1", "h4 stays out"}
-		if diff := cmp.Diff(want, told); diff != "" {
+		want := []string{
+			"l1 displaces ", "n1 displaces ", "l2 displaces ", "l3 is rejected", "n2 displaces l2", "h1 displaces l1", "n3 is rejected",
+			"h2 displaces n2", "h3 displaces n1", "h4 is rejected",
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
 			t.Error(diff)
 		}
 		if got := l.served(); got != "h1h2h3" {
@@ -295,7 +299,7 @@ func TestFullQueueDisplaces(t *testing.T) {
 		l.come("l1", Low)
 		time.Sleep(21 * time.Second)
 		if l.come("h1", High) {
-			t.Error("a request that had aged lost its position")
+			t.Error("a request lost its position although it had aged")
 		}
 		if got := l.served(); got != "l1" {
 			t.Errorf("served %s", got)
@@ -303,8 +307,8 @@ func TestFullQueueDisplaces(t *testing.T) {
 	})
 }
 
-// A configuration without a queue gets no position, whichever other requests wait for the same replica.
-func TestNoQueueIsNoQueue(t *testing.T) {
+// A configuration without a queue gets no position, even if requests of another one wait for the same replica.
+func TestNoQueue(t *testing.T) {
 	t.Parallel()
 	l := fullLine(t, 2, time.Minute)
 	l.come("l1", Low)
@@ -322,20 +326,20 @@ func TestParsePriority(t *testing.T) {
 	t.Parallel()
 	for name, want := range map[string]Priority{"": Normal, "normal": Normal, "high": High, "low": Low} {
 		if got, err := ParsePriority(name); err != nil || got != want {
-			t.Errorf("%q is %v, %v", name, got, err)
+			t.Errorf("ParsePriority(%q) = %v, %v", name, got, err)
 		}
 		if name != "" && want.String() != name {
-			t.Errorf("%q is written %q", name, want)
+			t.Errorf("String = %q, want %q", want, name)
 		}
 	}
 	for _, name := range []string{"High", "critical", "2"} {
 		if _, err := ParsePriority(name); err == nil {
-			t.Errorf("%q is a priority", name)
+			t.Errorf("ParsePriority accepted %q", name)
 		}
 	}
 }
 
-// However many requests of a higher class come, a low one is served before its longest wait is over.
+// A low request is served before its longest wait is over, however many requests of a higher class there are.
 func TestNoClassStarves(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -344,24 +348,23 @@ func TestNoClassStarves(t *testing.T) {
 		l.come("low", Low)
 		begun := time.Now()
 		for waited := time.Duration(0); waited < maxWait; waited = time.Since(begun) {
-			for l.replica.slots.held < 8 { // the queue is always full of them
+			for l.replica.slots.held < 8 { // keeps the queue full
 				l.come("high", High)
 			}
 			time.Sleep(work)
 			l.replica.Release()
 			if l.leave(false) == "low" {
 				if waited = time.Since(begun); waited > maxWait/2+8*work {
-					t.Errorf("it waited for %s", waited)
+					t.Errorf("the low request waited for %s", waited)
 				}
 				return
 			}
 		}
-		t.Error("it starved")
+		t.Error("the low request starved")
 	})
 }
 
-// However requests come, leave and are served: never more than the limit at once, each is served or leaves, nothing is left
-// over.
+// Many concurrent requests never exceed the limit; each is served or leaves, and no slot or position is left over.
 func TestSlotsUnderLoad(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -395,21 +398,21 @@ func TestSlotsUnderLoad(t *testing.T) {
 	})
 }
 
-// However requests of all classes come, leave and displace others: never more than the limit at once, never more than the queue
-// holds, each is told once, nothing is left over.
+// Many concurrent requests of all classes never exceed the limit or the size of the queue; each ends once, and no slot or position is
+// left over.
 func TestPrioritiesUnderLoad(t *testing.T) {
 	t.Parallel()
 	const limit, size = 2, 4
 	gs := groupsOf(2, limit, size)
 	var all sync.WaitGroup
-	var served, lost, out atomic.Int64
+	var served, lost, rejected atomic.Int64
 	for i := range 300 {
 		all.Go(func() {
 			for range 100 {
 				r, ticket := enter(Priority(rand.IntN(3)-1), gs[i%2], gs[1-i%2])
 				if r == nil {
 					if ticket == nil {
-						out.Add(1)
+						rejected.Add(1)
 						runtime.Gosched()
 						continue
 					}
@@ -425,7 +428,7 @@ func TestPrioritiesUnderLoad(t *testing.T) {
 					}
 					r = gs[(i+at)%2].Replicas[0]
 				}
-				runtime.Gosched() // so that others come meanwhile
+				runtime.Gosched() // lets other requests come meanwhile
 				r.slots.mu.Lock()
 				held := r.slots.held
 				r.slots.mu.Unlock()
@@ -438,9 +441,9 @@ func TestPrioritiesUnderLoad(t *testing.T) {
 		})
 	}
 	all.Wait()
-	t.Logf("%d were served, %d lost their position, %d found none", served.Load(), lost.Load(), out.Load())
-	if served.Load() == 0 || lost.Load() == 0 || out.Load() == 0 {
-		t.Errorf("%d were served, %d lost their position, %d found none", served.Load(), lost.Load(), out.Load())
+	t.Logf("%d were served, %d lost their position, %d were rejected", served.Load(), lost.Load(), rejected.Load())
+	if served.Load() == 0 || lost.Load() == 0 || rejected.Load() == 0 {
+		t.Error("the test needs requests of all three kinds")
 	}
 	for _, g := range gs {
 		expectIdle(t, g.Replicas[0], 0)
@@ -456,7 +459,7 @@ func BenchmarkSlot(b *testing.B) {
 	}
 }
 
-// A slot goes from hand to hand in a queue of so many.
+// BenchmarkQueue measures how a slot passes from one request to the next in a full queue.
 func BenchmarkQueue(b *testing.B) {
 	for _, waiting := range []int{1, 64} {
 		b.Run(strconv.Itoa(waiting), func(b *testing.B) {

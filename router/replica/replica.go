@@ -1,9 +1,9 @@
 // Package replica holds what is known of one address of an upstream, and decides who may send a request there: slots, the
-// admission queue, the circuit breaker, health and the detection of stuck servers. A Replica is shared by all configurations
-// that name its address, over reloads too, so that it keeps facts only; the rules come with each configuration's Group.
+// admission queue, the circuit breaker, health and the detection of stuck servers. A Replica is shared by all configurations that
+// name its address, also across reloads, so it holds facts only; the rules are in each configuration's Group.
 //
-// It never sends anything and starts neither goroutines nor timers: whoever makes the attempts and the probes reports how they
-// ended. It stands above package router, whose verdicts it is told, and which sees a replica through the interface
+// It never sends anything and starts neither goroutines nor timers: its callers make the attempts and the probes and report how they
+// ended. It stands above package router, whose verdicts are reported to it, and which sees a replica through the interface
 // router.Replica. It imports no other package of this project.
 package replica
 
@@ -32,10 +32,11 @@ type Group struct {
 	limit atomic.Uint32
 }
 
-// Limit returns how many requests may be in flight at one replica; zero for no limit.
+// Limit returns how many requests may be in flight at one replica; zero means no limit.
 func (g *Group) Limit() int { return int(g.limit.Load()) }
 
-// SetLimit sets how many requests may be in flight at one replica; zero for no limit. Waiting requests profit at once.
+// SetLimit sets how many requests may be in flight at one replica; zero means no limit. A higher limit admits waiting requests at
+// once.
 func (g *Group) SetLimit(n int) {
 	g.limit.Store(uint32(min(max(n, 0), math.MaxInt32)))
 	for _, r := range g.Replicas {
@@ -43,9 +44,9 @@ func (g *Group) SetLimit(n int) {
 	}
 }
 
-// Take takes a slot at the ith replica, if one is free and no request waits for it; Replica.Release gives it back. Where a single
-// request is to try whether the replica has recovered, the others get no slot, unless force is set because they have no other
-// replica left.
+// Take takes a slot at the ith replica, if one is free and no request waits for it; Replica.Release gives it back. While a single
+// request tries whether the replica has recovered, other requests get no slot, unless force is set because no other replica is left
+// for them.
 func (g *Group) Take(i int, force bool) bool {
 	r := g.Replicas[i]
 	if !r.slots.take(g.Limit(), false) {

@@ -8,20 +8,20 @@ import (
 
 // slots counts the requests in flight at a replica, and queues those that wait for it in the order in which they are due.
 type slots struct {
-	// counts has the number of waiting requests in its high half and of those in flight in its low half. It is one word, so that
-	// no new request can take a released slot from the waiting request that is to get it.
+	// counts has the number of waiting requests in its high half and of those in flight in its low half. It is one word, so that a
+	// new request cannot take a released slot from the waiting request that should get it.
 	counts atomic.Uint64
 	mu     sync.Mutex
 	queue  []*entry
-	// held is how many of the waiting requests hold a position of this replica's queue; the others hold one of another's.
+	// held is how many of the waiting requests hold a position in this replica's queue. The others hold one in another queue.
 	held int
 }
 
-// oneWaiting is one waiting request in the counts.
+// oneWaiting is what one waiting request adds to the counts.
 const oneWaiting = 1 << 32
 
-// take takes a slot if one is free. Only the first of the waiting requests gets one while others wait. Without contention that
-// is one load and one exchange.
+// take takes a slot if one is free. While requests wait, only the first of them gets one. Without contention this is one load and
+// one exchange.
 func (s *slots) take(limit int, isFirst bool) bool {
 	for {
 		n := s.counts.Load()
@@ -58,12 +58,12 @@ func (s *slots) admit() {
 		}
 		s.remove(0)
 		if !first.ticket.settle(first.index) {
-			s.counts.Add(^uint64(0)) // it has left, or got a slot elsewhere
+			s.counts.Add(^uint64(0)) // the request has left, or got a slot at another replica
 		}
 	}
 }
 
-// join queues an entry behind all that are due before it.
+// join queues an entry after all entries that are due before it.
 func (s *slots) join(e *entry) {
 	s.mu.Lock()
 	at := len(s.queue)

@@ -8,21 +8,21 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 )
 
-// An Attempt is a request that is in flight at a replica, as far as the detection of stuck servers needs to know it. Its methods
-// are called without a lock of the replica's held.
+// An Attempt is a request in flight at a replica, as far as the detection of stuck servers needs to know it. Its methods are called
+// while no lock of the replica is held.
 type Attempt interface {
-	// Streams reports whether its answer comes piece by piece. The silence of one that comes whole says little.
+	// Streams reports whether its answer is a stream. The silence of any other answer proves little.
 	Streams() bool
-	// Prefill returns how long the upstream may still take to read its prompt, at the slowest; zero once the answer has begun.
+	// Prefill returns how long the upstream may still need to read its prompt in the worst case; zero once the answer has begun.
 	Prefill() time.Duration
-	// Abort ends it because the replica is stuck.
+	// Abort ends the attempt because the replica is stuck.
 	Abort()
 }
 
-// silence knows since when no attempt at a replica has made progress.
+// silence records since when no attempt at a replica has made progress.
 type silence struct {
-	// progress reports that an attempt made progress since the last call of update. It is the only word that the reads of a
-	// stream touch, and as a rule they only read it.
+	// progress reports whether an attempt has made progress since the last call of update. It is the only field that the reads of
+	// a stream touch, and usually they only read it.
 	progress atomic.Bool
 	mu       sync.Mutex
 	attempts map[Attempt]time.Time // when each began
@@ -45,14 +45,15 @@ func (r *Replica) Begin(a Attempt) {
 	s.attempts[a] = now
 }
 
-// Finish takes an attempt out again; it may be called twice.
+// Finish removes an attempt from those in flight. It may be called twice.
 func (r *Replica) Finish(a Attempt) {
 	r.silence.mu.Lock()
 	defer r.silence.mu.Unlock()
 	delete(r.silence.attempts, a)
 }
 
-// Progress notes that an attempt made progress. Reads of a stream call it, so that it reads no clock: the next update dates it.
+// Progress records that an attempt made progress. Every read of a stream calls it, so it does not read the clock: the next update
+// sets the time.
 func (r *Replica) Progress() {
 	if !r.silence.progress.Load() {
 		r.silence.progress.Store(true)
@@ -67,8 +68,8 @@ func (s *silence) update(now time.Time) {
 	}
 }
 
-// StartStuckCheck claims the task of finding out whether the replica is stuck. It reports false if another goroutine has it, if
-// the replica is known to be stuck, or if no attempt is in flight. StopStuckCheck gives the task back.
+// StartStuckCheck claims the task of finding out whether the replica is stuck. It reports false if another goroutine has the task,
+// if the replica is known to be stuck, or if no attempt is in flight. StopStuckCheck releases the task.
 func (r *Replica) StartStuckCheck() bool {
 	if r.Status().State == Stuck {
 		return false
@@ -83,22 +84,22 @@ func (r *Replica) StartStuckCheck() bool {
 	return true
 }
 
-// StopStuckCheck gives the task of StartStuckCheck back.
+// StopStuckCheck releases the task that StartStuckCheck claimed.
 func (r *Replica) StopStuckCheck() {
 	r.silence.mu.Lock()
 	defer r.silence.mu.Unlock()
 	r.silence.checking = false
 }
 
-// A Silence is how long a replica has sent nothing on any attempt.
+// A Silence is a period in which a replica has sent nothing on any attempt.
 type Silence struct {
-	// Since is when it began or later, but not before the last progress.
+	// Since is when it began: at the last progress, or a little later.
 	Since time.Time
-	// Attempts are those in flight, Old those of them that began at least as long ago as was asked.
+	// Attempts are the attempts in flight. Old are those of them that have at least the requested age.
 	Attempts, Old []Attempt
 }
 
-// Silence returns the silence at the replica now, and which attempts are older than age.
+// Silence returns the current silence at the replica. Age is from when on an attempt counts as old.
 func (r *Replica) Silence(age time.Duration) Silence {
 	s, now := &r.silence, time.Now()
 	s.mu.Lock()
@@ -114,7 +115,7 @@ func (r *Replica) Silence(age time.Duration) Silence {
 	return found
 }
 
-// Prefill returns how long the upstream may take to read the prompts of all attempts, one after the other.
+// Prefill returns how long the upstream may need to read the prompts of all attempts, one after the other.
 func (s Silence) Prefill() (sum time.Duration) {
 	for _, a := range s.Attempts {
 		sum += a.Prefill()
@@ -122,8 +123,8 @@ func (s Silence) Prefill() (sum time.Duration) {
 	return sum
 }
 
-// IsConclusive reports whether the silence alone proves that the replica is stuck: as many old streams without progress as it
-// takes failures in a row to trip the circuit breaker.
+// IsConclusive reports whether the silence alone proves that the replica is stuck: the number of old streams without progress is the
+// number of failures in a row that trips the circuit breaker.
 func (s Silence) IsConclusive() bool {
 	streams := 0
 	for _, a := range s.Old {
@@ -134,8 +135,8 @@ func (s Silence) IsConclusive() bool {
 	return streams >= maxInRow
 }
 
-// MarkStuck opens the circuit breaker of a replica that makes no progress although its probes succeed. No probe closes it, only an
-// answer to the one request that tries it after a while. It returns the change, and false if that was known.
+// MarkStuck opens the circuit breaker of a replica that makes no progress although its probes succeed. Probes do not close it, only
+// an answer to the one request that tries it after a while. It returns the change, or false if the replica was already stuck.
 func (r *Replica) MarkStuck() (Change, bool) {
 	h := &r.health
 	h.mu.Lock()

@@ -8,7 +8,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// A testAttempt is an attempt that makes no progress by itself.
+// A testAttempt is an attempt that makes no progress on its own.
 type testAttempt struct {
 	whole   bool
 	prefill time.Duration
@@ -18,14 +18,14 @@ func (a *testAttempt) Streams() bool          { return !a.whole }
 func (a *testAttempt) Prefill() time.Duration { return a.prefill }
 func (*testAttempt) Abort()                   {}
 
-// Each case is what attempts do, step by step, a second apart, and for how long there was silence then.
+// Each case is a sequence of events, a second apart, and the silence that it should lead to.
 func TestSilence(t *testing.T) {
 	t.Parallel()
 	type step func(*Replica)
 	a, b, c := &testAttempt{prefill: 2 * time.Second}, &testAttempt{prefill: time.Second}, &testAttempt{whole: true}
 	begin := func(a Attempt) step { return func(r *Replica) { r.Begin(a) } }
 	finish := func(a Attempt) step { return func(r *Replica) { r.Finish(a) } }
-	progress, look, wait := (*Replica).Progress, step(func(r *Replica) { r.Silence(0) }), step(func(*Replica) {})
+	progress, read, wait := (*Replica).Progress, step(func(r *Replica) { r.Silence(0) }), step(func(*Replica) {})
 	type result struct {
 		Silent, Prefill time.Duration
 		Attempts, Old   int
@@ -35,13 +35,13 @@ func TestSilence(t *testing.T) {
 		steps []step
 		want  result
 	}{
-		{"one that waits", []step{begin(a), wait}, result{2 * time.Second, 2 * time.Second, 1, 1}},
-		{"another that came later", []step{begin(a), begin(b)}, result{2 * time.Second, 3 * time.Second, 2, 1}},
-		{"progress nobody has dated", []step{begin(a), progress}, result{0, 2 * time.Second, 1, 1}},
-		{"progress, dated by who came next", []step{begin(a), progress, begin(b), wait}, result{2 * time.Second, 3 * time.Second, 2, 2}},
-		{"progress, dated by who looked", []step{begin(a), progress, look, wait, wait}, result{3 * time.Second, 2 * time.Second, 1, 1}},
+		{"one attempt", []step{begin(a), wait}, result{2 * time.Second, 2 * time.Second, 1, 1}},
+		{"a later attempt", []step{begin(a), begin(b)}, result{2 * time.Second, 3 * time.Second, 2, 1}},
+		{"progress without an update", []step{begin(a), progress}, result{0, 2 * time.Second, 1, 1}},
+		{"progress, updated by the next attempt", []step{begin(a), progress, begin(b), wait}, result{2 * time.Second, 3 * time.Second, 2, 2}},
+		{"progress, updated by Silence", []step{begin(a), progress, read, wait, wait}, result{3 * time.Second, 2 * time.Second, 1, 1}},
 		{"an idle replica is not silent", []step{begin(a), finish(a), wait, wait, begin(b)}, result{time.Second, time.Second, 1, 0}},
-		{"an answer that comes whole", []step{begin(c), wait}, result{2 * time.Second, 0, 1, 1}},
+		{"an answer that is not a stream", []step{begin(c), wait}, result{2 * time.Second, 0, 1, 1}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -61,7 +61,7 @@ func TestSilence(t *testing.T) {
 	}
 }
 
-// Three silent streams prove that a replica is stuck; answers that come whole do not, however many.
+// Three silent streams prove that a replica is stuck. Answers that are not streams do not, however many there are.
 func TestSilenceIsConclusive(t *testing.T) {
 	t.Parallel()
 	stream, whole := &testAttempt{}, &testAttempt{whole: true}
@@ -70,10 +70,10 @@ func TestSilenceIsConclusive(t *testing.T) {
 		old  []Attempt
 		want bool
 	}{
-		{"none", nil, false},
+		{"no attempts", nil, false},
 		{"two streams", []Attempt{stream, stream}, false},
 		{"three streams", []Attempt{stream, stream, stream}, true},
-		{"answers that come whole", []Attempt{stream, stream, whole, whole, whole}, false},
+		{"other answers", []Attempt{stream, stream, whole, whole, whole}, false},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -88,24 +88,24 @@ func TestStuckCheckIsClaimedOnce(t *testing.T) {
 	t.Parallel()
 	r := &Replica{}
 	if r.StartStuckCheck() {
-		t.Error("an idle replica is checked")
+		t.Error("StartStuckCheck claimed an idle replica")
 	}
 	r.Begin(&testAttempt{})
 	if !r.StartStuckCheck() || r.StartStuckCheck() {
-		t.Error("not claimed, or claimed twice")
+		t.Error("StartStuckCheck did not claim the task, or claimed it twice")
 	}
 	r.StopStuckCheck()
 	if !r.StartStuckCheck() {
-		t.Error("not claimed again")
+		t.Error("StartStuckCheck did not claim the released task")
 	}
 	r.StopStuckCheck()
 	r.MarkStuck()
 	if r.StartStuckCheck() {
-		t.Error("a replica that is known to be stuck is checked")
+		t.Error("StartStuckCheck claimed a replica that is known to be stuck")
 	}
 }
 
-// What a stream pays for each read, and a request for being counted.
+// BenchmarkProgress measures the cost of each read of a stream.
 func BenchmarkProgress(b *testing.B) {
 	r := &Replica{}
 	b.ReportAllocs()
@@ -114,6 +114,7 @@ func BenchmarkProgress(b *testing.B) {
 	}
 }
 
+// BenchmarkBeginFinish measures the cost of each attempt.
 func BenchmarkBeginFinish(b *testing.B) {
 	r, a := &Replica{}, &testAttempt{}
 	b.ReportAllocs()
