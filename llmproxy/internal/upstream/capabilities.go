@@ -10,11 +10,11 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 )
 
-// An Override is what a configuration says of the capabilities of a model, or of all models of an upstream. It goes before what
-// servers report and errors teach.
+// An Override is what the configuration sets for the capabilities of one model, or of all models of an upstream. It takes precedence
+// over what servers report and what was learned from errors.
 type Override struct {
-	ContextWindow int            // tokens; zero for no override
-	Can           router.Feature // features that it has whatever the server reports
+	ContextWindow int            // tokens; zero means no override
+	Can           router.Feature // features that the model has, whatever the server reports
 	Cannot        router.Feature
 }
 
@@ -30,13 +30,13 @@ func (o Override) apply(c router.Capabilities) router.Capabilities {
 const anyModel = ""
 
 const (
-	reportedFresh  = 30 * time.Second // then the next request has the server asked again
+	reportedFresh  = 30 * time.Second // then the next request triggers a refresh
 	learnedFresh   = 10 * time.Minute // a server may be restarted with a larger context window
-	capableModels  = 64               // of an upstream; nothing is known of more
+	maxKnownModels = 64               // of an upstream, whose capabilities are kept
 	refreshTimeout = 2 * time.Second  // Ollama does not answer while it loads a model
 )
 
-// capabilities are what is known of an upstream's models: what its servers report, and what their errors taught.
+// capabilities are what is known of an upstream's models: what its servers report, and what was learned from errors.
 type capabilities struct {
 	table      atomic.Pointer[capabilityTable]
 	refreshing atomic.Bool
@@ -47,21 +47,21 @@ type capabilities struct {
 	ratios   map[string]float64 // of counted to estimated tokens
 }
 
-// A capabilityTable has all that is known of each model, ready to be looked up. It is never changed.
+// A capabilityTable has all that is known of each model, ready for lookups. It is immutable.
 type capabilityTable struct {
 	models     map[string]router.Capabilities
 	others     router.Capabilities // of models that are not in models
 	reportedAt time.Time
-	until      time.Time // when the oldest learned entry expires; zero for never
+	until      time.Time // when the oldest learned entry expires; zero means never
 }
 
-// A learnedWindow is a context window that an error named.
+// A learnedWindow is a context window that an error stated.
 type learnedWindow struct {
 	tokens int
 	at     time.Time
 }
 
-// publishCapabilities makes a new table of all that is known; the caller holds the lock, or is New.
+// publishCapabilities makes a new table of all that is known. The caller holds the lock, or is New.
 func (u *Upstream) publishCapabilities(reportedAt time.Time) *capabilityTable {
 	c := &u.capabilities
 	maps.DeleteFunc(c.learned, func(_ string, l learnedWindow) bool { return time.Since(l.at) >= learnedFresh })
@@ -87,8 +87,8 @@ func (u *Upstream) publishCapabilities(reportedAt time.Time) *capabilityTable {
 	return t
 }
 
-// Capabilities returns what a model of the upstream can take, as far as is known now. It never waits: if that is old, the
-// server is asked in the background, without generating.
+// Capabilities returns what a model of the upstream can take, as far as is known now. It never waits: old knowledge is refreshed in
+// the background, without generating.
 func (u *Upstream) Capabilities(model string) router.Capabilities {
 	c := &u.capabilities
 	t := c.table.Load()
@@ -102,20 +102,20 @@ func (u *Upstream) Capabilities(model string) router.Capabilities {
 		known = t.others
 	}
 	if kind := u.kind.Load(); kind != nil && kind.capabilities == nil {
-		return known // there is no way to ask
+		return known // servers of this kind cannot be asked
 	}
-	if !ok && len(t.models) < capableModels && u.addModel(model) || time.Since(t.reportedAt) > reportedFresh {
+	if !ok && len(t.models) < maxKnownModels && u.addModel(model) || time.Since(t.reportedAt) > reportedFresh {
 		u.RefreshCapabilities()
 	}
 	return known
 }
 
-// addModel has the server asked for a model from now on. It reports false if it is already, or if there are too many.
+// addModel includes a model in refreshes from now on. It reports false if the model is included already, or if there are too many.
 func (u *Upstream) addModel(model string) bool {
 	c := &u.capabilities
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if _, ok := c.reported[model]; ok || len(c.reported) >= capableModels {
+	if _, ok := c.reported[model]; ok || len(c.reported) >= maxKnownModels {
 		return false
 	}
 	c.reported[model] = c.reported[anyModel]
@@ -123,19 +123,19 @@ func (u *Upstream) addModel(model string) bool {
 	return true
 }
 
-// LearnContextWindow remembers for a while the context window, in tokens, that an error of the upstream named.
+// LearnContextWindow remembers, for a while, the context window in tokens that an error of the upstream stated.
 func (u *Upstream) LearnContextWindow(model string, tokens int) {
 	c := &u.capabilities
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if _, ok := c.learned[model]; !ok && len(c.learned) >= capableModels {
+	if _, ok := c.learned[model]; !ok && len(c.learned) >= maxKnownModels {
 		return
 	}
 	c.learned[model] = learnedWindow{tokens, time.Now()}
 	u.publishCapabilities(c.table.Load().reportedAt)
 }
 
-// RefreshCapabilities asks the servers in the background what their models can take, unless that is under way.
+// RefreshCapabilities asks the servers in the background what their models can take, unless a refresh is running.
 func (u *Upstream) RefreshCapabilities() {
 	if !u.capabilities.refreshing.CompareAndSwap(false, true) {
 		return
@@ -151,7 +151,7 @@ func (u *Upstream) RefreshCapabilities() {
 	}()
 }
 
-// refreshCapabilities asks every replica. Of models for which none answers, what was known is kept.
+// refreshCapabilities asks every replica. For models about which no replica answers, it keeps what was known.
 func (u *Upstream) refreshCapabilities(ctx context.Context) {
 	c := &u.capabilities
 	var names []string
@@ -163,9 +163,9 @@ func (u *Upstream) refreshCapabilities(ctx context.Context) {
 	}
 	c.mu.Unlock()
 	found := map[string]router.Capabilities{}
-	if ask := u.ActualKind().capabilities; ask != nil {
+	if fetch := u.ActualKind().capabilities; fetch != nil {
 		for _, base := range u.Bases {
-			for model, here := range ask(&probe{ctx: ctx, u: u, base: base}, names) {
+			for model, here := range fetch(&probe{ctx: ctx, u: u, base: base}, names) {
 				found[model] = least(found[model], here)
 			}
 		}
@@ -173,14 +173,14 @@ func (u *Upstream) refreshCapabilities(ctx context.Context) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for model, known := range found {
-		if _, ok := c.reported[model]; ok || len(c.reported) < capableModels {
+		if _, ok := c.reported[model]; ok || len(c.reported) < maxKnownModels {
 			c.reported[model] = known
 		}
 	}
 	u.publishCapabilities(time.Now())
 }
 
-// least returns what each of two replicas can take: the smaller context window, and only features that both have.
+// least returns what both of two replicas can take: the smaller context window, and only features that both have.
 func least(a, b router.Capabilities) router.Capabilities {
 	if a.ContextWindow != 0 && (b.ContextWindow == 0 || a.ContextWindow < b.ContextWindow) {
 		b.ContextWindow = a.ContextWindow
@@ -195,10 +195,10 @@ const (
 	ratioWeight   = 0.1 // of the newest request
 	minRatio      = 0.5
 	maxRatio      = 3
-	ratioEstimate = 200 // tokens; shorter prompts tell little
+	ratioEstimate = 200 // tokens; shorter prompts say little about the ratio
 )
 
-// CorrectEstimate turns an estimate of a prompt's tokens into what the model is likely to count.
+// CorrectEstimate corrects an estimate of a prompt's tokens to what the model is likely to count.
 func (u *Upstream) CorrectEstimate(model string, estimate int) int {
 	c := &u.capabilities
 	c.mu.Lock()
@@ -210,7 +210,7 @@ func (u *Upstream) CorrectEstimate(model string, estimate int) int {
 	return int(float64(estimate) * ratio)
 }
 
-// LearnTokens takes what the model counted for a prompt of text alone, and what had been estimated.
+// LearnTokens records how many tokens the model counted for a prompt of text only, and how many had been estimated.
 func (u *Upstream) LearnTokens(model string, estimate, counted int) {
 	if estimate < ratioEstimate || counted <= 0 {
 		return
@@ -223,12 +223,12 @@ func (u *Upstream) LearnTokens(model string, estimate, counted int) {
 	switch {
 	case ok:
 		c.ratios[model] = old + ratioWeight*(ratio-old)
-	case len(c.ratios) < capableModels:
+	case len(c.ratios) < maxKnownModels:
 		c.ratios[model] = ratio
 	}
 }
 
-// Truncated reports whether the server silently dropped a part of a prompt: it counted much less than was estimated.
+// Truncated reports whether the server silently dropped a part of a prompt, because it counted far fewer tokens than estimated.
 func (u *Upstream) Truncated(model string, estimate, counted int) bool {
 	window := u.Capabilities(model).ContextWindow
 	return u.ActualKind().truncates && counted > 0 && float64(counted) < 0.6*float64(estimate) && (window == 0 || estimate > window)

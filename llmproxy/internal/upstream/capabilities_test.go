@@ -37,10 +37,10 @@ func TestServersReportCapabilities(t *testing.T) {
 		want  router.Capabilities
 	}{
 		{"vllm", VLLM, "m", map[string]string{"/v1/models": `{"data":[{"id":"m","max_model_len":4096},{"id":"n","max_model_len":1}]}`}, router.Capabilities{ContextWindow: 4096}},
-		{"vllm, a name that it does not have", VLLM, "x", map[string]string{"/v1/models": `{"data":[{"id":"m","max_model_len":4096}]}`}, router.Capabilities{}},
-		{"llamacpp, whatever the name", LlamaCpp, "x", map[string]string{"/props": `{"default_generation_settings":{"n_ctx":2048},"modalities":{"vision":true,"audio":false}}`},
+		{"vllm, unknown model", VLLM, "x", map[string]string{"/v1/models": `{"data":[{"id":"m","max_model_len":4096}]}`}, router.Capabilities{}},
+		{"llamacpp, any name", LlamaCpp, "x", map[string]string{"/props": `{"default_generation_settings":{"n_ctx":2048},"modalities":{"vision":true,"audio":false}}`},
 			router.Capabilities{ContextWindow: 2048, Lacks: router.Audio}},
-		{"llamacpp, an old one", LlamaCpp, "x", map[string]string{"/props": `{"default_generation_settings":{"n_ctx":2048}}`}, router.Capabilities{ContextWindow: 2048}},
+		{"llamacpp, an old version", LlamaCpp, "x", map[string]string{"/props": `{"default_generation_settings":{"n_ctx":2048}}`}, router.Capabilities{ContextWindow: 2048}},
 		{"llamacpp, loading", LlamaCpp, "x", nil, router.Capabilities{}},
 		{"ollama, loaded", Ollama, "m", map[string]string{
 			"/api/ps":   `{"models":[{"name":"m:latest","context_length":8192}]}`,
@@ -67,7 +67,7 @@ func TestServersReportCapabilities(t *testing.T) {
 				_, _ = w.Write([]byte(tt.paths[r.URL.Path]))
 			}), nil)
 			if got := u.Capabilities(tt.model); got != (router.Capabilities{}) {
-				t.Errorf("%+v known before the server was asked", got)
+				t.Errorf("Capabilities = %+v before the server was asked", got)
 			}
 			u.refreshCapabilities(t.Context())
 			if diff := cmp.Diff(tt.want, u.Capabilities(tt.model)); diff != "" {
@@ -126,17 +126,17 @@ func TestLearnContextWindow(t *testing.T) {
 			u.LearnContextWindow("m"+time.Now().String(), 1)
 			time.Sleep(time.Millisecond)
 		}
-		if n := len(u.capabilities.learned); n > capableModels {
-			t.Errorf("%d learned entries are kept", n)
+		if n := len(u.capabilities.learned); n > maxKnownModels {
+			t.Errorf("%d learned context windows are kept", n)
 		}
 		time.Sleep(learnedFresh)
 		if got := u.Capabilities("m").ContextWindow; got != 0 {
-			t.Errorf("a context of %d outlives its time", got)
+			t.Errorf("a learned context window of %d does not expire", got)
 		}
 	})
 }
 
-// Clients can make up any number of names: memory is bounded, and so are concurrent refreshes.
+// Clients can invent any number of models, so memory and concurrent refreshes are bounded.
 func TestCapabilitiesAreBounded(t *testing.T) {
 	t.Parallel()
 	var open, most atomic.Int32
@@ -151,7 +151,7 @@ func TestCapabilitiesAreBounded(t *testing.T) {
 		u.Capabilities("m" + string(rune('a'+i%26)) + string(rune('a'+i/26)))
 	}
 	u.refreshCapabilities(t.Context())
-	if n := len(u.capabilities.reported); n > capableModels {
+	if n := len(u.capabilities.reported); n > maxKnownModels {
 		t.Errorf("capabilities of %d models are kept", n)
 	}
 	if most.Load() > 2 {
@@ -163,18 +163,18 @@ func TestCorrectEstimate(t *testing.T) {
 	t.Parallel()
 	u := New(Config{Name: "u", Kind: OpenAI})
 	if got := u.CorrectEstimate("m", 1000); got != 1000 {
-		t.Errorf("without counts, 1000 became %d", got)
+		t.Errorf("CorrectEstimate(1000) = %d before anything was learned", got)
 	}
 	for range 50 {
 		u.LearnTokens("m", 1000, 1500)
 	}
-	u.LearnTokens("m", 10, 1_000_000) // too short to say anything
+	u.LearnTokens("m", 10, 1_000_000) // too short to count
 	if got := u.CorrectEstimate("m", 1000); got != 1500 || u.CorrectEstimate("n", 1000) != 1000 {
-		t.Errorf("1000 became %d", got)
+		t.Errorf("CorrectEstimate(1000) = %d, want 1500", got)
 	}
 	u.LearnTokens("n", 1000, 1_000_000)
 	if got := u.CorrectEstimate("n", 1000); got != maxRatio*1000 {
-		t.Errorf("an absurd count made %d of 1000", got)
+		t.Errorf("CorrectEstimate(1000) = %d after an absurd count, want %d", got, maxRatio*1000)
 	}
 }
 
@@ -187,12 +187,12 @@ func TestTruncated(t *testing.T) {
 		estimate, counted int
 		want              bool
 	}{
-		{"cut", Ollama, 4096, 10000, 4096, true},
-		{"cut, limit unknown", Ollama, 0, 10000, 4096, true},
+		{"truncated", Ollama, 4096, 10000, 4096, true},
+		{"truncated, context window unknown", Ollama, 0, 10000, 4096, true},
 		{"counted all", Ollama, 4096, 10000, 9000, false},
-		{"a text that the model knows well", Ollama, 32768, 10000, 5000, false},
+		{"fits the context window", Ollama, 32768, 10000, 5000, false},
 		{"a kind that does not truncate", VLLM, 4096, 10000, 4096, false},
-		{"counts nothing", Ollama, 4096, 10000, 0, false},
+		{"no count", Ollama, 4096, 10000, 0, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -235,7 +235,7 @@ func TestIsLocal(t *testing.T) {
 	}
 }
 
-// Every choice of a target calls Capabilities.
+// BenchmarkCapabilities measures what each choice of a target pays.
 func BenchmarkCapabilities(b *testing.B) {
 	for name, kind := range map[string]*Kind{"openai": OpenAI, "ollama": Ollama} {
 		u := New(Config{Name: "u", Kind: kind})

@@ -16,22 +16,22 @@ import (
 // A Finding is what an error of an upstream means.
 type Finding struct {
 	Verdict router.Verdict
-	// Loading means that the server says that it is loading its model.
+	// Loading reports whether the server said that it is loading its model.
 	Loading bool
-	// RetryAfter is how long the upstream asks to be left alone; zero if it does not.
+	// RetryAfter is how long the upstream asks to wait before a retry, or zero.
 	RetryAfter time.Duration
-	// ContextWindow is the one that an Unsupported names, in tokens; zero if it names none.
+	// ContextWindow is the context window that an Unsupported error states, in tokens, or zero.
 	ContextWindow int
-	// MaxOutput is how many tokens of output an Adjustable allows.
+	// MaxOutput is how many tokens of output an Adjustable error allows.
 	MaxOutput int
 }
 
-// Outcome returns what the router has to know of the finding.
+// Outcome returns what the router must know of the finding.
 func (f Finding) Outcome() router.Outcome {
 	return router.Outcome{Verdict: f.Verdict, RetryAfter: f.RetryAfter, Loading: f.Loading}
 }
 
-// Classify returns what an answer means whose status is not 200.
+// Classify returns what an answer with a status other than 200 means.
 func (k *Kind) Classify(status int, header http.Header, body []byte) Finding {
 	e := upstreamError{status: status, body: body}
 	e.Error, _ = openai.ParseError(body)
@@ -42,8 +42,8 @@ func (k *Kind) Classify(status int, header http.Header, body []byte) Finding {
 	return f
 }
 
-// ClassifyEvent returns what an error means that came with status 200: as the first event of a stream, or as the whole answer.
-// Its value is that of the member "error".
+// ClassifyEvent returns what an error that came with status 200 means, as an event of a stream or as the whole answer. Value is that
+// of the member "error".
 func (k *Kind) ClassifyEvent(value []byte) Finding {
 	e := upstreamError{body: append(append([]byte(`{"error":`), value...), '}')}
 	e.Error, _ = openai.ParseError(e.body)
@@ -60,12 +60,12 @@ func (k *Kind) ClassifyEvent(value []byte) Finding {
 // An upstreamError is an error as a server sent it.
 type upstreamError struct {
 	openai.Error
-	status int // zero for an error with status 200 that names no other
+	status int // zero if the error came with status 200 and states no other
 	body   []byte
 }
 
-// classify returns what the first matching row says: of the kind's own, of those of all OpenAI-compatible servers, and of those
-// that go by the status alone.
+// classify returns the finding of the first matching row: first of the kind's own rows, then of those for all OpenAI-compatible
+// servers, and last of those that match only the status.
 func (k *Kind) classify(e *upstreamError) Finding {
 	if n, ok := maxOutput(e.Message); ok {
 		return Finding{Verdict: router.Adjustable, MaxOutput: n}
@@ -85,13 +85,13 @@ func (k *Kind) classify(e *upstreamError) Finding {
 	return Finding{Verdict: router.ClientError}
 }
 
-// An errorRow is a row of a table of errors. A zero field matches everything.
+// An errorRow is a row of a table of errors. A zero field matches any value.
 type errorRow struct {
 	from, to int    // of the status; to defaults to from
 	typ      string // or Gemini's "status"
 	code     string
 	param    string
-	words    string // in the message
+	text     string // in the message
 	body     string // anywhere in the body
 	is       router.Verdict
 	loading  bool
@@ -103,15 +103,15 @@ func (r *errorRow) matches(e *upstreamError) bool {
 		return false
 	case r.typ != "" && r.typ != e.Type, r.code != "" && r.code != e.Code, r.param != "" && r.param != e.Param:
 		return false
-	case r.words != "" && !strings.Contains(e.Message, r.words):
+	case r.text != "" && !strings.Contains(e.Message, r.text):
 		return false
 	}
 	return r.body == "" || bytes.Contains(e.body, []byte(r.body))
 }
 
-// statusErrors are the rows for errors whose words are unknown.
+// statusErrors are the rows for errors whose text is unknown.
 var statusErrors = []errorRow{
-	{from: 202, to: 299, is: router.Failed},        // an answer that is still to be fetched, or a part of one
+	{from: 202, to: 299, is: router.Failed},        // the answer must be fetched elsewhere, or is only a part
 	{from: 300, to: 399, is: router.Misconfigured}, // an API does not redirect: the address is wrong
 	{from: 401, to: 403, is: router.Misconfigured},
 	{from: 404, to: 405, is: router.Unsupported}, // this server lacks the endpoint
@@ -122,16 +122,17 @@ var statusErrors = []errorRow{
 	{from: 501, is: router.Unsupported},
 	{from: 503, is: router.Overloaded},
 	{from: 529, is: router.Overloaded},
-	{typ: "invalid_request_error", is: router.ClientError}, // with status 200, and none in the error
+	{typ: "invalid_request_error", is: router.ClientError}, // with status 200, and without a status in the error
 }
 
-// Servers tell their limits in prose only, and any kind may pass on the words of another one: patterns of all kinds are tried.
+// Servers state their limits only in prose, and a server of one kind may pass on the message of another, so the patterns of all kinds
+// are tried.
 
 // maxOutput returns how many tokens of output an error allows. It reports false if the error is about something else, or allows
 // none.
 func maxOutput(message string) (int, bool) {
 	for _, k := range Kinds {
-		for _, pattern := range k.outputLimits {
+		for _, pattern := range k.outputPatterns {
 			if m := pattern.FindStringSubmatch(message); m != nil {
 				n := number(pattern, m, "limit") - number(pattern, m, "used")
 				if pattern.SubexpIndex("exclusive") >= 0 {
@@ -144,10 +145,10 @@ func maxOutput(message string) (int, bool) {
 	return 0, false
 }
 
-// contextWindow returns the context window that an error names; zero if it names none.
+// contextWindow returns the context window that an error states, or zero.
 func contextWindow(e *upstreamError) int {
 	for _, k := range Kinds {
-		for _, pattern := range k.contextLimits {
+		for _, pattern := range k.contextPatterns {
 			m := pattern.FindStringSubmatch(e.Message)
 			if m == nil {
 				m = pattern.FindStringSubmatch(string(e.body))
@@ -160,22 +161,22 @@ func contextWindow(e *upstreamError) int {
 	return 0
 }
 
-// number returns the number in a group of a pattern; zero if the pattern has no such group.
+// number returns the number that a group of a pattern matched, or zero if the pattern has no such group.
 func number(pattern *regexp.Regexp, match []string, group string) int {
 	i := pattern.SubexpIndex(group)
 	if i < 0 {
 		return 0
 	}
-	n, _ := strconv.Atoi(match[i]) // digits; too many of them are no limit
+	n, _ := strconv.Atoi(match[i]) // only digits; if there are too many, the largest int
 	return n
 }
 
-// retryAfterWords are those of Azure and OpenAI ("try again in 1.2s", "retry after 6 seconds") and of Gemini ("retryDelay":
+// retryAfterText matches the text of Azure and OpenAI ("try again in 1.2s", "retry after 6 seconds") and of Gemini ("retryDelay":
 // "13s"), for answers without the header.
-var retryAfterWords = regexp.MustCompile(`(?i)(?:(?:re)?try (?:again in|after) |"retryDelay":\s*")(\d+(?:\.\d+)?)\s?(ms|s)`)
+var retryAfterText = regexp.MustCompile(`(?i)(?:(?:re)?try (?:again in|after) |"retryDelay":\s*")(\d+(?:\.\d+)?)\s?(ms|s)`)
 
-// retryAfter returns how long a server asks to be left alone, zero if it does not: in the milliseconds of OpenAI and Azure, in
-// seconds with or without a fraction, as a date, or in words.
+// retryAfter returns how long a server asks to wait before a retry, or zero. Servers send it in milliseconds (OpenAI and Azure), in
+// seconds with or without a fraction, as a date, or as text.
 func retryAfter(header http.Header, body []byte) time.Duration {
 	if ms, err := strconv.ParseFloat(header.Get("Retry-After-Ms"), 64); err == nil && ms > 0 {
 		return duration(ms, time.Millisecond)
@@ -187,18 +188,18 @@ func retryAfter(header http.Header, body []byte) time.Duration {
 	if at, err := http.ParseTime(value); err == nil {
 		return max(time.Until(at), 0)
 	}
-	m := retryAfterWords.FindSubmatch(body)
+	m := retryAfterText.FindSubmatch(body)
 	if m == nil {
 		return 0
 	}
-	n, _ := strconv.ParseFloat(string(m[1]), 64) // the pattern is that of a number
+	n, _ := strconv.ParseFloat(string(m[1]), 64) // the pattern matches only numbers
 	if strings.EqualFold(string(m[2]), "ms") {
 		return duration(n, time.Millisecond)
 	}
 	return duration(n, time.Second)
 }
 
-// duration returns n units, a year at most: the number is a server's.
+// duration returns n units, but at most a year, because the number comes from a server.
 func duration(n float64, unit time.Duration) time.Duration {
 	return time.Duration(min(n*float64(unit), float64(365*24*time.Hour)))
 }

@@ -10,7 +10,7 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 )
 
-// Errors as recorded, or as the server's source or documentation has them.
+// The errors are as captured from servers, or as in their source or documentation.
 func TestClassify(t *testing.T) {
 	t.Parallel()
 	is := func(v router.Verdict) Finding { return Finding{Verdict: v} }
@@ -28,8 +28,8 @@ func TestClassify(t *testing.T) {
 		{"ollama: queue full", Ollama, 503, `{"error":{"message":"server busy, please try again.  maximum pending requests exceeded","type":"api_error","param":null,"code":null}}`, is(router.Overloaded)},
 		{"ollama: no tools", Ollama, 400, `{"error":{"message":"registry.ollama.ai/library/x:latest does not support tools","type":"invalid_request_error","param":null,"code":null}}`, fits(0)},
 		{"ollama: too long", Ollama, 400, `{"error":{"message":"the prompt is longer than the context length currently available: 4096 tokens","type":"invalid_request_error"}}`, fits(4096)},
-		{"ollama: too long, in its runner's words", Ollama, 400, `{"error":{"message":"{\"error\":{\"code\":400,\"message\":\"request (5000 tokens) exceeds the available context size (2048 tokens), try increasing it\",\"type\":\"exceed_context_size_error\",\"n_prompt_tokens\":5000,\"n_ctx\":2048}}","type":"invalid_request_error"}}`, fits(2048)},
-		{"ollama: believes that we left", Ollama, 499, `{"error":"request canceled"}`, is(router.Failed)},
+		{"ollama: too long, error of its runner", Ollama, 400, `{"error":{"message":"{\"error\":{\"code\":400,\"message\":\"request (5000 tokens) exceeds the available context size (2048 tokens), try increasing it\",\"type\":\"exceed_context_size_error\",\"n_prompt_tokens\":5000,\"n_ctx\":2048}}","type":"invalid_request_error"}}`, fits(2048)},
+		{"ollama: believes that the client left", Ollama, 499, `{"error":"request canceled"}`, is(router.Failed)},
 		{"ollama: runner died", Ollama, 500, `{"error":{"message":"model runner has unexpectedly stopped, this may be due to resource limitations","type":"api_error"}}`, is(router.Failed)},
 		{"ollama: cloud model without account", Ollama, 401, `{"error":"unauthorized","signin_url":"https://ollama.com/connect"}`, is(router.Misconfigured)},
 		{"ollama: cloud disabled", Ollama, 403, `{"error":"ollama cloud is disabled"}`, is(router.Misconfigured)},
@@ -70,11 +70,11 @@ func TestClassify(t *testing.T) {
 		{"openai: key", OpenAI, 401, `{"error":{"message":"Incorrect API key provided: sk-a***z.","type":"invalid_request_error","param":null,"code":"invalid_api_key"}}`, is(router.Misconfigured)},
 		{"openai: model", OpenAI, 404, "{\"error\":{\"message\":\"The model `x` does not exist or you do not have access to it.\",\"type\":\"invalid_request_error\",\"param\":null,\"code\":\"model_not_found\"}}", is(router.Misconfigured)},
 		{"openai: rate", OpenAI, 429, `{"error":{"message":"Rate limit reached for requests per min (RPM): Limit 500. Please try again in 1.5s.","type":"requests","param":null,"code":"rate_limit_exceeded"}}`, Finding{Verdict: router.Overloaded, RetryAfter: 1500 * time.Millisecond}},
-		{"openai: larger than a minute", OpenAI, 429, `{"error":{"message":"Request too large for gpt-4o on tokens per min (TPM): Limit 10000, Requested 20000.","type":"tokens","param":null,"code":"rate_limit_exceeded"}}`, fits(0)},
+		{"openai: larger than the limit per minute", OpenAI, 429, `{"error":{"message":"Request too large for gpt-4o on tokens per min (TPM): Limit 10000, Requested 20000.","type":"tokens","param":null,"code":"rate_limit_exceeded"}}`, fits(0)},
 		{"openai: quota", OpenAI, 429, `{"error":{"message":"You exceeded your current quota","type":"insufficient_quota","param":null,"code":"insufficient_quota"}}`, is(router.Misconfigured)},
 		{"openai: too long", OpenAI, 400, `{"error":{"message":"This model's maximum context length is 128000 tokens. However, your messages resulted in 130000 tokens.","type":"invalid_request_error","param":"messages","code":"context_length_exceeded"}}`, fits(128000)},
 		{"openai: too much output", OpenAI, 400, `{"error":{"message":"max_tokens is too large: 100000. This model supports at most 16384 completion tokens, whereas you provided 100000.","type":"invalid_request_error","param":"max_tokens","code":"invalid_value"}}`, output(16384)},
-		{"openai: too much output behind the prompt", OpenAI, 400, `{"error":{"message":"This model's maximum context length is 4097 tokens. However, you requested 5000 tokens (1000 in the messages, 4000 in the completion). Please reduce the length of the messages or completion.","type":"invalid_request_error","param":"messages","code":"context_length_exceeded"}}`, output(3097)},
+		{"openai: too much output after the prompt", OpenAI, 400, `{"error":{"message":"This model's maximum context length is 4097 tokens. However, you requested 5000 tokens (1000 in the messages, 4000 in the completion). Please reduce the length of the messages or completion.","type":"invalid_request_error","param":"messages","code":"context_length_exceeded"}}`, output(3097)},
 		{"openai: parameter not supported", OpenAI, 400, `{"error":{"message":"Unsupported parameter: 'max_tokens' is not supported with this model.","type":"invalid_request_error","param":"max_tokens","code":"unsupported_parameter"}}`, fits(0)},
 		{"openai: down", OpenAI, 500, `{"error":{"message":"The server had an error","type":"server_error","param":null,"code":null}}`, is(router.Failed)},
 		{"openai: overloaded", OpenAI, 503, `{"error":{"message":"The engine is currently overloaded, please try again later","type":"server_error"}}`, is(router.Overloaded)},
@@ -97,11 +97,11 @@ func TestClassify(t *testing.T) {
 		{"openrouter: too long", OpenAI, 400, `{"error":{"message":"This endpoint's maximum context length is 32768 tokens. However, you requested about 40000 tokens.","code":400}}`, fits(32768)},
 
 		{"groq: too much output", OpenAI, 400, "{\"error\":{\"message\":\"`max_tokens` must be less than or equal to `8192`, the maximum value for `max_tokens` is less than the `context_window` for this model\",\"type\":\"invalid_request_error\",\"param\":\"max_tokens\"}}", output(8192)},
-		{"groq: larger than a minute", OpenAI, 413, `{"error":{"message":"Request too large for model on tokens per minute (TPM): Limit 6000, Requested 7500","type":"tokens","code":"rate_limit_exceeded"}}`, fits(0)},
+		{"groq: larger than the limit per minute", OpenAI, 413, `{"error":{"message":"Request too large for model on tokens per minute (TPM): Limit 6000, Requested 7500","type":"tokens","code":"rate_limit_exceeded"}}`, fits(0)},
 		{"groq: too long", OpenAI, 400, `{"error":{"message":"Please reduce the length of the messages or completion.","type":"invalid_request_error","param":"messages","code":"context_length_exceeded"}}`, fits(0)},
-		{"nginx: believes that we left", OpenAI, 499, ``, is(router.Failed)},
-		{"groq: flexible, no room", OpenAI, 498, `{"error":{"message":"flex tier capacity exceeded"}}`, is(router.Overloaded)},
-		{"groq: tool call that is none", OpenAI, 400, `{"error":{"message":"Failed to call a function.","type":"invalid_request_error","code":"tool_use_failed","failed_generation":"x"}}`, fits(0)},
+		{"nginx: believes that the client left", OpenAI, 499, ``, is(router.Failed)},
+		{"groq: flex tier full", OpenAI, 498, `{"error":{"message":"flex tier capacity exceeded"}}`, is(router.Overloaded)},
+		{"groq: invalid tool call", OpenAI, 400, `{"error":{"message":"Failed to call a function.","type":"invalid_request_error","code":"tool_use_failed","failed_generation":"x"}}`, fits(0)},
 		{"groq: logprobs", OpenAI, 400, `{"error":{"message":"property 'logprobs' is unsupported","type":"invalid_request_error"}}`, fits(0)},
 
 		{"mistral: unknown member", OpenAI, 422, `{"detail":[{"type":"extra_forbidden","loc":["body","user"],"msg":"Extra inputs are not permitted"}]}`, fits(0)},
@@ -116,23 +116,23 @@ func TestClassify(t *testing.T) {
 		{"gemini: model", OpenAI, 404, `[{"error":{"code":404,"message":"models/foo is not found for API version v1main","status":"NOT_FOUND"}}]`, is(router.Misconfigured)},
 		{"gemini: rate", OpenAI, 429, `[{"error":{"code":429,"message":"Quota exceeded","status":"RESOURCE_EXHAUSTED","details":[{"@type":"type.googleapis.com/google.rpc.RetryInfo","retryDelay":"13s"}]}}]`, Finding{Verdict: router.Overloaded, RetryAfter: 13 * time.Second}},
 		{"gemini: overloaded", OpenAI, 503, `[{"error":{"code":503,"message":"The model is overloaded. Please try again later.","status":"UNAVAILABLE"}}]`, is(router.Overloaded)},
-		{"gemini: place", OpenAI, 400, `[{"error":{"code":400,"message":"User location is not supported for the API use.","status":"FAILED_PRECONDITION"}}]`, is(router.Misconfigured)},
-		{"gemini: broken", OpenAI, 500, `[{"error":{"code":500,"message":"An internal error has occurred.","status":"INTERNAL"}}]`, is(router.Failed)},
-		{"gemini: wrong", OpenAI, 400, `[{"error":{"code":400,"message":"Invalid JSON payload received.","status":"INVALID_ARGUMENT"}}]`, is(router.ClientError)},
+		{"gemini: location", OpenAI, 400, `[{"error":{"code":400,"message":"User location is not supported for the API use.","status":"FAILED_PRECONDITION"}}]`, is(router.Misconfigured)},
+		{"gemini: internal error", OpenAI, 500, `[{"error":{"code":500,"message":"An internal error has occurred.","status":"INTERNAL"}}]`, is(router.Failed)},
+		{"gemini: invalid request", OpenAI, 400, `[{"error":{"code":400,"message":"Invalid JSON payload received.","status":"INVALID_ARGUMENT"}}]`, is(router.ClientError)},
 
 		{"anthropic: overloaded", OpenAI, 529, `{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}`, is(router.Overloaded)},
 		{"anthropic: too long", OpenAI, 400, `{"type":"error","error":{"type":"invalid_request_error","message":"prompt is too long: 210000 tokens > 200000 maximum"}}`, fits(200000)},
 		{"anthropic: too much output", OpenAI, 400, `{"type":"error","error":{"type":"invalid_request_error","message":"max_tokens: 100000 > 8192, which is the maximum allowed number of output tokens for claude"}}`, output(8192)},
-		{"anthropic: too much behind the prompt", OpenAI, 400, "{\"type\":\"error\",\"error\":{\"type\":\"invalid_request_error\",\"message\":\"input length and `max_tokens` exceed context limit: 190000 + 20000 > 200000, decrease input length or `max_tokens`\"}}", output(10000)},
-		{"anthropic: bills", OpenAI, 402, `{"type":"error","error":{"type":"billing_error","message":"x"}}`, is(router.Misconfigured)},
+		{"anthropic: too much output after the prompt", OpenAI, 400, "{\"type\":\"error\",\"error\":{\"type\":\"invalid_request_error\",\"message\":\"input length and `max_tokens` exceed context limit: 190000 + 20000 > 200000, decrease input length or `max_tokens`\"}}", output(10000)},
+		{"anthropic: billing", OpenAI, 402, `{"type":"error","error":{"type":"billing_error","message":"x"}}`, is(router.Misconfigured)},
 		{"deepseek: too much output", OpenAI, 400, `{"error":{"message":"Invalid max_tokens value, the valid range of max_tokens is [1, 8192]","type":"invalid_request_error","param":null,"code":"invalid_request_error"}}`, output(8192)},
 		{"deepseek: balance", OpenAI, 402, `{"error":{"message":"Insufficient Balance","type":"unknown_error","param":null,"code":"invalid_request_error"}}`, is(router.Misconfigured)},
 
-		{"a proxy in front: bad gateway", OpenAI, 502, `<html>502 Bad Gateway</html>`, is(router.Failed)},
-		{"a proxy in front: redirect", OpenAI, 302, ``, is(router.Misconfigured)},
+		{"proxy: bad gateway", OpenAI, 502, `<html>502 Bad Gateway</html>`, is(router.Failed)},
+		{"proxy: redirect", OpenAI, 302, ``, is(router.Misconfigured)},
 		{"llama-swap: too many", OpenAI, 429, `Too many requests`, is(router.Overloaded)},
 		{"llama.cpp behind a proxy: loading", OpenAI, 503, `{"error":{"message":"Loading model","type":"unavailable_error","code":503}}`, Finding{Verdict: router.Unreachable, Loading: true}},
-		{"nothing that is known", OpenAI, 418, ``, is(router.ClientError)},
+		{"unknown error", OpenAI, 418, ``, is(router.ClientError)},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -143,14 +143,14 @@ func TestClassify(t *testing.T) {
 	}
 }
 
-// Errors with status 200.
+// TestClassifyEvent classifies errors with status 200.
 func TestClassifyEvent(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		name, value string
 		want        router.Verdict
 	}{
-		{"openrouter: its provider", `{"message":"Provider returned error","code":502,"metadata":{"provider_name":"x"}}`, router.Failed},
+		{"openrouter: provider", `{"message":"Provider returned error","code":502,"metadata":{"provider_name":"x"}}`, router.Failed},
 		{"openrouter: rate", `{"message":"Rate limited","code":429}`, router.Overloaded},
 		{"openrouter: credits", `{"message":"Insufficient credits","code":402}`, router.Misconfigured},
 		{"vllm: engine", `{"message":"EngineCore encountered an issue.","type":"InternalServerError","param":null,"code":500}`, router.Failed},
@@ -158,7 +158,7 @@ func TestClassifyEvent(t *testing.T) {
 		{"anthropic: overloaded", `{"type":"overloaded_error","message":"Overloaded"}`, router.Overloaded},
 		{"openai: server", `{"message":"The server had an error","type":"server_error","param":null,"code":null}`, router.Failed},
 		{"openai: request", `{"message":"x","type":"invalid_request_error","param":null,"code":null}`, router.ClientError},
-		{"a text", `"something broke"`, router.Failed},
+		{"string", `"something broke"`, router.Failed},
 		{"ollama: no tools", `"x does not support tools"`, router.Unsupported},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -179,13 +179,13 @@ func TestRetryAfter(t *testing.T) {
 		want   time.Duration
 	}{
 		{"seconds", http.Header{"Retry-After": {"7"}}, "", 7 * time.Second},
-		{"a fraction", http.Header{"Retry-After": {"0.5"}}, "", 500 * time.Millisecond},
-		{"milliseconds go first", http.Header{"Retry-After": {"7"}, "Retry-After-Ms": {"250"}}, "", 250 * time.Millisecond},
-		{"a date that is over", http.Header{"Retry-After": {"Wed, 21 Oct 2015 07:28:00 GMT"}}, "try again in 3s", 0},
-		{"words", nil, `Please try again in 20ms.`, 20 * time.Millisecond},
-		{"below zero", http.Header{"Retry-After": {"-1"}}, "", 0},
-		{"for ever", http.Header{"Retry-After": {"1e300"}}, "", 365 * 24 * time.Hour},
-		{"nothing", nil, "later", 0},
+		{"fraction", http.Header{"Retry-After": {"0.5"}}, "", 500 * time.Millisecond},
+		{"milliseconds before seconds", http.Header{"Retry-After": {"7"}, "Retry-After-Ms": {"250"}}, "", 250 * time.Millisecond},
+		{"date in the past", http.Header{"Retry-After": {"Wed, 21 Oct 2015 07:28:00 GMT"}}, "try again in 3s", 0},
+		{"text", nil, `Please try again in 20ms.`, 20 * time.Millisecond},
+		{"negative", http.Header{"Retry-After": {"-1"}}, "", 0},
+		{"too long", http.Header{"Retry-After": {"1e300"}}, "", 365 * 24 * time.Hour},
+		{"no time", nil, "later", 0},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()

@@ -14,17 +14,17 @@ import (
 type Model struct {
 	ID      string
 	Created int64
-	// ContextWindow is in tokens; zero if the list does not tell.
+	// ContextWindow is in tokens, or zero if the list does not state it.
 	ContextWindow int
 }
 
-// A Discovery is what was found when an upstream was last asked for its kind and its models. It is never changed.
+// A Discovery is what was found when an upstream was last asked for its kind and its models. It is immutable.
 type Discovery struct {
-	// Models is the union over the replicas. Of an upstream that could not be asked it is what was found before.
+	// Models is the union over the replicas. If no replica answered, it is what was found before.
 	Models []Model
-	// Present means that a server was there, of the right kind. Upstreams that are not optional are always present.
+	// Present reports whether a server of the right kind was found. Upstreams that are not optional are always present.
 	Present bool
-	// Err is why no replica could be asked.
+	// Err is why no replica answered, or nil.
 	Err error
 	at  time.Time
 }
@@ -37,16 +37,15 @@ const (
 	rediscoveryAtLeast = time.Second      // between discoveries that unknown models cause
 )
 
-// discoverer has an upstream's latest discovery. Discoveries are started by those who ask for one: without requests there is no
-// traffic.
+// discoverer has an upstream's latest discovery. Callers start discoveries, so that an idle gateway causes no traffic.
 type discoverer struct {
 	mu      sync.Mutex
 	latest  *Discovery
-	running chan struct{} // closed when the discovery under way is over
+	running chan struct{} // closed when the running discovery ends; nil while none is running
 }
 
-// Discover returns what is known of the upstream's models. The first call waits for the first discovery. Later ones return the
-// latest result at once, and start a discovery in the background if that is old.
+// Discover returns what is known of the upstream's models. The first call waits for the first discovery. Later calls return the
+// latest result at once, and start a discovery in the background if the result is old.
 func (u *Upstream) Discover(ctx context.Context) *Discovery {
 	latest, done := u.startDiscovery((*Discovery).lifetime)
 	if latest != nil {
@@ -55,14 +54,14 @@ func (u *Upstream) Discover(ctx context.Context) *Discovery {
 	return u.discoverer.await(ctx, done)
 }
 
-// Discovered reports whether there was a discovery, so that Discover does not wait.
+// Discovered reports whether a discovery has ended, so that Discover does not wait.
 func (u *Upstream) Discovered() bool {
 	u.discoverer.mu.Lock()
 	defer u.discoverer.mu.Unlock()
 	return u.discoverer.latest != nil
 }
 
-// Rediscover discovers again and waits for the result, unless that was just done.
+// Rediscover starts a discovery and waits for the result, unless the last one is less than a second old.
 func (u *Upstream) Rediscover(ctx context.Context) *Discovery {
 	latest, done := u.startDiscovery(func(*Discovery) time.Duration { return rediscoveryAtLeast })
 	if done == nil {
@@ -74,7 +73,7 @@ func (u *Upstream) Rediscover(ctx context.Context) *Discovery {
 // Prefetch starts in the background what requests would wait for otherwise: the detection of the kind, the number of slots, the
 // list of models where models is true, and the capabilities that servers report.
 func (u *Upstream) Prefetch(models bool) {
-	if models || u.Kind == Auto || u.Kind.askSlots != nil {
+	if models || u.Kind == Auto || u.Kind.fetchSlots != nil {
 		go u.Discover(context.Background())
 	}
 	u.RefreshCapabilities()
@@ -100,9 +99,9 @@ func (d *Discovery) lifetime() time.Duration {
 	return discoveryFresh
 }
 
-// startDiscovery returns the latest discovery, if any. If it is older than it may be, startDiscovery starts another one, unless
-// one is under way, and returns a channel that is closed when that is over. A discovery has a context of its own: its result
-// serves whoever asks next, and the client that asked first may leave.
+// startDiscovery returns the latest discovery, or nil. If that is older than its lifetime, startDiscovery starts another one, unless
+// one is running, and returns a channel that is closed when the running one ends. A discovery has its own context, because its
+// result serves all callers, while the client that started it may leave.
 func (u *Upstream) startDiscovery(lifetime func(*Discovery) time.Duration) (latest *Discovery, done <-chan struct{}) {
 	d := &u.discoverer
 	d.mu.Lock()
@@ -128,7 +127,7 @@ func (u *Upstream) startDiscovery(lifetime func(*Discovery) time.Duration) (late
 	return latest, running
 }
 
-// discover asks every replica for its kind, where that is unknown, and for its models.
+// discover asks every replica for its kind, if that is unknown, and for its models.
 func (u *Upstream) discover(ctx context.Context, last *Discovery) *Discovery {
 	d := &Discovery{Present: !u.Optional}
 	seen := map[string]bool{}
@@ -161,7 +160,7 @@ func (u *Upstream) discover(ctx context.Context, last *Discovery) *Discovery {
 	return d
 }
 
-// detectKind finds out the kind of an upstream for which none is configured, and whether an optional one is there.
+// detectKind detects the kind of an upstream for which none is configured, and whether an optional upstream is present.
 func (u *Upstream) detectKind(p *probe, d *Discovery) error {
 	if u.Optional {
 		if is, _ := u.Kind.detect(p); !is {
@@ -174,7 +173,7 @@ func (u *Upstream) detectKind(p *probe, d *Discovery) error {
 		return nil
 	}
 	if p.base.Path != Auto.basePath {
-		u.setKind(OpenAI) // an address with a path of its own is an API's base: there is nothing to ask beside it
+		u.setKind(OpenAI) // an address with its own path is the base of an API, and other paths must not be probed
 		return nil
 	}
 	k, err := p.detectKind()
@@ -185,7 +184,7 @@ func (u *Upstream) detectKind(p *probe, d *Discovery) error {
 	return nil
 }
 
-// detectKind returns the kind of the server that answers, or why none does.
+// detectKind returns the kind of the server, or the error of a server that does not answer.
 func (p *probe) detectKind() (*Kind, error) {
 	for _, k := range Kinds {
 		if k.detect == nil {
@@ -212,7 +211,7 @@ func (p *probe) models() ([]Model, error) {
 	}
 	models := make([]Model, 0, len(list.Data))
 	for _, m := range list.Data {
-		created, _ := m.Created.Int64() // zero for a fraction, or where it is missing
+		created, _ := m.Created.Int64() // zero for a fraction, or if it is missing
 		if m.ID != "" {
 			models = append(models, Model{ID: m.ID, Created: created, ContextWindow: m.Window})
 		}

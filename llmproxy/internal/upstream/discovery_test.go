@@ -17,14 +17,15 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/fakellm"
 )
 
-func ids(v *Discovery) (all []string) {
-	for _, m := range v.Models {
+// ids returns the models that were discovered.
+func ids(d *Discovery) (all []string) {
+	for _, m := range d.Models {
 		all = append(all, m.ID)
 	}
 	return all
 }
 
-// Each kind is detected, and its list of models read, without making the server generate.
+// Each kind is detected, and its list of models is read, without generating.
 func TestDiscoverEachKind(t *testing.T) {
 	t.Parallel()
 	for _, kind := range []*Kind{Ollama, VLLM, LlamaCpp, OpenAI} {
@@ -38,7 +39,7 @@ func TestDiscoverEachKind(t *testing.T) {
 			found := u.Discover(t.Context())
 			want := []string{"a", "b:7b", "c/d"}
 			if kind == LlamaCpp {
-				want = want[:len(ids(found))] // it may list its first model only
+				want = want[:len(ids(found))] // it may list only its first model
 			}
 			if diff := cmp.Diff(want, ids(found)); diff != "" || found.Err != nil || !found.Present || len(found.Models) == 0 {
 				t.Errorf("%+v (-want +got):\n%s", found, diff)
@@ -69,16 +70,16 @@ func TestDiscoverOptional(t *testing.T) {
 	other := fakellm.Start(t, "vllm")
 	u := upstreamAt(t, Config{Name: "u", Kind: Ollama, Optional: true}, other.URL())
 	if found := u.Discover(t.Context()); found.Present || found.Err == nil || len(found.Models) > 0 {
-		t.Errorf("a server of another kind counts as present: %+v", found)
+		t.Errorf("present although the server is of another kind: %+v", found)
 	}
 	server := fakellm.Start(t, "ollama", fakellm.Models("a"))
 	u = upstreamAt(t, Config{Name: "u", Kind: Ollama, Optional: true}, server.URL())
 	if found := u.Discover(t.Context()); !found.Present || found.Err != nil {
-		t.Errorf("not found: %+v", found)
+		t.Errorf("not present: %+v", found)
 	}
 }
 
-// The models of all replicas are one list. A replica that is down takes away only what it alone had.
+// The models of all replicas form one list. If a replica is down, only models that no other replica has are missing.
 func TestDiscoverReplicas(t *testing.T) {
 	t.Parallel()
 	first := fakellm.Start(t, "vllm", fakellm.Models("a", "b"))
@@ -105,13 +106,13 @@ func TestModelLists(t *testing.T) {
 		err    string
 	}{
 		{"usual", 200, `{"data":[{"id":"a","created":1}]}`, []string{"a"}, ""},
-		{"a fraction for a date", 200, `{"data":[{"id":"a","created":1.5},{"id":"b"}]}`, []string{"a", "b"}, ""},
+		{"date with a fraction", 200, `{"data":[{"id":"a","created":1.5},{"id":"b"}]}`, []string{"a", "b"}, ""},
 		{"without ids", 200, `{"data":[{},{"id":""}]}`, nil, ""},
-		{"twice", 200, `{"data":[{"id":"a"},{"id":"a"}]}`, []string{"a"}, ""},
-		{"none", 200, `{"data":null}`, nil, ""},
-		{"a page", 200, `<html>`, nil, "invalid character"},
-		{"no such path", 404, `{}`, nil, "status 404"},
-		{"no key", 401, `{}`, nil, "status 401"},
+		{"repeated", 200, `{"data":[{"id":"a"},{"id":"a"}]}`, []string{"a"}, ""},
+		{"null", 200, `{"data":null}`, nil, ""},
+		{"HTML page", 200, `<html>`, nil, "invalid character"},
+		{"not found", 404, `{}`, nil, "status 404"},
+		{"unauthorized", 401, `{}`, nil, "status 401"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -136,14 +137,14 @@ func answer(status int, body string) *http.Response {
 	return &http.Response{StatusCode: status, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(body))}
 }
 
-// Concurrent callers share one discovery, and its result is renewed after the times that discovery.go names.
+// Concurrent callers share one discovery, whose result is used for the time that discovery.go sets.
 func TestDiscoverLifetime(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		var asked atomic.Int64
+		var requests atomic.Int64
 		var down atomic.Bool
 		u := upstreamAt(t, Config{Name: "u", Kind: OpenAI, Transport: roundTrip(func(*http.Request) (*http.Response, error) {
-			asked.Add(1)
+			requests.Add(1)
 			<-time.After(100 * time.Millisecond)
 			if down.Load() {
 				return nil, errors.New("connection refused")
@@ -154,7 +155,7 @@ func TestDiscoverLifetime(t *testing.T) {
 			t.Helper()
 			found := u.Discover(t.Context())
 			synctest.Wait()
-			if n := asked.Load(); n != want {
+			if n := requests.Load(); n != want {
 				t.Errorf("%s: %d requests, want %d", name, n, want)
 			}
 			return found
@@ -163,7 +164,7 @@ func TestDiscoverLifetime(t *testing.T) {
 		for range 20 {
 			together.Go(func() {
 				if found := u.Discover(t.Context()); len(found.Models) != 1 {
-					t.Errorf("one of 20 got %+v", found)
+					t.Errorf("a concurrent call got %+v", found)
 				}
 			})
 		}
@@ -173,7 +174,7 @@ func TestDiscoverLifetime(t *testing.T) {
 		discover("fresh", 1)
 		<-time.After(2 * time.Second)
 		if found := discover("old", 2); found != first {
-			t.Error("the old result was not returned at once")
+			t.Error("Discover did not return the old result")
 		}
 		<-time.After(time.Second)
 
@@ -182,28 +183,28 @@ func TestDiscoverLifetime(t *testing.T) {
 		discover("old again", 3)
 		<-time.After(time.Second)
 		if found := discover("failed", 3); found.Err == nil || len(found.Models) != 1 {
-			t.Errorf("the models of an unreachable server are gone: %+v", found)
+			t.Errorf("the models of an unreachable server were lost: %+v", found)
 		}
 		down.Store(false)
 		<-time.After(discoveryRetry)
-		discover("again soon after a failure", 4)
+		discover("soon after a failure", 4)
 		<-time.After(200 * time.Millisecond)
 		if found := discover("back", 4); found.Err != nil {
 			t.Errorf("got %v", found.Err)
 		}
 
 		u.Rediscover(t.Context())
-		if n := asked.Load(); n != 4 {
-			t.Error("Rediscover asked again within a second")
+		if n := requests.Load(); n != 4 {
+			t.Error("Rediscover sent a request within a second of the last discovery")
 		}
 		<-time.After(rediscoveryAtLeast)
-		if found := u.Rediscover(t.Context()); asked.Load() != 5 || found.Err != nil {
-			t.Errorf("Rediscover: %d requests, got %+v", asked.Load(), found)
+		if found := u.Rediscover(t.Context()); requests.Load() != 5 || found.Err != nil {
+			t.Errorf("Rediscover = %+v after %d requests, want 5", found, requests.Load())
 		}
 	})
 }
 
-// A client that leaves stops waiting, and does not cancel the discovery that others wait for.
+// A client that leaves stops waiting, but does not cancel the discovery, for which other clients may wait.
 func TestDiscoverClientLeaves(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -221,7 +222,7 @@ func TestDiscoverClientLeaves(t *testing.T) {
 			t.Errorf("got %+v", found)
 		}
 		if found := u.Discover(t.Context()); found.Err != nil || len(found.Models) != 1 {
-			t.Errorf("the discovery was cancelled: %+v", found)
+			t.Errorf("the discovery was canceled: %+v", found)
 		}
 	})
 }
@@ -233,9 +234,9 @@ func TestDiscoverTimeout(t *testing.T) {
 			<-req.Context().Done()
 			return nil, req.Context().Err()
 		})}, "gpu")
-		begun := time.Now()
-		if found := u.Discover(t.Context()); !errors.Is(found.Err, context.DeadlineExceeded) || time.Since(begun) != discoveryTimeout {
-			t.Errorf("after %v: %+v", time.Since(begun), found)
+		start := time.Now()
+		if found := u.Discover(t.Context()); !errors.Is(found.Err, context.DeadlineExceeded) || time.Since(start) != discoveryTimeout {
+			t.Errorf("got %+v after %v, want %v", found, time.Since(start), discoveryTimeout)
 		}
 	})
 }

@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// Echo is the kind of the upstream that is always there. It answers in this process, so that a newcomer's first request works
-// without a GPU, an account or a network, and says that it is no model.
+// Echo is the kind of the upstream that is always available. It answers in this process, so that a newcomer's first request works
+// without a GPU, an account or a network, and its answers say that it is not a model.
 var Echo = &Kind{Name: "echo", ServiceBase: "http://echo/v1", basePath: "/v1", local: true, transport: echo{}}
 
 // echo answers in OpenAI's shape.
@@ -46,7 +46,7 @@ func (echo) RoundTrip(req *http.Request) (*http.Response, error) {
 		}
 	}
 	var in echoRequest
-	_ = json.Unmarshal(body, &in) // what is invalid stays empty: an echo refuses nothing
+	_ = json.Unmarshal(body, &in) // invalid members stay empty: echo rejects no request
 	switch strings.TrimPrefix(req.URL.Path, "/v1") {
 	case "/models":
 		return echoAnswer(req, http.StatusOK, map[string]any{"object": "list", "data": []any{map[string]any{"id": echoModel, "object": "model", "created": 0, "owned_by": "llm_proxy"}}}), nil
@@ -125,7 +125,7 @@ func (in *echoRequest) lastText() string {
 	var parts []struct {
 		Text string `json:"text"`
 	}
-	_ = json.Unmarshal(content, &parts) // neither a string nor parts: nothing to repeat
+	_ = json.Unmarshal(content, &parts) // empty if the content is neither a string nor parts
 	for _, p := range parts {
 		text += p.Text
 	}

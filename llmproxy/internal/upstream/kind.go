@@ -26,58 +26,59 @@ type Kind struct {
 	ServiceBase string
 	// KeyVariable is the environment variable that usually has the API key of the hosted service.
 	KeyVariable string
-	// AutoModel is the model of the hosted service that serves the name "auto": its list of models does not say which to take.
+	// AutoModel is the model of the hosted service that serves the name "auto", because its list of models does not say which one to
+	// use.
 	AutoModel string
 
-	// basePath is the path of the API where an address has none.
+	// basePath is the path of the API if an address has none.
 	basePath string
 	// local means that servers of this kind run on the operator's machines unless the configuration says otherwise.
 	local bool
-	// transport answers in this process, in place of a server.
+	// transport answers in this process instead of a server.
 	transport http.RoundTripper
 
 	// adapt changes a request that OpenAI would understand so that this kind does.
 	adapt func(*jsonspan.Edit)
-	// detect reports whether a server is of this kind. Nil where that cannot be found out.
+	// detect reports whether a server is of this kind. Nil if the kind cannot be detected.
 	detect func(*probe) (bool, error)
 	// capabilities asks a server what its models can take, those in names at least. It returns nil if the server does not
 	// answer. The name anyModel stands for all models of the server.
 	capabilities func(p *probe, names []string) map[string]router.Capabilities
 
-	// slots is the default of max_concurrent: how many requests a replica generates for at once; zero for no limit.
+	// slots is the default of max_concurrent: how many requests a replica generates for at once. Zero means no limit.
 	slots int
-	// askSlots asks a server for that number; zero if it does not tell.
-	askSlots func(*probe) int
-	// health finds out the state of a replica without generating. Nil where that is impossible: such upstreams are judged by
-	// their answers alone.
+	// fetchSlots asks a server for that number. It returns zero if the server does not state it.
+	fetchSlots func(*probe) int
+	// health checks the state of a replica without generating. Nil if that is impossible: such upstreams are judged only by their
+	// answers.
 	health func(*probe) replica.State
 	// progressCounters are the Prometheus counters at /metrics that rise whenever a replica works on any request.
 	progressCounters []string
 	// prefillRate is how many tokens of a prompt a replica reads a second in the worst case; by default that of a CPU.
 	prefillRate int
 
-	// loadModel loads a model, and reports whether the server answered. Nil where models need not be loaded before a request:
-	// it is for servers that load a model on the first request for it, and abort the load if that client leaves.
+	// loadModel loads a model, and reports whether the server answered. It is for servers that load a model on the first request
+	// for it and abort the load if that client leaves. Nil for all others.
 	loadModel func(p *probe, model string, embeddings bool) bool
-	// isLoaded reports whether a server says that it has a model loaded. Needed with loadModel.
+	// isLoaded reports whether a server says that it has loaded a model. Required if loadModel is set.
 	isLoaded func(p *probe, model string) bool
 	// truncates means that servers of this kind silently drop the oldest messages of a prompt that is too long.
 	truncates bool
 
-	// errors are the errors that mean something else than their status says.
+	// errors are the errors that mean something other than their status.
 	errors []errorRow
-	// outputLimits find in an error message how many tokens of output are allowed, contextLimits how long the context may be.
-	// The group "limit" is that number; what the group "used" has is subtracted.
-	outputLimits, contextLimits []*regexp.Regexp
+	// outputPatterns find in an error message how many tokens of output are allowed, contextPatterns how large the context window
+	// is. The group "limit" is that number; the number in the group "used" is subtracted.
+	outputPatterns, contextPatterns []*regexp.Regexp
 }
 
-// Kinds are all kinds, in the order in which an unknown server is asked whether it is of that kind.
+// Kinds are all kinds, in the order in which an unknown server is tested for them.
 var Kinds = []*Kind{Ollama, VLLM, LlamaCpp, OpenAI, Echo, Auto}
 
 // Auto stands for a kind that is detected by asking the server. Until it is, the upstream counts as OpenAI-compatible.
 var Auto = &Kind{Name: "auto", basePath: "/v1"}
 
-// KindNamed returns the kind of that name.
+// KindNamed returns the kind with a name.
 func KindNamed(name string) (*Kind, error) {
 	i := slices.IndexFunc(Kinds, func(k *Kind) bool { return k.Name == name })
 	if i < 0 {
@@ -93,8 +94,8 @@ func KindNamed(name string) (*Kind, error) {
 // BuiltIn reports whether upstreams of this kind are part of this process and have no address.
 func (k *Kind) BuiltIn() bool { return k.transport != nil }
 
-// ParseAddress returns the base URL of the API at an upstream's address. The default scheme is http, and the default path that
-// of the kind, such as /v1. An address with a path is the base as SDKs know it, such as https://api.groq.com/openai/v1.
+// ParseAddress returns the base URL of the API at an upstream's address. The default scheme is http, and the default path is the
+// kind's, such as /v1. An address with a path is the base as SDKs know it, such as https://api.groq.com/openai/v1.
 func (k *Kind) ParseAddress(address string) (*url.URL, error) {
 	if strings.HasPrefix(address, "unix/") || strings.HasPrefix(address, "unix+") {
 		return nil, fmt.Errorf("address %q: Unix sockets are not supported; let the server listen on 127.0.0.1", address)

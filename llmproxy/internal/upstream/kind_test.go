@@ -64,7 +64,7 @@ func TestKindNamed(t *testing.T) {
 	}
 }
 
-// The kind of a server is detected by paths that only it has.
+// The kind of a server is detected by paths that only this kind has.
 func TestDetectKind(t *testing.T) {
 	t.Parallel()
 	ok := func(body string) func() (*http.Response, error) {
@@ -78,14 +78,14 @@ func TestDetectKind(t *testing.T) {
 		{"ollama", map[string]func() (*http.Response, error){"/api/version": ok(`{"version":"0.11.4"}`)}, Ollama},
 		{"vllm", map[string]func() (*http.Response, error){"/version": ok(`{"version":"0.12"}`)}, VLLM},
 		{"llama.cpp", map[string]func() (*http.Response, error){"/props": ok(`{"default_generation_settings":{},"total_slots":1}`)}, LlamaCpp},
-		{"llama.cpp while it loads", map[string]func() (*http.Response, error){
+		{"llama.cpp while loading", map[string]func() (*http.Response, error){
 			"/props": func() (*http.Response, error) {
 				return answer(503, `{"error":{"code":503,"message":"Loading model","type":"unavailable_error"}}`), nil
 			}}, LlamaCpp},
-		{"a gateway", nil, OpenAI},
-		{"one that answers everything with a page", map[string]func() (*http.Response, error){
+		{"none of these paths", nil, OpenAI},
+		{"an HTML page at every path", map[string]func() (*http.Response, error){
 			"/api/version": ok("<html>"), "/version": ok("<html>"), "/props": ok("<html>")}, OpenAI},
-		{"another version at the path", map[string]func() (*http.Response, error){"/api/version": ok(`{"v":1}`)}, OpenAI},
+		{"another object at the path", map[string]func() (*http.Response, error){"/api/version": ok(`{"v":1}`)}, OpenAI},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -116,15 +116,15 @@ func TestDetectKindUnreachable(t *testing.T) {
 	}
 }
 
-// An address with a path of its own is an API's base: no paths beside it are probed.
+// An address with its own path is the base of an API, and other paths are not probed.
 func TestDetectKindAtBase(t *testing.T) {
 	t.Parallel()
-	var asked []string
+	var paths []string
 	u := upstreamAt(t, Config{Name: "u", Kind: Auto, Transport: roundTrip(func(req *http.Request) (*http.Response, error) {
-		asked = append(asked, req.URL.Path)
+		paths = append(paths, req.URL.Path)
 		return answer(200, `{"data":[]}`), nil
 	})}, "https://api.example.com/openai/v1")
-	if u.Discover(t.Context()); u.kind.Load() != OpenAI || strings.Join(asked, " ") != "/openai/v1/models" {
-		t.Errorf("kind %v, requests for %q", u.kind.Load(), asked)
+	if u.Discover(t.Context()); u.kind.Load() != OpenAI || strings.Join(paths, " ") != "/openai/v1/models" {
+		t.Errorf("kind %v, requests for %q", u.kind.Load(), paths)
 	}
 }

@@ -11,26 +11,26 @@ import (
 
 // LlamaCpp is the kind of llama.cpp's llama-server.
 //
-// It generates for as many requests at once as it has slots, and queues the others without bound and without order among
-// clients, so that its slots are ours to give. While it loads, it answers every path with 503 "Loading model". A server that is
-// asked for /slots or /metrics more often than every 2 s does not notice clients that left.
+// It generates for as many requests at once as it has slots, and queues the others without bound and without order among clients,
+// so the gateway assigns its slots. While it loads, it answers every path with 503 "Loading model". A server that is asked for
+// /slots or /metrics more often than every 2 s does not notice clients that left.
 var LlamaCpp = &Kind{
 	Name: "llamacpp", LocalAddress: "127.0.0.1:8080", basePath: "/v1", local: true,
-	slots:        1, // its least, until it was asked
-	askSlots:     llamaCppSlots,
+	slots:        1, // the minimum, until the server was asked
+	fetchSlots:   llamaCppSlots,
 	detect:       isLlamaCpp,
 	capabilities: llamaCppCapabilities,
 	health:       llamaCppHealth,
-	// A prompt counts when all of it was read, but each of its batches counts as a decoding.
+	// A prompt is counted after all of it was read, but each of its batches is counted as a decoding.
 	progressCounters: []string{"llamacpp:prompt_tokens_total", "llamacpp:tokens_predicted_total", "llamacpp:n_decode_total"},
 	errors: []errorRow{
 		{typ: "exceed_context_size_error", is: router.Unsupported},
-		{words: "is too large to process", is: router.Unsupported}, // 500: an input for embeddings that exceeds the batch
-		{words: llamaCppLoading, is: router.Unreachable, loading: true},
-		{words: "model is not loaded", is: router.Misconfigured}, // in router mode, with status 400
-		{from: 400, words: "' not found", is: router.Misconfigured},
+		{text: "is too large to process", is: router.Unsupported}, // 500: an input for embeddings that exceeds the batch
+		{text: llamaCppLoading, is: router.Unreachable, loading: true},
+		{text: "model is not loaded", is: router.Misconfigured}, // in router mode, with status 400
+		{from: 400, text: "' not found", is: router.Misconfigured},
 	},
-	contextLimits: []*regexp.Regexp{
+	contextPatterns: []*regexp.Regexp{
 		regexp.MustCompile(`available context size \((?P<limit>\d+) tokens\)`),
 		regexp.MustCompile(`\\?"n_ctx\\?":(?P<limit>\d+)`),                                    // also inside Ollama's message
 		regexp.MustCompile(`input \(\d+ tokens\) is too large.*batch size: (?P<limit>\d+)\)`), // of embeddings
@@ -56,7 +56,7 @@ func isLlamaCpp(p *probe) (bool, error) {
 	return status == http.StatusOK && strings.Contains(string(body), `"default_generation_settings"`), err
 }
 
-// llamaCppHealth asks /health: /slots would keep the server from noticing clients that left.
+// llamaCppHealth asks /health, because /slots would keep the server from noticing clients that left.
 func llamaCppHealth(p *probe) replica.State {
 	status, body, _ := p.get("/health")
 	switch {

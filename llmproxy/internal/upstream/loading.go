@@ -22,12 +22,12 @@ const (
 	maxLoaded = 256
 )
 
-// modelLoads know which models are loaded, as far as answers tell, and which are loading, on servers that load a model on the
-// first request for it and abort the load when that client leaves: there the gateway must own the load.
+// modelLoads keeps track of models on servers that load a model on the first request for it and abort the load when that client
+// leaves: which are loading, and which are loaded as far as answers show. On these servers, the gateway itself loads models.
 type modelLoads struct {
 	mu      sync.Mutex
 	loaded  map[replicaModel]time.Time
-	loading map[replicaModel]chan struct{} // closed when the load is over
+	loading map[replicaModel]chan struct{} // closed when the load ends
 }
 
 type replicaModel struct {
@@ -35,12 +35,12 @@ type replicaModel struct {
 	model   string
 }
 
-// LoadsOnDemand reports whether the server loads models on the first request for them, and aborts that when the client leaves.
+// LoadsOnDemand reports whether the server loads models on the first request for them, and aborts the load when the client leaves.
 func (u *Upstream) LoadsOnDemand() bool { return u.ActualKind().loadModel != nil }
 
-// Load starts loading a model unless it is loaded, for which it returns nil. The channel is closed when the load is over; if it
-// failed, the next request will tell. A load goes on when those who wait for it have left, and there is one at a time for a
-// replica and a model.
+// Load starts loading a model, and returns a channel that is closed when the load ends, or nil if the model is loaded. If the load
+// fails, the next request gets the error. A load continues after the clients that wait for it have left, and a replica has at most
+// one load of a model at a time.
 func (u *Upstream) Load(r *replica.Replica, model string, embeddings bool) <-chan struct{} {
 	key := replicaModel{r, model}
 	l := &u.loads
@@ -72,8 +72,8 @@ func (u *Upstream) Load(r *replica.Replica, model string, embeddings bool) <-cha
 	return done
 }
 
-// ForgetUnloaded reports whether the server says that a model is not loaded, or does not answer: it may have made space for
-// another model. The next Load then loads it.
+// ForgetUnloaded reports whether a model is not loaded, or the server does not answer: it may have unloaded the model to make space
+// for another one. The next Load then loads it.
 func (u *Upstream) ForgetUnloaded(ctx context.Context, r *replica.Replica, model string) bool {
 	if u.ActualKind().isLoaded(&probe{ctx: ctx, u: u, base: u.base(r), timeout: probeTimeout}, model) {
 		return false

@@ -11,7 +11,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// upstreamAt makes an upstream over real connections.
+// upstreamAt returns an upstream with the given addresses. Without a transport in c, it makes real connections.
 func upstreamAt(t testing.TB, c Config, addresses ...string) *Upstream {
 	t.Helper()
 	for _, a := range addresses {
@@ -29,7 +29,7 @@ func upstreamAt(t testing.TB, c Config, addresses ...string) *Upstream {
 	return New(c)
 }
 
-// A transport that answers by itself.
+// A roundTrip is a function that serves as a transport.
 type roundTrip func(*http.Request) (*http.Response, error)
 
 func (f roundTrip) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }

@@ -15,9 +15,9 @@ import (
 
 // Ollama is the kind of Ollama's own server.
 //
-// It generates for one request a model at a time by default (OLLAMA_NUM_PARALLEL) and queues the others without bound, so that
-// its slots are ours to give. It loads a model on the first request for it, within that request's context: if that client
-// leaves, or times out, the load is aborted. GET /api/ps hangs while any model is loading. There is no /metrics.
+// By default it generates for one request per model at a time (OLLAMA_NUM_PARALLEL) and queues the others without bound, so the
+// gateway assigns its slots. It loads a model on the first request for it, within that request's context: if that client leaves or
+// times out, the load is aborted. GET /api/ps hangs while any model is loading. There is no /metrics.
 var Ollama = &Kind{
 	Name: "ollama", LocalAddress: "127.0.0.1:11434", basePath: "/v1", local: true, slots: 1, truncates: true,
 	adapt:        adaptToOllama,
@@ -27,16 +27,17 @@ var Ollama = &Kind{
 	loadModel:    ollamaLoad,
 	isLoaded:     ollamaIsLoaded,
 	errors: []errorRow{
-		{words: "is longer than the context length", is: router.Unsupported},
-		{words: "exceed_context_size_error", is: router.Unsupported}, // the JSON error of its runner, as a string
-		{words: "server busy", is: router.Overloaded},
-		{from: 499, is: router.Failed},        // it took us for gone, but we were waiting
-		{from: 403, is: router.Misconfigured}, // a Host or Origin that it does not know, with an empty body; or a cloud model without a login
+		{text: "is longer than the context length", is: router.Unsupported},
+		{text: "exceed_context_size_error", is: router.Unsupported}, // the JSON error of its runner, as a string
+		{text: "server busy", is: router.Overloaded},
+		{from: 499, is: router.Failed},        // it believed that the gateway had closed the connection
+		{from: 403, is: router.Misconfigured}, // an unknown Host or Origin, with an empty body; or a cloud model without a login
 	},
-	contextLimits: []*regexp.Regexp{regexp.MustCompile(`context length currently available\D{0,20}(?P<limit>\d+)`)},
+	contextPatterns: []*regexp.Regexp{regexp.MustCompile(`context length currently available\D{0,20}(?P<limit>\d+)`)},
 }
 
-// adaptToOllama renames max_completion_tokens, which Ollama's /v1 ignores (tried with 0.32.15): nothing would bound the answer.
+// adaptToOllama renames max_completion_tokens, which Ollama's /v1 ignores (tested with 0.32.15), so that the answer would be
+// unbounded.
 func adaptToOllama(e *jsonspan.Edit) {
 	if e.Has("max_completion_tokens") {
 		e.Rename("max_completion_tokens", "max_tokens")
@@ -55,8 +56,8 @@ func ollamaHealth(p *probe) replica.State {
 }
 
 // ollamaCapabilities asks which models are loaded with which context window, and what each model can do. A model that is not
-// loaded will have the window that its Modelfile sets, or else one that only the server knows, but never a larger one than it
-// was trained with.
+// loaded will have the window that its Modelfile sets, or else one that only the server knows, but never a larger one than it was
+// trained with.
 func ollamaCapabilities(p *probe, names []string) map[string]router.Capabilities {
 	loaded, err := ollamaLoaded(p)
 	if err != nil {
@@ -96,7 +97,7 @@ func ollamaShow(p *probe, model string) (c router.Capabilities) {
 		c.ContextWindow, _ = strconv.Atoi(m[1]) // digits
 	}
 	if len(shown.Capabilities) == 0 {
-		return c // an old version, which does not list them
+		return c // an old version that does not list capabilities
 	}
 	for name, feature := range map[string]router.Feature{"tools": router.Tools, "vision": router.Images, "audio": router.Audio} {
 		if !slices.Contains(shown.Capabilities, name) {
@@ -121,19 +122,20 @@ func ollamaLoaded(p *probe) ([]ollamaModel, error) {
 // ollamaLatest is the tag that a name without a tag stands for.
 const ollamaLatest = ":latest"
 
-// ShortName returns the shorter name by which clients of Ollama ask for a model; false if there is none.
+// ShortName returns the name of a model without the tag ":latest", which clients of Ollama may leave out. It returns false if the
+// model has another tag or none.
 func ShortName(model string) (string, bool) { return strings.CutSuffix(model, ollamaLatest) }
 
 func ollamaIsLoaded(p *probe, model string) bool {
-	loaded, _ := ollamaLoaded(p) // without an answer, none is known to be loaded
+	loaded, _ := ollamaLoaded(p) // without an answer, no model is known to be loaded
 	model = strings.TrimSuffix(model, ollamaLatest)
 	return slices.ContainsFunc(loaded, func(m ollamaModel) bool {
 		return strings.EqualFold(strings.TrimSuffix(m.Name, ollamaLatest), model) || strings.EqualFold(strings.TrimSuffix(m.Model, ollamaLatest), model)
 	})
 }
 
-// ollamaLoad sends a request without a prompt, which loads the model and generates nothing. Any answer will do: what is wrong
-// with the model, the server will tell the next request, too.
+// ollamaLoad sends a request without a prompt, which loads the model and generates nothing. Any answer is enough: if it is an error,
+// the next request for the model gets the same error.
 func ollamaLoad(p *probe, model string, embeddings bool) bool {
 	path, request := "/api/generate", map[string]any{"model": model, "stream": false}
 	if embeddings {
@@ -143,6 +145,6 @@ func ollamaLoad(p *probe, model string, embeddings bool) bool {
 	if err != nil {
 		return false
 	}
-	_, _, err = p.ask(http.MethodPost, path, body)
+	_, _, err = p.do(http.MethodPost, path, body)
 	return err == nil
 }

@@ -16,23 +16,23 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/router/replica"
 )
 
-// probeTimeout bounds a question of a health check. A server that accepts connections and does not answer for so long is
-// loading, if its kind does so while it loads, or hangs.
+// probeTimeout bounds each request of a health check. A server that accepts connections and does not answer in this time is loading,
+// if servers of its kind do not answer while they load, or it hangs.
 const probeTimeout = 500 * time.Millisecond
 
 // maxProbeAnswer bounds what is read of an answer to a probe, in bytes. The longest is a list of models.
 const maxProbeAnswer = 4 << 20
 
-// A probe asks one address of an upstream questions that never make it generate.
+// A probe sends requests that never generate to one address of an upstream.
 type probe struct {
 	ctx     context.Context
 	u       *Upstream
 	base    *url.URL
-	timeout time.Duration // of each question; zero for no bound but the context's
+	timeout time.Duration // of each request; zero means that only the context bounds it
 }
 
-// CanProbe reports whether a health check of the upstream's replicas is possible without generating. Where it is not, they are
-// judged by their answers alone.
+// CanProbe reports whether a health check of the upstream's replicas is possible without generating. If not, they are judged only by
+// their answers.
 func (u *Upstream) CanProbe() bool { return u.ActualKind().health != nil }
 
 // Probe checks a replica's health, and returns Up, Loading or Down. It never generates.
@@ -47,18 +47,17 @@ func (u *Upstream) Probe(ctx context.Context, r *replica.Replica) replica.State 
 	return state
 }
 
-// adoptSlots sets the slots of every replica to those that one of them has, where neither the configuration nor the kind sets
-// their number.
+// adoptSlots sets the slots of every replica to the number that a replica reports, unless the configuration sets it.
 func (u *Upstream) adoptSlots(p *probe) {
-	if ask := u.ActualKind().askSlots; ask != nil && u.MaxConcurrent == 0 {
-		if n := ask(p); n > 0 {
+	if fetch := u.ActualKind().fetchSlots; fetch != nil && u.MaxConcurrent == 0 {
+		if n := fetch(p); n > 0 {
 			u.SetLimit(n)
 		}
 	}
 }
 
-// Progress returns a replica's count of all that it has done since it started, which rises while it works on any request. It
-// reports false where the kind has no such counters, or they are switched off.
+// Progress returns the sum of a replica's progress counters, which rises while it works on any request. It returns false if the kind
+// has no such counters, or if they are switched off.
 func (u *Upstream) Progress(ctx context.Context, r *replica.Replica) (count float64, ok bool) {
 	counters := u.ActualKind().progressCounters
 	if counters == nil {
@@ -72,8 +71,8 @@ func (u *Upstream) Progress(ctx context.Context, r *replica.Replica) (count floa
 	return sumCounters(body, counters)
 }
 
-// sumCounters adds up counters on a page in Prometheus' text format, over all their labels. It reports false if the page has
-// none of them.
+// sumCounters adds up counters on a page in Prometheus' text format, over all their labels. It returns false if the page has none of
+// these counters.
 func sumCounters(page []byte, counters []string) (sum float64, ok bool) {
 	for line := range bytes.Lines(page) {
 		name, rest, _ := strings.Cut(strings.TrimSpace(string(line)), " ")
@@ -92,7 +91,7 @@ func sumCounters(page []byte, counters []string) (sum float64, ok bool) {
 	return sum, ok
 }
 
-// PrefillTime returns how long reading a prompt of that size may take in the worst case.
+// PrefillTime returns how long reading a prompt of the given size may take in the worst case.
 func (u *Upstream) PrefillTime(bytes int64) time.Duration {
 	const (
 		bytesPerToken = 4
@@ -103,11 +102,11 @@ func (u *Upstream) PrefillTime(bytes int64) time.Duration {
 
 // get requests a path below the root, or below the API's base if the path does not begin with a slash.
 func (p *probe) get(path string) (status int, body []byte, err error) {
-	return p.ask(http.MethodGet, path, nil)
+	return p.do(http.MethodGet, path, nil)
 }
 
-// ask sends a request whose body, if it has one, is JSON.
-func (p *probe) ask(method, path string, request []byte) (status int, body []byte, err error) {
+// do sends a request. Its body, if it has one, is JSON.
+func (p *probe) do(method, path string, request []byte) (status int, body []byte, err error) {
 	at := *p.base
 	if strings.HasPrefix(path, "/") {
 		at.Path = path
@@ -145,7 +144,7 @@ func (p *probe) ask(method, path string, request []byte) (status int, body []byt
 	return res.StatusCode, body, nil
 }
 
-// json sends a request, as JSON unless it is nil, and decodes an answer of status 200.
+// json sends a request, as JSON unless it is nil, and decodes the answer, whose status must be 200.
 func (p *probe) json(method, path string, request, answer any) error {
 	var body []byte
 	if request != nil {
@@ -154,7 +153,7 @@ func (p *probe) json(method, path string, request, answer any) error {
 			return err
 		}
 	}
-	status, body, err := p.ask(method, path, body)
+	status, body, err := p.do(method, path, body)
 	if err != nil {
 		return err
 	}

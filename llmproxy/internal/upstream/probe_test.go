@@ -27,12 +27,12 @@ func TestSumCounters(t *testing.T) {
 		ok         bool
 	}{
 		{"one", "vllm:generation_tokens_total 7\n", 7, true},
-		{"both, of two engines", "# TYPE vllm:prompt_tokens_total counter\n" +
+		{"both counters of two engines", "# TYPE vllm:prompt_tokens_total counter\n" +
 			`vllm:prompt_tokens_total{engine="0",model_name="a b}c"} 1.5e+03` + "\n" + `vllm:prompt_tokens_total{engine="1"} 1.0` + "\nvllm:generation_tokens_total 7.0 1700000000\n", 1508, true},
 		{"longer names", "vllm:prompt_tokens_total_by_source 7\nvllm:prompt_tokens 7\n", 0, false},
-		{"no number", "vllm:prompt_tokens_total many\n", 0, false},
-		{"a page of something else", "<html>\n", 0, false},
-		{"nothing", "", 0, false},
+		{"not a number", "vllm:prompt_tokens_total many\n", 0, false},
+		{"HTML page", "<html>\n", 0, false},
+		{"empty", "", 0, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -48,12 +48,12 @@ func FuzzSumCounters(f *testing.F) {
 	f.Add([]byte("vllm:prompt_tokens_total} {\n\n"))
 	f.Fuzz(func(t *testing.T, page []byte) {
 		if sum, ok := sumCounters(page, VLLM.progressCounters); !ok && sum != 0 {
-			t.Errorf("%v out of nothing", sum)
+			t.Errorf("sumCounters = %v without counters", sum)
 		}
 	})
 }
 
-// Where there are no counters, nothing is known; a llama.cpp without --metrics says so.
+// Without counters there is no progress to report. A llama.cpp without --metrics answers 501.
 func TestProgress(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
@@ -83,7 +83,7 @@ func TestProgress(t *testing.T) {
 	}
 }
 
-// A prompt of 4,000 tokens is read in 8 s on a GPU, in 80 s on a CPU, at the slowest.
+// Reading a prompt of 4,000 tokens takes at most 8 s on a GPU and 80 s on a CPU.
 func TestPrefillTime(t *testing.T) {
 	t.Parallel()
 	for kind, want := range map[*Kind]time.Duration{VLLM: 8 * time.Second, LlamaCpp: 80 * time.Second, Ollama: 80 * time.Second} {

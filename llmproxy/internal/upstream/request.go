@@ -20,15 +20,15 @@ import (
 // A Template is what the upstream requests of all attempts at one client request have in common.
 type Template struct {
 	Endpoint *openai.Endpoint
-	// ID is the request's id, sent along so that it can be found in the upstream's log.
+	// ID is the request's ID, which is sent along so that it can be found in the upstream's log.
 	ID string
-	// Header is the client's. Only what forwardedHeaders names is sent.
+	// Header is the client's. Only forwardedHeaders are sent.
 	Header http.Header
 	// JSON is the request's JSON, or nil for a form.
 	JSON *openai.Request
-	// Memory is what the JSON lies in; nil if that is not reused.
+	// Memory holds the JSON, or is nil if the memory is not reused.
 	Memory *reqbody.Memory
-	// Form opens the request's form with another model in it; nil for JSON.
+	// Form returns the request's form with another model in it. It is nil for JSON.
 	Form func(model string) Payload
 	// MaxOutput bounds the tokens of output that the next attempt asks for; zero leaves the request's own bound.
 	MaxOutput int
@@ -42,11 +42,10 @@ type Payload interface {
 	Open() io.ReadCloser
 }
 
-// forwardedHeaders are sent to the upstream. Everything else of the client's headers stays here: its credentials, its cookies,
-// its address.
+// forwardedHeaders are sent to the upstream. The client's other headers are not, such as its credentials, cookies and address.
 var forwardedHeaders = []string{"Accept", "Openai-Beta", "Idempotency-Key", "Traceparent", "Tracestate"}
 
-// neutralHeaders do not influence an answer: two requests that differ in them alone get the same one.
+// neutralHeaders do not influence an answer: two requests that differ only in these get the same answer.
 var neutralHeaders = []string{"Accept", "Idempotency-Key", "Traceparent", "Tracestate", "X-Request-Id"}
 
 // AnswerHeaders returns the names of the client's headers that are sent to the upstream and may influence its answer, in their
@@ -55,8 +54,8 @@ func AnswerHeaders() []string {
 	return slices.DeleteFunc(slices.Clone(forwardedHeaders), func(name string) bool { return slices.Contains(neutralHeaders, name) })
 }
 
-// RewrittenHeaders returns the headers and the host that header_up makes of a client's request, whatever its placeholders stand
-// for, without our key and without those that cannot influence an answer. It returns nil if header_up changes nothing.
+// RewrittenHeaders returns the headers and the host of a client's request after header_up, with its placeholders replaced, but
+// without the upstream's API key and without neutralHeaders. It returns nil if there is no header_up.
 func (u *Upstream) RewrittenHeaders(ctx context.Context, client http.Header) (h http.Header, host string) {
 	if u.HeaderUp == nil {
 		return nil, ""
@@ -76,10 +75,10 @@ func (u *Upstream) RewrittenHeaders(ctx context.Context, client http.Header) (h 
 }
 
 var (
-	userAgent = []string{"caddy-llmproxy"} // in place of the client's
-	// Go would ask for gzip by itself, and a compressed answer cannot be searched for usage and errors.
+	userAgent = []string{"caddy-llmproxy"} // instead of the client's
+	// Without this header Go requests gzip, and a compressed answer cannot be searched for usage and errors.
 	identity = []string{"identity"}
-	// curl -d says that it sends a form; llama.cpp and vLLM read JSON only from requests that say so.
+	// curl -d labels its body as a form, but llama.cpp and vLLM read JSON only if it is labeled as JSON.
 	jsonType = []string{"application/json"}
 )
 
@@ -96,7 +95,7 @@ func (u *Upstream) NewRequest(ctx context.Context, t *Template, replica *replica
 		Header:        u.header(t),
 		Body:          body,
 		ContentLength: payload.Len(),
-		// With it a transport may send again what a kept-alive connection lost before anything was answered.
+		// With it, a transport may repeat a request that a stale connection lost before any answer.
 		GetBody: func() (io.ReadCloser, error) { return payload.Open(), nil },
 	}).WithContext(ctx)
 	if u.HeaderUp != nil {
@@ -161,7 +160,7 @@ func (u *Upstream) payload(t *Template, model string) Payload {
 	return reqbody.NewPayload(e.Segments(), t.Memory)
 }
 
-// clampOutput bounds the output by whichever name the request has for it.
+// clampOutput bounds the output under every name by which the request bounds it, or else as max_tokens.
 func clampOutput(e *jsonspan.Edit, n int) {
 	value := strconv.AppendInt(nil, int64(n), 10)
 	found := false
@@ -176,8 +175,8 @@ func clampOutput(e *jsonspan.Edit, n int) {
 	}
 }
 
-// A ConnectError means that no connection to the server could be made, so that nothing was sent and nothing was generated.
-// Every transport has to wrap such errors in this type.
+// A ConnectError means that no connection to the server could be made, so that nothing was sent and nothing was generated. Every
+// transport must wrap such errors in this type.
 type ConnectError struct{ Err error }
 
 // Error returns the text of the cause.
@@ -186,8 +185,8 @@ func (e *ConnectError) Error() string { return e.Err.Error() }
 // Unwrap returns the cause.
 func (e *ConnectError) Unwrap() error { return e.Err }
 
-// RoundTrip sends a request through the upstream's transport. An answer that comes in gzip although none was asked for, as from
-// a proxy that compresses everything, is unpacked, since usage and errors have to be found in it.
+// RoundTrip sends a request through the upstream's transport. It decompresses an answer in gzip, which is not requested, but which
+// proxies may send that compress everything: usage and errors must be found in it.
 func (u *Upstream) RoundTrip(req *http.Request) (*http.Response, error) {
 	res, err := u.Transport.RoundTrip(req)
 	if err != nil || res.Header["Content-Encoding"] == nil {
@@ -203,11 +202,11 @@ func (u *Upstream) RoundTrip(req *http.Request) (*http.Response, error) {
 		return res, nil
 	default:
 		res.Body.Close()
-		return nil, fmt.Errorf("the upstream answered in the Content-Encoding %q, which was not asked for", coding)
+		return nil, fmt.Errorf("the upstream answered with Content-Encoding %q, which was not requested", coding)
 	}
 }
 
-// A gunzipped body starts to unpack when it is first read: an answer without a body may be labeled gzip, too.
+// A gunzipped body starts to decompress when it is first read, because an answer without a body may be labeled gzip, too.
 type gunzipped struct {
 	io.Closer
 	packed io.Reader

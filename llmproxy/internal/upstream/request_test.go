@@ -36,7 +36,7 @@ func templateOf(t testing.TB, path, body string) *Template {
 	return &Template{Endpoint: endpoint(t, path), ID: "req_1", Header: http.Header{}, JSON: head}
 }
 
-// sent reads a request's body, twice, since a transport may send it again.
+// sent reads a request's body twice, because a transport may send it again.
 func sent(t testing.TB, req *http.Request) string {
 	t.Helper()
 	first, err := io.ReadAll(req.Body)
@@ -49,7 +49,7 @@ func sent(t testing.TB, req *http.Request) string {
 	}
 	second, err := io.ReadAll(again)
 	if err != nil || string(second) != string(first) {
-		t.Errorf("the second time the body is %q, %v; it was %q", second, err, first)
+		t.Errorf("GetBody returned %q, %v, want %q", second, err, first)
 	}
 	if int64(len(first)) != req.ContentLength {
 		t.Errorf("%d bytes, Content-Length %d", len(first), req.ContentLength)
@@ -69,27 +69,27 @@ func TestRequestBody(t *testing.T) {
 	}{
 		{"nothing to change", chat, `{ "model":"there", "x":0.0, "y":1e2 }`, Config{Kind: OpenAI}, 0, `{ "model":"there", "x":0.0, "y":1e2 }`},
 		{"model", chat, `{"x":0.0,"model":"m","y":[1, 2]}`, Config{Kind: OpenAI}, 0, `{"x":0.0,"model":"there","y":[1, 2]}`},
-		{"usage asked for", chat, `{"model":"m","stream":true}`, Config{Kind: OpenAI}, 0,
+		{"usage requested", chat, `{"model":"m","stream":true}`, Config{Kind: OpenAI}, 0,
 			`{"model":"there","stream":true,"stream_options":{"include_usage":true}}`},
-		{"usage asked for beside other options", chat, `{"model":"m","stream":true,"stream_options":{"a":1}}`, Config{Kind: OpenAI}, 0,
+		{"usage requested with other options", chat, `{"model":"m","stream":true,"stream_options":{"a":1}}`, Config{Kind: OpenAI}, 0,
 			`{"model":"there","stream":true,"stream_options":{"a":1,"include_usage":true}}`},
-		{"the client asks for usage", chat, `{"model":"m","stream":true,"stream_options":{"include_usage": true}}`, Config{Kind: OpenAI}, 0,
+		{"usage requested by the client", chat, `{"model":"m","stream":true,"stream_options":{"include_usage": true}}`, Config{Kind: OpenAI}, 0,
 			`{"model":"there","stream":true,"stream_options":{"include_usage": true}}`},
-		{"no stream, no usage", chat, `{"model":"m","stream":false}`, Config{Kind: OpenAI}, 0, `{"model":"there","stream":false}`},
-		{"an endpoint that counts unasked", "/v1/responses", `{"model":"m","stream":true}`, Config{Kind: OpenAI}, 0, `{"model":"there","stream":true}`},
-		{"a default", chat, `{"model":"m"}`, Config{Kind: OpenAI, Params: []Param{param("temperature", "0.2"), param("stop", `["a"]`)}}, 0,
+		{"not a stream", chat, `{"model":"m","stream":false}`, Config{Kind: OpenAI}, 0, `{"model":"there","stream":false}`},
+		{"endpoint that always reports usage", "/v1/responses", `{"model":"m","stream":true}`, Config{Kind: OpenAI}, 0, `{"model":"there","stream":true}`},
+		{"default parameter", chat, `{"model":"m"}`, Config{Kind: OpenAI, Params: []Param{param("temperature", "0.2"), param("stop", `["a"]`)}}, 0,
 			`{"model":"there","temperature":0.2,"stop":["a"]}`},
-		{"a default that the client overrides", chat, `{"temperature":null,"model":"m"}`, Config{Kind: OpenAI, Params: []Param{param("temperature", "0.2")}}, 0,
+		{"default parameter that the client sets", chat, `{"temperature":null,"model":"m"}`, Config{Kind: OpenAI, Params: []Param{param("temperature", "0.2")}}, 0,
 			`{"temperature":null,"model":"there"}`},
-		{"dropped", chat, `{"model":"m","logit_bias":{"1":2},"user":"u"}`, Config{Kind: OpenAI, Drop: []string{"logit_bias", "user", "seed"}}, 0, `{"model":"there"}`},
-		{"a default that is dropped", chat, `{"model":"m"}`, Config{Kind: OpenAI, Params: []Param{param("user", `"u"`)}, Drop: []string{"user"}}, 0, `{"model":"there"}`},
-		{"ollama's name for max_completion_tokens", chat, `{"model":"m","max_completion_tokens":5}`, Config{Kind: Ollama}, 0, `{"model":"there","max_tokens":5}`},
-		{"ollama has that already", chat, `{"max_tokens":7,"model":"m","max_completion_tokens":5}`, Config{Kind: Ollama}, 0, `{"model":"there","max_tokens":5}`},
-		{"others keep it", chat, `{"model":"m","max_completion_tokens":5}`, Config{Kind: VLLM}, 0, `{"model":"there","max_completion_tokens":5}`},
-		{"clamped", chat, `{"model":"m","max_tokens":9000}`, Config{Kind: VLLM}, 100, `{"model":"there","max_tokens":100}`},
-		{"clamped by its own name", chat, `{"model":"m","max_completion_tokens":9000}`, Config{Kind: VLLM}, 100, `{"model":"there","max_completion_tokens":100}`},
-		{"clamped by ollama's name", chat, `{"model":"m","max_completion_tokens":9000}`, Config{Kind: Ollama}, 100, `{"model":"there","max_tokens":100}`},
-		{"clamped unasked", chat, `{"model":"m"}`, Config{Kind: VLLM}, 100, `{"model":"there","max_tokens":100}`},
+		{"dropped parameters", chat, `{"model":"m","logit_bias":{"1":2},"user":"u"}`, Config{Kind: OpenAI, Drop: []string{"logit_bias", "user", "seed"}}, 0, `{"model":"there"}`},
+		{"dropped default parameter", chat, `{"model":"m"}`, Config{Kind: OpenAI, Params: []Param{param("user", `"u"`)}, Drop: []string{"user"}}, 0, `{"model":"there"}`},
+		{"max_completion_tokens for ollama", chat, `{"model":"m","max_completion_tokens":5}`, Config{Kind: Ollama}, 0, `{"model":"there","max_tokens":5}`},
+		{"max_completion_tokens and max_tokens for ollama", chat, `{"max_tokens":7,"model":"m","max_completion_tokens":5}`, Config{Kind: Ollama}, 0, `{"model":"there","max_tokens":5}`},
+		{"max_completion_tokens for others", chat, `{"model":"m","max_completion_tokens":5}`, Config{Kind: VLLM}, 0, `{"model":"there","max_completion_tokens":5}`},
+		{"clamped max_tokens", chat, `{"model":"m","max_tokens":9000}`, Config{Kind: VLLM}, 100, `{"model":"there","max_tokens":100}`},
+		{"clamped max_completion_tokens", chat, `{"model":"m","max_completion_tokens":9000}`, Config{Kind: VLLM}, 100, `{"model":"there","max_completion_tokens":100}`},
+		{"clamped for ollama", chat, `{"model":"m","max_completion_tokens":9000}`, Config{Kind: Ollama}, 100, `{"model":"there","max_tokens":100}`},
+		{"clamped without a maximum", chat, `{"model":"m"}`, Config{Kind: VLLM}, 100, `{"model":"there","max_tokens":100}`},
 		{"embeddings", embeddings, `{"input":["a"],"model":"m"}`, Config{Kind: OpenAI}, 0, `{"input":["a"],"model":"there"}`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -97,7 +97,7 @@ func TestRequestBody(t *testing.T) {
 			u := upstreamAt(t, tt.config, "http://gpu:8000")
 			template := templateOf(t, tt.path, tt.body)
 			template.MaxOutput = tt.maxOutput
-			for range 2 { // one attempt leaves nothing behind for the next one
+			for range 2 { // an attempt must not affect the next one
 				req := u.NewRequest(t.Context(), template, u.Replicas[0], "there")
 				if got := sent(t, req); got != tt.want {
 					t.Errorf("got %s, want %s", got, tt.want)
@@ -107,7 +107,7 @@ func TestRequestBody(t *testing.T) {
 	}
 }
 
-// Only listed headers of the client are forwarded.
+// Of the client's headers, only those on the list are forwarded.
 func TestRequestHeader(t *testing.T) {
 	t.Parallel()
 	template := templateOf(t, "/v1/chat/completions", `{"model":"m"}`)
@@ -160,7 +160,7 @@ func TestRequestForm(t *testing.T) {
 	}
 }
 
-// Requests go to the base of their replica; for an unknown replica to the first.
+// Requests go to the base URL of their replica, or to the first one if the replica is unknown.
 func TestRequestReplica(t *testing.T) {
 	t.Parallel()
 	u := upstreamAt(t, Config{Kind: VLLM}, "http://a:1", "http://b:2/base")
@@ -180,13 +180,13 @@ func TestRequestAllocations(t *testing.T) {
 	u := upstreamAt(t, Config{Kind: OpenAI, APIKey: "k"}, "gpu")
 	template := templateOf(t, "/v1/chat/completions", `{"messages":[{"role":"user","content":"Hi"}],"model":"m","stream":true}`)
 	allocs := testing.AllocsPerRun(100, func() { u.NewRequest(t.Context(), template, u.Replicas[0], "there") })
-	// Request and URL, header and its values, the body's segments and readers.
+	// The request and its URL, the header and its values, the body's segments and readers.
 	if allocs > 20 {
 		t.Errorf("%v allocations a request, want at most 20", allocs)
 	}
 }
 
-// A coder answers in a content coding, whatever was asked for.
+// A coder is a transport that answers with a content coding that was not requested.
 type coder struct {
 	coding string
 	body   []byte
@@ -238,12 +238,12 @@ func TestContentCoding(t *testing.T) {
 		{name: "none", body: []byte("plain"), want: "plain"},
 		{name: "identity", coding: "identity", body: []byte("plain"), want: "plain"},
 		{name: "gzip", coding: "gzip", body: packed, want: `{"a":1}`},
-		{name: "its old name", coding: "X-GZIP", body: packed, want: `{"a":1}`},
+		{name: "x-gzip", coding: "X-GZIP", body: packed, want: `{"a":1}`},
 		{name: "gzip without a body", coding: "gzip"},
-		{name: "gzip that was cut", coding: "gzip", body: packed[:len(packed)-6], want: `{"a":1}`, err: io.ErrUnexpectedEOF},
-		{name: "no gzip", coding: "gzip", body: []byte(strings.Repeat("plain", 9)), err: gzip.ErrHeader},
-		{name: "another one", coding: "br", body: []byte("x"), refused: `Content-Encoding "br", which was not asked for`},
-		{name: "two", coding: "gzip, br", body: []byte("x"), refused: `Content-Encoding "gzip, br"`},
+		{name: "truncated gzip", coding: "gzip", body: packed[:len(packed)-6], want: `{"a":1}`, err: io.ErrUnexpectedEOF},
+		{name: "invalid gzip", coding: "gzip", body: []byte(strings.Repeat("plain", 9)), err: gzip.ErrHeader},
+		{name: "other coding", coding: "br", body: []byte("x"), refused: `Content-Encoding "br", which was not requested`},
+		{name: "two codings", coding: "gzip, br", body: []byte("x"), refused: `Content-Encoding "gzip, br"`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -267,7 +267,7 @@ func TestContentCoding(t *testing.T) {
 				t.Errorf("length %d, header %v", res.ContentLength, res.Header)
 			}
 			if res.Body.Close(); !p.closed {
-				t.Error("the answer is still open")
+				t.Error("the answer was not closed")
 			}
 		})
 	}

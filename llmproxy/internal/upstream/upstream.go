@@ -1,9 +1,9 @@
-// Package upstream knows one upstream: its kind and in what that differs from other kinds, how requests to it are built, which
-// models it has and what these can take, and which verdict an error of it stands for. Each kind of server has a file of its own;
-// nothing outside of these files depends on the kind.
+// Package upstream knows one upstream: its kind and how that differs from other kinds, how requests to it are built, which models it
+// has and what these can take, and which verdict an error of it means. Each kind of server has a file of its own; nothing outside of
+// these files depends on the kind.
 //
-// It never chooses among upstreams (router does), never reads an answer's stream, and never writes to a client (relay does). It
-// gets its connections as an http.RoundTripper and knows nothing of Caddy. It stands above router, router/replica and openai.
+// It never chooses among upstreams (router does), never reads an answer's stream, and never writes to a client (relay does). It gets
+// its connections as an http.RoundTripper and knows nothing of Caddy. It stands above router, router/replica, openai and reqbody.
 package upstream
 
 import (
@@ -22,20 +22,20 @@ import (
 type Config struct {
 	Name string
 	Kind *Kind
-	// Optional makes the upstream absent until a server of its kind was found at its address: for the usual local ports, where
-	// anything may listen.
+	// Optional makes the upstream absent until a server of its kind is found at its address. It is for the usual local ports, where
+	// any program may listen.
 	Optional bool
 	// Bases are the base URLs of the replicas.
 	Bases []*url.URL
-	// Replica returns the state of a replica, which all upstreams with that base share; nil if nothing is shared.
+	// Replica returns the state of a replica, which all upstreams with that base URL share. If it is nil, nothing is shared.
 	Replica func(base string) *replica.Replica
-	// APIKey is sent as a bearer token; empty for none.
+	// APIKey is sent as a bearer token, unless it is empty.
 	APIKey string
-	// Fingerprint stands for everything in the configuration that answers may depend on.
+	// Fingerprint represents everything in the configuration that answers may depend on.
 	Fingerprint string
-	// HeaderUp changes a request's headers last; nil for no change.
+	// HeaderUp, if set, changes a request's headers last.
 	HeaderUp func(*http.Request)
-	// Params are added to requests that do not have them. Drop are removed.
+	// Params are added to requests that lack them. The members in Drop are removed.
 	Params []Param
 	Drop   []string
 	Timers Timers
@@ -43,12 +43,12 @@ type Config struct {
 	MaxConcurrent int
 	// Queue bounds the admission queue of each replica.
 	Queue replica.QueueConfig
-	// Local is whether the upstream runs on the operator's machines; nil if its kind tells.
+	// Local is whether the upstream runs on the operator's machines. If it is nil, the kind decides.
 	Local *bool
-	// Override goes for all models of the upstream, ModelOverrides for single ones.
+	// Override applies to all models of the upstream, ModelOverrides to single ones.
 	Override       Override
 	ModelOverrides map[string]Override
-	// Transport carries the requests; its connections are the caller's to close. Kinds that are built in need none.
+	// Transport sends the requests. The caller closes its connections. Built-in kinds need no transport.
 	Transport http.RoundTripper
 }
 
@@ -79,7 +79,7 @@ type Upstream struct {
 	// Route is the upstream as the router sees it.
 	Route *router.Upstream
 
-	kind         atomic.Pointer[Kind] // nil while it is to be detected
+	kind         atomic.Pointer[Kind] // nil until it is detected
 	discoverer   discoverer
 	capabilities capabilities
 	loads        modelLoads
@@ -118,10 +118,10 @@ func (u *Upstream) setKind(k *Kind) {
 	}
 }
 
-// ActualKind returns the kind that was configured or detected. Until it is detected, that is OpenAI.
+// ActualKind returns the kind that was configured or detected, or OpenAI until it is detected.
 func (u *Upstream) ActualKind() *Kind { return cmp.Or(u.kind.Load(), OpenAI) }
 
-// IsLocal reports whether the upstream runs on the operator's machines: its answers cost nothing, and nobody else reads the
+// IsLocal reports whether the upstream runs on the operator's machines, so that its answers cost nothing and no third party reads the
 // requests. While the kind is unknown, it is not local.
 func (u *Upstream) IsLocal() bool {
 	if u.Local != nil {

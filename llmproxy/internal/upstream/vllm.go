@@ -9,8 +9,8 @@ import (
 
 // VLLM is the kind of vLLM's server.
 //
-// It has no default limit of slots: it shares its batches among as many requests as its memory holds, so holding requests back
-// would only cost time. While it loads, it does not listen.
+// It has no default limit of slots: it batches as many requests as fit in its memory, so holding requests back would only cost time.
+// While it loads, it does not listen.
 var VLLM = &Kind{
 	Name: "vllm", LocalAddress: "127.0.0.1:8000", basePath: "/v1", local: true,
 	detect:           func(p *probe) (bool, error) { return p.hasMember("/version", "version") },
@@ -21,21 +21,21 @@ var VLLM = &Kind{
 	errors: []errorRow{
 		{param: "input_tokens", is: router.Unsupported},
 		{param: "input_text", is: router.Unsupported},
-		{words: "requires --enable-auto-tool-choice", is: router.Unsupported},
-		{words: "is not a multimodal model", is: router.Unsupported},
-		{from: 400, words: "(s) may be provided in one prompt", is: router.Unsupported}, // images, where it takes fewer or none
+		{text: "requires --enable-auto-tool-choice", is: router.Unsupported},
+		{text: "is not a multimodal model", is: router.Unsupported},
+		{from: 400, text: "(s) may be provided in one prompt", is: router.Unsupported}, // more images than it takes
 	},
-	outputLimits: []*regexp.Regexp{
-		// To 0.17, with max_tokens as the parameter.
+	outputPatterns: []*regexp.Regexp{
+		// Up to 0.17, with max_tokens as the parameter.
 		regexp.MustCompile(`is too large: \d+\. This model's maximum context length is (?P<limit>\d+) tokens and your request has (?P<used>\d+) input tokens`),
-		// From 0.18. "At least" before the number would mean that the prompt was not counted to its end.
+		// From 0.18 on. "At least" before the number would mean that the prompt was not counted completely.
 		regexp.MustCompile(`maximum context length is (?P<limit>\d+) tokens\. However, you requested \d+ output tokens and your prompt contains (?P<used>\d+) input tokens`),
-		// 0.32, which itself shortens an output that only this prompt leaves no space for.
+		// 0.32, which itself lowers the maximum if it exceeds only what the prompt leaves.
 		regexp.MustCompile(`cannot be greater than max_model_len=(?P<limit>\d+)`),
 	},
 }
 
-// vllmHealth asks /health, which only a dead engine denies.
+// vllmHealth asks /health, which fails only if the engine is dead.
 func vllmHealth(p *probe) replica.State {
 	if p.ok("/health") {
 		return replica.Up
