@@ -15,8 +15,8 @@ import (
 type Load struct {
 	Bytes    int           // size of an answer that is not a stream; at least the envelope's
 	Tokens   int           // content events of a stream
-	Interval time.Duration // between two content events; 0: as fast as possible
-	Batch    int           // events per flush; 0 and 1: every event is flushed
+	Interval time.Duration // between two content events; 0 means as fast as possible
+	Batch    int           // events per flush; 0 and 1 mean that every event is flushed
 }
 
 // canned is a set of rendered answers.
@@ -29,7 +29,7 @@ type canned struct {
 }
 
 func (n *canned) render(s *Server) {
-	x := &exchange{server: s, kind: s.kind, path: chatPath, id: 1, ask: ask{Model: s.names()[0]}}
+	x := &exchange{server: s, kind: s.kind, path: chatPath, id: 1, params: params{Model: s.names()[0]}}
 	x.answer = Text("").withDefaults()
 	empty := len(renderChat(x).body)
 	x.answer.tokens[0] = strings.Repeat("x", max(0, n.load.Bytes-empty))
@@ -37,9 +37,9 @@ func (n *canned) render(s *Server) {
 	n.header = http.Header{"Content-Type": {s.kind.jsonType}, "Content-Length": {strconv.Itoa(len(n.body))}}
 
 	x.answer = Text(slices.Repeat([]string{" word"}, n.load.Tokens)...).withDefaults()
-	x.ask.Stream = true
+	x.params.Stream = true
 	n.streams[0] = renderChat(x)
-	x.ask.StreamOptions.IncludeUsage = true
+	x.params.StreamOptions.IncludeUsage = true
 	n.streams[1] = renderChat(x)
 	n.inputs.New = func() any { return new(bytes.Buffer) }
 }
@@ -56,7 +56,7 @@ func (n *canned) serve(w http.ResponseWriter, r *http.Request) {
 	case !stream:
 		h := w.Header()
 		h["Content-Type"], h["Content-Length"] = n.header["Content-Type"], n.header["Content-Length"]
-		_, _ = w.Write(n.body) // the client left; nobody to tell
+		_, _ = w.Write(n.body) // fails only if the client left
 	default:
 		rep := &n.streams[0]
 		if usage {

@@ -33,7 +33,7 @@ func TestBenchmarkServer(t *testing.T) {
 	}
 }
 
-// sink is a response writer that allocates nothing.
+// sink is a response writer that does not allocate.
 type sink struct {
 	header  http.Header
 	flushes int
@@ -57,7 +57,7 @@ func TestBenchmarkPace(t *testing.T) {
 	})
 }
 
-// Not parallel: it counts allocations. One and three are usual; with the race detector, pools drop some buffers.
+// Not parallel, because it counts allocations. One and three are usual; the race detector makes pools drop some buffers.
 func TestBenchmarkAllocations(t *testing.T) {
 	s := New("openai", Benchmark(Load{Bytes: 1024, Tokens: 200}))
 	for body, budget := range map[string]float64{chatBody: 4, streamBody: 8} {

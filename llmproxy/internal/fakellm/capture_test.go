@@ -22,7 +22,7 @@ var replayOnly = []string{
 	"ollama/v1-chat-tools.txt", "ollama/v1-chat-tools-stream.txt", "ollama/v1-chat-reasoning-stream.txt", "ollama/err-v1-image.txt",
 }
 
-// captureScripts are answers that the request alone does not cause.
+// captureScripts are the answers for captures that the request alone does not determine.
 var captureScripts = map[string]Answer{
 	"llamacpp/err-context.txt":        TooLong(),
 	"llamacpp/err-context-stream.txt": TooLong(),
@@ -35,10 +35,10 @@ var captureScripts = map[string]Answer{
 	"vllm/completions-stream.txt": Text(" one", " two"), // the third has the finish
 }
 
-// captureParts are answers of which the fakes have only some of the fields.
+// captureParts are captures of which the fakes have only some of the fields.
 var captureParts = []string{"llamacpp/props.txt", "llamacpp/metrics.txt", "llamacpp/head-health.txt"}
 
-// A fake answers a captured request in the same shape as the real server.
+// A fake answers a captured request with the same structure as the real server.
 func TestCaptures(t *testing.T) {
 	t.Parallel()
 	for _, name := range captureNames(t) {
@@ -139,7 +139,7 @@ func client(t *testing.T) *http.Client {
 	return &http.Client{Transport: transport}
 }
 
-// describe returns what an answer looks like, without ids, counts and texts: status, header names, content type, shape of the body.
+// describe returns the structure of an answer, without IDs, counts and texts: status, header names, content type, shape of the body.
 func describe(t *testing.T, c *Capture) map[string]any {
 	t.Helper()
 	headers := map[string]any{}
@@ -230,7 +230,7 @@ func metricNames(body []byte) map[string]any {
 	return names
 }
 
-// within fails for everything in have that want does not have or has differently.
+// within fails the test for everything in have that is missing or different in want.
 func within(t *testing.T, want, have any, where string) {
 	t.Helper()
 	h, ok := have.(map[string]any)

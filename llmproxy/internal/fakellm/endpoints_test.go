@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-// Every endpoint answers with the JSON of its kind. TestCaptures covers those of which there are captures.
+// Every endpoint answers with the JSON of its kind. TestCaptures covers those with captures.
 func TestEndpoints(t *testing.T) {
 	t.Parallel()
 	tests := []struct{ name, kind, path, body, want string }{
@@ -42,7 +42,7 @@ func TestEndpoints(t *testing.T) {
 	}
 }
 
-// A stream has usage only if the request asks for it; with OpenAI, every chunk then has the key.
+// A stream has usage only if the request asks for it. With OpenAI, every chunk then has the key.
 func TestUsage(t *testing.T) {
 	t.Parallel()
 	asking := strings.Replace(streamBody, `"stream":true`, `"stream":true,"stream_options":{"include_usage":true}`, 1)
@@ -123,7 +123,7 @@ func TestTranscription(t *testing.T) {
 	}
 }
 
-// Streams of typed events end with an event of their own and without [DONE].
+// Streams of typed events end with a typed event and without [DONE].
 func TestTypedStreams(t *testing.T) {
 	t.Parallel()
 	for _, kind := range Kinds() {

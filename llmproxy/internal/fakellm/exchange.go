@@ -20,13 +20,13 @@ type exchange struct {
 	path   string // the endpoint: the URL's path without a prefix
 	id     int64
 	body   []byte
-	ask    ask
+	params params
 	answer Answer
-	render func(*exchange) reply // the kind's endpoint for the path; nil: none that generates
+	render func(*exchange) reply // the kind's endpoint for the path; nil if the path does not generate
 }
 
-// ask is the part of a request that the answer depends on.
-type ask struct {
+// params are the parameters of a request that its answer depends on.
+type params struct {
 	Model         string
 	Stream        bool
 	StreamOptions struct {
@@ -39,10 +39,10 @@ type ask struct {
 	Dimensions              int
 }
 
-// generates reports whether the request is one to generate: these are scripted, wait for a slot and count as in flight.
+// generates reports whether the request asks to generate. Such requests are scripted, wait for a slot and count as in flight.
 func (x *exchange) generates() bool { return x.render != nil && x.r.Method == http.MethodPost }
 
-// parse reads the request and returns why it is refused, if it is.
+// parse reads the request and returns why it is refused, or accepted.
 func (x *exchange) parse() refusal {
 	contentType, params, _ := mime.ParseMediaType(x.r.Header.Get("Content-Type"))
 	if contentType == "multipart/form-data" {
@@ -51,7 +51,7 @@ func (x *exchange) parse() refusal {
 		}
 		return x.resolveModel()
 	}
-	if json.Unmarshal(x.body, &x.ask) != nil {
+	if json.Unmarshal(x.body, &x.params) != nil {
 		return badJSON
 	}
 	if validate := x.kind.validate; validate != nil {
@@ -64,7 +64,7 @@ func (x *exchange) parse() refusal {
 	return x.resolveModel()
 }
 
-// parseForm uses the standard library's parser, so that a form that was damaged on the way is refused.
+// parseForm reads a form. It uses the standard library's parser, so that a form that the proxy damaged is refused.
 func (x *exchange) parseForm(boundary string) bool {
 	parts := multipart.NewReader(bytes.NewReader(x.body), boundary)
 	for {
@@ -78,21 +78,21 @@ func (x *exchange) parseForm(boundary string) bool {
 		}
 		switch part.FormName() {
 		case "model":
-			x.ask.Model = string(value)
+			x.params.Model = string(value)
 		case "response_format":
-			x.ask.ResponseFormat = string(value)
+			x.params.ResponseFormat = string(value)
 		}
 	}
 }
 
-// resolveModel sets the name under which the answer is given, or refuses the model.
+// resolveModel sets the model's name for the answer, or refuses the model.
 func (x *exchange) resolveModel() refusal {
 	switch {
-	case x.kind.ignoresModel, x.ask.Model == "" && (x.kind.modelOptional || x.path == "/v1/moderations"):
-		x.ask.Model = x.server.names()[0]
-	case x.ask.Model == "":
+	case x.kind.ignoresModel, x.params.Model == "" && (x.kind.modelOptional || x.path == "/v1/moderations"):
+		x.params.Model = x.server.names()[0]
+	case x.params.Model == "":
 		return missingModel
-	case len(x.server.models) > 0 && !x.server.hasModel(x.ask.Model):
+	case len(x.server.models) > 0 && !x.server.hasModel(x.params.Model):
 		return unknownModel
 	}
 	return accepted
@@ -103,26 +103,26 @@ func (x *exchange) lacksInput() bool {
 	var input json.RawMessage
 	switch x.path {
 	case chatPath:
-		input = x.ask.Messages
+		input = x.params.Messages
 	case "/v1/completions":
-		input = x.ask.Prompt
+		input = x.params.Prompt
 	case "/v1/embeddings", "/v1/responses":
-		input = x.ask.Input
+		input = x.params.Input
 	default:
 		return false
 	}
 	return len(input) == 0 || string(input) == "null"
 }
 
-// includeUsage reports whether a stream shall end with its usage.
-func (x *exchange) includeUsage() bool { return x.ask.StreamOptions.IncludeUsage }
+// includeUsage reports whether a stream must end with its usage.
+func (x *exchange) includeUsage() bool { return x.params.StreamOptions.IncludeUsage }
 
 // A reply is an answer in the format of a kind, ready to be sent: a whole body, or the events of a stream.
 type reply struct {
 	status      int
 	contentType string
 	headers     []string // pairs of name and value
-	verbatim    bool     // without the kind's own headers
+	verbatim    bool     // without the kind's headers
 
 	body []byte
 
@@ -130,11 +130,11 @@ type reply struct {
 	opening, tokens, closing [][]byte // the opening has no content yet
 	failure                  [][]byte // what ErrorEventAfter sends
 
-	silent bool // nothing, not even headers, until the client leaves
+	silent bool // nothing is sent, not even headers, until the client leaves
 	reset  bool // the connection is reset before any headers
 }
 
-// reply puts the exchange's answer into the format of its kind.
+// reply returns the exchange's answer in the format of its kind.
 func (x *exchange) reply() reply {
 	a := &x.answer
 	switch {
@@ -146,13 +146,13 @@ func (x *exchange) reply() reply {
 		return x.error(apiError{status: a.status, message: "scripted status " + strconv.Itoa(a.status)})
 	case a.refusal != accepted:
 		return x.refuse(a.refusal)
-	case a.garbage && x.ask.Stream:
+	case a.garbage && x.params.Stream:
 		return x.stream(nil, events(`data: {"id":"chatcmpl-1","choices":[{"index":0,"delta":{"content":"Hel`), nil)
 	case a.garbage:
 		return reply{status: http.StatusOK, contentType: "text/html", body: []byte("<html><body>It works!</body></html>\n")}
 	case a.errorInside:
 		return x.openRouterError()
-	case a.fault == errorEvent && !x.ask.Stream:
+	case a.fault == errorEvent && !x.params.Stream:
 		return x.refuse(internalError)
 	}
 	return x.render(x)
@@ -171,7 +171,7 @@ func (x *exchange) stream(opening, tokens, closing [][]byte) reply {
 	}
 }
 
-// rawReply sends a script's own bytes. net/http sets the headers that describe the connection and the length.
+// rawReply returns a script's own bytes as a reply. net/http sets the headers for the connection and the length.
 func rawReply(raw *rawAnswer) reply {
 	rep := reply{status: raw.status, verbatim: true}
 	for name, values := range raw.header {
@@ -196,10 +196,10 @@ func rawReply(raw *rawAnswer) reply {
 // openRouterError is an error object inside a 200: for a stream, in a chunk that also has a finish_reason.
 func (x *exchange) openRouterError() reply {
 	const failed = `"error":{"message":"Provider returned error","code":502,"metadata":{"provider_name":"Nobody"}}`
-	if !x.ask.Stream {
+	if !x.params.Stream {
 		return x.json(`{` + failed + `,"user_id":"user_1"}`)
 	}
-	chunk := `{"id":"gen-1","provider":"Nobody","model":` + quote(x.ask.Model) + `,"object":"chat.completion.chunk","created":` + created +
+	chunk := `{"id":"gen-1","provider":"Nobody","model":` + quote(x.params.Model) + `,"object":"chat.completion.chunk","created":` + created +
 		`,` + failed + `,"choices":[{"index":0,"delta":{"role":"assistant","content":""},"finish_reason":"error","native_finish_reason":"error"}]}`
 	return x.stream(events(": OPENROUTER PROCESSING"), nil, [][]byte{data(chunk), data("[DONE]")})
 }
@@ -228,7 +228,7 @@ func quote(s string) string {
 	return strings.TrimSuffix(b.String(), "\n")
 }
 
-// orNull returns s as JSON, or null if it is empty.
+// orNull returns s as JSON, or null if s is empty.
 func orNull(s string) string {
 	if s == "" {
 		return "null"

@@ -34,7 +34,7 @@ const maxBody = 64 << 20
 type Server struct {
 	kind      *kind
 	models    []string
-	slots     chan struct{} // nil: unlimited
+	slots     chan struct{} // nil means unlimited
 	canned    *canned       // the answers of a benchmark; nil otherwise
 	ids       atomic.Int64
 	generated atomic.Int64 // tokens sent
@@ -96,8 +96,8 @@ func (s *Server) hasModel(model string) bool {
 	return slices.ContainsFunc(s.names(), func(name string) bool { return strings.TrimSuffix(name, ":latest") == model })
 }
 
-// places returns the number of slots; an unlimited server reports one.
-func (s *Server) places() int { return max(1, cap(s.slots)) }
+// slotCount returns the number of slots; an unlimited server reports one.
+func (s *Server) slotCount() int { return max(1, cap(s.slots)) }
 
 // load returns how many requests are generating and how many are waiting for a slot.
 func (s *Server) load() (running, waiting int) {
@@ -131,7 +131,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// answer decides what to answer and sends it. The error means that the client left before it had everything.
+// answer decides what to answer and sends it. An error means that the client left before it had everything.
 func (s *Server) answer(x *exchange, out *sender) error {
 	if x.kind.intercept != nil {
 		if rep, ok := x.kind.intercept(x, s.script.loading()); ok {
@@ -159,7 +159,7 @@ func (s *Server) generate(x *exchange, out *sender) error {
 	if s.slots == nil {
 		return out.send(x.reply())
 	}
-	if x.kind.earlyHeaders && x.ask.Stream && x.answer.normal() {
+	if x.kind.earlyHeaders && x.params.Stream && x.answer.normal() {
 		out.headers(x.reply())
 	}
 	select {
@@ -208,7 +208,7 @@ func (s *Server) Addr() string {
 	return s.listener.addr
 }
 
-// Down closes all connections and refuses new ones, as a server that is switched off.
+// Down closes all connections and refuses new ones, like a server that is switched off.
 func (s *Server) Down() { s.listener.close() }
 
 // Up listens on the same address again.

@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// What a client sees of a stream that fails.
+// TestStreamFaults checks what a client receives of a stream that fails.
 func TestStreamFaults(t *testing.T) {
 	t.Parallel()
 	abc := Text("a", "b", "c")
@@ -23,10 +23,10 @@ func TestStreamFaults(t *testing.T) {
 		answer     Answer
 		want       string
 	}{
-		{"none, openai", "openai", abc, "r(a)(b)(c)fd eof"},
-		{"none, vllm", "vllm", abc, "r(a)(b)(c)fd eof"},
-		{"none, llamacpp", "llamacpp", abc, "r(a)(b)(c)fd eof"},
-		{"none, ollama has the role with the token", "ollama", abc, "(a)(b)(c)fd eof"},
+		{"no fault, openai", "openai", abc, "r(a)(b)(c)fd eof"},
+		{"no fault, vllm", "vllm", abc, "r(a)(b)(c)fd eof"},
+		{"no fault, llamacpp", "llamacpp", abc, "r(a)(b)(c)fd eof"},
+		{"no fault, ollama has the role with the token", "ollama", abc, "(a)(b)(c)fd eof"},
 		{"role first", "ollama", abc.RoleFirst(), "r(a)(b)(c)fd eof"},
 		{"no tokens", "openai", Text([]string{}...), "rfd eof"},
 		{"no done", "openai", abc.NoDone(), "r(a)(b)(c)f eof"},
@@ -45,9 +45,9 @@ func TestStreamFaults(t *testing.T) {
 		{"drop at once", "openai", abc.DropAfter(0), "~ broken"},
 		{"drop in the middle of an event", "vllm", Text("a", "b", strings.Repeat("c", 200)).DropAfter(2), "r(a)(b)~ broken"},
 		{"reset", "llamacpp", Text("a", strings.Repeat("b", 500)).ResetAfter(1), "r(a) reset"},
-		{"inside a 200", "openai", ErrorInside200(), "ced eof"},
+		{"error with status 200", "openai", ErrorInside200(), "ced eof"},
 		{"garbage", "openai", Garbage(), "~ eof"},
-		{"own events", "openai", RawEvents(": x", "data: [DONE]"), "cd eof"},
+		{"raw events", "openai", RawEvents(": x", "data: [DONE]"), "cd eof"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -56,7 +56,7 @@ func TestStreamFaults(t *testing.T) {
 			s.Next(tt.answer)
 			resp := post(t, s, chatPath, streamBody)
 			got := outline(resp)
-			if tt.answer.fault == reset { // the client may or may not read half an event
+			if tt.answer.fault == reset { // the client may or may not receive half an event
 				got = strings.Replace(got, "~", "", 1)
 			}
 			if resp.StatusCode != http.StatusOK || got != tt.want {
@@ -69,7 +69,7 @@ func TestStreamFaults(t *testing.T) {
 	}
 }
 
-// What a client sees of an answer that is not a stream and fails.
+// TestWholeFaults checks what a client receives of an answer that fails and is not a stream.
 func TestWholeFaults(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
@@ -84,7 +84,7 @@ func TestWholeFaults(t *testing.T) {
 		{"reset", Text().ResetAfter(5), 200, `{"id"`, syscall.ECONNRESET},
 		{"error event", Text().ErrorEventAfter(3), 500, "", nil},
 		{"raw", Raw(418, http.Header{"X-A": {"b"}}, []byte("tea")), 418, "tea", nil},
-		{"inside a 200", ErrorInside200(), 200, `{"error":{"message":"Provider returned error","code":502,"metadata":{"provider_name":"Nobody"}},"user_id":"user_1"}`, nil},
+		{"error with status 200", ErrorInside200(), 200, `{"error":{"message":"Provider returned error","code":502,"metadata":{"provider_name":"Nobody"}},"user_id":"user_1"}`, nil},
 		{"garbage", Garbage(), 200, "<html><body>It works!</body></html>\n", nil},
 	}
 	for _, tt := range tests {
@@ -101,7 +101,7 @@ func TestWholeFaults(t *testing.T) {
 	}
 }
 
-// The server notices a client that leaves, whatever it is doing.
+// The server notices when the client leaves, whatever it is doing.
 func TestClientLeaves(t *testing.T) {
 	t.Parallel()
 	never := make(chan struct{})

@@ -17,17 +17,17 @@ type kind struct {
 	streamHeaders        []string
 	errorHeaders         []string
 	noDate               bool
-	earlyHeaders         bool // the headers of a stream leave before the first token
-	ignoresModel         bool // every model name is answered
+	earlyHeaders         bool // the headers of a stream are sent before the first token
+	ignoresModel         bool // any model name is accepted
 	modelOptional        bool // a request without a model gets the first one
 	anyPrefix            bool // any path may precede /v1
 
 	endpoints map[string]func(x *exchange) reply  // that generate, by path
 	probes    map[string]func(x *exchange) reply  // all others, by method and path
-	model     func(x *exchange, id string) string // the answer to GET /v1/models/{id}; nil: no such endpoint
+	model     func(x *exchange, id string) string // the answer to GET /v1/models/{id}; nil if there is no such endpoint
 
-	// Chat completions and completions, in JSON. finish is "null" or a quoted reason; an end is the events after the last token.
-	roleDelta string // opens a chat stream; empty: the first token's chunk has the role
+	// Chat completions and completions, in JSON. A finish is "null" or a quoted reason; an end is the events after the last token.
+	roleDelta string // opens a chat stream; if empty, the first token's chunk has the role
 	chatChunk func(x *exchange, delta, finish string) string
 	chatEnd   func(x *exchange) (finish, usage []string)
 	chatBody  func(x *exchange, text string) string
@@ -35,14 +35,14 @@ type kind struct {
 	textEnd   func(x *exchange) (finish, usage []string)
 	textBody  func(x *exchange, text string) string
 
-	embedding       func(vector string, index int, base64 bool) string // nil: as OpenAI
+	embedding       func(vector string, index int, base64 bool) string // nil means OpenAI's format
 	fixedDimensions bool                                               // dimensions in a request are ignored
 	responses       responsesStyle
 	errorBody       func(e apiError) string
 	errors          map[refusal]apiError
 	streamError     func(x *exchange) [][]byte // the events that report a failure in a stream
 
-	// validate returns why the request is refused; nil: it must have an input.
+	// validate returns why the request is refused. Without it, the request must have an input.
 	validate func(x *exchange) refusal
 	// intercept may answer any request before the script and the endpoints are consulted. loading is closed when the model is
 	// loaded; nil while none is loading.
@@ -62,13 +62,13 @@ type apiError struct {
 	status           int
 	message          string
 	typ, param, code string
-	contentType      string // if not the kind's
-	body             string // if not in the kind's format
+	contentType      string // unless it is the kind's
+	body             string // unless it is in the kind's format
 	headers          []string
-	silent, reset    bool // no answer at all, see reply
+	silent, reset    bool // no answer at all; see reply
 }
 
-// proxyErrors are the refusals that a service or proxy before a server gives, whatever its kind.
+// proxyErrors are refusals by a service or by a proxy in front of a server of any kind.
 var proxyErrors = map[refusal]apiError{
 	rateLimited: {
 		status:  http.StatusTooManyRequests,
@@ -89,7 +89,7 @@ func (x *exchange) refuse(why refusal) reply {
 	if !found {
 		e, found = x.kind.errors[why]
 	}
-	if !found { // outputTooLong is not an error of this kind: the output is cut short
+	if !found { // outputTooLong is not an error of this kind: the output is truncated
 		x.answer.finish = "length"
 		return x.render(x)
 	}
@@ -107,7 +107,7 @@ func (x *exchange) wrongMethod(allowed string) reply {
 
 func (x *exchange) error(e apiError) reply {
 	if e.body == "" {
-		e.message = strings.NewReplacer("{model}", x.ask.Model, "{path}", x.r.Method+" "+x.r.URL.Path).Replace(e.message)
+		e.message = strings.NewReplacer("{model}", x.params.Model, "{path}", x.r.Method+" "+x.r.URL.Path).Replace(e.message)
 		e.body = x.kind.errorBody(e)
 		if e.contentType == "" {
 			e.body += x.kind.jsonTail
@@ -137,7 +137,7 @@ func (x *exchange) probe() reply {
 	if !ok || k.model == nil || method != http.MethodGet {
 		return x.refuse(wrongPath)
 	}
-	if x.ask.Model = id; !x.server.hasModel(id) {
+	if x.params.Model = id; !x.server.hasModel(id) {
 		return x.refuse(unknownModel)
 	}
 	return x.json(k.model(x, id))

@@ -30,7 +30,7 @@ var llamacpp = &kind{
 	chatBody: func(x *exchange, text string) string {
 		return fmt.Sprintf(`{"choices":[{"finish_reason":%s,"index":0,"message":{"role":"assistant","content":%s}}],"created":%s,"model":%s,`+
 			`"system_fingerprint":"b1-de3ff81","object":"chat.completion","usage":%s,"id":"chatcmpl-%032d"%s}`,
-			quote(x.answer.finish), quote(text), created, quote(x.ask.Model), llamaUsage(x.answer.usage), x.id, llamaTimings)
+			quote(x.answer.finish), quote(text), created, quote(x.params.Model), llamaUsage(x.answer.usage), x.id, llamaTimings)
 	},
 	textChunk: func(x *exchange, text, finish string) string { return llamaText(x, text, finish, "", "") },
 	// An empty chunk comes before the finish, which always has the usage.
@@ -105,13 +105,13 @@ func llamaError(e apiError) string {
 
 func llamaChunk(x *exchange, choice, rest string) string {
 	return fmt.Sprintf(`{"choices":[%s],"created":%s,"id":"chatcmpl-%032d","model":%s,"system_fingerprint":"b1-de3ff81","object":"chat.completion.chunk"%s}`,
-		choice, created, x.id, quote(x.ask.Model), rest)
+		choice, created, x.id, quote(x.params.Model), rest)
 }
 
 func llamaText(x *exchange, text, finish, counts, rest string) string {
 	return fmt.Sprintf(`{"choices":[{"text":%s,"index":0,"logprobs":null,"finish_reason":%s}],"created":%s,"model":%s,`+
 		`"system_fingerprint":"b1-de3ff81","object":"text_completion",%s"id":"chatcmpl-%032d"%s}`,
-		quote(text), finish, created, quote(x.ask.Model), counts, x.id, rest)
+		quote(text), finish, created, quote(x.params.Model), counts, x.id, rest)
 }
 
 func llamaUsage(u usage) string {
@@ -135,15 +135,15 @@ func llamaProps(x *exchange) reply {
 	return x.json(fmt.Sprintf(`{"default_generation_settings":{"params":{"seed":4294967295,"temperature":0.8,"stream":false},"n_ctx":2048},"total_slots":%d,`+
 		`"model_alias":%s,"model_ftype":"all F32","model_path":"/models/tiny.gguf","modalities":{"vision":false,"video":false,"audio":false},`+
 		`"endpoint_slots":true,"endpoint_props":false,"endpoint_metrics":true,"chat_template":"","is_sleeping":false,"build_info":"b1-de3ff81"}`,
-		x.server.places(), quote(x.server.names()[0])))
+		x.server.slotCount(), quote(x.server.names()[0])))
 }
 
 func llamaSlots(x *exchange) reply {
 	running, _ := x.server.load()
-	if x.r.URL.Query().Get("fail_on_no_slot") == "1" && running >= x.server.places() {
+	if x.r.URL.Query().Get("fail_on_no_slot") == "1" && running >= x.server.slotCount() {
 		return x.refuse(busy)
 	}
-	slots := make([]string, x.server.places())
+	slots := make([]string, x.server.slotCount())
 	for i := range slots {
 		slots[i] = fmt.Sprintf(`{"id":%d,"n_ctx":2048,"speculative":false,"is_processing":%t}`, i, i < running)
 	}

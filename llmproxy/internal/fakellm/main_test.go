@@ -44,7 +44,7 @@ func try(t *testing.T, s *Server, path, body string) (*http.Response, error) {
 	return resp, err
 }
 
-// status returns the status of an answer, 0 if there is none. It may be called from any goroutine.
+// status returns the status of an answer, or 0 if there was an error. It may be called from any goroutine.
 func status(t *testing.T, s *Server, method, path, body string) int {
 	req, err := http.NewRequestWithContext(t.Context(), method, s.URL()+path, strings.NewReader(body))
 	if err != nil {
@@ -61,7 +61,7 @@ func status(t *testing.T, s *Server, method, path, body string) int {
 	return resp.StatusCode
 }
 
-// get returns status and body.
+// get sends a GET request and returns status and body.
 func get(t *testing.T, s *Server, path string) (int, string) {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.URL()+path, nil)
@@ -76,7 +76,7 @@ func get(t *testing.T, s *Server, path string) (int, string) {
 	return resp.StatusCode, all(t, resp)
 }
 
-// all returns a body, which must end without an error.
+// all reads a body, which must end without an error.
 func all(t *testing.T, resp *http.Response) string {
 	t.Helper()
 	b, err := io.ReadAll(resp.Body)

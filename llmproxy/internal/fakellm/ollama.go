@@ -16,18 +16,18 @@ var ollama = &kind{
 	jsonType: "application/json", streamType: "text/event-stream", jsonTail: "\n",
 
 	chatChunk: func(x *exchange, delta, finish string) string {
-		return ollamaChunk(x, x.ask.Model, `[{"index":0,"delta":`+delta+`,"finish_reason":`+finish+`}]`)
+		return ollamaChunk(x, x.params.Model, `[{"index":0,"delta":`+delta+`,"finish_reason":`+finish+`}]`)
 	},
 	chatEnd: func(x *exchange) (finish, usage []string) {
 		if x.includeUsage() {
-			usage = []string{ollamaChunk(x, x.ask.Model, `[],"usage":`+x.answer.usage.counts()+`}`)}
+			usage = []string{ollamaChunk(x, x.params.Model, `[],"usage":`+x.answer.usage.counts()+`}`)}
 		}
 		return []string{x.kind.chatChunk(x, `{}`, quote(x.answer.finish))}, usage
 	},
 	chatBody: func(x *exchange, text string) string {
 		return fmt.Sprintf(`{"id":"chatcmpl-%d","object":"chat.completion","created":%s,"model":%s,"system_fingerprint":"fp_ollama",`+
 			`"choices":[{"index":0,"message":{"role":"assistant","content":%s},"finish_reason":%s}],"usage":%s}}`,
-			x.id%999, created, quote(x.ask.Model), quote(text), quote(x.answer.finish), x.answer.usage.counts())
+			x.id%999, created, quote(x.params.Model), quote(text), quote(x.answer.finish), x.answer.usage.counts())
 	},
 	// If the request asks for usage, every chunk has one, of zeros.
 	textChunk: func(x *exchange, text, finish string) string {
@@ -42,7 +42,7 @@ var ollama = &kind{
 	textBody: func(x *exchange, text string) string {
 		return fmt.Sprintf(`{"id":"cmpl-%d","object":"text_completion","created":%s,"model":%s,"system_fingerprint":"fp_ollama",`+
 			`"choices":[{"text":%s,"index":0,"finish_reason":%s}],"usage":%s}}`,
-			x.id%999, created, quote(x.ask.Model), quote(text), quote(x.answer.finish), x.answer.usage.counts())
+			x.id%999, created, quote(x.params.Model), quote(text), quote(x.answer.finish), x.answer.usage.counts())
 	},
 	errorBody: func(e apiError) string {
 		return fmt.Sprintf(`{"error":{"message":%s,"type":%s,"param":null,"code":null}}`, quote(e.message), quote(cmp.Or(e.typ, "api_error")))
@@ -56,9 +56,9 @@ var ollama = &kind{
 	},
 	validate: func(x *exchange) refusal {
 		switch {
-		case x.path == chatPath && (x.lacksInput() || string(x.ask.Messages) == "[]"):
+		case x.path == chatPath && (x.lacksInput() || string(x.params.Messages) == "[]"):
 			return missingInput
-		case x.path == "/v1/embeddings" && !isText(x.ask.Input):
+		case x.path == "/v1/embeddings" && !isText(x.params.Input):
 			return tokenInput
 		}
 		return accepted
@@ -126,7 +126,7 @@ func ollamaText(x *exchange, choices string, u usage) string {
 		counts = `,"usage":` + u.counts() + `}`
 	}
 	return fmt.Sprintf(`{"id":"cmpl-%d","object":"text_completion","created":%s,"choices":%s,"model":%s,"system_fingerprint":"fp_ollama"%s}`,
-		x.id%999, created, choices, quote(x.ask.Model), counts)
+		x.id%999, created, choices, quote(x.params.Model), counts)
 }
 
 // ollamaIntercept refuses what a web page could send to a server on loopback. While a model loads, it holds back the requests
@@ -204,11 +204,11 @@ func ollamaList(x *exchange, rest string) reply {
 }
 
 func ollamaShow(x *exchange) reply {
-	if json.Unmarshal(x.body, &x.ask) != nil || x.ask.Model == "" {
+	if json.Unmarshal(x.body, &x.params) != nil || x.params.Model == "" {
 		return ollamaNative(http.StatusBadRequest, `{"error":"model is required"}`)
 	}
-	if !x.server.hasModel(x.ask.Model) {
-		return ollamaNative(http.StatusNotFound, `{"error":"model '`+x.ask.Model+`' not found"}`)
+	if !x.server.hasModel(x.params.Model) {
+		return ollamaNative(http.StatusNotFound, `{"error":"model '`+x.params.Model+`' not found"}`)
 	}
 	return ollamaNative(http.StatusOK, `{"modelfile":"FROM tiny","template":"{{ .Prompt }}",`+ollamaDetails+`},"model_info":{"general.architecture":"llama",`+
 		`"general.parameter_count":1083264,"llama.context_length":4096,"llama.embedding_length":384},"tensors":[],`+

@@ -25,7 +25,7 @@ var openai = &kind{
 		return fmt.Sprintf(`{"id":"chatcmpl-%d","object":"chat.completion","created":%s,"model":%s,"choices":[{"index":0,"message":`+
 			`{"role":"assistant","content":%s,"refusal":null,"annotations":[]},"logprobs":null,"finish_reason":%s}],"usage":%s,`+
 			`"service_tier":"default","system_fingerprint":null}`,
-			x.id, created, quote(x.ask.Model), quote(text), quote(x.answer.finish), openaiUsage(x.answer.usage))
+			x.id, created, quote(x.params.Model), quote(text), quote(x.answer.finish), openaiUsage(x.answer.usage))
 	},
 	textChunk: func(x *exchange, text, finish string) string {
 		return openaiText(x, `[{"text":`+quote(text)+`,"index":0,"logprobs":null,"finish_reason":`+finish+`}]`, "")
@@ -98,12 +98,12 @@ func openaiChunk(x *exchange, choices, usage string) string {
 		choices += `,"usage":` + usage
 	}
 	return fmt.Sprintf(`{"id":"chatcmpl-%d","object":"chat.completion.chunk","created":%s,"model":%s,"service_tier":"default",`+
-		`"system_fingerprint":null,"choices":%s,"obfuscation":"yWnbrwBv"}`, x.id, created, quote(x.ask.Model), choices)
+		`"system_fingerprint":null,"choices":%s,"obfuscation":"yWnbrwBv"}`, x.id, created, quote(x.params.Model), choices)
 }
 
 func openaiText(x *exchange, choices, usage string) string {
 	return fmt.Sprintf(`{"id":"cmpl-%d","object":"text_completion","created":%s,"choices":%s,"model":%s%s}`,
-		x.id, created, choices, quote(x.ask.Model), usage)
+		x.id, created, choices, quote(x.params.Model), usage)
 }
 
 func openaiUsage(u usage) string {

@@ -10,14 +10,14 @@ import (
 	"strings"
 )
 
-// The endpoints of OpenAI's API, which every kind so far has in part. What differs between kinds is in the kind.
+// The endpoints of OpenAI's API, some of which every kind has. Differences between kinds are in the kind.
 
 const chatPath = "/v1/chat/completions"
 
 // renderChat answers POST /v1/chat/completions.
 func renderChat(x *exchange) reply {
 	k, a := x.kind, &x.answer
-	if !x.ask.Stream {
+	if !x.params.Stream {
 		return x.json(k.chatBody(x, a.text()))
 	}
 	role := k.roleDelta
@@ -42,7 +42,7 @@ func renderChat(x *exchange) reply {
 // renderCompletion answers POST /v1/completions.
 func renderCompletion(x *exchange) reply {
 	k, a := x.kind, &x.answer
-	if !x.ask.Stream {
+	if !x.params.Stream {
 		return x.json(k.textBody(x, a.text()))
 	}
 	tokens := make([][]byte, 0, len(a.tokens))
@@ -80,11 +80,11 @@ func renderEmbeddings(x *exchange) reply { return x.json(`{` + x.embeddings() + 
 
 func (x *exchange) embeddings() string {
 	size := 8
-	if x.ask.Dimensions > 0 && !x.kind.fixedDimensions {
-		size = min(x.ask.Dimensions, 4096)
+	if x.params.Dimensions > 0 && !x.kind.fixedDimensions {
+		size = min(x.params.Dimensions, 4096)
 	}
-	b64 := x.ask.EncodingFormat == "base64"
-	items := make([]string, inputs(x.ask.Input))
+	b64 := x.params.EncodingFormat == "base64"
+	items := make([]string, inputs(x.params.Input))
 	for i := range items {
 		item := vector(i, size, b64)
 		if x.kind.embedding != nil {
@@ -94,7 +94,7 @@ func (x *exchange) embeddings() string {
 		}
 	}
 	return fmt.Sprintf(`"object":"list","data":[%s],"model":%s,"usage":{"prompt_tokens":%[3]d,"total_tokens":%[3]d}`,
-		strings.Join(items, ","), quote(x.ask.Model), 7*len(items))
+		strings.Join(items, ","), quote(x.params.Model), 7*len(items))
 }
 
 // vector returns the i-th vector, always the same: an array, or base64 of little-endian float32.
@@ -126,8 +126,8 @@ func inputs(input json.RawMessage) int {
 // renderRerank answers POST /v1/rerank: the documents in their order, each less relevant than the one before.
 func renderRerank(withDocuments bool) func(*exchange) reply {
 	return func(x *exchange) reply {
-		results := make([]string, len(x.ask.Documents))
-		for i, doc := range x.ask.Documents {
+		results := make([]string, len(x.params.Documents))
+		for i, doc := range x.params.Documents {
 			document := ""
 			if withDocuments {
 				if doc[0] == '"' {
@@ -138,20 +138,20 @@ func renderRerank(withDocuments bool) func(*exchange) reply {
 			results[i] = fmt.Sprintf(`{"index":%d,"relevance_score":%g%s}`, i, 1/float64(i+1), document)
 		}
 		return x.json(fmt.Sprintf(`{"id":"rerank-%d","object":"list","model":%s,"usage":{"prompt_tokens":12,"total_tokens":12},"results":[%s]}`,
-			x.id, quote(x.ask.Model), strings.Join(results, ",")))
+			x.id, quote(x.params.Model), strings.Join(results, ",")))
 	}
 }
 
 // renderModeration answers POST /v1/moderations: every input is harmless.
 func renderModeration(x *exchange) reply {
 	const harmless = `{"flagged":false,"categories":{"violence":false},"category_scores":{"violence":0.01},"category_applied_input_types":{"violence":["text"]}}`
-	results := harmless + strings.Repeat(","+harmless, inputs(x.ask.Input)-1)
-	return x.json(fmt.Sprintf(`{"id":"modr-%d","model":%s,"results":[%s]}`, x.id, quote(x.ask.Model), results))
+	results := harmless + strings.Repeat(","+harmless, inputs(x.params.Input)-1)
+	return x.json(fmt.Sprintf(`{"id":"modr-%d","model":%s,"results":[%s]}`, x.id, quote(x.params.Model), results))
 }
 
 // renderTranscription answers POST /v1/audio/transcriptions and /v1/audio/translations.
 func renderTranscription(x *exchange) reply {
-	switch x.ask.ResponseFormat {
+	switch x.params.ResponseFormat {
 	case "text", "srt", "vtt":
 		return reply{status: http.StatusOK, contentType: "text/plain; charset=utf-8", body: []byte(x.answer.text() + "\n")}
 	}
@@ -176,7 +176,7 @@ type responseEvents struct {
 // renderResponse answers POST /v1/responses.
 func renderResponse(x *exchange) reply {
 	e := &responseEvents{exchange: x, responsesStyle: x.kind.responses}
-	if !x.ask.Stream {
+	if !x.params.Stream {
 		return x.json(e.object("completed", e.item("completed"), e.usage()))
 	}
 	start := e.object("in_progress", "", "null")
@@ -255,7 +255,7 @@ func (e *responseEvents) usage() string {
 func (e *responseEvents) object(status, output, usage string) string {
 	if e.minimal {
 		return fmt.Sprintf(`{"completed_at":%s,"created_at":%s,"id":"resp_%032d","model":%s,"object":"response","output":[%s],"status":"%s","usage":%s}`,
-			created, created, e.id, quote(e.ask.Model), output, status, usage)
+			created, created, e.id, quote(e.params.Model), output, status, usage)
 	}
 	completed := created
 	if status != "completed" {
@@ -266,5 +266,5 @@ func (e *responseEvents) object(status, output, usage string) string {
 		`"parallel_tool_calls":true,"text":{"format":{"type":"text"}},"top_p":1,"presence_penalty":0,"frequency_penalty":0,"top_logprobs":0,`+
 		`"temperature":1,"reasoning":null,"usage":%s,"max_output_tokens":null,"max_tool_calls":null,"store":false,"background":false,`+
 		`"service_tier":"default","metadata":{},"safety_identifier":null,"prompt_cache_key":null}`,
-		e.id, created, completed, status, quote(e.ask.Model), output, usage)
+		e.id, created, completed, status, quote(e.params.Model), output, usage)
 }

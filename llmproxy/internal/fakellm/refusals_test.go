@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// The errors of the real servers, as captured or documented.
+// TestRefusals compares the refusals with the errors of the real servers, as captured or documented.
 func TestRefusals(t *testing.T) {
 	t.Parallel()
 	const ollamaBusy = `{"error":{"message":"server busy, please try again.  maximum pending requests exceeded","type":"api_error","param":null,"code":null}}` + "\n"
@@ -67,7 +67,7 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
-// vLLM does not listen while it loads; a reset connection is the closest to that.
+// vLLM does not listen while it loads. A reset connection comes closest to that.
 func TestLoadingVLLM(t *testing.T) {
 	t.Parallel()
 	s := Start(t, "vllm")
@@ -90,7 +90,7 @@ func TestHeaders(t *testing.T) {
 	}
 }
 
-// How the kinds refuse requests that are invalid in themselves.
+// TestBadRequests checks how the kinds refuse invalid requests.
 func TestBadRequests(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
@@ -104,9 +104,9 @@ func TestBadRequests(t *testing.T) {
 		{"no model", "vllm", "POST", chatPath, `{"messages":[{}]}`, 200, `"model":"tiny"`},
 		{"no messages", "openai", "POST", chatPath, `{"model":"tiny"}`, 400, "missing_required_parameter"},
 		{"no messages", "vllm", "POST", chatPath, `{"model":"tiny","messages":null}`, 400, "Field required"},
-		{"another model", "openai", "POST", chatPath, `{"model":"other","messages":[{}]}`, 404, "`other`"},
-		{"another model", "vllm", "POST", chatPath, `{"model":"other","messages":[{}]}`, 404, "`other`"},
-		{"the latest", "ollama", "POST", chatPath, `{"model":"tiny:latest","messages":[{}]}`, 200, "tiny:latest"},
+		{"other model", "openai", "POST", chatPath, `{"model":"other","messages":[{}]}`, 404, "`other`"},
+		{"other model", "vllm", "POST", chatPath, `{"model":"other","messages":[{}]}`, 404, "`other`"},
+		{"tag latest", "ollama", "POST", chatPath, `{"model":"tiny:latest","messages":[{}]}`, 200, "tiny:latest"},
 		{"broken form", "openai", "POST", "/v1/audio/transcriptions", "", 400, "parse"},
 		{"no such path", "openai", "POST", "/v1/nothing", "", 404, "Invalid URL (POST /v1/nothing)"},
 		{"no such path", "vllm", "POST", "/v1/nothing", "", 404, `{"detail":"Not Found"}`},

@@ -40,7 +40,7 @@ type rawAnswer struct {
 	body   []byte
 }
 
-// timing holds back the parts of an answer.
+// timing delays the parts of an answer.
 type timing struct {
 	delay, first, interval, pings time.Duration
 	hold                          <-chan struct{} // before the headers
@@ -60,7 +60,7 @@ const (
 	stall
 )
 
-// A refusal is a reason to answer with an error. Each kind has its own words for it.
+// A refusal is a reason to answer with an error. Each kind has its own error for it.
 type refusal uint8
 
 const (
@@ -130,7 +130,7 @@ func InternalError() Answer { return Answer{refusal: internalError} }
 // Unauthorized refuses the API key.
 func Unauthorized() Answer { return Answer{refusal: unauthorized} }
 
-// RateLimited is OpenAI's 429 with Retry-After: 1, for every kind: a local server has no rate limit, but a proxy before it may.
+// RateLimited is OpenAI's 429 with Retry-After: 1, for every kind: a local server has no rate limit, but a proxy in front of it may.
 func RateLimited() Answer { return Answer{refusal: rateLimited} }
 
 // NoQuota is OpenAI's 429 insufficient_quota, for every kind.
@@ -233,7 +233,7 @@ func (a Answer) withDefaults() Answer {
 	return a
 }
 
-// defaultTokens are those of the model that the captures were made with.
+// defaultTokens are those of the model with which the captures were made.
 var defaultTokens = []string{"Hello", " from", " the tiny", " test", " model", "."}
 
 // A script says what a server answers.
@@ -292,7 +292,7 @@ func (s *script) loading() <-chan struct{} {
 	return s.loaded
 }
 
-// assign gives the exchange its answer and reports whether it comes from OnPath.
+// assign sets the exchange's answer and reports whether it comes from OnPath.
 func (s *script) assign(x *exchange) (onPath bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

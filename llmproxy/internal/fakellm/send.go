@@ -51,7 +51,7 @@ func (s *sender) send(rep reply) error {
 	return s.err
 }
 
-// headers writes status and headers, unless they were written before. They leave with the first flush.
+// headers writes status and headers, unless they were written before. They are sent with the first flush.
 func (s *sender) headers(rep reply) {
 	if s.started {
 		return
@@ -79,7 +79,7 @@ func (s *sender) headers(rep reply) {
 	})
 	s.w.WriteHeader(rep.status)
 	if rep.stream && (k.earlyHeaders || s.x.answer.timing.first > 0) {
-		_ = s.rc.Flush() // the next write notices a client that left
+		_ = s.rc.Flush() // if the client left, the next write fails
 	}
 }
 
@@ -130,7 +130,7 @@ func (s *sender) stream(rep reply) {
 	s.flush()
 }
 
-// gate waits where HoldAfter says.
+// gate waits if HoldAfter was set for this number of tokens.
 func (s *sender) gate(sent int) {
 	if t := &s.x.answer.timing; t.gate != nil && t.gateAfter == sent {
 		s.flush()
@@ -156,11 +156,11 @@ func (s *sender) fail(rep reply, next []byte) {
 	}
 }
 
-// breakOff closes the connection without net/http's knowledge, after half of a chunk.
+// breakOff takes the connection from net/http and closes it after half of a chunk.
 func (s *sender) breakOff(chunk []byte, rst bool) {
 	conn, _, err := s.rc.Hijack()
 	if err != nil {
-		panic(http.ErrAbortHandler) // HTTP/2, or no real connection: let net/http break it off
+		panic(http.ErrAbortHandler) // HTTP/2, or not a real connection: net/http aborts it
 	}
 	if len(chunk) > 0 {
 		_, _ = fmt.Fprintf(conn, "%x\r\n%s", len(chunk), chunk[:len(chunk)/2])
@@ -171,7 +171,7 @@ func (s *sender) breakOff(chunk []byte, rst bool) {
 	_ = conn.Close()
 }
 
-// emit writes events and flushes after each one, or as Batch says.
+// emit writes events and flushes after each one, or after as many as Batch sets.
 func (s *sender) emit(events ...[]byte) {
 	for _, event := range events {
 		s.write(event)

@@ -21,7 +21,7 @@ func TestScript(t *testing.T) {
 	s.Next(Status(501), Status(502))
 	s.Next(Status(503))
 	if code, _ := get(t, s, "/v1/models"); code != http.StatusOK {
-		t.Errorf("a list of models uses up a step of the script: %d", code)
+		t.Errorf("listing models uses up a step of the script: %d", code)
 	}
 	got := []int{next(), next(), next(), next()}
 	s.Always(Status(504))
@@ -71,7 +71,7 @@ func TestRecord(t *testing.T) {
 	}
 }
 
-// Nobody is refused when the slots are taken: requests wait, and are served one by one.
+// No request is refused while the slots are taken: requests wait, and are served one by one.
 func TestSlots(t *testing.T) {
 	t.Parallel()
 	for _, kind := range []string{"ollama", "llamacpp"} {
@@ -118,7 +118,7 @@ func TestSlotsEarlyHeaders(t *testing.T) {
 	rest := bufio.NewReader(first.Body)
 	firstEvent(t, rest) // it has the slot
 	first.Body = io.NopCloser(rest)
-	second := post(t, s, chatPath, streamBody) // returns: status and headers are there
+	second := post(t, s, chatPath, streamBody) // returns after status and headers were sent
 	if second.StatusCode != http.StatusOK || s.InFlight() != 2 {
 		t.Errorf("got %d with %d in flight", second.StatusCode, s.InFlight())
 	}
@@ -166,7 +166,7 @@ func TestSetLoading(t *testing.T) {
 	}
 }
 
-// Compatible services have OpenAI's API below any path; the others only at the root.
+// Compatible services have OpenAI's API below any path, the other kinds only at the root.
 func TestPrefix(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
@@ -214,7 +214,7 @@ func TestTiming(t *testing.T) {
 				server.Always(tt.answer)
 				w := &clock{ResponseRecorder: httptest.NewRecorder(), begin: time.Now()}
 				server.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodPost, chatPath, strings.NewReader(streamBody)))
-				got := slices.Delete(w.at, 1, 2) // the role leaves with the first token
+				got := slices.Delete(w.at, 1, 2) // the role is flushed with the first token
 				if diff := cmp.Diff(tt.at, got); diff != "" {
 					t.Errorf("(-want +got):\n%s", diff)
 				}
@@ -251,7 +251,7 @@ func TestRecognizable(t *testing.T) {
 						t.Errorf("%s: %d %s", path, code, body)
 					}
 				case code != http.StatusNotFound || !strings.Contains(body, words[kind]):
-					t.Errorf("%s, which it does not have: %d %s", path, code, body)
+					t.Errorf("%s, which does not exist: %d %s", path, code, body)
 				}
 			}
 			if _, body := get(t, s, "/v1/models"); !strings.Contains(body, `"id":"a/b:c"`) {

@@ -15,7 +15,7 @@ const (
 	waitTimeout = 2 * time.Minute // generous: the machine may be busy
 )
 
-// probePaths are those to which a POST does not want an answer generated. /api/generate without a prompt loads a model.
+// probePaths are the paths at which a POST does not ask to generate. /api/generate without a prompt loads a model.
 var probePaths = []string{"/api/show", "/api/generate", "/tokenize"}
 
 // A Request is one that the server received.
@@ -49,7 +49,7 @@ type traffic struct {
 	mu              sync.Mutex
 	kept            []Request     // in order of arrival
 	inFlight, maxIn int           // requests that generate
-	changed         chan struct{} // closed at the next change; nil while nobody waits
+	changed         chan struct{} // closed at the next change; nil while nothing waits for that
 }
 
 // begin registers a request. It is in flight before a test can find it.
@@ -76,7 +76,7 @@ func (t *traffic) begin(x *exchange, keep bool) Request {
 	return req
 }
 
-// end takes a request out of flight. Done comes last, so that whoever waits for it finds the request gone.
+// end counts a request as no longer in flight, and then closes Done.
 func (t *traffic) end(req Request) {
 	t.mu.Lock()
 	if req.state.generates {
@@ -87,7 +87,7 @@ func (t *traffic) end(req Request) {
 	close(req.state.done)
 }
 
-// notify wakes those who wait for a change. t.mu is held.
+// notify wakes all that wait for a change. The caller holds t.mu.
 func (t *traffic) notify() {
 	if t.changed != nil {
 		close(t.changed)

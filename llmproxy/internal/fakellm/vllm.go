@@ -35,7 +35,7 @@ var vllm = &kind{
 			`{"role":"assistant","content":%s,"refusal":null,"annotations":null,"audio":null,"function_call":null,"reasoning":null},`+
 			`"logprobs":null,"finish_reason":%s,"stop_reason":null,"token_ids":null,"routed_experts":null}],"service_tier":null%s,`+
 			`"usage":%s,"prompt_logprobs":null,"prompt_token_ids":null,"prompt_text":null,"kv_transfer_params":null,"ec_transfer_params":null,"metrics":null}`,
-			x.id, created, quote(x.ask.Model), quote(text), quote(x.answer.finish), vllmFingerprint, vllmUsage(x.answer.usage, vllmNoDetails))
+			x.id, created, quote(x.params.Model), quote(text), quote(x.answer.finish), vllmFingerprint, vllmUsage(x.answer.usage, vllmNoDetails))
 	},
 	textChunk: func(x *exchange, text, finish string) string {
 		rest := ""
@@ -134,12 +134,12 @@ func vllmLast(x *exchange) string {
 
 func vllmChunk(x *exchange, choices, rest string) string {
 	return fmt.Sprintf(`{"id":"chatcmpl-%016x","object":"chat.completion.chunk","created":%s,"model":%s,"choices":%s%s}`,
-		x.id, created, quote(x.ask.Model), choices, rest)
+		x.id, created, quote(x.params.Model), choices, rest)
 }
 
 func vllmText(x *exchange, choices, rest string) string {
 	return fmt.Sprintf(`{"id":"cmpl-%016x","object":"text_completion","created":%s,"model":%s,"choices":%s%s}`,
-		x.id, created, quote(x.ask.Model), choices, rest)
+		x.id, created, quote(x.params.Model), choices, rest)
 }
 
 // vllmUsage has details only for cached tokens, which vLLM counts only if it is told to.
@@ -157,8 +157,8 @@ func vllmModel(_ *exchange, id string) string {
 		`"allow_fine_tuning":false,"organization":"*","group":null,"is_blocking":false}]}`
 }
 
-// vllmMetrics has a few gauges, that of the KV cache under its present name and that of vLLM 0.9 (0.10 exported both), and a
-// counter of tokens that stands still while a stream stalls.
+// vllmMetrics has a few gauges, of which that of the KV cache has its current name and its name in vLLM 0.9 (0.10 exported both), and
+// a counter of tokens that does not change while a stream stalls.
 func vllmMetrics(x *exchange) reply {
 	running, waiting := x.server.load()
 	var b strings.Builder

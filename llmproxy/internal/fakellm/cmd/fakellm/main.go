@@ -1,5 +1,5 @@
-// Command fakellm runs a fakellm server as a process of its own, for benchmarks: so its CPU time is not counted as the proxy's.
-// It prints its URL when it listens and ends on SIGINT or SIGTERM.
+// Command fakellm runs a fakellm server in its own process, for benchmarks, so that its CPU time does not count as the proxy's. It
+// prints its URL when it listens, and exits on SIGINT or SIGTERM.
 package main
 
 import (
@@ -37,7 +37,7 @@ func run(ctx context.Context, args []string) error {
 	var load fakellm.Load
 	flags.IntVar(&load.Bytes, "bytes", 1024, "size of an answer that is not a stream")
 	flags.IntVar(&load.Tokens, "tokens", 200, "content events of a stream")
-	flags.DurationVar(&load.Interval, "interval", 0, "time between two content events; 0: as fast as possible")
+	flags.DurationVar(&load.Interval, "interval", 0, "time between two content events; 0 means as fast as possible")
 	flags.IntVar(&load.Batch, "batch", 1, "events per flush")
 	if err := flags.Parse(args); err != nil {
 		return err
