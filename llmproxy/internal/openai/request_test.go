@@ -368,6 +368,11 @@ func FuzzRequest(f *testing.F) {
 		if want := options != nil && options.IncludeUsage != nil && *options.IncludeUsage; r.IncludeUsage != want {
 			t.Fatalf("IncludeUsage = %v", r.IncludeUsage)
 		}
+		for _, e := range endpoints {
+			r.NotCacheable(e)
+			r.Deterministic(e)
+		}
+		r.CountPrompts()
 		checkRequestUsage(t, &r, members)
 	})
 }

@@ -266,7 +266,9 @@ func FuzzStream(f *testing.F) {
 	f.Fuzz(func(t *testing.T, name, data []byte) {
 		for _, framing := range []Framing{Chunks, Typed} {
 			first, next := framing.First(name, data), framing.Next(name, data)
-			new(FinishReasons).AddEvent(framing, name, data)
+			var reasons FinishReasons
+			reasons.AddEvent(framing, name, data)
+			reasons.AddWhole(data)
 			if first.Finish != (first.Finishes > 0) || first.UsageOnly && (first.Finish || first.Content) {
 				t.Fatalf("First contradicts itself: %+v", first)
 			}

@@ -197,12 +197,13 @@ func TestRetryAfter(t *testing.T) {
 }
 
 func FuzzClassify(f *testing.F) {
-	f.Add(400, `{"error":{"message":"max_tokens: 9 > 8, which is the maximum allowed","type":"x","param":null,"code":400}}`)
-	f.Add(429, `[{"error":{"details":[{"retryDelay": "13s"}]}}]`)
-	f.Add(503, `Loading model`)
-	f.Fuzz(func(t *testing.T, status int, body string) {
+	f.Add(400, "", `{"error":{"message":"max_tokens: 9 > 8, which is the maximum allowed","type":"x","param":null,"code":400}}`)
+	f.Add(429, "", `[{"error":{"details":[{"retryDelay": "13s"}]}}]`)
+	f.Add(503, "1e300", `Loading model`)
+	f.Fuzz(func(t *testing.T, status int, retryAfter, body string) {
+		header := http.Header{"Retry-After": {retryAfter}, "Retry-After-Ms": {retryAfter}}
 		for _, k := range Kinds {
-			got := k.Classify(status, http.Header{}, []byte(body))
+			got := k.Classify(status, header, []byte(body))
 			k.ClassifyEvent([]byte(body))
 			if got.Verdict == router.OK || got.Verdict == router.ClientClosed || got.RetryAfter < 0 || got.ContextWindow < 0 || (got.MaxOutput > 0) != (got.Verdict == router.Adjustable) {
 				t.Errorf("%s: %+v", k.Name, got)
