@@ -45,7 +45,7 @@ type Walk struct {
 	over     bool // no slot became free in time for a retry
 }
 
-// A round is one way through the plan.
+// A round is one pass through the plan.
 type round uint8
 
 const (

@@ -34,7 +34,7 @@ func (s *slots) take(limit int, isFirst bool) bool {
 	}
 }
 
-// Release gives a slot back: to the first waiting request, if there is one.
+// Release releases a slot. The first waiting request, if any, gets it.
 func (r *Replica) Release() {
 	if r.slots.counts.Add(^uint64(0)) >= oneWaiting {
 		r.slots.admit()

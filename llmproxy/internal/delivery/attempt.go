@@ -229,7 +229,7 @@ func (a *attempt) over(failed *failure) {
 	a.watchdog.stop() // no ping is begun while the record changes
 	done, outcome := a.done(a.rec.Verdict), router.Outcome{Verdict: a.rec.Verdict}
 	if failed != nil {
-		outcome, done.Err = failed.Outcome(), failed.err
+		outcome, done.Err = failed.Outcome, failed.err
 		done.Verdict, a.rec.Verdict = failed.Verdict, failed.Verdict
 	}
 	a.report(outcome)
@@ -308,7 +308,7 @@ func errorBody(value []byte) []byte {
 }
 
 func (a *attempt) fail(v router.Verdict, err error) *failure {
-	return &failure{Finding: upstream.Finding{Verdict: v}, upstream: a.u.Name, target: a.target, configured: a.candidate.Target, status: a.status, err: a.because(err)}
+	return &failure{Finding: upstream.Finding{Outcome: router.Outcome{Verdict: v}}, upstream: a.u.Name, target: a.target, configured: a.candidate.Target, status: a.status, err: a.because(err)}
 }
 
 // because adds why the attempt was ended to the error that its transport made of that.

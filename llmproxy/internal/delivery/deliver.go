@@ -155,7 +155,7 @@ func (d *Delivery) Deliver(ctx context.Context, x *exchange.Exchange, ask *excha
 		if failed == nil {
 			return nil
 		}
-		s.walk.Failed(failed.Outcome())
+		s.walk.Failed(failed.Outcome)
 		s.note(failed)
 		if !failed.Verdict.TryNext() || s.hopeless() {
 			break

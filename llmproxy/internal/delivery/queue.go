@@ -108,7 +108,7 @@ func wait[T any](s *run, channel <-chan T, limit time.Duration) (value T, came b
 func (s *run) queueFull(step router.Step, waited time.Duration) {
 	s.walk.Skip(step)
 	s.note(&failure{
-		Finding: upstream.Finding{Verdict: router.Overloaded, RetryAfter: retryAfterQueue(waited)},
+		Finding: upstream.Finding{Outcome: router.Outcome{Verdict: router.Overloaded, RetryAfter: retryAfterQueue(waited)}},
 		spill:   true, waited: waited,
 	})
 }

@@ -161,9 +161,9 @@ func renderTranscription(x *exchange) reply {
 // responsesStyle is how a kind's Responses API differs from OpenAI's.
 type responsesStyle struct {
 	minimal       bool     // llama-server: few fields, and no sequence numbers
-	timings       string   // llama-server: a field beside the completed response
+	timings       string   // llama-server: a field next to the completed response
 	typeLast      bool     // Ollama: the keys of an event are in alphabetical order
-	streamHeaders []string // in place of the kind's
+	streamHeaders []string // instead of the kind's
 }
 
 // responseEvents writes the events of a Responses stream.

@@ -100,7 +100,7 @@ func RawEvents(events ...string) Answer { return Answer{events: append([]string{
 // Garbage answers 200 with something that is not JSON: a broken event in a stream, an HTML page otherwise.
 func Garbage() Answer { return Answer{garbage: true} }
 
-// ErrorInside200 fails as OpenRouter does: with status 200 and an error object in place of the answer.
+// ErrorInside200 fails as OpenRouter does: with status 200 and an error object instead of the answer.
 func ErrorInside200() Answer { return Answer{errorInside: true} }
 
 // Busy refuses because the server is overloaded: Ollama's and vLLM's full queue, OpenAI's 503. llama-server queues without

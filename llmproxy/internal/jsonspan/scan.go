@@ -178,7 +178,7 @@ type Scanner struct {
 	err  *SyntaxError
 }
 
-// Failed is returned in place of an offset if the text is not valid, or if a visitor stopped the scan.
+// Failed is returned instead of an offset if the text is not valid, or if a visitor stopped the scan.
 const Failed = -1
 
 // Err returns the first error that was found, a *SyntaxError. It is nil if a visitor stopped the scan.

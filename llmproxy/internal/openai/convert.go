@@ -9,7 +9,7 @@ import (
 )
 
 // An Assembler joins the chunks of a stream of chat or completions into the answer that the same request would have got without
-// streaming. If it does not know how to join a part, it gives up rather than lose it.
+// streaming. If it does not know how to join a part, it gives up instead of losing the part.
 type Assembler struct {
 	top     fields
 	choices []*choice

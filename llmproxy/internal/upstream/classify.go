@@ -15,20 +15,11 @@ import (
 
 // A Finding is what an error of an upstream means.
 type Finding struct {
-	Verdict router.Verdict
-	// Loading reports whether the server said that it is loading its model.
-	Loading bool
-	// RetryAfter is how long the upstream asks to wait before a retry, or zero.
-	RetryAfter time.Duration
+	router.Outcome
 	// ContextWindow is the context window that an Unsupported error states, in tokens, or zero.
 	ContextWindow int
 	// MaxOutput is how many tokens of output an Adjustable error allows.
 	MaxOutput int
-}
-
-// Outcome returns what the router must know of the finding.
-func (f Finding) Outcome() router.Outcome {
-	return router.Outcome{Verdict: f.Verdict, RetryAfter: f.RetryAfter, Loading: f.Loading}
 }
 
 // Classify returns what an answer with a status other than 200 means.
@@ -68,21 +59,22 @@ type upstreamError struct {
 // servers, and last of those that match only the status.
 func (k *Kind) classify(e *upstreamError) Finding {
 	if n, ok := maxOutput(e.Message); ok {
-		return Finding{Verdict: router.Adjustable, MaxOutput: n}
+		return Finding{Outcome: router.Outcome{Verdict: router.Adjustable}, MaxOutput: n}
 	}
 	for _, rows := range [...][]errorRow{k.errors, OpenAI.errors, statusErrors} {
 		if i := slices.IndexFunc(rows, func(r errorRow) bool { return r.matches(e) }); i >= 0 {
-			f := Finding{Verdict: rows[i].is, Loading: rows[i].loading}
+			f := Finding{Outcome: router.Outcome{Verdict: rows[i].is, Loading: rows[i].loading}}
 			if f.Verdict == router.Unsupported {
 				f.ContextWindow = contextWindow(e)
 			}
 			return f
 		}
 	}
+	verdict := router.ClientError
 	if e.status == 0 || e.status >= 500 {
-		return Finding{Verdict: router.Failed}
+		verdict = router.Failed
 	}
-	return Finding{Verdict: router.ClientError}
+	return Finding{Outcome: router.Outcome{Verdict: verdict}}
 }
 
 // An errorRow is a row of a table of errors. A zero field matches any value.

@@ -13,9 +13,15 @@ import (
 // The errors are as captured from servers, or as in their source or documentation.
 func TestClassify(t *testing.T) {
 	t.Parallel()
-	is := func(v router.Verdict) Finding { return Finding{Verdict: v} }
-	fits := func(limit int) Finding { return Finding{Verdict: router.Unsupported, ContextWindow: limit} }
-	output := func(n int) Finding { return Finding{Verdict: router.Adjustable, MaxOutput: n} }
+	is := func(v router.Verdict) Finding { return Finding{Outcome: router.Outcome{Verdict: v}} }
+	after := func(d time.Duration) Finding {
+		return Finding{Outcome: router.Outcome{Verdict: router.Overloaded, RetryAfter: d}}
+	}
+	loading := Finding{Outcome: router.Outcome{Verdict: router.Unreachable, Loading: true}}
+	fits := func(limit int) Finding {
+		return Finding{Outcome: router.Outcome{Verdict: router.Unsupported}, ContextWindow: limit}
+	}
+	output := func(n int) Finding { return Finding{Outcome: router.Outcome{Verdict: router.Adjustable}, MaxOutput: n} }
 	for _, test := range []struct {
 		name   string
 		kind   *Kind
@@ -56,7 +62,7 @@ func TestClassify(t *testing.T) {
 		{"vllm: key", VLLM, 401, `{"error":"Unauthorized"}`, is(router.Misconfigured)},
 		{"vllm: wrong parameter", VLLM, 400, `{"error":{"message":"temperature must be non-negative, got -1.0.","type":"BadRequestError","param":"temperature","code":400}}`, is(router.ClientError)},
 
-		{"llama.cpp: loading", LlamaCpp, 503, `{"error":{"message":"Loading model","type":"unavailable_error","code":503}}`, Finding{Verdict: router.Unreachable, Loading: true}},
+		{"llama.cpp: loading", LlamaCpp, 503, `{"error":{"message":"Loading model","type":"unavailable_error","code":503}}`, loading},
 		{"llama.cpp: too long", LlamaCpp, 400, `{"error":{"code":400,"message":"request (5000 tokens) exceeds the available context size (2048 tokens), try increasing it","type":"exceed_context_size_error","n_prompt_tokens":5000,"n_ctx":2048}}`, fits(2048)},
 		{"llama.cpp: embeddings too long", LlamaCpp, 500, `{"error":{"code":500,"message":"input (600 tokens) is too large to process. increase the physical batch size (current batch size: 512)","type":"server_error"}}`, fits(512)},
 		{"llama.cpp: embeddings off", LlamaCpp, 501, `{"error":{"code":501,"message":"This server does not support embeddings. Start it with --embeddings","type":"not_supported_error"}}`, fits(0)},
@@ -69,7 +75,7 @@ func TestClassify(t *testing.T) {
 
 		{"openai: key", OpenAI, 401, `{"error":{"message":"Incorrect API key provided: sk-a***z.","type":"invalid_request_error","param":null,"code":"invalid_api_key"}}`, is(router.Misconfigured)},
 		{"openai: model", OpenAI, 404, "{\"error\":{\"message\":\"The model `x` does not exist or you do not have access to it.\",\"type\":\"invalid_request_error\",\"param\":null,\"code\":\"model_not_found\"}}", is(router.Misconfigured)},
-		{"openai: rate", OpenAI, 429, `{"error":{"message":"Rate limit reached for requests per min (RPM): Limit 500. Please try again in 1.5s.","type":"requests","param":null,"code":"rate_limit_exceeded"}}`, Finding{Verdict: router.Overloaded, RetryAfter: 1500 * time.Millisecond}},
+		{"openai: rate", OpenAI, 429, `{"error":{"message":"Rate limit reached for requests per min (RPM): Limit 500. Please try again in 1.5s.","type":"requests","param":null,"code":"rate_limit_exceeded"}}`, after(1500 * time.Millisecond)},
 		{"openai: larger than the limit per minute", OpenAI, 429, `{"error":{"message":"Request too large for gpt-4o on tokens per min (TPM): Limit 10000, Requested 20000.","type":"tokens","param":null,"code":"rate_limit_exceeded"}}`, fits(0)},
 		{"openai: quota", OpenAI, 429, `{"error":{"message":"You exceeded your current quota","type":"insufficient_quota","param":null,"code":"insufficient_quota"}}`, is(router.Misconfigured)},
 		{"openai: too long", OpenAI, 400, `{"error":{"message":"This model's maximum context length is 128000 tokens. However, your messages resulted in 130000 tokens.","type":"invalid_request_error","param":"messages","code":"context_length_exceeded"}}`, fits(128000)},
@@ -84,7 +90,7 @@ func TestClassify(t *testing.T) {
 		{"azure: key", OpenAI, 401, `{"statusCode":401,"message":"Unauthorized. Access token is missing, invalid, audience is incorrect, or have expired."}`, is(router.Misconfigured)},
 		{"azure: deployment", OpenAI, 404, `{"error":{"code":"DeploymentNotFound","message":"The API deployment for this resource does not exist."}}`, is(router.Misconfigured)},
 		{"azure: no api-version", OpenAI, 404, `{"error":{"code":"404","message":"Resource not found"}}`, fits(0)},
-		{"azure: rate", OpenAI, 429, `{"error":{"code":"429","message":"Requests to the ChatCompletions_Create Operation have exceeded call rate limit. Please retry after 6 seconds."}}`, Finding{Verdict: router.Overloaded, RetryAfter: 6 * time.Second}},
+		{"azure: rate", OpenAI, 429, `{"error":{"code":"429","message":"Requests to the ChatCompletions_Create Operation have exceeded call rate limit. Please retry after 6 seconds."}}`, after(6 * time.Second)},
 		{"azure: content filter", OpenAI, 400, `{"error":{"message":"The response was filtered","type":null,"param":"prompt","code":"content_filter","status":400,"innererror":{"code":"ResponsibleAIPolicyViolation"}}}`, is(router.ClientError)},
 		{"azure: wrong operation", OpenAI, 400, `{"error":{"code":"OperationNotSupported","message":"The completion operation does not work with the specified model."}}`, fits(0)},
 		{"azure: timeout", OpenAI, 408, `{"error":{"code":"Timeout","message":"The operation was timeout."}}`, is(router.Failed)},
@@ -114,7 +120,7 @@ func TestClassify(t *testing.T) {
 		{"gemini: too long", OpenAI, 400, `[{"error":{"code":400,"message":"The input token count (1100000) exceeds the maximum number of tokens allowed (1048576).","status":"INVALID_ARGUMENT"}}]`, fits(1048576)},
 		{"gemini: key", OpenAI, 400, `[{"error":{"code":400,"message":"API key not valid. Please pass a valid API key.","status":"INVALID_ARGUMENT"}}]`, is(router.Misconfigured)},
 		{"gemini: model", OpenAI, 404, `[{"error":{"code":404,"message":"models/foo is not found for API version v1main","status":"NOT_FOUND"}}]`, is(router.Misconfigured)},
-		{"gemini: rate", OpenAI, 429, `[{"error":{"code":429,"message":"Quota exceeded","status":"RESOURCE_EXHAUSTED","details":[{"@type":"type.googleapis.com/google.rpc.RetryInfo","retryDelay":"13s"}]}}]`, Finding{Verdict: router.Overloaded, RetryAfter: 13 * time.Second}},
+		{"gemini: rate", OpenAI, 429, `[{"error":{"code":429,"message":"Quota exceeded","status":"RESOURCE_EXHAUSTED","details":[{"@type":"type.googleapis.com/google.rpc.RetryInfo","retryDelay":"13s"}]}}]`, after(13 * time.Second)},
 		{"gemini: overloaded", OpenAI, 503, `[{"error":{"code":503,"message":"The model is overloaded. Please try again later.","status":"UNAVAILABLE"}}]`, is(router.Overloaded)},
 		{"gemini: location", OpenAI, 400, `[{"error":{"code":400,"message":"User location is not supported for the API use.","status":"FAILED_PRECONDITION"}}]`, is(router.Misconfigured)},
 		{"gemini: internal error", OpenAI, 500, `[{"error":{"code":500,"message":"An internal error has occurred.","status":"INTERNAL"}}]`, is(router.Failed)},
@@ -131,7 +137,7 @@ func TestClassify(t *testing.T) {
 		{"proxy: bad gateway", OpenAI, 502, `<html>502 Bad Gateway</html>`, is(router.Failed)},
 		{"proxy: redirect", OpenAI, 302, ``, is(router.Misconfigured)},
 		{"llama-swap: too many", OpenAI, 429, `Too many requests`, is(router.Overloaded)},
-		{"llama.cpp behind a proxy: loading", OpenAI, 503, `{"error":{"message":"Loading model","type":"unavailable_error","code":503}}`, Finding{Verdict: router.Unreachable, Loading: true}},
+		{"llama.cpp behind a proxy: loading", OpenAI, 503, `{"error":{"message":"Loading model","type":"unavailable_error","code":503}}`, loading},
 		{"unknown error", OpenAI, 418, ``, is(router.ClientError)},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -46,7 +46,7 @@ func (echo) RoundTrip(req *http.Request) (*http.Response, error) {
 		}
 	}
 	var in echoRequest
-	_ = json.Unmarshal(body, &in) // invalid members stay empty: echo rejects no request
+	_ = json.Unmarshal(body, &in) // invalid members stay empty: echo never rejects a request
 	switch strings.TrimPrefix(req.URL.Path, "/v1") {
 	case "/models":
 		return echoAnswer(req, http.StatusOK, map[string]any{"object": "list", "data": []any{map[string]any{"id": echoModel, "object": "model", "created": 0, "owned_by": "llm_proxy"}}}), nil
