@@ -6,8 +6,14 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap/zapcore"
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/exchange"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
+	"github.com/caddy-llmproxy/caddy-llmproxy/router/replica"
 )
 
 var fqName = regexp.MustCompile(`fqName: "([a-z_]+)"`)
@@ -74,4 +80,28 @@ func readDocs(t *testing.T, pattern string) string {
 		all.Write(text)
 	}
 	return all.String()
+}
+
+// docs/logs.md lists every field of the access log's object.
+func TestLogFieldsAreDocumented(t *testing.T) {
+	t.Parallel()
+	rec := &exchange.Record{ID: "id", Duration: time.Minute, Err: &openai.Error{Code: "code"}}
+	rec.Caller = exchange.Caller{Key: "key", Tags: []string{"tag"}, Priority: replica.High}
+	rec.Asked = exchange.Asked{Model: "model", Stream: true, Prompt: "prompt"}
+	rec.Routing = exchange.Routing{Shadow: "shadow", Pinned: true, LocalOnly: true}
+	rec.Answer = exchange.Answer{Warning: "warning", HasUsage: true, HasCost: true, Usage: openai.Usage{Output: 2}, Attempts: make([]exchange.Attempt, 1)}
+	rec.Cache = "hit"
+	fields := zapcore.NewMapObjectEncoder()
+	if err := (logObject{rec}).MarshalLogObject(fields); err != nil {
+		t.Fatal(err)
+	}
+	page := readDocs(t, "logs.md")
+	for name := range fields.Fields {
+		if !strings.Contains(page, "`"+name+"`") {
+			t.Errorf("docs/logs.md does not have the field %s", name)
+		}
+	}
+	if len(fields.Fields) < 32 {
+		t.Errorf("only %d fields are logged: %v", len(fields.Fields), fields.Fields)
+	}
 }
