@@ -111,7 +111,7 @@ func recordOf(r *http.Request) (*exchange.Record, bool) {
 		return nil, false
 	}
 	task, _ := gateway.Match(r.URL.Path)
-	return &exchange.Record{Endpoint: task.Endpoint(), Asked: exchange.Asked{Model: request.Model, Stream: request.Stream, JSON: request}}, true
+	return &exchange.Record{Endpoint: task.Endpoint(), RequestInfo: exchange.RequestInfo{Model: request.Model, Stream: request.Stream, JSON: request}}, true
 }
 
 // Interface guards

@@ -10,6 +10,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyevents"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/delivery"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/exchange"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/gateway"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/state"
@@ -67,10 +68,13 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	}
 	discover := h.Discover || len(h.Models) == 0
 	h.gateway = gateway.New(gateway.Config{
-		Upstreams: upstreams, Models: models, Discover: discover, Auto: auto,
+		Config: delivery.Config{
+			Upstreams: upstreams, Prices: prices, LogPrompts: h.LogPrompts, Draining: drainOnExit(ctx),
+			Observe: h.observer.AttemptFailed, Streaming: h.observer.StreamsChanged, Trace: h.observer.Trace, Changed: h.observer.ReplicaChanged,
+		},
+		Models: models, Discover: discover, Auto: auto, MaxBody: h.MaxBody, Deadline: time.Duration(h.Deadline),
 		Access: access, Affinity: acquireAffinity(&h.closer, h.Models), LocalOnly: localOnlyFunc(h.LocalOnly, localOnly),
-		Cache: cache, Prices: prices, MaxBody: h.MaxBody, Deadline: time.Duration(h.Deadline), LogPrompts: h.LogPrompts, Draining: drainOnExit(ctx),
-		Observe: h.observer.AttemptFailed, Streaming: h.observer.StreamsChanged, Account: h.observer.Account, Trace: h.observer.Trace, Changed: h.observer.ReplicaChanged,
+		Cache: cache, Account: h.observer.Account,
 	})
 	h.closer.Add(h.gateway.Close)
 	h.observer.ShowReplicas(&h.closer)

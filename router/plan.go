@@ -73,6 +73,9 @@ func (p *Plan) StaysLocal() bool {
 			!slices.ContainsFunc(p.Pools, func(pool *Pool) bool { return pool.allowed(true) != pool.allowed(false) })
 }
 
+// HasLocal reports whether a walk that is limited to local upstreams may reach any target.
+func (p *Plan) HasLocal() bool { return p.Any(true, func(Target) bool { return true }) }
+
 // Any reports whether a walk of the plan may reach a target for which ok returns true. LocalOnly is that of the walk.
 func (p *Plan) Any(localOnly bool, ok func(Target) bool) bool {
 	return p.reaches(localOnly, func(pool *Pool) candidates { return pool.ok(ok) })

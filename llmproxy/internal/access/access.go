@@ -1,7 +1,7 @@
-// Package access decides who may call the gateway and how much: it authenticates callers by their keys, reserves what a
-// request is expected to use of each limit, settles with what it really used, and tells clients what is left.
+// Package access decides who may call the gateway and how much: it authenticates callers by their keys, reserves what a request is
+// expected to use of each limit, settles the reservation with what the request really used, and reports the remaining quota.
 //
-// It never reads a body, never chooses a target, and never writes to a client. It stands above exchange.
+// It never reads a request body, chooses a target or writes to a client. It stands above exchange.
 package access
 
 import (
@@ -16,32 +16,32 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/ratelimit"
 )
 
-// Access is who may call, and how much. A nil Access lets anybody do anything.
+// Access holds the keys and the limits. A nil *Access allows everything to everybody.
 type Access struct {
-	// Keys returns the keys and users that may call, as they are now. Complete is false while those of a shared state were
-	// never read: then a secret that is not known may yet be good. Nil if anybody may call.
+	// Keys returns the current keys and users. Complete is false if those in a shared state have never been read, so that an unknown
+	// secret may still be valid. If Keys is nil, callers need no key.
 	Keys func() (set *keys.Set, complete bool)
-	// User returns the name of the user that another handler has authenticated; empty for none.
+	// User returns the name of the user that another handler has authenticated, or "".
 	User func(*http.Request) string
-	// Address returns the client's address, the one behind trusted proxies.
+	// Address returns the client's address, as seen by trusted proxies.
 	Address func(*http.Request) netip.Addr
 	// Limiter keeps account of the limits.
 	Limiter Limiter
-	// Site are the limits of all requests together.
+	// Site has the limits of all requests together.
 	Site []*ratelimit.Limit
-	// Models are the limits of models, by the name or pattern of the configuration.
+	// Models has the limits of models by the name or pattern in the configuration.
 	Models map[string][]*ratelimit.Limit
-	// Anonymous are the rules for each address of callers without a key.
+	// Anonymous has the rules for each address of callers without a key.
 	Anonymous []ratelimit.Rule
-	// BudgetUsed hears of a budget of which 80 or 100 percent are used. It must not block.
+	// BudgetUsed is called when 80 or 100 percent of a budget have been used. It must not block.
 	BudgetUsed func(budget *ratelimit.Limit, percent int)
-	// BudgetRefused hears of a budget of which at most a fifth is left, and that does not cover a request before the wait is
-	// over; nil for nobody. It must not block.
+	// BudgetRefused is called when a budget of which at most a fifth is left does not cover a request before the wait is over. It may be
+	// nil and must not block.
 	BudgetRefused func(budget *ratelimit.Limit, wait time.Duration)
 }
 
-// Authenticate finds out who calls, before anything of the body is read: a stranger must not make us keep it. The key is nil
-// where anybody may call. H gets the headers that tell what is left, where a failed authentication counts against a limit.
+// Authenticate returns the caller's key, or nil if callers need no key. It runs before the body is read, so that strangers cannot make
+// the gateway buffer bodies. If it counts a failed attempt against a limit, it sets the quota headers in h.
 func (a *Access) Authenticate(r *http.Request, h http.Header) (*keys.Key, *openai.Error) {
 	if a == nil || a.Keys == nil {
 		return nil, nil
@@ -67,7 +67,7 @@ func (a *Access) Authenticate(r *http.Request, h http.Header) (*keys.Key, *opena
 	return k, nil
 }
 
-// Caller is what the record says of a key's owner.
+// Caller returns what the record says about the owner of a key.
 func Caller(k *keys.Key) exchange.Caller {
 	if k == nil {
 		return exchange.Caller{}
@@ -82,11 +82,11 @@ func (a *Access) limitFailedAuth(r *http.Request, h http.Header) *openai.Error {
 	}
 	res := new(Reservation)
 	err := a.take(r, h, nil, res)
-	a.Limiter.Settle(&res.take, 0, 0)
+	a.Limiter.Settle(&res.taken, 0, 0)
 	return err
 }
 
-// secretOf returns the secret that a request shows, in one of the ways that SDKs do.
+// secretOf returns the secret in a request, in any of the places where SDKs put it.
 func secretOf(h http.Header) string {
 	if v := h["Authorization"]; len(v) > 0 {
 		const scheme = "bearer "
@@ -94,18 +94,18 @@ func secretOf(h http.Header) string {
 			return strings.TrimLeft(v[0][len(scheme):], " ")
 		}
 	}
-	if v := h["X-Api-Key"]; len(v) > 0 { // Anthropic's
+	if v := h["X-Api-Key"]; len(v) > 0 { // Anthropic's SDKs
 		return v[0]
 	}
-	if v := h["Api-Key"]; len(v) > 0 { // Azure's
+	if v := h["Api-Key"]; len(v) > 0 { // Azure's SDKs
 		return v[0]
 	}
 	return ""
 }
 
-func invalidKey(shown bool) *openai.Error {
+func invalidKey(hasSecret bool) *openai.Error {
 	message := "This gateway needs an API key. Send it as \"Authorization: Bearer KEY\", \"x-api-key: KEY\" or \"api-key: KEY\"."
-	if shown {
+	if hasSecret {
 		message = "The API key is not valid here. Check it, or ask the operator of this gateway for a new one."
 	}
 	return &openai.Error{Status: http.StatusUnauthorized, Type: exchange.InvalidRequest, Code: "invalid_api_key", Message: message}

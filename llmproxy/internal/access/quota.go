@@ -6,36 +6,37 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/exchange"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/keys"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
 	"github.com/caddy-llmproxy/caddy-llmproxy/ratelimit"
 )
 
-// QuotaPath is where a key sees what is left of its limits.
+// QuotaPath is where callers can see their quota.
 const QuotaPath = "/llm/usage"
 
-// A quotaAnswer is what a key is told of itself.
+// A quotaAnswer is the answer to GET /llm/usage.
 type quotaAnswer struct {
 	Object    string     `json:"object"`
-	Key       string     `json:"key,omitempty"` // absent for callers without one
+	Key       string     `json:"key,omitempty"` // omitted for callers without a key
 	Expires   *time.Time `json:"expires,omitempty"`
-	Models    []string   `json:"models,omitempty"` // absent for all
+	Models    []string   `json:"models,omitempty"` // omitted if all models are allowed
 	LocalOnly bool       `json:"local_only,omitempty"`
 	Limits    []quota    `json:"limits"`
 }
 
-// A quota is what is left of a limit: requests, tokens, requests at a time or US dollars.
+// A quota is what is left of a limit, in requests, tokens, concurrent requests or US dollars.
 type quota struct {
 	Unit  string  `json:"unit"`
 	Rule  string  `json:"rule"`
 	Limit float64 `json:"limit"`
 	Left  float64 `json:"left"`
-	// Reset is the number of seconds until all of it is free again, if nothing is used; absent where no time tells.
+	// Reset is the number of seconds until the whole limit is available again if nothing more is used. It is omitted for limits that do
+	// not depend on time.
 	Reset *float64 `json:"reset_seconds,omitempty"`
 }
 
-// Quota answers GET /llm/usage with what the caller may do and what is left of it. Nothing is taken. H gets the headers that
-// tell the same.
+// Quota returns the answer to GET /llm/usage, and sets the quota headers in h. It does not count as a request.
 func (a *Access) Quota(r *http.Request, h http.Header, key *keys.Key) ([]byte, *openai.Error) {
 	answer := quotaAnswer{Object: "llm.usage", Limits: []quota{}}
 	if a != nil {
@@ -49,36 +50,36 @@ func (a *Access) Quota(r *http.Request, h http.Header, key *keys.Key) ([]byte, *
 		if err != nil {
 			return nil, stateUnavailable("5")
 		}
-		for i, l := range res.take.Limits {
-			answer.Limits = append(answer.Limits, quotaOf(l.Rule, res.take.Left[i]))
+		for i, l := range res.taken.Limits {
+			answer.Limits = append(answer.Limits, quotaOf(l.Rule, res.taken.Left[i]))
 		}
-		res.announce(h)
+		res.setHeaders(h)
 	}
 	body, err := json.Marshal(answer)
 	if err != nil {
-		return nil, &openai.Error{Status: http.StatusInternalServerError, Type: "server_error", Message: "The quota could not be written as JSON."}
+		return nil, &openai.Error{Status: http.StatusInternalServerError, Type: exchange.ServerError, Message: "The quota could not be written as JSON."}
 	}
 	return body, nil
 }
 
-// peek looks what is left of the caller's own limits.
+// peek returns a reservation that takes nothing, with what is left of the caller's own limits.
 func (a *Access) peek(r *http.Request, key *keys.Key) (*Reservation, error) {
 	res := new(Reservation)
 	if key != nil {
-		res.take.Limits = key.Limits
+		res.taken.Limits = key.Limits
 	} else if len(a.Anonymous) > 0 {
 		res.addAddress(a, r)
 	}
-	return res, a.Limiter.Peek(r.Context(), &res.take)
+	return res, a.Limiter.Peek(r.Context(), &res.taken)
 }
 
-// ShowQuota sets the headers that tell what is left, with an answer for which nothing was taken, if that is known.
-func (a *Access) ShowQuota(r *http.Request, h http.Header, key *keys.Key) {
+// SetQuotaHeaders sets the quota headers of an answer for which nothing was reserved, if the quota is known.
+func (a *Access) SetQuotaHeaders(r *http.Request, h http.Header, key *keys.Key) {
 	if a == nil || len(a.Anonymous) == 0 && (key == nil || len(key.Limits) == 0) {
 		return
 	}
 	if res, err := a.peek(r, key); err == nil {
-		res.announce(h)
+		res.setHeaders(h)
 	}
 }
 
@@ -94,7 +95,7 @@ func quotaOf(r ratelimit.Rule, left ratelimit.Quota) quota {
 	return q
 }
 
-// The headers that tell what is left, in the spelling of http.Header.
+// The quota headers, in the spelling of http.Header.
 const (
 	limitRequests     = "X-Ratelimit-Limit-Requests"
 	remainingRequests = "X-Ratelimit-Remaining-Requests"
@@ -104,11 +105,11 @@ const (
 	resetTokens       = "X-Ratelimit-Reset-Tokens"
 )
 
-// announce sets the headers, from the limit of each unit of which the least is left.
-func (res *Reservation) announce(h map[string][]string) {
+// setHeaders sets the quota headers: for each unit, those of the limit with the least left.
+func (res *Reservation) setHeaders(h map[string][]string) {
 	var least [2]int
-	for i, l := range res.take.Limits {
-		if u := l.Rule.Unit; u <= ratelimit.Tokens && (least[u] == 0 || res.take.Left[i].Left < res.take.Left[least[u]-1].Left) {
+	for i, l := range res.taken.Limits {
+		if u := l.Rule.Unit; u <= ratelimit.Tokens && (least[u] == 0 || res.taken.Left[i].Left < res.taken.Left[least[u]-1].Left) {
 			least[u] = i + 1
 		}
 	}
@@ -119,8 +120,8 @@ func (res *Reservation) announce(h map[string][]string) {
 		if at == 0 {
 			continue
 		}
-		left := res.take.Left[at-1]
-		text = strconv.AppendInt(text, res.take.Limits[at-1].Rule.Limit, 10)
+		left := res.taken.Left[at-1]
+		text = strconv.AppendInt(text, res.taken.Limits[at-1].Rule.Limit, 10)
 		ends[3*u] = len(text)
 		text = strconv.AppendInt(text, left.Left, 10)
 		ends[3*u+1] = len(text)
@@ -138,7 +139,7 @@ func (res *Reservation) announce(h map[string][]string) {
 	}
 }
 
-// appendReset writes a duration as OpenAI does, and as Go reads it: 12ms, 1s, 6m0s; rounded up.
+// appendReset appends a duration in the format of OpenAI's headers, which Go can parse: 12ms, 1s, 6m0s. It rounds up.
 func appendReset(b []byte, d time.Duration) []byte {
 	if d < time.Second {
 		return append(strconv.AppendInt(b, int64((d+time.Millisecond-1)/time.Millisecond), 10), "ms"...)

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"math"
 	"net/http"
-	"strconv"
 	"time"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/exchange"
@@ -14,47 +13,47 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/ratelimit"
 )
 
-// A Limiter keeps account of limits. Take fails only if it must not decide without the state that it cannot reach.
+// A Limiter keeps account of limits. Take and Peek fail only if the shared state cannot be reached and requests must be refused
+// without it.
 type Limiter interface {
 	Take(context.Context, *ratelimit.Reservation) error
 	Peek(context.Context, *ratelimit.Reservation) error
-	Settle(t *ratelimit.Reservation, tokens, spend int64)
+	Settle(r *ratelimit.Reservation, tokens, spend int64)
 }
 
-// A Demand is a request as its limits see it. It is asked only for what a limit needs.
+// A Demand is what a request is expected to use. Only the methods that a limit needs are called.
 type Demand interface {
-	// Rule returns the model or pattern of the configuration that the request's model matches; empty for none.
+	// Rule returns the model or pattern of the configuration that the request's model matches, or "".
 	Rule() string
-	// Tokens estimates what the request will use.
+	// Tokens returns how many tokens the request is expected to use.
 	Tokens() (input, output int64)
-	// Spend returns the most that so many tokens may cost, in US dollars.
-	Spend(input, output int64) float64
+	// MaxCost returns the highest possible cost of that many tokens in US dollars.
+	MaxCost(input, output int64) float64
 }
 
-// usualLimits is how many limits apply to a request at most as a rule; more cost an allocation.
+// usualLimits is the number of limits for which a Reservation needs no further allocation.
 const usualLimits = 8
 
-// MaxAnonymous is how many rules for addresses there may be.
+// MaxAnonymous is the maximum number of rules in Access.Anonymous.
 const MaxAnonymous = 2
 
-// A Reservation is what a request took of its limits.
+// A Reservation is what a request has reserved of its limits.
 type Reservation struct {
-	take    ratelimit.Reservation
+	taken   ratelimit.Reservation
 	limits  [usualLimits]*ratelimit.Limit
 	left    [usualLimits]ratelimit.Quota
 	address [MaxAnonymous]ratelimit.Limit
-	values  [6]string // of the headers that tell what is left
+	values  [6]string // of the quota headers
 }
 
-// Reserve takes what a request for a model is expected to use of every limit that applies to it, or refuses it. H gets the
-// headers that tell what is left. The reservation is nil where no limit applies; else it must be settled, also if the
-// request is refused.
+// Reserve reserves what a request is expected to use of every limit that applies to it, or returns why the request is refused. It sets
+// the quota headers in h. If the reservation is not nil, it must be settled, even if the request is refused.
 func (a *Access) Reserve(r *http.Request, h http.Header, key *keys.Key, model string, demand Demand) (*Reservation, *openai.Error) {
 	if a == nil {
 		return nil, nil
 	}
 	if !key.May(model) {
-		a.ShowQuota(r, h, key)
+		a.SetQuotaHeaders(r, h, key)
 		return nil, modelNotAllowed(model)
 	}
 	var ofModel []*ratelimit.Limit
@@ -65,11 +64,11 @@ func (a *Access) Reserve(r *http.Request, h http.Header, key *keys.Key, model st
 		return nil, nil
 	}
 	res := new(Reservation)
-	res.take.Limits = append(append(res.limits[:0], a.Site...), ofModel...)
+	res.taken.Limits = append(append(res.limits[:0], a.Site...), ofModel...)
 	if key != nil {
-		res.take.Limits = append(res.take.Limits, key.Limits...)
+		res.taken.Limits = append(res.taken.Limits, key.Limits...)
 	}
-	estimate(&res.take, demand)
+	estimate(&res.taken, demand)
 	return res, a.take(r, h, key, res)
 }
 
@@ -81,10 +80,10 @@ func (a *Access) limitsCaller(key *keys.Key) bool {
 	return len(a.Anonymous) > 0
 }
 
-// estimate fills in what the request is expected to use, as far as a limit asks for it.
-func estimate(t *ratelimit.Reservation, demand Demand) {
+// estimate sets what the request is expected to use, as far as a limit needs it.
+func estimate(r *ratelimit.Reservation, demand Demand) {
 	tokens, spend := false, false
-	for _, l := range t.Limits {
+	for _, l := range r.Limits {
 		tokens = tokens || l.Rule.Unit == ratelimit.Tokens
 		spend = spend || l.Rule.Unit == ratelimit.Spend
 	}
@@ -92,32 +91,32 @@ func estimate(t *ratelimit.Reservation, demand Demand) {
 		return
 	}
 	input, output := demand.Tokens()
-	t.Prompt, t.Tokens = input, input+output
+	r.Prompt, r.Tokens = input, input+output
 	if spend {
-		t.Spend = nano(demand.Spend(input, output))
+		r.Spend = toSpend(demand.MaxCost(input, output))
 	}
 }
 
-// nano is an amount of dollars in the unit of ratelimit.Spend, rounded up.
-func nano(dollars float64) int64 {
-	return int64(math.Ceil(dollars*ratelimit.Dollar - 1e-3)) // a product such as 30000000.000000004 is meant whole
+// toSpend converts US dollars to the unit of ratelimit.Spend, rounded up.
+func toSpend(dollars float64) int64 {
+	return int64(math.Ceil(dollars*ratelimit.Dollar - 1e-3)) // 30000000.000000004 is meant to be an integer
 }
 
-// take asks the limiter, tells the client what is left, and refuses what does not fit.
+// take makes the reservation and sets the quota headers in h. It returns an error if a limit does not allow the request.
 func (a *Access) take(r *http.Request, h http.Header, key *keys.Key, res *Reservation) *openai.Error {
 	if key == nil && len(a.Anonymous) > 0 {
 		res.addAddress(a, r)
 	}
-	res.take.Left, res.take.BudgetUsed = res.left[:0], a.BudgetUsed
-	if err := a.Limiter.Take(r.Context(), &res.take); err != nil {
+	res.taken.Left, res.taken.BudgetUsed = res.left[:0], a.BudgetUsed
+	if err := a.Limiter.Take(r.Context(), &res.taken); err != nil {
 		return stateUnavailable("5")
 	}
-	res.announce(h)
-	if res.take.Denied == nil {
+	res.setHeaders(h)
+	if res.taken.Denied == nil {
 		return nil
 	}
-	res.tellBudget(a)
-	return refusal(res.take.Denied, res.take.Wait)
+	res.reportBudget(a)
+	return limitReached(res.taken.Denied, res.taken.Wait)
 }
 
 // addAddress adds the limits of the caller's address.
@@ -128,51 +127,51 @@ func (res *Reservation) addAddress(a *Access, r *http.Request) {
 	}
 	for i, rule := range a.Anonymous {
 		res.address[i] = ratelimit.Limit{Address: address, Rule: rule}
-		res.take.Limits = append(res.take.Limits, &res.address[i])
+		res.taken.Limits = append(res.taken.Limits, &res.address[i])
 	}
 }
 
-// tellBudget tells the operator of a budget that is used up. One that does not cover a request while most of it is left, or only
-// reserved by requests that run at the same time, is not.
-func (res *Reservation) tellBudget(a *Access) {
-	l, wait := res.take.Denied, res.take.Wait
+// reportBudget reports that a used-up budget has refused a request. It does not report a budget of which much is left, nor one whose rest
+// is only reserved by concurrent requests.
+func (res *Reservation) reportBudget(a *Access) {
+	l, wait := res.taken.Denied, res.taken.Wait
 	if l.Rule.Unit != ratelimit.Spend || wait <= ratelimit.Soon || wait >= ratelimit.Never || a.BudgetRefused == nil {
 		return
 	}
-	for i := range res.take.Limits {
-		if res.take.Limits[i] == l && res.take.Left[i].Left <= l.Rule.Limit/5 {
+	for i := range res.taken.Limits {
+		if res.taken.Limits[i] == l && res.taken.Left[i].Left <= l.Rule.Limit/5 {
 			a.BudgetRefused(l, wait)
 		}
 	}
 }
 
-// Settle puts what the exchange really used in the place of the estimate. A nil reservation is none.
+// Settle replaces the estimate with what the exchange really used. It does nothing if the reservation is nil.
 func (a *Access) Settle(res *Reservation, rec *exchange.Record) {
 	if res == nil {
 		return
 	}
-	tokens, spend := res.take.Tokens, res.take.Spend
+	tokens, spend := res.taken.Tokens, res.taken.Spend
 	switch {
 	case rec.HasUsage:
 		tokens, spend = rec.Usage.Input+rec.Usage.Output, 0
-	case rec.FirstContent == 0, rec.Cache != "" && len(rec.Attempts) == 0: // nobody generated
+	case rec.FirstContent == 0, rec.Cache != "" && len(rec.Attempts) == 0: // no upstream has generated anything
 		tokens, spend = 0, 0
 	}
 	if rec.HasCost {
-		spend = nano(rec.Cost)
+		spend = toSpend(rec.Cost)
 	}
-	a.Limiter.Settle(&res.take, tokens, spend)
+	a.Limiter.Settle(&res.taken, tokens, spend)
 }
 
-// refusal says which limit is used up, and when to come back. Whose limit it is, the client need not know.
-func refusal(l *ratelimit.Limit, wait time.Duration) *openai.Error {
+// limitReached returns the error for a request that a limit does not allow. The message does not say whose limit it is.
+func limitReached(l *ratelimit.Limit, wait time.Duration) *openai.Error {
 	e := &openai.Error{Status: http.StatusTooManyRequests, Type: l.Rule.Unit.String(), Code: "rate_limit_exceeded", Header: http.Header{}}
 	again := "Try again in " + string(appendReset(nil, wait)) + "."
 	switch {
 	case l.Rule.Unit == ratelimit.Concurrent:
 		e.Type = ratelimit.Requests.String()
 		e.Message = fmt.Sprintf("%d requests at the same time are allowed, and as many are running. Try again when one has ended.", l.Rule.Limit)
-	case l.Rule.Unit == ratelimit.Spend && wait <= ratelimit.Soon: // clients take insufficient_quota for the end
+	case l.Rule.Unit == ratelimit.Spend && wait <= ratelimit.Soon: // clients do not retry after insufficient_quota
 		e.Type = ratelimit.Requests.String()
 		e.Message = fmt.Sprintf("The rest of the budget of %s is reserved for requests that are running. Try again when one has ended.", l.Rule)
 	case l.Rule.Unit == ratelimit.Spend:
@@ -190,15 +189,10 @@ func refusal(l *ratelimit.Limit, wait time.Duration) *openai.Error {
 	case l.Rule.Unit == ratelimit.Concurrent:
 		e.Header["Retry-After"] = []string{"1"}
 	case wait < ratelimit.Never:
-		e.Header["Retry-After"] = []string{seconds(wait)}
+		e.Header["Retry-After"] = []string{exchange.RetryAfter(wait)}
 	}
 	if l.Rule.Unit != ratelimit.Concurrent && wait > time.Minute {
-		e.Header["X-Should-Retry"] = []string{"false"} // SDKs would try two more times, in vain
+		e.Header["X-Should-Retry"] = []string{"false"} // otherwise SDKs retry twice, in vain
 	}
 	return e
-}
-
-// seconds is a wait as Retry-After has it, rounded up.
-func seconds(d time.Duration) string {
-	return strconv.FormatInt(int64((d+time.Second-1)/time.Second), 10)
 }

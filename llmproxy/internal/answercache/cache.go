@@ -48,7 +48,7 @@ type Cache struct {
 
 // A Deliver gets the answer to a request and sends it to a client. If nothing was committed, it returns the error to send
 // instead.
-type Deliver func(ctx context.Context, x *exchange.Exchange, ask *exchange.Ask, to exchange.Client) *openai.Error
+type Deliver func(ctx context.Context, x *exchange.Exchange, planned *exchange.PlannedRequest, to exchange.Client) *openai.Error
 
 // The values of X-LLM-Cache and of the record.
 const (
@@ -61,8 +61,8 @@ const (
 // Wrap returns a Deliver that uses the cache and calls next for what it does not have. Upstreams returns the configured
 // upstream of a target's route, whose configuration is a part of the key.
 func (c *Cache) Wrap(next Deliver, upstreams func(*router.Upstream) *upstream.Upstream) Deliver {
-	return func(ctx context.Context, x *exchange.Exchange, ask *exchange.Ask, to exchange.Client) *openai.Error {
-		l := &lookup{Cache: c, ctx: ctx, x: x, ask: ask, to: to, next: next, upstreams: upstreams}
+	return func(ctx context.Context, x *exchange.Exchange, planned *exchange.PlannedRequest, to exchange.Client) *openai.Error {
+		l := &lookup{Cache: c, ctx: ctx, x: x, planned: planned, to: to, next: next, upstreams: upstreams}
 		return l.serve()
 	}
 }
@@ -77,7 +77,7 @@ type lookup struct {
 	*Cache
 	ctx       context.Context // the client's
 	x         *exchange.Exchange
-	ask       *exchange.Ask
+	planned   *exchange.PlannedRequest
 	to        exchange.Client
 	next      Deliver
 	upstreams func(*router.Upstream) *upstream.Upstream
@@ -97,7 +97,7 @@ func (l *lookup) serve() *openai.Error {
 	if control.OnlyIfCached {
 		return notCached()
 	}
-	return l.next(l.ctx, l.x, l.ask, l.to)
+	return l.next(l.ctx, l.x, l.planned, l.to)
 }
 
 // answer looks for a stored answer, follows a request in progress, or leads.
@@ -113,7 +113,7 @@ func (l *lookup) answer(q *query) *openai.Error {
 	}
 	if q.ttl == 0 || leaders.PendingBytes() > l.MaxSize {
 		l.announce(miss)
-		return l.generate(l.ctx, q, l.ask, l.to)
+		return l.generate(l.ctx, q, l.planned, l.to)
 	}
 	for range 2 { // a request whose leader failed may lead; if that happens twice, it does neither
 		f, detached := l.join(q)
@@ -132,7 +132,7 @@ func (l *lookup) answer(q *query) *openai.Error {
 		return l.lead(f, detached, q)
 	}
 	l.announce(miss)
-	return l.generate(l.ctx, q, l.ask, l.to)
+	return l.generate(l.ctx, q, l.planned, l.to)
 }
 
 // join returns the leader to follow, or a new one. In that case detached is not nil: it is the context to generate the answer
@@ -157,7 +157,7 @@ func (l *lookup) join(q *query) (f *leader, detached context.Context) {
 // lookAgain looks for an answer that was stored during the first lookup. Both lookups together wait for a store no longer
 // than one. If lookAgain serves the request, or panics, it ends the new leader, because it will not generate anything.
 func (l *lookup) lookAgain(q *query, f *leader) (done bool, err *openai.Error) {
-	ctx, cancel := context.WithDeadline(l.ctx, l.x.Record.Started.Add(l.x.Record.Reading+caching.GetTimeout))
+	ctx, cancel := context.WithDeadline(l.ctx, l.x.Record.Started.Add(l.x.Record.ReadTime+caching.GetTimeout))
 	defer cancel()
 	returned := false
 	defer func() {
@@ -209,13 +209,13 @@ func (l *lookup) serveStored(ctx context.Context, q *query, f *leader) (done boo
 func (l *lookup) begin(e *caching.Entry, result string) (begun bool, err *openai.Error) {
 	begun, failed := l.to.Commit(l.ctx, e.Form == caching.Events)
 	if failed != nil {
-		return false, exchange.ClientClosed
+		return false, exchange.ErrClientClosed
 	}
 	now, rec := time.Now(), l.x.Record
 	l.count(result)
 	rec.Target, rec.Status, rec.Verdict = e.Target, http.StatusOK, router.OK
 	rec.FirstContent, rec.HasCost = now.Sub(rec.Started), true // a cost of 0
-	rec.Spared = openai.Usage(e.Tokens)
+	rec.SavedTokens = openai.Usage(e.Tokens)
 	l.Shared.Counts.SavedTokens.Add(e.Tokens.Input + e.Tokens.Output)
 	h, v := l.to.Header(), &[...]string{result, e.Target, rec.Route, strconv.Itoa(len(rec.Attempts)), ""} // one allocation for all
 	h["X-Llm-Cache"], h["X-Llm-Target"], h["X-Llm-Route"], h["X-Llm-Attempts"] = v[0:1:1], v[1:2:2], v[2:3:3], v[3:4:4]
@@ -230,7 +230,7 @@ func (l *lookup) begin(e *caching.Entry, result string) (begun bool, err *openai
 func (l *lookup) end(m relay.Meter, err error) *openai.Error {
 	l.x.Record.Events, l.x.Record.Bytes = m.Events, m.Bytes
 	if err != nil {
-		return exchange.ClientClosed
+		return exchange.ErrClientClosed
 	}
 	return nil
 }

@@ -47,7 +47,7 @@ func (l *lookup) replay(e *caching.Entry, result string) *openai.Error {
 }
 
 // includesUsage reports whether the client asked for the event with the usage.
-func (l *lookup) includesUsage() bool { return l.ask.Body.JSON().IncludeUsage }
+func (l *lookup) includesUsage() bool { return l.planned.Body.JSON().IncludeUsage }
 
 // unlessBegun returns the content type of a stream; empty if a ping has already sent its header.
 func unlessBegun(begun bool, contentType string) string {

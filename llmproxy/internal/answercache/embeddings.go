@@ -35,7 +35,7 @@ func notInItemKey(key []byte) bool { return string(key) == "input" || openai.Not
 // coalesced. The latter depends on max-age, because a request that accepts only recent items must not follow one that accepts
 // old ones. It returns false if the request cannot be split into items.
 func (l *lookup) queryItems(q *query, encoder *canonjson.Encoder) bool {
-	head := l.ask.Body.JSON()
+	head := l.planned.Body.JSON()
 	input, _ := head.Get("input")
 	items, ok := openai.EmbeddingInputs(input)
 	if !ok {
@@ -47,7 +47,7 @@ func (l *lookup) queryItems(q *query, encoder *canonjson.Encoder) bool {
 	}
 	hash := l.scopeHash()
 	hash.Bytes("body", body)
-	b := &batch{items: items, keys: make([]caching.Key, len(items)), entries: make([]*caching.Entry, len(items)), plan: l.ask.Plan}
+	b := &batch{items: items, keys: make([]caching.Key, len(items)), entries: make([]*caching.Entry, len(items)), plan: l.planned.Plan}
 	base := hash.Sum()
 	for i, item := range items {
 		canonical, err := encoder.Value(item)
@@ -211,10 +211,10 @@ func (l *lookup) storeItems(q *query, generated *openai.Embeddings, indices []in
 }
 
 // completeBatch asks the upstream for the missing items and sends all of them.
-func (l *lookup) completeBatch(ctx context.Context, q *query, ask *exchange.Ask, to exchange.Client) *openai.Error {
+func (l *lookup) completeBatch(ctx context.Context, q *query, planned *exchange.PlannedRequest, to exchange.Client) *openai.Error {
 	b, rec := q.batch, l.x.Record
 	missing := b.missing()
-	smaller := *ask
+	smaller := *planned
 	var failed *openai.Error
 	if smaller.Body, failed = l.onlyItems(b, missing); failed != nil {
 		return failed
@@ -228,7 +228,7 @@ func (l *lookup) completeBatch(ctx context.Context, q *query, ask *exchange.Ask,
 		// The answer cannot be split, or its vectors cannot be combined with the stored ones. The upstream is asked for the
 		// whole batch, and what the first answer used counts as well.
 		used, cost := rec.Usage, rec.Cost
-		failed = l.next(ctx, l.x, ask, to)
+		failed = l.next(ctx, l.x, planned, to)
 		rec.Usage.Input += used.Input
 		rec.Cost += cost
 		return failed
@@ -237,10 +237,10 @@ func (l *lookup) completeBatch(ctx context.Context, q *query, ask *exchange.Ask,
 	b.stored = true
 	whole := b.join(generated)
 	saved := whole.Usage.Input - generated.Usage.Input
-	rec.Spared.Input = saved
+	rec.SavedTokens.Input = saved
 	l.Shared.Counts.SavedTokens.Add(saved)
 	if _, err := to.Commit(ctx, false); err != nil {
-		return exchange.ClientClosed
+		return exchange.ErrClientClosed
 	}
 	buffer.copyHeader(to.Header())
 	return l.end(relay.ReplayWhole(to, jsonType, whole.AppendJSON(nil)))
@@ -253,7 +253,7 @@ func (l *lookup) onlyItems(b *batch, indices []int) (*reqbody.Body, *openai.Erro
 		items[n] = b.items[i]
 	}
 	var e jsonspan.Edit
-	e.Reset(&l.ask.Body.JSON().Object)
+	e.Reset(&l.planned.Body.JSON().Object)
 	e.Set("input", slices.Concat([]byte{'['}, bytes.Join(items, []byte{','}), []byte{']'}))
 	return reqbody.FromJSON(e.Bytes(), l.x.Endpoint)
 }

@@ -30,7 +30,7 @@ func (l *lookup) follow(f *leader) (done bool, failed *openai.Error) {
 		if failed != nil {
 			return true, failed
 		}
-		m, err := relay.ReplayEvents(l.to, unlessBegun(begun, e.ContentType), func() ([]byte, error) { return r.Next(l.ctx, l.includesUsage()) })
+		m, err := relay.FollowStream(l.to, unlessBegun(begun, e.ContentType), func() ([]byte, error) { return r.Next(l.ctx, l.includesUsage()) })
 		if errors.Is(err, io.ErrUnexpectedEOF) {
 			// The error event that the leader's client got is a part of the recording.
 			l.x.Record.Verdict, err = router.Failed, nil
@@ -69,5 +69,5 @@ func unlessNoAnswer(err error) (done bool, failed *openai.Error) {
 	if errors.Is(err, coalesce.ErrNoAnswer) {
 		return false, nil
 	}
-	return true, exchange.ClientClosed
+	return true, exchange.ErrClientClosed
 }

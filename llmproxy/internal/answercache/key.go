@@ -32,7 +32,7 @@ var encoders = sync.Pool{New: func() any { return new(canonjson.Encoder) }}
 
 // query returns what a request asks of the cache. It returns false if the answer must be generated and is not stored.
 func (l *lookup) query(control caching.Control) (*query, bool) {
-	head, endpoint := l.ask.Body.JSON(), l.x.Endpoint
+	head, endpoint := l.planned.Body.JSON(), l.x.Endpoint
 	if head == nil || control.NoStore || !l.Endpoints[endpoint.Name] ||
 		head.NotCacheable(endpoint) != "" || l.DeterministicOnly && !head.Deterministic(endpoint) {
 		return nil, false
@@ -76,8 +76,8 @@ func (l *lookup) scopeHash() *caching.Hash {
 	}
 	h.Field("endpoint", l.x.Endpoint.Name)
 	h.Field("model", rec.Model)
-	h.Field("rule", l.ask.Plan.Rule)
-	l.ask.Plan.Targets(func(t router.Target) {
+	h.Field("rule", l.planned.Plan.Rule)
+	l.planned.Plan.Targets(func(t router.Target) {
 		h.Field("upstream", t.Upstream.Name)
 		u := l.upstreams(t.Upstream)
 		h.Field("configuration", u.Fingerprint)

@@ -21,11 +21,11 @@ import (
 func (l *lookup) lead(f *leader, detached context.Context, q *query) (failed *openai.Error) {
 	stop := context.AfterFunc(l.ctx, f.Leave)
 	r := &recorder{Client: l.to, x: l.x, leader: f, clientCtx: l.ctx, wantsUsage: l.includesUsage()}
-	ask := *l.ask
-	ask.KeepUsage = true
+	planned := *l.planned
+	planned.KeepUsage = true
 	defer func() {
 		if r.awaitClient() && l.succeeded() { // the client left before it had all of the answer
-			failed = exchange.ClientClosed
+			failed = exchange.ErrClientClosed
 		}
 	}()
 	defer f.Close()
@@ -37,7 +37,7 @@ func (l *lookup) lead(f *leader, detached context.Context, q *query) (failed *op
 			l.store(f, q)
 		}
 	}()
-	return l.generate(detached, q, &ask, r)
+	return l.generate(detached, q, &planned, r)
 }
 
 func (l *lookup) succeeded() bool {
@@ -45,11 +45,11 @@ func (l *lookup) succeeded() bool {
 }
 
 // generate has an upstream answer the request, or the part of a batch that is not stored.
-func (l *lookup) generate(ctx context.Context, q *query, ask *exchange.Ask, to exchange.Client) *openai.Error {
+func (l *lookup) generate(ctx context.Context, q *query, planned *exchange.PlannedRequest, to exchange.Client) *openai.Error {
 	if q.batch != nil && q.batch.partlyStored() {
-		return l.completeBatch(ctx, q, ask, to)
+		return l.completeBatch(ctx, q, planned, to)
 	}
-	return l.next(ctx, l.x, ask, to)
+	return l.next(ctx, l.x, planned, to)
 }
 
 // store stores a finished answer if it is complete.
@@ -97,7 +97,7 @@ func (l *lookup) put(q *query, items []caching.Item) {
 // choices returns how many choices a complete answer has.
 func (l *lookup) choices() int {
 	if l.x.Endpoint.Streams() && l.x.Endpoint.Framing == openai.Chunks {
-		return l.ask.Body.JSON().Choices()
+		return l.planned.Body.JSON().Choices()
 	}
 	return 1
 }
@@ -174,7 +174,7 @@ func (r *recorder) sendRecorded(recorded *follower) {
 			r.leader.Leave()
 		}
 	}()
-	_, err := relay.ReadAlong(r.Client, r.isStream, func() ([]byte, error) { return recorded.Next(r.clientCtx, r.wantsUsage) })
+	_, err := relay.CopyPieces(r.Client, r.isStream, func() ([]byte, error) { return recorded.Next(r.clientCtx, r.wantsUsage) })
 	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) { // which only means that the answer is incomplete
 		r.clientErr = err
 		r.leader.Leave()

@@ -1,7 +1,7 @@
-// Package catalog knows which models there are: those that the configuration names, and those that upstreams really have. It
-// finds the plan for a model's name, lists models for clients, and reports what can be served now.
+// Package catalog knows which models there are: those in the configuration and those that upstreams have. It finds the plan for the
+// name of a model, lists models for clients, and reports what can be served now.
 //
-// It never generates and never writes to a client. It stands above exchange.
+// It never makes an upstream generate and never writes to a client. It stands above exchange.
 package catalog
 
 import (
@@ -17,62 +17,62 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 )
 
-// RuleAuto is the rule, and the name, that a gateway nobody configured serves with whatever is there.
+// RuleAuto is the model that a gateway without configuration serves with any available upstream, and the rule of its plan.
 const RuleAuto = "auto"
 
-// RuleDiscover is the rule of models that no configuration names, but an upstream has.
+// RuleDiscover is the rule of models that are not configured but that an upstream has.
 const RuleDiscover = "discover"
 
 // A Catalog knows which models there are. It is safe for concurrent use.
 type Catalog struct {
 	Upstreams []*upstream.Upstream
-	// Models finds the plan for a configured name.
+	// Models has the plans of the configured models.
 	Models *router.Table
 	// Discover serves the models that the upstreams have under their own names.
 	Discover bool
-	// Auto serves the name "auto" with the first upstream that is present, in their order.
+	// Auto serves RuleAuto with the first upstream that is present.
 	Auto bool
 
 	discovered atomic.Pointer[discovered]
 }
 
-// discovered are the plans for the models of the latest discoveries; they are rebuilt when one of these has changed.
+// discovered has the plans for discovered models. They are rebuilt when a discovery has changed.
 type discovered struct {
-	discoveries []*upstream.Discovery
+	discoveries []*upstream.Discovery // by upstream
 	plans       map[string]*router.Plan
 }
 
-// Plan finds the plan for a model: configured name, pattern, then what upstreams really have.
+// Plan returns the plan for a model: by its configured name, by a pattern, or by the upstreams that have it.
 func (c *Catalog) Plan(ctx context.Context, model string, localOnly bool) (*router.Plan, *openai.Error) {
 	if plan, ok := c.Models.Lookup(model); ok {
 		return plan, nil
 	}
 	if c.Auto && model == RuleAuto {
-		return c.auto(ctx, localOnly)
+		return c.autoPlan(ctx, localOnly)
 	}
 	if !c.Discover {
 		return nil, exchange.ModelNotFound(model)
 	}
-	if plan, ok := c.find(ctx, model); ok {
+	if plan, ok := c.discoveredPlan(ctx, model); ok {
 		return plan, nil
 	}
-	c.each(func(u *upstream.Upstream) { u.Rediscover(ctx) }) // it may have been added since
-	if plan, ok := c.find(ctx, model); ok {
+	c.eachUpstream(func(u *upstream.Upstream) { u.Rediscover(ctx) }) // the model may be new
+	if plan, ok := c.discoveredPlan(ctx, model); ok {
 		return plan, nil
 	}
-	if silent := c.silent(ctx); silent != "" {
-		return nil, exchange.NoUpstream("No upstream that answers has the model \"" + model + "\", and these do not answer: " + silent + ".")
+	if names := c.unreachable(ctx); names != "" {
+		return nil, exchange.NoUpstream("No upstream that answers has the model \"" + model + "\", and these do not answer: " + names + ".")
 	}
 	return nil, exchange.ModelNotFound(model)
 }
 
-// auto takes the first upstream that is present and may be asked.
-func (c *Catalog) auto(ctx context.Context, localOnly bool) (*router.Plan, *openai.Error) {
+// autoPlan returns the plan for RuleAuto: the first upstream that is present and may be used.
+func (c *Catalog) autoPlan(ctx context.Context, localOnly bool) (*router.Plan, *openai.Error) {
 	discoveries := c.discoveries(ctx)
 	for i, u := range c.Upstreams {
 		model := u.Kind.AutoModel
 		if model == "" {
-			model = firstChat(discoveries[i].Models)
+			model = firstChatModel(discoveries[i].Models)
 		}
 		if !discoveries[i].Present || model == "" || localOnly && !u.IsLocal() {
 			continue
@@ -85,8 +85,8 @@ func (c *Catalog) auto(ctx context.Context, localOnly bool) (*router.Plan, *open
 	return nil, exchange.NoUpstream("No upstream is available. Start one, or configure one.")
 }
 
-// firstChat is the first model that is not one for embeddings, as far as names tell.
-func firstChat(models []upstream.Model) string {
+// firstChatModel returns the first model that, judging by its name, is not for embeddings.
+func firstChatModel(models []upstream.Model) string {
 	for _, m := range models {
 		if !strings.Contains(strings.ToLower(m.ID), "embed") {
 			return m.ID
@@ -95,8 +95,8 @@ func firstChat(models []upstream.Model) string {
 	return ""
 }
 
-// silent names the upstreams whose models are not known because they never answered.
-func (c *Catalog) silent(ctx context.Context) string {
+// unreachable returns the names of the upstreams whose models are unknown because they have never answered.
+func (c *Catalog) unreachable(ctx context.Context) string {
 	var names []string
 	for i, d := range c.discoveries(ctx) {
 		if d.Present && d.Err != nil && len(d.Models) == 0 {
@@ -106,27 +106,20 @@ func (c *Catalog) silent(ctx context.Context) string {
 	return strings.Join(names, ", ")
 }
 
-// find returns the plan for a model that upstreams have: all that have it are one pool.
-func (c *Catalog) find(ctx context.Context, name string) (*router.Plan, bool) {
-	plan, ok := c.current(ctx).plans[name]
-	return plan, ok
-}
-
-// each runs ask for every upstream at the same time: one that hangs must not add its wait to the others'.
-func (c *Catalog) each(ask func(*upstream.Upstream)) {
+// eachUpstream calls f for all upstreams at the same time, so that the waiting times of several that hang do not add up.
+func (c *Catalog) eachUpstream(f func(*upstream.Upstream)) {
 	var all sync.WaitGroup
 	for _, u := range c.Upstreams {
-		all.Go(func() { ask(u) })
+		all.Go(func() { f(u) })
 	}
 	all.Wait()
 }
 
-// discoveries returns what is known of each upstream, in their order. It waits only for upstreams that were
-// never asked.
+// discoveries returns the latest discovery of each upstream. It waits only for upstreams that have none yet.
 func (c *Catalog) discoveries(ctx context.Context) []*upstream.Discovery {
 	for _, u := range c.Upstreams {
 		if !u.Discovered() {
-			c.each(func(u *upstream.Upstream) { u.Discover(ctx) })
+			c.eachUpstream(func(u *upstream.Upstream) { u.Discover(ctx) })
 			break
 		}
 	}
@@ -137,12 +130,19 @@ func (c *Catalog) discoveries(ctx context.Context) []*upstream.Discovery {
 	return discoveries
 }
 
-func (c *Catalog) current(ctx context.Context) *discovered {
+// discoveredPlan returns the plan for a model that upstreams have. All of these upstreams form one pool.
+func (c *Catalog) discoveredPlan(ctx context.Context, model string) (*router.Plan, bool) {
 	discoveries := c.discoveries(ctx)
-	if old := c.discovered.Load(); old != nil && slices.Equal(old.discoveries, discoveries) {
-		return old
+	current := c.discovered.Load()
+	if current == nil || !slices.Equal(current.discoveries, discoveries) {
+		current = &discovered{discoveries: discoveries, plans: c.discoveredPlans(discoveries)}
+		c.discovered.Store(current)
 	}
-	now := &discovered{discoveries: discoveries, plans: map[string]*router.Plan{}}
+	plan, ok := current.plans[model]
+	return plan, ok
+}
+
+func (c *Catalog) discoveredPlans(discoveries []*upstream.Discovery) map[string]*router.Plan {
 	targets := map[string][]router.Target{}
 	for i, u := range c.Upstreams {
 		if !discoveries[i].Present {
@@ -156,12 +156,12 @@ func (c *Catalog) current(ctx context.Context) *discovered {
 			}
 		}
 	}
+	plans := map[string]*router.Plan{}
 	for name, list := range targets {
-		// More replicas than a pool takes: the model is left to those who configure it.
+		// A pool fails if it has too many replicas. Such a model must be configured.
 		if pool, err := router.NewPool(router.LeastBusy, list, nil); err == nil {
-			now.plans[name] = &router.Plan{Rule: RuleDiscover, Pools: []*router.Pool{pool}}
+			plans[name] = &router.Plan{Rule: RuleDiscover, Pools: []*router.Pool{pool}}
 		}
 	}
-	c.discovered.Store(now)
-	return now
+	return plans
 }

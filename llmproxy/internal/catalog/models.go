@@ -10,7 +10,7 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 )
 
-// A modelEntry is a model as OpenAI's list has it.
+// A modelEntry is a model in OpenAI's list.
 type modelEntry struct {
 	ID      string `json:"id"`
 	Object  string `json:"object"`
@@ -18,8 +18,8 @@ type modelEntry struct {
 	OwnedBy string `json:"owned_by"`
 }
 
-// ListModels answers GET /v1/models, or GET /v1/models/{id} for one that has an id: what the configuration names, then what
-// upstreams have of what could be asked for. May reports whether the caller may use a model.
+// ListModels returns the answer to GET /v1/models or, if id is not empty, to GET /v1/models/{id}. It lists the configured models and then
+// the discovered ones that a client could use. May reports whether the caller may use a model.
 func (c *Catalog) ListModels(ctx context.Context, id string, localOnly bool, may func(model string) bool) ([]byte, *openai.Error) {
 	entries := c.entries(ctx, localOnly, may)
 	if id == "" {
@@ -51,7 +51,7 @@ func (c *Catalog) entries(ctx context.Context, localOnly bool, may func(string) 
 		seen[id] = true
 	}
 	for _, name := range c.Models.Names() {
-		if plan, _ := c.Models.Lookup(name); !localOnly || plan.Any(true, anyTarget) {
+		if plan, _ := c.Models.Lookup(name); !localOnly || plan.HasLocal() {
 			add(name, plan.Default().Name, 0)
 		}
 	}
@@ -63,7 +63,7 @@ func (c *Catalog) entries(ctx context.Context, localOnly bool, may func(string) 
 			continue
 		}
 		for _, m := range discoveries[i].Models {
-			if c.Discover || c.passes(m.ID, u.Route) {
+			if c.Discover || c.matchesPattern(m.ID, u.Route) {
 				add(m.ID, u.Name, m.Created)
 			}
 		}
@@ -71,15 +71,13 @@ func (c *Catalog) entries(ctx context.Context, localOnly bool, may func(string) 
 	return entries
 }
 
-func anyTarget(router.Target) bool { return true }
-
-// passes reports whether a pattern lets a client reach a model of the upstream by the model's own name.
-func (c *Catalog) passes(model string, u *router.Upstream) bool {
+// matchesPattern reports whether a configured pattern makes a model of the upstream available under its own name.
+func (c *Catalog) matchesPattern(model string, u *router.Upstream) bool {
 	plan, ok := c.Models.Lookup(model)
 	if !ok || !router.IsPattern(plan.Rule) {
 		return false
 	}
-	there := false
-	plan.Targets(func(t router.Target) { there = there || t.Upstream == u && t.ModelFor(model) == model })
-	return there
+	found := false
+	plan.Targets(func(t router.Target) { found = found || t.Upstream == u && t.ModelFor(model) == model })
+	return found
 }

@@ -2,8 +2,8 @@ package catalog
 
 import (
 	"context"
+	"slices"
 
-	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/upstream"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router/replica"
 )
@@ -14,13 +14,13 @@ type Status struct {
 	Upstreams []UpstreamStatus
 }
 
-// A ModelStatus is whether a request for a model could be served now.
+// A ModelStatus says whether a request for a model can be served now.
 type ModelStatus struct {
 	Name   string
 	Served bool
 }
 
-// An UpstreamStatus is an upstream and its replicas.
+// An UpstreamStatus is the status of an upstream and its replicas.
 type UpstreamStatus struct {
 	Name, Kind string
 	Replicas   []replica.Status
@@ -28,15 +28,10 @@ type UpstreamStatus struct {
 
 // Served reports whether a request for at least one model can be served now.
 func (s Status) Served() bool {
-	for _, m := range s.Models {
-		if m.Served {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(s.Models, func(m ModelStatus) bool { return m.Served })
 }
 
-// Status reports what can be served now, as the last probes and requests found.
+// Status returns what can be served now, judging by the latest probes and requests.
 func (c *Catalog) Status(ctx context.Context) Status {
 	var s Status
 	seen := map[string]bool{}
@@ -48,10 +43,9 @@ func (c *Catalog) Status(ctx context.Context) Status {
 	}
 	c.Models.Each(add)
 	if c.Discover {
-		c.each(func(u *upstream.Upstream) { u.Discover(ctx) })
-		for _, u := range c.Upstreams {
-			for _, m := range u.Discover(ctx).Models {
-				if plan, ok := c.find(ctx, m.ID); ok {
+		for _, d := range c.discoveries(ctx) {
+			for _, m := range d.Models {
+				if plan, ok := c.discoveredPlan(ctx, m.ID); ok {
 					add(m.ID, plan)
 				}
 			}

@@ -20,10 +20,10 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/router/replica"
 )
 
-// maxErrorBody bounds what is read of an error answer, in bytes.
+// maxErrorBody bounds how much of an error response is read, in bytes.
 const maxErrorBody = 64 << 10
 
-// An attempt is one try at one target, with a context of its own: cancelling it stops the upstream.
+// An attempt is one try at one target. It has a context of its own, whose cancellation stops the upstream.
 type attempt struct {
 	*run
 	u         *upstream.Upstream
@@ -32,25 +32,25 @@ type attempt struct {
 	model     string
 	target    string // "upstream/model"
 	started   time.Time
-	span      Span // nil where nobody traces
-	status    int  // what the upstream answered, zero before it did
-	size      int64
+	span      Span  // nil without tracing
+	size      int64 // of the request body, in bytes
+	status    int   // of the upstream's response; zero if there was none
 	ctx       context.Context
 	cancel    context.CancelCauseFunc
 	watchdog  watchdog
-	last      bool // no other target is left
-	blameless bool // its end says nothing of the replica
+	last      bool // there is no other target
+	blameless bool // a failure is not the replica's fault
 }
 
-// try makes one attempt and records it; nil means that the client got its answer, or as much of it as came.
+// try makes one attempt and records it. It returns nil if an answer was committed, even if that broke off later.
 func (s *run) try(candidate router.Candidate, last bool) *failure {
 	a := s.newAttempt(candidate, last)
 	defer a.replica.Release()
 	defer a.close()
 	var failed *failure
-	defer func() { a.over(failed) }() // also when an answer breaks off that cannot tell its end
+	defer func() { a.record(failed) }() // also if send panics
 	failed = a.perform()
-	a.reload(failed)
+	a.resumeLoad(failed)
 	return failed
 }
 
@@ -60,30 +60,30 @@ func (s *run) newAttempt(candidate router.Candidate, last bool) *attempt {
 	a.target = a.u.Name + "/" + a.model
 	ctx := s.ctx
 	if s.Trace != nil {
-		ctx, a.span = s.Trace(ctx, s.rec, a.done(router.OK))
+		ctx, a.span = s.Trace(ctx, s.rec, a.summary(router.OK))
 	}
 	a.ctx, a.cancel = context.WithCancelCause(ctx)
-	s.rec.Target, s.rec.Configured = a.target, candidate.Target // before a ping may be sent, whose header may tell it
+	s.rec.Target, s.rec.Configured = a.target, candidate.Target // before a ping, whose headers may contain {llm.target}
 	a.watchdog.start(a)
-	s.enter(a)
+	s.register(a)
 	return a
 }
 
 func (a *attempt) close() {
 	a.watchdog.stop()
-	a.leave(a)
+	a.unregister(a)
 	a.cancel(nil)
 }
 
-// perform sends the request, holds the answer until it is worth committing to, and commits.
+// perform sends the request, reads the answer until it is good enough to commit to, commits, and sends it to the client.
 func (a *attempt) perform() *failure {
-	if a.ask.LocalOnly && !a.u.IsLocal() {
-		return a.fail(router.Misconfigured, errLocalOnly) // the walk does not come here; should it ever, nothing leaves
+	if a.planned.LocalOnly && !a.u.IsLocal() { // the walk skips such targets; this check is a second line of defense
+		return a.fail(router.Misconfigured, errLocalOnly)
 	}
-	if failed := a.load(); failed != nil {
+	if failed := a.awaitLoad(); failed != nil {
 		return failed
 	}
-	req := a.u.NewRequest(a.ctx, &a.call, a.replica, a.model)
+	req := a.u.NewRequest(a.ctx, &a.template, a.replica, a.model)
 	a.size = req.ContentLength
 	a.replica.Begin(a)
 	defer a.replica.Finish(a)
@@ -95,12 +95,12 @@ func (a *attempt) perform() *failure {
 		return a.fail(a.verdict(err), err)
 	}
 	a.status = res.StatusCode
-	if res.StatusCode != http.StatusOK && res.StatusCode != http.StatusCreated { // some frameworks say 201 to every POST
-		return a.refused(res)
+	if res.StatusCode != http.StatusOK && res.StatusCode != http.StatusCreated { // some frameworks answer 201 to every POST
+		return a.readError(res)
 	}
 	answer, err := relay.Hold(res, a.expect())
 	if err != nil {
-		return a.unfit(err)
+		return a.reject(err)
 	}
 	defer answer.Close()
 	begun, err := a.client.Commit(a.ctx, answer.Streams())
@@ -112,12 +112,12 @@ func (a *attempt) perform() *failure {
 }
 
 func (a *attempt) expect() relay.Expect {
-	head := a.call.JSON
+	request := a.template.JSON
 	e := relay.Expect{Endpoint: a.x.Endpoint, Stream: a.rec.Stream, Choices: 1, Count: a.rec.Logged, Progress: a}
-	if head != nil {
-		e.HideUsage = !head.IncludeUsage && !a.ask.KeepUsage
-		e.Choices = head.Choices()
-		e.Base64 = a.x.Endpoint.Vectors && head.WantsBase64()
+	if request != nil {
+		e.HideUsage = !request.IncludeUsage && !a.planned.KeepUsage
+		e.Choices = request.Choices()
+		e.Base64 = a.x.Endpoint.Vectors && request.WantsBase64()
 	}
 	return e
 }
@@ -130,56 +130,58 @@ func (a *attempt) Read(content bool) {
 	}
 }
 
-// send relays an answer that is committed to. From here on a failure can only be told.
+// send relays an answer that has been committed.
 func (a *attempt) send(answer relay.Answer, begun bool) {
 	rec := a.rec
-	a.watchdog.answering()
+	a.watchdog.committed()
 	a.replica.Progress()
 	rec.FirstContent = time.Since(rec.Started)
 	rec.Status, rec.Verdict = http.StatusOK, router.OK
 	header := a.client.Header()
 	a.x.SetAnswerHeaders(header, strconv.Itoa(len(rec.Attempts)+1))
-	if a.compare(answer.Meter()); rec.Warning != "" {
+	if a.compareUsage(answer.Meter()); rec.Warning != "" {
 		header["X-Llm-Warning"] = []string{rec.Warning}
 	}
 	if rec.Stream && a.Streaming != nil {
 		a.Streaming(1)
 		defer a.Streaming(-1)
 	}
-	told := true
+	truncated := false // the client cannot see that the answer is incomplete
 	if err := answer.Send(a.client, begun); err != nil {
-		if end := a.brokenOff(err); end != nil {
-			if told = answer.Streams(); told {
-				relay.End(a.client, end)
+		if e := a.failAfterCommit(err); e != nil {
+			if answer.Streams() {
+				relay.SendError(a.client, e)
+			} else {
+				truncated = true
 			}
 		}
 	}
 	m := answer.Meter()
 	rec.Events, rec.Bytes, rec.Chars = m.Events, m.Bytes, m.Text.Chars
-	a.use(m)
+	a.recordUsage(m)
 	if rec.Stream {
-		a.compare(m)
+		a.compareUsage(m)
 	}
-	a.cost()
-	if !told {
+	a.recordCost()
+	if truncated {
 		panic(http.ErrAbortHandler)
 	}
 }
 
-// use records what the answer used: as the upstream counted it, else estimated from the texts, of which the answer's is what
-// was seen of it.
-func (a *attempt) use(m relay.Meter) {
-	rec, head := a.rec, a.call.JSON
+// recordUsage records what the upstream counted or, if it did not count, an estimate from the texts of the request and of as much of
+// the answer as arrived.
+func (a *attempt) recordUsage(m relay.Meter) {
+	rec, request := a.rec, a.template.JSON
 	rec.Usage, rec.HasUsage = m.Usage, m.HasUsage
-	if m.HasUsage || !a.x.Endpoint.Texts || head == nil {
+	if m.HasUsage || !a.x.Endpoint.Texts || request == nil {
 		return
 	}
-	rec.Usage = openai.Usage{Input: int64(head.Signals().PromptTokens), Output: int64(openai.EstimateTokens(m.Text.Bytes))}
+	rec.Usage = openai.Usage{Input: int64(request.Signals().PromptTokens), Output: int64(openai.EstimateTokens(m.Text.Bytes))}
 	rec.HasUsage, rec.Estimated = true, true
 }
 
-// cost records what the answer costs at the target that gave it.
-func (a *attempt) cost() {
+// recordCost records what the answer costs at the target that gave it.
+func (a *attempt) recordCost() {
 	rec := a.rec
 	price := a.Price(a.u, rec.Target)
 	if price == nil || price.CountsTokens() && !rec.HasUsage {
@@ -193,8 +195,9 @@ func (a *attempt) cost() {
 	}
 }
 
-// brokenOff judges a failure after the first byte and returns what the client is to be told; nil if it has left.
-func (a *attempt) brokenOff(err error) *openai.Error {
+// failAfterCommit records why an answer broke off after the commit. It returns the error for the client, or nil if the client has
+// left.
+func (a *attempt) failAfterCommit(err error) *openai.Error {
 	rec := a.rec
 	var client *relay.ClientError
 	if errors.As(err, &client) || a.run.ctx.Err() != nil {
@@ -217,46 +220,46 @@ func (a *attempt) brokenOff(err error) *openai.Error {
 		rec.Err = exchange.UpstreamError(name + " broke off; the answer is not complete.")
 	}
 	if a.Observe != nil {
-		done := a.done(rec.Verdict)
-		done.Err = a.because(err)
-		a.Observe(rec, done)
+		ended := a.summary(rec.Verdict)
+		ended.Err = a.withCause(err)
+		a.Observe(rec, ended)
 	}
 	return rec.Err
 }
 
-// over records the attempt.
-func (a *attempt) over(failed *failure) {
-	a.watchdog.stop() // no ping is begun while the record changes
-	done, outcome := a.done(a.rec.Verdict), router.Outcome{Verdict: a.rec.Verdict}
+// record records how the attempt ended.
+func (a *attempt) record(failed *failure) {
+	a.watchdog.stop() // pings may read the record
+	ended, outcome := a.summary(a.rec.Verdict), router.Outcome{Verdict: a.rec.Verdict}
 	if failed != nil {
-		outcome, done.Err = failed.Outcome, failed.err
-		done.Verdict, a.rec.Verdict = failed.Verdict, failed.Verdict
+		outcome, ended.Err = failed.Outcome, failed.err
+		ended.Verdict, a.rec.Verdict = failed.Verdict, failed.Verdict
 	}
 	a.report(outcome)
-	a.rec.AddAttempt(done)
+	a.rec.AddAttempt(ended)
 	if a.span != nil {
-		a.span.End(a.rec, done)
+		a.span.End(a.rec, ended)
 	}
 	if failed != nil && a.Observe != nil {
-		a.Observe(a.rec, done)
+		a.Observe(a.rec, ended)
 	}
 }
 
-func (a *attempt) done(v router.Verdict) exchange.Attempt {
+func (a *attempt) summary(v router.Verdict) exchange.Attempt {
 	return exchange.Attempt{
 		Target: a.target, Configured: a.candidate.Target, Address: a.replica.Address,
 		Verdict: v, Status: a.status, Duration: time.Since(a.started),
 	}
 }
 
-// report tells the replica what the end of the attempt says of it. What we ended ourselves says nothing.
+// report tells the replica how the attempt ended, unless it says nothing about the replica because the gateway ended it.
 func (a *attempt) report(o router.Outcome) {
 	cause := context.Cause(a.ctx)
 	if a.blameless || isAny(cause, errDraining, errDeadline) {
 		return
 	}
-	if change, told := a.replica.Report(a.model, o, a.u.CanProbe()); told {
-		a.Health.tell(a.u, Change{Change: change, Address: a.replica.Address})
+	if change, changed := a.replica.Report(a.model, o, a.u.CanProbe()); changed {
+		a.Health.notify(a.u, a.replica, change)
 	}
 	if o.Verdict != router.OK {
 		a.Health.Watch(a.u, a.replica)
@@ -266,37 +269,37 @@ func (a *attempt) report(o router.Outcome) {
 	}
 }
 
-// refused reads an error answer.
-func (a *attempt) refused(res *http.Response) *failure {
+// readError reads an error response.
+func (a *attempt) readError(res *http.Response) *failure {
 	defer res.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(res.Body, maxErrorBody))
 	if err != nil && a.ctx.Err() != nil {
 		return a.fail(a.verdict(err), err)
 	}
-	return a.found(a.u.ActualKind().Classify(res.StatusCode, res.Header, body), res.StatusCode, body)
+	return a.failWith(a.u.ActualKind().Classify(res.StatusCode, res.Header, body), res.StatusCode, body)
 }
 
-// unfit judges an answer of status 200 that was none.
-func (a *attempt) unfit(err error) *failure {
+// reject returns the failure of a response with status 200 that cannot be committed.
+func (a *attempt) reject(err error) *failure {
 	var event *relay.EventError
 	if !errors.As(err, &event) {
 		return a.fail(a.verdict(err), err)
 	}
-	return a.found(a.u.ActualKind().ClassifyEvent(event.Value), http.StatusOK, errorBody(event.Value))
+	return a.failWith(a.u.ActualKind().ClassifyEvent(event.Value), http.StatusOK, errorBody(event.Value))
 }
 
-// found is the failure of an upstream that said what is wrong.
-func (a *attempt) found(what upstream.Finding, status int, body []byte) *failure {
-	f := a.fail(what.Verdict, a.refusal(status, body))
+// failWith returns the failure of an upstream that reported an error, and learns from the error.
+func (a *attempt) failWith(what upstream.Finding, status int, body []byte) *failure {
+	f := a.fail(what.Verdict, a.logError(status, body))
 	f.Finding, f.body = what, body
-	a.learn(what)
+	a.learnContextWindow(what)
 	return f
 }
 
-// refusal is an upstream's error answer for the log. Its own words may quote what the client said, so that they are logged
-// only where prompts are, too; and never those about a key, which may quote ours.
-func (a *attempt) refusal(status int, body []byte) error {
-	if a.LogPrompts && status != http.StatusUnauthorized {
+// logError returns an upstream's error for the log. Its message may quote the client and is included only if prompts are logged. The
+// message of a 401 may quote the gateway's API key and is never included.
+func (a *attempt) logError(status int, body []byte) error {
+	if a.LogPrompts > 0 && status != http.StatusUnauthorized {
 		return fmt.Errorf("status %d: %.300q", status, body)
 	}
 	parsed, _ := openai.ParseError(body)
@@ -308,18 +311,18 @@ func errorBody(value []byte) []byte {
 }
 
 func (a *attempt) fail(v router.Verdict, err error) *failure {
-	return &failure{Finding: upstream.Finding{Outcome: router.Outcome{Verdict: v}}, upstream: a.u.Name, target: a.target, configured: a.candidate.Target, status: a.status, err: a.because(err)}
+	return &failure{Finding: upstream.Finding{Outcome: router.Outcome{Verdict: v}}, upstream: a.u.Name, target: a.target, configured: a.candidate.Target, status: a.status, err: a.withCause(err)}
 }
 
-// because adds why the attempt was ended to the error that its transport made of that.
-func (a *attempt) because(err error) error {
-	if why := context.Cause(a.ctx); why != nil && !errors.Is(err, why) {
-		return fmt.Errorf("%w (%w)", why, err)
+// withCause adds the reason why the attempt was ended to the error that followed from that.
+func (a *attempt) withCause(err error) error {
+	if cause := context.Cause(a.ctx); cause != nil && !errors.Is(err, cause) {
+		return fmt.Errorf("%w (%w)", cause, err)
 	}
 	return err
 }
 
-// verdict judges a failure to get an answer at all.
+// verdict returns the verdict for an attempt that failed with err and without an error from the upstream.
 func (a *attempt) verdict(err error) router.Verdict {
 	var connect *upstream.ConnectError
 	switch {

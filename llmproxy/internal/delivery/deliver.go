@@ -1,10 +1,10 @@
-// Package delivery takes a request to a target and its answer back: it walks the plan, takes slots, makes attempts, commits
-// to the first answer that has content, and relays it. Until the commit every failure goes to the next target, unseen by the
-// client; after it, a failure is told as one honest event.
+// Package delivery sends a request to an upstream and its answer back to the client. It walks the plan, takes slots, makes
+// attempts, commits to the first answer that has content, and relays it. Until the commit, a failed attempt is followed by the next
+// target without the client noticing. After the commit, a failure ends the answer with an error.
 //
-// It owns what must be watched while a request is on its way: the timers of each attempt, models that load, servers that
-// are unhealthy or stuck, and the end of the process. It does not decide where a request may go (router does), nor what it
-// may use (access does), and it knows nothing of the cache. It stands above exchange.
+// It also watches what happens meanwhile: the timeouts of attempts, models that are loading, replicas that are unhealthy or stuck,
+// and the shutdown of the process. It does not decide where a request may go (router does) or how much it may use (access does),
+// and it does not know about the cache. It stands above exchange.
 package delivery
 
 import (
@@ -21,31 +21,31 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 )
 
-// A Config is what delivery needs of the configuration.
+// A Config configures a Delivery. Every function in it is optional and must not block.
 type Config struct {
 	Upstreams []*upstream.Upstream
-	// Prices knows what answers cost; nil if only what is local does.
+	// Prices has the prices of targets. If it is nil, only local upstreams have a known price.
 	Prices *prices.Book
-	// Draining is done when the process is about to end: open streams then end with an error event. Nil for never.
+	// Draining is done when the process is about to exit. Open streams then end with an error event. Nil means never.
 	Draining context.Context
-	// Observe hears of every attempt that failed, as it happens; nil for nobody. It must not block.
+	// Observe is called after each failed attempt.
 	Observe func(*exchange.Record, exchange.Attempt)
-	// LogPrompts allows errors for the log to quote what a client or a model said.
-	LogPrompts bool
-	// Trace begins the span of an attempt, and returns the context to make it in; nil for no tracing.
+	// LogPrompts is the number of characters of prompts that may be logged. If it is zero, nothing that a client or a model has said is
+	// logged, not even if an upstream's error quotes it.
+	LogPrompts int
+	// Trace starts the span of an attempt and returns the context for the attempt.
 	Trace func(context.Context, *exchange.Record, exchange.Attempt) (context.Context, Span)
-	// Streaming hears of each stream that begins, 1, and that is over, -1; nil for nobody.
+	// Streaming is called with 1 when a stream begins and with -1 when it ends.
 	Streaming func(int)
-	// Changed hears when a replica becomes healthy or unhealthy, and when a model is hidden there; nil for nobody. It must not
-	// block.
+	// Changed is called when a replica becomes healthy or unhealthy, or when a model is hidden there.
 	Changed func(Change)
 }
 
-// A Span is an attempt as a trace shows it.
+// A Span represents an attempt in a trace.
 type Span interface {
-	// Inject puts what the upstream needs to continue the trace into the headers of the attempt's request.
+	// Inject adds the headers to the attempt's request with which the upstream continues the trace.
 	Inject(http.Header)
-	// End closes the span.
+	// End ends the span.
 	End(*exchange.Record, exchange.Attempt)
 }
 
@@ -56,7 +56,7 @@ type Delivery struct {
 	upstreams map[*router.Upstream]*upstream.Upstream
 
 	mu      sync.Mutex
-	running map[*attempt]struct{} // those under way
+	running map[*attempt]struct{}
 	drained bool
 }
 
@@ -73,7 +73,7 @@ func New(c Config) *Delivery {
 	return d
 }
 
-// drain ends all attempts under way.
+// drain ends all running attempts.
 func (d *Delivery) drain() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -83,8 +83,8 @@ func (d *Delivery) drain() {
 	}
 }
 
-// enter counts an attempt among those under way. One that comes too late is ended at once.
-func (d *Delivery) enter(a *attempt) {
+// register adds a running attempt. If the process is already shutting down, it ends the attempt at once.
+func (d *Delivery) register(a *attempt) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.running[a] = struct{}{}
@@ -93,83 +93,88 @@ func (d *Delivery) enter(a *attempt) {
 	}
 }
 
-func (d *Delivery) leave(a *attempt) {
+func (d *Delivery) unregister(a *attempt) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	delete(d.running, a)
 }
 
-// draining reports whether the process is about to end: no new attempt is made then.
+// draining reports whether the process is about to exit, so that no new attempt may start.
 func (d *Delivery) draining() bool { return d.Draining != nil && d.Draining.Err() != nil }
 
-// Upstream returns the upstream that the router knows as u.
+// Upstream returns the upstream that belongs to a router's upstream.
 func (d *Delivery) Upstream(u *router.Upstream) *upstream.Upstream { return d.upstreams[u] }
 
-// Price returns the price of a target of the upstream, written "upstream/model"; nil if it is unknown.
+// Price returns the price of a target of the upstream, written "upstream/model", or nil if it is unknown.
 func (d *Delivery) Price(u *upstream.Upstream, target string) *prices.Price {
 	return d.Prices.Find(prices.Place{Service: prices.Service(u.Bases[0].Hostname()), Local: u.IsLocal()}, target)
 }
 
-// A run is one request on its way through its plan.
+// A run is the delivery of one request.
 type run struct {
 	*Delivery
-	ctx    context.Context // of whoever waits for the answer
-	x      *exchange.Exchange
-	ask    *exchange.Ask
-	client exchange.Client
-	rec    *exchange.Record
-	call   upstream.Template
-	walk   router.Walk
-	pool   int
-	// last is the failure of the last attempt, telling the one that says most to the client.
-	last, telling *failure
+	ctx      context.Context // ends when the answer is no longer wanted
+	x        *exchange.Exchange
+	planned  *exchange.PlannedRequest
+	client   exchange.Client
+	rec      *exchange.Record
+	template upstream.Template
+	walk     router.Walk
+	pool     int
+	// last is the last failure, mostInformative the one to report to the client.
+	last, mostInformative *failure
 }
 
-// Deliver walks the plan: one attempt after the other until one was committed to, or the failure is the client's own, or
-// nothing is left. The context is that of whoever waits for the answer. It fills in the record's Answer as it goes. The error
-// is what the client is to be told, if nothing was committed. It panics with http.ErrAbortHandler when an answer that is
-// not a stream of events broke off after its first byte: half a body with a proper end would pass for a whole one.
-func (d *Delivery) Deliver(ctx context.Context, x *exchange.Exchange, ask *exchange.Ask, to exchange.Client) *openai.Error {
-	s := &run{Delivery: d, ctx: ctx, x: x, ask: ask, client: to, rec: x.Record}
-	s.call.Endpoint, s.call.ID, s.call.Header = x.Endpoint, x.Record.ID, x.Request.Header
-	s.call.JSON, s.call.Memory = ask.Body.JSON(), ask.Body.Memory()
-	if form := ask.Body.Form; form != nil {
-		s.call.Form = func(model string) upstream.Payload { return form.WithModel(model) }
+// Deliver makes one attempt after another until an answer has been committed, the client made a mistake, or no target is left.
+// It fills in the record's Answer. If nothing was committed, it returns the error for the client.
+//
+// The context must end when nobody wants the answer any more. That is not always when the client of the exchange leaves, because
+// other clients may share the answer.
+//
+// If an answer that is not a stream of events breaks off after the commit, Deliver panics with http.ErrAbortHandler. Otherwise the
+// client would take the first half of the body for all of it.
+func (d *Delivery) Deliver(ctx context.Context, x *exchange.Exchange, planned *exchange.PlannedRequest, to exchange.Client) *openai.Error {
+	s := &run{Delivery: d, ctx: ctx, x: x, planned: planned, client: to, rec: x.Record}
+	s.template.Endpoint, s.template.ID, s.template.Header = x.Endpoint, x.Record.ID, x.Request.Header
+	s.template.JSON, s.template.Memory = planned.Body.JSON(), planned.Body.Memory()
+	if form := planned.Body.Form; form != nil {
+		s.template.Form = func(model string) upstream.Payload { return form.WithModel(model) }
 	}
-	s.walk = router.Walk{Plan: ask.Plan, Model: s.rec.Model, LocalOnly: ask.LocalOnly, Fits: d.fits(x, ask)}
+	s.walk = router.Walk{Plan: planned.Plan, Model: s.rec.Model, LocalOnly: planned.LocalOnly, Fits: d.fits(x, planned)}
 	for {
 		step, ok := s.walk.Next()
 		if !ok || !s.pause(step) {
 			break
 		}
-		candidate, ok := s.slot(step)
+		candidate, ok := s.takeSlot(step)
 		if !ok {
-			if s.hopeless() {
+			if s.mustStop() {
 				break
 			}
 			continue
 		}
 		s.enterPool(step.Pool)
-		s.adjust(candidate)
+		s.limitOutput(candidate)
 		failed := s.try(candidate, s.walk.Last())
 		if failed == nil {
 			return nil
 		}
 		s.walk.Failed(failed.Outcome)
-		s.note(failed)
-		if !failed.Verdict.TryNext() || s.hopeless() {
+		s.keep(failed)
+		if !failed.Verdict.TryNext() || s.mustStop() {
 			break
 		}
 	}
-	return s.giveUp()
+	return s.finalError()
 }
 
-// hopeless reports whether no attempt can be made any more: nobody waits for the answer, or no time is left.
-func (s *run) hopeless() bool {
-	return s.ctx.Err() != nil || s.draining() || !s.ask.Deadline.IsZero() && !time.Now().Before(s.ask.Deadline)
+// mustStop reports whether no further attempt may start: the answer is no longer wanted, the process is shutting down, or the
+// deadline has passed.
+func (s *run) mustStop() bool {
+	return s.ctx.Err() != nil || s.draining() || !s.planned.Deadline.IsZero() && !time.Now().Before(s.planned.Deadline)
 }
 
-// enterPool records that a later pool is begun with, and why.
+// enterPool records why a later pool is tried.
 func (s *run) enterPool(pool int) {
 	switch {
 	case pool <= s.pool:
@@ -185,51 +190,51 @@ func (s *run) enterPool(pool int) {
 	s.pool = pool
 }
 
-// note keeps what the client may have to be told, and what the next attempt must know of the last.
-func (s *run) note(f *failure) {
+// keep remembers a failure, for the next attempt and for the client.
+func (s *run) keep(f *failure) {
 	s.last = f
-	if s.telling == nil || f.Verdict.MoreInformative(s.telling.Verdict) {
-		s.telling = f
+	if s.mostInformative == nil || f.Verdict.MoreInformative(s.mostInformative.Verdict) {
+		s.mostInformative = f
 	}
 }
 
-// adjust bounds the output by what the target has just said that it allows. What another target allows is another matter.
-func (s *run) adjust(candidate router.Candidate) {
-	s.call.MaxOutput = 0
+// limitOutput limits the output to what the target has just said that it allows. The limits of other targets may differ.
+func (s *run) limitOutput(candidate router.Candidate) {
+	s.template.MaxOutput = 0
 	if s.last != nil && s.last.Verdict == router.Adjustable && s.last.configured == candidate.Target {
-		s.call.MaxOutput = s.last.MaxOutput
+		s.template.MaxOutput = s.last.MaxOutput
 	}
 }
 
-// giveUp returns the failure that says most to the client.
-func (s *run) giveUp() *openai.Error {
-	f := s.telling
+// finalError returns the error for the client after everything has failed.
+func (s *run) finalError() *openai.Error {
+	f := s.mostInformative
 	switch {
 	case s.ctx.Err() != nil:
-		return exchange.ClientClosed
+		return exchange.ErrClientClosed
 	case f == nil && s.draining():
 		return shuttingDown()
 	case f == nil:
 		return exchange.NoUpstream("No upstream is available for this model. Try again in a moment.")
 	}
 	s.rec.Verdict, s.rec.Target, s.rec.Configured = f.Verdict, f.target, f.configured
-	told := f.tell()
+	e := f.apiError()
 	switch {
 	case s.draining() && f.Verdict.TryNext():
-		told = shuttingDown()
-	case s.ask.LocalOnly && f.Verdict.TryNext():
-		told.Message += " The request must stay on local upstreams, so that nothing else was tried."
+		e = shuttingDown()
+	case s.planned.LocalOnly && f.Verdict.TryNext():
+		e.Message += " The request must stay on local upstreams, so no other upstream was tried."
 	}
-	told.Header = http.Header{}
-	s.x.SetAnswerHeaders(told.Header, s.tried())
+	e.Header = http.Header{}
+	s.x.SetAnswerHeaders(e.Header, s.attempts())
 	if f.Verdict == router.Overloaded && f.RetryAfter > 0 && !s.draining() {
-		told.Header["Retry-After"] = []string{seconds(f.RetryAfter)}
+		e.Header["Retry-After"] = []string{exchange.RetryAfter(f.RetryAfter)}
 	}
-	return told
+	return e
 }
 
-// tried says what was tried and how it ended: "2; gpu/llama3 unreachable, openai/gpt-4o overloaded".
-func (s *run) tried() string {
+// attempts returns what was tried and how it ended: "2; gpu/llama3 unreachable, openai/gpt-4o overloaded".
+func (s *run) attempts() string {
 	b := strconv.AppendInt(nil, int64(len(s.rec.Attempts)), 10)
 	for i, a := range s.rec.Attempts {
 		separator := ", "
@@ -239,9 +244,4 @@ func (s *run) tried() string {
 		b = append(append(append(append(b, separator...), a.Target...), ' '), a.Verdict.String()...)
 	}
 	return string(b)
-}
-
-// seconds is a wait as Retry-After has it, rounded up.
-func seconds(d time.Duration) string {
-	return strconv.FormatInt(int64((d+time.Second-1)/time.Second), 10)
 }

@@ -12,31 +12,31 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 )
 
-// A failure is an attempt that ended before anything was committed.
+// A failure describes an attempt that ended before the commit.
 type failure struct {
 	upstream.Finding
 	upstream   string
 	configured router.Target
 	target     string // "upstream/model"
-	status     int    // what the upstream answered, zero if it did not
-	body       []byte // the error it answered with
+	status     int    // of the upstream's response; zero if there was none
+	body       []byte // of an error response
 	err        error
-	// spill means that no attempt was made, because no slot was free in time; waited is for how long, zero if the queues were
-	// full.
+	// spill means that no attempt was made because no slot became free in time. The request then waited for as long as waited, which
+	// is zero if the queues were full.
 	spill  bool
 	waited time.Duration
 }
 
-// tell puts a failure into the words and the status that SDKs expect. What the upstream said of the request itself reaches
-// the client; what it said of our key or itself does not.
-func (f *failure) tell() *openai.Error {
+// apiError returns the error for the client, in a form that SDKs understand. It contains what the upstream said about the
+// request, but not what it said about the gateway's API key or itself.
+func (f *failure) apiError() *openai.Error {
 	name := "The upstream " + strconv.Quote(f.upstream)
 	if f.spill {
-		return f.tellQueueFull()
+		return f.queueFull()
 	}
 	switch f.Verdict {
 	case router.ClientError, router.Unsupported, router.Adjustable:
-		return f.upstreamWords()
+		return f.upstreamError()
 	case router.Unreachable:
 		return exchange.NoUpstream(name + " cannot be reached, or is still loading its model. Try again in a moment.")
 	case router.Overloaded:
@@ -45,14 +45,14 @@ func (f *failure) tell() *openai.Error {
 		}
 		return exchange.NoUpstream(name + " is overloaded. Try again in a moment.")
 	case router.Misconfigured:
-		return f.tellMisconfigured(name)
+		return f.misconfigured(name)
 	case router.Timeout:
 		return upstreamTimeout(name + " did not begin to answer in time.")
 	}
 	return exchange.UpstreamError(name + " failed before it answered.")
 }
 
-func (f *failure) tellMisconfigured(name string) *openai.Error {
+func (f *failure) misconfigured(name string) *openai.Error {
 	switch {
 	case f.status == http.StatusNotFound || f.status == http.StatusBadRequest:
 		return &openai.Error{Status: http.StatusNotFound, Type: exchange.InvalidRequest, Param: "model", Code: "model_not_found",
@@ -63,21 +63,20 @@ func (f *failure) tellMisconfigured(name string) *openai.Error {
 	return exchange.UpstreamError(name + " rejected this gateway's API key. The operator must check its configuration.")
 }
 
-// upstreamWords is the upstream's own error, in OpenAI's shape.
-func (f *failure) upstreamWords() *openai.Error {
+// upstreamError returns the upstream's own error in OpenAI's format.
+func (f *failure) upstreamError() *openai.Error {
 	e, _ := openai.ParseError(f.body)
 	if e.Message == "" {
 		e.Message = "The upstream " + strconv.Quote(f.upstream) + " refused the request with status " + strconv.Itoa(f.status) + "."
 	}
 	e.Type, e.Status = cmp.Or(e.Type, exchange.InvalidRequest), f.status
 	if f.status < 400 || f.status >= 500 || f.status == http.StatusTooManyRequests {
-		e.Status = http.StatusBadRequest // llama.cpp says 500 of an image it cannot see; SDKs would send it again
+		e.Status = http.StatusBadRequest // llama.cpp answers 500 to an image that it does not support; SDKs would retry that
 	}
 	return &e
 }
 
-// tellQueueFull is what a client is told whose request found no slot.
-func (f *failure) tellQueueFull() *openai.Error {
+func (f *failure) queueFull() *openai.Error {
 	message := "All slots are taken and the admission queue is full. Try again in a moment."
 	if f.waited > 0 {
 		message = "No slot became free within " + f.waited.Round(time.Millisecond).String() + ". Try again later."

@@ -9,10 +9,10 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/router/replica"
 )
 
-// A HealthChecker probes replicas that are not ready until they are, and finds out which are stuck. It ends with Close.
+// A HealthChecker probes replicas that are not ready until they are, and detects stuck replicas.
 type HealthChecker struct {
 	upstreams []*upstream.Upstream
-	changed   func(Change) // nil for nobody
+	changed   func(Change) // nil if nobody wants to know
 	closed    context.Context
 	close     context.CancelFunc
 }
@@ -23,35 +23,32 @@ func newHealthChecker(upstreams []*upstream.Upstream, changed func(Change)) *Hea
 	return h
 }
 
-// A Change is what a replica has become.
+// A Change is a change in the health of a replica.
 type Change struct {
 	replica.Change
 	Upstream string
 	Address  string
 }
 
-func (h *HealthChecker) tell(u *upstream.Upstream, change Change) {
+func (h *HealthChecker) notify(u *upstream.Upstream, r *replica.Replica, change replica.Change) {
 	if h.changed != nil {
-		change.Upstream = u.Name
-		h.changed(change)
+		h.changed(Change{Change: change, Upstream: u.Name, Address: r.Address})
 	}
 }
 
-// Watch probes a replica that is not ready until it is, unless that is done already.
+// Watch probes a replica until it is ready. It does nothing if the replica is ready or already watched.
 func (h *HealthChecker) Watch(u *upstream.Upstream, r *replica.Replica) {
 	if h.closed.Err() != nil || !r.StartProbing() {
 		return
 	}
 	go func() {
 		defer r.StopProbing()
-		for h.pause(r.NextProbe()) {
+		for h.sleep(r.NextProbe()) {
 			found := u.Probe(h.closed, r)
 			if h.closed.Err() != nil {
 				return
 			}
-			if change, told := r.ReportProbe(found); told {
-				h.tell(u, Change{Change: change, Address: r.Address})
-			}
+			h.report(u, r, found)
 			if !r.Status().State.NeedsProbe() {
 				return
 			}
@@ -59,8 +56,15 @@ func (h *HealthChecker) Watch(u *upstream.Upstream, r *replica.Replica) {
 	}()
 }
 
-// pause waits; it reports false if the checker was closed meanwhile.
-func (h *HealthChecker) pause(d time.Duration) bool {
+// report tells the replica what a probe found.
+func (h *HealthChecker) report(u *upstream.Upstream, r *replica.Replica, found replica.State) {
+	if change, changed := r.ReportProbe(found); changed {
+		h.notify(u, r, change)
+	}
+}
+
+// sleep waits. It reports false if the checker is closed.
+func (h *HealthChecker) sleep(d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
@@ -71,7 +75,7 @@ func (h *HealthChecker) pause(d time.Duration) bool {
 	}
 }
 
-// WatchAll probes the replicas that are not ready: those that an earlier configuration left so.
+// WatchAll watches all replicas. It takes over those that were not ready under a previous configuration.
 func (h *HealthChecker) WatchAll() {
 	for _, u := range h.upstreams {
 		for _, r := range u.Replicas {
@@ -80,7 +84,7 @@ func (h *HealthChecker) WatchAll() {
 	}
 }
 
-// ProbeAll probes every replica that can be probed, at the same time.
+// ProbeAll probes every replica that can be probed, all at the same time.
 func (h *HealthChecker) ProbeAll(ctx context.Context) {
 	var all sync.WaitGroup
 	for _, u := range h.upstreams {
@@ -102,11 +106,9 @@ func (h *HealthChecker) probe(ctx context.Context, u *upstream.Upstream, r *repl
 	if ctx.Err() != nil {
 		return
 	}
-	if change, told := r.ReportProbe(found); told {
-		h.tell(u, Change{Change: change, Address: r.Address})
-	}
+	h.report(u, r, found)
 	h.Watch(u, r)
 }
 
-// Close ends the probes. Requests go on.
+// Close stops all probes. Requests are not affected.
 func (h *HealthChecker) Close() { h.close() }

@@ -9,10 +9,10 @@ import (
 
 var errLoading = errors.New("the model is loading")
 
-// load waits until the model is loaded, on a server that loads models when they are asked for. The load is the gateway's own
-// and goes on when the client has left, or was answered by another target: else every client that gives up would make the
-// server begin again.
-func (a *attempt) load() *failure {
+// awaitLoad waits until the model is loaded, if the server loads models on demand. The load belongs to the gateway: it continues
+// after the client has left or another target has answered. Otherwise every client that gives up would make the server start
+// again.
+func (a *attempt) awaitLoad() *failure {
 	if !a.u.LoadsOnDemand() {
 		return nil
 	}
@@ -20,20 +20,21 @@ func (a *attempt) load() *failure {
 	if loaded == nil {
 		return nil
 	}
-	a.watchdog.await(a.forLoad())
+	a.watchdog.awaitContent(a.loadTimeout())
 	select {
 	case <-loaded:
-		a.watchdog.await(a.forContent())
+		a.watchdog.awaitContent(a.firstContentTimeout())
 		return nil
 	case <-a.ctx.Done():
 		failed := a.fail(a.verdict(a.ctx.Err()), errLoading)
-		a.judgeLoading(failed)
+		a.excuseLoading(failed)
 		return failed
 	}
 }
 
-// judgeLoading judges an attempt that ended because the model was not loaded in time: no fault of the server's.
-func (a *attempt) judgeLoading(failed *failure) {
+// excuseLoading turns a timeout while the model was loading into the verdict that the target is not reachable yet, if there is
+// another target. Loading is not the replica's fault.
+func (a *attempt) excuseLoading(failed *failure) {
 	if !errors.Is(context.Cause(a.ctx), errSilent) {
 		return
 	}
@@ -43,15 +44,14 @@ func (a *attempt) judgeLoading(failed *failure) {
 	}
 }
 
-// reload looks, after an attempt that met with silence, whether the model was loaded at all: the server may have unloaded it
-// for another one since it answered last, and the attempt's end has just made it begin again. Then the load becomes the
-// gateway's.
-func (a *attempt) reload(failed *failure) {
+// resumeLoad checks after a timeout whether the model is still loaded. If the server has unloaded it for another model, the request
+// made the server load it again, and the timeout aborted that load. The gateway then starts a load of its own.
+func (a *attempt) resumeLoad(failed *failure) {
 	if failed == nil || failed.Verdict != router.Timeout || a.blameless || !a.u.LoadsOnDemand() || !errors.Is(context.Cause(a.ctx), errSilent) {
 		return
 	}
 	if a.u.ForgetUnloaded(a.run.ctx, a.replica, a.model) {
 		a.u.Load(a.replica, a.model, a.x.Endpoint.Vectors)
-		a.judgeLoading(failed)
+		a.excuseLoading(failed)
 	}
 }

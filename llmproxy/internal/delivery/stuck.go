@@ -7,13 +7,14 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/router/replica"
 )
 
-// How soon a silent replica is taken for a stuck one: healthy by its probes, without progress on any request.
+// A replica is stuck if it makes no progress on any request although its probes succeed.
 const (
-	silenceLeast = 20 * time.Second // how long it must have sent nothing to anybody
-	checksApart  = 2 * time.Second  // how far the two checks of its counters are apart; llama.cpp must not be asked more often
+	minSilence    = 20 * time.Second // how long it must have sent nothing on any request
+	checkInterval = 2 * time.Second  // between two readings of its counters; llama.cpp must not be asked more often
 )
 
-// suspect begins to find out whether a replica is stuck, unless that is under way. Services are judged by their answers alone.
+// suspect starts a check whether a replica is stuck, unless one is running. Replicas that cannot be probed are judged by their
+// answers alone.
 func (h *HealthChecker) suspect(u *upstream.Upstream, r *replica.Replica) {
 	if h.closed.Err() != nil || !u.CanProbe() || !r.StartStuckCheck() {
 		return
@@ -26,35 +27,35 @@ func (h *HealthChecker) suspect(u *upstream.Upstream, r *replica.Replica) {
 	}()
 }
 
-// isStuck waits until the silence has lasted long enough, and reports whether nothing has moved meanwhile. Where no counters
-// say so, several silent streams must.
+// isStuck waits until the silence has lasted long enough and reports whether the replica made no progress meanwhile. If the
+// replica has no counters, several silent streams are needed as proof.
 func (h *HealthChecker) isStuck(u *upstream.Upstream, r *replica.Replica) bool {
-	before, counted := u.Progress(h.closed, r)
+	before, countedBefore := u.Progress(h.closed, r)
 	since := r.Silence(0).Since
-	if !h.silenceLasts(r, since, time.Now().Add(checksApart)) {
+	if !h.awaitSilence(r, since, time.Now().Add(checkInterval)) {
 		return false
 	}
-	after, again := u.Progress(h.closed, r)
-	healthy := u.Probe(h.closed, r) == replica.Up // else it is loading, or down, which is known
-	silence := r.Silence(silenceLeast)
+	after, countedAfter := u.Progress(h.closed, r)
+	healthy := u.Probe(h.closed, r) == replica.Up // otherwise it is loading or down, which is not the same as stuck
+	silence := r.Silence(minSilence)
 	if !healthy || !silence.Since.Equal(since) || len(silence.Attempts) == 0 {
 		return false
 	}
-	if counted && again {
+	if countedBefore && countedAfter {
 		return before == after
 	}
 	return silence.IsConclusive()
 }
 
-// silenceLasts waits until the silence has lasted for as long as is suspicious, the time for reading the prompts included,
-// and at least until earliest. It reports false as soon as the silence is over.
-func (h *HealthChecker) silenceLasts(r *replica.Replica, since, earliest time.Time) bool {
+// awaitSilence waits until earliest, and until the silence has lasted for minSilence plus the time that the replica may need to read
+// the prompts. It reports false as soon as the silence ends.
+func (h *HealthChecker) awaitSilence(r *replica.Replica, since, earliest time.Time) bool {
 	for {
 		silence := r.Silence(0)
 		if !silence.Since.Equal(since) || len(silence.Attempts) == 0 {
 			return false
 		}
-		due := since.Add(silenceLeast + silence.Prefill())
+		due := since.Add(minSilence + silence.Prefill())
 		if due.Before(earliest) {
 			due = earliest
 		}
@@ -62,17 +63,16 @@ func (h *HealthChecker) silenceLasts(r *replica.Replica, since, earliest time.Ti
 		if left <= 0 {
 			return true
 		}
-		if !h.pause(min(left, silenceLeast/4)) {
+		if !h.sleep(min(left, minSilence/4)) {
 			return false
 		}
 	}
 }
 
-// markStuck takes the replica out and ends what is under way there.
+// markStuck takes the replica out of service and aborts its attempts.
 func (h *HealthChecker) markStuck(u *upstream.Upstream, r *replica.Replica) {
-	change, told := r.MarkStuck()
-	if told {
-		h.tell(u, Change{Change: change, Address: r.Address})
+	if change, changed := r.MarkStuck(); changed {
+		h.notify(u, r, change)
 	}
 	for _, a := range r.Silence(0).Attempts {
 		a.Abort()

@@ -10,18 +10,18 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/exchange"
 )
 
-// The waits of an attempt, where the upstream's configuration does not say otherwise.
+// The timeouts of an attempt, unless the upstream's configuration sets others.
 const (
-	firstTokenNotLast = 30 * time.Second // another target is left
-	firstTokenLast    = 5 * time.Minute
-	idleDefault       = 60 * time.Second
-	wholeDefault      = 10 * time.Minute // an answer that is no stream shows no sign of life until it is complete
+	firstTokenTimeout     = 30 * time.Second
+	lastFirstTokenTimeout = 5 * time.Minute // if there is no other target
+	idleTimeout           = 60 * time.Second
+	wholeAnswerTimeout    = 10 * time.Minute // an answer that is not a stream sends nothing until it is complete
 )
 
-// interruptAfter is how long a write to the client may go on after its attempt was ended.
+// interruptAfter is how long a write to the client may continue after its attempt was ended.
 const interruptAfter = time.Second
 
-// Why an attempt was ended, if not by its client.
+// The reasons for which the gateway ends an attempt.
 var (
 	errSilent    = errors.New("the upstream was silent for too long")
 	errTimeout   = errors.New("the attempt took longer than its timeout")
@@ -32,99 +32,98 @@ var (
 	errLocalOnly = errors.New("the request must stay local, and the upstream is remote")
 )
 
-// A watchdog ends an attempt that takes too long. Its one timer also has a waiting client pinged, and a silent replica
-// suspected of being stuck. Its lock is held for decisions only, never while anything is sent.
+// A watchdog ends an attempt that takes too long. It also pings a waiting client and reports a silent replica that may be stuck. It
+// needs only one timer for all of that. Its lock is not held during network I/O.
 type watchdog struct {
-	a     *attempt
-	timer *time.Timer
-	idle  time.Duration // the longest silence between two reads of the answer
-	read  atomic.Int64  // when the last read was, as a duration since the attempt was started
+	a        *attempt
+	timer    *time.Timer
+	idle     time.Duration // the longest allowed time between two reads of the answer
+	lastRead atomic.Int64  // as a duration since the attempt started
 
-	mu      sync.Mutex
-	phase   phase
-	total   time.Time // when the attempt must be over; zero for no bound
-	until   time.Time // when the first content must be there
-	half    time.Time // when half of the wait for it is over, and silence is suspicious
-	because error     // what it means when until has passed
+	mu           sync.Mutex
+	phase        phase
+	total        time.Time // when the attempt must be over; zero if there is no limit
+	contentDue   time.Time // when the first content must have arrived
+	suspiciousAt time.Time // when half of that time has passed without content
+	ifLate       error     // the reason to end the attempt at contentDue
 }
 
-// A phase is what a watchdog watches for.
+// A phase is what a watchdog waits for.
 type phase uint8
 
 const (
-	waiting   phase = iota // for the first content
-	answering              // for silence
-	ending                 // for a client that holds up the end
-	over
+	awaitingContent phase = iota // the first content
+	relaying                     // the next read of the answer
+	ended                        // the end of the last write to the client
+	stopped                      // nothing
 )
 
-// start watches over an attempt that waits for its first content.
+// start starts the watchdog of an attempt.
 func (w *watchdog) start(a *attempt) {
 	timers := a.u.Timers
-	w.a, w.idle = a, cmp.Or(timers.Idle, idleDefault)
+	w.a, w.idle = a, cmp.Or(timers.Idle, idleTimeout)
 	if timers.Total > 0 {
 		w.total = a.started.Add(timers.Total)
 	}
-	w.await(a.forContent())
+	w.awaitContent(a.firstContentTimeout())
 }
 
-// await sets how long the first content may take from now on.
-func (w *watchdog) await(d time.Duration) {
+// awaitContent sets how long the first content may take from now on.
+func (w *watchdog) awaitContent(limit time.Duration) {
 	now := time.Now()
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.until, w.half, w.because = now.Add(d), now.Add(d/2), errSilent
-	if deadline := w.a.ask.Deadline; !deadline.IsZero() && deadline.Before(w.until) {
-		w.until, w.because = deadline, errDeadline
+	w.contentDue, w.suspiciousAt, w.ifLate = now.Add(limit), now.Add(limit/2), errSilent
+	if deadline := w.a.planned.Deadline; !deadline.IsZero() && deadline.Before(w.contentDue) {
+		w.contentDue, w.ifLate = deadline, errDeadline
 	}
-	w.set(min(w.until.Sub(now), d/2, w.a.x.UntilPing(w.a.client, now)), now)
+	w.setTimer(min(w.contentDue.Sub(now), limit/2, w.a.x.UntilPing(w.a.client, now)), now)
 }
 
-// set sets the timer; the caller holds the lock.
-func (w *watchdog) set(wait time.Duration, now time.Time) {
+// setTimer sets the timer. The caller must hold the lock.
+func (w *watchdog) setTimer(wait time.Duration, now time.Time) {
 	if !w.total.IsZero() {
 		wait = min(wait, w.total.Sub(now))
 	}
 	if w.timer == nil {
-		w.timer = time.AfterFunc(wait, w.fire)
+		w.timer = time.AfterFunc(wait, w.timerFired)
 	} else {
 		w.timer.Reset(wait)
 	}
 }
 
-// answering goes over from waiting for the first content to watching for silence.
-func (w *watchdog) answering() {
+// committed ends the wait for the first content. From now on, the watchdog ends the attempt if the upstream is silent for too long.
+func (w *watchdog) committed() {
 	w.progress()
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.phase == waiting {
-		w.phase = answering
-		w.set(w.idle, time.Now())
+	if w.phase == awaitingContent {
+		w.phase = relaying
+		w.setTimer(w.idle, time.Now())
 	}
 }
 
-// progress notes that something was read of the answer. It touches no lock and no timer: there may be many reads a second.
-func (w *watchdog) progress() { w.read.Store(int64(time.Since(w.a.started))) }
+// progress notes a read of the answer. It uses neither the lock nor the timer, because there may be many reads per second.
+func (w *watchdog) progress() { w.lastRead.Store(int64(time.Since(w.a.started))) }
 
+// stop stops the watchdog. No ping starts afterwards.
 func (w *watchdog) stop() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.phase = over
+	w.phase = stopped
 	w.timer.Stop()
 }
 
-// answered reports whether the answer has begun.
-func (w *watchdog) answered() bool {
+// isRelaying reports whether the answer has been committed and the attempt has not ended.
+func (w *watchdog) isRelaying() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.phase == answering
+	return w.phase == relaying
 }
 
-// fire is called when the timer has expired. What takes time is done without the lock, and after the timer was set anew.
-func (w *watchdog) fire() {
-	now := time.Now()
-	do := w.due(now)
-	switch a := w.a; {
+func (w *watchdog) timerFired() {
+	do, a := w.check(time.Now()), w.a
+	switch {
 	case do.end != nil:
 		a.end(do.end)
 	case do.interrupt:
@@ -134,85 +133,89 @@ func (w *watchdog) fire() {
 	}
 }
 
-// An action is what is to be done when the timer has expired.
+// An action is what the watchdog does without its lock.
 type action struct {
-	end                error
+	end                error // the reason to end the attempt; nil to let it continue
 	interrupt, suspect bool
 }
 
-// due decides what is to be done now, and sets the timer for what comes next.
-func (w *watchdog) due(now time.Time) (do action) {
+// check returns what must be done now, and sets the timer for the next check.
+func (w *watchdog) check(now time.Time) action {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.phase <= answering && !w.total.IsZero() && !now.Before(w.total) {
+	if w.phase <= relaying && !w.total.IsZero() && !now.Before(w.total) {
 		return action{end: errTimeout}
 	}
 	switch w.phase {
-	case waiting:
-		if !now.Before(w.until) {
-			return action{end: w.because}
-		}
-		next := w.until
-		if now.Before(w.half) {
-			next = w.half
-		} else {
-			do.suspect = true
-		}
-		untilPing := w.a.x.UntilPing(w.a.client, now)
-		if untilPing == 0 { // Ping does not block, and the record does not change before stop has returned
-			w.a.client.Ping()
-			untilPing = exchange.PingEvery
-		}
-		w.set(min(next.Sub(now), untilPing), now)
-	case answering:
-		silent := now.Sub(w.a.started) - time.Duration(w.read.Load())
+	case awaitingContent:
+		return w.checkContent(now)
+	case relaying:
+		silent := now.Sub(w.a.started) - time.Duration(w.lastRead.Load())
 		switch {
 		case silent < w.idle:
-			w.set(w.idle-silent, now)
+			w.setTimer(w.idle-silent, now)
+			return action{}
 		case w.a.client.Busy():
 			return action{end: errNotRead}
-		default:
-			return action{end: errSilent}
 		}
-	case ending:
-		do.interrupt = w.a.client.Busy()
+		return action{end: errSilent}
+	case ended:
+		return action{interrupt: w.a.client.Busy()}
 	}
-	return do
+	return action{}
 }
 
-// end ends an attempt, unless it is over. A write that its client holds up is interrupted after a moment, so that neither the
-// slot nor the handler waits for a client that does not read.
-func (a *attempt) end(why error) {
+func (w *watchdog) checkContent(now time.Time) action {
+	if !now.Before(w.contentDue) {
+		return action{end: w.ifLate}
+	}
+	suspect, next := true, w.contentDue
+	if now.Before(w.suspiciousAt) {
+		suspect, next = false, w.suspiciousAt
+	}
+	untilPing := w.a.x.UntilPing(w.a.client, now)
+	if untilPing == 0 { // under the lock, so that stop keeps its promise; Ping does not block
+		w.a.client.Ping()
+		untilPing = exchange.PingEvery
+	}
+	w.setTimer(min(next.Sub(now), untilPing), now)
+	return action{suspect: suspect}
+}
+
+// end ends an attempt, unless it is already over. If the client blocks a write, the write is interrupted after a moment, so that
+// neither the slot nor the handler has to wait for a client that does not read.
+func (a *attempt) end(cause error) {
 	w := &a.watchdog
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.phase < ending {
-		if w.phase == answering {
+	if w.phase < ended {
+		if w.phase == relaying {
 			w.timer.Reset(interruptAfter)
 		}
-		w.phase = ending
+		w.phase = ended
 	}
-	a.cancel(why)
+	a.cancel(cause)
 }
 
-// forContent is how long the first content may take.
-func (a *attempt) forContent() time.Duration {
+// firstContentTimeout returns how long the first content may take.
+func (a *attempt) firstContentTimeout() time.Duration {
 	switch timers := a.u.Timers; {
 	case !a.rec.Stream:
-		return cmp.Or(timers.Total, wholeDefault)
+		return cmp.Or(timers.Total, wholeAnswerTimeout)
 	case a.last:
-		return cmp.Or(timers.FirstToken, firstTokenLast)
+		return cmp.Or(timers.FirstToken, lastFirstTokenTimeout)
 	default:
-		return cmp.Or(timers.FirstToken, firstTokenNotLast)
+		return cmp.Or(timers.FirstToken, firstTokenTimeout)
 	}
 }
 
-// forLoad is how long a model may take to load before another target is tried, or, where none is left, at all.
-func (a *attempt) forLoad() time.Duration {
+// loadTimeout returns how long the attempt waits for its model to load. If there is another target, that is less than the load
+// itself may take.
+func (a *attempt) loadTimeout() time.Duration {
 	if a.last {
 		return a.u.LoadTimeout()
 	}
-	return cmp.Or(a.u.Timers.FirstToken, firstTokenNotLast)
+	return cmp.Or(a.u.Timers.FirstToken, firstTokenTimeout)
 }
 
 // Streams implements replica.Attempt.
@@ -220,15 +223,15 @@ func (a *attempt) Streams() bool { return a.rec.Stream }
 
 // Prefill implements replica.Attempt.
 func (a *attempt) Prefill() time.Duration {
-	if a.watchdog.answered() {
+	if a.watchdog.isRelaying() {
 		return 0
 	}
 	return a.u.PrefillTime(a.size)
 }
 
-// Abort implements replica.Attempt. An attempt that has nowhere else to go may go on.
+// Abort implements replica.Attempt. An attempt that has nowhere else to go may continue.
 func (a *attempt) Abort() {
-	if a.watchdog.answered() || !a.last {
+	if a.watchdog.isRelaying() || !a.last {
 		a.end(errStuck)
 	}
 }

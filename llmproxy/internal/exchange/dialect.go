@@ -5,17 +5,17 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/sse"
 )
 
-// A Dialect is how a client is told what comes from the gateway itself and not from an upstream.
+// A Dialect encodes what the gateway itself sends to a client, as opposed to what it relays from an upstream.
 type Dialect interface {
-	// AppendError appends an error as the body of an answer.
+	// AppendError appends the body of an error response.
 	AppendError(b []byte, e *openai.Error) []byte
-	// AppendErrorEvent appends an error as the last event of a stream.
+	// AppendErrorEvent appends the event that ends a stream with an error.
 	AppendErrorEvent(b []byte, e *openai.Error) []byte
-	// Ping is the event that keeps a waiting client, and whatever stands between, from giving up.
+	// Ping returns the event that keeps a waiting client, and proxies on the way to it, from timing out.
 	Ping() []byte
 }
 
-// dialectOf finds the dialect of an endpoint's clients; nil stands for an endpoint that does not generate.
+// dialectOf returns the dialect of an endpoint's clients. Requests that do not generate have no endpoint.
 func dialectOf(e *openai.Endpoint) Dialect {
 	if e == nil {
 		return openAI(openai.Chunks)
@@ -23,7 +23,7 @@ func dialectOf(e *openai.Endpoint) Dialect {
 	return openAI(e.Framing)
 }
 
-// openAI is OpenAI's dialect, with the framing of the endpoint's streams.
+// openAI is OpenAI's dialect with the framing of an endpoint's streams.
 type openAI openai.Framing
 
 func (openAI) AppendError(b []byte, e *openai.Error) []byte { return e.AppendJSON(b) }
@@ -35,7 +35,7 @@ func (d openAI) AppendErrorEvent(b []byte, e *openai.Error) []byte {
 	return sse.AppendData(b, e.AppendJSON(nil))
 }
 
-var comment = []byte(": ping\n\n")
+var pingComment = []byte(": ping\n\n")
 
-// Ping is a comment: every SDK skips it.
-func (openAI) Ping() []byte { return comment }
+// Ping returns a comment, which every SDK skips.
+func (openAI) Ping() []byte { return pingComment }

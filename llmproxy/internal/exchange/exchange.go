@@ -1,9 +1,9 @@
-// Package exchange is one request and its answer on the way through the gateway. It owns the client's request, the Writer
-// (the only place that knows whether anything was committed to the client), the record, the signs of life that a waiting
-// client gets, and the errors that the gateway itself tells, in the client's dialect.
+// Package exchange holds one request and its answer while they pass through the gateway: the client's request, the Writer (the
+// only place that knows whether an answer has been committed), the record, the pings that keep a waiting client connected, and
+// the errors of the gateway itself in the client's dialect.
 //
-// It decides nothing about where a request goes or what it may use. It stands above relay and upstream, and below the steps
-// of the pipeline: access, answercache, catalog and delivery.
+// It does not decide where a request goes or how much it may use. It stands above relay and upstream and below the steps of the
+// pipeline: access, answercache, catalog and delivery.
 package exchange
 
 import (
@@ -21,31 +21,31 @@ import (
 
 // An Exchange is one request and its answer.
 type Exchange struct {
-	// Request is the client's. No step replaces it.
+	// Request is the client's request. No step replaces it.
 	Request *http.Request
-	// Writer is the client's end of the answer.
+	// Writer sends the answer to the client.
 	Writer Writer
-	// Record is what is known of the exchange so far.
+	// Record is what is known about the exchange so far.
 	Record *Record
-	// Endpoint is the API endpoint that generates; nil for lists and the like.
+	// Endpoint is the API endpoint, if the request generates an answer. It is nil for requests such as the list of models.
 	Endpoint *openai.Endpoint
 
-	values struct{ id, target, route, attempts [1]string } // room for the headers that every answer has
+	values struct{ id, target, route, attempts [1]string } // of the headers that every answer has, to save allocations
 }
 
-// An Ask is what a plan's targets are asked for: the request as it is delivered.
-type Ask struct {
+// A PlannedRequest is what delivery needs to know about a request.
+type PlannedRequest struct {
 	Plan *router.Plan
 	Body *reqbody.Body
-	// LocalOnly means that the request must not leave for an upstream that is not local.
+	// LocalOnly means that only local upstreams may be asked.
 	LocalOnly bool
-	// Deadline is when the first content must be there; zero for no bound.
+	// Deadline is when the first content must have arrived. It is zero if there is no deadline.
 	Deadline time.Time
-	// KeepUsage keeps the stream event with the usage, which the gateway asked for on its own account.
+	// KeepUsage keeps the usage event of a stream even if only the gateway asked for it.
 	KeepUsage bool
 }
 
-// New opens an exchange and its record. The client learns the request's id whatever happens.
+// New returns a new Exchange and starts its record. It sets X-Request-Id, so that every answer has it.
 func New(w http.ResponseWriter, r *http.Request, endpoint *openai.Endpoint, rec *Record) *Exchange {
 	x := &Exchange{Request: r, Record: rec, Endpoint: endpoint}
 	rec.Started = time.Now()
@@ -54,12 +54,12 @@ func New(w http.ResponseWriter, r *http.Request, endpoint *openai.Endpoint, rec 
 		rec.Endpoint = endpoint.Name
 	}
 	x.Writer.init(w, dialectOf(endpoint))
-	set(w.Header(), "X-Request-Id", &x.values.id, rec.ID)
+	setHeader(w.Header(), "X-Request-Id", &x.values.id, rec.ID)
 	return x
 }
 
-// set sets a header whose value lies in room, which spares an allocation.
-func set(h http.Header, name string, room *[1]string, value string) {
+// setHeader sets a header whose value is stored in room, which saves an allocation.
+func setHeader(h http.Header, name string, room *[1]string, value string) {
 	room[0] = value
 	h[name] = room[:]
 }
@@ -68,26 +68,39 @@ func set(h http.Header, name string, room *[1]string, value string) {
 // them failed, how they ended.
 func (x *Exchange) SetAnswerHeaders(h http.Header, attempts string) {
 	if x.Record.Target != "" {
-		set(h, "X-Llm-Target", &x.values.target, x.Record.Target)
+		setHeader(h, "X-Llm-Target", &x.values.target, x.Record.Target)
 	}
-	set(h, "X-Llm-Route", &x.values.route, x.Record.Route)
-	set(h, "X-Llm-Attempts", &x.values.attempts, attempts)
+	setHeader(h, "X-Llm-Route", &x.values.route, x.Record.Route)
+	setHeader(h, "X-Llm-Attempts", &x.values.attempts, attempts)
 	if x.Record.Queue > 0 {
 		h["X-Llm-Queue-Ms"] = []string{strconv.FormatInt(x.Record.Queue.Milliseconds(), 10)}
 	}
 }
 
-// StatusClientClosed is nginx's status for a client that left before the answer. Only the log shows it.
+// SendJSON sends a complete JSON answer of the gateway itself.
+func (x *Exchange) SendJSON(body []byte) {
+	x.Record.Status = http.StatusOK
+	x.Record.Bytes += x.Writer.sendJSON(x.Request.Context(), http.StatusOK, body)
+}
+
+// StatusClientClosed is nginx's status for a client that left before the answer began. It appears in logs only.
 const StatusClientClosed = 499
 
-// Fail answers with an error and records it. A client that has left is recorded as such.
+// ErrClientClosed is returned in place of an answer if the client has left.
+var ErrClientClosed = &openai.Error{Status: StatusClientClosed, Message: "The client closed the request."}
+
+// Fail sends an error to the client and records it. If the client has left, it records only that.
 func (x *Exchange) Fail(e *openai.Error) {
-	if e == ClientClosed || x.Request.Context().Err() != nil {
-		x.CloseByClient()
+	if e == ErrClientClosed || x.Request.Context().Err() != nil {
+		x.Record.Verdict, x.Record.Status = router.ClientClosed, StatusClientClosed
+		x.Writer.abandon(x.Request.Context())
 		return
 	}
 	rec := x.Record
-	rec.Err, rec.Status, rec.Verdict = e, e.Status, verdictOf(rec.Verdict, e.Status)
+	rec.Err, rec.Status = e, e.Status
+	if rec.Verdict == router.OK && e.Status < http.StatusInternalServerError { // the gateway itself refused the request
+		rec.Verdict = router.ClientError
+	}
 	sent, streaming := x.Writer.sendError(x.Request.Context(), e)
 	rec.Bytes += sent
 	if streaming {
@@ -95,33 +108,12 @@ func (x *Exchange) Fail(e *openai.Error) {
 	}
 }
 
-// verdictOf is the verdict of a request that the gateway itself refused: no attempt ended it.
-func verdictOf(v router.Verdict, status int) router.Verdict {
-	if v == router.OK && status < http.StatusInternalServerError {
-		return router.ClientError
-	}
-	return v
-}
+const idCharacters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_."
 
-// ClientClosed is what delivery returns where nobody waits for the answer any more.
-var ClientClosed = &openai.Error{Status: StatusClientClosed, Message: "The client closed the request."}
-
-// CloseByClient records that the client left before its answer was complete.
-func (x *Exchange) CloseByClient() {
-	x.Record.Verdict, x.Record.Status = router.ClientClosed, StatusClientClosed
-	x.Writer.abandon(x.Request.Context())
-}
-
-// Answer sends a complete JSON answer of the gateway's own.
-func (x *Exchange) Answer(body []byte) {
-	x.Record.Status = http.StatusOK
-	x.Record.Bytes += x.Writer.sendJSON(x.Request.Context(), http.StatusOK, body)
-}
-
-// requestID takes the client's own id if it is harmless in headers and logs, else makes one.
-func requestID(given string) string {
-	if given != "" && len(given) <= 64 && strings.Trim(given, idCharacters) == "" {
-		return given
+// requestID returns the ID that the client sent if it is safe in headers and logs, else a new one.
+func requestID(sent string) string {
+	if sent != "" && len(sent) <= 64 && strings.Trim(sent, idCharacters) == "" {
+		return sent
 	}
 	b := make([]byte, 0, 36)
 	b = append(b, "req_"...)
@@ -129,8 +121,6 @@ func requestID(given string) string {
 	b = strconv.AppendUint(b, rand.Uint64()|1<<63, 16)
 	return string(b)
 }
-
-const idCharacters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_."
 
 // UntilPing returns how long the client can wait before it should be pinged: zero if a ping is due, and forever if the client
 // does not expect a stream of events.

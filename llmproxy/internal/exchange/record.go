@@ -8,108 +8,109 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/router/replica"
 )
 
-// A Record is all that is known of an exchange when it is over. Each part is written by one step, which its type names;
-// log lines, placeholders and traces read it also while the exchange is on its way.
+// A Record is what is known about an exchange. Each part is written by one step of the pipeline. Log lines and traces of attempts
+// and the placeholders of other handlers read it while the exchange is still in progress.
 type Record struct {
 	ID       string
-	Endpoint string // "chat", "embeddings", …; "models" for the list
-	// Logged says in advance that somebody will read Chars.
+	Endpoint string // "chat", "embeddings", …; "models" for the list of models
+	// Logged means that the request has an access log, which shows Chars and may contain placeholders such as {llm.content}.
 	Logged bool
-	// Status is what the client was answered; 499 when it left before an answer began.
+	// Status is the status of the response; 499 if the client left before it began.
 	Status int
-	// Verdict is how the exchange ended; after the first byte a status cannot tell.
+	// Verdict is how the exchange ended, which the status does not show if the answer had already begun.
 	Verdict router.Verdict
-	// Err is the error that the client was told, or that ended its stream; nil for none.
+	// Err is the error that the client got, as a response or at the end of its stream; nil if there was none.
 	Err      *openai.Error
 	Started  time.Time
 	Duration time.Duration
 
 	Caller
-	Asked
+	RequestInfo
 	Routing
 	Answer
 	Caching
 }
 
-// Caller is who sent the request, as authentication found.
+// Caller is who sent the request, as determined by authentication.
 type Caller struct {
-	// Key is the name of the key or user; empty for anybody.
+	// Key is the name of the key or user; empty if callers need no key.
 	Key string
-	// Tags and Priority are the key's.
+	// Tags and Priority are those of the key.
 	Tags     []string
 	Priority replica.Priority
 }
 
-// Asked is what the request asks for, as reading its body found.
-type Asked struct {
-	Model    string // as the client asked for it
-	Stream   bool   // as the client asked for it
-	Received int64  // bytes of the request's body
-	// Reading is how long the body took to come.
-	Reading time.Duration
-	// Prompt is the beginning of the last user message, where the configuration wants it logged.
+// RequestInfo is what the body of the request says.
+type RequestInfo struct {
+	Model    string        // the model that the client named
+	Stream   bool          // the client asked for a stream
+	Received int64         // size of the request body in bytes
+	ReadTime time.Duration // how long the body took to arrive
+	// Prompt is the beginning of the last user message if log_prompts is set.
 	Prompt string
-	// JSON is the request's JSON; nil for a form.
+	// JSON is the request's JSON; nil if the request was a form.
 	JSON *openai.Request
 }
 
-// Signals returns what the request says of itself, read when somebody asks; nothing of a request that was not JSON.
-func (a *Asked) Signals() *openai.Signals {
-	if a.JSON == nil {
+// Signals returns what routing rules can match in the request. They are computed on the first call. If the request was a form,
+// they are zero.
+func (i *RequestInfo) Signals() *openai.Signals {
+	if i.JSON == nil {
 		return &openai.Signals{}
 	}
-	return a.JSON.Signals()
+	return i.JSON.Signals()
 }
 
-// Routing is the way that the rules of the configuration chose.
+// Routing is which rules of the configuration chose the target.
 type Routing struct {
-	// Rule is the model or pattern of the configuration that the request was routed by, "discover", or empty.
+	// Rule is the model or pattern of the configuration that the request's model matched, or "discover"; empty if none matched.
 	Rule string
-	// Route is the rule that led to the target, or "spill", or "fallback:" and the verdict for which the pool before was left.
+	// Route is the rule that led to the target, or "spill", or "fallback:" and the verdict because of which the previous pool was
+	// left.
 	Route string
-	// Shadow is the first rule that is only tried out and would have taken the request; empty for none.
+	// Shadow is the first shadow rule that would have matched; empty if none would.
 	Shadow string
-	// Pinned reports whether the rule was that of the session, not that of the request.
-	Pinned bool
-	// LocalOnly reports whether the request had to stay on local upstreams.
+	// SessionRoute reports whether session affinity chose the route, not the request itself.
+	SessionRoute bool
+	// LocalOnly reports whether only local upstreams could be asked.
 	LocalOnly bool
 }
 
-// Answer is what was delivered, or how that failed.
+// Answer is what was delivered, or how delivery failed.
 type Answer struct {
-	// Target is what answered, "upstream/model", also long ago, into the cache; empty if nothing did.
+	// Target is where the answer came from, as "upstream/model"; for a cached answer, where it came from originally. It is empty if
+	// there was no answer.
 	Target string
-	// Configured is the target as the configuration has it: its model is empty if it is the client's.
+	// Configured is the target as it is configured: its model is empty if the client chooses it.
 	Configured router.Target
 	Attempts   []Attempt
-	// Warning says what is wrong with an answer that was given: "truncated" where the prompt did not fit and was cut without
-	// a word.
+	// Warning is what is wrong with a successful answer: "truncated" if the upstream silently cut the prompt.
 	Warning string
-	// Usage is what the upstream counted. Estimated reports whether it did not, or whether the client left before it did: then
-	// it is estimated from the length of the texts. HasUsage is false where even that is not possible.
+	// Usage is what the upstream counted. If it did not, or the client left before it did, Estimated is true and Usage is estimated
+	// from the length of the texts. HasUsage is false if no estimate is possible either.
 	Usage     openai.Usage
 	HasUsage  bool
 	Estimated bool
-	// Cost is what the answer costs in US dollars, by the price of the target that gave it; HasCost is false where that price,
-	// or the number of tokens, is not known.
+	// Cost is the price of the answer in US dollars at the target that gave it. HasCost is false if the price or the usage is
+	// unknown.
 	Cost    float64
 	HasCost bool
-	// Saved is what the same tokens would have cost at the target's price to compare with, less Cost.
+	// Saved is how much more the same tokens would have cost in US dollars at the price that the target is compared with.
 	Saved float64
 	// Queue is how long the request waited for slots, Paused how long the gateway waited between attempts.
 	Queue, Paused time.Duration
-	// FirstContent is how long the first content took from the start; zero if none came.
+	// FirstContent is the time from the start to the first content; zero if there was none.
 	FirstContent time.Duration
 	Events       int   // events sent to the client
-	Bytes        int64 // bytes of the answer's body sent to the client
-	// Chars is the characters of text in the answer, reasoning and arguments of tools included. Where nobody logs, they are
-	// counted only as far as an estimate of tokens needs them.
+	Bytes        int64 // bytes of the response body sent to the client
+	// Chars is the number of characters of text in the answer, including reasoning and the arguments of tool calls. Unless Logged is
+	// set, they are counted only if the usage may have to be estimated.
 	Chars int
 
-	first [1]Attempt // room for the only one, as a rule
+	first [1]Attempt // storage for Attempts, which usually has one element
 }
 
-// AddAttempt adds an attempt that is over.
+// AddAttempt adds an attempt that has ended.
 func (a *Answer) AddAttempt(one Attempt) {
 	if a.Attempts == nil {
 		a.Attempts = a.first[:0]
@@ -119,22 +120,22 @@ func (a *Answer) AddAttempt(one Attempt) {
 
 // Caching is what the response cache did.
 type Caching struct {
-	// Cache is hit, miss, coalesced or bypass; empty where the cache was not asked.
+	// Cache is hit, miss, coalesced or bypass; empty if the cache was not involved.
 	Cache string
-	// Spared is the tokens that the cache spared; they are not part of Usage.
-	Spared openai.Usage
+	// SavedTokens is the usage that the cache saved. It is not part of Usage.
+	SavedTokens openai.Usage
 }
 
 // An Attempt is one try at one target.
 type Attempt struct {
 	Target string // "upstream/model"
-	// Configured is the target as the configuration has it: its model is empty if it is the client's.
+	// Configured is the target as it is configured: its model is empty if the client chooses it.
 	Configured router.Target
-	Address    string // the replica's
+	Address    string // the replica's address
 	Verdict    router.Verdict
-	// Status is what the upstream answered; zero if it did not.
+	// Status is the status of the upstream's response; zero if there was none.
 	Status   int
 	Duration time.Duration
-	// Err is why it failed; it may quote the upstream and is for logs only.
+	// Err is why the attempt failed. It may quote the upstream and is for logs only.
 	Err error
 }

@@ -124,7 +124,7 @@ func TestClientClosed(t *testing.T) {
 	t.Parallel()
 	w := httptest.NewRecorder()
 	x := newExchange(t, "/v1/chat/completions", w)
-	x.Fail(ClientClosed)
+	x.Fail(ErrClientClosed)
 	if w.Code != StatusClientClosed || x.Record.Status != StatusClientClosed || w.Body.Len() != 0 {
 		t.Errorf("status %d, recorded %d, body %q", w.Code, x.Record.Status, w.Body)
 	}

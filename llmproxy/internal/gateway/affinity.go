@@ -8,35 +8,35 @@ import (
 	"time"
 )
 
-// sessionHeaders are where agents say which conversation a request belongs to; the first of them counts.
+// sessionHeaders are the headers in which agents send the ID of a session, in order of precedence.
 var sessionHeaders = []string{"X-Claude-Code-Session-Id", "X-Session-Affinity", "Session-Id", "Session_id", "X-Session-Id"}
 
 const (
-	sessionIdle = time.Hour // then a session is forgotten
+	sessionIdle = time.Hour // a session that is idle for longer is forgotten
 	maxSessions = 10_000
 )
 
-// A sessionID is the hash of a model, a caller and a session: nobody is bound by what somebody else sends. The zero sessionID
-// stands for no session.
+// A sessionID is the hash of a model, a caller and a session, so that callers cannot affect each other's sessions. The zero value means
+// that there is no session.
 type sessionID [16]byte
 
-// Affinity is session affinity: it keeps conversations that say who they are on the route they got, so that the model that has
-// read them so far goes on, with its prompt cache. It is bounded: the sessions that were idle for longest are forgotten. A nil
-// Affinity keeps nothing.
+// Affinity is session affinity: it keeps the requests of a session on the route of the first one, so that the model that has read the
+// conversation continues it with a warm prompt cache. When it is full, it forgets the session that has been idle for the longest time.
+// A nil *Affinity remembers nothing.
 type Affinity struct {
 	mu    sync.Mutex
 	byID  map[sessionID]*list.Element
-	order list.List // of *session, the latest first
+	order list.List // of *session; the most recently used first
 }
 
 type session struct {
 	id    sessionID
-	trail []string // the rules that it went by
-	at    time.Time
+	rules []string // that the session was routed by
+	used  time.Time
 }
 
-// find returns the session of a request for a model by the owner of a key, and the rules that it went by before. Where there are
-// no keys, callers are told apart by the credentials that they send.
+// find returns the ID of a request's session and the rules that it was last routed by. If callers need no key, they are distinguished by
+// their credentials.
 func (a *Affinity) find(r *http.Request, key, model string) (sessionID, []string) {
 	if a == nil {
 		return sessionID{}, nil
@@ -59,14 +59,14 @@ func (a *Affinity) get(id sessionID) []string {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	e := a.byID[id]
-	if e == nil || time.Since(e.Value.(*session).at) > sessionIdle {
+	if e == nil || time.Since(e.Value.(*session).used) > sessionIdle {
 		return nil
 	}
-	return e.Value.(*session).trail
+	return e.Value.(*session).rules
 }
 
-// keep remembers the rules that a session went by.
-func (a *Affinity) keep(id sessionID, trail []string) {
+// keep remembers the rules that a session was routed by.
+func (a *Affinity) keep(id sessionID, rules []string) {
 	if id == (sessionID{}) {
 		return
 	}
@@ -76,11 +76,11 @@ func (a *Affinity) keep(id sessionID, trail []string) {
 		a.byID = map[sessionID]*list.Element{}
 	}
 	if e := a.byID[id]; e != nil {
-		*e.Value.(*session) = session{id, trail, time.Now()}
+		*e.Value.(*session) = session{id, rules, time.Now()}
 		a.order.MoveToFront(e)
 		return
 	}
-	a.byID[id] = a.order.PushFront(&session{id, trail, time.Now()})
+	a.byID[id] = a.order.PushFront(&session{id, rules, time.Now()})
 	if a.order.Len() > maxSessions {
 		oldest := a.order.Back()
 		delete(a.byID, a.order.Remove(oldest).(*session).id)

@@ -107,8 +107,8 @@ func TestABatchAsksForWhatIsNew(t *testing.T) {
 		t.Errorf("%v", v)
 	}
 	rec := s.record()
-	if rec.Usage.Input != 3 || rec.Spared.Input == 0 { // shares are rounded
-		t.Errorf("used %d, spared %d", rec.Usage.Input, rec.Spared.Input)
+	if rec.Usage.Input != 3 || rec.SavedTokens.Input == 0 { // shares are rounded
+		t.Errorf("used %d, spared %d", rec.Usage.Input, rec.SavedTokens.Input)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/delivery"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/exchange"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/upstream"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
@@ -74,7 +75,7 @@ func cheap(t testing.TB, transport http.RoundTripper) func(body io.Reader, lengt
 	if err != nil {
 		t.Fatal(err)
 	}
-	g := New(Config{Upstreams: []*upstream.Upstream{u}, Models: table})
+	g := New(Config{Config: delivery.Config{Upstreams: []*upstream.Upstream{u}}, Models: table})
 	task, _ := Match("/v1/chat/completions")
 	to := &nobody{}
 	req, err := http.NewRequest(http.MethodPost, "/v1/chat/completions", nil)

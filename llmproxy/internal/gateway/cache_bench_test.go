@@ -13,6 +13,7 @@ import (
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/caching"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/answercache"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/delivery"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/exchange"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/upstream"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
@@ -35,7 +36,7 @@ func echoing(t testing.TB, store caching.Store) *Gateway {
 	if store == nil {
 		store = shared.Memory
 	}
-	g := New(Config{Upstreams: []*upstream.Upstream{u}, Models: table, Cache: &answercache.Cache{
+	g := New(Config{Config: delivery.Config{Upstreams: []*upstream.Upstream{u}}, Models: table, Cache: &answercache.Cache{
 		Shared: shared, Store: store, TTL: time.Hour, MaxEntry: 4 << 20, MaxSize: 64 << 20, Endpoints: map[string]bool{"chat": true},
 	}})
 	t.Cleanup(g.Close)

@@ -8,11 +8,10 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 )
 
-// answerTokens is how long an answer is taken to be where the request does not say: the estimate is corrected when the answer
-// is there.
-const answerTokens = 1024
+// assumedOutput is the assumed length of an answer in tokens if the request does not limit it. Settling corrects the estimate.
+const assumedOutput = 1024
 
-// A demand is what a request is expected to use, before anybody has answered it.
+// A demand is what a request is expected to use.
 type demand struct {
 	g         *Gateway
 	x         *exchange.Exchange
@@ -32,41 +31,41 @@ func (d *demand) Rule() string {
 
 // Tokens implements access.Demand.
 func (d *demand) Tokens() (input, output int64) {
-	head := d.body.JSON()
-	if head == nil {
+	request := d.body.JSON()
+	if request == nil {
 		return 0, 0
 	}
-	signals := head.Signals()
+	signals := request.Signals()
 	input = int64(signals.PromptTokens)
-	if d.x.Endpoint.Streams() { // its answer is text, and the request bounds its length
+	if d.x.Endpoint.Streams() { // only these endpoints answer with text
 		output = int64(signals.MaxTokens)
 		if output == 0 {
-			output = answerTokens
+			output = assumedOutput
 		}
-		output *= int64(head.Choices())
+		output *= int64(request.Choices())
 	}
 	return input, output
 }
 
-// Spend implements access.Demand: what the request costs at the target that may answer it and is the most expensive. Targets
-// without a price count nothing: what is unknown cannot be bounded.
-func (d *demand) Spend(input, output int64) (most float64) {
+// MaxCost implements access.Demand. It returns the cost at the most expensive target that may answer. Targets without a known price do
+// not count.
+func (d *demand) MaxCost(input, output int64) (highest float64) {
 	g, model := d.g, d.x.Record.Model
-	at := func(t router.Target) {
+	add := func(t router.Target) {
 		u := g.delivery.Upstream(t.Upstream)
 		if u == nil || d.localOnly && !u.IsLocal() {
 			return
 		}
 		if price := g.delivery.Price(u, u.Name+"/"+t.ModelFor(model)); price != nil {
-			most = max(most, price.Cost(prices.Tokens{Input: input, Output: output}, 0))
+			highest = max(highest, price.Cost(prices.Tokens{Input: input, Output: output}, 0))
 		}
 	}
 	if plan, ok := g.Models.Lookup(model); ok {
-		plan.Targets(at)
-		return most
+		plan.Targets(add)
+		return highest
 	}
 	for _, u := range g.Upstreams {
-		at(router.Target{Upstream: u.Route})
+		add(router.Target{Upstream: u.Route})
 	}
-	return most
+	return highest
 }

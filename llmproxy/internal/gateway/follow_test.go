@@ -15,6 +15,7 @@ import (
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/caching"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/answercache"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/delivery"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/exchange"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/upstream"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
@@ -95,7 +96,7 @@ func waiting(t *testing.T, transport http.RoundTripper) *Gateway {
 	}
 	shared := caching.New(1 << 20)
 	t.Cleanup(shared.Close)
-	g := New(Config{Upstreams: []*upstream.Upstream{u}, Models: table, Cache: &answercache.Cache{
+	g := New(Config{Config: delivery.Config{Upstreams: []*upstream.Upstream{u}}, Models: table, Cache: &answercache.Cache{
 		Shared: shared, Store: shared.Memory, TTL: time.Hour, MaxEntry: 1 << 20, MaxSize: 1 << 20, Endpoints: map[string]bool{"chat": true},
 	}})
 	t.Cleanup(g.Close)

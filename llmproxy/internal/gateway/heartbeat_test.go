@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/delivery"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/exchange"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/upstream"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
@@ -66,7 +67,7 @@ func TestHeartbeatsWhileWaiting(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				g := New(Config{Upstreams: []*upstream.Upstream{u}, Models: table})
+				g := New(Config{Config: delivery.Config{Upstreams: []*upstream.Upstream{u}}, Models: table})
 				defer g.Close()
 				w := httptest.NewRecorder()
 				r := httptest.NewRequest(http.MethodPost, "/v1/chat/completions", strings.NewReader(chat("m", test.stream)))

@@ -11,8 +11,8 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 )
 
-// plan decides where the request goes: its model's plan, and in it what its rules say. Local reports whether the request must
-// stay on local upstreams.
+// plan returns the plan for the request: its model's plan, after following its routes. It also returns whether the request must stay on
+// local upstreams.
 func (g *Gateway) plan(x *exchange.Exchange, body *reqbody.Body, local bool) (_ *router.Plan, _ bool, err *openai.Error) {
 	rec := x.Record
 	local = local || g.LocalOnly != nil && g.LocalOnly(x.Request, rec)
@@ -20,42 +20,41 @@ func (g *Gateway) plan(x *exchange.Exchange, body *reqbody.Body, local bool) (_ 
 	if err != nil {
 		return nil, local, err
 	}
-	plan, rec.Routing = g.choose(x, body, plan, local)
+	plan, rec.Routing = g.followRoutes(x, body, plan, local)
 	local = rec.LocalOnly
-	if local && !plan.Any(true, anyTarget) {
+	if local && !plan.HasLocal() {
 		return nil, local, &openai.Error{Status: http.StatusForbidden, Type: exchange.InvalidRequest, Param: "model", Code: "model_not_allowed",
 			Message: fmt.Sprintf("This request must stay on local upstreams, and the model %q has none.", rec.Model)}
 	}
 	return plan, local, nil
 }
 
-func anyTarget(router.Target) bool { return true }
-
-// choose follows the rules of a plan to where the request goes. A plan without rules costs one comparison.
-func (g *Gateway) choose(x *exchange.Exchange, body *reqbody.Body, plan *router.Plan, local bool) (*router.Plan, exchange.Routing) {
-	found := exchange.Routing{Rule: plan.Rule, Route: plan.Rule, LocalOnly: local || plan.LocalOnly}
+// followRoutes follows the routes of a plan to one that has none.
+func (g *Gateway) followRoutes(x *exchange.Exchange, body *reqbody.Body, plan *router.Plan, local bool) (*router.Plan, exchange.Routing) {
+	routing := exchange.Routing{Rule: plan.Rule, Route: plan.Rule, LocalOnly: local || plan.LocalOnly}
 	if len(plan.Routes) == 0 {
-		return plan, found
+		return plan, routing
 	}
-	session, before := g.Affinity.find(x.Request, x.Record.Key, x.Record.Model)
-	var trail []string
+	session, previous := g.Affinity.find(x.Request, x.Record.Key, x.Record.Model)
+	var rules []string
 	for len(plan.Routes) > 0 {
-		found.LocalOnly = found.LocalOnly || plan.LocalOnly
-		route := g.match(x, plan, &found)
-		if kept := named(plan, before, len(trail)); kept != nil && kept != route && g.mayKeep(x, body, found.LocalOnly, kept, route) {
-			route, found.Pinned = kept, true
+		routing.LocalOnly = routing.LocalOnly || plan.LocalOnly
+		route := g.match(x, plan, &routing)
+		if kept := sessionRoute(plan, previous, len(rules)); kept != nil && kept != route && g.mayKeep(x, body, routing.LocalOnly, kept, route) {
+			route, routing.SessionRoute = kept, true
 		}
-		trail = append(trail, route.Rule)
+		rules = append(rules, route.Rule)
 		plan = route.Plan
 	}
-	found.Route = strings.Join(trail, ">")
-	found.LocalOnly = found.LocalOnly || plan.LocalOnly
-	g.Affinity.keep(session, trail)
-	return plan, found
+	routing.Route = strings.Join(rules, ">")
+	routing.LocalOnly = routing.LocalOnly || plan.LocalOnly
+	g.Affinity.keep(session, rules)
+	return plan, routing
 }
 
-// match returns the first route of the plan that the request matches; the last one it always does.
-func (g *Gateway) match(x *exchange.Exchange, plan *router.Plan, found *exchange.Routing) *router.Route {
+// match returns the first route that the request matches. Every request matches the last route. It also records the first matching
+// shadow route before that.
+func (g *Gateway) match(x *exchange.Exchange, plan *router.Plan, routing *exchange.Routing) *router.Route {
 	for i := range plan.Routes {
 		r := &plan.Routes[i]
 		if r.Matcher != nil && !r.Matcher.(Matcher).Match(x.Request, x.Record) {
@@ -64,35 +63,36 @@ func (g *Gateway) match(x *exchange.Exchange, plan *router.Plan, found *exchange
 		if !r.Shadow {
 			return r
 		}
-		if found.Shadow == "" {
-			found.Shadow = r.Rule
+		if routing.Shadow == "" {
+			routing.Shadow = r.Rule
 		}
 	}
 	return &plan.Routes[len(plan.Routes)-1]
 }
 
-// named returns the route of the plan that a session got at this depth; nil if it had none, or if a reload took it away.
-func named(plan *router.Plan, trail []string, depth int) *router.Route {
-	if depth >= len(trail) {
+// sessionRoute returns the route of the plan that a session took before, at this depth of its rules. It returns nil if there is none, or
+// if the configuration no longer has it.
+func sessionRoute(plan *router.Plan, rules []string, depth int) *router.Route {
+	if depth >= len(rules) {
 		return nil
 	}
 	for i := range plan.Routes {
-		if r := &plan.Routes[i]; r.Rule == trail[depth] && !r.Shadow {
+		if r := &plan.Routes[i]; r.Rule == rules[depth] && !r.Shadow {
 			return r
 		}
 	}
 	return nil
 }
 
-// mayKeep reports whether a session may stay on its route where this request matches another one: not if that would let leave
-// the house what the other one keeps in, and not where the request fits nowhere.
+// mayKeep reports whether a session may stay on its route although the request matches another one. It may not if the matched route is
+// local and the kept one is not, or if no target of the kept route can take the request.
 func (g *Gateway) mayKeep(x *exchange.Exchange, body *reqbody.Body, local bool, kept, matched *router.Route) bool {
 	if matched.Plan.StaysLocal() && !kept.Plan.StaysLocal() {
 		return false
 	}
-	fits := anyTarget
-	if head := body.JSON(); head != nil && x.Endpoint.Texts {
-		fits = func(t router.Target) bool { return g.delivery.Fits(head, x.Record.Model, t) }
+	fits := func(router.Target) bool { return true }
+	if request := body.JSON(); request != nil && x.Endpoint.Texts {
+		fits = func(t router.Target) bool { return g.delivery.Fits(request, x.Record.Model, t) }
 	}
 	return kept.Plan.Any(local, fits)
 }

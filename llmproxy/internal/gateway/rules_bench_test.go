@@ -4,6 +4,7 @@ import (
 	"net/http/httptest"
 	"testing"
 
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/delivery"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/exchange"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/reqbody"
@@ -22,7 +23,7 @@ func decider(tb testing.TB, kind *upstream.Kind, can upstream.Override, routes .
 	if err != nil {
 		tb.Fatal(err)
 	}
-	g := New(Config{Upstreams: []*upstream.Upstream{u}, Models: table, Affinity: new(Affinity)})
+	g := New(Config{Config: delivery.Config{Upstreams: []*upstream.Upstream{u}}, Models: table, Affinity: new(Affinity)})
 	endpoint, _ := openai.LookupEndpoint("/v1/chat/completions")
 	body, failed := reqbody.FromJSON([]byte(chat("m", true)), endpoint)
 	if failed != nil {
@@ -30,7 +31,7 @@ func decider(tb testing.TB, kind *upstream.Kind, can upstream.Override, routes .
 	}
 	rec := new(exchange.Record)
 	x := exchange.New(httptest.NewRecorder(), httptest.NewRequest("POST", "/v1/chat/completions", nil), endpoint, rec)
-	rec.Asked = exchange.Asked{Model: "m", JSON: body.JSON()}
+	rec.RequestInfo = exchange.RequestInfo{Model: "m", JSON: body.JSON()}
 	return func() {
 		if _, _, err := g.plan(x, body, false); err != nil {
 			tb.Fatal(err)

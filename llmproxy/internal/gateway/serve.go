@@ -13,12 +13,12 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/reqbody"
 )
 
-// Serve answers a request whose path matched. The way of a request that generates is
+// Serve answers a request whose path matched. A request to generate goes through these steps:
 //
 //	authenticate → read body → reserve → plan → (cache: look up | follow | lead) → deliver (attempt → commit → relay)* → settle and record
 //
-// The record holds all that is known of it when Serve returns or panics: with http.ErrAbortHandler, when an answer that is
-// no stream of events broke off after its first byte.
+// The record is complete when Serve returns. That also holds if it panics with http.ErrAbortHandler, because an answer that is not a
+// stream of events broke off after the commit.
 func (g *Gateway) Serve(w http.ResponseWriter, r *http.Request, task Task, rec *exchange.Record) {
 	x := exchange.New(w, r, task.endpoint, rec)
 	var held held
@@ -28,7 +28,7 @@ func (g *Gateway) Serve(w http.ResponseWriter, r *http.Request, task Task, rec *
 	}
 }
 
-// serve answers, or returns the error that the client is to be told.
+// serve answers the request, or returns the error for the client.
 func (g *Gateway) serve(x *exchange.Exchange, task Task, held *held) *openai.Error {
 	key, err := g.Access.Authenticate(x.Request, x.Writer.Header())
 	if err != nil {
@@ -45,16 +45,16 @@ func (g *Gateway) serve(x *exchange.Exchange, task Task, held *held) *openai.Err
 		x.Record.Endpoint = "models"
 		return g.listModels(x, key, task.modelID)
 	}
-	g.Access.ShowQuota(x.Request, x.Writer.Header(), key)
+	g.Access.SetQuotaHeaders(x.Request, x.Writer.Header(), key)
 	return exchange.NotServed(x.Request.URL.Path, task.closed)
 }
 
-// generate has a request answered by an upstream or from the cache.
+// generate answers a request to generate, from an upstream or from the cache.
 func (g *Gateway) generate(x *exchange.Exchange, key *keys.Key, held *held) *openai.Error {
 	rec, header := x.Record, x.Writer.Header()
 	body, err := g.readBody(x, held)
 	if err != nil {
-		g.Access.ShowQuota(x.Request, header, key)
+		g.Access.SetQuotaHeaders(x.Request, header, key)
 		return err
 	}
 	local := key != nil && key.LocalOnly
@@ -65,11 +65,11 @@ func (g *Gateway) generate(x *exchange.Exchange, key *keys.Key, held *held) *ope
 	if err != nil {
 		return err
 	}
-	ask := &exchange.Ask{Plan: plan, Body: body, LocalOnly: local}
+	planned := &exchange.PlannedRequest{Plan: plan, Body: body, LocalOnly: local}
 	if g.Deadline > 0 {
-		ask.Deadline = rec.Started.Add(g.Deadline)
+		planned.Deadline = rec.Started.Add(g.Deadline)
 	}
-	return g.deliver(x.Request.Context(), x, ask, &x.Writer)
+	return g.deliver(x.Request.Context(), x, planned, &x.Writer)
 }
 
 // held is what a request holds until it is over.
@@ -78,7 +78,7 @@ type held struct {
 	reservation *access.Reservation
 }
 
-// finish settles, closes the record and lets go of what the request held. It runs exactly once, on panics too.
+// finish settles the reservation, completes the record and releases what the request held. It runs exactly once, even after a panic.
 func (g *Gateway) finish(x *exchange.Exchange, held *held) {
 	rec := x.Record
 	x.Writer.Close()
@@ -93,35 +93,35 @@ func (g *Gateway) finish(x *exchange.Exchange, held *held) {
 	held.body.Close()
 }
 
-// readBody reads the request as far as the gateway must know it. Everything else of it stays the bytes that came.
+// readBody reads the body and records what it says.
 func (g *Gateway) readBody(x *exchange.Exchange, held *held) (*reqbody.Body, *openai.Error) {
 	rec, body := x.Record, &held.body
 	if x.Request.Method != http.MethodPost {
 		return nil, exchange.WrongMethod(x.Request, http.MethodPost)
 	}
-	// Where there is an access log, {llm.content} and its like may be asked for when the request is long over.
-	err := body.Read(x.Writer.Unwrap(), x.Request, x.Endpoint, reqbody.Reader{Limit: g.MaxBody, Keep: rec.Logged})
-	rec.Asked = exchange.Asked{Model: body.Model, Stream: body.Stream, Received: body.Size, Reading: body.Took, JSON: body.JSON()}
+	// The access log may contain {llm.content}, and is written after the request has ended.
+	err := body.Read(x.Writer.Unwrap(), x.Request, x.Endpoint, reqbody.Options{Limit: g.MaxBody, Keep: rec.Logged})
+	rec.RequestInfo = exchange.RequestInfo{Model: body.Model, Stream: body.Stream, Received: body.Size, ReadTime: body.ReadTime, JSON: body.JSON()}
 	return body, err
 }
 
 // showQuota answers GET /llm/usage.
 func (g *Gateway) showQuota(x *exchange.Exchange, key *keys.Key) *openai.Error {
-	if err := onlyGet(x.Request); err != nil {
+	if err := allowGet(x.Request); err != nil {
 		return err
 	}
 	answer, err := g.Access.Quota(x.Request, x.Writer.Header(), key)
 	if err != nil {
 		return err
 	}
-	x.Answer(answer)
+	x.SendJSON(answer)
 	return nil
 }
 
 // listModels answers GET /v1/models and /v1/models/{id}.
 func (g *Gateway) listModels(x *exchange.Exchange, key *keys.Key, id string) *openai.Error {
-	g.Access.ShowQuota(x.Request, x.Writer.Header(), key)
-	if err := onlyGet(x.Request); err != nil {
+	g.Access.SetQuotaHeaders(x.Request, x.Writer.Header(), key)
+	if err := allowGet(x.Request); err != nil {
 		return err
 	}
 	x.Record.Model = id
@@ -129,18 +129,18 @@ func (g *Gateway) listModels(x *exchange.Exchange, key *keys.Key, id string) *op
 	if err != nil {
 		return err
 	}
-	x.Answer(answer)
+	x.SendJSON(answer)
 	return nil
 }
 
-func onlyGet(r *http.Request) *openai.Error {
+func allowGet(r *http.Request) *openai.Error {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		return exchange.WrongMethod(r, "GET, HEAD")
 	}
 	return nil
 }
 
-// excerpt is the first n characters of a text, in one line.
+// excerpt returns the first n characters of a text, on one line.
 func excerpt(text string, n int) string {
 	var b strings.Builder
 	for _, r := range text {

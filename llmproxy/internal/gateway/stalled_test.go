@@ -12,6 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/delivery"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/exchange"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/upstream"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
@@ -113,7 +114,7 @@ func TestClientThatDoesNotRead(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				g := New(Config{Upstreams: []*upstream.Upstream{u}, Models: table, Deadline: test.timers.FirstToken})
+				g := New(Config{Config: delivery.Config{Upstreams: []*upstream.Upstream{u}}, Models: table, Deadline: test.timers.FirstToken})
 				defer g.Close()
 				began, rec := time.Now(), new(exchange.Record)
 				var over time.Duration

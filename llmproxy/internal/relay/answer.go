@@ -1,9 +1,17 @@
+// Package relay brings an upstream's answer to the client. It decides when an answer is good enough to commit to: a stream at its
+// first event with content, a JSON answer when it is complete, anything else at its first byte. Until then nothing reaches the
+// client, so that another target can still answer. Afterwards it relays what arrives, event by event, and reports whether the
+// answer was complete.
+//
+// Only this package and exchange write to clients. It never retries, does not decide what an error means, and never re-encodes an
+// event. It stands above openai and sse.
 package relay
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"mime"
 	"net/http"
 	"strings"
@@ -12,44 +20,44 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
 )
 
-// Expect is what must be known of the request to judge its answer.
+// Expect describes the answer that a request expects.
 type Expect struct {
 	Endpoint *openai.Endpoint
-	// Stream tells that the request asked for a stream.
+	// Stream means that the request asked for a stream.
 	Stream bool
-	// HideUsage drops the event with the usage, which was asked for on the gateway's own account.
+	// HideUsage removes the usage event of a stream, which only the gateway asked for.
 	HideUsage bool
-	// Choices is the number of choices that must finish before a stream without [DONE] counts as complete.
+	// Choices is the number of choices that must have finished for a stream without [DONE] to be complete.
 	Choices int
-	// Base64 turns lists of numbers in an answer with embeddings into base64, which the request asked for.
+	// Base64 converts embeddings from lists of numbers to base64, which the request asked for.
 	Base64 bool
-	// Count counts the text of every answer; without it, only of those whose upstream may not tell its tokens.
+	// Count counts the text of every answer. Otherwise, it is counted only if the upstream may not report its tokens.
 	Count bool
-	// Progress hears of what comes once the answer was committed to; nil for nobody.
+	// Progress is told about each read after the commit; nil if nobody wants to know.
 	Progress Progress
 }
 
-// A Client is who an answer is for.
+// A Client receives an answer.
 type Client interface {
 	http.ResponseWriter
-	// Flush sends what was written.
+	// Flush sends what has been written.
 	Flush() error
-	// Commit ends the time in which the request could still go elsewhere. It must be called before anything is sent. Begun
-	// reports whether the header of a stream was sent already, with a sign of life. An error means that nothing is committed:
-	// ctx ended first, or the client's stream has begun and the answer is none.
+	// Commit ends the time during which another target could still answer. It must succeed before anything is sent. Begun reports
+	// whether pings have already sent the header of a stream. If Commit fails, nothing is committed: ctx has ended, or the client's
+	// stream has begun and the answer is not a stream.
 	Commit(ctx context.Context, stream bool) (begun bool, err error)
-	// ErrorEvent returns an error as the client's streams tell it.
+	// ErrorEvent returns the event that reports an error in the client's streams.
 	ErrorEvent(*openai.Error) []byte
 }
 
-// Progress hears how an answer comes along.
+// Progress observes an answer while it arrives.
 type Progress interface {
-	// Read is called after each read that brought something. Content reports whether it brought more than comments, which say
-	// only that the connection is alive.
+	// Read is called after each read that returned something. Content is false if it returned only comments, which merely show that
+	// the connection is alive.
 	Read(content bool)
 }
 
-// A Meter is what was seen of an answer.
+// A Meter is what has been seen of an answer.
 type Meter struct {
 	Usage    openai.Usage
 	HasUsage bool
@@ -58,55 +66,60 @@ type Meter struct {
 	Text     jsonspan.TextCount
 }
 
-// The ways in which an answer fails to be one.
 var (
-	// ErrCut means that the answer ended before it was complete. If the connection is closed cleanly before a finish_reason, the
-	// SDKs for Node, Go and Python report success, so that only the gateway can notice.
-	ErrCut = errors.New("the answer ended before it was complete")
-	// ErrMalformed says that the data of an event was neither [DONE] nor a JSON object, or not all of it. No SDK can read it.
+	// ErrIncomplete means that the answer ended too early. If a connection is closed cleanly before a finish_reason, the SDKs for Node,
+	// Go and Python report success, so only the gateway can detect that.
+	ErrIncomplete = errors.New("the answer ended before it was complete")
+	// ErrMalformed means that the data of an event was neither [DONE] nor a JSON object. No SDK can read it.
 	ErrMalformed = errors.New("an event of the upstream is not JSON")
-	// ErrUnasked says that the upstream streams although nobody asked for it: an SDK that waits for JSON cannot read it.
-	ErrUnasked = errors.New("the upstream answered a stream, which the request did not ask for")
-	// ErrTooMuch says that an upstream sent more before its first content than is held.
-	ErrTooMuch = errors.New("the upstream sent too much before its first content")
+	// ErrUnexpectedStream means that the upstream sent a stream where the client expects JSON.
+	ErrUnexpectedStream = errors.New("the upstream answered with a stream, which the request did not ask for")
+	// ErrNoStream means that the upstream did not send a stream and that its answer cannot be converted into one.
+	ErrNoStream = errors.New("the upstream did not answer with a stream, and its answer cannot be converted into one")
+	// ErrTooMuchHeld means that the upstream sent more before the first content than may be kept in memory.
+	ErrTooMuchHeld = errors.New("the upstream sent too much before its first content")
 )
 
-// An EventError is an error that the upstream sent inside a 200: as an event or as the whole answer.
+// An EventError is an error that the upstream sent with status 200: as an event or as the whole answer.
 type EventError struct{ Value []byte }
 
 // Error does not quote the upstream, which may quote the client.
 func (e *EventError) Error() string { return "the upstream sent an error inside its answer" }
 
-// A ClientError is a failure to write to the client: it left.
+// A ClientError is a failure to write to the client. It means that the client has left.
 type ClientError struct{ Err error }
 
-// Error gives the cause.
+// Error implements error.
 func (e *ClientError) Error() string { return "writing to the client: " + e.Err.Error() }
 
-// Unwrap gives the cause.
+// Unwrap returns the cause.
 func (e *ClientError) Unwrap() error { return e.Err }
 
-// An Answer is an upstream's good answer, held until Send commits to it.
+// incomplete returns the error for an answer whose reading ended with err.
+func incomplete(err error) error {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return ErrIncomplete
+	}
+	return fmt.Errorf("reading the answer: %w", err)
+}
+
+// An Answer is an upstream's answer that can be committed. Nothing of it has reached the client before Send.
 type Answer interface {
-	// Streams reports whether the client gets a stream of events, which can tell an error after its first byte.
+	// Streams reports whether the client gets a stream of events, in which an error can be reported after the commit.
 	Streams() bool
-	// Send writes status, header and body to a client that the answer is committed to; begun is what Commit returned. An error
-	// comes after the client got a part. A *ClientError means that the client left.
+	// Send sends the answer to a client that has committed to it; begun is what Commit returned. If it fails, the client has got part of
+	// the answer. It fails with a *ClientError if the client has left.
 	Send(to Client, begun bool) error
-	// Meter returns what was seen so far.
+	// Meter returns what has been seen so far.
 	Meter() Meter
-	// Close lets go of the upstream, which stops generating if it has not finished.
+	// Close closes the upstream's response. An upstream that has not finished stops generating.
 	Close()
 }
 
-// End ends a stream that broke off with the error that the client is told.
-func End(to Client, e *openai.Error) {
-	if _, err := to.Write(to.ErrorEvent(e)); err == nil {
-		_ = to.Flush() // the client is told, or it has left
-	}
-}
+// maxHeld bounds how much of an answer is kept in memory before it is committed.
+const maxHeld = 1 << 20
 
-// Hold reads an answer of status 200 until it is worth committing to. The response is closed if that fails.
+// Hold reads a successful response until it can be committed. If it cannot be, Hold closes the response and returns why.
 func Hold(res *http.Response, expect Expect) (Answer, error) {
 	answer, err := hold(res, expect)
 	if err != nil {
@@ -122,12 +135,12 @@ func hold(res *http.Response, expect Expect) (Answer, error) {
 	stream := media == "text/event-stream"
 	switch {
 	case stream && !expect.Stream && expect.Endpoint.Streams():
-		return nil, ErrUnasked
+		return nil, ErrUnexpectedStream
 	case stream:
 		return holdStream(res, expect)
 	case media == "application/json", strings.HasSuffix(media, "+json"), err != nil && contentType == "":
 		if expect.Stream && expect.Endpoint.Streams() {
-			return holdSplit(res, expect)
+			return holdConverted(res, expect)
 		}
 		return holdWhole(res, expect)
 	case expect.Endpoint.AnyAnswer:
@@ -136,7 +149,7 @@ func hold(res *http.Response, expect Expect) (Answer, error) {
 	return nil, fmt.Errorf("the upstream answered %q where JSON or events were expected", contentType)
 }
 
-// mediaType is the type without its parameters. What nearly every upstream says is not parsed.
+// mediaType returns the media type without its parameters. It does not parse the usual values.
 func mediaType(contentType string) (string, error) {
 	switch contentType {
 	case "application/json", "application/json; charset=utf-8":
@@ -148,12 +161,19 @@ func mediaType(contentType string) (string, error) {
 	return media, err
 }
 
-// What of an upstream's header reaches the client: what says how to read the body. Its own limits, cookies and server name
-// are nobody's business.
-var passedHeaders = []string{"Content-Type", "Content-Disposition", "Openai-Processing-Ms", "Openai-Version"}
+// SendError ends a stream with an error event.
+func SendError(to Client, e *openai.Error) {
+	if _, err := to.Write(to.ErrorEvent(e)); err == nil {
+		_ = to.Flush() // an error means that the client has left
+	}
+}
+
+// relayedHeaders are the headers of an upstream that the client gets: those that describe the body. Its rate limits, cookies and
+// server name stay private.
+var relayedHeaders = []string{"Content-Type", "Content-Disposition", "Openai-Processing-Ms", "Openai-Version"}
 
 func copyHeader(to, from http.Header) {
-	for _, name := range passedHeaders {
+	for _, name := range relayedHeaders {
 		if v := from[name]; v != nil {
 			to[name] = v
 		}
@@ -166,14 +186,15 @@ var (
 	eventStream = []string{"text/event-stream"}
 )
 
-// StreamHeader sets the headers that every stream has. No-transform keeps Caddy's encode from holding back and compressing
-// events (caddy#6293); the other one is for an nginx in front.
+// StreamHeader sets the headers of a stream that the gateway itself generates.
 func StreamHeader(h http.Header) {
 	h["Content-Type"] = eventStream
-	streamHeader(h)
+	disableBuffering(h)
 }
 
-func streamHeader(h http.Header) {
+// disableBuffering sets the headers that every stream has. No-transform keeps Caddy's encode from holding back and compressing
+// events (caddy#6293); X-Accel-Buffering is for an nginx in front.
+func disableBuffering(h http.Header) {
 	h["Cache-Control"] = noTransform
 	h["X-Accel-Buffering"] = noBuffering
 }

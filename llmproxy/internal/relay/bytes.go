@@ -11,33 +11,33 @@ const chunkSize = 32 << 10
 
 var chunks = sync.Pool{New: func() any { b := make([]byte, chunkSize); return &b }}
 
-// A plain answer is neither JSON nor events: audio, subtitles. It is passed on as it comes, never collected.
-type plain struct {
+// A byteAnswer is neither JSON nor events: audio or subtitles. It is relayed as it arrives and never collected.
+type byteAnswer struct {
 	res      *http.Response
 	progress Progress
 	chunk    *[]byte
-	first    int   // bytes of the chunk that are there
-	atEnd    error // what the first read ended with
+	first    int   // bytes in chunk
+	firstErr error // of the first read
 	meter    Meter
 }
 
 func holdBytes(res *http.Response, expect Expect) (Answer, error) {
-	a := &plain{res: res, progress: expect.Progress, chunk: chunks.Get().(*[]byte)}
-	for a.first == 0 && a.atEnd == nil {
-		a.first, a.atEnd = res.Body.Read(*a.chunk)
+	a := &byteAnswer{res: res, progress: expect.Progress, chunk: chunks.Get().(*[]byte)}
+	for a.first == 0 && a.firstErr == nil {
+		a.first, a.firstErr = res.Body.Read(*a.chunk)
 	}
-	if a.first == 0 && !errors.Is(a.atEnd, io.EOF) {
+	if a.first == 0 && !errors.Is(a.firstErr, io.EOF) {
 		chunks.Put(a.chunk)
-		return nil, ended(a.atEnd)
+		return nil, incomplete(a.firstErr)
 	}
 	return a, nil
 }
 
-// Streams implements Answer: an error inside a sound would be noise.
-func (a *plain) Streams() bool { return false }
+// Streams implements Answer. An error event inside audio would be noise.
+func (a *byteAnswer) Streams() bool { return false }
 
 // Send implements Answer.
-func (a *plain) Send(w Client, _ bool) error {
+func (a *byteAnswer) Send(w Client, _ bool) error {
 	h := w.Header()
 	copyHeader(h, a.res.Header)
 	if v := a.res.Header["Content-Length"]; v != nil {
@@ -49,28 +49,22 @@ func (a *plain) Send(w Client, _ bool) error {
 	if err != nil {
 		return &ClientError{err}
 	}
-	if a.atEnd != nil {
-		if errors.Is(a.atEnd, io.EOF) {
+	if a.firstErr != nil {
+		if errors.Is(a.firstErr, io.EOF) {
 			return nil
 		}
-		return ended(a.atEnd)
+		return incomplete(a.firstErr)
 	}
 	if err := w.Flush(); err != nil {
 		return &ClientError{err}
 	}
-	n64, err := copyBody(w, a.res.Body, bodyCopy{flush: w.Flush, progress: a.progress})
+	n64, err := copyBody(w, a.res.Body, w.Flush, a.progress)
 	a.meter.Bytes += n64
 	return err
 }
 
-// A bodyCopy is what happens after each read of copyBody; both may be nil.
-type bodyCopy struct {
-	flush    func() error
-	progress Progress
-}
-
-// copyBody passes on a body as it comes.
-func copyBody(w io.Writer, body io.Reader, each bodyCopy) (sent int64, err error) {
+// copyBody relays a body as it arrives. After each read it calls flush and progress, which may be nil.
+func copyBody(w io.Writer, body io.Reader, flush func() error, progress Progress) (sent int64, err error) {
 	chunk := chunks.Get().(*[]byte)
 	defer chunks.Put(chunk)
 	for {
@@ -78,11 +72,11 @@ func copyBody(w io.Writer, body io.Reader, each bodyCopy) (sent int64, err error
 		if n > 0 {
 			written, writeErr := w.Write((*chunk)[:n])
 			sent += int64(written)
-			if writeErr == nil && each.flush != nil {
-				writeErr = each.flush()
+			if writeErr == nil && flush != nil {
+				writeErr = flush()
 			}
-			if each.progress != nil {
-				each.progress.Read(true)
+			if progress != nil {
+				progress.Read(true)
 			}
 			if writeErr != nil {
 				return sent, &ClientError{writeErr}
@@ -92,16 +86,16 @@ func copyBody(w io.Writer, body io.Reader, each bodyCopy) (sent int64, err error
 			return sent, nil
 		}
 		if err != nil {
-			return sent, ended(err)
+			return sent, incomplete(err)
 		}
 	}
 }
 
 // Meter implements Answer.
-func (a *plain) Meter() Meter { return a.meter }
+func (a *byteAnswer) Meter() Meter { return a.meter }
 
 // Close implements Answer.
-func (a *plain) Close() {
+func (a *byteAnswer) Close() {
 	if a.chunk != nil {
 		chunks.Put(a.chunk)
 		a.chunk = nil

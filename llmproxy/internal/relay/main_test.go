@@ -119,7 +119,7 @@ func pass(t testing.TB, contentType string, src io.Reader, expect Expect, to *cl
 }
 
 func isStream(a Answer) bool {
-	_, ok := a.(*stream)
+	_, ok := a.(*streamAnswer)
 	return ok
 }
 
@@ -134,11 +134,11 @@ func kindOf(err error) string {
 		return "event " + string(event.Value)
 	case errors.As(err, &left):
 		return "client left"
-	case errors.Is(err, ErrCut):
+	case errors.Is(err, ErrIncomplete):
 		return "cut"
 	case errors.Is(err, ErrMalformed):
 		return "malformed"
-	case errors.Is(err, ErrTooMuch):
+	case errors.Is(err, ErrTooMuchHeld):
 		return "too much"
 	case strings.HasPrefix(err.Error(), "the answer is not JSON: "):
 		return "no JSON"

@@ -8,16 +8,16 @@ import (
 	"strconv"
 )
 
-// ReplayEvents sends a stream that comes from somebody else's: each piece that next gives is whole events. Without a content
-// type the header was sent already. The error is ReadAlong's.
-func ReplayEvents(w Client, contentType string, next func() ([]byte, error)) (Meter, error) {
-	replayHeader(w, contentType)
-	return ReadAlong(w, true, next)
+// FollowStream sends a stream of another request as it arrives: next returns the next complete events, and io.EOF at the end. If
+// contentType is empty, the header has already been sent. FollowStream returns the same errors as CopyPieces.
+func FollowStream(w Client, contentType string, next func() ([]byte, error)) (Meter, error) {
+	streamHeader(w, contentType)
+	return CopyPieces(w, true, next)
 }
 
-// ReadAlong sends what next gives after a header that was sent already; with flush each piece at once. The error is next's, nil for
-// io.EOF, or a *ClientError.
-func ReadAlong(w Client, flush bool, next func() ([]byte, error)) (m Meter, err error) {
+// CopyPieces sends what next returns until it returns io.EOF. The header must have been sent. With flush, each piece is sent at
+// once. CopyPieces returns any other error of next, and a *ClientError if the client has left.
+func CopyPieces(w Client, flush bool, next func() ([]byte, error)) (m Meter, err error) {
 	for {
 		piece, err := next()
 		if errors.Is(err, io.EOF) {
@@ -35,10 +35,10 @@ func ReadAlong(w Client, flush bool, next func() ([]byte, error)) (m Meter, err 
 	}
 }
 
-// ReplayStream sends a stream that is known to its end. It is on its way when the handler returns: a flush of its own would
-// only cost one more packet for the end.
+// ReplayStream sends a complete stream. It does not flush: the rest is sent when the handler returns, and a flush would need one more
+// packet.
 func ReplayStream(w Client, contentType string, pieces [][]byte) (m Meter, err error) {
-	replayHeader(w, contentType)
+	streamHeader(w, contentType)
 	for _, piece := range pieces {
 		if err := m.write(w, piece); err != nil {
 			return m, &ClientError{err}
@@ -47,15 +47,15 @@ func ReplayStream(w Client, contentType string, pieces [][]byte) (m Meter, err e
 	return m, nil
 }
 
-func replayHeader(w http.ResponseWriter, contentType string) {
+func streamHeader(w http.ResponseWriter, contentType string) {
 	if contentType != "" {
 		w.Header()["Content-Type"] = []string{contentType}
-		streamHeader(w.Header())
+		disableBuffering(w.Header())
 		w.WriteHeader(http.StatusOK)
 	}
 }
 
-// write writes whole events.
+// write writes complete events.
 func (m *Meter) write(w http.ResponseWriter, events []byte) error {
 	n, err := w.Write(events)
 	m.Bytes += int64(n)
@@ -65,15 +65,15 @@ func (m *Meter) write(w http.ResponseWriter, events []byte) error {
 
 var eventEnd = []byte("\n\n")
 
-// knownLength is the length up to which net/http tells the Content-Length by itself. A header that is not set spares it the growth
-// of two maps, which have eight places.
-const knownLength = 2 << 10
+// maxImplicitLength is the length up to which net/http sets Content-Length itself. Not setting it keeps two maps from growing beyond
+// their first eight entries.
+const maxImplicitLength = 2 << 10
 
-// ReplayWhole sends an answer in one piece that is known already.
+// ReplayWhole sends a complete answer that is not a stream.
 func ReplayWhole(w Client, contentType string, body []byte) (m Meter, err error) {
 	h := w.Header()
 	h["Content-Type"] = []string{contentType}
-	if len(body) > knownLength {
+	if len(body) > maxImplicitLength {
 		h["Content-Length"] = []string{strconv.Itoa(len(body))}
 	}
 	w.WriteHeader(http.StatusOK)

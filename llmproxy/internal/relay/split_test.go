@@ -30,8 +30,8 @@ func TestOtherFormThanAskedFor(t *testing.T) {
 		{"too large to be split", "/v1/chat/completions", "application/json", answer + strings.Repeat(" ", maxHeld), true, false, result{Held: ErrNoStream.Error()}, ""},
 		{"a whole response for a stream", "/v1/responses", "application/json", `{"status":"completed"}`, true, false, result{Held: ErrNoStream.Error()}, ""},
 		{"a transcription, whose stream may be refused", "/v1/audio/transcriptions", "application/json", `{"text":"Hi"}`, true, false, result{Body: `{"text":"Hi"}`}, "application/json"},
-		{"a stream for a whole", "/v1/chat/completions", "text/event-stream", hi + stop + done, false, false, result{Held: ErrUnasked.Error()}, ""},
-		{"a response's stream for a whole", "/v1/responses", "text/event-stream", hi + stop + done, false, false, result{Held: ErrUnasked.Error()}, ""},
+		{"a stream for a whole", "/v1/chat/completions", "text/event-stream", hi + stop + done, false, false, result{Held: ErrUnexpectedStream.Error()}, ""},
+		{"a response's stream for a whole", "/v1/responses", "text/event-stream", hi + stop + done, false, false, result{Held: ErrUnexpectedStream.Error()}, ""},
 		{"a stream of sound, which the body asks for elsewhere", "/v1/audio/speech", "text/event-stream", hi + stop + done, false, false, result{Body: hi + stop + done, Events: 3}, "text/event-stream"},
 		{"no type at all", "/v1/chat/completions", "", answer, false, false, result{Body: answer, Usage: used, HasUsage: true}, "application/json"},
 	} {

@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"net/http"
@@ -9,46 +10,114 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/sse"
 )
 
-// maxHeld bounds what is kept in memory of an answer before it is committed to.
-const maxHeld = 1 << 20
+// A streamAnswer consists of server-sent events.
+type streamAnswer struct {
+	res      *http.Response
+	expect   Expect
+	events   *sse.Reader
+	held     []byte // events before the read that returned the first content
+	batch    []byte // what that read returned; valid until the next read
+	batchErr error  // of that read
+	meter    Meter
 
-// A stream is an answer of server-sent events.
-type stream struct {
-	res    *http.Response
-	expect Expect
-	events *sse.Reader
-	held   []byte // events before the read that brought the first content
-	batch  []byte // the read that brought it; valid until the next
-	atEnd  error  // what that read ended with
-	meter  Meter
-
-	finished int  // choices that finished
-	done     bool // [DONE] was seen
+	finished int  // number of choices that have finished
+	done     bool // [DONE] has been seen
 }
 
+// holdStream reads events until one has content.
+func holdStream(res *http.Response, expect Expect) (Answer, error) {
+	s := &streamAnswer{res: res, expect: expect, events: sse.NewReader(res.Body, sse.MaxEvent)}
+	if err := s.hold(); err != nil {
+		s.events.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *streamAnswer) hold() error {
+	for {
+		batch, err := s.next()
+		content, failed := s.hasContent(batch)
+		if failed != nil {
+			return failed
+		}
+		if content {
+			s.batch, s.batchErr = batch, err
+			return nil
+		}
+		if err != nil {
+			return incomplete(err)
+		}
+		if len(s.held)+len(batch) > maxHeld {
+			return ErrTooMuchHeld
+		}
+		s.held = append(s.held, batch...)
+	}
+}
+
+// hasContent reports whether one of the events has content. If there is an error before it, hasContent returns that.
+func (s *streamAnswer) hasContent(batch []byte) (content bool, err error) {
+	for len(batch) > 0 {
+		var e sse.Event
+		e, batch = sse.Cut(batch)
+		if e.ErrorField != nil {
+			return false, eventError(e.ErrorField)
+		}
+		if !hasData(&e) {
+			continue
+		}
+		x := s.expect.Endpoint.Framing.First(e.Name, e.Data)
+		if failed := s.failure(x); failed != nil {
+			return false, failed
+		}
+		if x.Content {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// hasData reports whether an event has data. By the standard, an event whose data is empty is not one.
+func hasData(e *sse.Event) bool { return e.HasData && len(bytes.TrimSpace(e.Data)) > 0 }
+
+// failure returns the error for an event that ends the answer as a failure, or nil. If the endpoint allows any answer, events need
+// not be JSON.
+func (s *streamAnswer) failure(x openai.Event) error {
+	switch {
+	case x.Err != nil:
+		return eventError(x.Err)
+	case x.Malformed && !s.expect.Endpoint.AnyAnswer:
+		return ErrMalformed
+	}
+	return nil
+}
+
+// eventError copies the value, because its buffer will be reused.
+func eventError(value []byte) error { return &EventError{Value: bytes.Clone(value)} }
+
 // Streams implements Answer.
-func (s *stream) Streams() bool { return true }
+func (s *streamAnswer) Streams() bool { return true }
 
 // Send implements Answer.
-func (s *stream) Send(w Client, begun bool) error {
+func (s *streamAnswer) Send(w Client, begun bool) error {
 	if !begun {
 		h := w.Header()
 		copyHeader(h, s.res.Header)
-		streamHeader(h)
+		disableBuffering(h)
 		w.WriteHeader(http.StatusOK)
 	}
-	if err := s.pass(w, s.held); err != nil {
+	if err := s.relay(w, s.held); err != nil {
 		return err
 	}
 	s.held = nil
-	batch, err := s.batch, s.atEnd
+	batch, err := s.batch, s.batchErr
 	for {
 		events := s.meter.Events
-		switch passErr := s.pass(w, batch); {
-		case errors.Is(passErr, ErrMalformed):
-			return s.finish(w, passErr)
-		case passErr != nil:
-			return passErr
+		switch relayErr := s.relay(w, batch); {
+		case errors.Is(relayErr, ErrMalformed):
+			return s.finish(w, relayErr)
+		case relayErr != nil:
+			return relayErr
 		}
 		if err != nil {
 			return s.finish(w, err)
@@ -60,9 +129,9 @@ func (s *stream) Send(w Client, begun bool) error {
 	}
 }
 
-// next reads whole events. Of an event that was cut nothing reaches the client, but for a [DONE] that lacks only its blank
+// next reads complete events. It drops an incomplete event at the end of the stream, unless that is a [DONE] that lacks only its blank
 // line.
-func (s *stream) next() ([]byte, error) {
+func (s *streamAnswer) next() ([]byte, error) {
 	batch, err := s.events.Next()
 	if err != nil && len(batch) > 0 {
 		if rest, _ := sse.Cut(batch); string(rest.Data) == "[DONE]" {
@@ -73,9 +142,9 @@ func (s *stream) next() ([]byte, error) {
 	return batch, err
 }
 
-// pass writes the events of one read with one Write and one Flush: a Write for each costs 1.8 times as much over HTTP/2
-// (docs: performance). What must not reach the client is cut out.
-func (s *stream) pass(w Client, batch []byte) error {
+// relay writes the events of one read, without those that the client must not get. It uses one Write and one Flush for all of them:
+// a Write for each event costs 1.8 times as much over HTTP/2 (see docs/performance.md).
+func (s *streamAnswer) relay(w Client, batch []byte) error {
 	from, at := 0, 0
 	for at < len(batch) {
 		event, _ := sse.Cut(batch[at:])
@@ -99,21 +168,21 @@ func (s *stream) pass(w Client, batch []byte) error {
 	return flush(w)
 }
 
-// inspect takes note of an event, and reports whether it goes to the client.
-func (s *stream) inspect(e *sse.Event) (keep bool, err error) {
+// inspect updates the meter and reports whether the client gets the event.
+func (s *streamAnswer) inspect(e *sse.Event) (keep bool, err error) {
 	if e.ErrorField != nil {
 		return false, eventError(e.ErrorField)
 	}
 	if !hasData(e) {
-		// An event without data, such as a bare `retry:` or `event: ping`, makes openai-python raise a JSONDecodeError and
-		// openai-node a SyntaxError. All SDKs skip comments.
+		// All SDKs skip comments. An event without data, such as a bare `retry:` or `event: ping`, makes openai-python raise a
+		// JSONDecodeError and openai-node a SyntaxError.
 		return e.OnlyComments, nil
 	}
 	if s.done {
 		return false, nil
 	}
 	x := s.expect.Endpoint.Framing.Next(e.Name, e.Data)
-	if failed := s.failed(x); failed != nil {
+	if failed := s.failure(x); failed != nil {
 		return false, failed
 	}
 	if x.HasUsage {
@@ -131,7 +200,7 @@ func (s *stream) inspect(e *sse.Event) (keep bool, err error) {
 	return true, nil
 }
 
-func (s *stream) write(w io.Writer, p []byte) error {
+func (s *streamAnswer) write(w io.Writer, p []byte) error {
 	if len(p) == 0 {
 		return nil
 	}
@@ -152,8 +221,8 @@ func flush(w Client) error {
 
 var doneEvent = sse.AppendData(nil, []byte("[DONE]"))
 
-// finish judges the end of the stream. A finish reason without [DONE] is complete and gets it.
-func (s *stream) finish(w Client, err error) error {
+// finish returns nil if the stream was complete when reading ended with err. It adds the [DONE] to a complete stream that lacks it.
+func (s *streamAnswer) finish(w Client, err error) error {
 	complete := s.finished > 0 && s.finished >= s.expect.Choices
 	switch {
 	case s.done:
@@ -166,14 +235,14 @@ func (s *stream) finish(w Client, err error) error {
 		}
 		return flush(w)
 	}
-	return ended(err)
+	return incomplete(err)
 }
 
 // Meter implements Answer.
-func (s *stream) Meter() Meter { return s.meter }
+func (s *streamAnswer) Meter() Meter { return s.meter }
 
 // Close implements Answer.
-func (s *stream) Close() {
+func (s *streamAnswer) Close() {
 	s.events.Close()
 	s.res.Body.Close()
 }

@@ -75,7 +75,7 @@ func TestStreamBatches(t *testing.T) {
 		}
 	}
 	feed.Close()
-	if err := <-ended; !errors.Is(err, ErrCut) {
+	if err := <-ended; !errors.Is(err, ErrIncomplete) {
 		t.Errorf("got %v", err)
 	}
 }

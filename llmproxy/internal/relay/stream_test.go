@@ -129,10 +129,10 @@ func TestStream(t *testing.T) {
 // What an upstream's error says is still there when the memory in which it came is another answer's.
 func TestAnErrorOutlivesItsBuffer(t *testing.T) {
 	t.Parallel()
-	s := &stream{expect: Expect{Endpoint: endpoint(t, "/v1/chat/completions")}}
+	s := &streamAnswer{expect: Expect{Endpoint: endpoint(t, "/v1/chat/completions")}}
 	for name, event := range map[string]string{"an event": errEvent, "a field": "error: " + failure + "\n\n"} {
 		batch := []byte(event)
-		_, err := s.look(batch)
+		_, err := s.hasContent(batch)
 		for i := range batch {
 			batch[i] = 'x'
 		}

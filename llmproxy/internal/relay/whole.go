@@ -10,70 +10,66 @@ import (
 	"sync"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/sse"
 )
 
-// buffers holds answers while they are read; those that grew large are left to the collector.
+// buffers pools the buffers into which answers are read, except those that have become large.
 var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
 
 const maxPooled = 256 << 10
 
 var jsonType = []string{"application/json"}
 
-// A whole answer is JSON that was read to its end before the client gets a byte, so that a cut, an error inside a 200 or
-// something that is no JSON can still be answered by another target. One that is larger than what is held is passed on as
-// it comes.
-type whole struct {
+// A wholeAnswer is JSON that is read completely before the commit. Another target can therefore still answer if it is incomplete,
+// contains an error or is not JSON. Only if it is larger than maxHeld, the rest is relayed as it arrives.
+type wholeAnswer struct {
 	res      *http.Response
 	progress Progress
-	held     io.LimitedReader // of the body
+	limited  io.LimitedReader // of the body
 	head     *bytes.Buffer
-	texts    bool                     // the answer is made of text
-	count    bool                     // count it even if its usage is known
-	all      bool                     // head is everything
-	vectors  *openai.EmbeddingEncoder // turns lists into base64; nil where nobody asked for it
+	texts    bool                     // the answer is text
+	count    bool                     // count the text even if the usage is known
+	complete bool                     // head is the complete answer
+	base64   *openai.EmbeddingEncoder // converts embeddings to base64; nil if the request did not ask for that
 	meter    Meter
 }
 
-func holdWhole(res *http.Response, expect Expect) (Answer, error) {
-	a := &whole{res: res, progress: expect.Progress, count: expect.Count, texts: expect.Endpoint.Texts && !expect.Endpoint.Vectors, head: buffers.Get().(*bytes.Buffer)}
+// holdWhole reads the answer.
+func holdWhole(res *http.Response, expect Expect) (*wholeAnswer, error) {
+	a := &wholeAnswer{res: res, progress: expect.Progress, count: expect.Count, texts: expect.Endpoint.Texts && !expect.Endpoint.Vectors, head: buffers.Get().(*bytes.Buffer)}
 	a.head.Reset()
 	if expect.Base64 {
-		a.vectors = new(openai.EmbeddingEncoder)
+		a.base64 = new(openai.EmbeddingEncoder)
 	}
-	if n := res.ContentLength; n > 0 && n <= maxHeld {
-		a.head.Grow(int(n) + bytes.MinRead)
-	}
-	a.held = io.LimitedReader{R: res.Body, N: maxHeld}
-	n, err := a.head.ReadFrom(&a.held)
-	switch {
-	case err != nil:
-		err = ended(err)
-	case n < maxHeld:
-		a.all = true
-		err = a.parse()
-	}
-	if err == nil && a.vectors != nil {
-		err = a.turn()
-	}
-	if err != nil {
+	if err := a.read(); err != nil {
 		a.release()
 		return nil, err
 	}
 	return a, nil
 }
 
-// turn makes base64 of the lists in what is held.
-func (a *whole) turn() error {
-	turned, err := a.vectors.Append(nil, a.head.Bytes())
-	if err != nil {
-		return fmt.Errorf("turning the answer into base64: %w", err)
+func (a *wholeAnswer) read() error {
+	if n := a.res.ContentLength; n > 0 && n <= maxHeld {
+		a.head.Grow(int(n) + bytes.MinRead)
 	}
-	a.head.Reset()
-	a.head.Write(turned)
+	a.limited = io.LimitedReader{R: a.res.Body, N: maxHeld}
+	n, err := a.head.ReadFrom(&a.limited)
+	if err != nil {
+		return incomplete(err)
+	}
+	if n < maxHeld {
+		a.complete = true
+		if err := a.parse(); err != nil {
+			return err
+		}
+	}
+	if a.base64 != nil {
+		return a.encodeHead()
+	}
 	return nil
 }
 
-func (a *whole) parse() error {
+func (a *wholeAnswer) parse() error {
 	var answer openai.Answer
 	if err := answer.Parse(a.head.Bytes()); err != nil {
 		return fmt.Errorf("the answer is not JSON: %w", err)
@@ -82,74 +78,84 @@ func (a *whole) parse() error {
 		return eventError(answer.Err)
 	}
 	a.meter.Usage, a.meter.HasUsage = answer.Usage, answer.HasUsage
-	if a.texts && (a.count || !a.meter.HasUsage) { // counting takes as long as parsing did
+	if a.texts && (a.count || !a.meter.HasUsage) { // counting takes as long as parsing
 		a.meter.Text = openai.CountText(a.head.Bytes())
 	}
 	return nil
 }
 
-// Streams implements Answer: what follows on half a JSON text cannot tell anything.
-func (a *whole) Streams() bool { return false }
+// encodeHead converts the embeddings in head to base64.
+func (a *wholeAnswer) encodeHead() error {
+	encoded, err := a.base64.Append(nil, a.head.Bytes())
+	if err != nil {
+		return fmt.Errorf("converting embeddings to base64: %w", err)
+	}
+	a.head.Reset()
+	a.head.Write(encoded)
+	return nil
+}
+
+// Streams implements Answer. Nothing after half a JSON text can report an error.
+func (a *wholeAnswer) Streams() bool { return false }
 
 // Send implements Answer.
-func (a *whole) Send(w Client, _ bool) error {
+func (a *wholeAnswer) Send(w Client, _ bool) error {
 	h := w.Header()
 	copyHeader(h, a.res.Header)
-	if h.Get("Content-Type") == "" { // net/http would call it text
+	if h.Get("Content-Type") == "" { // net/http would detect text
 		h["Content-Type"] = jsonType
 	}
 	switch {
-	case a.all && a.vectors == nil && a.res.ContentLength == int64(a.head.Len()) && a.res.Header["Content-Length"] != nil:
+	case a.complete && a.base64 == nil && a.res.ContentLength == int64(a.head.Len()) && a.res.Header["Content-Length"] != nil:
 		h["Content-Length"] = a.res.Header["Content-Length"]
-	case a.all:
+	case a.complete:
 		h["Content-Length"] = []string{strconv.Itoa(a.head.Len())}
-	case a.res.ContentLength > 0 && a.vectors == nil:
+	case a.res.ContentLength > 0 && a.base64 == nil:
 		h["Content-Length"] = []string{strconv.FormatInt(a.res.ContentLength, 10)}
 	}
 	w.WriteHeader(http.StatusOK)
 	n, err := w.Write(a.head.Bytes())
 	a.meter.Bytes += int64(n)
-	if err != nil {
+	switch {
+	case err != nil:
 		return &ClientError{err}
-	}
-	if a.all {
+	case a.complete:
 		return nil
+	case a.base64 != nil:
+		return a.sendEncoded(w)
 	}
-	if a.vectors != nil {
-		return a.sendTurned(w)
-	}
-	n64, err := copyBody(w, a.res.Body, bodyCopy{progress: a.progress})
+	n64, err := copyBody(w, a.res.Body, nil, a.progress)
 	a.meter.Bytes += n64
 	return err
 }
 
-// sendTurned passes on the rest with its lists turned.
-func (a *whole) sendTurned(w io.Writer) error {
-	to := &turning{to: w, vectors: a.vectors}
-	_, err := copyBody(to, a.res.Body, bodyCopy{progress: a.progress})
+// sendEncoded relays the rest of the body and converts its embeddings to base64.
+func (a *wholeAnswer) sendEncoded(w io.Writer) error {
+	to := &base64Writer{to: w, encoder: a.base64}
+	_, err := copyBody(to, a.res.Body, nil, a.progress)
 	a.meter.Bytes += to.sent
 	if errors.Is(err, openai.ErrInvalidEmbedding) {
-		return errors.Unwrap(err) // no fault of the client, to whom it was written
+		return errors.Unwrap(err) // copyBody takes every error of its writer for a ClientError
 	}
 	return err
 }
 
-// A turning writer makes base64 of the lists that pass through it.
-type turning struct {
+// A base64Writer converts the embeddings in what is written to base64.
+type base64Writer struct {
 	to      io.Writer
-	vectors *openai.EmbeddingEncoder
-	turned  []byte
+	encoder *openai.EmbeddingEncoder
+	encoded []byte
 	sent    int64
 }
 
 // Write implements io.Writer.
-func (t *turning) Write(p []byte) (int, error) {
+func (b *base64Writer) Write(p []byte) (int, error) {
 	var err error
-	if t.turned, err = t.vectors.Append(t.turned[:0], p); err != nil {
+	if b.encoded, err = b.encoder.Append(b.encoded[:0], p); err != nil {
 		return 0, err
 	}
-	n, err := t.to.Write(t.turned)
-	t.sent += int64(n)
+	n, err := b.to.Write(b.encoded)
+	b.sent += int64(n)
 	if err != nil {
 		return 0, err
 	}
@@ -157,17 +163,68 @@ func (t *turning) Write(p []byte) (int, error) {
 }
 
 // Meter implements Answer.
-func (a *whole) Meter() Meter { return a.meter }
+func (a *wholeAnswer) Meter() Meter { return a.meter }
 
 // Close implements Answer.
-func (a *whole) Close() {
+func (a *wholeAnswer) Close() {
 	a.release()
 	a.res.Body.Close()
 }
 
-func (a *whole) release() {
+func (a *wholeAnswer) release() {
 	if a.head != nil && a.head.Cap() <= maxPooled {
 		buffers.Put(a.head)
 	}
 	a.head = nil
+}
+
+// A convertedAnswer is JSON that is converted into the stream that the client asked for, from a server that cannot stream. The client
+// reads only events, and would take JSON for an answer without words.
+type convertedAnswer struct {
+	*wholeAnswer
+	events []byte
+}
+
+func holdConverted(res *http.Response, expect Expect) (Answer, error) {
+	held, err := holdWhole(res, expect)
+	if err != nil {
+		return nil, err
+	}
+	a := &convertedAnswer{wholeAnswer: held}
+	if !a.complete || expect.Endpoint.Framing != openai.Chunks || !a.convert(expect.HideUsage) {
+		a.release()
+		return nil, ErrNoStream
+	}
+	return a, nil
+}
+
+// convert reports whether it could convert the answer.
+func (a *convertedAnswer) convert(hideUsage bool) bool {
+	ok := openai.Split(a.head.Bytes(), func(data []byte, usage bool) {
+		if usage && hideUsage {
+			return
+		}
+		a.events = sse.AppendData(a.events, data)
+		a.meter.Events++
+	})
+	a.events = append(a.events, doneEvent...)
+	a.meter.Events++
+	return ok
+}
+
+// Streams implements Answer.
+func (a *convertedAnswer) Streams() bool { return true }
+
+// Send implements Answer.
+func (a *convertedAnswer) Send(w Client, begun bool) error {
+	if !begun {
+		StreamHeader(w.Header())
+		w.WriteHeader(http.StatusOK)
+	}
+	n, err := w.Write(a.events)
+	a.meter.Bytes += int64(n)
+	if err != nil {
+		return &ClientError{err}
+	}
+	return nil
 }

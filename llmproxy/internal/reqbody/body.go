@@ -1,7 +1,7 @@
-// Package reqbody reads the bodies of requests: bounded before they are read, decoded, kept in pooled memory or, forms with
-// files, in a temporary file. What is read stays the bytes that came; only what the gateway must know of them is looked at.
+// Package reqbody reads request bodies. It limits their size, decompresses them, and stores them in pooled memory or, if they are
+// forms with large files, in a temporary file. It does not change them: it only looks for what the gateway must know about them.
 //
-// It never writes to a client and knows nothing of upstreams; the errors it returns are for the client. It stands beside
+// It never writes to a client and does not know about upstreams. The errors that it returns are for the client. It stands beside
 // router, above openai.
 package reqbody
 
@@ -22,25 +22,25 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
 )
 
-// A Body is what was read of a request. The zero value is ready to Read into. It must be closed.
+// A Body is the body of a request. The zero value is ready for Read. It must be closed.
 type Body struct {
-	// Model and Stream are what the request asks for.
+	// Model is the model that the request names, Stream whether it asks for a stream.
 	Model  string
 	Stream bool
-	// Size is the number of bytes that were read, decoded, and Took how long they took to come.
-	Size int64
-	Took time.Duration
-	// Form is the multipart form; nil for JSON.
+	// Size is the size of the decompressed body in bytes, ReadTime how long it took to arrive.
+	Size     int64
+	ReadTime time.Duration
+	// Form is the multipart form; nil if the body is JSON.
 	Form *Form
 
 	request openai.Request
 	isJSON  bool
 	memory  Memory
 	pooled  bool
-	members [8]jsonspan.Member // room for the head's, as many as an SDK sends
+	members [8]jsonspan.Member // storage for the members of request, enough for what SDKs send
 }
 
-// JSON returns the request's JSON; nil for a form.
+// JSON returns the request's JSON, or nil if the body is a form.
 func (b *Body) JSON() *openai.Request {
 	if !b.isJSON {
 		return nil
@@ -48,7 +48,7 @@ func (b *Body) JSON() *openai.Request {
 	return &b.request
 }
 
-// Memory returns what the JSON lies in; nil where that is not used again.
+// Memory returns the pooled memory that holds the JSON, or nil if it is not pooled.
 func (b *Body) Memory() *Memory {
 	if !b.pooled {
 		return nil
@@ -56,29 +56,29 @@ func (b *Body) Memory() *Memory {
 	return &b.memory
 }
 
-// A Reader says how bodies are read.
-type Reader struct {
-	// Limit bounds a body, decoded, in bytes.
+// Options are how a body is read.
+type Options struct {
+	// Limit is the maximum size of the decompressed body in bytes.
 	Limit int64
-	// Keep says that the body may be looked at after the request is over, as an access log does: its memory is not pooled.
+	// Keep keeps the body's JSON available after the request has ended, for an access log. Its memory is then not pooled.
 	Keep bool
 }
 
-// Read reads the body of a request to an endpoint. W is told to close the connection where the body is too large.
-func (b *Body) Read(w http.ResponseWriter, r *http.Request, e *openai.Endpoint, how Reader) *openai.Error {
+// Read reads the body of a request to an endpoint. If the body is too large, it makes w close the connection.
+func (b *Body) Read(w http.ResponseWriter, r *http.Request, e *openai.Endpoint, o Options) *openai.Error {
 	boundary, err := formBoundary(r, e)
 	if err != nil {
 		return err
 	}
-	s := source{w: w, r: r, Reader: how}
+	s := source{w: w, r: r, Options: o}
 	began := time.Now()
 	if boundary != "" {
 		err = b.readForm(&s, boundary)
 	} else {
 		err = b.readJSON(&s, e, began)
 	}
-	if b.Took == 0 {
-		b.Took = time.Since(began)
+	if b.ReadTime == 0 {
+		b.ReadTime = time.Since(began)
 	}
 	if err != nil {
 		return err
@@ -93,7 +93,7 @@ func (b *Body) Read(w http.ResponseWriter, r *http.Request, e *openai.Endpoint, 
 	return nil
 }
 
-// FromJSON makes a body of JSON that is in memory.
+// FromJSON returns a Body of JSON that is already in memory.
 func FromJSON(body []byte, e *openai.Endpoint) (*Body, *openai.Error) {
 	b := new(Body)
 	if err := b.parse(body, e); err != nil {
@@ -102,7 +102,7 @@ func FromJSON(body []byte, e *openai.Endpoint) (*Body, *openai.Error) {
 	return b, nil
 }
 
-// Close lets go of the body's memory and of its file. What was found in it stays.
+// Close releases the body's memory and deletes its file. Model, the signals of the JSON and the like remain available.
 func (b *Body) Close() {
 	if b.Form != nil {
 		b.Form.close()
@@ -114,10 +114,10 @@ func (b *Body) Close() {
 	}
 }
 
-// formBoundary decides by the Content-Type whether a request is a form, whose boundary it returns, or JSON.
+// formBoundary returns the boundary of a multipart form, or "" if the Content-Type says that the body is JSON.
 func formBoundary(r *http.Request, e *openai.Endpoint) (string, *openai.Error) {
 	contentType := r.Header.Get("Content-Type")
-	if contentType == "application/json" { // nearly always: there is nothing to parse
+	if contentType == "application/json" { // the usual value needs no parsing
 		return "", nil
 	}
 	media, params, err := mime.ParseMediaType(contentType)
@@ -134,7 +134,8 @@ func formBoundary(r *http.Request, e *openai.Endpoint) (string, *openai.Error) {
 	return params["boundary"], nil
 }
 
-// mayBeJSON accepts, besides JSON, what says nothing or what curl -d says by itself: the body decides.
+// mayBeJSON reports whether a body of a media type may be JSON. Besides JSON types, it accepts no type at all and the type that curl -d
+// sends by default.
 func mayBeJSON(media string) bool {
 	switch media {
 	case "", "application/json", "text/plain", "text/json", "application/x-www-form-urlencoded":
@@ -144,14 +145,14 @@ func mayBeJSON(media string) bool {
 }
 
 func (b *Body) readJSON(s *source, e *openai.Endpoint, began time.Time) *openai.Error {
-	if ahead, ok := s.r.Body.(*peeked); ok && ahead.request != nil && int64(len(ahead.request.Body)) <= s.Limit {
-		b.request, b.Size = *ahead.request, int64(len(ahead.request.Body))
-		b.found(e)
+	if p, ok := s.r.Body.(*peekedBody); ok && p.request != nil && int64(len(p.request.Body)) <= s.Limit {
+		b.request, b.Size = *p.request, int64(len(p.request.Body))
+		b.setRequest(e)
 		return nil
 	}
 	b.request.Members = b.members[:0]
 	body, err := b.readAll(s)
-	b.Size, b.Took = int64(len(body)), time.Since(began)
+	b.Size, b.ReadTime = int64(len(body)), time.Since(began)
 	if err != nil {
 		return err
 	}
@@ -162,11 +163,11 @@ func (b *Body) parse(body []byte, e *openai.Endpoint) *openai.Error {
 	if err := b.request.Parse(body); err != nil {
 		return err
 	}
-	b.found(e)
+	b.setRequest(e)
 	return nil
 }
 
-func (b *Body) found(e *openai.Endpoint) {
+func (b *Body) setRequest(e *openai.Endpoint) {
 	if e.Prompts {
 		b.request.CountPrompts()
 	}
@@ -176,15 +177,15 @@ func (b *Body) found(e *openai.Endpoint) {
 // readChunk is how much of a body of unknown length is read at a time.
 const readChunk = 256 << 10
 
-// readAll reads the whole body into memory: once where its length is known, joined from chunks where it is not, so that there
-// are never more than two copies of it.
+// readAll reads the whole body into memory. A body of known length is read in one piece. Otherwise, chunks are read and joined, so that
+// there are never more than two copies.
 func (b *Body) readAll(s *source) ([]byte, *openai.Error) {
 	if n := s.r.ContentLength; n >= 0 && n <= s.Limit && s.r.Header["Content-Encoding"] == nil {
-		whole := b.room(int(n), s.Keep)
+		whole := b.allocate(int(n), s.Keep)
 		_, err := io.ReadFull(s.r.Body, whole)
 		s.r.Body.Close()
 		if err != nil {
-			return nil, s.failed(err)
+			return nil, s.readError(err)
 		}
 		return whole, nil
 	}
@@ -202,13 +203,13 @@ func (b *Body) readAll(s *source) ([]byte, *openai.Error) {
 			return bytes.Join(chunks, nil), nil
 		}
 		if err != nil {
-			return nil, s.failed(err)
+			return nil, s.readError(err)
 		}
 	}
 }
 
-// room returns memory for the body, from the pool unless the body is kept.
-func (b *Body) room(n int, keep bool) []byte {
+// allocate returns memory for the body, from a pool unless the body is kept.
+func (b *Body) allocate(n int, keep bool) []byte {
 	if keep {
 		return make([]byte, n)
 	}
@@ -216,7 +217,8 @@ func (b *Body) room(n int, keep bool) []byte {
 	return b.memory.Make(n)
 }
 
-// fill reads until the chunk is full. Unlike io.ReadFull it tells a body that ended from one that was cut.
+// fill reads until the chunk is full. Unlike io.ReadFull, it returns io.EOF at the end of the body and io.ErrUnexpectedEOF only if the
+// body itself ended unexpectedly.
 func fill(r io.Reader, chunk []byte) (n int, err error) {
 	for n < len(chunk) && err == nil {
 		var more int
@@ -226,21 +228,21 @@ func fill(r io.Reader, chunk []byte) (n int, err error) {
 	return n, err
 }
 
-// A source is where a body comes from.
+// A source is where a body is read from.
 type source struct {
 	w http.ResponseWriter
 	r *http.Request
-	Reader
+	Options
 }
 
-// open returns the body, decoded and bounded. A body that announces itself as too large is refused unread.
+// open returns the decompressed and limited body. If Content-Length is already too large, it does not read the body.
 func (s *source) open() (io.ReadCloser, *openai.Error) {
 	if s.r.ContentLength > s.Limit {
 		return nil, s.tooLarge(s.Limit)
 	}
 	raw := http.MaxBytesReader(s.w, s.r.Body, s.Limit)
 	coding := strings.ToLower(s.r.Header.Get("Content-Encoding"))
-	plain, err := decoder(raw, coding, s.Limit)
+	plain, err := decompress(raw, coding, s.Limit)
 	switch {
 	case errors.Is(err, errUnknownCoding):
 		return nil, unsupportedMedia("The Content-Encoding " + coding + " is not supported; send the body without one, or as gzip or zstd.")
@@ -255,8 +257,8 @@ func (s *source) open() (io.ReadCloser, *openai.Error) {
 
 var errUnknownCoding = errors.New("unknown Content-Encoding")
 
-// decoder undoes a Content-Encoding. It does not bound what comes out.
-func decoder(raw io.Reader, coding string, limit int64) (io.ReadCloser, error) {
+// decompress returns a reader of the decompressed body. It does not limit the decompressed size.
+func decompress(raw io.Reader, coding string, limit int64) (io.ReadCloser, error) {
 	switch coding {
 	case "", "identity":
 		if r, ok := raw.(io.ReadCloser); ok {
@@ -265,7 +267,7 @@ func decoder(raw io.Reader, coding string, limit int64) (io.ReadCloser, error) {
 		return io.NopCloser(raw), nil
 	case "gzip", "x-gzip":
 		return gzip.NewReader(raw)
-	case "zstd": // Codex sends it
+	case "zstd": // sent by Codex
 		unpacked, err := zstd.NewReader(raw, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(uint64(limit)+1<<20), zstd.WithDecoderMaxWindow(8<<20))
 		if err != nil {
 			return nil, err
@@ -275,26 +277,27 @@ func decoder(raw io.Reader, coding string, limit int64) (io.ReadCloser, error) {
 	return nil, errUnknownCoding
 }
 
-// failed turns an error of reading the body into what the client is told.
-func (s *source) failed(err error) *openai.Error {
+// readError returns the error for the client after reading the body has failed.
+func (s *source) readError(err error) *openai.Error {
 	var tooLarge *http.MaxBytesError
 	switch {
 	case errors.As(err, &tooLarge):
 		return s.tooLarge(tooLarge.Limit)
-	case errors.Is(err, zstd.ErrDecoderSizeExceeded): // its frame announces more than the limit
+	case errors.Is(err, zstd.ErrDecoderSizeExceeded): // the header of a zstd frame announces more than the limit
 		return s.tooLarge(s.Limit)
 	}
 	return invalid("The request body could not be read to its end: " + err.Error() + ".")
 }
 
-// tooLarge also ends the connection: net/http would read on, for the next request's sake, before it sends the refusal.
+// tooLarge returns the error for a body that is too large. It also closes the connection. Otherwise, net/http would read the rest of the
+// body before it sends the error, so that it can reuse the connection.
 func (s *source) tooLarge(limit int64) *openai.Error {
 	e := &openai.Error{Status: http.StatusRequestEntityTooLarge, Type: "invalid_request_error", Code: "request_too_large"}
 	if s.r.ProtoMajor == 1 {
 		e.Header = http.Header{"Connection": {"close"}}
 	}
 	setting := "max_body"
-	if limit < s.Limit { // a handler before this one bounds it
+	if limit < s.Limit { // set by a handler before this one
 		setting = "the max_size of request_body"
 	}
 	e.Message = fmt.Sprintf("The request body is larger than %d bytes, the limit of this gateway. Send less, or raise %s.", limit, setting)

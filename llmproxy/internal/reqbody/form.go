@@ -11,20 +11,21 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
 )
 
-// maxInMemory is how much of a form is kept in memory; a larger one goes to a temporary file.
+// maxInMemory is the size up to which a form is kept in memory. A larger one is stored in a temporary file.
 const maxInMemory = 1 << 20
 
-// A Form is a multipart request: kept whole, because its model may stand after its file, and spliced, not re-encoded.
+// A Form is a multipart form. It is stored completely, because its model may come after its file. To change the model, the bytes are
+// spliced, not re-encoded.
 type Form struct {
 	spool  *spool
 	fields *openai.Form
 }
 
-// A spool holds a body in memory or in a file.
+// A spool is a body in memory or in a file.
 type spool struct {
 	io.ReaderAt
 	size int64
-	file *os.File // nil while memory is enough
+	file *os.File // nil if the body is in memory
 }
 
 func (b *Body) readForm(s *source, boundary string) *openai.Error {
@@ -33,12 +34,12 @@ func (b *Body) readForm(s *source, boundary string) *openai.Error {
 		return err
 	}
 	defer body.Close()
-	spooled, err := s.spool(body)
+	stored, err := s.spool(body)
 	if err != nil {
 		return err
 	}
-	b.Form, b.Size = &Form{spool: spooled}, spooled.size
-	fields, err := openai.ParseForm(spooled, spooled.size, boundary)
+	b.Form, b.Size = &Form{spool: stored}, stored.size
+	fields, err := openai.ParseForm(stored, stored.size, boundary)
 	if err != nil {
 		return err
 	}
@@ -47,7 +48,7 @@ func (b *Body) readForm(s *source, boundary string) *openai.Error {
 	return nil
 }
 
-// spool reads a body to its end.
+// spool reads and stores a body.
 func (s *source) spool(body io.Reader) (*spool, *openai.Error) {
 	head := make([]byte, maxInMemory)
 	n, err := fill(body, head)
@@ -55,20 +56,20 @@ func (s *source) spool(body io.Reader) (*spool, *openai.Error) {
 		return &spool{ReaderAt: bytes.NewReader(head[:n]), size: int64(n)}, nil
 	}
 	if err != nil {
-		return nil, s.failed(err)
+		return nil, s.readError(err)
 	}
 	file, err := os.CreateTemp("", "llm_proxy-form-*")
 	if err != nil {
 		return nil, &openai.Error{Status: http.StatusBadGateway, Type: "server_error", Code: "upstream_error",
 			Message: "The gateway cannot store the file that was sent: it cannot write to its temporary directory."}
 	}
-	spooled := &spool{ReaderAt: file, file: file}
-	spooled.size, err = io.Copy(file, io.MultiReader(bytes.NewReader(head), body))
+	stored := &spool{ReaderAt: file, file: file}
+	stored.size, err = io.Copy(file, io.MultiReader(bytes.NewReader(head), body))
 	if err != nil {
-		spooled.close()
-		return nil, s.failed(err)
+		stored.close()
+		return nil, s.readError(err)
 	}
-	return spooled, nil
+	return stored, nil
 }
 
 func (s *spool) close() {
@@ -80,22 +81,22 @@ func (s *spool) close() {
 
 func (f *Form) close() { f.spool.close() }
 
-// WithModel returns the form with another model's name in it.
+// WithModel returns the form with another model.
 func (f *Form) WithModel(model string) FormPayload {
 	return FormPayload{f.spool, f.fields.ModelSpan.Start, f.fields.ModelSpan.End, model}
 }
 
-// A FormPayload is a form as one upstream gets it. It can be sent more than once.
+// A FormPayload is a form to send to an upstream. It can be sent more than once.
 type FormPayload struct {
 	spool      *spool
 	start, end int64
 	model      string
 }
 
-// Len returns its size in bytes.
+// Len returns the size in bytes.
 func (p FormPayload) Len() int64 { return p.spool.size - (p.end - p.start) + int64(len(p.model)) }
 
-// Open returns a reader from its beginning.
+// Open returns a new reader.
 func (p FormPayload) Open() io.ReadCloser {
 	return io.NopCloser(io.MultiReader(
 		io.NewSectionReader(p.spool, 0, p.start),

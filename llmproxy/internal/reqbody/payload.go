@@ -8,14 +8,14 @@ import (
 	"sync/atomic"
 )
 
-// A Payload is JSON to send to an upstream: segments, most of which share the bytes of the client's request. It can be sent
-// several times, also concurrently.
+// A Payload is JSON to send to an upstream. It consists of segments, most of which share the memory of the client's request. It can be
+// sent several times, even concurrently.
 type Payload struct {
 	segments [][]byte
 	memory   *Memory
 }
 
-// NewPayload returns a payload of segments. Memory is what they lie in, if that is pooled; else nil.
+// NewPayload returns a new Payload. Memory is the pooled memory that holds the segments; nil if they are not pooled.
 func NewPayload(segments [][]byte, memory *Memory) Payload {
 	if memory != nil && memory.bytes == nil {
 		memory = nil
@@ -32,8 +32,8 @@ func (p Payload) Len() int64 {
 	return n
 }
 
-// Open returns a new reader. It is an io.WriterTo as well, so that nothing is copied on the way to a connection. It fails once
-// the memory has been released.
+// Open returns a new reader, which is also an io.WriterTo, so that the segments can be written to a connection without copying. The
+// reader fails once the memory has been released.
 func (p Payload) Open() io.ReadCloser {
 	switch {
 	case p.memory == nil:
@@ -46,7 +46,7 @@ func (p Payload) Open() io.ReadCloser {
 
 type reader struct {
 	left [][]byte
-	at   int // within the first segment left
+	at   int // position in left[0]
 }
 
 // Read implements io.Reader.
@@ -65,12 +65,12 @@ func (r *reader) Read(p []byte) (n int, err error) {
 	return n, nil
 }
 
-// A segmentWriter writes several segments with one system call. It keeps none of them.
+// A segmentWriter writes several segments with one system call. It must not retain them.
 type segmentWriter interface {
 	WriteSegments([][]byte) (int64, error)
 }
 
-// WriteTo implements io.WriterTo with one Write for each segment, or one for all if the writer supports that.
+// WriteTo implements io.WriterTo. It writes all segments at once if the writer supports that, else one after the other.
 func (r *reader) WriteTo(w io.Writer) (n int64, err error) {
 	if all, ok := w.(segmentWriter); ok && r.at == 0 {
 		left := r.left
@@ -89,11 +89,11 @@ func (r *reader) WriteTo(w io.Writer) (n int64, err error) {
 	return n, nil
 }
 
-// Close implements io.Closer. It changes nothing, because a transport may call it during a Read.
+// Close implements io.Closer. It must not change anything, because a transport may call it during a Read.
 func (r *reader) Close() error { return nil }
 
-// Memory is pooled in sizes that are powers of two, from minPooled to maxPooled: less costs next to nothing, and more is rare.
-// Each size has a pool of its own, so that a small body does not hold the memory of a large one for as long as its stream lasts.
+// Memory is pooled in sizes that are powers of two, from minPooled to maxPooled. Smaller sizes cost next to nothing, and larger ones
+// are rare. Each size has its own pool, so that a small body does not occupy the memory of a large one while its answer is streamed.
 const (
 	minPooled = 1 << 10
 	maxPooled = 1 << 20
@@ -101,16 +101,16 @@ const (
 
 var pools [11]sync.Pool // of *[]byte
 
-// A Memory is the pooled memory of one request's body. It returns to the pool when nobody holds it any more: neither its owner
-// nor the reader of a payload that lies in it. A transport may continue to read after it has returned the response or an error,
-// and nobody waits for it. Memory that is never released is left to the garbage collector.
+// A Memory is the pooled memory of one request's body. It returns to the pool when neither its owner nor a reader of a payload in it
+// holds it any more. That matters because a transport may continue to read after it has returned a response or an error. Memory that
+// is never released is garbage collected.
 type Memory struct {
 	bytes   *[]byte
 	pool    int
 	holders atomic.Int64
 }
 
-// Make returns n bytes of any content, which the caller holds until it calls Release, once.
+// Make returns n bytes with arbitrary content. The caller holds them until it calls Release, which it must do once.
 func (m *Memory) Make(n int) []byte {
 	if n > maxPooled {
 		return make([]byte, n)
@@ -124,7 +124,7 @@ func (m *Memory) Make(n int) []byte {
 	return (*m.bytes)[:n]
 }
 
-// hold adds a holder. It returns false if the memory has been released.
+// hold adds a holder. It reports false if the memory has already been released.
 func (m *Memory) hold() bool {
 	for {
 		n := m.holders.Load()
@@ -137,7 +137,7 @@ func (m *Memory) hold() bool {
 	}
 }
 
-// Release removes a holder. It does nothing if Make returned memory that is not pooled.
+// Release removes a holder. It does nothing if the memory is not pooled.
 func (m *Memory) Release() {
 	if m.bytes == nil || m.holders.Add(-1) != 0 {
 		return
@@ -145,10 +145,11 @@ func (m *Memory) Release() {
 	pools[m.pool].Put(m.bytes)
 }
 
-// errReleased is what a transport gets that reads a body after the request has ended.
+// errReleased is returned to a transport that reads a body after the request has ended.
 var errReleased = errors.New("the request has ended and its body was released")
 
-// A holdingReader holds the memory from Open to Close, and during each read, because HTTP/2's transport closes while it reads.
+// A holdingReader holds the memory from Open to Close. It also holds it during each read, because an HTTP/2 transport may close the body
+// while it reads from it.
 type holdingReader struct {
 	reader
 	memory *Memory
@@ -181,7 +182,7 @@ func (r *holdingReader) Close() error {
 	return nil
 }
 
-// A releasedReader is a body that was opened too late.
+// A releasedReader is the reader of a body that was opened after its memory had been released.
 type releasedReader struct{}
 
 // Read implements io.Reader.

@@ -9,57 +9,56 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
 )
 
-// A peeked body was read ahead of the gateway. It is read again from its beginning by whoever comes next, and brings along
-// what was found in it.
-type peeked struct {
+// A peekedBody is a body that Peek has read. It starts again from the beginning, and also holds what Peek has found.
+type peekedBody struct {
 	io.Reader
 	io.Closer
-	request *openai.Request // nil if the body is not a JSON object, or is too large
+	request *openai.Request // nil if the body is not a JSON object or is too large
 }
 
-// Peek reads a request's JSON for a rule that is asked before the gateway is, and leaves the body to be read again; nil for
-// a request that has none. At most limit bytes are held.
+// Peek reads the JSON of a request before the gateway does, for request matchers, and restores the body. It returns nil if there is no
+// JSON. It reads at most limit bytes.
 func Peek(r *http.Request, limit int64) *openai.Request {
-	if ahead, ok := r.Body.(*peeked); ok {
-		return ahead.request
+	if p, ok := r.Body.(*peekedBody); ok {
+		return p.request
 	}
 	media, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	if r.Method != http.MethodPost || r.Body == nil || err != nil && r.Header.Get("Content-Type") != "" || !mayBeJSON(media) || r.ContentLength > limit {
 		return nil
 	}
 	raw, err := io.ReadAll(io.LimitReader(r.Body, limit+1))
-	ahead := &peeked{Reader: bytes.NewReader(raw), Closer: r.Body}
+	p := &peekedBody{Reader: bytes.NewReader(raw), Closer: r.Body}
 	if err != nil || int64(len(raw)) > limit {
-		ahead.Reader = io.MultiReader(ahead.Reader, failing{r.Body, err})
-		r.Body = ahead
+		p.Reader = io.MultiReader(p.Reader, errorReader{r.Body, err})
+		r.Body = p
 		return nil
 	}
-	r.Body = ahead
-	body, decoded := decode(raw, r.Header.Get("Content-Encoding"), limit)
+	r.Body = p
+	body, ok := decompressAll(raw, r.Header.Get("Content-Encoding"), limit)
 	request := new(openai.Request)
-	if decoded && request.Parse(body) == nil {
-		ahead.request = request
+	if ok && request.Parse(body) == nil {
+		p.request = request
 	}
-	return ahead.request
+	return p.request
 }
 
-// failing ends with the error that reading has already met, if any.
-type failing struct {
+// An errorReader returns an error that reading has already met, or reads on if there was none.
+type errorReader struct {
 	io.Reader
 	err error
 }
 
 // Read implements io.Reader.
-func (f failing) Read(p []byte) (int, error) {
-	if f.err != nil {
-		return 0, f.err
+func (r errorReader) Read(p []byte) (int, error) {
+	if r.err != nil {
+		return 0, r.err
 	}
-	return f.Reader.Read(p)
+	return r.Reader.Read(p)
 }
 
-// decode undoes a Content-Encoding; false where that cannot be done within the limit.
-func decode(raw []byte, coding string, limit int64) ([]byte, bool) {
-	plain, err := decoder(bytes.NewReader(raw), coding, limit)
+// decompressAll returns the decompressed body. It reports false if that fails or exceeds the limit.
+func decompressAll(raw []byte, coding string, limit int64) ([]byte, bool) {
+	plain, err := decompress(bytes.NewReader(raw), coding, limit)
 	if err != nil {
 		return nil, false
 	}

@@ -87,8 +87,8 @@ func TestLogFieldsAreDocumented(t *testing.T) {
 	t.Parallel()
 	rec := &exchange.Record{ID: "id", Duration: time.Minute, Err: &openai.Error{Code: "code"}}
 	rec.Caller = exchange.Caller{Key: "key", Tags: []string{"tag"}, Priority: replica.High}
-	rec.Asked = exchange.Asked{Model: "model", Stream: true, Prompt: "prompt"}
-	rec.Routing = exchange.Routing{Shadow: "shadow", Pinned: true, LocalOnly: true}
+	rec.RequestInfo = exchange.RequestInfo{Model: "model", Stream: true, Prompt: "prompt"}
+	rec.Routing = exchange.Routing{Shadow: "shadow", SessionRoute: true, LocalOnly: true}
 	rec.Answer = exchange.Answer{Warning: "warning", HasUsage: true, HasCost: true, Usage: openai.Usage{Output: 2}, Attempts: make([]exchange.Attempt, 1)}
 	rec.Cache = "hit"
 	fields := zapcore.NewMapObjectEncoder()

@@ -29,7 +29,7 @@ func (l logObject) MarshalLogObject(enc zapcore.ObjectEncoder) error {
 	enc.AddString("target", l.Target)
 	enc.AddString("route", l.Route)
 	addIfSet(enc, "shadow", l.Shadow)
-	if l.Pinned {
+	if l.SessionRoute {
 		enc.AddBool("pinned", true)
 	}
 	if l.LocalOnly {

@@ -14,7 +14,7 @@ import (
 
 func TestUsageOfARecord(t *testing.T) {
 	at := time.Date(2026, 11, 25, 23, 59, 59, 0, time.UTC)
-	answered := exchange.Record{Started: at, Duration: 2 * time.Second, Caller: exchange.Caller{Key: "alice"}, Asked: exchange.Asked{Model: "local"}, Answer: exchange.Answer{Target: "gpu/llama", FirstContent: time.Second, Usage: openai.Usage{Input: 10, Output: 5, Cached: 4, Reasoning: 3}, HasUsage: true, Attempts: make([]exchange.Attempt, 1)}, Routing: exchange.Routing{Rule: "local", Route: "local"}}
+	answered := exchange.Record{Started: at, Duration: 2 * time.Second, Caller: exchange.Caller{Key: "alice"}, RequestInfo: exchange.RequestInfo{Model: "local"}, Answer: exchange.Answer{Target: "gpu/llama", FirstContent: time.Second, Usage: openai.Usage{Input: 10, Output: 5, Cached: 4, Reasoning: 3}, HasUsage: true, Attempts: make([]exchange.Attempt, 1)}, Routing: exchange.Routing{Rule: "local", Route: "local"}}
 	want := ledger.Usage{Key: "alice", Model: "local", Target: "gpu/llama", At: at.Add(2 * time.Second), Requests: 1, Input: 10, Output: 5, Cached: 4}
 	for _, test := range []struct {
 		name   string
@@ -38,7 +38,7 @@ func TestUsageOfARecord(t *testing.T) {
 			}
 		})
 	}
-	if u, ok := usageOf(&exchange.Record{Status: http.StatusNotFound, Asked: exchange.Asked{Model: "nope"}}); ok {
+	if u, ok := usageOf(&exchange.Record{Status: http.StatusNotFound, RequestInfo: exchange.RequestInfo{Model: "nope"}}); ok {
 		t.Errorf("a rejected request used %v", u)
 	}
 }

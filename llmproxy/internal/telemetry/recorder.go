@@ -94,7 +94,7 @@ func (m *recorder) record(rec *exchange.Record) {
 	s.latency.Observe(rec.Duration.Seconds())
 	s.requestBytes.Add(float64(rec.Received))
 	s.responseBytes.Add(float64(rec.Bytes))
-	waited := rec.Reading + rec.Queue + rec.Paused
+	waited := rec.ReadTime + rec.Queue + rec.Paused
 	for i := range rec.Attempts {
 		a := &rec.Attempts[i]
 		waited += a.Duration
@@ -120,8 +120,8 @@ func (m *recorder) recordRare(model string, rec *exchange.Record) {
 			return &cacheSeries{cacheRequests.WithLabelValues(model, rec.Cache), cacheTokens.WithLabelValues(model, "input"), cacheTokens.WithLabelValues(model, "output")}
 		})
 		c.requests.Inc()
-		c.input.Add(float64(rec.Spared.Input))
-		c.output.Add(float64(rec.Spared.Output))
+		c.input.Add(float64(rec.SavedTokens.Input))
+		c.output.Add(float64(rec.SavedTokens.Output))
 	}
 	if rec.Status == http.StatusTooManyRequests && rec.Err != nil && len(rec.Attempts) == 0 {
 		limited.WithLabelValues(model, rec.Err.Code).Inc()

@@ -34,7 +34,7 @@ func tableOf(t testing.TB) (*router.Table, *router.Upstream) {
 
 func answeredRecord(u *router.Upstream) *exchange.Record {
 	target := router.Target{Upstream: u, Model: "real"}
-	return &exchange.Record{ID: "req_1", Endpoint: "chat", Status: 200, Started: time.Now(), Duration: time.Second, Asked: exchange.Asked{Model: "m", Stream: true, Received: 500}, Answer: exchange.Answer{Target: "u/real", Configured: target, Usage: openai.Usage{Input: 100, Output: 50, Cached: 10}, HasUsage: true, Cost: 0.01, HasCost: true, FirstContent: 20 * time.Millisecond, Events: 50, Bytes: 10_000, Attempts: []exchange.Attempt{{Target: "u/real", Configured: target, Address: "http://u", Duration: 999 * time.Millisecond}}}, Routing: exchange.Routing{Route: "m", Rule: "m"}}
+	return &exchange.Record{ID: "req_1", Endpoint: "chat", Status: 200, Started: time.Now(), Duration: time.Second, RequestInfo: exchange.RequestInfo{Model: "m", Stream: true, Received: 500}, Answer: exchange.Answer{Target: "u/real", Configured: target, Usage: openai.Usage{Input: 100, Output: 50, Cached: 10}, HasUsage: true, Cost: 0.01, HasCost: true, FirstContent: 20 * time.Millisecond, Events: 50, Bytes: 10_000, Attempts: []exchange.Attempt{{Target: "u/real", Configured: target, Address: "http://u", Duration: 999 * time.Millisecond}}}, Routing: exchange.Routing{Route: "m", Rule: "m"}}
 }
 
 func TestRecordingAllocatesNothing(t *testing.T) {
@@ -138,10 +138,10 @@ func TestSeriesAreBounded(t *testing.T) {
 	wild := router.Target{Upstream: u}
 	for i := range 100_000 {
 		name := fmt.Sprintf("made-up-%d", i)
-		m.record(&exchange.Record{ID: name, Endpoint: "chat", Status: 404, Verdict: router.ClientError, Asked: exchange.Asked{Model: name}, Caller: exchange.Caller{Key: name}})
-		m.record(&exchange.Record{ID: name, Endpoint: "chat", Status: 200, Asked: exchange.Asked{Model: "gpt-" + name}, Caller: exchange.Caller{Key: name}, Routing: exchange.Routing{Rule: "gpt-*"}, Answer: exchange.Answer{Target: "u/gpt-" + name, Configured: wild, FirstContent: 1, Attempts: []exchange.Attempt{{Target: "u/gpt-" + name, Configured: wild}}}})
+		m.record(&exchange.Record{ID: name, Endpoint: "chat", Status: 404, Verdict: router.ClientError, RequestInfo: exchange.RequestInfo{Model: name}, Caller: exchange.Caller{Key: name}})
+		m.record(&exchange.Record{ID: name, Endpoint: "chat", Status: 200, RequestInfo: exchange.RequestInfo{Model: "gpt-" + name}, Caller: exchange.Caller{Key: name}, Routing: exchange.Routing{Rule: "gpt-*"}, Answer: exchange.Answer{Target: "u/gpt-" + name, Configured: wild, FirstContent: 1, Attempts: []exchange.Attempt{{Target: "u/gpt-" + name, Configured: wild}}}})
 		listed := router.Target{Upstream: u, Model: name}
-		m.record(&exchange.Record{ID: name, Endpoint: "chat", Status: 200, Asked: exchange.Asked{Model: name}, Routing: exchange.Routing{Rule: catalog.RuleDiscover}, Answer: exchange.Answer{Target: "u/" + name, Configured: listed, FirstContent: 1, Attempts: []exchange.Attempt{{Target: "u/" + name, Configured: listed}}}})
+		m.record(&exchange.Record{ID: name, Endpoint: "chat", Status: 200, RequestInfo: exchange.RequestInfo{Model: name}, Routing: exchange.Routing{Rule: catalog.RuleDiscover}, Answer: exchange.Answer{Target: "u/" + name, Configured: listed, FirstContent: 1, Attempts: []exchange.Attempt{{Target: "u/" + name, Configured: listed}}}})
 	}
 	if n := countSeries(t); n > 20*maxDiscovered {
 		t.Errorf("%d series", n)
