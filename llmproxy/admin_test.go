@@ -237,7 +237,7 @@ func TestPurge(t *testing.T) {
 		t.Fatal(err)
 	}
 	fill := func() {
-		text(t, ask(t, url, false))
+		text(t, ask(t, url, "m", false))
 		res, err := http.Post(url+"/v1/chat/completions", "application/json", strings.NewReader(`{"model":"other","messages":[]}`))
 		if err != nil {
 			t.Fatal(err)
@@ -303,7 +303,7 @@ func TestAdminListsUpstreams(t *testing.T) {
 		t.Fatal(err)
 	}
 	fake.Always(fakellm.Unauthorized())
-	ask(t, url, false)
+	ask(t, url, "m", false)
 	_, list := callAdmin("GET", "/llm_proxy/upstreams", "")
 	want := `[{"address":"` + fake.URL() + `/v1","state":"up","requests":0,"waiting":0,"strikes":0,"hidden_models":["x"]}]` + "\n"
 	if diff := cmp.Diff(want, list); diff != "" {
@@ -336,7 +336,7 @@ func TestAdminUsage(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 3 {
-		text(t, ask(t, url, true))
+		text(t, ask(t, url, "m", true))
 	}
 	today := time.Now().UTC().Format(time.DateOnly)
 	const sums = `"requests":3,"input_tokens":3,"output_tokens":87,"cached_tokens":0,"spilled":0,"unpriced":0,"usd":0,"saved_usd":0`

@@ -1,18 +1,17 @@
 package llmproxy
 
 import (
+	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
-	"github.com/caddyserver/caddy/v2"
-
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/fakellm"
 )
 
-// logsOf runs the site with every log at its finest, does something, and gives all that was logged.
+// logsOf runs a site, calls do, stops Caddy, and returns the access log followed by all logs at level DEBUG.
 func logsOf(t *testing.T, inside string, do func(url string)) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -22,24 +21,14 @@ func logsOf(t *testing.T, inside string, do func(url string)) string {
 		t.Fatal(err)
 	}
 	do(url)
-	if err := caddy.Stop(); err != nil {
-		t.Fatal(err)
-	}
-	var all strings.Builder
-	for _, name := range []string{"access.log", "debug.log"} {
-		text, err := os.ReadFile(filepath.Join(dir, name))
-		if err != nil {
-			t.Fatal(err)
-		}
-		all.Write(text)
-	}
-	return all.String()
+	stop(t)
+	return read(t, dir+"/access.log") + read(t, dir+"/debug.log")
 }
 
-// What was said stands in no log, not even where an upstream's error quotes it, unless the configuration wants it.
-func TestNothingSaidIsLogged(t *testing.T) {
+// Text of prompts and answers is not logged, not even where an upstream's error quotes it, unless log_prompts is set.
+func TestPromptsAreNotLogged(t *testing.T) {
 	json := http.Header{"Content-Type": {"application/json"}}
-	quoting := []byte(`{"error":{"message":"cannot read 'the secret word'","type":"bad","code":"unreadable"}}`)
+	quoting := []byte(`{"error":{"message":"cannot read '` + secretPrompt + `'","type":"bad","code":"unreadable"}}`)
 	for _, test := range []struct {
 		name, option string
 		want         bool
@@ -50,50 +39,44 @@ func TestNothingSaidIsLogged(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			fake := fakellm.Start(t, "openai")
 			fake.Next(fakellm.Raw(http.StatusBadRequest, json, quoting), fakellm.Raw(http.StatusInternalServerError, json, quoting),
-				fakellm.RawEvents(`data: `+string(quoting)), fakellm.Raw(http.StatusOK, json, []byte("the secret word")), fakellm.Text("the secret word"),
-				fakellm.RawEvents(`data: {"choices":[{"delta":{"content":"the secret word"}}]}`, `data: `+string(quoting)))
+				fakellm.RawEvents(`data: `+string(quoting)), fakellm.Raw(http.StatusOK, json, []byte(secretPrompt)), fakellm.Text(secretPrompt),
+				fakellm.RawEvents(`data: {"choices":[{"delta":{"content":"`+secretPrompt+`"}}]}`, `data: `+string(quoting)))
 			logs := logsOf(t, "\tllm_proxy {\n\t\tupstream u openai "+fake.URL()+"\n\t\tmodel m u\n\t\t"+test.option+"\n\t}", func(url string) {
 				for _, stream := range []bool{false, true, true, false, true, true} {
 					say(t, url, "m", stream, 0)
 				}
 			})
 			if got := strings.Contains(logs, "secret"); got != test.want {
-				t.Errorf("what was said is logged: %v\n%s", got, logs)
+				t.Errorf("text is logged: %v\n%s", got, logs)
 			}
 			if got := strings.Contains(logs, `"prompt":"the secret w"`); got != test.want {
 				t.Errorf("the prompt is logged: %v", got)
 			}
 			if !strings.Contains(logs, `code \"unreadable\"`) && !test.want {
-				t.Error("the upstream's code is not logged")
+				t.Error("the code of the upstream's error is not logged")
 			}
 		})
 	}
 }
 
-// The id that the client got is the one that was sent upstream, and it finds the request in every log.
-func TestRequestIsFollowedByItsID(t *testing.T) {
+// The client and the upstreams get the same request ID, and all log lines about the request contain it.
+func TestRequestIDIsInAllLogs(t *testing.T) {
 	bad, good := fakellm.Start(t, "openai"), fakellm.Start(t, "openai")
 	bad.Always(fakellm.InternalError())
 	good.Always(fakellm.Text("four", "five").Usage(100, 50, 10))
 	var id string
 	logs := logsOf(t, "\tllm_proxy {\n\t\tupstream bad openai "+bad.URL()+"\n\t\tupstream good openai "+good.URL()+"\n\t\tmodel m {\n\t\t\tto bad/x\n\t\t\tfallback good/y\n\t\t}\n\t\tprice good/y 1 1\n\t}", func(url string) {
-		res := ask(t, url, true)
+		res := ask(t, url, "m", true)
 		text(t, res)
 		id = res.Header.Get("X-Request-Id")
 	})
 	for _, fake := range []*fakellm.Server{bad, good} {
 		if got := fake.Requests()[0].Header.Get("X-Request-Id"); got != id {
-			t.Errorf("the upstream was sent %q, the client got %q", got, id)
+			t.Errorf("the upstream got the ID %q, the client %q", got, id)
 		}
 	}
-	lines := 0
-	for line := range strings.Lines(logs) {
-		if strings.Contains(line, `"id":"`+id+`"`) {
-			lines++
-		}
-	}
-	if lines != 3 { // the access log, the failed attempt, the end
-		t.Errorf("%d lines have the id: %s", lines, logs)
+	if n := strings.Count(logs, `"id":"`+id+`"`); n != 3 { // access log, failed attempt, end of the request
+		t.Errorf("%d lines have the ID: %s", n, logs)
 	}
 	access, _, _ := strings.Cut(logs, "\n")
 	for _, want := range []string{`"model":"m"`, `"target":"good/y"`, `"route":"fallback:failed"`, `"verdict":"ok"`, `"ttft":`, `"duration":`, `"queue":`, `"tokens_per_second":`,
@@ -113,7 +96,28 @@ func TestFailureIsLoggedOnce(t *testing.T) {
 			say(t, url, "m", false, 0)
 		}
 	})
-	if n := strings.Count(logs, `"level":"warn"`); n < 1 || strings.Count(logs, "check the configuration") != 1 {
-		t.Errorf("the failure was not logged once: %s", logs)
+	if n := strings.Count(logs, "upstream rejected the API key or does not have the model; check the configuration"); n != 1 {
+		t.Errorf("the failure was logged %d times: %s", n, logs)
+	}
+}
+
+// The access log shows the cost of an answer. The file of prices is read whenever the configuration is loaded.
+func TestCostIsLogged(t *testing.T) {
+	fake := fakellm.Start(t, "openai")
+	fake.Always(fakellm.Text("a").Usage(1000, 10, 0))
+	file := filepath.Join(t.TempDir(), "prices.json")
+	for price, want := range map[float64]string{0.5: `"cost_usd":5,`, 0.25: `"cost_usd":2.5,`} {
+		prices := fmt.Sprintf(`{"real":{"litellm_provider":"unknown","input_cost_per_token":0,"output_cost_per_token":%v}}`, price)
+		if err := os.WriteFile(file, []byte(prices), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		logs := logsOf(t, "\tllm_proxy {\n\t\tupstream u openai "+fake.URL()+"\n\t\tmodel m u/real\n\t\tprices "+file+"\n\t}", func(url string) {
+			if res := ask(t, url, "m", false); res.StatusCode != 200 {
+				t.Fatal(res.Status)
+			}
+		})
+		if !strings.Contains(logs, want) {
+			t.Errorf("%s is not in the access log: %s", want, logs)
+		}
 	}
 }

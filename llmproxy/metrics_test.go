@@ -1,10 +1,7 @@
 package llmproxy
 
 import (
-	"bufio"
-	"context"
 	"fmt"
-	"io"
 	"net/http"
 	"strconv"
 	"strings"
@@ -12,8 +9,6 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"github.com/caddyserver/caddy/v2"
-	_ "github.com/caddyserver/caddy/v2/modules/metrics" // the page that Prometheus reads
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/prometheus/client_golang/prometheus"
@@ -22,79 +17,8 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/telemetry"
 )
 
-// scrape reads the metrics page: the samples whose labels hold the text.
-func scrape(t *testing.T, url, holding string) map[string]float64 {
-	t.Helper()
-	res, err := http.Get(url + "/metrics")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer res.Body.Close()
-	if res.StatusCode != http.StatusOK {
-		t.Fatal(res.Status)
-	}
-	samples := map[string]float64{}
-	lines := bufio.NewScanner(res.Body)
-	for lines.Scan() {
-		at := strings.LastIndexByte(lines.Text(), ' ')
-		if at < 0 || lines.Text()[0] == '#' || !strings.Contains(lines.Text(), holding) {
-			continue
-		}
-		name := lines.Text()[:at]
-		value, err := strconv.ParseFloat(lines.Text()[at+1:], 64)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, twice := samples[name]; twice {
-			t.Errorf("%s is there twice", name)
-		}
-		samples[name] = value
-	}
-	return samples
-}
-
-// say asks for a model; the client of a stream may leave after so many lines.
-func say(t *testing.T, url, model string, stream bool, leaveAfter int) {
-	t.Helper()
-	if _, err := tryToSay(t, url, model, stream, leaveAfter); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func tryToSay(t *testing.T, url, model string, stream bool, leaveAfter int) (status int, err error) {
-	t.Helper()
-	body := fmt.Sprintf(`{"model":%q,"messages":[{"role":"user","content":"the secret word"}],"stream":%v}`, model, stream)
-	return tryToAsk(t, url, body, leaveAfter)
-}
-
-func tryToAsk(t *testing.T, url, body string, leaveAfter int) (status int, err error) {
-	t.Helper()
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url+"/v1/chat/completions", strings.NewReader(body))
-	if err != nil {
-		t.Fatal(err)
-	}
-	res, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return 0, err
-	}
-	defer res.Body.Close()
-	if leaveAfter > 0 {
-		lines := bufio.NewReader(res.Body)
-		for range leaveAfter {
-			if _, err := lines.ReadString('\n'); err != nil {
-				t.Fatal(err)
-			}
-		}
-		return res.StatusCode, nil
-	}
-	_, _ = io.Copy(io.Discard, res.Body) // some are to break off
-	return res.StatusCode, nil
-}
-
-// Every verdict once, whole and streamed, compared metric by metric.
-func TestMetricsTellWhatHappened(t *testing.T) {
+// All metrics are as expected after a request with each verdict, with and without a stream.
+func TestMetricsCountRequests(t *testing.T) {
 	answers := map[string]fakellm.Answer{
 		"ok": fakellm.Text("a", "b").Usage(100, 20, 30), "busy": fakellm.Busy(), "config": fakellm.Unauthorized(), "caller": fakellm.Status(422),
 		"fits": fakellm.TooLong(), "slow": fakellm.Text("a").StallAfter(0), "broken": fakellm.InternalError(),
@@ -114,11 +38,8 @@ func TestMetricsTellWhatHappened(t *testing.T) {
 	down := fakellm.Start(t, "openai")
 	down.Down()
 	fmt.Fprintf(&inside, "\t\tupstream down-up openai %s\n\t\tmodel run-down down-up/x\n\t\tmodel run-falls {\n\t\t\tto config-up/y\n\t\t\tfallback ok-up/y\n\t\t}\n\t\tmodel run-wild-* ok-up\n\t}\n\thandle_path /cached/* {\n\t\tllm_proxy {\n\t\t\tupstream ok-up openai %s\n\t\t\tmodel run-cached ok-up/x\n\t\t\tcache run\n\t\t}\n\t}", down.URL(), okURL)
-	caddyfile, url := site(t, inside.String())
-	if err := load(t, caddyfile); err != nil {
-		t.Fatal(err)
-	}
-	before := scrape(t, url, "llm_") // of another run in this process
+	url := run(t, inside.String())
+	before := scrape(t, url, "llm_") // counted by a previous run in this process
 	for _, model := range []string{"ok", "busy", "config", "caller", "fits", "slow", "broken", "down", "falls", "wild-1", "wild-2"} {
 		for _, stream := range []bool{false, true} {
 			say(t, url, "run-"+model, stream, 0)
@@ -128,10 +49,9 @@ func TestMetricsTellWhatHappened(t *testing.T) {
 	say(t, url+"/cached", "run-cached", true, 0)
 	say(t, url+"/cached", "run-cached", false, 0)
 	say(t, url, "run-cut", true, 0)
-	say(t, url, "run-gone", true, 5) // with all that it says before it stalls: what counts is what was passed on
+	say(t, url, "run-gone", true, 5) // all lines until the answer stalls, because what was passed on to the client counts
 	say(t, url, "made-up", true, 0)
-	gone := `llm_client_closed_total{model="run-gone",target="gone-up/x"}`
-	await(t, url, gone, before[gone]+1)
+	awaitMetric(t, url, `llm_client_closed_total{model="run-gone",target="gone-up/x"}`, before, 1)
 
 	got := scrape(t, url, `="run-`)
 	for name := range got {
@@ -141,7 +61,7 @@ func TestMetricsTellWhatHappened(t *testing.T) {
 			got[name] -= before[name]
 		}
 	}
-	if diff := cmp.Diff(expectedRun(), got, cmpopts.EquateApprox(0, 1e-12)); diff != "" {
+	if diff := cmp.Diff(expectedMetrics(), got, cmpopts.EquateApprox(0, 1e-12)); diff != "" {
 		t.Error(diff)
 	}
 	wantAttempts := map[string]float64{
@@ -161,47 +81,106 @@ func TestMetricsTellWhatHappened(t *testing.T) {
 		t.Error("a made-up model is not counted as other")
 	}
 	for _, name := range []string{"llm_requests_open", "llm_streams_open", `llm_upstream_requests_open{replica="` + down.URL() + `/v1",upstream="down-up"}`} {
-		if value, there := all[name]; !there || value != 0 {
-			t.Errorf("%s is %v, there: %v", name, value, there)
+		if value, found := all[name]; !found || value != 0 {
+			t.Errorf("%s is %v (found: %v), want 0", name, value, found)
 		}
 	}
 	if all["llm_overhead_seconds_sum"] <= 0 || all[`llm_request_bytes_total{endpoint="chat"}`] <= 0 || all[`llm_response_bytes_total{endpoint="chat"}`] <= 0 {
-		t.Error("own time or bytes are missing")
+		t.Error("overhead or bytes are missing")
 	}
 }
 
-// await reads the metrics until one has a value: what a client that left costs is counted after it left.
-func await(t *testing.T, url, name string, want float64) {
-	t.Helper()
-	for range 500 {
-		if scrape(t, url, name)[name] == want {
-			return
+// expectedMetrics returns what TestMetricsCountRequests must have counted, except sums and buckets, which depend on time.
+func expectedMetrics() map[string]float64 {
+	want := map[string]float64{
+		`llm_requests_total{endpoint="chat",model="run-falls",status="200",target="ok-up/y",verdict="ok"}`:             2,
+		`llm_fallbacks_total{model="run-falls",reason="misconfigured"}`:                                                2,
+		`llm_requests_total{endpoint="chat",model="run-gone",status="499",target="gone-up/x",verdict="client_closed"}`: 1,
+		`llm_requests_total{endpoint="chat",model="run-cut",status="200",target="cut-up/x",verdict="failed"}`:          1,
+	}
+	failed := map[string][2]string{
+		"busy": {"503", "overloaded"}, "config": {"502", "misconfigured"}, "caller": {"422", "client_error"}, "fits": {"400", "unsupported"},
+		"slow": {"504", "timeout"}, "broken": {"502", "failed"}, "down": {"503", "unreachable"},
+	}
+	for model, end := range failed {
+		want[`llm_requests_total{endpoint="chat",model="run-`+model+`",status="`+end[0]+`",target="`+model+`-up/x",verdict="`+end[1]+`"}`] = 2
+		want[`llm_request_latency_seconds_count{endpoint="chat",model="run-`+model+`",target="`+model+`-up/x"}`] = 2
+	}
+	for model, target := range map[string]string{"run-ok": "ok-up/x", "run-wild-*": "ok-up/*", "run-falls": "ok-up/y"} {
+		labels := `{model="` + model + `",target="` + target + `"}`
+		times := 2.0
+		if model == "run-wild-*" {
+			times = 4
 		}
+		want[`llm_requests_total{endpoint="chat",model="`+model+`",status="200",target="`+target+`",verdict="ok"}`] = times
+		want[`llm_request_latency_seconds_count{endpoint="chat",model="`+model+`",target="`+target+`"}`] = times
+		answered(want, model, target, counts{answers: times, streams: times / 2, input: 100 * times, cached: 30 * times, output: 20 * times})
+		want["llm_cost_unknown_total"+labels] = times
 	}
-	t.Errorf("%s never was %v", name, want)
+	// Three requests, of which the cache answered two.
+	want[`llm_requests_total{endpoint="chat",model="run-cached",status="200",target="ok-up/x",verdict="ok"}`] = 1
+	want[`llm_requests_total{endpoint="chat",model="run-cached",status="200",target="",verdict="ok"}`] = 2
+	want[`llm_request_latency_seconds_count{endpoint="chat",model="run-cached",target="ok-up/x"}`] = 1
+	want[`llm_request_latency_seconds_count{endpoint="chat",model="run-cached",target=""}`] = 2
+	want[`llm_cache_requests_total{model="run-cached",result="miss"}`] = 1
+	want[`llm_cache_requests_total{model="run-cached",result="hit"}`] = 2
+	want[`llm_cache_tokens_saved_total{model="run-cached",type="input"}`] = 200
+	want[`llm_cache_tokens_saved_total{model="run-cached",type="output"}`] = 40
+	answered(want, "run-cached", "ok-up/x", counts{answers: 1, streams: 1, input: 100, cached: 30, output: 20})
+	want[`llm_cost_unknown_total{model="run-cached",target="ok-up/x"}`] = 1
+	ok := `{model="run-ok",target="ok-up/x"}`
+	want["llm_cost_unknown_total"+ok] = 0
+	want["llm_cost_usd_total"+ok] = 2 * (70*1 + 30*0.5 + 20*2) / 1e6
+	want["llm_cost_reference_usd_total"+ok] = 2 * (100*10 + 20*20) / 1e6
+	// The estimate is 4 tokens for the prompt of 15 bytes, 4 for the message, and the tokens of the answer that were passed on.
+	for model, output := range map[string]float64{"gone": 2, "cut": 1} {
+		target := model + "-up/x"
+		want[`llm_request_latency_seconds_count{endpoint="chat",model="run-`+model+`",target="`+target+`"}`] = 1
+		answered(want, "run-"+model, target, counts{answers: 1, streams: 1, input: 8, output: output})
+		labels := `{model="run-` + model + `",target="` + target + `"}`
+		want["llm_usage_estimated_total"+labels] = 1
+		want["llm_cost_unknown_total"+labels] = 1
+	}
+	gone := `{model="run-gone",target="gone-up/x"}`
+	want["llm_client_closed_total"+gone], want["llm_tokens_wasted_total"+gone] = 1, 2
+	want[`llm_time_per_output_token_seconds_count{model="run-cut",target="cut-up/x"}`] = 0
+	return want
 }
 
-// 100 reloads under traffic lose no count and register nothing twice.
-func TestReloadsLoseNoCount(t *testing.T) {
+type counts struct{ answers, streams, input, cached, output float64 }
+
+// answered adds the metrics that exist from the first answer on.
+func answered(want map[string]float64, model, target string, c counts) {
+	labels := `model="` + model + `",target="` + target + `"`
+	for kind, value := range map[string]float64{"input": c.input, "output": c.output, "cached": c.cached, "reasoning": 0} {
+		want["llm_tokens_total{"+labels+`,type="`+kind+`"}`] = value
+	}
+	for _, name := range []string{"usage_estimated", "tokens_wasted", "client_closed", "cost_usd", "cost_reference_usd", "cost_unknown"} {
+		want["llm_"+name+"_total{"+labels+"}"] = 0
+	}
+	want["llm_time_to_first_token_seconds_count{"+labels+"}"] = c.streams
+	want["llm_time_per_output_token_seconds_count{"+labels+"}"] = c.streams
+}
+
+// 100 reloads under traffic lose no counts and register no metric twice.
+func TestMetricsSurviveReloads(t *testing.T) {
 	fake := fakellm.Start(t, "openai")
 	caddyfile, url := site(t, "\tmetrics /metrics\n\tllm_proxy {\n\t\tupstream u openai "+fake.URL()+"\n\t\tmodel reload-m u/real\n\t}\n\thandle_path /second/* {\n\t\tllm_proxy {\n\t\t\tupstream u openai "+fake.URL()+"\n\t\t\tmodel reload-n u\n\t\t}\n\t}")
 	if err := load(t, caddyfile); err != nil {
 		t.Fatal(err)
 	}
-	name := `llm_requests_total{endpoint="chat",model="reload-m",status="200",target="u/real",verdict="ok"}`
-	before := scrape(t, url, name)[name] // of another run in this process
+	before := scrape(t, url, "llm_") // counted by a previous run in this process
 	var answered atomic.Int64
-	stop := make(chan struct{})
+	enough := make(chan struct{})
 	var clients sync.WaitGroup
 	for range 4 {
 		clients.Go(func() {
 			for {
 				select {
-				case <-stop:
+				case <-enough:
 					return
 				default:
-					// A server that goes away closes idle connections; a request on its way there is answered by nobody.
-					if status, err := tryToSay(t, url, "reload-m", true, 0); err == nil && status == http.StatusOK {
+					if status, _ := tryToPost(url, question("reload-m", "Hi"), 0); status == http.StatusOK { // a reload resets some connections
 						answered.Add(1)
 					}
 				}
@@ -213,13 +192,11 @@ func TestReloadsLoseNoCount(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	close(stop)
+	close(enough)
 	clients.Wait()
-	await(t, url, name, before+float64(answered.Load()))
-	await(t, url, "llm_requests_open", 0)
-	if err := caddy.Stop(); err != nil {
-		t.Fatal(err)
-	}
+	awaitMetric(t, url, `llm_requests_total{endpoint="chat",model="reload-m",status="200",target="u/real",verdict="ok"}`, before, float64(answered.Load()))
+	awaitMetric(t, url, "llm_requests_open", nil, 0)
+	stop(t)
 	registry := prometheus.NewRegistry()
 	if err := telemetry.Register(registry); err != nil {
 		t.Fatal(err)
@@ -230,7 +207,40 @@ func TestReloadsLoseNoCount(t *testing.T) {
 	}
 	for _, f := range families {
 		if strings.HasPrefix(f.GetName(), "llm_upstream_") {
-			t.Errorf("after Cleanup there is %s", f)
+			t.Errorf("after Cleanup, there is %s", f)
 		}
 	}
+}
+
+// scrape returns the samples on the metrics page whose names or labels contain a text.
+func scrape(t *testing.T, url, containing string) map[string]float64 {
+	t.Helper()
+	code, page := get(t, url+"/metrics")
+	if code != http.StatusOK {
+		t.Fatalf("status %d: %s", code, page)
+	}
+	samples := map[string]float64{}
+	for line := range strings.Lines(page) {
+		line = strings.TrimSuffix(line, "\n")
+		at := strings.LastIndexByte(line, ' ')
+		if at < 0 || line[0] == '#' || !strings.Contains(line, containing) {
+			continue
+		}
+		name := line[:at]
+		value, err := strconv.ParseFloat(line[at+1:], 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, twice := samples[name]; twice {
+			t.Errorf("%s is on the page twice", name)
+		}
+		samples[name] = value
+	}
+	return samples
+}
+
+// awaitMetric waits until a metric is a number higher than before. A request is counted after the client has the answer.
+func awaitMetric(t *testing.T, url, name string, before map[string]float64, n float64) {
+	t.Helper()
+	eventually(t, fmt.Sprintf("%s is not %v", name, before[name]+n), func() bool { return scrape(t, url, name)[name] == before[name]+n })
 }

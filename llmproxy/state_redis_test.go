@@ -4,6 +4,7 @@ package llmproxy
 
 import (
 	"bytes"
+	"crypto/tls"
 	"fmt"
 	"net/http"
 	"os"
@@ -14,7 +15,9 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/google/go-cmp/cmp"
+	"github.com/redis/go-redis/v9"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/caching"
 	"github.com/caddy-llmproxy/caddy-llmproxy/internal/redistest"
@@ -199,18 +202,179 @@ func asAlice(t *testing.T, url, question string) string {
 	return strconv.Itoa(res.StatusCode) + " " + res.Header.Get("X-LLM-Cache")
 }
 
-// eventually waits for something that happens in the background.
-func eventually(t *testing.T, otherwise string, is func() bool) {
+// Where another server takes over, or all of them come back, requests go on meanwhile, none waits for long, and what was
+// granted is used in the end.
+func TestStateFailsOver(t *testing.T) {
+	for _, test := range []struct {
+		name  string
+		start func(*testing.T) (address string, cut, mend func())
+	}{
+		{"sentinel, the master is killed", func(t *testing.T) (string, func(), func()) {
+			p := redistest.Setup{}.StartPair(t)
+			return p.URL, func() { caughtUp(t, p); p.Master.Down() }, func() {}
+		}},
+		{"sentinel, the master hangs", func(t *testing.T) (string, func(), func()) {
+			p := redistest.Setup{Binary: "valkey-server"}.StartPair(t)
+			return p.URL, func() { caughtUp(t, p); p.Master.Hang() }, func() {}
+		}},
+		{"cluster, killed and started anew", func(t *testing.T) (string, func(), func()) {
+			nodes, address := redistest.Setup{Lasting: true}.StartCluster(t)
+			each := func(do func(*redistest.Server)) func() {
+				return func() {
+					for _, n := range nodes {
+						do(n)
+					}
+				}
+			}
+			return address, each((*redistest.Server).Down), each((*redistest.Server).Up)
+		}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			address, cut, mend := test.start(t)
+			caddyfile, url := site(t, "\tllm_proxy {\n\t\tupstream echo echo\n\t\tmodel m echo/parrot\n\t\tlimit {\n\t\t\trate 6/d\n\t\t}\n\t\tstate "+address+"\n\t}")
+			if err := load(t, caddyfile); err != nil {
+				t.Fatal(err)
+			}
+			other := place{address: address}.client(t)
+			eventually(t, "Caddy does not come", func() bool { return other.ZCard(t.Context(), "llm_proxy:{limits}:present").Val() == 1 })
+			ask := func(n, want int) {
+				t.Helper()
+				for range n {
+					res, body, took := answer(t, url)
+					if res.StatusCode != want || took > stalled {
+						t.Errorf("status %d after %s, want %d: %s", res.StatusCode, took, want, body)
+					}
+				}
+			}
+			ask(2, http.StatusOK)
+			cut()
+			ask(2, http.StatusOK)
+			mend()
+			eventually(t, "what was granted is not known", func() bool { return leftOfSix(t, other) == 2 })
+			ask(2, http.StatusOK)
+			ask(2, http.StatusTooManyRequests)
+		})
+	}
+}
+
+// caughtUp waits until the replica knows what the server knows.
+func caughtUp(t *testing.T, p *redistest.Pair) {
 	t.Helper()
-	limit := time.NewTimer(time.Minute)
-	defer limit.Stop()
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for !is() {
-		select {
-		case <-tick.C:
-		case <-limit.C:
-			t.Fatal(otherwise)
+	conn := p.Master.Client(t).Conn() // it waits for what was written by it, and before
+	defer conn.Close()
+	if err := conn.Set(t.Context(), "mark", 1, 0).Err(); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := conn.Wait(t.Context(), 1, time.Minute).Result(); n != 1 || err != nil {
+		t.Fatal("the replica does not follow: ", err)
+	}
+}
+
+// leftOfSix is what another Caddy sees of the site's limit; -1 if it sees nothing.
+func leftOfSix(t *testing.T, client redis.UniversalClient) int64 {
+	t.Helper()
+	rate, err := ratelimit.ParseRate(ratelimit.Requests, "6/d")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := redislimit.New(client, redislimit.Config{})
+	defer s.Close()
+	one := ratelimit.Reservation{Limits: ratelimit.New("site/site", []ratelimit.Rule{rate})}
+	if s.Peek(t.Context(), &one) != nil {
+		return -1
+	}
+	return one.Left[0].Left
+}
+
+const (
+	redisUser     = "caddy"
+	redisPassword = "p@ss/w?rd#%20"
+)
+
+// redisRules are what docs/shared-state.md says that a user needs.
+var redisRules = []string{"~llm_proxy:*", "+@all", "-@dangerous"}
+
+// A place is where facts are shared, as the state subdirective names it.
+type place struct{ address, block string }
+
+func (p place) String() string { return "state " + p.address + p.block }
+
+// places are the ways to run servers.
+var places = map[string]func(*testing.T) place{
+	"redis": func(t *testing.T) place { return place{address: redistest.Start(t).URL() + "/3"} },
+	"valkey": func(t *testing.T) place {
+		return place{address: redistest.Setup{Binary: "valkey-server"}.Start(t).URL()}
+	},
+	"socket": func(t *testing.T) place {
+		socket := filepath.Join(t.TempDir(), "redis.sock")
+		redistest.Setup{Args: []string{"--unixsocket", socket}}.Start(t)
+		return place{address: "unix://" + socket}
+	},
+	"user": func(t *testing.T) place {
+		t.Setenv("REDIS_PASSWORD", redisPassword)
+		s := redistest.Setup{User: redisUser, Password: redisPassword, Rules: redisRules}.Start(t)
+		return place{address: "redis://caddy:{env.REDIS_PASSWORD}@" + s.Address}
+	},
+	"user, whole address in a file": func(t *testing.T) place {
+		s := redistest.Setup{User: redisUser, Password: redisPassword, Rules: redisRules}.Start(t)
+		file := filepath.Join(t.TempDir(), "redis_url")
+		if err := os.WriteFile(file, []byte(s.URL()+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return place{address: "{file." + file + "}"}
+	},
+	"TLS": func(t *testing.T) place {
+		a := redistest.NewAuthority(t)
+		s := redistest.Setup{TLS: a, User: redisUser, Password: redisPassword, Rules: redisRules, Args: []string{"--tls-auth-clients", "no"}}.Start(t)
+		t.Setenv("REDIS_PASSWORD", redisPassword)
+		return place{"rediss://caddy:{env.REDIS_PASSWORD}@" + s.Address, " {\n\t\t\ttls_trust_pool file " + a.CA + "\n\t\t}"}
+	},
+	"TLS with a client's certificate": func(t *testing.T) place {
+		a := redistest.NewAuthority(t)
+		return place{redistest.Setup{TLS: a, Binary: "valkey-server"}.Start(t).URL(), withTLS(a)}
+	},
+	"cluster": func(t *testing.T) place {
+		_, url := redistest.Setup{}.StartCluster(t)
+		return place{address: url}
+	},
+	"cluster of Valkey with TLS": func(t *testing.T) place {
+		a := redistest.NewAuthority(t)
+		_, url := redistest.Setup{Binary: "valkey-server", TLS: a}.StartCluster(t)
+		return place{url, withTLS(a)}
+	},
+	"sentinel": func(t *testing.T) place { return place{address: redistest.Setup{}.StartPair(t).URL} },
+	"sentinel of Valkey with TLS": func(t *testing.T) place {
+		a := redistest.NewAuthority(t)
+		return place{redistest.Setup{Binary: "valkey-server", TLS: a}.StartPair(t).URL, withTLS(a)}
+	},
+}
+
+func withTLS(a *redistest.Authority) string {
+	return " {\n\t\t\ttls_trust_pool file " + a.CA + "\n\t\t\ttls_client_auth " + a.Certificate + " " + a.Key + "\n\t\t}"
+}
+
+// client is that of another Caddy with the same configuration.
+func (p place) client(t *testing.T) redis.UniversalClient {
+	t.Helper()
+	var h Handler
+	d := caddyfile.NewTestDispenser(p.String())
+	d.Next()
+	if err := parseState(d, &h); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := caddy.NewContext(caddy.Context{Context: t.Context()})
+	t.Cleanup(cancel)
+	var trust *tls.Config
+	if h.State.TLS != nil {
+		var err error
+		if trust, err = h.State.TLS.MakeTLSClientConfig(ctx); err != nil {
+			t.Fatal(err)
 		}
 	}
+	client, err := state.NewRedis(state.ExpandAddress(caddy.NewReplacer(), p.address), trust)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { client.Close() })
+	return client
 }

@@ -25,7 +25,7 @@ func TestUsageIsShared(t *testing.T) {
 		if err := load(t, caddyfile); err != nil {
 			t.Fatal(err)
 		}
-		if err := hello(url); err != nil {
+		if err := tryHello(url); err != nil {
 			t.Fatal(err)
 		}
 		if diff := cmp.Diff(map[string]int64{"m": i + 1}, used(t)); diff != "" {
@@ -49,7 +49,7 @@ func TestUsageWaitsForTheSharedState(t *testing.T) {
 	}
 	server.Hang()
 	for range 20 {
-		if err := hello(url); err != nil {
+		if err := tryHello(url); err != nil {
 			t.Error(err)
 		}
 	}
