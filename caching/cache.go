@@ -74,7 +74,7 @@ func (c *Cache) Resize(maxSize int64) {
 }
 
 // Lookup returns the first entry that the store has under one of the keys and that is fresh and not too old for the client,
-// together with its key; nil if there is none. The entry is in the wanted form if it was converted before, and otherwise in
+// together with its key, or nil. The entry is in the wanted form if it was converted before, and otherwise in
 // the form in which it is stored. It must not be modified.
 func (c *Cache) Lookup(ctx context.Context, s Store, model string, keys []Key, want Form, control *Control) (*Entry, Key) {
 	for i, value := range s.Get(ctx, model, keys) {

@@ -54,7 +54,7 @@ func (d *decodedEntries) resize(maxSize int64) { d.cache.SetMaximum(uint64(maxSi
 // hash identifies a stored value.
 func (d *decodedEntries) hash(value []byte) uint64 { return maphash.Bytes(d.seed, value) }
 
-// get returns the entry that was decoded from the stored value of that hash; nil if there is none.
+// get returns the entry that was decoded from the stored value with that hash, or nil.
 func (d *decodedEntries) get(key Key, form Form, source uint64) *Entry {
 	if e, ok := d.cache.GetIfPresent(decodedKey{key, form}); ok && e.source == source {
 		return e.Entry

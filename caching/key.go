@@ -6,8 +6,8 @@ import (
 	"sync"
 )
 
-// A Key identifies everything that an answer depends on. It is a SHA-256 because whoever can make two requests with the same
-// key can show other clients an answer of their own making, so a fast hash without collision resistance is not enough.
+// A Key identifies everything that an answer depends on. It is a SHA-256, not a fast hash: a client that can make two requests
+// with the same key could make other clients see an answer of its choice.
 type Key [sha256.Size]byte
 
 // With returns a key that depends on k and on one more field.

@@ -86,7 +86,7 @@ func (r *Redis) Get(ctx context.Context, model string, keys []Key) [][]byte {
 // read-only replica, does not permit the command, or holds a value of another type under the key.
 var refusals = []string{"OOM ", "MISCONF ", "READONLY ", "NOPERM ", "WRONGTYPE "}
 
-// record tells the circuit breaker how the server did. A refusal is no failure: the server can still return what it has.
+// record reports a call to the circuit breaker. An error that the server returned is not a failure: the server still answers.
 func (r *Redis) record(err error) {
 	var answered redis.Error
 	if errors.As(err, &answered) && slices.ContainsFunc(refusals, func(s string) bool { return strings.HasPrefix(answered.Error(), s) }) {

@@ -153,7 +153,7 @@ func adapt(t *testing.T, source string) (string, error) {
 	return strings.TrimSpace(out.String()), nil
 }
 
-// findHandler returns the first llm_proxy in a configuration; nil if there is none.
+// findHandler returns the first llm_proxy in a configuration, or nil.
 func findHandler(node any) any {
 	var children []any
 	switch n := node.(type) {

@@ -29,7 +29,7 @@ type traffic struct {
 	midst chan struct{} // closed after a hundred
 }
 
-// ask asks a question, and tells what the cache did.
+// ask sends a question and returns what the cache did.
 func (tr *traffic) ask(question int) string {
 	start := time.Now()
 	res, err := http.Post(tr.url+"/v1/chat/completions", "application/json", strings.NewReader(fmt.Sprintf(`{"model":"m","messages":[{"role":"user","content":"%d"}]}`, question)))

@@ -29,7 +29,7 @@ func sixADay(t *testing.T, server *redistest.Server, sharers int64, more string)
 	return url
 }
 
-// answer asks, and tells the status, the body and how long it took.
+// answer sends a chat request and returns the response, its body and how long it took.
 func answer(t *testing.T, url string) (res *http.Response, body string, took time.Duration) {
 	t.Helper()
 	start := time.Now()

@@ -188,7 +188,7 @@ func TestStatePasswordAppearsNowhere(t *testing.T) {
 	}
 }
 
-// asAlice asks, and tells the status and what the cache did.
+// asAlice sends a question with Alice's key and returns the status and what the cache did.
 func asAlice(t *testing.T, url, question string) string {
 	t.Helper()
 	req, err := http.NewRequest(http.MethodPost, url+"/v1/chat/completions", strings.NewReader(`{"model":"m","messages":[{"role":"user","content":"`+question+`"}]}`))

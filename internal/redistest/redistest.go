@@ -45,8 +45,8 @@ type Server struct {
 	dir     string // where it keeps its memory
 }
 
-// Start runs redis-server, as PATH finds it, until the test is over. The test fails where there is none.
-// What it knew is gone when it is started anew.
+// Start runs redis-server, as PATH finds it, until the test is over. The test fails if it is not installed.
+// If it is started again, it has lost its data.
 func Start(t testing.TB) *Server {
 	t.Helper()
 	return Setup{}.Start(t)

@@ -235,7 +235,7 @@ func (l *lookup) end(m relay.Meter, err error) *openai.Error {
 	return nil
 }
 
-// announce tells the client what the cache did, and counts it.
+// announce sets the response header that says what the cache did, and counts it.
 func (l *lookup) announce(result string) {
 	l.x.Writer.SetHeader("X-Llm-Cache", result)
 	l.count(result)

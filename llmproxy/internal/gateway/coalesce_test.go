@@ -42,7 +42,7 @@ func (s *setup) begin(body string) (first string, rest *bufio.Reader, leave func
 	return res.Header.Get("X-Llm-Cache"), rest, cancel
 }
 
-// The leader's client leaves: whoever reads along gets all of it. When the last one leaves, so does the upstream's request.
+// If the leader's client disconnects, the followers get the whole answer. If the last of them disconnects, the upstream's request is canceled.
 func TestTheLeadersClientLeaves(t *testing.T) {
 	t.Parallel()
 	s, fake := cached(t, nil)
@@ -196,7 +196,7 @@ func TestAPurgeDuringAFlight(t *testing.T) {
 	}
 }
 
-// A panicking store has nothing, ends another flight, so that whoever asked it asks once more, and then panics once.
+// A panicking store has no entries. It ends another flight, so that its caller asks again, and then panics once.
 type panicking struct {
 	caching.Store
 	other *coalesce.Leader[caching.Key, caching.Head]

@@ -13,7 +13,7 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 )
 
-// Every failure before the first content must be invisible: the second target's answer arrives, and the record tells.
+// Every failure before the first content must be invisible: the second target's answer arrives, and the record has both attempts.
 func TestFailsOverBeforeTheFirstContent(t *testing.T) {
 	for _, test := range []struct {
 		name    string

@@ -46,7 +46,7 @@ type Config struct {
 	LocalOnly func(*http.Request, *exchange.Record) bool
 	// Affinity keeps sessions on their routes; nil if no model has routes.
 	Affinity *Affinity
-	// Cache is the response cache; nil if there is none.
+	// Cache is the response cache. It may be nil.
 	Cache *answercache.Cache
 	// Account is called with the record of every request when it is over, even after disconnects and panics. It may be nil and must not
 	// block.

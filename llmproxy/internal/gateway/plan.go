@@ -70,8 +70,8 @@ func (g *Gateway) match(x *exchange.Exchange, plan *router.Plan, routing *exchan
 	return &plan.Routes[len(plan.Routes)-1]
 }
 
-// sessionRoute returns the route of the plan that a session took before, at this depth of its rules. It returns nil if there is none, or
-// if the configuration no longer has it.
+// sessionRoute returns the route of the plan that a session took before, at this depth of its rules. It returns nil if the session is new,
+// or if the configuration no longer has the route.
 func sessionRoute(plan *router.Plan, rules []string, depth int) *router.Route {
 	if depth >= len(rules) {
 		return nil

@@ -119,7 +119,7 @@ func (s *Set) Users() bool { return len(s.byUser) > 0 }
 
 const digestPrefix = "sha256:"
 
-// NewSecret makes a secret of 256 random bits. Its beginning tells scanners of repositories and logs what it is.
+// NewSecret makes a secret of 256 random bits. Scanners of repositories and logs recognize it by its prefix.
 func NewSecret() string { return "sk-llm-" + rand.Text() + rand.Text() }
 
 // Digest is a secret as it is kept.
@@ -131,7 +131,7 @@ func Digest(secret string) string {
 // IsDigest reports whether the text has the form of a digest; ParseDigest checks it.
 func IsDigest(text string) bool { return strings.HasPrefix(text, digestPrefix) }
 
-// ParseDigest reads what Digest gives. What is none is not quoted: it may be a secret.
+// ParseDigest parses the result of Digest. Its errors do not quote the text, because it may be a secret.
 func ParseDigest(text string) (d [sha256.Size]byte, err error) {
 	digits, ok := strings.CutPrefix(text, digestPrefix)
 	if !ok || len(digits) != hex.EncodedLen(len(d)) {

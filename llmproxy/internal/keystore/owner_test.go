@@ -11,7 +11,7 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/keys"
 )
 
-// A file keeps its owner and mode, whoever changes it. Without the right to change owners, the test uses its own.
+// A file keeps its owner and mode, no matter which user changes it. If the test may not change owners, it uses its own user.
 func TestKeysFileKeepsItsOwner(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "keys.json")
 	if err := os.WriteFile(file, []byte(`{"keys":[]}`), 0o640); err != nil {

@@ -30,7 +30,7 @@ type file struct {
 	pruned day       // the day on which old days were last taken out
 }
 
-// open opens the file, and makes it where there is none.
+// open opens the file, and creates it if it does not exist.
 func (f *file) open() error {
 	if f.db != nil || f.broken != nil {
 		return f.broken

@@ -33,7 +33,7 @@ const (
 type Shared struct {
 	batcher
 	client redis.UniversalClient
-	name   string // tells this ledger from all others that use the server
+	name   string // unique among the ledgers that use the server
 	parts  int    // sent so far
 	queue  []part // to be sent, or sent without an answer; guarded by writing
 }
@@ -171,8 +171,8 @@ func (s *Shared) rows(d day, each func(rowID, Sums)) error {
 	return nil
 }
 
-// scan reads some fields of a day, each followed by its value, and tells where to go on. One may come twice. A busy day at once
-// would keep the server from everybody else, and take longer than an answer may.
+// scan reads some fields of a day, each followed by its value, and returns where to continue. A field may come twice. Reading a busy day at
+// once would block the server for other clients and could exceed the timeout.
 func (s *Shared) scan(d day, from uint64) (fields []string, next uint64, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), redisTimeout)
 	defer cancel()

@@ -24,7 +24,7 @@ type Line struct {
 
 // A Place is where a model runs, as far as its price depends on it.
 type Place struct {
-	// Service is the hosted service by the name that tables call it; empty if it is none that is known. See Service.
+	// Service is the name of the hosted service in the price tables, or "" if the service is unknown. See Service.
 	Service string
 	// Local is set where requests cost nothing.
 	Local bool

@@ -222,7 +222,7 @@ func TestStreamBounds(t *testing.T) {
 	}
 }
 
-// What the connection broke off with reaches whoever judges it.
+// The error that ended the connection is returned to the caller.
 func TestStreamReadErrors(t *testing.T) {
 	t.Parallel()
 	reset := errors.New("connection reset")

@@ -54,7 +54,7 @@ func SnapshotOf(what, address string) Snapshot {
 	return Snapshot(filepath.Join(caddy.AppDataDir(), "llm_proxy", what+"-"+hex.EncodeToString(sum[:8])))
 }
 
-// Read returns the saved text, or nil if there is none or it cannot be read.
+// Read returns the saved text, or nil if nothing was saved or it cannot be read.
 func (s Snapshot) Read() []byte {
 	text, err := os.ReadFile(string(s))
 	if err != nil {
