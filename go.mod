@@ -3,6 +3,7 @@ module github.com/caddy-llmproxy/caddy-llmproxy
 go 1.26.0
 
 require (
+	github.com/KimMachineGun/automemlimit v1.0.0 // also in Caddy, which sets GOMEMLIMIT by it
 	github.com/caddyserver/caddy/v2 v2.11.7 // the oldest that works, and the one that make and xcaddy.sh build
 	github.com/dustin/go-humanize v1.1.0
 	github.com/gofrs/flock v0.13.0
@@ -31,7 +32,6 @@ require (
 	github.com/AndreasBriese/bbloom v0.0.0-20190825152654-46b345b51c96 // indirect
 	github.com/BurntSushi/toml v1.6.0 // indirect
 	github.com/DeRuina/timberjack v1.4.8 // indirect
-	github.com/KimMachineGun/automemlimit v1.0.0 // indirect
 	github.com/Masterminds/goutils v1.1.1 // indirect
 	github.com/Masterminds/semver/v3 v3.5.0 // indirect
 	github.com/Masterminds/sprig/v3 v3.3.0 // indirect

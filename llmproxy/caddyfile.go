@@ -75,6 +75,7 @@ func registerDirective() {
 //	    local_only [@<names...>]
 //	    discover
 //	    max_body <size>
+//	    max_memory <size>
 //	    log_prompts [<characters>]
 //	    price  <target|model> <input> <output> [<cached>] [instead_of <model>]
 //	    price  <target|model> per_hour <usd> [instead_of <model>]
@@ -162,6 +163,7 @@ var handlerSubdirectives = subdirectives[*Handler]{
 	"local_only":     parseLocalOnly,
 	"log_prompts":    parseLogPrompts,
 	"max_body":       func(d *caddyfile.Dispenser, h *Handler) error { return parseSize(d, &h.MaxBody) },
+	"max_memory":     func(d *caddyfile.Dispenser, h *Handler) error { return parseSize(d, &h.MaxMemory) },
 	"model":          parseModel,
 	"on_state_error": parseOnStateError,
 	"price":          parsePrice,

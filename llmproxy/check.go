@@ -19,6 +19,9 @@ func (h *Handler) check() error {
 	if h.MaxBody < 0 {
 		fail("max_body %d is negative", h.MaxBody)
 	}
+	if h.MaxMemory != 0 && h.MaxMemory < minMemory {
+		fail("max_memory of %d bytes is too small; use at least 1MiB, such as 512MiB", h.MaxMemory)
+	}
 	if h.Deadline < 0 {
 		fail("deadline is negative")
 	}

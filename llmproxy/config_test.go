@@ -26,6 +26,8 @@ func TestJSONIsChecked(t *testing.T) {
 		{"null model_limits", `"upstreams":[{"name":"u","kind":"openai","model_limits":{"m":null}}]`, `model_limits of "m" is null`},
 		{"model without a name", upstreams + `,"models":[{"to":["u/m"]}]`, "missing name"},
 		{"empty fallback", upstreams + `,"models":[{"name":"m","to":["u/m"],"fallbacks":[[]]}]`, `model "m": a fallback has no target`},
+		{"max_memory without a unit", upstreams + `,"max_memory":256`, "max_memory of 256 bytes is too small; use at least 1MiB, such as 512MiB"},
+		{"negative max_memory", upstreams + `,"max_memory":-1`, "max_memory of -1 bytes is too small"},
 		{"negative max_body", upstreams + `,"max_body":-1`, "max_body -1 is negative"},
 		{"negative deadline", upstreams + `,"deadline":-1`, "deadline is negative"},
 		{"negative log_prompts", upstreams + `,"log_prompts":-1`, "log_prompts -1 is out of range"},

@@ -44,6 +44,7 @@ var floor = map[string]int{
 	"llmproxy/internal/formdata":            0,
 	"llmproxy/internal/sse":                 0,
 	"llmproxy/internal/http1":               0,
+	"llmproxy/internal/memory":              0,
 	"internal/redistest":                    0,
 	"llmproxy/internal/fakellm":             0,
 }

@@ -27,6 +27,7 @@ var (
 	Limits       = newPool() // the usage of all limits, by client, or ThisMachine
 	BudgetAlerts = newPool() // of telemetry, only one: the budgets that were reported as used up
 	KeyStores    = newPool() // *keystore.Store by path, client, or ThisMachine
+	Memory       = newPool() // *memory.Usage, only one: the bytes that requests of all handlers hold
 )
 
 // ThisMachine is the key of a value that there is once on this machine.

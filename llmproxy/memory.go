@@ -1,0 +1,40 @@
+package llmproxy
+
+import (
+	"math"
+	"runtime/debug"
+
+	"github.com/KimMachineGun/automemlimit/memlimit"
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/memory"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/state"
+)
+
+const (
+	// minMemory is the smallest max_memory. It catches a number without a unit.
+	minMemory = 1 << 20
+	// memoryShare is the part of the memory that requests may take by default: one in memoryShare bytes. Go's garbage collector
+	// lets the heap grow to twice what is in use, and Caddy and the cache need memory, too.
+	memoryShare = 4
+	// assumedMemory is the machine's memory if it is not known.
+	assumedMemory = 2 << 30
+)
+
+// acquireMemory returns the account of the memory that requests may take, whose usage all handlers share. If maximum is zero, it is
+// the default share.
+func acquireMemory(closer *state.Closer, maximum int64) *memory.Account {
+	usage, _ := state.Acquire(closer.AddLasting, state.Memory, state.ThisMachine, func() (*memory.Usage, error) { return new(memory.Usage), nil }) // building it cannot fail
+	if maximum == 0 {
+		maximum = availableMemory() / memoryShare
+	}
+	return memory.NewAccount(usage, maximum)
+}
+
+// availableMemory returns how much memory the process may use: that of its container or of the machine, or GOMEMLIMIT if that is less.
+func availableMemory() int64 {
+	available := int64(assumedMemory)
+	if n, err := memlimit.ApplyFallback(memlimit.FromCgroup, memlimit.FromSystem)(); err == nil && n <= math.MaxInt64 {
+		available = int64(n)
+	}
+	return min(available, debug.SetMemoryLimit(-1))
+}
