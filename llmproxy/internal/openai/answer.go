@@ -24,14 +24,16 @@ func (a *Answer) Parse(body []byte) error {
 		}
 		switch string(key) {
 		case "error":
-			a.Err = value
+			if !isNoError(value) {
+				a.Err = value
+			}
 		case "usage":
 			a.Usage, a.HasUsage = ParseUsage(value)
 		}
 	}, func(element []byte) {
 		// Gemini sends errors in an array.
 		_ = jsonspan.EachMember(element, func(key, value []byte) bool { // an element that is not an object has no error
-			if string(key) == "error" && a.Err == nil && !jsonspan.IsNull(value) {
+			if string(key) == "error" && a.Err == nil && !isNoError(value) {
 				a.Err = value
 			}
 			return a.Err == nil
@@ -98,6 +100,15 @@ func member(object []byte, name string) (found []byte) {
 func isEmpty(value []byte) bool {
 	switch string(value) {
 	case "null", `""`, "[]", "{}":
+		return true
+	}
+	return false
+}
+
+// isNoError reports whether the value of a member "error" says that there was none. An empty object is an error without a reason.
+func isNoError(value []byte) bool {
+	switch string(value) {
+	case "null", `""`, "[]", "false", "0":
 		return true
 	}
 	return false

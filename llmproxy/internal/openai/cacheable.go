@@ -164,7 +164,7 @@ func (f *FinishReasons) add(body []byte) (choices int) {
 				f.Finished++
 			}
 		case "error":
-			f.Abnormal = f.Abnormal || !jsonspan.IsNull(value)
+			f.Abnormal = f.Abnormal || !isNoError(value)
 		}
 		return true
 	})
@@ -172,7 +172,7 @@ func (f *FinishReasons) add(body []byte) (choices int) {
 }
 
 func (f *FinishReasons) addReason(value []byte) {
-	if len(value) == 0 || jsonspan.IsNull(value) {
+	if !namesReason(value) {
 		return
 	}
 	f.Finished++

@@ -102,7 +102,7 @@ func (a *Assembler) addChoice(raw []byte) bool {
 		case "logprobs":
 			return jsonspan.IsNull(value) || eachMember(value, c.logprobs.addArray)
 		case "finish_reason":
-			if !jsonspan.IsNull(value) {
+			if namesReason(value) {
 				c.finish = bytes.Clone(value)
 			}
 			return true

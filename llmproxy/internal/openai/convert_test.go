@@ -32,6 +32,10 @@ func TestAssembler(t *testing.T) {
 		{"completion", `{"id":"t","object":"text_completion","created":1,"model":"m","choices":[{"index":0,"text":"a","logprobs":null,"finish_reason":null}]}
 {"id":"t","object":"text_completion","created":2,"model":"m","choices":[{"index":0,"text":"b","logprobs":null,"finish_reason":"stop"}]}`,
 			`{"id":"t","object":"text_completion","created":1,"model":"m","choices":[{"index":0,"text":"ab","logprobs":null,"finish_reason":"stop"}]}`},
+		{"finish reasons that name none before and after the real one", `{` + head + `,"choices":[{"index":0,"delta":{"content":"a"},"finish_reason":""}]}
+{` + head + `,"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}
+{` + head + `,"choices":[{"index":0,"delta":{},"finish_reason":"null"}]}`,
+			`{"id":"c1","object":"chat.completion","created":7,"model":"m","choices":[{"index":0,"message":{"content":"a","role":"assistant"},"logprobs":null,"finish_reason":"stop"}]}`},
 		{"unknown member that changes", `{` + head + `,"choices":[{"index":0,"delta":{"images":[1]}}]}
 {` + head + `,"choices":[{"index":0,"delta":{"images":[2]}}]}`, ""},
 		{"tool call without an index", `{` + head + `,"choices":[{"index":0,"delta":{"tool_calls":[{"id":"a"}]}}]}`, ""},

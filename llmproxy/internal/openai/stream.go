@@ -2,6 +2,7 @@ package openai
 
 import (
 	"bytes"
+	"slices"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/jsonspan"
 )
@@ -82,7 +83,7 @@ func readChunk(name, data []byte) Event {
 			e.UsageOnly = !jsonspan.IsNull(value)
 			e.Usage, e.HasUsage = ParseUsage(value)
 		case "error":
-			if !jsonspan.IsNull(value) {
+			if !isNoError(value) {
 				e.Err = value
 			}
 		}
@@ -106,7 +107,7 @@ func (e *Event) readChoices(choices []byte) (n int) {
 			case "text":
 				e.Content = e.Content || !isEmpty(value)
 			case "finish_reason":
-				if !jsonspan.IsNull(value) {
+				if namesReason(value) {
 					e.Finishes++
 				}
 			}
@@ -118,6 +119,22 @@ func (e *Event) readChoices(choices []byte) (n int) {
 		e.Finish, e.Content = true, true // an empty answer is an answer
 	}
 	return n
+}
+
+// namesReason reports whether a finish reason names one. Some servers send a placeholder with every chunk until the choice really
+// ends: an empty string, or a word for nothing. If that ended a choice, a stream that breaks off would look complete.
+func namesReason(value []byte) bool {
+	raw, ok := jsonspan.RawString(value)
+	if !ok {
+		return false
+	}
+	reason := bytes.TrimSpace(jsonspan.Unescape(raw))
+	return len(reason) > 0 && !slices.ContainsFunc(noReasons, func(no []byte) bool { return bytes.EqualFold(reason, no) })
+}
+
+var noReasons = [][]byte{
+	[]byte("null"), []byte("none"), []byte("nil"), []byte("undefined"), []byte("unspecified"), []byte("finish_reason_unspecified"),
+	[]byte("not_finished"),
 }
 
 // hasContent reports whether a delta carries a part of the answer. The first delta of a stream often has only the role.
@@ -172,7 +189,7 @@ func eventType(name, data []byte) (kind, failure []byte) {
 				kind = raw
 			}
 		case "error":
-			if !jsonspan.IsNull(value) {
+			if !isNoError(value) {
 				failure = value
 			}
 		}
@@ -205,7 +222,7 @@ func (e *Event) readResponse(response []byte) {
 	_ = jsonspan.EachMember(response, func(key, value []byte) bool { // an absent response has no members
 		switch string(key) {
 		case "error":
-			if !jsonspan.IsNull(value) {
+			if !isNoError(value) {
 				e.Err = value
 			}
 		case "usage":

@@ -64,6 +64,13 @@ var streams = []struct {
 	{"two choices", hi + stop + stop1 + done, true, 2, result{Body: hi + stop + stop1 + done, Events: 4}},
 	{"two choices without [DONE]", hi + stop + stop1, true, 2, result{Body: hi + stop + stop1 + done, Events: 3}},
 	{"one choice of two", hi + stop, true, 2, result{Sent: "cut", Body: hi + stop, Events: 2}},
+	{"a finish reason that names none, in every chunk", unnamed(role) + unnamed(hi) + stop + done, true, 1,
+		result{Body: unnamed(role) + unnamed(hi) + stop + done, Events: 4}},
+	{"such a role alone", unnamed(role), true, 1, result{Held: "cut"}},
+	{"such chunks alone", unnamed(role) + unnamed(hi), true, 1, result{Sent: "cut", Body: unnamed(role) + unnamed(hi), Events: 2}},
+	{"such chunks with usage", unnamed(hi) + usage, true, 1, result{Sent: "cut", Body: unnamed(hi), Usage: used, HasUsage: true, Events: 1}},
+	{"such chunks, many of one choice of two", unnamed(hi) + unnamed(hi), true, 2, result{Sent: "cut", Body: unnamed(hi) + unnamed(hi), Events: 2}},
+	{"the word null in place of null", strings.ReplaceAll(hi, "null", `"null"`), true, 1, result{Sent: "cut", Body: strings.ReplaceAll(hi, "null", `"null"`), Events: 1}},
 	{"CRLF", strings.ReplaceAll(role+hi+stop+done, "\n", "\r\n"), true, 1,
 		result{Body: strings.ReplaceAll(role+hi+stop+done, "\n", "\r\n"), Events: 4}},
 
@@ -106,6 +113,9 @@ var streams = []struct {
 	{"an error", role + hi + errEvent + done, true, 1, result{Sent: "event " + failure, Body: role + hi, Events: 2}},
 	{"an error field behind content", hi + "error: " + failure + "\n\n", true, 1, result{Sent: "event " + failure, Body: hi, Events: 1}},
 }
+
+// unnamed returns a chunk whose finish reason is empty instead of null.
+func unnamed(chunk string) string { return strings.ReplaceAll(chunk, "null", `""`) }
 
 func TestStream(t *testing.T) {
 	t.Parallel()
