@@ -135,3 +135,13 @@ func TestValidateHasNoSideEffects(t *testing.T) {
 		})
 	}
 }
+
+// The file of a key may begin with a byte order mark, which {file.…} takes over.
+func TestByteOrderMarkInAPIKey(t *testing.T) {
+	t.Setenv("MARKED_KEY", "\ufeffsk-real\r\n")
+	for configured, want := range map[string]string{"{env.MARKED_KEY}": "sk-real", "\ufeffsk-real": "sk-real", "sk-real": "sk-real"} {
+		if got, err := (&Upstream{APIKey: configured}).expandAPIKey(); got != want || err != nil {
+			t.Errorf("%q is %q, %v", configured, got, err)
+		}
+	}
+}

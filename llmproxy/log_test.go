@@ -121,3 +121,21 @@ func TestCostIsLogged(t *testing.T) {
 		}
 	}
 }
+
+// The access log shows query strings. A warning appears once, and only for a key that is valid.
+func TestKeyInQueryStringIsWarnedOfOnce(t *testing.T) {
+	const warning = "a client sends its key in the query string"
+	fake := fakellm.Start(t, "openai")
+	for query, want := range map[string]int{"?key=sk-alice-real": 1, "?key=something": 0, "?beta=true": 0} {
+		logs := logsOf(t, "\tllm_proxy {\n\t\tupstream u openai "+fake.URL()+"\n\t\tkey alice sk-alice-real\n\t}", func(url string) {
+			for range 3 {
+				if code, body := get(t, url+"/v1/models"+query); code != http.StatusUnauthorized {
+					t.Errorf("%s: status %d: %s", query, code, body)
+				}
+			}
+		})
+		if n := strings.Count(logs, warning); n != want {
+			t.Errorf("%s: %d warnings, want %d", query, n, want)
+		}
+	}
+}

@@ -234,7 +234,7 @@ func (u *Upstream) bases(kind *upstream.Kind) (bases []*url.URL, err error) {
 
 // expandAPIKey returns the key with placeholders replaced. It rejects a key that could only fail later, with the first request.
 func (u *Upstream) expandAPIKey() (string, error) {
-	key := strings.TrimSpace(caddy.NewReplacer().ReplaceKnown(u.APIKey, ""))
+	key := strings.TrimSpace(state.WithoutMark(caddy.NewReplacer().ReplaceKnown(u.APIKey, "")))
 	if u.APIKey != "" && key == "" {
 		return "", errors.New("api_key is empty; set the value of its placeholder, or remove the line")
 	}

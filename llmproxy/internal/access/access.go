@@ -7,6 +7,7 @@ package access
 import (
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -47,20 +48,20 @@ func (a *Access) Authenticate(r *http.Request, h http.Header) (*keys.Key, *opena
 		return nil, nil
 	}
 	set, complete := a.Keys()
-	secret := secretOf(r.Header)
-	k, ok := set.Find(secret)
-	if !ok && set.Users() {
-		k, ok = set.User(a.User(r))
+	now := time.Now()
+	k, sent := find(set, r.Header, now)
+	if k == nil && set.Users() {
+		k, _ = set.User(a.User(r))
 	}
 	switch {
-	case !ok && !complete && secret != "":
+	case k == nil && !complete && sent:
 		return nil, stateUnavailable("1")
-	case !ok:
+	case k == nil:
 		if err := a.limitFailedAuth(r, h); err != nil {
 			return nil, err
 		}
-		return nil, invalidKey(secret != "")
-	case k.Expired(time.Now()):
+		return nil, invalidKey(r)
+	case k.Expired(now):
 		return nil, &openai.Error{Status: http.StatusUnauthorized, Type: exchange.InvalidRequest, Code: "invalid_api_key",
 			Message: "The API key has expired. Ask the operator of this gateway for a new one."}
 	}
@@ -86,27 +87,104 @@ func (a *Access) limitFailedAuth(r *http.Request, h http.Header) *openai.Error {
 	return err
 }
 
-// secretOf returns the secret in a request, in any of the places where SDKs put it.
-func secretOf(h http.Header) string {
-	if v := h["Authorization"]; len(v) > 0 {
-		const scheme = "bearer "
-		if len(v[0]) > len(scheme) && strings.EqualFold(v[0][:len(scheme)], scheme) {
-			return strings.TrimLeft(v[0][len(scheme):], " ")
+// maxSecrets bounds how many secrets of one request are looked up, so that one request cannot guess many keys.
+const maxSecrets = 8
+
+// find returns the key of the first valid secret in a request's headers, or else an expired key, or nil. It also returns whether the
+// request has any secret. A client may send a placeholder in one header, which its SDK insists on, and its key in another.
+func find(set *keys.Set, h http.Header, now time.Time) (found *keys.Key, sent bool) {
+	left := maxSecrets
+	eachSecret(h, func(_, secret string) bool {
+		sent = true
+		if k, ok := set.Find(secret); ok && (found == nil || !k.Expired(now)) {
+			found = k
 		}
-	}
-	if v := h["X-Api-Key"]; len(v) > 0 { // Anthropic's SDKs
-		return v[0]
-	}
-	if v := h["Api-Key"]; len(v) > 0 { // Azure's SDKs
-		return v[0]
-	}
-	return ""
+		left--
+		return left > 0 && (found == nil || found.Expired(now))
+	})
+	return found, sent
 }
 
-func invalidKey(hasSecret bool) *openai.Error {
-	message := "This gateway needs an API key. Send it as \"Authorization: Bearer KEY\", \"x-api-key: KEY\" or \"api-key: KEY\"."
-	if hasSecret {
-		message = "The API key is not valid here. Check it, or ask the operator of this gateway for a new one."
+// secretHeaders are the headers in which SDKs send keys: OpenAI's, Anthropic's and Azure's.
+var secretHeaders = [...]string{"Authorization", "X-Api-Key", "Api-Key"}
+
+// eachSecret calls visit for each secret in a request's headers until it returns false.
+func eachSecret(h http.Header, visit func(header, secret string) bool) {
+	for _, name := range secretHeaders {
+		for _, line := range h[name] {
+			if secret := secretOf(name, line); secret != "" && !visit(name, secret) {
+				return
+			}
+			if !strings.Contains(line, ",") {
+				continue
+			}
+			for part := range strings.SplitSeq(line, ",") { // some proxies join the lines of a header
+				if secret := secretOf(name, strings.TrimSpace(part)); secret != "" && !visit(name, secret) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// secretOf returns the secret in a header, or "". In Authorization, it is a bearer token, or a value without any scheme.
+func secretOf(name, value string) string {
+	if name != "Authorization" {
+		return value
+	}
+	const scheme = "bearer "
+	if len(value) > len(scheme) && strings.EqualFold(value[:len(scheme)], scheme) {
+		return strings.TrimLeft(value[len(scheme):], " ")
+	}
+	if strings.Contains(value, " ") || strings.EqualFold(value, strings.TrimSpace(scheme)) {
+		return ""
+	}
+	return value
+}
+
+// KeyInQuery reports whether the query string of a request contains a valid key. Such a key is not accepted, but logs show it.
+func (a *Access) KeyInQuery(r *http.Request) bool {
+	const longest = 4 << 10
+	query := r.URL.RawQuery
+	if query == "" || len(query) > longest || a == nil || a.Keys == nil {
+		return false
+	}
+	set, _ := a.Keys()
+	left := maxSecrets
+	for _, values := range r.URL.Query() {
+		for _, value := range values {
+			if _, ok := set.Find(value); ok {
+				return true
+			}
+			if left--; left == 0 {
+				return false
+			}
+		}
+	}
+	return false
+}
+
+// keyParameters are the names under which clients put a key into the query string.
+var keyParameters = [...]string{"key", "api_key", "api-key", "apikey", "access_token", "token"}
+
+// invalidKey returns the error of a request without a valid key. It names the headers in which keys were sent.
+func invalidKey(r *http.Request) *openai.Error {
+	const send = "Send it as \"Authorization: Bearer KEY\", \"x-api-key: KEY\" or \"api-key: KEY\"."
+	message := "This gateway needs an API key. " + send
+	var headers []string
+	eachSecret(r.Header, func(header, _ string) bool {
+		if !slices.Contains(headers, header) {
+			headers = append(headers, header)
+		}
+		return true
+	})
+	query := r.URL.Query()
+	inQuery := slices.ContainsFunc(keyParameters[:], func(name string) bool { return query.Get(name) != "" })
+	switch {
+	case len(headers) > 0:
+		message = "The API key in the header " + strings.Join(headers, " or ") + " is not valid here. Check it, or ask the operator of this gateway for a new one."
+	case inQuery:
+		message = "This gateway does not accept an API key in the query string, which appears in logs. " + send
 	}
 	return &openai.Error{Status: http.StatusUnauthorized, Type: exchange.InvalidRequest, Code: "invalid_api_key", Message: message}
 }

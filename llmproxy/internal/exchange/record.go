@@ -35,6 +35,8 @@ type Record struct {
 type Caller struct {
 	// Key is the name of the key or user; empty if callers need no key.
 	Key string
+	// KeyInQuery reports whether the query string contains a valid key, which logs then show.
+	KeyInQuery bool
 	// Tags and Priority are those of the key.
 	Tags     []string
 	Priority replica.Priority

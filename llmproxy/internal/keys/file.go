@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io"
 	"strings"
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/jsonspan"
 )
 
 // A File is the file of keys.
@@ -48,8 +50,12 @@ func ParseEntry(text []byte) (*Entry, error) {
 	return e, nil
 }
 
-// decode reads exactly one JSON value.
+// decode reads exactly one JSON value, which may have a byte order mark before it.
 func decode(text []byte, into any) error {
+	text, err := jsonspan.TrimMark(text)
+	if err != nil {
+		return err
+	}
 	dec := json.NewDecoder(bytes.NewReader(text))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(into); err != nil {

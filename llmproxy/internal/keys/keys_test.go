@@ -174,3 +174,25 @@ func TestSchemaIsComplete(t *testing.T) {
 		t.Error(diff)
 	}
 }
+
+// Editors on Windows write a byte order mark.
+func TestByteOrderMark(t *testing.T) {
+	t.Parallel()
+	const mark = "\ufeff"
+	text := `{"keys":[{"name":"a","secret":"` + Digest("s") + `"}]}`
+	f, err := ParseFile([]byte(mark + text))
+	if err != nil || len(f.Keys) != 1 {
+		t.Errorf("a file: %v", err)
+	}
+	if e, err := ParseEntry([]byte(mark + `{"name":"a"}`)); err != nil || e.Name != "a" {
+		t.Errorf("an entry: %v", err)
+	}
+	for _, wrong := range []string{mark, mark + mark + text, text + mark, " " + mark + text, "\xff\xfe{\x00}\x00"} {
+		if _, err := ParseFile([]byte(wrong)); err == nil {
+			t.Errorf("%.20q is accepted", wrong)
+		}
+	}
+	if _, err := ParseFile([]byte("\xff\xfe{\x00}\x00")); err == nil || !strings.Contains(err.Error(), "UTF-16") {
+		t.Errorf("UTF-16: %v", err)
+	}
+}

@@ -41,7 +41,7 @@ func HashSecrets(configured []*keys.Entry) (list []*keys.Entry, err error) {
 	var errs []error
 	for _, e := range configured {
 		hashed := *e
-		secret := strings.TrimSpace(caddy.NewReplacer().ReplaceKnown(e.Secret, ""))
+		secret := strings.TrimSpace(state.WithoutMark(caddy.NewReplacer().ReplaceKnown(e.Secret, "")))
 		switch {
 		case secret == "":
 			errs = append(errs, fmt.Errorf("key %q: the secret is empty; set the value of its placeholder", e.Name))

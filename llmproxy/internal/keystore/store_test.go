@@ -2,6 +2,7 @@ package keystore
 
 import (
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -39,7 +40,8 @@ func TestManyWritersOfOneFile(t *testing.T) {
 // The admin API would show a plain secret in JSON.
 func TestPlainSecretsAreRefused(t *testing.T) {
 	t.Setenv("A_KEY", "hunter2")
-	for secret, valid := range map[string]bool{"hunter2": false, "{env.A_KEY}": true, " {env.A_KEY}\n": true, "sk-{env.A_KEY}": true, keys.Digest("hunter2"): true, "{env.NOT_SET}": false, "": false} {
+	t.Setenv("MARKED_KEY", "\ufeffhunter2\r\n") // from a file that an editor on Windows wrote
+	for secret, valid := range map[string]bool{"hunter2": false, "{env.A_KEY}": true, "{env.MARKED_KEY}": true, " {env.A_KEY}\n": true, "sk-{env.A_KEY}": true, keys.Digest("hunter2"): true, "{env.NOT_SET}": false, "": false} {
 		list, err := HashSecrets([]*keys.Entry{{Name: "a", Secret: secret}})
 		if (err == nil) != valid || err != nil && strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("%q: %v", secret, err)
@@ -47,5 +49,24 @@ func TestPlainSecretsAreRefused(t *testing.T) {
 		if valid && !keys.IsDigest(list[0].Secret) {
 			t.Errorf("%q became %q", secret, list[0].Secret)
 		}
+		if secret == "{env.MARKED_KEY}" && list[0].Secret != keys.Digest("hunter2") {
+			t.Error("the byte order mark is a part of the secret")
+		}
+	}
+}
+
+// A file that an editor on Windows writes while Caddy runs begins with a byte order mark. A change by a command keeps all keys.
+func TestFileWithByteOrderMark(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "keys.json")
+	if err := os.WriteFile(file, []byte("\ufeff"+`{"keys":[{"name":"a","secret":"`+keys.Digest("a")+`"}]}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s := NewFile(file)
+	if err := s.Change(Add(&keys.Entry{Name: "b", Secret: keys.Digest("b")})); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(s.Entries()); n != 2 {
+		t.Errorf("%d keys, want 2", n)
 	}
 }

@@ -235,3 +235,16 @@ func TestBuiltinIsDated(t *testing.T) {
 		t.Errorf("docs/directive.md does not give the table's date, %q", table.Date)
 	}
 }
+
+func TestByteOrderMark(t *testing.T) {
+	t.Parallel()
+	const text = `{"m":{"litellm_provider":"openai","mode":"chat","input_cost_per_token":1e-6,"output_cost_per_token":2e-6}}`
+	if len(table(t, "\ufeff"+text)) != 1 {
+		t.Error("the model is not in the table")
+	}
+	for _, wrong := range []string{"\ufeff", "\ufeff\ufeff" + text, "\xfe\xff\x00{\x00}"} {
+		if _, err := ParseTable([]byte(wrong)); err == nil {
+			t.Errorf("%.20q is accepted", wrong)
+		}
+	}
+}

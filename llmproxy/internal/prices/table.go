@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/jsonspan"
 )
 
 // A Table is the prices of hosted models by name, in the shape of LiteLLM's model_prices_and_context_window.json: OpenAI's,
@@ -38,6 +40,10 @@ var notModels = []string{"sample_spec", "fallback_generalizations", "last_update
 
 // ParseTable reads a file in LiteLLM's shape. Models that are not priced by token are left out: their price is unknown.
 func ParseTable(text []byte) (Table, error) {
+	text, err := jsonspan.TrimMark(text)
+	if err != nil {
+		return nil, err
+	}
 	var models map[string]json.RawMessage
 	if err := json.Unmarshal(text, &models); err != nil {
 		return nil, fmt.Errorf("it is not a JSON object of models: %w", err)

@@ -133,21 +133,25 @@ func ExpandAddress(r *caddy.Replacer, address string) string {
 	masked := placeholder.ReplaceAllStringFunc(address, func(p string) string { return strings.Repeat("x", len(p)) })
 	from := strings.Index(masked, "://") + len("://")
 	if from < len("://") {
-		return r.ReplaceKnown(address, "")
+		return WithoutMark(r.ReplaceKnown(address, ""))
 	}
 	options := len(masked)
 	if i := strings.IndexByte(masked[from:], '?'); i >= 0 {
 		options = from + i
 	}
 	host := from + strings.LastIndexByte(masked[from:options], '@') + 1
-	return r.ReplaceKnown(address[:from], "") + expandEncoded(r, address[from:host]) +
-		r.ReplaceKnown(address[host:options], "") + expandEncoded(r, address[options:])
+	return WithoutMark(r.ReplaceKnown(address[:from], "") + expandEncoded(r, address[from:host]) +
+		r.ReplaceKnown(address[host:options], "") + expandEncoded(r, address[options:]))
 }
+
+// WithoutMark removes the byte order mark that a placeholder such as {file./run/secrets/key} takes over from a file. It may be anywhere
+// in the text, because the placeholder may be.
+func WithoutMark(text string) string { return strings.ReplaceAll(text, "\ufeff", "") }
 
 // expandEncoded replaces placeholders by their percent-encoded values.
 func expandEncoded(r *caddy.Replacer, text string) string {
 	text, _ = r.ReplaceFunc(text, func(_ string, value any) (any, error) { // it fails only if the function does
-		return strings.ReplaceAll(url.QueryEscape(fmt.Sprint(value)), "+", "%20"), nil
+		return strings.ReplaceAll(url.QueryEscape(WithoutMark(fmt.Sprint(value))), "+", "%20"), nil
 	})
 	return text
 }

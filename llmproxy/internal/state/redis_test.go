@@ -13,6 +13,7 @@ func TestExpandAddress(t *testing.T) {
 	r := caddy.NewEmptyReplacer()
 	for name, value := range map[string]string{
 		"url": "redis://caddy:p%40ss@10.0.0.3:6379/2", "user": "a:b", "password": "p@ss/w?rd#%20 +{}", "host": "10.0.0.3:6380", "db": "3", "file./a/b?c@d": "filed", "scheme": "rediss",
+		"marked": "\ufeffp@ss", "marked url": "\ufeffredis://10.0.0.3",
 	} {
 		r.Set(name, value)
 	}
@@ -28,6 +29,8 @@ func TestExpandAddress(t *testing.T) {
 		{"redis://{user}:{password}@{host}/{db}", "a:b", "p@ss/w?rd#%20 +{}", "10.0.0.3:6380", 3},
 		{"{scheme}://x:{file./a/b?c@d}@{host}", "x", "filed", "10.0.0.3:6380", 0},
 		{"redis://x:a%2Fb{file./a/b?c@d}@{host}?client_name={password}", "x", "a/bfiled", "10.0.0.3:6380", 0},
+		{"redis://:{marked}@10.0.0.3:6379/1", "", "p@ss", "10.0.0.3:6379", 1},
+		{"{marked url}", "", "", "10.0.0.3:6379", 0},
 		{"redis://{host}/{db}?client_name=a@b", "", "", "10.0.0.3:6380", 3},
 	} {
 		t.Run(test.address, func(t *testing.T) {

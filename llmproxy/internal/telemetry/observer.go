@@ -47,7 +47,8 @@ type Observer struct {
 	recorder  *recorder
 	failures  *failures
 	budgets   *budgetAlerts
-	hasHinted atomic.Bool
+	hasHinted atomic.Bool // at keys in headers that the access log shows
+	hasWarned atomic.Bool // of keys in query strings
 }
 
 // NewObserver returns a new Observer, and registers the metrics with the registry of its configuration.
@@ -77,6 +78,10 @@ func (o *Observer) Begin(r *http.Request, rec *exchange.Record) {
 // End ends what Begin began.
 func (o *Observer) End(r *http.Request, rec *exchange.Record) {
 	requestsOpen.Dec()
+	if rec.KeyInQuery && rec.Logged && o.hasWarned.CompareAndSwap(false, true) {
+		o.logger.Warn("a client sends its key in the query string, where it is not accepted, and which the access log shows: send it in a header, and replace the key; see docs/keys.md",
+			zap.String("id", rec.ID))
+	}
 	if rec.Key == "" {
 		return
 	}
