@@ -20,6 +20,7 @@ const (
 // An Event is what the gateway must know of one event of a stream. The zero Event can be passed on unchanged.
 type Event struct {
 	Content   bool // it carries a part of the answer; set by First only
+	Opens     bool // it opens a part of the answer that has no content yet: the model is generating; set by First only
 	Finish    bool // it ends the answer, or a choice of it
 	Done      bool // it is [DONE]
 	Malformed bool // it is neither [DONE] nor a complete JSON object
@@ -39,7 +40,11 @@ func (f Framing) First(name, data []byte) Event {
 	if _, complete := prescan(data, nil); !complete {
 		return Event{Malformed: true}
 	}
-	return f.read(name, data)
+	e := f.read(name, data)
+	if f == Typed && e.Content && !e.Finish {
+		e.Content, e.Opens = readProgress(name, data)
+	}
+	return e
 }
 
 // Next reads an event after the answer has begun. Most events contain nothing of interest but their text, and are only prescanned.

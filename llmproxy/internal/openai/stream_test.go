@@ -101,14 +101,14 @@ func TestChunks(t *testing.T) {
 	}
 }
 
-// checkEvent checks that First returns the event, and Next the same except for Content, which it does not set, and Text.
+// checkEvent checks that First returns the event, and Next the same except for Content and Opens, which it does not set, and Text.
 func checkEvent(t *testing.T, f Framing, kind, data string, want Event) {
 	t.Helper()
 	if diff := cmp.Diff(want, f.First([]byte(kind), []byte(data))); diff != "" {
 		t.Errorf("First (-want +got):\n%s", diff)
 	}
 	got := f.Next([]byte(kind), []byte(data))
-	got.Content, want.Content, got.Text = false, false, jsonspan.TextCount{} // see TestCountText
+	got.Content, want.Content, want.Opens, got.Text = false, false, false, jsonspan.TextCount{} // see TestCountText
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("Next (-want +got):\n%s", diff)
 	}
@@ -127,7 +127,27 @@ func TestTyped(t *testing.T) {
 		{"queued", "", `{"type":"response.queued"}`, Event{}},
 		{"in progress", "response.in_progress", `{"type":"response.in_progress"}`, Event{}},
 		{"keepalive", "", `{"type":"keepalive","sequence_number":3}`, Event{}},
-		{"item", "response.output_item.added", `{"type":"response.output_item.added","item":{}}`, Event{Content: true}},
+		{"item", "response.output_item.added", `{"type":"response.output_item.added","item":{}}`, Event{Opens: true}},
+		{"reasoning item", "response.output_item.added", `{"type":"response.output_item.added","item":{"id":"rs_1","type":"reasoning","encrypted_content":"gAAA","summary":[]}}`, Event{Opens: true}},
+		{"message item", "", `{"type":"response.output_item.added","item":{"id":"m","type":"message","status":"in_progress","content":[],"role":"assistant"}}`, Event{Opens: true}},
+		{"function call item", "", `{"type":"response.output_item.added","item":{"id":"f","type":"function_call","name":"write","call_id":"c","arguments":""}}`, Event{Opens: true}},
+		{"item that is complete", "", `{"type":"response.output_item.added","item":{"type":"message","content":[{"type":"output_text","text":"Hi"}]}}`, Event{Content: true}},
+		{"function call item with arguments", "", `{"type":"response.output_item.added","item":{"type":"function_call","name":"f","arguments":"{}"}}`, Event{Content: true}},
+		{"part", "response.content_part.added", `{"type":"response.content_part.added","part":{"type":"output_text","text":"","annotations":[]}}`, Event{Opens: true}},
+		{"part with text", "", `{"type":"response.content_part.added","part":{"type":"output_text","text":"Hi"}}`, Event{Content: true}},
+		{"reasoning part", "", `{"type":"response.reasoning_summary_part.added","part":{"type":"summary_text","text":""}}`, Event{Opens: true}},
+		{"item done", "response.output_item.done", `{"type":"response.output_item.done","item":{"type":"reasoning","summary":[]}}`, Event{Content: true}},
+		{"web search", "", `{"type":"response.web_search_call.searching","output_index":0}`, Event{Opens: true}},
+		{"web search begins", "response.web_search_call.in_progress", `{"type":"response.web_search_call.in_progress"}`, Event{Opens: true}},
+		{"web search done", "", `{"type":"response.web_search_call.completed"}`, Event{Content: true}},
+		{"code interpreter", "", `{"type":"response.code_interpreter_call.interpreting"}`, Event{Opens: true}},
+		{"code", "", `{"type":"response.code_interpreter_call_code.delta","delta":"print"}`, Event{Content: true}},
+		{"image begins", "", `{"type":"response.image_generation_call.generating"}`, Event{Opens: true}},
+		{"partial image of a response", "", `{"type":"response.image_generation_call.partial_image","partial_image_b64":"AA=="}`, Event{Content: true}},
+		{"rate limits", "", `{"type":"codex.rate_limits","rate_limits":{"allowed":true}}`, Event{}},
+		{"empty delta", "response.output_text.delta", `{"type":"response.output_text.delta","delta":""}`, Event{}},
+		{"reasoning", "", `{"type":"response.reasoning_text.delta","delta":"The"}`, Event{Content: true}},
+		{"unknown", "", `{"type":"response.new_thing","value":1}`, Event{Content: true}},
 		{"text", "response.output_text.delta", `{"type":"response.output_text.delta","delta":"Hi"}`, Event{Content: true}},
 		{"text, no name", "", `{"type":"response.output_text.delta","delta":"Hi"}`, Event{Content: true}},
 		{"text, other name", "message", `{"delta":"Hi","type":"response.output_text.delta"}`, Event{Content: true}},
@@ -198,8 +218,8 @@ func TestCapturedStreams(t *testing.T) {
 	want := map[string]summary{
 		"llamacpp-chat-usage.sse":    {First: 1, Finishes: 1, UsageOnly: true, Done: true, Usage: Usage{30, 7, 29, 0}},
 		"llamacpp-completions.sse":   {First: 0, Finishes: 1, Done: true, Usage: Usage{2, 7, 1, 0}},
-		"llamacpp-responses.sse":     {First: 2, Finishes: 1, Usage: Usage{12, 7, 11, 0}},
-		"ollama-responses.sse":       {First: 2, Finishes: 1, Usage: Usage{12, 7, 0, 0}},
+		"llamacpp-responses.sse":     {First: 4, Finishes: 1, Usage: Usage{12, 7, 11, 0}},
+		"ollama-responses.sse":       {First: 4, Finishes: 1, Usage: Usage{12, 7, 0, 0}},
 		"ollama-chat-reasoning.sse":  {First: 0, Finishes: 1, Done: true},
 		"ollama-0.11-chat-tools.sse": {First: 0, Finishes: 1, Done: true},
 	}
@@ -292,7 +312,7 @@ func FuzzStream(f *testing.F) {
 			if !json.Valid(data) || bytes.Contains(data, []byte(`\u`)) {
 				continue
 			}
-			first.Content, next.Content, next.Text = false, false, jsonspan.TextCount{}
+			first.Content, first.Opens, next.Content, next.Text = false, false, false, jsonspan.TextCount{}
 			if diff := cmp.Diff(first, next); diff != "" {
 				t.Fatalf("framing %d: Next differs from First (-first +next):\n%s", framing, diff)
 			}
