@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/klauspost/compress/zstd"
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/tokens"
 )
 
 // A Form says what the body of an answer is.
@@ -23,9 +25,6 @@ const (
 	Part
 )
 
-// Tokens is what an answer consumed when it was generated.
-type Tokens struct{ Input, Output, Cached, Reasoning int64 }
-
 // An Entry is a stored answer.
 type Entry struct {
 	Form        Form
@@ -33,8 +32,8 @@ type Entry struct {
 	Created     time.Time // to the millisecond
 	TTL         time.Duration
 	Target      string // that generated it
-	Tokens      Tokens
-	HasTokens   bool // whether the upstream reported them
+	Usage       tokens.Usage
+	HasUsage    bool // whether the upstream reported it
 	// Extra are the parts of the body that not every client gets, such as the stream events with the usage.
 	Extra []Span
 	Body  []byte
@@ -64,24 +63,29 @@ func (e *Entry) Pieces(extra bool, visit func([]byte)) {
 	}
 }
 
-// A marshaled entry begins with the version of this layout, flags, the form, and a checksum of everything but the version.
-// An entry of another version, which a shared store may hold, is a miss.
+// A marshaled entry begins with the version of this layout, flags, the form, and a checksum of everything.
+// An entry of an unknown version, which a shared store may hold, is a miss.
 const (
-	layoutVersion = 2
+	layoutVersion = 3
+	layoutTokens4 = 2 // the previous version: its usage is the first four counts, without their number
 	checksumAt    = 3
 	headerSize    = 7
 )
 
 const (
 	flagCompressed = 1 << iota
-	flagHasTokens
+	flagHasUsage
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // checksum makes an entry that was cut or changed in a shared store a miss.
 func checksum(b []byte) uint32 {
-	return crc32.Update(crc32.Checksum(b[1:checksumAt], castagnoli), castagnoli, b[headerSize:])
+	head := b[:checksumAt]
+	if b[0] == layoutTokens4 {
+		head = head[1:] // that version did not include itself
+	}
+	return crc32.Update(crc32.Checksum(head, castagnoli), castagnoli, b[headerSize:])
 }
 
 // compressAbove is the size of a body in bytes above which it is compressed.
@@ -105,15 +109,17 @@ func (e *Entry) Marshal() []byte {
 	if compressed {
 		flags |= flagCompressed
 	}
-	if e.HasTokens {
-		flags |= flagHasTokens
+	if e.HasUsage {
+		flags |= flagHasUsage
 	}
 	b := make([]byte, 0, len(body)+len(e.ContentType)+len(e.Target)+12*(8+2*len(e.Extra)))
 	b = append(b, layoutVersion, flags, byte(e.Form), 0, 0, 0, 0)
 	b = binary.AppendVarint(b, e.Created.UnixMilli())
 	b = binary.AppendVarint(b, e.TTL.Milliseconds())
-	for _, n := range []int64{e.Tokens.Input, e.Tokens.Output, e.Tokens.Cached, e.Tokens.Reasoning} {
-		b = binary.AppendVarint(b, n)
+	counts := e.Usage.Counts()
+	b = binary.AppendUvarint(b, uint64(len(counts)))
+	for _, n := range counts {
+		b = binary.AppendVarint(b, *n)
 	}
 	for _, s := range []string{e.ContentType, e.Target} {
 		b = append(binary.AppendUvarint(b, uint64(len(s))), s...)
@@ -134,15 +140,19 @@ func isUncompressed(value []byte, f Form) bool {
 
 // UnmarshalEntry decodes what Marshal returned. An uncompressed body is a part of b, not a copy.
 func UnmarshalEntry(b []byte) (*Entry, error) {
-	if len(b) < headerSize || b[0] != layoutVersion || binary.BigEndian.Uint32(b[checksumAt:]) != checksum(b) {
+	if len(b) < headerSize || b[0] != layoutVersion && b[0] != layoutTokens4 || binary.BigEndian.Uint32(b[checksumAt:]) != checksum(b) {
 		return nil, errInvalidEntry
 	}
-	e := &Entry{Form: Form(b[2]), HasTokens: b[1]&flagHasTokens != 0}
+	e := &Entry{Form: Form(b[2]), HasUsage: b[1]&flagHasUsage != 0}
 	compressed := b[1]&flagCompressed != 0
 	r := entryReader{b: b[headerSize:]}
 	e.Created = time.UnixMilli(r.varint())
 	e.TTL = time.Duration(r.varint()) * time.Millisecond
-	e.Tokens = Tokens{r.varint(), r.varint(), r.varint(), r.varint()}
+	used := 4
+	if b[0] != layoutTokens4 {
+		used = r.length()
+	}
+	r.usage(&e.Usage, used)
 	e.ContentType, e.Target = r.text(), r.text()
 	n := r.length()
 	for range min(n, len(r.b)) {
@@ -182,6 +192,16 @@ func (r *entryReader) varint() int64 {
 	}
 	r.b = r.b[n:]
 	return v
+}
+
+// usage reads the first n counts of a usage. More of them than are known come from a newer version, and are skipped.
+func (r *entryReader) usage(u *tokens.Usage, n int) {
+	counts := u.Counts()
+	for i := range min(n, len(r.b)) {
+		if v := r.varint(); i < len(counts) {
+			*counts[i] = v
+		}
+	}
 }
 
 func (r *entryReader) length() int {

@@ -10,6 +10,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/tokens"
 )
 
 func TestEntryRoundTrip(t *testing.T) {
@@ -20,7 +22,7 @@ func TestEntryRoundTrip(t *testing.T) {
 	}{
 		{"small", Entry{Form: Whole, ContentType: "application/json", Target: "u/m", Body: []byte(`{"a":1}`)}},
 		{"large", Entry{Form: Events, ContentType: "text/event-stream", Body: []byte(strings.Repeat("data: x\n\n", 1000)), Extra: []Span{{Start: 0, End: 9}, {Start: 18, End: 27}}}},
-		{"with tokens", Entry{Form: Part, HasTokens: true, Tokens: Tokens{1, 2, 3, 1 << 40}, Body: []byte("x")}},
+		{"with tokens", Entry{Form: Part, HasUsage: true, Usage: tokens.Usage{Input: 1, Output: 2, Cached: 3, Reasoning: 1 << 40, Searches: 5}, Body: []byte("x")}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -38,6 +40,29 @@ func TestEntryRoundTrip(t *testing.T) {
 				t.Error(diff)
 			}
 		})
+	}
+}
+
+// Entries that the previous version stored can still be read.
+func TestEntryOfPreviousLayout(t *testing.T) {
+	t.Parallel()
+	b := []byte{layoutTokens4, flagHasUsage, byte(Whole), 0, 0, 0, 0}
+	for _, n := range []int64{1795424810123, time.Hour.Milliseconds(), 1, 2, 3, 4} {
+		b = binary.AppendVarint(b, n)
+	}
+	for _, text := range []string{"application/json", "u/m"} {
+		b = append(binary.AppendUvarint(b, uint64(len(text))), text...)
+	}
+	b = append(binary.AppendUvarint(b, 0), "{}"...)
+	binary.BigEndian.PutUint32(b[checksumAt:], checksum(b))
+	want := &Entry{Form: Whole, ContentType: "application/json", Created: time.UnixMilli(1795424810123), TTL: time.Hour, Target: "u/m",
+		HasUsage: true, Usage: tokens.Usage{Input: 1, Output: 2, Cached: 3, Reasoning: 4}, Body: []byte("{}")}
+	got, err := UnmarshalEntry(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, got, cmpopts.IgnoreUnexported(Entry{})); diff != "" {
+		t.Error(diff)
 	}
 }
 

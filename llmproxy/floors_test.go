@@ -40,6 +40,7 @@ var floor = map[string]int{
 	"ratelimit":                             2,
 	"llmproxy/internal/canonjson":           1,
 	"llmproxy/internal/openai":              1,
+	"tokens":                                0,
 	"llmproxy/internal/jsonspan":            0,
 	"llmproxy/internal/formdata":            0,
 	"llmproxy/internal/sse":                 0,

@@ -69,7 +69,7 @@ func TestStateIsShared(t *testing.T) {
 			}
 			usage := ledger.NewShared(there, nil)
 			defer usage.Close()
-			usage.Add(ledger.Usage{Key: "bob", Model: "m", Target: "u/real", At: time.Now(), Requests: 1})
+			usage.Add(ledger.Usage{Key: "bob", Model: "m", Target: "u/real", At: time.Now(), Sums: ledger.Sums{Requests: 1}})
 			if err := usage.Flush(); err != nil {
 				t.Fatal(err)
 			}

@@ -153,7 +153,7 @@ func (a *Access) Settle(res *Reservation, rec *exchange.Record) {
 	tokens, spend := res.taken.Tokens, res.taken.Spend
 	switch {
 	case rec.HasUsage:
-		tokens, spend = rec.Usage.Input+rec.Usage.Output, 0
+		tokens, spend = rec.Usage.Total(), 0
 	case rec.FirstContent == 0, rec.Cache != "" && len(rec.Attempts) == 0: // no upstream has generated anything
 		tokens, spend = 0, 0
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/ledger"
+	"github.com/caddy-llmproxy/caddy-llmproxy/tokens"
 )
 
 // An unknown cost is null or empty, not zero.
@@ -55,8 +56,8 @@ func TestUsageCommand(t *testing.T) {
 			return
 		}
 		json.NewEncoder(w).Encode(Usage{By: []string{"key", "model"}, Rows: usageRows([]ledger.Row{
-			{Model: "local", Sums: ledger.Sums{Requests: 12, Input: 3, Unpriced: 12}},
-			{Key: "alice", Model: "gpt-4o", Sums: ledger.Sums{Requests: 3, Input: 1000, Output: 20, Cached: 5, Spilled: 1, USD: 0.25, Saved: 1}},
+			{Model: "local", Sums: ledger.Sums{Requests: 12, Usage: tokens.Usage{Input: 3}, Unpriced: 12}},
+			{Key: "alice", Model: "gpt-4o", Sums: ledger.Sums{Requests: 3, Usage: tokens.Usage{Input: 1000, Output: 20, Cached: 5}, Spilled: 1, USD: 0.25, Saved: 1}},
 			{Key: "bob", Model: "red\x1b[31m", Sums: ledger.Sums{Requests: 2, USD: 0.5, Unpriced: 1}},
 		})})
 	}))

@@ -15,6 +15,7 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/relay"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/reqbody"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
+	"github.com/caddy-llmproxy/caddy-llmproxy/tokens"
 )
 
 // maxBatch is the maximum size in bytes of an answer with embeddings that is split into items.
@@ -131,7 +132,7 @@ func (l *lookup) serveStoredBatch(ctx context.Context, q *query, f *leader) (don
 			oldest.Created = e.Created
 		}
 	}
-	oldest.Tokens = caching.Tokens{Input: whole.Usage.Input}
+	oldest.Usage = tokens.Usage{Input: whole.Usage.Input}
 	if _, failed := l.begin(&oldest, hit); failed != nil {
 		return true, failed
 	}
@@ -150,8 +151,8 @@ func (b *batch) join(generated *openai.Embeddings) *openai.Embeddings {
 		}
 		envelope := e.Extra[0]
 		whole.Items[i] = e.Body[envelope.End:]
-		whole.Usage.Input += e.Tokens.Input
-		whole.HasUsage = whole.HasUsage && e.HasTokens
+		whole.Usage.Input += e.Usage.Input
+		whole.HasUsage = whole.HasUsage && e.HasUsage
 		if whole.Envelope == nil {
 			whole.Envelope = e.Body[envelope.Start:envelope.End]
 		}
@@ -199,7 +200,7 @@ func (l *lookup) storeItems(q *query, generated *openai.Embeddings, indices []in
 		total, left = total-len(q.batch.items[i]), left-share
 		e := caching.Entry{
 			Form: caching.Part, ContentType: jsonType, Created: time.Now(), TTL: q.ttl, Target: l.x.Record.Target,
-			Tokens: caching.Tokens{Input: share}, HasTokens: generated.HasUsage,
+			Usage: tokens.Usage{Input: share}, HasUsage: generated.HasUsage,
 			// The envelope comes first. An answer needs it only once.
 			Extra: []caching.Span{{Start: 0, End: len(generated.Envelope)}}, Body: slices.Concat(generated.Envelope, generated.Items[n]),
 		}

@@ -68,7 +68,7 @@ func (l *lookup) store(f *leader, q *query) {
 	var reasons openai.FinishReasons
 	e := &caching.Entry{
 		Form: head.Form, ContentType: head.ContentType, Created: time.Now(), TTL: q.ttl, Target: rec.Target,
-		Tokens: caching.Tokens(rec.Usage), HasTokens: rec.HasUsage, Extra: extra, Body: body,
+		Usage: rec.Usage, HasUsage: rec.HasUsage, Extra: extra, Body: body,
 	}
 	if head.Form == caching.Whole {
 		reasons.AddWhole(body)

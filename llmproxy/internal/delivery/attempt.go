@@ -13,11 +13,11 @@ import (
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/exchange"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
-	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/prices"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/relay"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/upstream"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router/replica"
+	"github.com/caddy-llmproxy/caddy-llmproxy/tokens"
 )
 
 // maxErrorBody bounds how much of an error response is read, in bytes.
@@ -176,7 +176,7 @@ func (a *attempt) recordUsage(m relay.Meter) {
 	if m.HasUsage || !a.x.Endpoint.Texts || request == nil {
 		return
 	}
-	rec.Usage = openai.Usage{Input: int64(request.Signals().PromptTokens), Output: int64(openai.EstimateTokens(m.Text.Bytes))}
+	rec.Usage = tokens.Usage{Input: int64(request.Signals().PromptTokens), Output: int64(openai.EstimateTokens(m.Text.Bytes))}
 	rec.HasUsage, rec.Estimated = true, true
 }
 
@@ -188,10 +188,9 @@ func (a *attempt) recordCost() {
 		return
 	}
 	busy := time.Since(a.started)
-	used := prices.Tokens{Input: rec.Usage.Input, Cached: rec.Usage.Cached, Output: rec.Usage.Output}
-	rec.Cost, rec.HasCost = price.Cost(used, busy), true
+	rec.Cost, rec.HasCost = price.Cost(rec.Usage, busy), true
 	if rec.HasUsage {
-		rec.Saved = price.Saved(used, busy)
+		rec.Saved = price.Saved(rec.Usage, busy)
 	}
 }
 

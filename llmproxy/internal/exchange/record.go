@@ -6,6 +6,7 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router/replica"
+	"github.com/caddy-llmproxy/caddy-llmproxy/tokens"
 )
 
 // A Record is what is known about an exchange. Each part is written by one step of the pipeline. Log lines and traces of attempts
@@ -90,7 +91,7 @@ type Answer struct {
 	Warning string
 	// Usage is what the upstream counted. If it did not, or the client left before it did, Estimated is true and Usage is estimated
 	// from the length of the texts. HasUsage is false if no estimate is possible either.
-	Usage     openai.Usage
+	Usage     tokens.Usage
 	HasUsage  bool
 	Estimated bool
 	// Cost is the price of the answer in US dollars at the target that gave it. HasCost is false if the price or the usage is
@@ -125,7 +126,7 @@ type Caching struct {
 	// Cache is hit, miss, coalesced or bypass; empty if the cache was not involved.
 	Cache string
 	// SavedTokens is the usage that the cache saved. It is not part of Usage.
-	SavedTokens openai.Usage
+	SavedTokens tokens.Usage
 }
 
 // An Attempt is one try at one target.

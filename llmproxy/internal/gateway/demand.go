@@ -3,9 +3,9 @@ package gateway
 import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/access"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/exchange"
-	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/prices"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/reqbody"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
+	"github.com/caddy-llmproxy/caddy-llmproxy/tokens"
 )
 
 // assumedOutput is the assumed length of an answer in tokens if the request does not limit it. Settling corrects the estimate.
@@ -57,7 +57,7 @@ func (d *demand) MaxCost(input, output int64) (highest float64) {
 			return
 		}
 		if price := g.delivery.Price(u, u.Name+"/"+t.ModelFor(model)); price != nil {
-			highest = max(highest, price.Cost(prices.Tokens{Input: input, Output: output}, 0))
+			highest = max(highest, price.Cost(tokens.Usage{Input: input, Output: output}, 0))
 		}
 	}
 	if plan, ok := g.Models.Lookup(model); ok {

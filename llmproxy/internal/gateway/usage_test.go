@@ -8,7 +8,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/fakellm"
-	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
+	"github.com/caddy-llmproxy/caddy-llmproxy/tokens"
 )
 
 // Whatever an upstream leaves out, and wherever an answer ends, its tokens are known.
@@ -24,34 +24,34 @@ func TestUsageIsAlwaysKnown(t *testing.T) {
 	for _, test := range []struct {
 		name, path, body string
 		answer           fakellm.Answer
-		want             openai.Usage
+		want             tokens.Usage
 		estimated        bool
 		chars            int
 	}{
 		{"in a chunk of its own", "chat/completions", `{"model":"m","stream":true,` + prompt + `}`,
-			chunks(finish, `data: {"choices":[],"usage":{"prompt_tokens":70,"completion_tokens":20}}`, done), openai.Usage{Input: 70, Output: 20}, false, 9},
+			chunks(finish, `data: {"choices":[],"usage":{"prompt_tokens":70,"completion_tokens":20}}`, done), tokens.Usage{Input: 70, Output: 20}, false, 9},
 		{"on the last chunk", "chat/completions", `{"model":"m","stream":true,` + prompt + `}`,
-			chunks(strings.TrimSuffix(finish, "}")+`,"usage":{"prompt_tokens":71,"completion_tokens":21}}`, done), openai.Usage{Input: 71, Output: 21}, false, 9},
+			chunks(strings.TrimSuffix(finish, "}")+`,"usage":{"prompt_tokens":71,"completion_tokens":21}}`, done), tokens.Usage{Input: 71, Output: 21}, false, 9},
 		{"nowhere in a stream", "chat/completions", `{"model":"m","stream":true,` + prompt + `}`,
-			chunks(finish, done), openai.Usage{Input: 7, Output: 3}, true, 9},
+			chunks(finish, done), tokens.Usage{Input: 7, Output: 3}, true, 9},
 		{"of a stream that broke off", "chat/completions", `{"model":"m","stream":true,` + prompt + `}`,
-			chunks(), openai.Usage{Input: 7, Output: 1}, true, 4},
+			chunks(), tokens.Usage{Input: 7, Output: 1}, true, 4},
 		{"in a whole answer", "chat/completions", `{"model":"m",` + prompt + `}`,
-			json(`{"choices":[{"message":{"content":"hello"}}],"usage":{"prompt_tokens":72,"completion_tokens":22}}`), openai.Usage{Input: 72, Output: 22}, false, 5},
+			json(`{"choices":[{"message":{"content":"hello"}}],"usage":{"prompt_tokens":72,"completion_tokens":22}}`), tokens.Usage{Input: 72, Output: 22}, false, 5},
 		{"nowhere in a whole answer", "chat/completions", `{"model":"m",` + prompt + `}`,
-			json(`{"choices":[{"message":{"content":"hello"}}]}`), openai.Usage{Input: 7, Output: 2}, true, 5},
+			json(`{"choices":[{"message":{"content":"hello"}}]}`), tokens.Usage{Input: 7, Output: 2}, true, 5},
 		{"null", "chat/completions", `{"model":"m",` + prompt + `}`,
-			json(`{"choices":[{"message":{"content":"hello"}}],"usage":null}`), openai.Usage{Input: 7, Output: 2}, true, 5},
+			json(`{"choices":[{"message":{"content":"hello"}}],"usage":null}`), tokens.Usage{Input: 7, Output: 2}, true, 5},
 		{"of a response", "responses", `{"model":"m","stream":true,"input":"twelve bytes"}`,
 			fakellm.RawEvents("event: response.output_text.delta\ndata: {\"type\":\"response.output_text.delta\",\"delta\":\"four\"}",
 				"event: response.output_text.done\ndata: {\"type\":\"response.output_text.done\",\"text\":\"four\"}",
 				"event: response.completed\ndata: {\"type\":\"response.completed\",\"response\":{\"usage\":{\"input_tokens\":73,\"output_tokens\":23}}}"),
-			openai.Usage{Input: 73, Output: 23}, false, 4},
+			tokens.Usage{Input: 73, Output: 23}, false, 4},
 		{"of a response that does not say", "responses", `{"model":"m","stream":true,"input":"twelve bytes"}`,
 			fakellm.RawEvents("event: response.output_text.delta\ndata: {\"type\":\"response.output_text.delta\",\"delta\":\"four\"}",
 				"event: response.completed\ndata: {\"type\":\"response.completed\",\"response\":{\"output\":[]}}"),
-			openai.Usage{Input: 3, Output: 1}, true, 4},
-		{"of embeddings", "embeddings", `{"model":"m","input":"twelve bytes"}`, json(`{"data":[{"embedding":[0.1]}]}`), openai.Usage{Input: 3}, true, 0},
+			tokens.Usage{Input: 3, Output: 1}, true, 4},
+		{"of embeddings", "embeddings", `{"model":"m","input":"twelve bytes"}`, json(`{"data":[{"embedding":[0.1]}]}`), tokens.Usage{Input: 3}, true, 0},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/tokens"
 )
 
 func TestManyAtOnce(t *testing.T) {
@@ -18,7 +20,7 @@ func TestManyAtOnce(t *testing.T) {
 	for i := range goroutines {
 		all.Go(func() {
 			for j := range each {
-				l.Add(Usage{Key: strconv.Itoa(i % 7), Model: "m", Target: "t", At: noon("2026-11-01"), Requests: 1, Output: int64(j)})
+				l.Add(Usage{Key: strconv.Itoa(i % 7), Model: "m", Target: "t", At: noon("2026-11-01"), Sums: Sums{Requests: 1, Usage: tokens.Usage{Output: int64(j)}}})
 				l.Save("budgets", strconv.Itoa(i%50), []byte("x"))
 			}
 			switch {
@@ -36,7 +38,7 @@ func TestManyAtOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	l = open(t, path)
-	want := []Row{{Sums: Sums{Requests: goroutines * each, Output: goroutines * each * (each - 1) / 2}}}
+	want := []Row{{Sums: Sums{Requests: goroutines * each, Usage: tokens.Usage{Output: goroutines * each * (each - 1) / 2}}}}
 	if diff := cmp.Diff(want, query(t, l, Query{})); diff != "" {
 		t.Error(diff)
 	}
@@ -47,7 +49,7 @@ func TestManyAtOnce(t *testing.T) {
 
 func TestAddDoesNotAllocate(t *testing.T) {
 	l := open(t, newPath(t))
-	u := Usage{Key: "alice", Model: "local", Target: "gpu/llama", At: time.Now(), Requests: 1, Input: 10}
+	u := Usage{Key: "alice", Model: "local", Target: "gpu/llama", At: time.Now(), Sums: Sums{Requests: 1, Usage: tokens.Usage{Input: 10}}}
 	if n := testing.AllocsPerRun(1000, func() { l.Add(u) }); n != 0 {
 		t.Errorf("%v allocations", n)
 	}
@@ -59,7 +61,7 @@ func BenchmarkAdd(b *testing.B) {
 	b.ReportAllocs()
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
-			l.Add(Usage{Key: "alice", Model: "local", Target: "gpu/meta-llama/Llama-3.1-8B-Instruct", At: now, Requests: 1, Input: 10, Output: 20})
+			l.Add(Usage{Key: "alice", Model: "local", Target: "gpu/meta-llama/Llama-3.1-8B-Instruct", At: now, Sums: Sums{Requests: 1, Usage: tokens.Usage{Input: 10, Output: 20}}})
 		}
 	})
 }
@@ -70,7 +72,7 @@ func BenchmarkCommit(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		for i := range 100 {
-			l.Add(Usage{Key: strconv.Itoa(i), Model: "local", Target: "gpu/llama", At: time.Now(), Requests: 1})
+			l.Add(Usage{Key: strconv.Itoa(i), Model: "local", Target: "gpu/llama", At: time.Now(), Sums: Sums{Requests: 1}})
 		}
 		if err := l.Flush(); err != nil {
 			b.Fatal(err)

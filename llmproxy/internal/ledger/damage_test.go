@@ -16,7 +16,7 @@ func write(t *testing.T, path string, n int) {
 	t.Helper()
 	l := open(t, path)
 	for i := range n {
-		l.Add(Usage{Key: strconv.Itoa(i), At: noon("2026-11-01"), Requests: 1})
+		l.Add(Usage{Key: strconv.Itoa(i), At: noon("2026-11-01"), Sums: Sums{Requests: 1}})
 	}
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
@@ -99,7 +99,7 @@ func TestDamagedFile(t *testing.T) {
 				t.Fatal(err)
 			}
 			l := New(Config{Path: path})
-			l.Add(Usage{At: noon("2026-11-02"), Requests: 1})
+			l.Add(Usage{At: noon("2026-11-02"), Sums: Sums{Requests: 1}})
 			if err := l.SaveNow("keys", "a", []byte("x")); err == nil {
 				t.Error("a value was saved")
 			}
@@ -122,7 +122,7 @@ func TestFileIsCutWhileItIsOpen(t *testing.T) {
 	path := newPath(t)
 	l := New(Config{Path: path})
 	for i := range 300 {
-		l.Add(Usage{Key: strconv.Itoa(i), At: noon("2026-11-01"), Requests: 1})
+		l.Add(Usage{Key: strconv.Itoa(i), At: noon("2026-11-01"), Sums: Sums{Requests: 1}})
 	}
 	if err := l.Flush(); err != nil {
 		t.Fatal(err)

@@ -15,7 +15,7 @@ func TestRetention(t *testing.T) {
 		l := open(t, path)
 		first := dayOf(time.Now())
 		for range retention + 50 {
-			l.Add(Usage{At: time.Now(), Requests: 1})
+			l.Add(Usage{At: time.Now(), Sums: Sums{Requests: 1}})
 			<-time.After(24 * time.Hour)
 		}
 		var days []day
@@ -38,17 +38,17 @@ func TestClockStep(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := open(t, path)
 		for i := range 30 {
-			l.Add(Usage{At: time.Now().AddDate(0, 0, i), Requests: 1})
+			l.Add(Usage{At: time.Now().AddDate(0, 0, i), Sums: Sums{Requests: 1}})
 		}
 		if got := requests(t, l); got != 30 {
 			t.Errorf("%d requests", got)
 		}
 		<-time.After(10 * 366 * 24 * time.Hour)
 		for range 5 {
-			l.Add(Usage{At: time.Now(), Requests: 1})
+			l.Add(Usage{At: time.Now(), Sums: Sums{Requests: 1}})
 			<-time.After(time.Second)
 		}
-		l.Add(Usage{At: time.Time{}, Requests: 1}) // and one that was not set
+		l.Add(Usage{At: time.Time{}, Sums: Sums{Requests: 1}}) // and one that was not set
 		if got, want := requests(t, l), int64(30-prunedAtOnce+5+1); got != want {
 			t.Errorf("%d requests, not %d", got, want)
 		}

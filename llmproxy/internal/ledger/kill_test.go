@@ -34,7 +34,7 @@ func child(path string) {
 	}()
 	go func() {
 		for i := 1; ; i++ {
-			l.Add(Usage{Key: "k" + strconv.Itoa(i%20), Model: "m", Target: "t", At: noon("2026-11-01"), Requests: 1})
+			l.Add(Usage{Key: "k" + strconv.Itoa(i%20), Model: "m", Target: "t", At: noon("2026-11-01"), Sums: Sums{Requests: 1}})
 			out <- fmt.Sprint("used ", i, " ", time.Since(start).Milliseconds())
 		}
 	}()

@@ -3,7 +3,8 @@
 //
 // Usage is collected in memory and committed within half a second, so that no request waits for the disk and a crash loses
 // less than a second of usage. SaveNow returns after its value is on disk. Rows per day, days and name lengths are bounded.
-// The package never decides who may use how much, and knows neither prices nor requests. It imports no other package of this module.
+// The package never decides who may use how much, and knows neither prices nor requests. It imports only package tokens
+// of this module.
 package ledger
 
 import (
@@ -187,7 +188,7 @@ func (g *batcher) Add(u Usage) {
 	id := rowID{dayOf(u.At), cut(u.Key), cut(u.Model), cut(u.Target)}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.pending.add(id, u.sums())
+	g.pending.add(id, u.Sums)
 	g.arm()
 }
 

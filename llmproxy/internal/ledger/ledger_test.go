@@ -41,7 +41,7 @@ func TestUseIsWrittenWithinASecond(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := open(t, path)
 		for i := range int64(3) {
-			l.Add(Usage{At: time.Now(), Requests: 1})
+			l.Add(Usage{At: time.Now(), Sums: Sums{Requests: 1}})
 			if got := onDisk(t, l); got != i {
 				t.Errorf("%d requests are on the disk at once, not %d", got, i)
 			}
@@ -114,7 +114,7 @@ func TestBadNamesAreRefused(t *testing.T) {
 	t.Parallel()
 	var reports []error
 	l := New(Config{Path: newPath(t), Report: func(err error) { reports = append(reports, err) }})
-	l.Add(Usage{At: noon("2026-11-01"), Requests: 1})
+	l.Add(Usage{At: noon("2026-11-01"), Sums: Sums{Requests: 1}})
 	for _, name := range []string{"", strings.Repeat("x", maxEntryName+1)} {
 		if l.SaveNow("b", name, nil) == nil || l.SaveNow(name, "k", nil) == nil {
 			t.Errorf("a name of %d bytes was taken", len(name))
@@ -157,7 +157,7 @@ func TestWaitsForAFileThatCannotBeUsed(t *testing.T) {
 				var reports []string
 				l := New(Config{Path: path, Report: func(err error) { reports = append(reports, fmt.Sprint(err)) }})
 				for range 30 {
-					l.Add(Usage{At: time.Now(), Requests: 1})
+					l.Add(Usage{At: time.Now(), Sums: Sums{Requests: 1}})
 					l.Save("b", "k", []byte(time.Now().String()))
 					<-time.After(time.Second)
 				}
@@ -190,13 +190,13 @@ func TestWaitsForAFileThatCannotBeUsed(t *testing.T) {
 func TestClosed(t *testing.T) {
 	t.Parallel()
 	l := New(Config{Path: newPath(t)})
-	l.Add(Usage{At: noon("2026-11-01"), Requests: 1})
+	l.Add(Usage{At: noon("2026-11-01"), Sums: Sums{Requests: 1}})
 	for range 2 {
 		if err := l.Close(); err != nil {
 			t.Fatal(err)
 		}
 	}
-	l.Add(Usage{Requests: 1}) // by a request that outlives all: no panic
+	l.Add(Usage{Sums: Sums{Requests: 1}}) // by a request that outlives all: no panic
 	l.Save("b", "k", nil)
 	_, queried := l.Query(Query{})
 	for _, err := range []error{queried, l.SaveNow("b", "k", nil), l.Load("b", nil), l.Flush()} {

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/tokens"
 )
 
 func TestQuery(t *testing.T) {
@@ -13,12 +15,12 @@ func TestQuery(t *testing.T) {
 	path := newPath(t)
 	l := open(t, path)
 	for _, u := range []Usage{
-		{Key: "alice", Model: "local", Target: "gpu/llama", At: noon("2026-11-01"), Requests: 1, Input: 10, Output: 5, Cached: 2, Saved: 0.5},
-		{Key: "alice", Model: "local", Target: "openai/mini", At: noon("2026-11-01"), Requests: 1, Input: 20, Output: 6, Spilled: 1, USD: 0.25},
-		{Key: "bob", Model: "local", Target: "gpu/llama", At: noon("2026-11-01"), Requests: 1, Input: 1, Unpriced: 1},
-		{Key: "alice", Model: "gpt-4o", Target: "openai/gpt-4o", At: noon("2026-11-03"), Requests: 1, Input: 7, Output: 7, USD: 0.5},
-		{Model: "local", Target: "gpu/llama", At: noon("2026-11-03"), Requests: 1},
-		{Key: "alice", Model: "gpt-4o", Target: "openai/gpt-4o", At: time.Date(2026, 11, 4, 1, 0, 0, 0, time.FixedZone("", 2*3600)), Requests: 1},
+		{Key: "alice", Model: "local", Target: "gpu/llama", At: noon("2026-11-01"), Sums: Sums{Requests: 1, Usage: tokens.Usage{Input: 10, Output: 5, Cached: 2}, Saved: 0.5}},
+		{Key: "alice", Model: "local", Target: "openai/mini", At: noon("2026-11-01"), Sums: Sums{Requests: 1, Usage: tokens.Usage{Input: 20, Output: 6}, Spilled: 1, USD: 0.25}},
+		{Key: "bob", Model: "local", Target: "gpu/llama", At: noon("2026-11-01"), Sums: Sums{Requests: 1, Usage: tokens.Usage{Input: 1}, Unpriced: 1}},
+		{Key: "alice", Model: "gpt-4o", Target: "openai/gpt-4o", At: noon("2026-11-03"), Sums: Sums{Requests: 1, Usage: tokens.Usage{Input: 7, Output: 7}, USD: 0.5}},
+		{Model: "local", Target: "gpu/llama", At: noon("2026-11-03"), Sums: Sums{Requests: 1}},
+		{Key: "alice", Model: "gpt-4o", Target: "openai/gpt-4o", At: time.Date(2026, 11, 4, 1, 0, 0, 0, time.FixedZone("", 2*3600)), Sums: Sums{Requests: 1}},
 	} {
 		l.Add(u)
 	}
@@ -27,19 +29,19 @@ func TestQuery(t *testing.T) {
 		q    Query
 		want []Row
 	}{
-		{"all", Query{}, []Row{{Sums: Sums{Requests: 6, Input: 38, Output: 18, Cached: 2, Spilled: 1, Unpriced: 1, USD: 0.75, Saved: 0.5}}}},
+		{"all", Query{}, []Row{{Sums: Sums{Requests: 6, Usage: tokens.Usage{Input: 38, Output: 18, Cached: 2}, Spilled: 1, Unpriced: 1, USD: 0.75, Saved: 0.5}}}},
 		{"by key", Query{By: []string{"key"}}, []Row{
 			{Sums: Sums{Requests: 1}},
-			{Key: "alice", Sums: Sums{Requests: 4, Input: 37, Output: 18, Cached: 2, Spilled: 1, USD: 0.75, Saved: 0.5}},
-			{Key: "bob", Sums: Sums{Requests: 1, Input: 1, Unpriced: 1}},
+			{Key: "alice", Sums: Sums{Requests: 4, Usage: tokens.Usage{Input: 37, Output: 18, Cached: 2}, Spilled: 1, USD: 0.75, Saved: 0.5}},
+			{Key: "bob", Sums: Sums{Requests: 1, Usage: tokens.Usage{Input: 1}, Unpriced: 1}},
 		}},
 		{"a day in UTC", Query{From: noon("2026-11-03"), To: noon("2026-11-03"), By: []string{"model"}}, []Row{
-			{Model: "gpt-4o", Sums: Sums{Requests: 2, Input: 7, Output: 7, USD: 0.5}},
+			{Model: "gpt-4o", Sums: Sums{Requests: 2, Usage: tokens.Usage{Input: 7, Output: 7}, USD: 0.5}},
 			{Model: "local", Sums: Sums{Requests: 1}},
 		}},
 		{"by target and day", Query{To: noon("2026-11-02"), By: []string{"target", "day"}}, []Row{
-			{Day: "2026-11-01", Target: "gpu/llama", Sums: Sums{Requests: 2, Input: 11, Output: 5, Cached: 2, Unpriced: 1, Saved: 0.5}},
-			{Day: "2026-11-01", Target: "openai/mini", Sums: Sums{Requests: 1, Input: 20, Output: 6, Spilled: 1, USD: 0.25}},
+			{Day: "2026-11-01", Target: "gpu/llama", Sums: Sums{Requests: 2, Usage: tokens.Usage{Input: 11, Output: 5, Cached: 2}, Unpriced: 1, Saved: 0.5}},
+			{Day: "2026-11-01", Target: "openai/mini", Sums: Sums{Requests: 1, Usage: tokens.Usage{Input: 20, Output: 6}, Spilled: 1, USD: 0.25}},
 		}},
 		{"a time without use", Query{From: noon("2026-12-01"), By: []string{"key"}}, []Row{}},
 	}
@@ -91,7 +93,7 @@ func TestRowsAreBounded(t *testing.T) {
 			total := int64(0)
 			for total < 4*maxRows {
 				for range test.each {
-					l.Add(Usage{Key: "mallory", Model: "m" + time.Duration(total).String(), Target: "t", At: noon("2026-11-01"), Requests: 1})
+					l.Add(Usage{Key: "mallory", Model: "m" + time.Duration(total).String(), Target: "t", At: noon("2026-11-01"), Sums: Sums{Requests: 1}})
 					total++
 				}
 				l.mu.Lock() // its timer may write meanwhile
@@ -104,7 +106,7 @@ func TestRowsAreBounded(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			l.Add(Usage{Key: "alice", Model: "late", Target: "gpu/late", At: noon("2026-11-01"), Requests: 1})
+			l.Add(Usage{Key: "alice", Model: "late", Target: "gpu/late", At: noon("2026-11-01"), Sums: Sums{Requests: 1}})
 			if n := len(query(t, l, Query{By: Dimensions()})); n < maxRows || n > maxRows+2 {
 				t.Errorf("%d rows", n)
 			}
@@ -120,7 +122,7 @@ func TestKeysAreBounded(t *testing.T) {
 	t.Parallel()
 	l := open(t, newPath(t))
 	for i := range 3 * maxRows {
-		l.Add(Usage{Key: "k" + time.Duration(i).String(), Model: "m", Target: "t", At: noon("2026-11-01"), Requests: 1})
+		l.Add(Usage{Key: "k" + time.Duration(i).String(), Model: "m", Target: "t", At: noon("2026-11-01"), Sums: Sums{Requests: 1}})
 	}
 	rows := query(t, l, Query{By: Dimensions()})
 	if n := len(rows); n < 2*maxRows || n > 2*maxRows+1 || requests(t, l) != 3*maxRows {
@@ -131,8 +133,8 @@ func TestKeysAreBounded(t *testing.T) {
 func TestLongNamesAreCut(t *testing.T) {
 	t.Parallel()
 	l := open(t, newPath(t))
-	l.Add(Usage{Model: strings.Repeat("x", maxName-1) + "é", At: noon("2026-11-01"), Requests: 1})
-	l.Add(Usage{Model: strings.Repeat("x", 1<<20), At: noon("2026-11-01"), Requests: 1})
+	l.Add(Usage{Model: strings.Repeat("x", maxName-1) + "é", At: noon("2026-11-01"), Sums: Sums{Requests: 1}})
+	l.Add(Usage{Model: strings.Repeat("x", 1<<20), At: noon("2026-11-01"), Sums: Sums{Requests: 1}})
 	want := []Row{
 		{Model: strings.Repeat("x", maxName-1), Sums: Sums{Requests: 1}},
 		{Model: strings.Repeat("x", maxName), Sums: Sums{Requests: 1}},

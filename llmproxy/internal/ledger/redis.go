@@ -112,12 +112,15 @@ func (id rowID) appendArgs(args []any) []any {
 
 // The fields of a row in its day's hash are its name and one of these letters.
 const (
-	countFields = "rioecu"
+	countFields = "rioecutwhabmnyxpf"
 	moneyFields = "ds"
 )
 
 func (s *Sums) counts() [len(countFields)]*int64 {
-	return [...]*int64{&s.Requests, &s.Input, &s.Output, &s.Spilled, &s.Cached, &s.Unpriced}
+	return [...]*int64{
+		&s.Requests, &s.Input, &s.Output, &s.Spilled, &s.Cached, &s.Unpriced, &s.Reasoning, &s.CacheWrite, &s.CacheWriteHour,
+		&s.AudioInput, &s.AudioOutput, &s.ImageInput, &s.ImageOutput, &s.AudioMillis, &s.Characters, &s.Images, &s.Searches,
+	}
 }
 
 func (s *Sums) money() [len(moneyFields)]*float64 { return [...]*float64{&s.USD, &s.Saved} }
@@ -203,7 +206,7 @@ func (s *Sums) parseField(letter, value string) (err error) {
 			return err
 		}
 	}
-	return errRow
+	return nil // of a newer version
 }
 
 // rowsField counts the rows of a day. No row's field is like it: those begin with the length of a name.
@@ -211,13 +214,14 @@ const rowsField = "rows"
 
 // addRows adds rows to the hash of a day, once. KEYS: the hash, and the mark of what is added. ARGV: how many rows a day may
 // have, for how many seconds the hash and the mark are kept; then for each row its name, two to use instead of it when there
-// are too many, six counts and two amounts of money.
+// are too many, the counts and the amounts of money. Counts of zero are not stored, except that of requests, which every row has.
 var addRows = redis.NewScript(`
+local counts, money = '` + countFields + `', '` + moneyFields + `'
 if not redis.call('SET', KEYS[2], 1, 'NX', 'EX', ARGV[3]) then
 	return 0
 end
 local day = KEYS[1]
-for i = 4, #ARGV, 11 do
+for i = 4, #ARGV, 3 + #counts + #money do
 	local name
 	for wider = 0, 2 do
 		name = ARGV[i + wider]
@@ -230,11 +234,14 @@ for i = 4, #ARGV, 11 do
 			break
 		end
 	end
-	for n, letter in ipairs({'r', 'i', 'o', 'e', 'c', 'u'}) do
-		redis.call('HINCRBY', day, name .. letter, ARGV[i + 2 + n])
+	for n = 1, #counts do
+		local count = ARGV[i + 2 + n]
+		if n == 1 or count ~= '0' then
+			redis.call('HINCRBY', day, name .. counts:sub(n, n), count)
+		end
 	end
-	for n, letter in ipairs({'d', 's'}) do
-		redis.call('HINCRBYFLOAT', day, name .. letter, ARGV[i + 8 + n])
+	for n = 1, #money do
+		redis.call('HINCRBYFLOAT', day, name .. money:sub(n, n), ARGV[i + 2 + #counts + n])
 	end
 end
 redis.call('EXPIRE', day, ARGV[2])

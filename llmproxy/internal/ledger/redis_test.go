@@ -15,6 +15,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/internal/redistest"
+	"github.com/caddy-llmproxy/caddy-llmproxy/tokens"
 )
 
 // A server is a Redis that several processes use.
@@ -61,17 +62,17 @@ func TestSharedSumsUpForAll(t *testing.T) {
 	s := startServer(t)
 	a, b := s.shared(), s.shared()
 	yesterday := today().AddDate(0, 0, -1)
-	a.Add(Usage{Key: "alice", Model: "local", Target: "gpu/llama", At: today(), Requests: 1, Input: 10, Output: 5, Cached: 2, Unpriced: 1, Saved: 0.5})
-	b.Add(Usage{Key: "alice", Model: "local", Target: "gpu/llama", At: today(), Requests: 1, Input: 20, Output: 6, Spilled: 1, USD: 0.25})
-	b.Add(Usage{Model: "m\x00\xff", Target: "gpu/llama", At: yesterday, Requests: 1, USD: 1e-9})
-	a.Add(Usage{Model: "too old", At: today().AddDate(-2, 0, 0), Requests: 1})
+	a.Add(Usage{Key: "alice", Model: "local", Target: "gpu/llama", At: today(), Sums: Sums{Requests: 1, Usage: tokens.Usage{Input: 10, Output: 5, Cached: 2}, Unpriced: 1, Saved: 0.5}})
+	b.Add(Usage{Key: "alice", Model: "local", Target: "gpu/llama", At: today(), Sums: Sums{Requests: 1, Usage: tokens.Usage{Input: 20, Output: 6}, Spilled: 1, USD: 0.25}})
+	b.Add(Usage{Model: "m\x00\xff", Target: "gpu/llama", At: yesterday, Sums: Sums{Requests: 1, USD: 1e-9}})
+	a.Add(Usage{Model: "too old", At: today().AddDate(-2, 0, 0), Sums: Sums{Requests: 1}})
 	if err := a.Flush(); err != nil {
 		t.Fatal(err)
 	}
 	want := []Row{
 		{Day: dayOf(yesterday).String(), Model: "m\x00\xff", Target: "gpu/llama", Sums: Sums{Requests: 1, USD: 1e-9}},
 		{Day: dayOf(today()).String(), Key: "alice", Model: "local", Target: "gpu/llama",
-			Sums: Sums{Requests: 2, Input: 30, Output: 11, Cached: 2, Spilled: 1, Unpriced: 1, USD: 0.25, Saved: 0.5}},
+			Sums: Sums{Requests: 2, Usage: tokens.Usage{Input: 30, Output: 11, Cached: 2}, Spilled: 1, Unpriced: 1, USD: 0.25, Saved: 0.5}},
 	}
 	if diff := cmp.Diff(want, must(t, b, Query{By: Dimensions()})); diff != "" {
 		t.Error(diff)
@@ -90,7 +91,7 @@ func TestSharedIsWrittenInTheBackground(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
 	a, b := s.shared(), s.shared()
-	a.Add(Usage{At: today(), Requests: 1})
+	a.Add(Usage{At: today(), Sums: Sums{Requests: 1}})
 	limit := time.NewTimer(10 * time.Second)
 	defer limit.Stop()
 	tick := time.NewTicker(10 * time.Millisecond)
@@ -108,14 +109,14 @@ func TestSharedRowsAreBounded(t *testing.T) {
 	t.Parallel()
 	l := startServer(t).shared()
 	for i := range 3 * sharedRows {
-		l.Add(Usage{Key: "mallory", Model: fmt.Sprint("m", i), Target: "t", At: today(), Requests: 1})
+		l.Add(Usage{Key: "mallory", Model: fmt.Sprint("m", i), Target: "t", At: today(), Sums: Sums{Requests: 1}})
 		if i%sharedRows == sharedRows/2 {
 			if err := l.Flush(); err != nil {
 				t.Fatal(err)
 			}
 		}
 	}
-	l.Add(Usage{Key: "alice", Model: "late", Target: "t", At: today(), Requests: 1})
+	l.Add(Usage{Key: "alice", Model: "late", Target: "t", At: today(), Sums: Sums{Requests: 1}})
 	if n := len(must(t, l, Query{By: Dimensions()})); n < sharedRows || n > sharedRows+2 {
 		t.Errorf("%d rows", n)
 	}
@@ -136,12 +137,12 @@ func TestSharedCountsOnceThoughTheServerHangs(t *testing.T) {
 	for range rounds {
 		s.Hang()
 		for i := range each {
-			l.Add(Usage{Model: strconv.Itoa(i), At: today(), Requests: 1})
+			l.Add(Usage{Model: strconv.Itoa(i), At: today(), Sums: Sums{Requests: 1}})
 		}
 		if err := l.Flush(); err == nil {
 			t.Error("the server was to hang")
 		}
-		l.Add(Usage{Model: "meanwhile", At: today(), Requests: 1})
+		l.Add(Usage{Model: "meanwhile", At: today(), Sums: Sums{Requests: 1}})
 		if err := l.Flush(); err == nil {
 			t.Error("the server was to hang")
 		}
@@ -165,7 +166,7 @@ func TestSharedServerIsStoppedAndStarted(t *testing.T) {
 	l := NewShared(client, func(err error) { reports = append(reports, fmt.Sprint(err)) })
 	s.Down()
 	for range 100 {
-		l.Add(Usage{At: today(), Requests: 1})
+		l.Add(Usage{At: today(), Sums: Sums{Requests: 1}})
 	}
 	for range 2 {
 		if _, err := l.Query(Query{}); err == nil || !strings.Contains(err.Error(), "the shared state") {
@@ -179,7 +180,7 @@ func TestSharedServerIsStoppedAndStarted(t *testing.T) {
 	if err := client.FlushAll(context.Background()).Err(); err != nil {
 		t.Fatal(err)
 	}
-	l.Add(Usage{At: today(), Requests: 1})
+	l.Add(Usage{At: today(), Sums: Sums{Requests: 1}})
 	if diff := cmp.Diff([]Row{{Sums: Sums{Requests: 1}}}, must(t, l, Query{})); diff != "" {
 		t.Error("after the server forgot everything:", diff)
 	}
@@ -200,7 +201,7 @@ func TestSharedManyAtOnce(t *testing.T) {
 		all.Go(func() {
 			l := processes[i%2]
 			for range 20 {
-				l.Add(Usage{Key: strconv.Itoa(i % 7), Model: "m", Target: "t", At: today(), Requests: 1})
+				l.Add(Usage{Key: strconv.Itoa(i % 7), Model: "m", Target: "t", At: today(), Sums: Sums{Requests: 1}})
 			}
 			if i%100 == 0 {
 				if err := l.Flush(); err != nil {

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/tokens"
 )
 
 // A Usage is what one finished request consumed.
@@ -15,38 +17,22 @@ type Usage struct {
 	Model  string // as the client asked for it
 	Target string // what answered, "upstream/model"
 	At     time.Time
-
-	Requests int64
-	Input    int64 // tokens, cached ones included
-	Output   int64 // tokens
-	Cached   int64 // tokens of the input
-	Spilled  int64 // requests that went on to a later pool
-	Unpriced int64 // requests whose price is not known; USD lacks them
-	USD      float64
-	Saved    float64 // US dollars that a target to compare with would have cost more
+	Sums
 }
 
 // Sums are totals of usage.
 type Sums struct {
-	Requests int64   `json:"requests"`
-	Input    int64   `json:"input_tokens"`
-	Output   int64   `json:"output_tokens"`
-	Cached   int64   `json:"cached_tokens"`
-	Spilled  int64   `json:"spilled"`
-	Unpriced int64   `json:"unpriced"`
+	Requests int64 `json:"requests"`
+	tokens.Usage
+	Spilled  int64   `json:"spilled"`  // requests that went on to a later pool
+	Unpriced int64   `json:"unpriced"` // requests whose price is not known; USD lacks them
 	USD      float64 `json:"usd"`
-	Saved    float64 `json:"saved_usd"`
-}
-
-func (u *Usage) sums() Sums {
-	return Sums{u.Requests, u.Input, u.Output, u.Cached, u.Spilled, u.Unpriced, u.USD, u.Saved}
+	Saved    float64 `json:"saved_usd"` // US dollars that a target to compare with would have cost more
 }
 
 func (s *Sums) add(o Sums) {
 	s.Requests += o.Requests
-	s.Input += o.Input
-	s.Output += o.Output
-	s.Cached += o.Cached
+	s.Usage.Add(o.Usage)
 	s.Spilled += o.Spilled
 	s.Unpriced += o.Unpriced
 	s.USD += o.USD
@@ -137,36 +123,79 @@ func (id *rowID) parseName(b []byte) error {
 	return nil
 }
 
-// sumsFormat is the first byte of a row's value.
-const sumsFormat = 1
+// The first byte of a row's value.
+const (
+	firstFormat = 1 // it counted only input, output and cached tokens
+	sumsFormat  = 2
+)
 
-// appendValue appends the sums as the file has them.
+// appendValue appends the sums as the file has them. What answers consumed stands last, so that more of it can be added.
 func (s *Sums) appendValue(b []byte) []byte {
 	b = append(b, sumsFormat)
-	for _, n := range [...]int64{s.Requests, s.Input, s.Output, s.Cached, s.Spilled, s.Unpriced} {
+	for _, n := range [...]int64{s.Requests, s.Spilled, s.Unpriced} {
 		b = binary.AppendVarint(b, n)
 	}
 	b = binary.BigEndian.AppendUint64(b, math.Float64bits(s.USD))
-	return binary.BigEndian.AppendUint64(b, math.Float64bits(s.Saved))
+	b = binary.BigEndian.AppendUint64(b, math.Float64bits(s.Saved))
+	for _, n := range s.Usage.Counts() {
+		b = binary.AppendVarint(b, *n)
+	}
+	return b
 }
 
-// parseValue reads what appendValue wrote.
+// parseValue reads what this version of appendValue or an earlier one wrote.
 func (s *Sums) parseValue(b []byte) error {
-	if len(b) == 0 || b[0] != sumsFormat {
+	if len(b) == 0 {
 		return errRow
 	}
-	b = b[1:]
-	for _, n := range [...]*int64{&s.Requests, &s.Input, &s.Output, &s.Cached, &s.Spilled, &s.Unpriced} {
+	switch format, b := b[0], b[1:]; format {
+	case firstFormat:
+		b, err := parseCounts(b, &s.Requests, &s.Input, &s.Output, &s.Cached, &s.Spilled, &s.Unpriced)
+		if err != nil || len(b) != 16 {
+			return errRow
+		}
+		_, err = s.parseMoney(b)
+		return err
+	case sumsFormat:
+		b, err := parseCounts(b, &s.Requests, &s.Spilled, &s.Unpriced)
+		if err != nil {
+			return err
+		}
+		if b, err = s.parseMoney(b); err != nil {
+			return err
+		}
+		counts := s.Usage.Counts()
+		for i := 0; len(b) > 0; i++ {
+			if i == len(counts) {
+				return errRow
+			}
+			if b, err = parseCounts(b, counts[i]); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	return errRow
+}
+
+// parseCounts reads counts and returns what follows them.
+func parseCounts(b []byte, to ...*int64) ([]byte, error) {
+	for _, n := range to {
 		value, size := binary.Varint(b)
 		if size <= 0 {
-			return errRow
+			return nil, errRow
 		}
 		*n, b = value, b[size:]
 	}
-	if len(b) != 16 {
-		return errRow
+	return b, nil
+}
+
+// parseMoney reads the amounts of money and returns what follows them.
+func (s *Sums) parseMoney(b []byte) ([]byte, error) {
+	if len(b) < 16 {
+		return nil, errRow
 	}
 	s.USD = math.Float64frombits(binary.BigEndian.Uint64(b))
 	s.Saved = math.Float64frombits(binary.BigEndian.Uint64(b[8:]))
-	return nil
+	return b[16:], nil
 }

@@ -4,11 +4,12 @@ import (
 	"strconv"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/jsonspan"
+	"github.com/caddy-llmproxy/caddy-llmproxy/tokens"
 )
 
 // An Answer is what a whole JSON answer contains besides its content.
 type Answer struct {
-	Usage    Usage
+	Usage    tokens.Usage
 	HasUsage bool
 	// Err is the raw value of an error inside an answer of status 200, as OpenRouter sends it, or nil.
 	Err []byte
@@ -41,18 +42,10 @@ func (a *Answer) Parse(body []byte) error {
 	})
 }
 
-// Usage is what an answer consumed, in tokens.
-type Usage struct {
-	Input     int64 // including cached
-	Output    int64 // including reasoning
-	Cached    int64 // part of Input
-	Reasoning int64 // part of Output
-}
-
 // ParseUsage reads a usage object of chat, completions, embeddings or the Responses API. It returns false if the object counts
 // no tokens.
-func ParseUsage(raw []byte) (Usage, bool) {
-	var u Usage
+func ParseUsage(raw []byte) (tokens.Usage, bool) {
+	var u tokens.Usage
 	counted := false
 	err := jsonspan.EachMember(raw, func(key, value []byte) bool {
 		switch string(key) {
@@ -68,7 +61,7 @@ func ParseUsage(raw []byte) (Usage, bool) {
 		return true
 	})
 	if err != nil || !counted {
-		return Usage{}, false
+		return tokens.Usage{}, false
 	}
 	return u, true
 }

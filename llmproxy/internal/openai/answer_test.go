@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/tokens"
 )
 
 func TestAnswer(t *testing.T) {
@@ -17,13 +19,13 @@ func TestAnswer(t *testing.T) {
 		want       Answer
 	}{
 		{"chat", `{"choices":[{"message":{"content":"usage"}}],"usage":{"prompt_tokens":10,"completion_tokens":5,"total_tokens":15,"prompt_tokens_details":{"cached_tokens":8},"completion_tokens_details":{"reasoning_tokens":3}}}`,
-			Answer{Usage: Usage{10, 5, 8, 3}, HasUsage: true}},
+			Answer{Usage: tokens.Usage{Input: 10, Output: 5, Cached: 8, Reasoning: 3}, HasUsage: true}},
 		{"responses", `{"output":[],"error":null,"usage":{"input_tokens":12,"input_tokens_details":{"cached_tokens":11},"output_tokens":7,"output_tokens_details":{"reasoning_tokens":2}}}`,
-			Answer{Usage: Usage{12, 7, 11, 2}, HasUsage: true}},
+			Answer{Usage: tokens.Usage{Input: 12, Output: 7, Cached: 11, Reasoning: 2}, HasUsage: true}},
 		{"no usage", `{"data":[]}`, Answer{}},
 		{"usage null", `{"usage":null}`, Answer{}},
 		{"usage in seconds", `{"text":"Hi","usage":{"type":"duration","seconds":3}}`, Answer{}},
-		{"blank lines before the object", "\n\n \r\n{\"usage\":{\"prompt_tokens\":1}}", Answer{Usage: Usage{Input: 1}, HasUsage: true}},
+		{"blank lines before the object", "\n\n \r\n{\"usage\":{\"prompt_tokens\":1}}", Answer{Usage: tokens.Usage{Input: 1}, HasUsage: true}},
 		{"error with status 200", `{"error":{"code":502,"message":"down"}}`, Answer{Err: []byte(`{"code":502,"message":"down"}`)}},
 		{"an error that is empty", `{"data":[],"error":""}`, Answer{}},
 		{"error false", `{"data":[],"error":false}`, Answer{}},
@@ -71,16 +73,16 @@ func TestParseUsage(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		name, raw string
-		want      Usage
+		want      tokens.Usage
 		ok        bool
 	}{
-		{"embeddings", `{"prompt_tokens":8,"total_tokens":8}`, Usage{Input: 8}, true},
-		{"details null", `{"prompt_tokens":1,"completion_tokens":2,"prompt_tokens_details":null}`, Usage{Input: 1, Output: 2}, true},
-		{"images", `{"input_tokens":50,"output_tokens":4160,"total_tokens":4210,"input_tokens_details":{"text_tokens":10,"image_tokens":40}}`, Usage{Input: 50, Output: 4160}, true},
-		{"negative, string, too large", `{"prompt_tokens":-1,"completion_tokens":"5","prompt_tokens_details":{"cached_tokens":99999999999999999999}}`, Usage{}, true},
-		{"empty", `{}`, Usage{}, false},
-		{"null", `null`, Usage{}, false},
-		{"truncated", `{"prompt_tokens":8,`, Usage{}, false},
+		{"embeddings", `{"prompt_tokens":8,"total_tokens":8}`, tokens.Usage{Input: 8}, true},
+		{"details null", `{"prompt_tokens":1,"completion_tokens":2,"prompt_tokens_details":null}`, tokens.Usage{Input: 1, Output: 2}, true},
+		{"images", `{"input_tokens":50,"output_tokens":4160,"total_tokens":4210,"input_tokens_details":{"text_tokens":10,"image_tokens":40}}`, tokens.Usage{Input: 50, Output: 4160}, true},
+		{"negative, string, too large", `{"prompt_tokens":-1,"completion_tokens":"5","prompt_tokens_details":{"cached_tokens":99999999999999999999}}`, tokens.Usage{}, true},
+		{"empty", `{}`, tokens.Usage{}, false},
+		{"null", `null`, tokens.Usage{}, false},
+		{"truncated", `{"prompt_tokens":8,`, tokens.Usage{}, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()

@@ -5,8 +5,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/canonjson"
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/canonjson"
 )
 
 func TestAssembler(t *testing.T) {

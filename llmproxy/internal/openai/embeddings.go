@@ -10,6 +10,7 @@ import (
 	"strconv"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/jsonspan"
+	"github.com/caddy-llmproxy/caddy-llmproxy/tokens"
 )
 
 // EmbeddingInputs splits the input of an embeddings request into its items: the elements of a list of texts or of token lists. A
@@ -46,7 +47,7 @@ type Embeddings struct {
 	// Items are the elements of data in the order of their index. Each has the members of an object except the index, with a comma
 	// before each.
 	Items    [][]byte
-	Usage    Usage
+	Usage    tokens.Usage
 	HasUsage bool
 }
 
@@ -101,7 +102,7 @@ func (e *Embeddings) AppendJSON(b []byte) []byte {
 	b = append(b, ']')
 	if e.HasUsage {
 		b = strconv.AppendInt(append(b, `,"usage":{"prompt_tokens":`...), e.Usage.Input, 10)
-		b = append(strconv.AppendInt(append(b, `,"total_tokens":`...), e.Usage.Input+e.Usage.Output, 10), '}')
+		b = append(strconv.AppendInt(append(b, `,"total_tokens":`...), e.Usage.Total(), 10), '}')
 	}
 	return append(b, '}')
 }

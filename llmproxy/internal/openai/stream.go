@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/jsonspan"
+	"github.com/caddy-llmproxy/caddy-llmproxy/tokens"
 )
 
 // Framing is how the events of a stream are structured.
@@ -26,7 +27,7 @@ type Event struct {
 	Malformed bool // it is neither [DONE] nor a complete JSON object
 	UsageOnly bool // it is the chunk that stream_options.include_usage requests
 	Finishes  int  // how many choices it ends
-	Usage     Usage
+	Usage     tokens.Usage
 	HasUsage  bool
 	Text      jsonspan.TextCount // set by Next only
 	Err       []byte             // the raw value of an error, an object or a string; or nil

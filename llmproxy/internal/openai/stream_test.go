@@ -6,8 +6,10 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/jsonspan"
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/jsonspan"
+	"github.com/caddy-llmproxy/caddy-llmproxy/tokens"
 )
 
 var finishes = Event{Content: true, Finish: true, Finishes: 1}
@@ -54,12 +56,12 @@ var chunkEvents = []struct {
 	{"error false", "", `{"choices":[{"delta":{"content":"Hi"}}],"error":false}`, Event{Content: true}},
 	{"error without a reason", "", `{"error":{}}`, Event{Err: []byte(`{}`)}},
 	{"finish and usage", "", `{"choices":[{"delta":{"content":""},"finish_reason":"stop"}],"usage":{"prompt_tokens":3,"completion_tokens":2}}`,
-		Event{Content: true, Finish: true, Finishes: 1, Usage: Usage{Input: 3, Output: 2}, HasUsage: true}},
+		Event{Content: true, Finish: true, Finishes: 1, Usage: tokens.Usage{Input: 3, Output: 2}, HasUsage: true}},
 	{"usage with every chunk", "", `{"choices":[{"delta":{"content":"Hi"}}],"usage":{"prompt_tokens":3,"completion_tokens":2}}`,
-		Event{Content: true, Usage: Usage{Input: 3, Output: 2}, HasUsage: true}},
+		Event{Content: true, Usage: tokens.Usage{Input: 3, Output: 2}, HasUsage: true}},
 	{"usage only", "", `{"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":2,"total_tokens":5}}`,
-		Event{UsageOnly: true, Usage: Usage{Input: 3, Output: 2}, HasUsage: true}},
-	{"usage only, choices null", "", `{"choices":null,"usage":{"prompt_tokens":3}}`, Event{UsageOnly: true, Usage: Usage{Input: 3}, HasUsage: true}},
+		Event{UsageOnly: true, Usage: tokens.Usage{Input: 3, Output: 2}, HasUsage: true}},
+	{"usage only, choices null", "", `{"choices":null,"usage":{"prompt_tokens":3}}`, Event{UsageOnly: true, Usage: tokens.Usage{Input: 3}, HasUsage: true}},
 	{"usage null, no choices", "", `{"choices":[],"usage":null}`, Event{}},
 	{"azure's first", "", `{"choices":[],"created":0,"id":"","model":"","object":"","prompt_filter_results":[{"prompt_index":0,"content_filter_results":{"hate":{"filtered":false}}}]}`, Event{}},
 	{"error", "", `{"error":{"message":"m","type":"server_error","param":null,"code":null}}`,
@@ -116,7 +118,7 @@ func checkEvent(t *testing.T, f Framing, kind, data string, want Event) {
 
 func TestTyped(t *testing.T) {
 	t.Parallel()
-	usage := Event{Content: true, Finish: true, Finishes: 1, Usage: Usage{12, 7, 11, 2}, HasUsage: true}
+	usage := Event{Content: true, Finish: true, Finishes: 1, Usage: tokens.Usage{Input: 12, Output: 7, Cached: 11, Reasoning: 2}, HasUsage: true}
 	const counted = `"usage":{"input_tokens":12,"output_tokens":7,"input_tokens_details":{"cached_tokens":11},"output_tokens_details":{"reasoning_tokens":2}}`
 	for _, tt := range []struct {
 		name, kind, data string
@@ -157,7 +159,7 @@ func TestTyped(t *testing.T) {
 		{"incomplete", "response.incomplete", `{"type":"response.incomplete","response":{` + counted + `}}`, usage},
 		{"completed without usage", "response.completed", `{"type":"response.completed","response":{}}`, finishes},
 		{"failed", "response.failed", `{"type":"response.failed","response":{"error":{"code":"server_error","message":"m"},` + counted + `}}`,
-			Event{Err: []byte(`{"code":"server_error","message":"m"}`), Usage: Usage{12, 7, 11, 2}, HasUsage: true}},
+			Event{Err: []byte(`{"code":"server_error","message":"m"}`), Usage: tokens.Usage{Input: 12, Output: 7, Cached: 11, Reasoning: 2}, HasUsage: true}},
 		{"failed without a reason", "response.failed", `{"response":{"error":null}}`, Event{Err: []byte(`{"response":{"error":null}}`)}},
 		{"error", "error", `{"type":"error","code":"x","message":"m","param":null}`, Event{Err: []byte(`{"type":"error","code":"x","message":"m","param":null}`)}},
 		{"error, no name", "", `{"type":"error","code":"x","message":"m"}`, Event{Err: []byte(`{"type":"error","code":"x","message":"m"}`)}},
@@ -213,13 +215,13 @@ func TestCapturedStreams(t *testing.T) {
 		Finishes  int
 		UsageOnly bool
 		Done      bool
-		Usage     Usage
+		Usage     tokens.Usage
 	}
 	want := map[string]summary{
-		"llamacpp-chat-usage.sse":    {First: 1, Finishes: 1, UsageOnly: true, Done: true, Usage: Usage{30, 7, 29, 0}},
-		"llamacpp-completions.sse":   {First: 0, Finishes: 1, Done: true, Usage: Usage{2, 7, 1, 0}},
-		"llamacpp-responses.sse":     {First: 4, Finishes: 1, Usage: Usage{12, 7, 11, 0}},
-		"ollama-responses.sse":       {First: 4, Finishes: 1, Usage: Usage{12, 7, 0, 0}},
+		"llamacpp-chat-usage.sse":    {First: 1, Finishes: 1, UsageOnly: true, Done: true, Usage: tokens.Usage{Input: 30, Output: 7, Cached: 29}},
+		"llamacpp-completions.sse":   {First: 0, Finishes: 1, Done: true, Usage: tokens.Usage{Input: 2, Output: 7, Cached: 1}},
+		"llamacpp-responses.sse":     {First: 4, Finishes: 1, Usage: tokens.Usage{Input: 12, Output: 7, Cached: 11}},
+		"ollama-responses.sse":       {First: 4, Finishes: 1, Usage: tokens.Usage{Input: 12, Output: 7}},
 		"ollama-chat-reasoning.sse":  {First: 0, Finishes: 1, Done: true},
 		"ollama-0.11-chat-tools.sse": {First: 0, Finishes: 1, Done: true},
 	}

@@ -1,7 +1,7 @@
 // Package prices computes what a request costs, from the configuration, a price file in LiteLLM's format and a small built-in
 // table, in this order. A price that none of them has is unknown, never zero.
 //
-// It counts no tokens and enforces no budget: given usage, it returns US dollars. It stands on router, whose patterns it uses.
+// It counts no tokens and enforces no budget: given usage, it returns US dollars. It stands on router, whose patterns it uses, and tokens.
 package prices
 
 import (
@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
+	"github.com/caddy-llmproxy/caddy-llmproxy/tokens"
 )
 
 // A Line is a price of the configuration.
@@ -116,13 +117,6 @@ func (b *Book) named(name string) *Price {
 	return b.named(model)
 }
 
-// Tokens are the usage to be paid for.
-type Tokens struct {
-	Input  int64 // cached ones included
-	Cached int64 // of the input
-	Output int64 // reasoning included
-}
-
 // A Rate is the price of one token, in US dollars.
 type Rate struct{ Input, Cached, Output float64 }
 
@@ -144,18 +138,18 @@ type Price struct {
 }
 
 // Cost is the price of a request in US dollars. The duration is how long the target was busy with it.
-func (p *Price) Cost(t Tokens, busy time.Duration) float64 {
-	rate := p.rate(t.Input)
-	cached := min(t.Cached, t.Input)
-	return float64(t.Input-cached)*rate.Input + float64(cached)*rate.Cached + float64(t.Output)*rate.Output + busy.Hours()*p.PerHour
+func (p *Price) Cost(u tokens.Usage, busy time.Duration) float64 {
+	rate := p.rate(u.Input)
+	cached := min(u.Cached, u.Input)
+	return float64(u.Input-cached)*rate.Input + float64(cached)*rate.Cached + float64(u.Output)*rate.Output + busy.Hours()*p.PerHour
 }
 
 // Saved is what the same tokens would have cost at InsteadOf, less what they cost here: below zero if staying was dearer.
-func (p *Price) Saved(t Tokens, busy time.Duration) float64 {
+func (p *Price) Saved(u tokens.Usage, busy time.Duration) float64 {
 	if p.InsteadOf == nil {
 		return 0
 	}
-	return p.InsteadOf.Cost(t, 0) - p.Cost(t, busy)
+	return p.InsteadOf.Cost(u, 0) - p.Cost(u, busy)
 }
 
 // CountsTokens reports whether the cost depends on the tokens.

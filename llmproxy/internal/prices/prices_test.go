@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/tokens"
 )
 
 func table(t *testing.T, text string) Table {
@@ -28,18 +30,18 @@ func TestCost(t *testing.T) {
 	for _, test := range []struct {
 		name   string
 		price  Price
-		tokens Tokens
+		tokens tokens.Usage
 		busy   time.Duration
 		want   float64
 	}{
-		{"input and output", long, Tokens{Input: 1000, Output: 100}, time.Minute, 1000*1e-6 + 100*1e-5},
-		{"cached input is cheaper", long, Tokens{Input: 1000, Cached: 400}, 0, 600*1e-6 + 400*1e-7},
-		{"more cached than input is all of it", long, Tokens{Input: 10, Cached: 400}, 0, 10 * 1e-7},
-		{"at a tier's edge", long, Tokens{Input: 200_000}, 0, 0.2},
-		{"over a tier's edge", long, Tokens{Input: 200_001, Output: 10}, 0, 200_001*2e-6 + 10*2e-5},
-		{"the last tier", long, Tokens{Input: 500_000}, 0, 2},
-		{"electricity", Price{PerHour: 0.12}, Tokens{Input: 5, Output: 7}, 90 * time.Second, 0.003},
-		{"nothing", Price{}, Tokens{Input: 5, Output: 7}, time.Hour, 0},
+		{"input and output", long, tokens.Usage{Input: 1000, Output: 100}, time.Minute, 1000*1e-6 + 100*1e-5},
+		{"cached input is cheaper", long, tokens.Usage{Input: 1000, Cached: 400}, 0, 600*1e-6 + 400*1e-7},
+		{"more cached than input is all of it", long, tokens.Usage{Input: 10, Cached: 400}, 0, 10 * 1e-7},
+		{"at a tier's edge", long, tokens.Usage{Input: 200_000}, 0, 0.2},
+		{"over a tier's edge", long, tokens.Usage{Input: 200_001, Output: 10}, 0, 200_001*2e-6 + 10*2e-5},
+		{"the last tier", long, tokens.Usage{Input: 500_000}, 0, 2},
+		{"electricity", Price{PerHour: 0.12}, tokens.Usage{Input: 5, Output: 7}, 90 * time.Second, 0.003},
+		{"nothing", Price{}, tokens.Usage{Input: 5, Output: 7}, time.Hour, 0},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -97,10 +99,10 @@ func TestFind(t *testing.T) {
 		})
 	}
 	gpu := book.Find(local, "gpu/llama3.1:8b")
-	if got := gpu.Saved(Tokens{Input: 1e6, Output: 1e6}, time.Hour); !near(got, 0.75-0.12) {
+	if got := gpu.Saved(tokens.Usage{Input: 1e6, Output: 1e6}, time.Hour); !near(got, 0.75-0.12) {
 		t.Errorf("saved %v", got)
 	}
-	if got := book.Find(openai, "openai/o3").Saved(Tokens{Input: 1}, 0); got != 0 {
+	if got := book.Find(openai, "openai/o3").Saved(tokens.Usage{Input: 1}, 0); got != 0 {
 		t.Errorf("saved %v where nothing is compared", got)
 	}
 }
@@ -108,7 +110,7 @@ func TestFind(t *testing.T) {
 func TestNilBook(t *testing.T) {
 	t.Parallel()
 	var b *Book
-	if p := b.Find(Place{Local: true}, "gpu/m"); p == nil || p.CountsTokens() || p.Cost(Tokens{Input: 1}, time.Hour) != 0 {
+	if p := b.Find(Place{Local: true}, "gpu/m"); p == nil || p.CountsTokens() || p.Cost(tokens.Usage{Input: 1}, time.Hour) != 0 {
 		t.Error("a local target is not free")
 	}
 	if b.Find(Place{}, "openai/gpt-4o") != nil {
@@ -190,7 +192,7 @@ func FuzzParseTable(f *testing.F) {
 			return
 		}
 		for name, e := range parsed {
-			if cost := e.Cost(Tokens{Input: 1000, Cached: 10, Output: 10}, 0); cost < 0 || math.IsNaN(cost) {
+			if cost := e.Cost(tokens.Usage{Input: 1000, Cached: 10, Output: 10}, 0); cost < 0 || math.IsNaN(cost) {
 				t.Errorf("%q costs %v", name, cost)
 			}
 		}
@@ -214,7 +216,7 @@ func BenchmarkFind(b *testing.B) {
 	}
 	b.ReportAllocs()
 	for b.Loop() {
-		book.Find(Place{Service: "openai"}, "openai/gpt-4o-mini-2024-07-18").Cost(Tokens{Input: 1000, Output: 100}, time.Second)
+		book.Find(Place{Service: "openai"}, "openai/gpt-4o-mini-2024-07-18").Cost(tokens.Usage{Input: 1000, Output: 100}, time.Second)
 	}
 }
 

@@ -18,6 +18,7 @@ import (
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/jsonspan"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
+	"github.com/caddy-llmproxy/caddy-llmproxy/tokens"
 )
 
 // Expect describes the answer that a request expects.
@@ -59,7 +60,7 @@ type Progress interface {
 
 // A Meter is what has been seen of an answer.
 type Meter struct {
-	Usage    openai.Usage
+	Usage    tokens.Usage
 	HasUsage bool
 	Events   int   // events sent to the client
 	Bytes    int64 // bytes of the body sent to the client

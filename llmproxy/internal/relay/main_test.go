@@ -12,6 +12,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
+	"github.com/caddy-llmproxy/caddy-llmproxy/tokens"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -84,7 +85,7 @@ type result struct {
 	Held     string // why it was not worth committing to
 	Sent     string // how sending failed
 	Body     string
-	Usage    openai.Usage
+	Usage    tokens.Usage
 	HasUsage bool
 	Events   int
 }

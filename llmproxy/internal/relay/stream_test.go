@@ -9,8 +9,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/sse"
+	"github.com/caddy-llmproxy/caddy-llmproxy/tokens"
 )
 
 // The events that chat streams are made of.
@@ -31,7 +31,7 @@ const (
 	braced   = `data: {"choices":[{"index":0,"delta":{"content":" there"}` + "\n\n"
 )
 
-var used = openai.Usage{Input: 3, Output: 2}
+var used = tokens.Usage{Input: 3, Output: 2}
 
 // streams is what upstreams send, and what reaches the client of it.
 var streams = []struct {

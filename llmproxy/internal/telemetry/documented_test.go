@@ -14,6 +14,7 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/exchange"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router/replica"
+	"github.com/caddy-llmproxy/caddy-llmproxy/tokens"
 )
 
 var fqName = regexp.MustCompile(`fqName: "([a-z_]+)"`)
@@ -89,7 +90,7 @@ func TestLogFieldsAreDocumented(t *testing.T) {
 	rec.Caller = exchange.Caller{Key: "key", Tags: []string{"tag"}, Priority: replica.High}
 	rec.RequestInfo = exchange.RequestInfo{Model: "model", Stream: true, Prompt: "prompt"}
 	rec.Routing = exchange.Routing{Shadow: "shadow", SessionRoute: true, LocalOnly: true}
-	rec.Answer = exchange.Answer{Warning: "warning", HasUsage: true, HasCost: true, Usage: openai.Usage{Output: 2}, Attempts: make([]exchange.Attempt, 1)}
+	rec.Answer = exchange.Answer{Warning: "warning", HasUsage: true, HasCost: true, Usage: tokens.Usage{Output: 2}, Attempts: make([]exchange.Attempt, 1)}
 	rec.Cache = "hit"
 	fields := zapcore.NewMapObjectEncoder()
 	if err := (logObject{rec}).MarshalLogObject(fields); err != nil {

@@ -19,7 +19,7 @@ var (
 	perToken      = histogram("time_per_output_token_seconds", "Time between two output tokens of a stream, averaged over the stream.", perTokenBuckets, "model", "target")
 	overhead      = histogram("overhead_seconds", "Time spent by the gateway itself: without the upload of the request, waits and attempts.", overheadBuckets)
 	queueWait     = histogram("queue_wait_seconds", "Time spent waiting for a slot, of requests that had to wait.", waitBuckets, "model")
-	tokens        = counter("tokens_total", "Tokens used. Cached tokens are part of the input, reasoning tokens of the output.", "model", "target", "type")
+	tokenCount    = counter("tokens_total", "Tokens used. Cached tokens are part of the input, reasoning tokens of the output.", "model", "target", "type")
 	estimated     = counter("usage_estimated_total", "Answers whose tokens were estimated, because the upstream did not count them.", "model", "target")
 	wasted        = counter("tokens_wasted_total", "Output tokens of streams whose clients disconnected.", "model", "target")
 	cost          = counter("cost_usd_total", "Cost of answers in US dollars, where the price is known.", "model", "target")
@@ -37,7 +37,7 @@ var (
 	streamsOpen   = gauge("streams_open", "Streams in progress.")
 
 	everyCollector = collectors{
-		requests, latency, firstToken, perToken, overhead, queueWait, tokens, estimated, wasted, cost, costReference, costUnknown,
+		requests, latency, firstToken, perToken, overhead, queueWait, tokenCount, estimated, wasted, cost, costReference, costUnknown,
 		attempts, fallbacks, cacheRequests, cacheTokens, limited, clientClosed, requestBytes, responseBytes, requestsOpen, streamsOpen, replicaCollector{},
 	}
 )

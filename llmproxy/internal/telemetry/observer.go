@@ -166,8 +166,8 @@ func usageOf(rec *exchange.Record) (ledger.Usage, bool) {
 		return ledger.Usage{}, false
 	}
 	u := ledger.Usage{
-		Key: rec.Key, Model: rec.Model, Target: rec.Target, At: rec.Started.Add(rec.Duration), Requests: 1,
-		Input: rec.Usage.Input, Output: rec.Usage.Output, Cached: rec.Usage.Cached, USD: rec.Cost, Saved: rec.Saved,
+		Key: rec.Key, Model: rec.Model, Target: rec.Target, At: rec.Started.Add(rec.Duration),
+		Sums: ledger.Sums{Requests: 1, Usage: rec.Usage, USD: rec.Cost, Saved: rec.Saved},
 	}
 	if leftFirstPool(rec) {
 		u.Spilled = 1

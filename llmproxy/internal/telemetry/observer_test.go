@@ -9,13 +9,13 @@ import (
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/exchange"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/ledger"
-	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
+	"github.com/caddy-llmproxy/caddy-llmproxy/tokens"
 )
 
 func TestUsageOfARecord(t *testing.T) {
 	at := time.Date(2026, 11, 25, 23, 59, 59, 0, time.UTC)
-	answered := exchange.Record{Started: at, Duration: 2 * time.Second, Caller: exchange.Caller{Key: "alice"}, RequestInfo: exchange.RequestInfo{Model: "local"}, Answer: exchange.Answer{Target: "gpu/llama", FirstContent: time.Second, Usage: openai.Usage{Input: 10, Output: 5, Cached: 4, Reasoning: 3}, HasUsage: true, Attempts: make([]exchange.Attempt, 1)}, Routing: exchange.Routing{Rule: "local", Route: "local"}}
-	want := ledger.Usage{Key: "alice", Model: "local", Target: "gpu/llama", At: at.Add(2 * time.Second), Requests: 1, Input: 10, Output: 5, Cached: 4}
+	answered := exchange.Record{Started: at, Duration: 2 * time.Second, Caller: exchange.Caller{Key: "alice"}, RequestInfo: exchange.RequestInfo{Model: "local"}, Answer: exchange.Answer{Target: "gpu/llama", FirstContent: time.Second, Usage: tokens.Usage{Input: 10, Output: 5, Cached: 4, Reasoning: 3}, HasUsage: true, Attempts: make([]exchange.Attempt, 1)}, Routing: exchange.Routing{Rule: "local", Route: "local"}}
+	want := ledger.Usage{Key: "alice", Model: "local", Target: "gpu/llama", At: at.Add(2 * time.Second), Sums: ledger.Sums{Requests: 1, Usage: tokens.Usage{Input: 10, Output: 5, Cached: 4, Reasoning: 3}}}
 	for _, test := range []struct {
 		name   string
 		change func(*exchange.Record)
@@ -26,7 +26,7 @@ func TestUsageOfARecord(t *testing.T) {
 		{"spilled", func(r *exchange.Record) { r.Route = "spill" }, func(u *ledger.Usage) { u.Spilled, u.Unpriced = 1, 1 }},
 		{"fell back", func(r *exchange.Record) { r.Route = "fallback:failed" }, func(u *ledger.Usage) { u.Spilled, u.Unpriced = 1, 1 }},
 		{"a model named spill", func(r *exchange.Record) { r.Rule, r.Route = "spill", "spill" }, func(u *ledger.Usage) { u.Unpriced = 1 }},
-		{"from the cache", func(r *exchange.Record) { r.Cache, r.Attempts, r.Usage = "hit", nil, openai.Usage{} }, func(u *ledger.Usage) { u.Input, u.Output, u.Cached = 0, 0, 0 }},
+		{"from the cache", func(r *exchange.Record) { r.Cache, r.Attempts, r.Usage = "hit", nil, tokens.Usage{} }, func(u *ledger.Usage) { u.Usage = tokens.Usage{} }},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			rec, want := answered, want

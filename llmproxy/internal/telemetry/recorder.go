@@ -181,8 +181,8 @@ func (s *series) recordAnswer(rec *exchange.Record) {
 
 func newAnswerSeries(model, target string) *answerSeries {
 	return &answerSeries{
-		input: tokens.WithLabelValues(model, target, "input"), output: tokens.WithLabelValues(model, target, "output"),
-		cached: tokens.WithLabelValues(model, target, "cached"), reasoning: tokens.WithLabelValues(model, target, "reasoning"),
+		input: tokenCount.WithLabelValues(model, target, "input"), output: tokenCount.WithLabelValues(model, target, "output"),
+		cached: tokenCount.WithLabelValues(model, target, "cached"), reasoning: tokenCount.WithLabelValues(model, target, "reasoning"),
 		estimated: estimated.WithLabelValues(model, target), wasted: wasted.WithLabelValues(model, target), clientClosed: clientClosed.WithLabelValues(model, target),
 		cost: cost.WithLabelValues(model, target), costReference: costReference.WithLabelValues(model, target), costUnknown: costUnknown.WithLabelValues(model, target),
 		firstToken: firstToken.WithLabelValues(model, target), perToken: perToken.WithLabelValues(model, target),

@@ -14,9 +14,9 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/catalog"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/exchange"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/ledger"
-	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router/replica"
+	"github.com/caddy-llmproxy/caddy-llmproxy/tokens"
 )
 
 func tableOf(t testing.TB) (*router.Table, *router.Upstream) {
@@ -34,7 +34,7 @@ func tableOf(t testing.TB) (*router.Table, *router.Upstream) {
 
 func answeredRecord(u *router.Upstream) *exchange.Record {
 	target := router.Target{Upstream: u, Model: "real"}
-	return &exchange.Record{ID: "req_1", Endpoint: "chat", Status: 200, Started: time.Now(), Duration: time.Second, RequestInfo: exchange.RequestInfo{Model: "m", Stream: true, Received: 500}, Answer: exchange.Answer{Target: "u/real", Configured: target, Usage: openai.Usage{Input: 100, Output: 50, Cached: 10}, HasUsage: true, Cost: 0.01, HasCost: true, FirstContent: 20 * time.Millisecond, Events: 50, Bytes: 10_000, Attempts: []exchange.Attempt{{Target: "u/real", Configured: target, Address: "http://u", Duration: 999 * time.Millisecond}}}, Routing: exchange.Routing{Route: "m", Rule: "m"}}
+	return &exchange.Record{ID: "req_1", Endpoint: "chat", Status: 200, Started: time.Now(), Duration: time.Second, RequestInfo: exchange.RequestInfo{Model: "m", Stream: true, Received: 500}, Answer: exchange.Answer{Target: "u/real", Configured: target, Usage: tokens.Usage{Input: 100, Output: 50, Cached: 10}, HasUsage: true, Cost: 0.01, HasCost: true, FirstContent: 20 * time.Millisecond, Events: 50, Bytes: 10_000, Attempts: []exchange.Attempt{{Target: "u/real", Configured: target, Address: "http://u", Duration: 999 * time.Millisecond}}}, Routing: exchange.Routing{Route: "m", Rule: "m"}}
 }
 
 func TestRecordingAllocatesNothing(t *testing.T) {
