@@ -2,21 +2,13 @@ package upstream
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 )
-
-// A Model is an entry of an upstream's list of models.
-type Model struct {
-	ID      string
-	Created int64
-	// ContextWindow is in tokens, or zero if the list does not state it.
-	ContextWindow int
-}
 
 // A Discovery is what was found when an upstream was last asked for its kind and its models. It is immutable.
 type Discovery struct {
@@ -127,29 +119,59 @@ func (u *Upstream) startDiscovery(lifetime func(*Discovery) time.Duration) (late
 	return latest, running
 }
 
-// discover asks every replica for its kind, if that is unknown, and for its models.
+// A listing is a server's answer to the request for its list of models, which every kind of server has.
+type listing struct {
+	probeAnswer
+	models []Model
+	err    error // why there are no models
+}
+
+// answered reports whether the server sent a list, rather than an error.
+func (l *listing) answered() bool { return l.err == nil }
+
+// owners reports whether the list has models and whether ok returns true for the owner of each.
+func (l *listing) owners(ok func(m Model) bool) bool {
+	return len(l.models) > 0 && !slices.ContainsFunc(l.models, func(m Model) bool { return !ok(m) })
+}
+
+// A replicaDiscovery is what was found at one address.
+type replicaDiscovery struct {
+	kind   *Kind // nil if it is not known yet
+	models []Model
+	slots  int // zero if the server does not state them, or if the configuration does
+	err    error
+}
+
+// discover asks every replica for its kind, if that is unknown, and for its models. It asks all of them at the same time, so that one
+// that hangs does not use up the time of the others.
 func (u *Upstream) discover(ctx context.Context, last *Discovery) *Discovery {
+	found := make([]replicaDiscovery, len(u.Bases))
+	var all sync.WaitGroup
+	for i, base := range u.Bases {
+		all.Go(func() { found[i] = u.discoverReplica(&probe{ctx: ctx, u: u, base: base}) })
+	}
+	all.Wait()
 	d := &Discovery{Present: !u.Optional}
-	seen := map[string]bool{}
+	var models modelSet
 	var errs []error
-	for _, base := range u.Bases {
-		p := &probe{ctx: ctx, u: u, base: base}
-		if err := u.detectKind(p, d); err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		u.adoptSlots(p)
-		models, err := p.models()
-		if err != nil {
-			errs = append(errs, err)
-		}
-		for _, m := range models {
-			if !seen[m.ID] {
-				seen[m.ID] = true
-				d.Models = append(d.Models, m)
+	for _, f := range found {
+		if f.kind != nil {
+			d.Present = true
+			if u.kind.Load() == nil {
+				u.setKind(f.kind)
 			}
 		}
+		if f.slots > 0 {
+			u.SetLimit(f.slots)
+		}
+		if f.err != nil {
+			errs = append(errs, f.err)
+		}
+		for _, m := range f.models {
+			models.add(m)
+		}
 	}
+	d.Models = models.models
 	if len(errs) == len(u.Bases) {
 		d.Err = errors.Join(errs...)
 		if last != nil {
@@ -160,61 +182,93 @@ func (u *Upstream) discover(ctx context.Context, last *Discovery) *Discovery {
 	return d
 }
 
-// detectKind detects the kind of an upstream for which none is configured, and whether an optional upstream is present.
-func (u *Upstream) detectKind(p *probe, d *Discovery) error {
-	if u.Optional {
-		if is, _ := u.Kind.detect(p); !is {
-			return fmt.Errorf("no %s server answers at %s", u.Kind.Name, p.base.Host)
-		}
-		d.Present = true
-		return nil
+// discoverReplica asks one address. The list of models comes first, because it is needed anyway and says most about the server.
+func (u *Upstream) discoverReplica(p *probe) (found replicaDiscovery) {
+	list := p.list()
+	if found.kind, found.err = u.detectKind(p, list); found.err != nil || found.kind == nil {
+		return found
 	}
-	if u.kind.Load() != nil {
-		return nil
+	if fetch := found.kind.fetchSlots; fetch != nil && u.MaxConcurrent == 0 {
+		found.slots = fetch(p)
 	}
-	if p.base.Path != Auto.basePath {
-		u.setKind(OpenAI) // an address with its own path is the base of an API, and other paths must not be probed
-		return nil
+	found.models, found.err = list.models, list.err
+	if path := found.kind.catalog; path != "" && len(found.models) > 0 {
+		found.models = p.describe(found.models, path)
 	}
-	k, err := p.detectKind()
-	if err != nil {
-		return err
-	}
-	u.setKind(k)
-	return nil
+	return found
 }
 
-// detectKind returns the kind of the server, or the error of a server that does not answer.
-func (p *probe) detectKind() (*Kind, error) {
+// detectKind returns the configured kind, or detects it. For an optional upstream, it returns an error if no server of its kind
+// answers.
+func (u *Upstream) detectKind(p *probe, list *listing) (*Kind, error) {
+	if u.Optional {
+		if is, _ := u.Kind.detect(p, list); !is {
+			return nil, fmt.Errorf("no %s server answers at %s", u.Kind.Name, p.base.Host)
+		}
+		return u.Kind, nil
+	}
+	if known := u.kind.Load(); known != nil {
+		return known, nil
+	}
+	if p.base.Path != Auto.basePath {
+		return OpenAI, nil // an address with its own path is the base of an API, and other paths must not be probed
+	}
+	return p.detectKind(list)
+}
+
+// detectKind returns the kind of the server, or the error of a server that does not answer, or does not yet: what stands in front of a
+// server that is starting answers 502, for example.
+func (p *probe) detectKind(list *listing) (*Kind, error) {
+	if list.status == 0 {
+		return nil, list.err
+	}
 	for _, k := range Kinds {
 		if k.detect == nil {
 			continue
 		}
-		if is, err := k.detect(p); is || err != nil {
+		if is, err := k.detect(p, list); is || err != nil {
 			return k, err
 		}
+	}
+	if list.status >= http.StatusInternalServerError {
+		return nil, list.err
 	}
 	return OpenAI, nil
 }
 
-// models reads the list of models in OpenAI's shape, which servers of every kind have.
-func (p *probe) models() ([]Model, error) {
-	var list struct {
-		Data []struct {
-			ID      string
-			Created json.Number `json:"created"`
-			Window  int         `json:"max_model_len"` // vLLM
-		} `json:"data"`
-	}
-	if err := p.json(http.MethodGet, "models", nil, &list); err != nil {
-		return nil, fmt.Errorf("listing models: %w", err)
-	}
-	models := make([]Model, 0, len(list.Data))
-	for _, m := range list.Data {
-		created, _ := m.Created.Int64() // zero for a fraction, or if it is missing
-		if m.ID != "" {
-			models = append(models, Model{ID: m.ID, Created: created, ContextWindow: m.Window})
+// list asks for the list of models in OpenAI's format.
+func (p *probe) list() *listing {
+	l := &listing{}
+	l.probeAnswer, l.err = p.fetch(http.MethodGet, "models", nil)
+	switch {
+	case l.err != nil:
+	case l.status != http.StatusOK:
+		l.err = fmt.Errorf("probing %s: status %d for models", p.base.Host, l.status)
+	default:
+		if l.models, l.err = parseModels(l.body); l.err != nil {
+			l.err = fmt.Errorf("probing %s: invalid answer for models: %w", p.base.Host, l.err)
 		}
 	}
-	return models, nil
+	if l.err != nil {
+		l.err = fmt.Errorf("listing models: %w", l.err)
+	}
+	return l
+}
+
+// describe adds what another list says about the models.
+func (p *probe) describe(models []Model, path string) []Model {
+	status, body, err := p.get(path)
+	if err != nil || status != http.StatusOK {
+		return models
+	}
+	more, _ := parseModels(body) // nothing is added if it is no list
+	described := modelSet{}
+	for _, m := range models {
+		described.add(m)
+	}
+	described.complete = true
+	for _, m := range more {
+		described.add(m)
+	}
+	return described.models
 }

@@ -110,7 +110,8 @@ func TestModelLists(t *testing.T) {
 		{"without ids", 200, `{"data":[{},{"id":""}]}`, nil, ""},
 		{"repeated", 200, `{"data":[{"id":"a"},{"id":"a"}]}`, []string{"a"}, ""},
 		{"null", 200, `{"data":null}`, nil, ""},
-		{"HTML page", 200, `<html>`, nil, "invalid character"},
+		{"HTML page", 200, `<html>`, nil, "not a list of models"},
+		{"error under 200", 200, `{"error":{"message":"secret"}}`, nil, "not a list of models"},
 		{"not found", 404, `{}`, nil, "status 404"},
 		{"unauthorized", 401, `{}`, nil, "status 401"},
 	} {

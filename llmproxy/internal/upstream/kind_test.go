@@ -1,8 +1,6 @@
 package upstream
 
 import (
-	"errors"
-	"net/http"
 	"strings"
 	"testing"
 )
@@ -61,70 +59,5 @@ func TestKindNamed(t *testing.T) {
 	}
 	if _, err := KindNamed("olama"); err == nil || !strings.Contains(err.Error(), `unknown kind of upstream "olama": use one of ollama, vllm`) {
 		t.Errorf("got %v", err)
-	}
-}
-
-// The kind of a server is detected by paths that only this kind has.
-func TestDetectKind(t *testing.T) {
-	t.Parallel()
-	ok := func(body string) func() (*http.Response, error) {
-		return func() (*http.Response, error) { return answer(200, body), nil }
-	}
-	for _, tt := range []struct {
-		name  string
-		paths map[string]func() (*http.Response, error)
-		want  *Kind
-	}{
-		{"ollama", map[string]func() (*http.Response, error){"/api/version": ok(`{"version":"0.11.4"}`)}, Ollama},
-		{"vllm", map[string]func() (*http.Response, error){"/version": ok(`{"version":"0.12"}`)}, VLLM},
-		{"llama.cpp", map[string]func() (*http.Response, error){"/props": ok(`{"default_generation_settings":{},"total_slots":1}`)}, LlamaCpp},
-		{"llama.cpp while loading", map[string]func() (*http.Response, error){
-			"/props": func() (*http.Response, error) {
-				return answer(503, `{"error":{"code":503,"message":"Loading model","type":"unavailable_error"}}`), nil
-			}}, LlamaCpp},
-		{"none of these paths", nil, OpenAI},
-		{"an HTML page at every path", map[string]func() (*http.Response, error){
-			"/api/version": ok("<html>"), "/version": ok("<html>"), "/props": ok("<html>")}, OpenAI},
-		{"another object at the path", map[string]func() (*http.Response, error){"/api/version": ok(`{"v":1}`)}, OpenAI},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			t.Parallel()
-			u := upstreamAt(t, Config{Name: "u", Kind: Auto, Transport: roundTrip(func(req *http.Request) (*http.Response, error) {
-				if req.Method != http.MethodGet || req.Header.Get("Accept-Encoding") != "identity" {
-					t.Errorf("probed with %s, %v", req.Method, req.Header)
-				}
-				if f := tt.paths[req.URL.Path]; f != nil {
-					return f()
-				}
-				return answer(404, "404 page not found"), nil
-			})}, "gpu")
-			p := &probe{ctx: t.Context(), u: u, base: u.Bases[0]}
-			if k, err := p.detectKind(); k != tt.want || err != nil {
-				t.Errorf("detected %v, %v; want %s", k, err, tt.want.Name)
-			}
-		})
-	}
-}
-
-// An unreachable server leaves the kind unknown.
-func TestDetectKindUnreachable(t *testing.T) {
-	t.Parallel()
-	refused := errors.New("connection refused")
-	u := upstreamAt(t, Config{Name: "u", Kind: Auto, Transport: roundTrip(func(*http.Request) (*http.Response, error) { return nil, refused })}, "gpu")
-	if found := u.Discover(t.Context()); !errors.Is(found.Err, refused) || u.kind.Load() != nil {
-		t.Errorf("got %v, kind %v", found.Err, u.kind.Load())
-	}
-}
-
-// An address with its own path is the base of an API, and other paths are not probed.
-func TestDetectKindAtBase(t *testing.T) {
-	t.Parallel()
-	var paths []string
-	u := upstreamAt(t, Config{Name: "u", Kind: Auto, Transport: roundTrip(func(req *http.Request) (*http.Response, error) {
-		paths = append(paths, req.URL.Path)
-		return answer(200, `{"data":[]}`), nil
-	})}, "https://api.example.com/openai/v1")
-	if u.Discover(t.Context()); u.kind.Load() != OpenAI || strings.Join(paths, " ") != "/openai/v1/models" {
-		t.Errorf("kind %v, requests for %q", u.kind.Load(), paths)
 	}
 }

@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"bytes"
 	"net/http"
 	"regexp"
 	"strings"
@@ -48,12 +49,18 @@ type llamaCppProps struct {
 	Modalities *struct{ Vision, Audio bool }
 }
 
-func isLlamaCpp(p *probe) (bool, error) {
-	status, body, err := p.get("/props")
-	if status == http.StatusServiceUnavailable {
-		return strings.Contains(string(body), llamaCppLoading), nil
+// isLlamaCpp reports whether a server is llama.cpp's. KoboldCpp has /props too, but names itself and its models otherwise.
+func isLlamaCpp(p *probe, list *listing) (bool, error) {
+	if list.status == http.StatusServiceUnavailable {
+		return bytes.Contains(list.body, []byte(llamaCppLoading)) && bytes.Contains(list.body, []byte("unavailable_error")), nil
 	}
-	return status == http.StatusOK && strings.Contains(string(body), `"default_generation_settings"`), err
+	named := strings.HasPrefix(list.header.Get("Server"), "llama.cpp")
+	owned := list.owners(func(m Model) bool { return m.Owner == "llamacpp" })
+	if !owned && (!named || len(list.models) > 0) {
+		return false, nil
+	}
+	props, err := p.object("/props")
+	return props["default_generation_settings"] != nil, err
 }
 
 // llamaCppHealth asks /health, because /slots would keep the server from noticing clients that left.

@@ -21,7 +21,8 @@ import (
 var Ollama = &Kind{
 	Name: "ollama", LocalAddress: "127.0.0.1:11434", basePath: "/v1", local: true, slots: 1, truncates: true,
 	adapt:        adaptToOllama,
-	detect:       func(p *probe) (bool, error) { return p.hasMember("/api/version", "version") },
+	detect:       isOllama,
+	catalog:      "/api/tags",
 	capabilities: ollamaCapabilities,
 	health:       ollamaHealth,
 	loadModel:    ollamaLoad,
@@ -34,6 +35,50 @@ var Ollama = &Kind{
 		{from: 403, is: router.Misconfigured}, // an unknown Host or Origin, with an empty body; or a cloud model without a login
 	},
 	contextPatterns: []*regexp.Regexp{regexp.MustCompile(`context length currently available\D{0,20}(?P<limit>\d+)`)},
+}
+
+// isOllama reports whether a server is certainly Ollama. Many servers imitate Ollama's API for clients that know nothing else, but on
+// them a request without a prompt may generate, and one slot would only slow them down.
+func isOllama(p *probe, list *listing) (bool, error) {
+	if list.answered() && len(list.models) > 0 && !list.owners(ownedAsByOllama) || isOtherSoftware(list.header) {
+		return false, nil
+	}
+	version, err := p.object("/api/version")
+	if err != nil || len(version) != 1 || text(version["version"]) == "" { // llama-swap adds its commit
+		return false, err
+	}
+	status, body, err := p.get("/")
+	if err != nil {
+		return false, err
+	}
+	if status != http.StatusOK || strings.TrimSpace(string(body)) != "Ollama is running" {
+		// A proxy may pass on only the paths of the API. Then the list must show that it is Ollama's.
+		if status == http.StatusOK || !list.owners(func(m Model) bool { return strings.Contains(m.ID, ":") }) {
+			return false, nil
+		}
+	}
+	status, _, err = p.get("/api/extra/version") // KoboldCpp's own
+	return status != http.StatusOK && err == nil, err
+}
+
+// ownedAsByOllama reports whether a model's owner is the namespace in its name, or the library of those without one.
+func ownedAsByOllama(m Model) bool {
+	parts := strings.Split(m.ID, "/")
+	return m.Owner == "library" || len(parts) > 1 && m.Owner == parts[len(parts)-2]
+}
+
+// isOtherSoftware reports whether headers name a program other than Ollama, which does not name itself. The names of proxies say
+// nothing about the server behind them.
+func isOtherSoftware(header http.Header) bool {
+	if header.Get("X-Powered-By") != "" {
+		return true
+	}
+	name, _, _ := strings.Cut(strings.ToLower(header.Get("Server")), "/")
+	switch name {
+	case "", "caddy", "nginx", "openresty", "apache", "cloudflare", "envoy", "istio-envoy", "traefik", "haproxy", "awselb", "google frontend":
+		return false
+	}
+	return true
 }
 
 // adaptToOllama renames max_completion_tokens, which Ollama's /v1 ignores (tested with 0.32.15), so that the answer would be

@@ -107,6 +107,19 @@ func (p *probe) get(path string) (status int, body []byte, err error) {
 
 // do sends a request. Its body, if it has one, is JSON.
 func (p *probe) do(method, path string, request []byte) (status int, body []byte, err error) {
+	a, err := p.fetch(method, path, request)
+	return a.status, a.body, err
+}
+
+// A probeAnswer is the answer to a probe.
+type probeAnswer struct {
+	status int
+	header http.Header
+	body   []byte
+}
+
+// fetch sends a request like do, and also returns the headers of the answer.
+func (p *probe) fetch(method, path string, request []byte) (a probeAnswer, err error) {
 	at := *p.base
 	if strings.HasPrefix(path, "/") {
 		at.Path = path
@@ -121,7 +134,7 @@ func (p *probe) do(method, path string, request []byte) (status int, body []byte
 	}
 	req, err := http.NewRequestWithContext(ctx, method, at.String(), bytes.NewReader(request))
 	if err != nil {
-		return 0, nil, err
+		return a, err
 	}
 	req.Header["User-Agent"] = userAgent
 	req.Header["Accept-Encoding"] = identity
@@ -134,14 +147,14 @@ func (p *probe) do(method, path string, request []byte) (status int, body []byte
 	}
 	res, err := p.u.RoundTrip(req)
 	if err != nil {
-		return 0, nil, fmt.Errorf("probing %s: %w", at.Host, err)
+		return a, fmt.Errorf("probing %s: %w", at.Host, err)
 	}
 	defer res.Body.Close()
-	body, err = io.ReadAll(io.LimitReader(res.Body, maxProbeAnswer))
+	body, err := io.ReadAll(io.LimitReader(res.Body, maxProbeAnswer))
 	if err != nil {
-		return 0, nil, fmt.Errorf("probing %s: %w", at.Host, err)
+		return a, fmt.Errorf("probing %s: %w", at.Host, err)
 	}
-	return res.StatusCode, body, nil
+	return probeAnswer{res.StatusCode, res.Header, body}, nil
 }
 
 // json sends a request, as JSON unless it is nil, and decodes the answer, whose status must be 200.
@@ -166,15 +179,18 @@ func (p *probe) json(method, path string, request, answer any) error {
 	return nil
 }
 
+// object returns the members of the JSON object at a path, or nil if there is none.
+func (p *probe) object(path string) (map[string]json.RawMessage, error) {
+	status, body, err := p.get(path)
+	var object map[string]json.RawMessage
+	if status != http.StatusOK || json.Unmarshal(body, &object) != nil {
+		return nil, err
+	}
+	return object, nil
+}
+
 // ok reports whether a path answers with status 200.
 func (p *probe) ok(path string) bool {
 	status, _, _ := p.get(path)
 	return status == http.StatusOK
-}
-
-// hasMember reports whether a path answers with a JSON object that has the member.
-func (p *probe) hasMember(path, name string) (bool, error) {
-	status, body, err := p.get(path)
-	var object map[string]json.RawMessage
-	return status == http.StatusOK && json.Unmarshal(body, &object) == nil && object[name] != nil, err
 }

@@ -1,6 +1,8 @@
 package upstream
 
 import (
+	"bytes"
+	"net/http"
 	"regexp"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
@@ -13,7 +15,7 @@ import (
 // While it loads, it does not listen.
 var VLLM = &Kind{
 	Name: "vllm", LocalAddress: "127.0.0.1:8000", basePath: "/v1", local: true,
-	detect:           func(p *probe) (bool, error) { return p.hasMember("/version", "version") },
+	detect:           isVLLM,
 	capabilities:     vllmCapabilities,
 	health:           vllmHealth,
 	progressCounters: []string{"vllm:prompt_tokens_total", "vllm:generation_tokens_total"},
@@ -35,6 +37,24 @@ var VLLM = &Kind{
 	},
 }
 
+// isVLLM reports whether a server is vLLM. Others have a /version too, but their models have other owners.
+func isVLLM(p *probe, list *listing) (bool, error) {
+	listed := list.owners(func(m Model) bool { return m.Owner == "vllm" })
+	if len(list.models) > 0 && !listed {
+		return false, nil
+	}
+	version, err := p.object("/version")
+	if err != nil || text(version["version"]) == "" {
+		return false, err
+	}
+	if listed {
+		return true, nil
+	}
+	// Without a valid key, vLLM shows no list, but everything outside of /v1.
+	status, page, err := p.get("/metrics")
+	return status == http.StatusOK && (bytes.HasPrefix(page, []byte("vllm:")) || bytes.Contains(page, []byte("\nvllm:"))), err
+}
+
 // vllmHealth asks /health, which fails only if the engine is dead.
 func vllmHealth(p *probe) replica.State {
 	if p.ok("/health") {
@@ -45,12 +65,12 @@ func vllmHealth(p *probe) replica.State {
 
 // vllmCapabilities reads the context windows from the list of models.
 func vllmCapabilities(p *probe, _ []string) map[string]router.Capabilities {
-	models, err := p.models()
-	if err != nil {
+	list := p.list()
+	if !list.answered() {
 		return nil // discovery reports the error
 	}
-	found := make(map[string]router.Capabilities, len(models))
-	for _, m := range models {
+	found := make(map[string]router.Capabilities, len(list.models))
+	for _, m := range list.models {
 		found[m.ID] = router.Capabilities{ContextWindow: m.ContextWindow}
 	}
 	return found
