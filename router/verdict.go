@@ -15,7 +15,7 @@ const (
 	Unreachable                  // connection refused, unknown host, TLS failure, or the server is still loading its model
 	Overloaded                   // 429, 503 overload, 529, our own admission queue: works, but not now
 	Unsupported                  // this target cannot take the request (context too long, no tools); another one may
-	Adjustable                   // the same target takes the request with a smaller max_tokens
+	Adjustable                   // the same target takes the request with a change that the gateway makes, such as a smaller max_tokens
 	Misconfigured                // our API key or the model's name is wrong there
 	ClientError                  // the request itself is wrong; every target would refuse it
 	Timeout                      // no first content in time, or silence between events
@@ -58,4 +58,6 @@ type Outcome struct {
 	RetryAfter time.Duration
 	// Loading reports whether an Unreachable server said that it is loading its model.
 	Loading bool
+	// Adjust names what must change before an Adjustable target takes the request. Each change is made once.
+	Adjust string
 }

@@ -193,14 +193,19 @@ func (w *Walk) left(pool int) candidates {
 	return left
 }
 
-// adjusted returns the step after an Adjustable verdict: the same candidate, at once, but only once.
+// adjusted returns the step after an Adjustable verdict: the same candidate, at once, but only once for each adjustment.
 func (w *Walk) adjusted() (Step, bool) {
 	if w.made == 0 {
 		return Step{}, false
 	}
 	last := &w.attempts[w.made-1]
-	if last.outcome.Verdict != Adjustable || w.count(last) > 1 {
+	if last.outcome.Verdict != Adjustable {
 		return Step{}, false
+	}
+	for i := range w.attempts[:w.made-1] {
+		if a := &w.attempts[i]; a.isAt(&last.at) && a.outcome.Verdict == Adjustable && a.outcome.Adjust == last.outcome.Adjust {
+			return Step{}, false
+		}
 	}
 	return Step{Pool: last.pool, Force: w.round != untried, among: 1 << last.at.index}, true
 }

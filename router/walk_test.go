@@ -55,6 +55,7 @@ func TestWalk(t *testing.T) {
 		{"no retry if misconfigured", "a | b", on(Misconfigured), "0:a, 1:b"},
 		{"no retry if unsupported", "a | b", on(Unsupported), "0:a, 1:b"},
 		{"adjusted once, at once", "a | b", on(Adjustable, Adjustable, ClientError), "0:a, 0:a, 1:b"},
+		{"two adjustments", "a | b", []Outcome{{Verdict: Adjustable, Adjust: "x"}, {Verdict: Adjustable, Adjust: "y"}, {Verdict: Adjustable, Adjust: "x"}, {Verdict: ClientError}}, "0:a, 0:a, 0:a, 1:b"},
 		{"long Retry-After", "a", []Outcome{{Verdict: Overloaded, RetryAfter: 11 * time.Second}}, "0:a"},
 		{"short Retry-After", "a", []Outcome{{Verdict: Overloaded, RetryAfter: 10 * time.Second}}, "0:a, 0:a later, 0:a later"},
 		{"shortest Retry-After first", "a | b", []Outcome{{Verdict: Overloaded, RetryAfter: 9 * time.Second}, {Verdict: Overloaded, RetryAfter: time.Millisecond}, {Verdict: Timeout}}, "0:a, 1:b, 1:b later, 0:a later"},

@@ -103,6 +103,9 @@ func (a *attempt) perform() *failure {
 		return a.reject(err)
 	}
 	defer answer.Close()
+	if a.template.Without != "" {
+		a.u.LearnRefused(a.model, a.template.Without)
+	}
 	begun, err := a.client.Commit(a.ctx, answer.Streams())
 	if err != nil {
 		return a.fail(a.verdict(err), err)
@@ -275,7 +278,7 @@ func (a *attempt) readError(res *http.Response) *failure {
 	if err != nil && a.ctx.Err() != nil {
 		return a.fail(a.verdict(err), err)
 	}
-	return a.failWith(a.u.ActualKind().Classify(res.StatusCode, res.Header, body), res.StatusCode, body)
+	return a.failWith(a.u.ClassifyAnswer(&a.template, res.StatusCode, res.Header, body), res.StatusCode, body)
 }
 
 // reject returns the failure of a response with status 200 that cannot be committed.
@@ -284,7 +287,7 @@ func (a *attempt) reject(err error) *failure {
 	if !errors.As(err, &event) {
 		return a.fail(a.verdict(err), err)
 	}
-	return a.failWith(a.u.ActualKind().ClassifyEvent(event.Value), http.StatusOK, errorBody(event.Value))
+	return a.failWith(a.u.ClassifyEvent(&a.template, event.Value), http.StatusOK, errorBody(event.Value))
 }
 
 // failWith returns the failure of an upstream that reported an error, and learns from the error.

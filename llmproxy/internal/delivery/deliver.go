@@ -121,6 +121,7 @@ type run struct {
 	template upstream.Template
 	walk     router.Walk
 	pool     int
+	adjusted router.Target // the target whose adjustments the template has
 	// last is the last failure, mostInformative the one to report to the client.
 	last, mostInformative *failure
 }
@@ -154,7 +155,7 @@ func (d *Delivery) Deliver(ctx context.Context, x *exchange.Exchange, planned *e
 			continue
 		}
 		s.enterPool(step.Pool)
-		s.limitOutput(candidate)
+		s.adjust(candidate)
 		failed := s.try(candidate, s.walk.Last())
 		if failed == nil {
 			return nil
@@ -198,11 +199,18 @@ func (s *run) keep(f *failure) {
 	}
 }
 
-// limitOutput limits the output to what the target has just said that it allows. The limits of other targets may differ.
-func (s *run) limitOutput(candidate router.Candidate) {
-	s.template.MaxOutput = 0
-	if s.last != nil && s.last.Verdict == router.Adjustable && s.last.configured == candidate.Target {
+// adjust changes the request by what the target has said that it takes. Other targets may take other requests.
+func (s *run) adjust(candidate router.Candidate) {
+	if s.adjusted != candidate.Target {
+		s.adjusted, s.template.MaxOutput, s.template.Without = candidate.Target, 0, ""
+	}
+	if s.last == nil || s.last.Verdict != router.Adjustable || s.last.configured != candidate.Target {
+		return
+	}
+	if s.last.MaxOutput > 0 {
 		s.template.MaxOutput = s.last.MaxOutput
+	} else {
+		s.template.Without = s.last.Adjust
 	}
 }
 

@@ -59,7 +59,7 @@ type upstreamError struct {
 // servers, and last of those that match only the status.
 func (k *Kind) classify(e *upstreamError) Finding {
 	if n, ok := maxOutput(e.Message); ok {
-		return Finding{Outcome: router.Outcome{Verdict: router.Adjustable}, MaxOutput: n}
+		return Finding{Outcome: router.Outcome{Verdict: router.Adjustable, Adjust: "max_tokens"}, MaxOutput: n}
 	}
 	for _, rows := range [...][]errorRow{k.errors, OpenAI.errors, statusErrors} {
 		if i := slices.IndexFunc(rows, func(r errorRow) bool { return r.matches(e) }); i >= 0 {

@@ -21,7 +21,9 @@ func TestClassify(t *testing.T) {
 	fits := func(limit int) Finding {
 		return Finding{Outcome: router.Outcome{Verdict: router.Unsupported}, ContextWindow: limit}
 	}
-	output := func(n int) Finding { return Finding{Outcome: router.Outcome{Verdict: router.Adjustable}, MaxOutput: n} }
+	output := func(n int) Finding {
+		return Finding{Outcome: router.Outcome{Verdict: router.Adjustable, Adjust: "max_tokens"}, MaxOutput: n}
+	}
 	for _, test := range []struct {
 		name   string
 		kind   *Kind

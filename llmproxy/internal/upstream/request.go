@@ -32,8 +32,11 @@ type Template struct {
 	Form func(model string) Payload
 	// MaxOutput bounds the tokens of output that the next attempt asks for; zero leaves the request's own bound.
 	MaxOutput int
-	edit      jsonspan.Edit
-	id        [1]string // the value of its header
+	// Without names what the gateway must not add to the next attempt's request, because the target refused it. See Outcome.Adjust.
+	Without string
+	added   *addition // what the gateway added to the last request; nil if nothing
+	edit    jsonspan.Edit
+	id      [1]string // the value of its header
 }
 
 // A Payload is a request body that can be sent more than once.
@@ -131,11 +134,27 @@ func (u *Upstream) authorize(h http.Header) {
 	}
 }
 
+// requestUsage asks for the usage of a stream, unless the request does, or the model is known to refuse that.
+func (u *Upstream) requestUsage(t *Template, model string) {
+	e, ask := &t.edit, usageMember
+	if e.Has("stream_options") {
+		ask = usageOption
+	}
+	if t.JSON.IncludeUsage || t.Without == ask.name || u.refuses(model, ask) {
+		return
+	}
+	t.JSON.RequestUsage(e)
+	if !slices.Contains(u.Drop, "stream_options") {
+		t.added = ask
+	}
+}
+
 // payload returns the request's body for this upstream: the client's bytes, spliced.
 func (u *Upstream) payload(t *Template, model string) Payload {
 	if t.JSON == nil {
 		return t.Form(model)
 	}
+	t.added = nil
 	e := &t.edit
 	e.Reset(&t.JSON.Object)
 	e.SetString("model", model)
@@ -149,7 +168,7 @@ func (u *Upstream) payload(t *Template, model string) Payload {
 		clampOutput(e, t.MaxOutput)
 	}
 	if t.JSON.Stream && t.Endpoint.UsageOnRequest {
-		t.JSON.RequestUsage(e)
+		u.requestUsage(t, model)
 	}
 	for _, name := range u.Drop {
 		e.Drop(name)

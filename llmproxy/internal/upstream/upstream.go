@@ -83,6 +83,7 @@ type Upstream struct {
 	discoverer   discoverer
 	capabilities capabilities
 	loads        modelLoads
+	refusals     refusals
 }
 
 // New returns a new Upstream.
