@@ -28,7 +28,7 @@ func (l *lookup) convert(e *caching.Entry, want caching.Form) (*caching.Entry, b
 	case want == caching.Events:
 		return split(e)
 	}
-	return assemble(e, l.x.Endpoint.Framing == openai.Typed)
+	return assemble(e, l.x.Endpoint.Framing)
 }
 
 // replay sends an entry to the client.
@@ -72,26 +72,16 @@ func split(e *caching.Entry) (*caching.Entry, bool) {
 	return &stream, ok
 }
 
-// assemble makes a whole answer of a stream. Typed says that it is a stream of the Responses API.
-func assemble(e *caching.Entry, typed bool) (*caching.Entry, bool) {
+// assemble makes a whole answer of a stream.
+func assemble(e *caching.Entry, framing openai.Framing) (*caching.Entry, bool) {
 	whole := *e
 	whole.Form, whole.ContentType, whole.Body, whole.Extra = caching.Whole, jsonType, nil, nil
-	var parts openai.Assembler
+	parts := openai.Assembler{Framing: framing}
 	for rest := e.Body; len(rest) > 0; {
 		var event sse.Event
-		event, rest = sse.Cut(rest)
-		switch {
-		case !event.HasData:
-		case !typed:
-			parts.Add(event.Data)
-		default:
-			if response, ok := openai.CompletedResponse(event.Name, event.Data); ok {
-				whole.Body = response
-			}
+		if event, rest = sse.Cut(rest); event.HasData {
+			parts.Add(event.Name, event.Data)
 		}
-	}
-	if typed {
-		return &whole, whole.Body != nil
 	}
 	var ok bool
 	whole.Body, ok = parts.Answer()

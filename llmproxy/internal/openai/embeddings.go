@@ -73,8 +73,8 @@ func ParseEmbeddings(body []byte, n int) (*Embeddings, bool) {
 }
 
 func (e *Embeddings) addItem(item []byte) bool {
-	index, ok := indexOf(item)
-	if !ok || index >= len(e.Items) || e.Items[index] != nil {
+	index, ok := indexOf(item, -1)
+	if !ok || index < 0 || index >= len(e.Items) || e.Items[index] != nil {
 		return false
 	}
 	b, found := make([]byte, 0, len(item)), false
