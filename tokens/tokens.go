@@ -55,5 +55,15 @@ func (u *Usage) Add(o Usage) {
 	}
 }
 
+// Update replaces the counts that a later report of the same answer has. A count of zero means that the report does not have it.
+func (u *Usage) Update(later Usage) {
+	theirs := later.Counts()
+	for i, n := range u.Counts() {
+		if *theirs[i] != 0 {
+			*n = *theirs[i]
+		}
+	}
+}
+
 // Total returns the tokens of prompt and answer together.
 func (u *Usage) Total() int64 { return u.Input + u.Output }

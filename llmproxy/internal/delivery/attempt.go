@@ -17,7 +17,6 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/upstream"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router/replica"
-	"github.com/caddy-llmproxy/caddy-llmproxy/tokens"
 )
 
 // maxErrorBody bounds how much of an error response is read, in bytes.
@@ -171,16 +170,23 @@ func (a *attempt) send(answer relay.Answer, begun bool) {
 	}
 }
 
-// recordUsage records what the upstream counted or, if it did not count, an estimate from the texts of the request and of as much of
-// the answer as arrived.
+// recordUsage records what the upstream counted. What it did not count is estimated from the texts of the request and of as much of
+// the answer as arrived: every prompt has a token, and every text.
 func (a *attempt) recordUsage(m relay.Meter) {
 	rec, request := a.rec, a.template.JSON
-	rec.Usage, rec.HasUsage = m.Usage, m.HasUsage
-	if m.HasUsage || !a.x.Endpoint.Texts || request == nil {
+	rec.Usage, rec.HasUsage, rec.Estimated = m.Usage, m.HasUsage, false
+	if !a.x.Endpoint.Texts || request == nil {
 		return
 	}
-	rec.Usage = tokens.Usage{Input: int64(request.Signals().PromptTokens), Output: int64(openai.EstimateTokens(m.Text.Bytes))}
-	rec.HasUsage, rec.Estimated = true, true
+	if rec.Usage.Input == 0 {
+		rec.Usage.Input = int64(request.Signals().PromptTokens)
+		rec.Estimated = true
+	}
+	if rec.Usage.Output == 0 && a.x.Endpoint.Streams() && m.Text.Bytes > 0 {
+		rec.Usage.Output = int64(openai.EstimateTokens(m.Text.Bytes))
+		rec.Estimated = true
+	}
+	rec.HasUsage = true
 }
 
 // recordCost records what the answer costs at the target that gave it.

@@ -1,8 +1,6 @@
 package openai
 
 import (
-	"strconv"
-
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/jsonspan"
 	"github.com/caddy-llmproxy/caddy-llmproxy/tokens"
 )
@@ -11,6 +9,8 @@ import (
 type Answer struct {
 	Usage    tokens.Usage
 	HasUsage bool
+	// ServiceTier is the service tier that answered; see ParseServiceTier.
+	ServiceTier string
 	// Err is the raw value of an error inside an answer of status 200, as OpenRouter sends it, or nil.
 	Err []byte
 }
@@ -28,8 +28,15 @@ func (a *Answer) Parse(body []byte) error {
 			if !isNoError(value) {
 				a.Err = value
 			}
-		case "usage":
-			a.Usage, a.HasUsage = ParseUsage(value)
+		case "service_tier":
+			a.ServiceTier = ParseServiceTier(value)
+		default:
+			if raw := usageIn(key, value); raw != nil {
+				if usage, ok := ParseUsage(raw); ok {
+					a.Usage.Update(usage)
+					a.HasUsage = true
+				}
+			}
 		}
 	}, func(element []byte) {
 		// Gemini sends errors in an array.
@@ -40,42 +47,6 @@ func (a *Answer) Parse(body []byte) error {
 			return a.Err == nil
 		})
 	})
-}
-
-// ParseUsage reads a usage object of chat, completions, embeddings or the Responses API. It returns false if the object counts
-// no tokens.
-func ParseUsage(raw []byte) (tokens.Usage, bool) {
-	var u tokens.Usage
-	counted := false
-	err := jsonspan.EachMember(raw, func(key, value []byte) bool {
-		switch string(key) {
-		case "prompt_tokens", "input_tokens":
-			u.Input, counted = parseCount(value), true
-		case "completion_tokens", "output_tokens":
-			u.Output, counted = parseCount(value), true
-		case "prompt_tokens_details", "input_tokens_details":
-			u.Cached = parseCount(member(value, "cached_tokens"))
-		case "completion_tokens_details", "output_tokens_details":
-			u.Reasoning = parseCount(member(value, "reasoning_tokens"))
-		}
-		return true
-	})
-	if err != nil || !counted {
-		return tokens.Usage{}, false
-	}
-	return u, true
-}
-
-// parseCount reads a number of tokens. Anything absent, invalid or negative counts as zero.
-func parseCount(value []byte) int64 {
-	if len(value) == 0 {
-		return 0
-	}
-	n, err := strconv.ParseInt(string(value), 10, 64)
-	if err != nil || n < 0 {
-		return 0
-	}
-	return n
 }
 
 // member returns the value of a key in an object, or nil. If the key is repeated, the last value counts, as on most servers.

@@ -71,7 +71,7 @@ func (s *Signals) read(o *jsonspan.Object) {
 		}
 	}
 	for _, name := range [...]string{"max_completion_tokens", "max_tokens", "max_output_tokens"} {
-		if value, ok := o.Get(name); ok && s.MaxTokens == 0 {
+		if value, ok := o.Get(name); ok && value[0] != '"' && s.MaxTokens == 0 {
 			s.MaxTokens = int(parseCount(value))
 		}
 	}

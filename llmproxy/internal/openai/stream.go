@@ -5,7 +5,6 @@ import (
 	"slices"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/jsonspan"
-	"github.com/caddy-llmproxy/caddy-llmproxy/tokens"
 )
 
 // Framing is how the events of a stream are structured.
@@ -20,15 +19,15 @@ const (
 
 // An Event is what the gateway must know of one event of a stream. The zero Event can be passed on unchanged.
 type Event struct {
-	Content   bool // it carries a part of the answer; set by First only
-	Opens     bool // it opens a part of the answer that has no content yet: the model is generating; set by First only
-	Finish    bool // it ends the answer, or a choice of it
-	Done      bool // it is [DONE]
-	Malformed bool // it is neither [DONE] nor a complete JSON object
-	UsageOnly bool // it is the chunk that stream_options.include_usage requests
-	Finishes  int  // how many choices it ends
-	Usage     tokens.Usage
-	HasUsage  bool
+	Content   bool               // it carries a part of the answer; set by First only
+	Opens     bool               // it opens a part of the answer that has no content yet: the model is generating; set by First only
+	Finish    bool               // it ends the answer, or a choice of it
+	Done      bool               // it is [DONE]
+	Malformed bool               // it is neither [DONE] nor a complete JSON object
+	UsageOnly bool               // it is the chunk that stream_options.include_usage requests
+	Finishes  int                // how many choices it ends
+	Usage     []byte             // the raw usage object, for ParseUsage; or nil
+	Tier      []byte             // the raw service tier, for ParseServiceTier; or nil
 	Text      jsonspan.TextCount // set by Next only
 	Err       []byte             // the raw value of an error, an object or a string; or nil
 }
@@ -85,13 +84,13 @@ func readChunk(name, data []byte) Event {
 		switch string(key) {
 		case "choices":
 			choices = e.readChoices(value)
-		case "usage":
-			e.UsageOnly = !jsonspan.IsNull(value)
-			e.Usage, e.HasUsage = ParseUsage(value)
 		case "error":
 			if !isNoError(value) {
 				e.Err = value
 			}
+		default:
+			e.readMetered(key, value)
+			e.UsageOnly = e.UsageOnly || string(key) == "usage" && e.Usage != nil
 		}
 		return true
 	})
@@ -100,6 +99,23 @@ func readChunk(name, data []byte) Event {
 	}
 	e.UsageOnly = e.UsageOnly && choices == 0
 	return e
+}
+
+// readMetered reads a member of a chunk or a response that decides what the answer costs.
+func (e *Event) readMetered(key, value []byte) {
+	if string(key) == "service_tier" {
+		e.Tier = value
+		return
+	}
+	usage := usageIn(key, value)
+	if usage != nil && e.Usage != nil { // a placeholder does not replace a count
+		if _, counts := ParseUsage(usage); !counts {
+			return
+		}
+	}
+	if usage != nil {
+		e.Usage = usage
+	}
 }
 
 // readChoices reads the choices, which may be null, and returns their number.
@@ -116,6 +132,8 @@ func (e *Event) readChoices(choices []byte) (n int) {
 				if namesReason(value) {
 					e.Finishes++
 				}
+			case "usage": // Moonshot
+				e.readMetered(key, value)
 			}
 			return true
 		})
@@ -175,7 +193,7 @@ func readTyped(name, data []byte) Event {
 		e.readResponse(member(data, "response"))
 		return e
 	case "transcript.text.done", "speech.audio.done", "image_generation.completed", "image_edit.completed":
-		finish.Usage, finish.HasUsage = ParseUsage(member(data, "usage"))
+		finish.readResponse(data)
 		return finish
 	}
 	return Event{Content: true}
@@ -223,7 +241,7 @@ func readUntyped(data []byte) Event {
 	return Event{Content: err == nil}
 }
 
-// readResponse reads the response inside an event.
+// readResponse reads the response inside an event, or an event that is one.
 func (e *Event) readResponse(response []byte) {
 	_ = jsonspan.EachMember(response, func(key, value []byte) bool { // an absent response has no members
 		switch string(key) {
@@ -231,8 +249,8 @@ func (e *Event) readResponse(response []byte) {
 			if !isNoError(value) {
 				e.Err = value
 			}
-		case "usage":
-			e.Usage, e.HasUsage = ParseUsage(value)
+		default:
+			e.readMetered(key, value)
 		}
 		return true
 	})

@@ -56,12 +56,12 @@ var chunkEvents = []struct {
 	{"error false", "", `{"choices":[{"delta":{"content":"Hi"}}],"error":false}`, Event{Content: true}},
 	{"error without a reason", "", `{"error":{}}`, Event{Err: []byte(`{}`)}},
 	{"finish and usage", "", `{"choices":[{"delta":{"content":""},"finish_reason":"stop"}],"usage":{"prompt_tokens":3,"completion_tokens":2}}`,
-		Event{Content: true, Finish: true, Finishes: 1, Usage: tokens.Usage{Input: 3, Output: 2}, HasUsage: true}},
+		Event{Content: true, Finish: true, Finishes: 1, Usage: []byte(`{"prompt_tokens":3,"completion_tokens":2}`)}},
 	{"usage with every chunk", "", `{"choices":[{"delta":{"content":"Hi"}}],"usage":{"prompt_tokens":3,"completion_tokens":2}}`,
-		Event{Content: true, Usage: tokens.Usage{Input: 3, Output: 2}, HasUsage: true}},
+		Event{Content: true, Usage: []byte(`{"prompt_tokens":3,"completion_tokens":2}`)}},
 	{"usage only", "", `{"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":2,"total_tokens":5}}`,
-		Event{UsageOnly: true, Usage: tokens.Usage{Input: 3, Output: 2}, HasUsage: true}},
-	{"usage only, choices null", "", `{"choices":null,"usage":{"prompt_tokens":3}}`, Event{UsageOnly: true, Usage: tokens.Usage{Input: 3}, HasUsage: true}},
+		Event{UsageOnly: true, Usage: []byte(`{"prompt_tokens":3,"completion_tokens":2,"total_tokens":5}`)}},
+	{"usage only, choices null", "", `{"choices":null,"usage":{"prompt_tokens":3}}`, Event{UsageOnly: true, Usage: []byte(`{"prompt_tokens":3}`)}},
 	{"usage null, no choices", "", `{"choices":[],"usage":null}`, Event{}},
 	{"azure's first", "", `{"choices":[],"created":0,"id":"","model":"","object":"","prompt_filter_results":[{"prompt_index":0,"content_filter_results":{"hate":{"filtered":false}}}]}`, Event{}},
 	{"error", "", `{"error":{"message":"m","type":"server_error","param":null,"code":null}}`,
@@ -118,8 +118,11 @@ func checkEvent(t *testing.T, f Framing, kind, data string, want Event) {
 
 func TestTyped(t *testing.T) {
 	t.Parallel()
-	usage := Event{Content: true, Finish: true, Finishes: 1, Usage: tokens.Usage{Input: 12, Output: 7, Cached: 11, Reasoning: 2}, HasUsage: true}
-	const counted = `"usage":{"input_tokens":12,"output_tokens":7,"input_tokens_details":{"cached_tokens":11},"output_tokens_details":{"reasoning_tokens":2}}`
+	const (
+		used    = `{"input_tokens":12,"output_tokens":7,"input_tokens_details":{"cached_tokens":11},"output_tokens_details":{"reasoning_tokens":2}}`
+		counted = `"usage":` + used
+	)
+	usage := Event{Content: true, Finish: true, Finishes: 1, Usage: []byte(used)}
 	for _, tt := range []struct {
 		name, kind, data string
 		want             Event
@@ -159,7 +162,7 @@ func TestTyped(t *testing.T) {
 		{"incomplete", "response.incomplete", `{"type":"response.incomplete","response":{` + counted + `}}`, usage},
 		{"completed without usage", "response.completed", `{"type":"response.completed","response":{}}`, finishes},
 		{"failed", "response.failed", `{"type":"response.failed","response":{"error":{"code":"server_error","message":"m"},` + counted + `}}`,
-			Event{Err: []byte(`{"code":"server_error","message":"m"}`), Usage: tokens.Usage{Input: 12, Output: 7, Cached: 11, Reasoning: 2}, HasUsage: true}},
+			Event{Err: []byte(`{"code":"server_error","message":"m"}`), Usage: []byte(used)}},
 		{"failed without a reason", "response.failed", `{"response":{"error":null}}`, Event{Err: []byte(`{"response":{"error":null}}`)}},
 		{"error", "error", `{"type":"error","code":"x","message":"m","param":null}`, Event{Err: []byte(`{"type":"error","code":"x","message":"m","param":null}`)}},
 		{"error, no name", "", `{"type":"error","code":"x","message":"m"}`, Event{Err: []byte(`{"type":"error","code":"x","message":"m"}`)}},
@@ -168,7 +171,8 @@ func TestTyped(t *testing.T) {
 		{"error as a string", "", `{"error":"down"}`, Event{Err: []byte(`"down"`)}},
 		{"transcript", "", `{"type":"transcript.text.delta","delta":"Hi"}`, Event{Content: true}},
 		{"transcript done", "", `{"type":"transcript.text.done","text":"Hi",` + counted + `}`, usage},
-		{"transcript done, in seconds", "", `{"type":"transcript.text.done","text":"Hi","usage":{"type":"duration","seconds":1}}`, finishes},
+		{"transcript done, in seconds", "", `{"type":"transcript.text.done","text":"Hi","usage":{"type":"duration","seconds":1}}`,
+			Event{Content: true, Finish: true, Finishes: 1, Usage: []byte(`{"type":"duration","seconds":1}`)}},
 		{"speech", "", `{"type":"speech.audio.delta","audio":"AA=="}`, Event{Content: true}},
 		{"speech done", "", `{"type":"speech.audio.done",` + counted + `}`, usage},
 		{"partial image", "image_generation.partial_image", `{"b64_json":"AA==","type":"image_generation.partial_image"}`, Event{Content: true}},
@@ -243,8 +247,8 @@ func TestCapturedStreams(t *testing.T) {
 			s.Finishes += next.Finishes
 			s.UsageOnly = s.UsageOnly || next.UsageOnly
 			s.Done = s.Done || next.Done
-			if next.HasUsage {
-				s.Usage = next.Usage
+			if usage, ok := ParseUsage(next.Usage); ok {
+				s.Usage = usage
 			}
 		}
 		got[name] = s

@@ -62,9 +62,25 @@ type Progress interface {
 type Meter struct {
 	Usage    tokens.Usage
 	HasUsage bool
-	Events   int   // events sent to the client
-	Bytes    int64 // bytes of the body sent to the client
-	Text     jsonspan.TextCount
+	// ServiceTier is the service tier that answered, if it has prices of its own; see openai.ParseServiceTier.
+	ServiceTier string
+	Events      int   // events sent to the client
+	Bytes       int64 // bytes of the body sent to the client
+	Text        jsonspan.TextCount
+}
+
+// read reads the usage in an event. Servers that report it in several events report what was used so far.
+func (m *Meter) read(x *openai.Event) {
+	if x.Tier != nil {
+		m.ServiceTier = openai.ParseServiceTier(x.Tier)
+	}
+	if x.Usage == nil {
+		return
+	}
+	if usage, ok := openai.ParseUsage(x.Usage); ok {
+		m.Usage.Update(usage)
+		m.HasUsage = true
+	}
 }
 
 var (

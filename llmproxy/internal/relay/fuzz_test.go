@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/sse"
 )
 
@@ -98,8 +99,9 @@ func oneByOne(in string, expect Expect) (want result) {
 			malformed = true
 			continue
 		}
-		if x.HasUsage {
-			want.Usage, want.HasUsage = x.Usage, true
+		if usage, ok := openai.ParseUsage(x.Usage); ok {
+			want.Usage.Update(usage)
+			want.HasUsage = true
 		}
 		finishes += x.Finishes
 		done = x.Done

@@ -185,9 +185,7 @@ func (s *streamAnswer) inspect(e *sse.Event) (keep bool, err error) {
 	if failed := s.failure(x); failed != nil {
 		return false, failed
 	}
-	if x.HasUsage {
-		s.meter.Usage, s.meter.HasUsage = x.Usage, true
-	}
+	s.meter.read(&x)
 	s.finished += x.Finishes
 	s.done = s.done || x.Done
 	if x.UsageOnly && s.expect.HideUsage {

@@ -77,8 +77,8 @@ func (a *wholeAnswer) parse() error {
 	if answer.Err != nil {
 		return eventError(answer.Err)
 	}
-	a.meter.Usage, a.meter.HasUsage = answer.Usage, answer.HasUsage
-	if a.texts && (a.count || !a.meter.HasUsage) { // counting takes as long as parsing
+	a.meter.Usage, a.meter.HasUsage, a.meter.ServiceTier = answer.Usage, answer.HasUsage, answer.ServiceTier
+	if a.texts && (a.count || a.meter.Usage.Output == 0) { // counting takes as long as parsing
 		a.meter.Text = openai.CountText(a.head.Bytes())
 	}
 	return nil
