@@ -108,6 +108,9 @@ func oneByOne(in string, expect Expect) (want result) {
 		if !x.UsageOnly || !expect.HideUsage {
 			want.Body += string(raw)
 			want.Events++
+		} else if rest, ok := openai.WithoutUsage(expect.Endpoint, e.Data); ok {
+			want.Body += "data: " + string(rest) + "\n\n"
+			want.Events++
 		}
 	}
 	switch {

@@ -19,6 +19,7 @@ type streamAnswer struct {
 	batch    []byte // what that read returned; valid until the next read
 	batchErr error  // of that read
 	meter    Meter
+	instead  []byte // what the client gets in place of the event that was just inspected
 
 	finished int  // number of choices that have finished
 	done     bool // [DONE] has been seen
@@ -154,7 +155,10 @@ func (s *streamAnswer) relay(w Client, batch []byte) error {
 			if err := s.write(w, batch[from:at]); err != nil {
 				return err
 			}
-			from = next
+			if err := s.write(w, s.instead); err != nil {
+				return err
+			}
+			from, s.instead = next, nil
 		}
 		if failed != nil {
 			flush(w)
@@ -189,6 +193,10 @@ func (s *streamAnswer) inspect(e *sse.Event) (keep bool, err error) {
 	s.finished += x.Finishes
 	s.done = s.done || x.Done
 	if x.UsageOnly && s.expect.HideUsage {
+		if rest, ok := openai.WithoutUsage(s.expect.Endpoint, e.Data); ok {
+			s.instead = sse.AppendData(nil, rest)
+			s.meter.Events++
+		}
 		return false, nil
 	}
 	if s.expect.Endpoint.Texts {

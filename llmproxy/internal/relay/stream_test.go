@@ -74,6 +74,11 @@ var streams = []struct {
 	{"CRLF", strings.ReplaceAll(role+hi+stop+done, "\n", "\r\n"), true, 1,
 		result{Body: strings.ReplaceAll(role+hi+stop+done, "\n", "\r\n"), Events: 4}},
 
+	{"timings beside the usage", hi + stop + withTimings(usage) + done, true, 1,
+		result{Body: hi + stop + `data: {"choices":[{"index":0,"delta":{},"finish_reason":null}],"timings":{"predicted_per_second":91.2}}` + "\n\n" + done, Usage: used, HasUsage: true, Events: 4}},
+	{"timings beside the usage that was asked for", hi + stop + withTimings(usage) + done, false, 1,
+		result{Body: hi + stop + withTimings(usage) + done, Usage: used, HasUsage: true, Events: 4}},
+
 	{"nothing", "", true, 1, result{Held: "cut"}},
 	{"comments alone", ping + ping, true, 1, result{Held: "cut"}},
 	{"a role alone", role, true, 1, result{Held: "cut"}},
@@ -116,6 +121,11 @@ var streams = []struct {
 
 // unnamed returns a chunk whose finish reason is empty instead of null.
 func unnamed(chunk string) string { return strings.ReplaceAll(chunk, "null", `""`) }
+
+// withTimings returns a chunk of llama.cpp, which says more in it than its usage.
+func withTimings(usage string) string {
+	return strings.TrimSuffix(usage, "}\n\n") + `,"timings":{"predicted_per_second":91.2}}` + "\n\n"
+}
 
 func TestStream(t *testing.T) {
 	t.Parallel()
