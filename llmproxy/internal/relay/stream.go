@@ -23,6 +23,8 @@ type streamAnswer struct {
 
 	finished int  // number of choices that have finished
 	done     bool // [DONE] has been seen
+	splitEnd bool // the last read ended with a CR, so that an LF at the start of the next one belongs to the same event
+	keptLast bool // the client got that event
 }
 
 // holdStream reads events until one has content.
@@ -150,7 +152,11 @@ func (s *streamAnswer) relay(w Client, batch []byte) error {
 	for at < len(batch) {
 		event, _ := sse.Cut(batch[at:])
 		next := at + len(event.Raw)
-		keep, failed := s.inspect(&event)
+		keep, failed := s.keptLast, error(nil)
+		if at > 0 || !s.splitEnd || string(event.Raw) != "\n" {
+			keep, failed = s.inspect(&event)
+		}
+		s.keptLast = keep
 		if !keep {
 			if err := s.write(w, batch[from:at]); err != nil {
 				return err
@@ -166,6 +172,7 @@ func (s *streamAnswer) relay(w Client, batch []byte) error {
 		}
 		at = next
 	}
+	s.splitEnd = bytes.HasSuffix(batch, []byte("\r"))
 	if err := s.write(w, batch[from:]); err != nil {
 		return err
 	}

@@ -33,6 +33,8 @@ const (
 
 var used = tokens.Usage{Input: 3, Output: 2}
 
+func crlf(events string) string { return strings.ReplaceAll(events, "\n", "\r\n") }
+
 // streams is what upstreams send, and what reaches the client of it.
 var streams = []struct {
 	name, in string
@@ -47,6 +49,12 @@ var streams = []struct {
 		result{Body: ping + role + ping + hi + ping + stop + ping + done + ping, Events: 4}},
 	{"events without data", "retry: 3000\n\n" + role + "event: ping\n\n" + hi + "id: 7\n\n" + stop + done, true, 1,
 		result{Body: role + hi + stop + done, Events: 4}},
+	{"events without data, with CRLF", crlf(role+"event: ping\n\n"+hi+"id: 7\n\n"+stop+usage) + done, true, 1,
+		result{Body: crlf(role+hi+stop) + done, Usage: used, HasUsage: true, Events: 4}},
+	{"events that end with a blank CR", role + "id: 7\n\r" + hi + "id: 7\n\r\n" + stop + ": ping\n\r\n" + done, true, 1,
+		result{Body: role + hi + stop + ": ping\n\r\n" + done, Events: 4}},
+	{"blank lines", role + "\n" + hi + "\r\n" + stop + done, true, 1,
+		result{Body: role + "\n" + hi + "\r\n" + stop + done, Events: 4}},
 	{"usage hidden", role + hi + stop + usage + done, true, 1,
 		result{Body: role + hi + stop + done, Usage: used, HasUsage: true, Events: 4}},
 	{"usage asked for", role + hi + stop + usage + done, false, 1,
@@ -71,8 +79,7 @@ var streams = []struct {
 	{"such chunks with usage", unnamed(hi) + usage, true, 1, result{Sent: "cut", Body: unnamed(hi), Usage: used, HasUsage: true, Events: 1}},
 	{"such chunks, many of one choice of two", unnamed(hi) + unnamed(hi), true, 2, result{Sent: "cut", Body: unnamed(hi) + unnamed(hi), Events: 2}},
 	{"the word null in place of null", strings.ReplaceAll(hi, "null", `"null"`), true, 1, result{Sent: "cut", Body: strings.ReplaceAll(hi, "null", `"null"`), Events: 1}},
-	{"CRLF", strings.ReplaceAll(role+hi+stop+done, "\n", "\r\n"), true, 1,
-		result{Body: strings.ReplaceAll(role+hi+stop+done, "\n", "\r\n"), Events: 4}},
+	{"CRLF", crlf(role + hi + stop + done), true, 1, result{Body: crlf(role + hi + stop + done), Events: 4}},
 
 	{"timings beside the usage", hi + stop + withTimings(usage) + done, true, 1,
 		result{Body: hi + stop + `data: {"choices":[{"index":0,"delta":{},"finish_reason":null}],"timings":{"predicted_per_second":91.2}}` + "\n\n" + done, Usage: used, HasUsage: true, Events: 4}},
