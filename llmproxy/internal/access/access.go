@@ -73,7 +73,7 @@ func Caller(k *keys.Key) exchange.Caller {
 	if k == nil {
 		return exchange.Caller{}
 	}
-	return exchange.Caller{Key: k.Name, Tags: k.Tags, Priority: k.Priority}
+	return exchange.Caller{Key: k.Name, Identity: k.Identity, Tags: k.Tags, Priority: k.Priority}
 }
 
 // limitFailedAuth counts a failed authentication against the address's anonymous rate limit.

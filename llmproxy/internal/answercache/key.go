@@ -34,7 +34,7 @@ var encoders = sync.Pool{New: func() any { return new(canonjson.Encoder) }}
 func (l *lookup) query(control caching.Control) (*query, bool) {
 	head, endpoint := l.planned.Body.JSON(), l.x.Endpoint
 	if head == nil || control.NoStore || !l.Endpoints[endpoint.Name] ||
-		head.NotCacheable(endpoint) != "" || l.DeterministicOnly && !head.Deterministic(endpoint) {
+		head.NotCacheable(endpoint) != "" || l.hostedByTarget() || l.DeterministicOnly && !head.Deterministic(endpoint) {
 		return nil, false
 	}
 	q := &query{control: control, purgeCount: l.Shared.PurgeCount(), ttl: control.StoreFor(l.TTL, l.MaxTTL)}
@@ -61,6 +61,25 @@ func (l *lookup) query(control caching.Control) (*query, bool) {
 	return q, true
 }
 
+// hostedByTarget reports whether one of the targets makes the answer depend on more than the request: its model searches the web, or
+// its upstream adds a member that turns on a tool of the service.
+func (l *lookup) hostedByTarget() (found bool) {
+	rec, head := l.x.Record, l.planned.Body.JSON()
+	generates := l.x.Endpoint.Streams()
+	if generates && openai.SearchesWeb(rec.Model) {
+		return true
+	}
+	l.planned.Plan.Targets(func(t router.Target) {
+		found = found || generates && openai.SearchesWeb(t.ModelFor(rec.Model))
+		for _, p := range l.upstreams(t.Upstream).Params {
+			if _, own := head.Get(p.Name); !own && openai.DependsOnMore([]byte(p.Name), p.Value) {
+				found = true
+			}
+		}
+	})
+	return found
+}
+
 // eventsKey returns the key of a stream that is stored besides the whole answer.
 func eventsKey(key caching.Key) caching.Key { return key.With("form", []byte("events")) }
 
@@ -72,7 +91,7 @@ func (l *lookup) scopeHash() *caching.Hash {
 	h.Field("cache", l.Name)
 	h.Field("site", siteName(r))
 	if !l.SiteScope {
-		h.Field("key", rec.Key)
+		h.Field("caller", rec.Identity)
 	}
 	h.Field("endpoint", l.x.Endpoint.Name)
 	h.Field("model", rec.Model)

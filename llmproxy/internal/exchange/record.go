@@ -36,6 +36,8 @@ type Record struct {
 type Caller struct {
 	// Key is the name of the key or user; empty if callers need no key.
 	Key string
+	// Identity distinguishes a key from a user of the same name. It is empty if callers need no key.
+	Identity string
 	// KeyInQuery reports whether the query string contains a valid key, which logs then show.
 	KeyInQuery bool
 	// Tags and Priority are those of the key.

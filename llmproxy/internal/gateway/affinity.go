@@ -37,14 +37,14 @@ type session struct {
 
 // find returns the ID of a request's session and the rules that it was last routed by. If callers need no key, they are distinguished by
 // their credentials.
-func (a *Affinity) find(r *http.Request, key, model string) (sessionID, []string) {
+func (a *Affinity) find(r *http.Request, identity, model string) (sessionID, []string) {
 	if a == nil {
 		return sessionID{}, nil
 	}
 	for _, name := range sessionHeaders {
 		if v := r.Header[name]; len(v) > 0 && v[0] != "" {
-			caller := "key\x00" + key
-			if key == "" {
+			caller := "identity\x00" + identity
+			if identity == "" {
 				caller = r.Header.Get("Authorization") + "\x00" + r.Header.Get("X-Api-Key") + "\x00" + r.Header.Get("Api-Key")
 			}
 			sum := sha256.Sum256([]byte(model + "\x00" + caller + "\x00" + v[0]))

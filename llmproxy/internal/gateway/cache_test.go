@@ -172,6 +172,40 @@ func TestWhatIsNotShared(t *testing.T) {
 	}
 }
 
+// What runs at the service is not stored either if the configuration turns it on.
+func TestHostedByConfiguration(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name, model, param, value, path, body, want string
+	}{
+		{"a usual parameter", "m u/x", "temperature", "0", chatPath, chat("m", false), "hit"},
+		{"the name of a model in another path", "m u/x:online", "", "", embedPath, `{"model":"m","input":"x"}`, "hit"},
+		{"a target that searches", "m u/gpt-4o:online", "", "", chatPath, chat("m", false), "bypass"},
+		{"a model that searches", "gpt-4o:online u", "", "", chatPath, chat("gpt-4o:online", true), "bypass"},
+		{"a plugin", "m u/x", "plugins", `[{"id":"web"}]`, chatPath, chat("m", false), "bypass"},
+		{"a hosted tool", "m u/x", "tools", ` [{"googleSearch":{}}]`, chatPath, chat("m", false), "bypass"},
+		{"a function", "m u/x", "tools", `[{"type":"function","function":{"name":"f"}}]`, chatPath, chat("m", false), "hit"},
+		{"a hosted tool that the request replaces", "m u/x", "tools", `[{"googleSearch":{}}]`, chatPath, `{"model":"m","messages":[],"tools":[]}`, "hit"},
+		{"a search that is off", "m u/x", "enable_search", "false", chatPath, chat("m", false), "hit"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			s := &setup{t: t}
+			s.config.Cache = rules(t, nil)
+			s.up("u", upstream.OpenAI, func(c *upstream.Config) {
+				if test.param != "" {
+					c.Params = []upstream.Param{{Name: test.param, Value: []byte(test.value)}}
+				}
+			}, fakellm.Start(t, "openai").URL())
+			s.serve(test.model)
+			s.settled(test.path, test.body)
+			if got := s.settled(test.path, test.body); got.status != 200 || got.cache() != test.want {
+				t.Errorf("%d %q, want %q: %s", got.status, got.cache(), test.want, got.body)
+			}
+		})
+	}
+}
+
 // Two caches in one store share what is of one name.
 func TestNamesKeepCachesApart(t *testing.T) {
 	t.Parallel()

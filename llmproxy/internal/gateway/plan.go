@@ -35,7 +35,7 @@ func (g *Gateway) followRoutes(x *exchange.Exchange, body *reqbody.Body, plan *r
 	if len(plan.Routes) == 0 {
 		return plan, routing
 	}
-	session, previous := g.Affinity.find(x.Request, x.Record.Key, x.Record.Model)
+	session, previous := g.Affinity.find(x.Request, x.Record.Identity, x.Record.Model)
 	var rules []string
 	for len(plan.Routes) > 0 {
 		routing.LocalOnly = routing.LocalOnly || plan.LocalOnly

@@ -9,6 +9,7 @@ import (
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/exchange"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/fakellm"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/keys"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/upstream"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 )
@@ -102,6 +103,43 @@ func TestConversationsStay(t *testing.T) {
 	}
 	if got := ask("X-Session-Id", "deep"); got != "auto/@deep>inner/@more" {
 		t.Errorf("its second request went to %s", got)
+	}
+}
+
+// A key and a user of the same name are different callers, whatever tells them apart.
+func TestCallersOfOneName(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name          string
+		first, second []string
+		same          bool
+	}{
+		{"one key in two headers", []string{"Authorization", "Bearer secret-carol"}, []string{"X-Api-Key", "secret-carol"}, true},
+		{"one user", []string{"Test-User", "carol"}, []string{"Test-User", "carol"}, true},
+		{"a key and a user", []string{"Api-Key", "secret-carol"}, []string{"Test-User", "carol"}, false},
+		{"a user and a key", []string{"Test-User", "carol"}, []string{"X-Api-Key", "secret-carol"}, false},
+		{"two keys", []string{"X-Api-Key", "secret-carol"}, []string{"X-Api-Key", "secret-bob"}, false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			s := &setup{t: t}
+			s.config.Cache = rules(t, nil)
+			s.up("u", upstream.OpenAI, nil, fakellm.Start(t, "openai").URL())
+			s.config.Affinity = new(Affinity)
+			s.guarded(&keys.Entry{Name: "carol"}, &keys.Entry{Name: "bob"})
+			s.models = []router.Model{{Name: "auto", Routes: []router.RouteConfig{
+				{Name: "@hard", Matcher: onHeader("X-2"), Targets: []string{"u/large"}}, {Targets: []string{"u/small"}}}}}
+			s.serve()
+			s.settled("/v1/chat/completions", chat("auto", false), append(test.first, "X-Session-Id", "s", "X-2", "1")...)
+			got := s.settled("/v1/chat/completions", chat("auto", false), append(test.second, "X-Session-Id", "s")...)
+			cache, target := "miss", "u/small"
+			if test.same {
+				cache, target = "hit", "u/large"
+			}
+			if got.cache() != cache || got.header.Get("X-Llm-Target") != target {
+				t.Errorf("%s from %s, want %s from %s", got.cache(), got.header.Get("X-Llm-Target"), cache, target)
+			}
+		})
 	}
 }
 

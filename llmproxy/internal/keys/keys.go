@@ -48,12 +48,13 @@ func (e *Entry) Check() error {
 	return err
 }
 
-// compile returns the key of an entry. The kind, "key" or "user", separates their limits.
+// compile returns the key of an entry. The kind, "key" or "user", separates callers of the same name.
 func (e *Entry) compile(kind string) (*Key, error) {
 	if err := checkName(e.Name); err != nil {
 		return nil, err
 	}
-	limits, err := e.For(kind + "/" + e.Name)
+	identity := kind + "/" + e.Name
+	limits, err := e.For(identity)
 	if err != nil {
 		return nil, err
 	}
@@ -66,7 +67,7 @@ func (e *Entry) compile(kind string) (*Key, error) {
 		return nil, err
 	}
 	return &Key{
-		Name: e.Name, Models: e.Models, LocalOnly: e.LocalOnly, Priority: priority, Expires: expires, Tags: e.Tags,
+		Name: e.Name, Identity: identity, Models: e.Models, LocalOnly: e.LocalOnly, Priority: priority, Expires: expires, Tags: e.Tags,
 		Limits: limits,
 	}, nil
 }

@@ -18,6 +18,7 @@ import (
 // A Key is a client and what it may do. It is immutable.
 type Key struct {
 	Name      string
+	Identity  string   // the name with its kind: a key and a user of the same name are different callers
 	Models    []string // patterns; nil for all
 	LocalOnly bool
 	Priority  replica.Priority

@@ -20,13 +20,6 @@ func NotInCacheKey(key []byte) bool {
 	return slices.Contains(irrelevantKeys, string(key))
 }
 
-// unsharedKeys are members that make the answer depend on more than the request: on earlier requests, on the web, or on what the
-// service stores under a name.
-var unsharedKeys = []string{
-	"previous_response_id", "conversation", "web_search_options", "web_search", "enable_search", "search_parameters", "data_sources",
-	"plugins", "mcp_servers", "container", "audio", "background",
-}
-
 // NotCacheable returns why the answer to the request must not be reused for an identical request, or "" if it may.
 func (r *Request) NotCacheable(e *Endpoint) (why string) {
 	if !e.Cacheable {
@@ -38,15 +31,12 @@ func (r *Request) NotCacheable(e *Endpoint) (why string) {
 		switch {
 		case string(key) == "store":
 			stored = string(value) != "false" && !jsonspan.IsNull(value) || jsonspan.IsNull(value) && e.Framing == Typed
-		case jsonspan.IsNull(value) || string(value) == "false":
-		case slices.Contains(unsharedKeys, string(key)):
-			why = string(key)
 		case string(key) == "prompt" && value[0] == '{':
 			why = "prompt" // a template that the service stores
-		case string(key) == "modalities" && containsString(value, "audio"):
-			why = "modalities"
-		case string(key) == "tools" && hasHostedTool(value):
-			why = "tools"
+		case string(key) == "input" && e.Framing == Typed && hasReference(value):
+			why = "input"
+		case DependsOnMore(key, value):
+			why = string(key)
 		}
 	}
 	if stored {
@@ -61,30 +51,6 @@ func normalized(key []byte) []byte {
 		return bytes.ToLower(jsonspan.Unescape(key))
 	}
 	return key
-}
-
-func containsString(array []byte, text string) (found bool) {
-	_ = jsonspan.EachElement(array, func(value []byte) bool { // a value that is not an array contains nothing
-		found = jsonspan.EqualString(value, text)
-		return !found
-	})
-	return found
-}
-
-// hasHostedTool reports whether one of the tools runs at the service, so that it may answer differently every time. Tools that
-// cannot be parsed count as hosted.
-func hasHostedTool(tools []byte) (found bool) {
-	err := jsonspan.EachElement(tools, func(tool []byte) bool {
-		err := jsonspan.EachMember(tool, func(key, value []byte) bool { // Anthropic's custom tools have no type
-			if string(normalized(key)) == "type" {
-				found = !jsonspan.EqualString(value, "function") && !jsonspan.EqualString(value, "custom")
-			}
-			return !found
-		})
-		found = found || err != nil
-		return !found
-	})
-	return found || err != nil
 }
 
 // Deterministic reports whether the request asks for the most likely answer: temperature 0 and a single choice. At endpoints that

@@ -29,6 +29,9 @@ func TestNotCacheable(t *testing.T) {
 		{"web search, in capitals", "/v1/chat/completions", `{"model":"m","Web_Search_Options":{}}`, "web_search_options"},
 		{"hosted tool, with an escape", "/v1/chat/completions", `{"model":"m","tools":[{"type":"function","typ\u0065":"web_search"}]}`, "tools"},
 		{"hosted tool in the first of two types", "/v1/chat/completions", `{"model":"m","tools":[{"type":"web_search","type":"function"}]}`, "tools"},
+		{"reference to a stored item", "/v1/responses", `{"model":"m","store":false,"input":[{"type":"message"},{"type":"item_reference","id":"x"}]}`, "input"},
+		{"items without a reference", "/v1/responses", `{"model":"m","store":false,"input":[{"role":"user","content":"item_reference"},"x"]}`, ""},
+		{"cached content", "/v1/chat/completions", `{"model":"m","cached_content":"x"}`, "cached_content"},
 		{"images", "/v1/images/generations", `{"model":"m"}`, "its endpoint"},
 		{"embeddings", "/v1/embeddings", `{"model":"m","input":"x"}`, ""},
 	} {
@@ -39,6 +42,125 @@ func TestNotCacheable(t *testing.T) {
 				t.Errorf("NotCacheable = %q, want %q", got, test.want)
 			}
 		})
+	}
+}
+
+// Only what is clearly a function of the client's own may be cached, however services spell their tools.
+func TestHostedTools(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		member string
+		hosted bool
+	}{
+		{`"tools":[]`, false},
+		{`"tools":null`, false},
+		{`"tools":[{"type":"function","function":{"name":"f","parameters":{}}}]`, false},
+		{`"tools":[{"type":"function","name":"f","parameters":{},"strict":true}]`, false},
+		{`"tools":[{"type":"function","function":{"name":"f"},"cache_control":{"type":"ephemeral"}}]`, false},
+		{`"tools":[{"type":"function","function":{"name":"web_search","parameters":{}}}]`, false},
+		{`"tools":[{"type":null,"function":{"name":"f"}}]`, false},
+		{`"tools":[{"type":"custom","name":"f","description":"d","format":{"type":"grammar"}}]`, false},
+		{`"tools":[{"type":"custom","custom":{"name":"f"}}]`, false},
+		{`"tools":[{"function":{"name":"f","parameters":{}}}]`, false},
+		{`"tools":[{"name":"f","description":"d","input_schema":{"type":"object"}}]`, false},
+		{`"tools":[{"name":"f","parameters":{}}]`, false},
+		{`"tools":[{"functionDeclarations":[{"name":"f"}]}]`, false},
+		{`"tools":[{"function_declarations":[{"name":"f"}]}]`, false},
+		{`"tools":[{"functionDeclarations":[{"name":"f"}],"googleSearch":null}]`, false},
+		{`"use_beam_search":true`, false},
+		{`"web_search_options":null`, false},
+		{`"enable_search":false`, false},
+		{`"functions":[{"name":"web_search"}]`, false},
+		{`"extra_body":{"google":{"thinking_config":{"include_thoughts":true}}}`, false},
+		{`"audio":null`, false},
+
+		{`"tools":[{"googleSearch":{}}]`, true},
+		{`"tools":[{"google_search":{}}]`, true},
+		{`"tools":[{"GoogleSearch":{}}]`, true},
+		{`"tools":[{"google_search_retrieval":{}}]`, true},
+		{`"tools":[{"googleSearchRetrieval":{"dynamicRetrievalConfig":{}}}]`, true},
+		{`"tools":[{"urlContext":{}}]`, true},
+		{`"tools":[{"url_context":{}}]`, true},
+		{`"tools":[{"codeExecution":{}}]`, true},
+		{`"tools":[{"code_execution":{}}]`, true},
+		{`"tools":[{"enterpriseWebSearch":{}}]`, true},
+		{`"tools":[{"googleMaps":{}}]`, true},
+		{`"tools":[{"computerUse":{}}]`, true},
+		{`"tools":[{"fileSearch":{"fileSearchStoreNames":["x"]}}]`, true},
+		{`"tools":[{"retrieval":{"vertexAiSearch":{}}}]`, true},
+		{`"tools":[{"functionDeclarations":[{"name":"f"}],"googleSearch":{}}]`, true},
+		{`"tools":[{"type":"function","function":{"name":"f"}},{"googleSearch":{}}]`, true},
+		{`"tools":[{"type":"function","function":{"name":"f"},"googleSearch":{}}]`, true},
+		{`"tools":[{"type":"function","function":{"name":"f"},"something_new":{}}]`, true},
+		{`"tools":[{"type":"web_search"}]`, true},
+		{`"tools":[{"type":"web_search_preview"}]`, true},
+		{`"tools":[{"type":"web_search_20250305","name":"web_search","max_uses":5}]`, true},
+		{`"tools":[{"type":"web_fetch_20250910","name":"web_fetch"}]`, true},
+		{`"tools":[{"type":"computer_20250124","name":"computer"}]`, true},
+		{`"tools":[{"type":"computer_use_preview"}]`, true},
+		{`"tools":[{"type":"code_execution_20250825","name":"code_execution"}]`, true},
+		{`"tools":[{"type":"bash_20250124","name":"bash"}]`, true},
+		{`"tools":[{"type":"file_search","vector_store_ids":["x"]}]`, true},
+		{`"tools":[{"type":"code_interpreter","container":{"type":"auto"}}]`, true},
+		{`"tools":[{"type":"image_generation"}]`, true},
+		{`"tools":[{"type":"mcp","server_url":"https://x"}]`, true},
+		{`"tools":[{"type":"local_shell"}]`, true},
+		{`"tools":[{"type":"openrouter:web_search"}]`, true},
+		{`"tools":[{"type":"browser_search"}]`, true},
+		{`"tools":[{"type":"x_search"}]`, true},
+		{`"tools":[{"type":"retrieval","retrieval":{"knowledge_id":"x"}}]`, true},
+		{`"tools":[{"type":"builtin_function","function":{"name":"$web_search"}}]`, true},
+		{`"tools":[{"type":"function","function":{"name":"$web_search"}}]`, true},
+		{`"tools":[{"type":"function","function":{"name":"\u0024web_search"}}]`, true},
+		{`"tools":[{"type":"Function","function":{"name":"f"}}]`, true},
+		{`"tools":[{"type":1}]`, true},
+		{`"tools":[{"name":"web_search"}]`, true},
+		{`"tools":[{"name":"f","description":"d"}]`, true},
+		{`"tools":[{"description":"d","parameters":{}}]`, true},
+		{`"tools":[{}]`, true},
+		{`"tools":["web_search"]`, true},
+		{`"tools":[null]`, true},
+		{`"tools":"auto"`, true},
+		{`"tools":{"googleSearch":{}}`, true},
+		{`"web_search_options":{}`, true},
+		{`"webSearchOptions":{}`, true},
+		{`"WEB-SEARCH":true`, true},
+		{`"enable_search":true`, true},
+		{`"search_parameters":{"mode":"auto"}`, true},
+		{`"search_recency_filter":"day"`, true},
+		{`"search_settings":{}`, true},
+		{`"plugins":[{"id":"web"}]`, true},
+		{`"mcp_servers":[{"url":"https://x"}]`, true},
+		{`"mcpServers":[]`, true},
+		{`"data_sources":[{"type":"azure_search"}]`, true},
+		{`"dataSources":[]`, true},
+		{`"connectors":[{"id":"web-search"}]`, true},
+		{`"container":"x"`, true},
+		{`"agent_id":"x"`, true},
+		{`"compound_custom":{"tools":{}}`, true},
+		{`"retrieval_config":{}`, true},
+		{`"grounding":{}`, true},
+		{`"extra_body":{"enable_search":true}`, true},
+		{`"extra_body":{"google":{"tools":[{"google_search":{}}]}}`, true},
+		{`"extra_body":[]`, true},
+	} {
+		e, _ := LookupEndpoint("/v1/chat/completions")
+		if why := parseRequest(t, `{"model":"m",`+test.member+`}`).NotCacheable(e); (why != "") != test.hosted {
+			t.Errorf("%s: NotCacheable = %q", test.member, why)
+		}
+	}
+}
+
+func TestSearchesWeb(t *testing.T) {
+	t.Parallel()
+	for model, want := range map[string]bool{
+		"openai/gpt-4o": false, "openai/gpt-4o:online": true, "openai/gpt-4o:Online": true, "openai/gpt-4o:free": false, "gpt-4o-search-preview-2025-03-11": true,
+		"gpt-5-search-api": true, "o3-deep-research": true, "sonar": true, "perplexity/sonar-pro": true, "llama-3.1-sonar-small-128k-online": true,
+		"groq/compound-mini": true, "compound-beta": true, "llama3.1:8b": false, "online": false, "research": false,
+	} {
+		if SearchesWeb(model) != want {
+			t.Errorf("SearchesWeb(%q) = %v", model, !want)
+		}
 	}
 }
 
