@@ -289,7 +289,9 @@ func (b *responseBuffer) Flush() error { return nil }
 func (b *responseBuffer) Commit(context.Context, bool) (bool, error) { return false, nil }
 
 // ErrorEvent implements relay.Client.
-func (b *responseBuffer) ErrorEvent(e *openai.Error) []byte { return e.AppendJSON(nil) }
+func (b *responseBuffer) ErrorEvent(e *openai.Error, _ openai.ResponseState) []byte {
+	return e.AppendJSON(nil)
+}
 
 // Ping implements exchange.Client.
 func (b *responseBuffer) Ping() {}

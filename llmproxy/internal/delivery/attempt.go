@@ -150,12 +150,13 @@ func (a *attempt) send(answer relay.Answer, begun bool) {
 	}
 	truncated := false // the client cannot see that the answer is incomplete
 	if err := answer.Send(a.client, begun); err != nil {
-		if e := a.failAfterCommit(err); e != nil {
-			if answer.Streams() {
-				relay.SendError(a.client, e)
-			} else {
-				truncated = true
-			}
+		e, sent := a.failAfterCommit(err)
+		switch {
+		case e == nil || sent:
+		case answer.Streams():
+			relay.SendError(a.client, e, answer.Meter().Response)
+		default:
+			truncated = true
 		}
 	}
 	m := answer.Meter()
@@ -204,21 +205,23 @@ func (a *attempt) recordCost() {
 }
 
 // failAfterCommit records why an answer broke off after the commit. It returns the error for the client, or nil if the client has
-// left.
-func (a *attempt) failAfterCommit(err error) *openai.Error {
+// left, and whether the client has already got the error.
+func (a *attempt) failAfterCommit(err error) (e *openai.Error, sent bool) {
 	rec := a.rec
 	var client *relay.ClientError
 	if errors.As(err, &client) || a.run.ctx.Err() != nil {
 		rec.Verdict, rec.Status = router.ClientClosed, exchange.StatusClientClosed
-		return nil
+		return nil, false
 	}
 	rec.Verdict = a.verdict(err)
 	var event *relay.EventError
 	name := "The upstream \"" + a.u.Name + "\""
 	switch {
 	case errors.As(err, &event):
+		rec.Verdict, sent = a.u.ActualKind().ClassifyEvent(event.Value).Verdict, event.Sent
 		parsed, _ := openai.ParseError(errorBody(event.Value))
 		parsed.Status, parsed.Type = http.StatusBadGateway, cmp.Or(parsed.Type, exchange.ServerError)
+		parsed.Message = cmp.Or(parsed.Message, name+" reported a failure; the answer is not complete.")
 		rec.Err = &parsed
 	case errors.Is(context.Cause(a.ctx), errDraining):
 		rec.Err = shuttingDown()
@@ -232,7 +235,7 @@ func (a *attempt) failAfterCommit(err error) *openai.Error {
 		ended.Err = a.withCause(err)
 		a.Observe(rec, ended)
 	}
-	return rec.Err
+	return rec.Err, sent
 }
 
 // record records how the attempt ended.

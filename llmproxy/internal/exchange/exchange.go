@@ -53,7 +53,7 @@ func New(w http.ResponseWriter, r *http.Request, endpoint *openai.Endpoint, rec 
 	if endpoint != nil {
 		rec.Endpoint = endpoint.Name
 	}
-	x.Writer.init(w, dialectOf(endpoint))
+	x.Writer.init(w, dialectOf(endpoint), rec.ID)
 	setHeader(w.Header(), "X-Request-Id", &x.values.id, rec.ID)
 	return x
 }

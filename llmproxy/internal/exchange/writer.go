@@ -48,6 +48,7 @@ type Writer struct {
 	client  http.ResponseWriter
 	control http.ResponseController
 	dialect Dialect
+	id      string // the request's
 
 	writing atomic.Bool // a write is in progress
 
@@ -61,8 +62,8 @@ type Writer struct {
 	pingBytes int64
 }
 
-func (w *Writer) init(client http.ResponseWriter, d Dialect) {
-	w.client, w.dialect = client, d
+func (w *Writer) init(client http.ResponseWriter, d Dialect, id string) {
+	w.client, w.dialect, w.id = client, d, id
 	w.control = *http.NewResponseController(client)
 }
 
@@ -220,7 +221,12 @@ func (w *Writer) Flush() error {
 }
 
 // ErrorEvent implements relay.Client.
-func (w *Writer) ErrorEvent(e *openai.Error) []byte { return w.dialect.AppendErrorEvent(nil, e) }
+func (w *Writer) ErrorEvent(e *openai.Error, state openai.ResponseState) []byte {
+	if state.ID == "" {
+		state.ID = "resp_" + w.id
+	}
+	return w.dialect.AppendErrorEvent(nil, e, state)
+}
 
 // stallGrace bounds how long an error waits for a client that does not read.
 const stallGrace = 5 * time.Second
@@ -235,7 +241,7 @@ func (w *Writer) sendError(ctx context.Context, e *openai.Error) (sent int64, st
 	}
 	if begun, err := w.Commit(ctx, true); err != nil || begun {
 		if err == nil {
-			n, _ := w.Write(w.ErrorEvent(e))
+			n, _ := w.Write(w.ErrorEvent(e, openai.ResponseState{}))
 			sent = int64(n)
 			_ = w.Flush() // an error means that the client has left
 		}

@@ -21,7 +21,9 @@ func newExchange(t testing.TB, path string, w http.ResponseWriter) *Exchange {
 	if !ok {
 		t.Fatalf("no endpoint %s", path)
 	}
-	return New(w, httptest.NewRequestWithContext(t.Context(), http.MethodPost, path, nil), endpoint, new(Record))
+	r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, path, nil)
+	r.Header.Set("X-Request-Id", "my-id")
+	return New(w, r, endpoint, new(Record))
 }
 
 // ping pings and waits until the ping has been written. The test must run in a bubble.
@@ -35,8 +37,12 @@ func TestErrorAfterPingsIsAnEvent(t *testing.T) {
 	e := &openai.Error{Status: 504, Type: "server_error", Code: "upstream_timeout", Message: "silent"}
 	for path, want := range map[string]string{
 		"/v1/chat/completions": `data: {"error":{"message":"silent","type":"server_error","param":null,"code":"upstream_timeout"}}`,
-		"/v1/responses": "event: error\n" + `data: {"error":{"message":"silent","type":"server_error","param":null,"code":"upstream_timeout"},` +
+		"/v1/audio/speech": "event: error\n" + `data: {"error":{"message":"silent","type":"server_error","param":null,"code":"upstream_timeout"},` +
 			`"type":"error","code":"upstream_timeout","message":"silent","param":null,"sequence_number":0}`,
+		"/v1/responses": "event: error\n" + `data: {"error":{"message":"silent","type":"server_error","param":null,"code":"upstream_timeout"},` +
+			`"type":"error","code":"upstream_timeout","message":"silent","param":null,"sequence_number":0}` + "\n\nevent: response.failed\n" +
+			`data: {"type":"response.failed","sequence_number":1,"response":{"id":"resp_my-id","object":"response","created_at":946684800,"status":"failed",` +
+			`"error":{"code":"upstream_timeout","message":"silent"},"incomplete_details":null,"model":"","output":[],"usage":null}}`,
 	} {
 		t.Run(path, func(t *testing.T) {
 			t.Parallel()

@@ -124,7 +124,7 @@ func TestErrorJSON(t *testing.T) {
 			if got := string(tt.err.AppendJSON(nil)); got != tt.json || !json.Valid([]byte(got)) {
 				t.Errorf("AppendJSON = %s\nwant       %s", got, tt.json)
 			}
-			if got := string(tt.err.AppendTypedJSON(nil)); got != tt.flat || !json.Valid([]byte(got)) {
+			if got := string(tt.err.AppendTypedJSON(nil, 0)); got != tt.flat || !json.Valid([]byte(got)) {
 				t.Errorf("AppendTypedJSON = %s\nwant            %s", got, tt.flat)
 			}
 			if tt.err.Error() != tt.err.Message {

@@ -34,8 +34,11 @@ type Endpoint struct {
 	DefaultModel string
 }
 
+// IsResponses reports whether this is the endpoint whose streams end with the event of a response: completed, incomplete or failed.
+func (e *Endpoint) IsResponses() bool { return e.Name == "responses" }
+
 // Streams reports whether answers may be streams of events that the gateway can convert from whole answers and back.
-func (e *Endpoint) Streams() bool { return e.UsageOnRequest || e.Name == "responses" }
+func (e *Endpoint) Streams() bool { return e.UsageOnRequest || e.IsResponses() }
 
 var endpoints = []*Endpoint{
 	{Name: "chat", Path: "/chat/completions", Framing: Chunks, UsageOnRequest: true, Texts: true, Cacheable: true},

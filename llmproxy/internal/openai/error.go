@@ -2,6 +2,7 @@ package openai
 
 import (
 	"net/http"
+	"strconv"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/jsonspan"
 )
@@ -32,16 +33,18 @@ func (e *Error) AppendJSON(b []byte) []byte {
 	return append(e.appendObject(b), '}')
 }
 
-// AppendTypedJSON appends the error as an event of the Responses API. The SDK for Python raises on "error", those for Node and Go
-// on the flat members, so both are there.
-func (e *Error) AppendTypedJSON(b []byte) []byte {
+// AppendTypedJSON appends the error as an event that has a type and a sequence number. The SDK for Python raises on "error", those for
+// Node and Go on the flat members, so both are there.
+func (e *Error) AppendTypedJSON(b []byte, sequence int64) []byte {
 	b = append(e.appendObject(b), `,"type":"error","code":`...)
 	b = appendStringOrNull(b, e.Code)
 	b = append(b, `,"message":`...)
 	b = jsonspan.AppendString(b, e.Message)
 	b = append(b, `,"param":`...)
 	b = appendStringOrNull(b, e.Param)
-	return append(b, `,"sequence_number":0}`...)
+	b = append(b, `,"sequence_number":`...)
+	b = strconv.AppendInt(b, sequence, 10)
+	return append(b, '}')
 }
 
 func (e *Error) appendObject(b []byte) []byte {
@@ -97,7 +100,9 @@ func (e *Error) read(object []byte) (inner []byte, hasMessage bool, err error) {
 		case "message":
 			e.Message, hasMessage = scalar(value), true
 		case "type":
-			e.Type = scalar(value)
+			if e.Type = scalar(value); e.Type == "error" {
+				e.Type = "" // the type of an event
+			}
 		case "status":
 			status = scalar(value) // Gemini's type
 		case "code":

@@ -24,6 +24,7 @@ type Event struct {
 	Finish    bool               // it ends the answer, or a choice of it
 	Done      bool               // it is [DONE]
 	Malformed bool               // it is neither [DONE] nor a complete JSON object
+	Terminal  bool               // it states the final status of a response and is passed on as it is, even with Err
 	UsageOnly bool               // it is the chunk that stream_options.include_usage requests
 	Finishes  int                // how many choices it ends
 	Usage     []byte             // the raw usage object, for ParseUsage; or nil
@@ -185,11 +186,12 @@ func readTyped(name, data []byte) Event {
 		return readUntyped(data)
 	case "response.created", "response.queued", "response.in_progress", "keepalive", "ping":
 		return Event{}
-	case "response.completed", "response.incomplete":
+	case "response.completed", "response.incomplete", "response.cancelled":
+		finish.Terminal = true
 		finish.readResponse(member(data, "response"))
 		return finish
 	case "response.failed":
-		e := Event{Err: data}
+		e := Event{Err: data, Terminal: true}
 		e.readResponse(member(data, "response"))
 		return e
 	case "transcript.text.done", "speech.audio.done", "image_generation.completed", "image_edit.completed":

@@ -123,6 +123,10 @@ func TestTyped(t *testing.T) {
 		counted = `"usage":` + used
 	)
 	usage := Event{Content: true, Finish: true, Finishes: 1, Usage: []byte(used)}
+	response, ended := usage, finishes
+	response.Terminal, ended.Terminal = true, true
+	broken := response
+	broken.Err = []byte(`{"code":"server_error"}`)
 	for _, tt := range []struct {
 		name, kind, data string
 		want             Event
@@ -157,13 +161,17 @@ func TestTyped(t *testing.T) {
 		{"text, no name", "", `{"type":"response.output_text.delta","delta":"Hi"}`, Event{Content: true}},
 		{"text, other name", "message", `{"delta":"Hi","type":"response.output_text.delta"}`, Event{Content: true}},
 		{"arguments done", "response.function_call_arguments.done", `{"arguments":"{}"}`, Event{Content: true}},
-		{"completed", "response.completed", `{"response":{"error":null,` + counted + `},"type":"response.completed"}`, usage},
-		{"completed, no name", "", `{"type":"response.completed","response":{` + counted + `}}`, usage},
-		{"incomplete", "response.incomplete", `{"type":"response.incomplete","response":{` + counted + `}}`, usage},
-		{"completed without usage", "response.completed", `{"type":"response.completed","response":{}}`, finishes},
+		{"completed", "response.completed", `{"response":{"error":null,` + counted + `},"type":"response.completed"}`, response},
+		{"completed, no name", "", `{"type":"response.completed","response":{` + counted + `}}`, response},
+		{"incomplete", "response.incomplete", `{"type":"response.incomplete","response":{` + counted + `}}`, response},
+		{"cancelled", "response.cancelled", `{"type":"response.cancelled","response":{` + counted + `}}`, response},
+		{"completed without usage", "response.completed", `{"type":"response.completed","response":{}}`, ended},
+		{"completed with an error", "response.completed", `{"type":"response.completed","response":{"error":{"code":"server_error"},` + counted + `}}`, broken},
+		{"incomplete with an error", "", `{"type":"response.incomplete","response":{"error":{"code":"server_error"},` + counted + `}}`, broken},
 		{"failed", "response.failed", `{"type":"response.failed","response":{"error":{"code":"server_error","message":"m"},` + counted + `}}`,
-			Event{Err: []byte(`{"code":"server_error","message":"m"}`), Usage: []byte(used)}},
-		{"failed without a reason", "response.failed", `{"response":{"error":null}}`, Event{Err: []byte(`{"response":{"error":null}}`)}},
+			Event{Terminal: true, Err: []byte(`{"code":"server_error","message":"m"}`), Usage: []byte(used)}},
+		{"failed, no name", "", `{"type":"response.failed","response":{"error":{"code":"x"}}}`, Event{Terminal: true, Err: []byte(`{"code":"x"}`)}},
+		{"failed without a reason", "response.failed", `{"response":{"error":null}}`, Event{Terminal: true, Err: []byte(`{"response":{"error":null}}`)}},
 		{"error", "error", `{"type":"error","code":"x","message":"m","param":null}`, Event{Err: []byte(`{"type":"error","code":"x","message":"m","param":null}`)}},
 		{"error, no name", "", `{"type":"error","code":"x","message":"m"}`, Event{Err: []byte(`{"type":"error","code":"x","message":"m"}`)}},
 		{"error, nested and flat", "error", `{"type":"error","error":{"code":"x"},"code":"x","message":"m"}`, Event{Err: []byte(`{"code":"x"}`)}},

@@ -47,8 +47,9 @@ type Client interface {
 	// whether pings have already sent the header of a stream. If Commit fails, nothing is committed: ctx has ended, or the client's
 	// stream has begun and the answer is not a stream.
 	Commit(ctx context.Context, stream bool) (begun bool, err error)
-	// ErrorEvent returns the event that reports an error in the client's streams.
-	ErrorEvent(*openai.Error) []byte
+	// ErrorEvent returns the event, or the events, that end one of the client's streams with an error. The state is that of a stream of
+	// the Responses API.
+	ErrorEvent(*openai.Error, openai.ResponseState) []byte
 }
 
 // Progress observes an answer while it arrives.
@@ -67,6 +68,7 @@ type Meter struct {
 	Events      int   // events sent to the client
 	Bytes       int64 // bytes of the body sent to the client
 	Text        jsonspan.TextCount
+	Response    openai.ResponseState // of a stream of the Responses API
 }
 
 // read reads the usage in an event. Servers that report it in several events report what was used so far.
@@ -98,7 +100,11 @@ var (
 )
 
 // An EventError is an error that the upstream sent with status 200: as an event or as the whole answer.
-type EventError struct{ Value []byte }
+type EventError struct {
+	Value []byte
+	// Sent means that the client got the event, which ended its stream.
+	Sent bool
+}
 
 // Error does not quote the upstream, which may quote the client.
 func (e *EventError) Error() string { return "the upstream sent an error inside its answer" }
@@ -178,9 +184,9 @@ func mediaType(contentType string) (string, error) {
 	return media, err
 }
 
-// SendError ends a stream with an error event.
-func SendError(to Client, e *openai.Error) {
-	if _, err := to.Write(to.ErrorEvent(e)); err == nil {
+// SendError ends a stream with an error event. State is that of the answer's Meter.
+func SendError(to Client, e *openai.Error, state openai.ResponseState) {
+	if _, err := to.Write(to.ErrorEvent(e, state)); err == nil {
 		_ = to.Flush() // an error means that the client has left
 	}
 }

@@ -26,8 +26,8 @@ func (n nobody) WriteHeader(int)             {}
 func (n nobody) Write(p []byte) (int, error) { return len(p), nil }
 func (n nobody) Flush() error                { return nil }
 
-func (n nobody) Commit(context.Context, bool) (bool, error) { return false, nil }
-func (n nobody) ErrorEvent(*openai.Error) []byte            { return nil }
+func (n nobody) Commit(context.Context, bool) (bool, error)            { return false, nil }
+func (n nobody) ErrorEvent(*openai.Error, openai.ResponseState) []byte { return nil }
 
 // paced gives one event a read, as a server does that is slower than we are.
 type paced struct{ events []string }

@@ -22,6 +22,7 @@ func FuzzStream(f *testing.F) {
 	}
 	f.Add("event: response.output_text.delta\ndata: {\"type\":\"response.output_text.delta\"}\n\nevent: response.completed\ndata: {}\n\n", uint64(1), false, true)
 	chat, responses := endpoint(f, "/v1/chat/completions"), endpoint(f, "/v1/responses")
+	f.Add("event: response.output_text.delta\ndata: {\"type\":\"response.output_text.delta\"}\n\nevent: response.failed\ndata: {\"response\":{\"error\":{},\"usage\":{\"input_tokens\":1}}}\n", uint64(2), false, true)
 	f.Fuzz(func(t *testing.T, in string, seed uint64, hide, typed bool) {
 		expect := Expect{Endpoint: chat, Stream: true, HideUsage: hide, Choices: 1}
 		if typed {
@@ -49,7 +50,7 @@ func FuzzStream(f *testing.F) {
 
 // oneByOne is the plain way: all events first, then one look at each.
 func oneByOne(in string, expect Expect) (want result) {
-	events := eventsOf(in)
+	events := eventsOf(in, expect)
 	first := -1
 	for i, raw := range events {
 		e, _ := sse.Cut(raw)
@@ -94,6 +95,14 @@ func oneByOne(in string, expect Expect) (want result) {
 			continue
 		case x.Err != nil:
 			want.Sent = "event " + string(x.Err)
+			if x.Terminal {
+				want.Body += string(raw)
+				want.Events++
+			}
+			if usage, ok := openai.ParseUsage(x.Usage); ok {
+				want.Usage.Update(usage)
+				want.HasUsage = true
+			}
 			return want
 		case x.Malformed:
 			malformed = true
@@ -127,16 +136,20 @@ func oneByOne(in string, expect Expect) (want result) {
 
 func blank(e sse.Event) bool { return strings.TrimSpace(string(e.Data)) == "" }
 
-// eventsOf cuts a stream into events. Of one that was cut only a [DONE] counts.
-func eventsOf(in string) (events [][]byte) {
+// eventsOf cuts a stream into events. One that was cut counts only if it ends the answer.
+func eventsOf(in string, expect Expect) (events [][]byte) {
 	r := sse.NewReader(strings.NewReader(in), sse.MaxEvent)
 	defer r.Close()
 	for {
 		batch, err := r.Next()
 		batch = bytes.Clone(batch)
 		if err != nil {
-			if rest, _ := sse.Cut(batch); string(rest.Data) == "[DONE]" && len(batch) > 0 {
+			switch rest, _ := sse.Cut(batch); {
+			case len(batch) == 0:
+			case string(rest.Data) == "[DONE]":
 				events = append(events, []byte("data: [DONE]\n\n"))
+			case expect.Endpoint.IsResponses() && expect.Endpoint.Framing.First(rest.Name, rest.Data).Terminal:
+				events = append(events, []byte(strings.TrimRight(string(batch), "\r\n")+"\n\n"))
 			}
 			return events
 		}

@@ -51,7 +51,7 @@ func (c *client) Flush() error {
 
 func (c *client) Commit(context.Context, bool) (bool, error) { return false, nil }
 
-func (c *client) ErrorEvent(*openai.Error) []byte { return nil }
+func (c *client) ErrorEvent(*openai.Error, openai.ResponseState) []byte { return nil }
 
 // A body is an answer's body that knows whether it was closed.
 type body struct {

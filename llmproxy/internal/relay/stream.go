@@ -69,6 +69,9 @@ func (s *streamAnswer) hasContent(batch []byte) (content bool, err error) {
 		if !hasData(&e) {
 			continue
 		}
+		if s.expect.Endpoint.IsResponses() && s.meter.Response.ID == "" {
+			s.meter.Response.ReadHead(e.Data)
+		}
 		x := s.expect.Endpoint.Framing.First(e.Name, e.Data)
 		if failed := s.failure(x); failed != nil {
 			return false, failed
@@ -96,7 +99,7 @@ func (s *streamAnswer) failure(x openai.Event) error {
 }
 
 // eventError copies the value, because its buffer will be reused.
-func eventError(value []byte) error { return &EventError{Value: bytes.Clone(value)} }
+func eventError(value []byte) *EventError { return &EventError{Value: bytes.Clone(value)} }
 
 // Streams implements Answer.
 func (s *streamAnswer) Streams() bool { return true }
@@ -132,17 +135,21 @@ func (s *streamAnswer) Send(w Client, begun bool) error {
 	}
 }
 
-// next reads complete events. It drops an incomplete event at the end of the stream, unless that is a [DONE] that lacks only its blank
-// line.
+// next reads complete events. It drops an incomplete event at the end of the stream, unless that ends the answer and lacks only its
+// blank line.
 func (s *streamAnswer) next() ([]byte, error) {
 	batch, err := s.events.Next()
-	if err != nil && len(batch) > 0 {
-		if rest, _ := sse.Cut(batch); string(rest.Data) == "[DONE]" {
-			return doneEvent, err
-		}
-		return nil, err
+	if err == nil || len(batch) == 0 {
+		return batch, err
 	}
-	return batch, err
+	rest, _ := sse.Cut(batch)
+	switch {
+	case string(rest.Data) == "[DONE]":
+		return doneEvent, err
+	case s.expect.Endpoint.IsResponses() && s.expect.Endpoint.Framing.First(rest.Name, rest.Data).Terminal:
+		return append(bytes.TrimRight(bytes.Clone(rest.Raw), "\r\n"), "\n\n"...), err
+	}
+	return nil, err
 }
 
 // relay writes the events of one read, without those that the client must not get. It uses one Write and one Flush for all of them:
@@ -156,8 +163,10 @@ func (s *streamAnswer) relay(w Client, batch []byte) error {
 		if at > 0 || !s.splitEnd || string(event.Raw) != "\n" {
 			keep, failed = s.inspect(&event)
 		}
-		s.keptLast = keep
-		if !keep {
+		if s.keptLast = keep; keep {
+			at = next
+		}
+		if !keep || failed != nil {
 			if err := s.write(w, batch[from:at]); err != nil {
 				return err
 			}
@@ -193,10 +202,10 @@ func (s *streamAnswer) inspect(e *sse.Event) (keep bool, err error) {
 		return false, nil
 	}
 	x := s.expect.Endpoint.Framing.Next(e.Name, e.Data)
-	if failed := s.failure(x); failed != nil {
-		return false, failed
-	}
 	s.meter.read(&x)
+	if failed := s.failure(x); failed != nil {
+		return s.failedEvent(x, failed)
+	}
 	s.finished += x.Finishes
 	s.done = s.done || x.Done
 	if x.UsageOnly && s.expect.HideUsage {
@@ -213,6 +222,18 @@ func (s *streamAnswer) inspect(e *sse.Event) (keep bool, err error) {
 	return true, nil
 }
 
+// failedEvent returns what inspect does for an event that reports a failure. The gateway reports it in the client's dialect, unless the
+// upstream ended the response as the Responses API does.
+func (s *streamAnswer) failedEvent(x openai.Event, failed error) (keep bool, err error) {
+	var event *EventError
+	if !x.Terminal || !errors.As(failed, &event) {
+		return false, failed
+	}
+	event.Sent = true
+	s.meter.Events++
+	return true, event
+}
+
 func (s *streamAnswer) write(w io.Writer, p []byte) error {
 	if len(p) == 0 {
 		return nil
@@ -221,6 +242,9 @@ func (s *streamAnswer) write(w io.Writer, p []byte) error {
 	s.meter.Bytes += int64(n)
 	if err != nil {
 		return &ClientError{err}
+	}
+	if s.expect.Endpoint.IsResponses() {
+		s.meter.Response.Sent(p)
 	}
 	return nil
 }

@@ -179,6 +179,11 @@ func TestTypedStream(t *testing.T) {
 	delta := event("response.output_text.delta", `,"delta":"Hi"`)
 	completed := event("response.completed", `,"response":{"usage":{"input_tokens":3,"output_tokens":2}}`)
 	failed := event("response.failed", `,"response":{"error":`+failure+`}`)
+	counted := event("response.failed", `,"response":{"error":`+failure+`,"usage":{"input_tokens":3,"output_tokens":2}}`)
+	incomplete := event("response.incomplete", `,"response":{"usage":{"input_tokens":3,"output_tokens":2}}`)
+	odd := event("response.completed", `,"response":{"error":`+failure+`}`)
+	plain := event("error", `,"code":"x","message":"m"`)
+	const plainValue = `{"type":"error","code":"x","message":"m"}`
 	for _, tt := range []struct {
 		name, in string
 		want     result
@@ -190,7 +195,16 @@ func TestTypedStream(t *testing.T) {
 		{"a page", created + page, result{Held: "malformed"}},
 		{"a page behind the end", created + delta + completed + page, result{Body: created + delta + completed, Usage: used, HasUsage: true, Events: 3}},
 		{"failed at once", created + failed, result{Held: "event " + failure}},
-		{"failed behind content", created + delta + failed, result{Sent: "event " + failure, Body: created + delta, Events: 2}},
+		{"failed behind content", created + delta + failed, result{Sent: "event " + failure, Body: created + delta + failed, Events: 3}},
+		{"failed, with its usage", created + delta + counted, result{Sent: "event " + failure, Body: created + delta + counted, Usage: used, HasUsage: true, Events: 3}},
+		{"more after it", created + delta + failed + delta, result{Sent: "event " + failure, Body: created + delta + failed, Events: 3}},
+		{"an error", created + delta + plain, result{Sent: "event " + plainValue, Body: created + delta, Events: 2}},
+		{"an error ends the stream at once", created + delta + plain + failed, result{Sent: "event " + plainValue, Body: created + delta, Events: 2}},
+		{"incomplete", created + delta + incomplete, result{Body: created + delta + incomplete, Usage: used, HasUsage: true, Events: 3}},
+		{"completed with an error", created + delta + odd, result{Sent: "event " + failure, Body: created + delta + odd, Events: 3}},
+		{"completed without its blank line", created + delta + strings.TrimSpace(completed), result{Body: created + delta + completed, Usage: used, HasUsage: true, Events: 3}},
+		{"failed without its blank line", created + delta + strings.TrimSpace(failed), result{Sent: "event " + failure, Body: created + delta + failed, Events: 3}},
+		{"half of completed", created + delta + completed[:len(completed)-3], result{Sent: "cut", Body: created + delta, Events: 2}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()

@@ -27,7 +27,9 @@ var OpenAI = &Kind{
 		{typ: "overloaded_error", is: router.Overloaded},               // Anthropic
 		{typ: "rate_limit_error", is: router.Overloaded},               // Anthropic
 		{typ: "RESOURCE_EXHAUSTED", is: router.Overloaded},             // Gemini
-		{code: "rate_limit_exceeded", from: 429, is: router.Overloaded},
+		{code: "rate_limit_exceeded", is: router.Overloaded},           // also within a stream, which has no status
+		{code: "server_is_overloaded", is: router.Overloaded},
+		{code: "slow_down", is: router.Overloaded},
 
 		// The prompt is too long.
 		{code: "context_length_exceeded", is: router.Unsupported},  // OpenAI, Azure, Groq
