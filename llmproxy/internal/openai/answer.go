@@ -11,6 +11,8 @@ type Answer struct {
 	HasUsage bool
 	// ServiceTier is the service tier that answered; see ParseServiceTier.
 	ServiceTier string
+	// AudioMillis is the length of the transcribed audio that verbose_json has, in milliseconds.
+	AudioMillis int64
 	// Err is the raw value of an error inside an answer of status 200, as OpenRouter sends it, or nil.
 	Err []byte
 }
@@ -20,23 +22,8 @@ type Answer struct {
 func (a *Answer) Parse(body []byte) error {
 	*a = Answer{}
 	return jsonspan.Walk(body, func(key, value []byte) {
-		if jsonspan.IsNull(value) {
-			return
-		}
-		switch string(key) {
-		case "error":
-			if !isNoError(value) {
-				a.Err = value
-			}
-		case "service_tier":
-			a.ServiceTier = ParseServiceTier(value)
-		default:
-			if raw := usageIn(key, value); raw != nil {
-				if usage, ok := ParseUsage(raw); ok {
-					a.Usage.Update(usage)
-					a.HasUsage = true
-				}
-			}
+		if !jsonspan.IsNull(value) {
+			a.read(key, value)
 		}
 	}, func(element []byte) {
 		// Gemini sends errors in an array.
@@ -47,6 +34,27 @@ func (a *Answer) Parse(body []byte) error {
 			return a.Err == nil
 		})
 	})
+}
+
+// read reads a member that is not null.
+func (a *Answer) read(key, value []byte) {
+	switch string(key) {
+	case "error":
+		if !isNoError(value) {
+			a.Err = value
+		}
+	case "service_tier":
+		a.ServiceTier = ParseServiceTier(value)
+	case "duration":
+		a.AudioMillis = parseMillis(value)
+	default:
+		if raw := usageIn(key, value); raw != nil {
+			if usage, ok := ParseUsage(raw); ok {
+				a.Usage.Update(usage)
+				a.HasUsage = true
+			}
+		}
+	}
 }
 
 // member returns the value of a key in an object, or nil. If the key is repeated, the last value counts, as on most servers.

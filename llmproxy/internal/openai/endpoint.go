@@ -28,6 +28,10 @@ type Endpoint struct {
 	AnyAnswer bool
 	// Vectors reports whether answers contain lists of numbers, which may be requested as base64.
 	Vectors bool
+	// Transcribes reports whether answers are transcriptions of audio, which may be billed by its length.
+	Transcribes bool
+	// Images reports whether answers are images, which may be billed by the image.
+	Images bool
 	// Texts reports whether requests and answers are texts, so that tokens can be estimated if the upstream does not report them.
 	Texts bool
 	// DefaultModel is the model that OpenAI documents for requests without one, or "" if requests must name one.
@@ -47,12 +51,12 @@ var endpoints = []*Endpoint{
 	{Name: "responses", Path: "/responses", Framing: Typed, Texts: true, Cacheable: true},
 	{Name: "moderations", Path: "/moderations", Texts: true, Cacheable: true, DefaultModel: "omni-moderation-latest"},
 	{Name: "rerank", Path: "/rerank", Texts: true, Cacheable: true},
-	{Name: "transcriptions", Path: "/audio/transcriptions", Form: true, Framing: Typed, AnyAnswer: true},
-	{Name: "translations", Path: "/audio/translations", Form: true, Framing: Typed, AnyAnswer: true},
+	{Name: "transcriptions", Path: "/audio/transcriptions", Form: true, Transcribes: true, Framing: Typed, AnyAnswer: true},
+	{Name: "translations", Path: "/audio/translations", Form: true, Transcribes: true, Framing: Typed, AnyAnswer: true},
 	{Name: "speech", Path: "/audio/speech", Framing: Typed, AnyAnswer: true},
-	{Name: "image_generations", Path: "/images/generations", Framing: Typed},
-	{Name: "image_edits", Path: "/images/edits", Form: true, Framing: Typed},
-	{Name: "image_variations", Path: "/images/variations", Form: true, Framing: Typed},
+	{Name: "image_generations", Path: "/images/generations", Framing: Typed, Images: true},
+	{Name: "image_edits", Path: "/images/edits", Form: true, Framing: Typed, Images: true},
+	{Name: "image_variations", Path: "/images/variations", Form: true, Framing: Typed, Images: true},
 }
 
 var endpointByPath = func() map[string]*Endpoint {

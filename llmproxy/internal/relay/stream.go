@@ -207,6 +207,9 @@ func (s *streamAnswer) inspect(e *sse.Event) (keep bool, err error) {
 		return s.failedEvent(x, failed)
 	}
 	s.finished += x.Finishes
+	if s.expect.Endpoint.Images {
+		s.meter.Usage.Images = int64(s.finished) // each ends with an event of its own
+	}
 	s.done = s.done || x.Done
 	if x.UsageOnly && s.expect.HideUsage {
 		if rest, ok := openai.WithoutUsage(s.expect.Endpoint, e.Data); ok {

@@ -21,12 +21,14 @@ const maxPooled = 256 << 10
 var jsonType = []string{"application/json"}
 
 // A wholeAnswer is JSON that is read completely before the commit. Another target can therefore still answer if it is incomplete,
-// contains an error or is not JSON. Only if it is larger than maxHeld, the rest is relayed as it arrives.
+// contains an error or is not JSON. Only if it is larger than maxHeld, the rest is relayed as it arrives, and its usage is read on the way.
 type wholeAnswer struct {
 	res      *http.Response
 	progress Progress
 	limited  io.LimitedReader // of the body
 	head     *bytes.Buffer
+	endpoint *openai.Endpoint
+	scanner  *openai.AnswerScanner    // reads an answer that is not kept as a whole, and counts images
 	texts    bool                     // the answer is text
 	count    bool                     // count the text even if the usage is known
 	complete bool                     // head is the complete answer
@@ -36,7 +38,7 @@ type wholeAnswer struct {
 
 // holdWhole reads the answer.
 func holdWhole(res *http.Response, expect Expect) (*wholeAnswer, error) {
-	a := &wholeAnswer{res: res, progress: expect.Progress, count: expect.Count, texts: expect.Endpoint.Texts && !expect.Endpoint.Vectors, head: buffers.Get().(*bytes.Buffer)}
+	a := &wholeAnswer{res: res, progress: expect.Progress, count: expect.Count, endpoint: expect.Endpoint, texts: expect.Endpoint.Texts && !expect.Endpoint.Vectors, head: buffers.Get().(*bytes.Buffer)}
 	a.head.Reset()
 	if expect.Base64 {
 		a.base64 = new(openai.EmbeddingEncoder)
@@ -57,8 +59,12 @@ func (a *wholeAnswer) read() error {
 	if err != nil {
 		return incomplete(err)
 	}
-	if n < maxHeld {
-		a.complete = true
+	a.complete = n < maxHeld
+	if !a.complete || a.endpoint.Images {
+		a.scanner = new(openai.AnswerScanner)
+		a.scanner.Write(a.head.Bytes()) //nolint:errcheck // never fails
+	}
+	if a.complete {
 		if err := a.parse(); err != nil {
 			return err
 		}
@@ -77,11 +83,23 @@ func (a *wholeAnswer) parse() error {
 	if answer.Err != nil {
 		return eventError(answer.Err)
 	}
-	a.meter.Usage, a.meter.HasUsage, a.meter.ServiceTier = answer.Usage, answer.HasUsage, answer.ServiceTier
+	a.readUsage(&answer)
 	if a.texts && (a.count || a.meter.Usage.Output == 0) { // counting takes as long as parsing
 		a.meter.Text = openai.CountText(a.head.Bytes())
 	}
 	return nil
+}
+
+// readUsage records what the answer consumed.
+func (a *wholeAnswer) readUsage(answer *openai.Answer) {
+	m := &a.meter
+	m.Usage, m.HasUsage, m.ServiceTier = answer.Usage, answer.HasUsage, answer.ServiceTier
+	if a.endpoint.Images {
+		m.Usage.Images = a.scanner.Images()
+	}
+	if a.endpoint.Transcribes && answer.AudioMillis > 0 {
+		m.Usage.AudioMillis, m.HasUsage = max(m.Usage.AudioMillis, answer.AudioMillis), true
+	}
 }
 
 // encodeHead converts the embeddings in head to base64.
@@ -121,18 +139,27 @@ func (a *wholeAnswer) Send(w Client, _ bool) error {
 		return &ClientError{err}
 	case a.complete:
 		return nil
-	case a.base64 != nil:
-		return a.sendEncoded(w)
 	}
-	n64, err := copyBody(w, a.res.Body, nil, a.progress)
-	a.meter.Bytes += n64
+	rest := io.TeeReader(a.res.Body, a.scanner)
+	if a.base64 != nil {
+		err = a.sendEncoded(w, rest)
+	} else {
+		n64, failed := copyBody(w, rest, nil, a.progress)
+		a.meter.Bytes += n64
+		err = failed
+	}
+	answer := a.scanner.Answer()
+	a.readUsage(&answer)
+	if a.texts && a.meter.Usage.Output == 0 { // nothing is kept in which the text could be counted; most of the answer is text
+		a.meter.Text.Bytes = int(a.meter.Bytes)
+	}
 	return err
 }
 
 // sendEncoded relays the rest of the body and converts its embeddings to base64.
-func (a *wholeAnswer) sendEncoded(w io.Writer) error {
+func (a *wholeAnswer) sendEncoded(w io.Writer, rest io.Reader) error {
 	to := &base64Writer{to: w, encoder: a.base64}
-	_, err := copyBody(to, a.res.Body, nil, a.progress)
+	_, err := copyBody(to, rest, nil, a.progress)
 	a.meter.Bytes += to.sent
 	if errors.Is(err, openai.ErrInvalidEmbedding) {
 		return errors.Unwrap(err) // copyBody takes every error of its writer for a ClientError

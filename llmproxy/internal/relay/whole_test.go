@@ -9,6 +9,8 @@ import (
 	"testing/iotest"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/tokens"
 )
 
 func TestWhole(t *testing.T) {
@@ -43,6 +45,45 @@ func TestWhole(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// The usage of an answer that is too large to be held is read while it passes by.
+func TestLargeUsage(t *testing.T) {
+	t.Parallel()
+	image := `{"b64_json":"` + strings.Repeat("iVBORw0KGgo/", maxHeld/12) + `"}`
+	vector := `{"embedding":[` + strings.Repeat("0.5,", maxHeld/4) + `1]}`
+	const usage = `"usage":{"input_tokens":3,"output_tokens":2}`
+	pictures := func(n int64) tokens.Usage { return tokens.Usage{Input: 3, Output: 2, Images: n} }
+	for _, tt := range []struct {
+		name, path, in string
+		base64         bool
+		want           tokens.Usage
+		hasUsage       bool
+	}{
+		{"a picture", "/v1/images/generations", `{"created":1,"data":[` + image + `],` + usage + `}`, false, pictures(1), true},
+		{"two pictures, the usage first", "/v1/images/edits", `{` + usage + `,"data":[` + image + `,` + image + `]}`, false, pictures(2), true},
+		{"a picture without usage", "/v1/images/generations", `{"created":1,"data":[` + image + `]}`, false, tokens.Usage{Images: 1}, false},
+		{"a small picture", "/v1/images/generations", `{"created":1,"data":[{"url":"x"},{"url":"y"}],` + usage + `}`, false, pictures(2), true},
+		{"embeddings", "/v1/embeddings", `{"data":[` + vector + `],` + usage + `}`, false, used, true},
+		{"embeddings as base64", "/v1/embeddings", `{"data":[` + vector + `,` + vector + `],` + usage + `}`, true, used, true},
+		{"a chat", "/v1/chat/completions", `{"choices":[{"message":{"content":"` + strings.Repeat("word ", maxHeld/4) + `"}}],` + usage + `}`, false, used, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			expect := Expect{Endpoint: endpoint(t, tt.path), Base64: tt.base64}
+			got := pass(t, "application/json", iotest.HalfReader(strings.NewReader(tt.in)), expect, newClient())
+			if diff := cmp.Diff(tt.want, got.Usage); diff != "" || got.HasUsage != tt.hasUsage || got.Held != "" || got.Sent != "" {
+				t.Errorf("%q, %q, usage %v (-want +got):\n%s", got.Held, got.Sent, got.HasUsage, diff)
+			}
+			if !tt.base64 && got.Body != tt.in {
+				t.Error("the answer was changed")
+			}
+		})
+	}
+	streamed := `data: {"type":"image_generation.partial_image","b64_json":"AA=="}` + "\n\n" + `data: {"type":"image_generation.completed","b64_json":"AA==",` + usage + "}\n\n"
+	if got := pass(t, "text/event-stream", strings.NewReader(streamed), Expect{Endpoint: endpoint(t, "/v1/images/generations"), Stream: true}, newClient()); got.Usage != pictures(1) {
+		t.Errorf("the usage of a streamed picture is %+v", got.Usage)
 	}
 }
 
