@@ -15,8 +15,10 @@ import (
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/exchange"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/gateway"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/memory"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/reqbody"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/state"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 )
 
@@ -26,7 +28,8 @@ import (
 // Numbers are compared, such as ">4000", ">=1", "<100", "<=100" or "=0". Several comparisons are separated by white space.
 //
 // In a route of llm_proxy it costs almost nothing. Elsewhere it reads the body of the request, at most 32 MiB, and keeps it for
-// the handlers that follow; llm_proxy does not parse it a second time.
+// the handlers that follow; llm_proxy does not parse it a second time. The memory for that counts as that of llm_proxy's requests
+// does, with the default of max_memory; when it is used up, no request matches.
 type MatchLLM struct {
 	// An estimate of the tokens of the prompt: a quarter of the bytes of its texts and tools, 765 for an image, 300 for audio,
 	// 1500 for a file.
@@ -67,6 +70,8 @@ type MatchLLM struct {
 
 	comparisons []comparison
 	content     *regexp.Regexp
+	memory      *memory.Account // of the bodies that it reads
+	closer      *state.Closer
 }
 
 // CaddyModule returns the Caddy module information.
@@ -82,7 +87,7 @@ func (m *MatchLLM) Match(r *http.Request) bool {
 
 // MatchWithError implements caddyhttp.RequestMatcherWithError.
 func (m *MatchLLM) MatchWithError(r *http.Request) (bool, error) {
-	rec, ok := recordOf(r)
+	rec, ok := m.recordOf(r)
 	if !ok {
 		return false, nil
 	}
@@ -102,11 +107,11 @@ func (m *MatchLLM) MatchWithError(r *http.Request) (bool, error) {
 
 // recordOf returns the gateway's record of the request if the matcher belongs to a route; else it makes one by peeking at the
 // body. It reports false if the body is not JSON in OpenAI's format.
-func recordOf(r *http.Request) (*exchange.Record, bool) {
+func (m *MatchLLM) recordOf(r *http.Request) (*exchange.Record, bool) {
 	if rec, ok := r.Context().Value(recordKey{}).(*exchange.Record); ok {
 		return rec, true
 	}
-	request := reqbody.Peek(r, gateway.DefaultMaxBody)
+	request := reqbody.Peek(r, gateway.DefaultMaxBody, m.memory)
 	if request == nil {
 		return nil, false
 	}
@@ -117,6 +122,7 @@ func recordOf(r *http.Request) (*exchange.Record, bool) {
 // Interface guards
 var (
 	_ caddy.Provisioner                 = (*MatchLLM)(nil)
+	_ caddy.CleanerUpper                = (*MatchLLM)(nil)
 	_ caddyhttp.RequestMatcherWithError = (*MatchLLM)(nil)
 	_ caddyfile.Unmarshaler             = (*MatchLLM)(nil)
 )
@@ -181,6 +187,8 @@ func (m *MatchLLM) numericFields() []numericField {
 
 // Provision implements caddy.Provisioner.
 func (m *MatchLLM) Provision(caddy.Context) error {
+	m.closer = new(state.Closer)
+	m.memory = acquireMemory(m.closer, 0)
 	m.comparisons = nil
 	for _, f := range m.numericFields() {
 		list, err := parseComparisons(*f.text, f.of)
@@ -196,6 +204,12 @@ func (m *MatchLLM) Provision(caddy.Context) error {
 	if m.content, err = regexp.Compile(m.Content); err != nil {
 		return fmt.Errorf("content: %w", err)
 	}
+	return nil
+}
+
+// Cleanup implements caddy.CleanerUpper.
+func (m *MatchLLM) Cleanup() error {
+	m.closer.Close()
 	return nil
 }
 

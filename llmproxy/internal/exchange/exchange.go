@@ -91,7 +91,7 @@ var ErrClientClosed = &openai.Error{Status: StatusClientClosed, Message: "The cl
 
 // Fail sends an error to the client and records it. If the client has left, it records only that.
 func (x *Exchange) Fail(e *openai.Error) {
-	if e == ErrClientClosed || x.Request.Context().Err() != nil {
+	if e == ErrClientClosed || x.Request.Context().Err() != nil && !x.Writer.unread.Load() {
 		x.Record.Verdict, x.Record.Status = router.ClientClosed, StatusClientClosed
 		x.Writer.abandon(x.Request.Context())
 		return

@@ -51,6 +51,7 @@ type Writer struct {
 	id      string // the request's
 
 	writing atomic.Bool // a write is in progress
+	unread  atomic.Bool // the rest of the request's body is not read
 
 	mu        sync.Mutex
 	committed bool          // an answer has been committed; no more pings
@@ -81,6 +82,13 @@ func (w *Writer) SetHeader(name, value string) {
 
 // Unwrap returns the client's own writer, for http.MaxBytesReader.
 func (w *Writer) Unwrap() http.ResponseWriter { return w.client }
+
+// StopReading makes a blocked read of the request's body fail, and every later one. It does not block. With HTTP/1, net/http then ends
+// the request's context as if the client had left, but the client can still get an error.
+func (w *Writer) StopReading() {
+	w.unread.Store(true)
+	_ = w.control.SetReadDeadline(time.Now()) // not every server supports it
+}
 
 // Committed reports whether an answer has been committed. Pings do not count.
 func (w *Writer) Committed() bool {

@@ -17,6 +17,7 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/exchange"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/memory"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/reqbody"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 )
 
@@ -63,6 +64,7 @@ type Gateway struct {
 	catalog  *catalog.Catalog
 	delivery *delivery.Delivery
 	deliver  answercache.Deliver
+	uploads  reqbody.Uploads
 }
 
 // New returns a new Gateway. It must be closed.

@@ -55,8 +55,8 @@ func TestPeek(t *testing.T) {
 				for i := 0; i < len(tt.header); i += 2 {
 					r.Header.Set(tt.header[i], tt.header[i+1])
 				}
-				head := reqbody.Peek(r, tt.limit)
-				if again := reqbody.Peek(r, tt.limit); again != head {
+				head := reqbody.Peek(r, tt.limit, nil)
+				if again := reqbody.Peek(r, tt.limit, nil); again != head {
 					t.Error("a second look finds something else")
 				}
 				if head != nil != tt.found || head != nil && (head.Model != "m" || !head.Stream) {
@@ -74,7 +74,7 @@ func TestPeek(t *testing.T) {
 func TestPeekLeavesWhatIsTooLarge(t *testing.T) {
 	t.Parallel()
 	r := httptest.NewRequest("POST", "/", unreadable{t})
-	if r.ContentLength = 101; reqbody.Peek(r, 100) != nil {
+	if r.ContentLength = 101; reqbody.Peek(r, 100, nil) != nil {
 		t.Error("something was found")
 	}
 }
@@ -83,7 +83,7 @@ func TestPeekKeepsTheError(t *testing.T) {
 	t.Parallel()
 	broken := errors.New("broken")
 	r := httptest.NewRequest("POST", "/", io.MultiReader(strings.NewReader("{"), iotest.ErrReader(broken)))
-	if reqbody.Peek(r, 100) != nil {
+	if reqbody.Peek(r, 100, nil) != nil {
 		t.Error("half a body was taken")
 	}
 	if got, err := io.ReadAll(r.Body); string(got) != "{" || !errors.Is(err, broken) {
@@ -99,7 +99,7 @@ func TestServesWhatWasPeeked(t *testing.T) {
 	s.serve("m u/x")
 	handler := s.server.Config.Handler
 	s.server.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		reqbody.Peek(r, DefaultMaxBody)
+		reqbody.Peek(r, DefaultMaxBody, nil)
 		handler.ServeHTTP(w, r)
 	})
 	if got := s.post("/v1/chat/completions", chat("m", true)); got.status != 200 || !strings.HasSuffix(got.body, "[DONE]\n\n") {

@@ -101,7 +101,7 @@ func (g *Gateway) readBody(x *exchange.Exchange, held *held) (*reqbody.Body, *op
 		return nil, exchange.WrongMethod(x.Request, http.MethodPost)
 	}
 	// The access log may contain {llm.content}, and is written after the request has ended.
-	err := body.Read(x.Writer.Unwrap(), x.Request, x.Endpoint, reqbody.Options{Limit: g.MaxBody, Keep: rec.Logged})
+	err := body.Read(&x.Writer, x.Request, x.Endpoint, reqbody.Options{Limit: g.MaxBody, Keep: rec.Logged, Memory: g.Memory, Uploads: &g.uploads})
 	rec.RequestInfo = exchange.RequestInfo{Model: body.Model, Stream: body.Stream, Received: body.Size, ReadTime: body.ReadTime, JSON: body.JSON()}
 	return body, err
 }

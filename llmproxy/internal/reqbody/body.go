@@ -6,8 +6,6 @@
 package reqbody
 
 import (
-	"bytes"
-	"compress/gzip"
 	"errors"
 	"fmt"
 	"io"
@@ -16,9 +14,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/klauspost/compress/zstd"
-
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/jsonspan"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/memory"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
 )
 
@@ -35,8 +32,8 @@ type Body struct {
 
 	request openai.Request
 	isJSON  bool
-	memory  Memory
-	pooled  bool
+	buffer  buffer // holds the request, unless Peek does
+	upload  upload
 	members [8]jsonspan.Member // storage for the members of request, enough for what SDKs send
 }
 
@@ -50,10 +47,10 @@ func (b *Body) JSON() *openai.Request {
 
 // Memory returns the pooled memory that holds the JSON, or nil if it is not pooled.
 func (b *Body) Memory() *Memory {
-	if !b.pooled {
+	if b.buffer.memory.bytes == nil {
 		return nil
 	}
-	return &b.memory
+	return &b.buffer.memory
 }
 
 // Options are how a body is read.
@@ -62,16 +59,23 @@ type Options struct {
 	Limit int64
 	// Keep keeps the body's JSON available after the request has ended, for an access log. Its memory is then not pooled.
 	Keep bool
+	// Memory is the account in which the body's memory is reserved until Close; nil for no maximum.
+	Memory *memory.Account
+	// Uploads ends the body if it stalls; nil to wait forever.
+	Uploads *Uploads
 }
 
-// Read reads the body of a request to an endpoint. If the body is too large, it makes w close the connection.
-func (b *Body) Read(w http.ResponseWriter, r *http.Request, e *openai.Endpoint, o Options) *openai.Error {
+// Read reads the body of a request to an endpoint. If it has to stop before the end of the body, its error closes the connection.
+func (b *Body) Read(from Client, r *http.Request, e *openai.Endpoint, o Options) *openai.Error {
 	boundary, err := formBoundary(r, e)
 	if err != nil {
 		return err
 	}
-	s := source{w: w, r: r, Options: o}
 	began := time.Now()
+	b.upload.body, b.upload.from = r.Body, from
+	s := source{r: r, client: from, upload: &b.upload, Options: o}
+	o.Uploads.watch(&b.upload, began)
+	defer o.Uploads.end(&b.upload)
 	if boundary != "" {
 		err = b.readForm(&s, boundary)
 	} else {
@@ -107,11 +111,10 @@ func (b *Body) Close() {
 	if b.Form != nil {
 		b.Form.close()
 	}
-	if b.pooled {
+	if b.buffer.reserved > 0 && !b.buffer.keep {
 		b.request.ReleaseBody()
-		b.memory.Release()
-		b.pooled = false
 	}
+	b.buffer.release()
 }
 
 // formBoundary returns the boundary of a multipart form, or "" if the Content-Type says that the body is JSON.
@@ -174,134 +177,109 @@ func (b *Body) setRequest(e *openai.Endpoint) {
 	b.isJSON, b.Model, b.Stream = true, b.request.Model, b.request.Stream
 }
 
-// readChunk is how much of a body of unknown length is read at a time.
-const readChunk = 256 << 10
-
-// readAll reads the whole body into memory. A body of known length is read in one piece. Otherwise, chunks are read and joined, so that
-// there are never more than two copies.
+// readAll reads the whole body into memory.
 func (b *Body) readAll(s *source) ([]byte, *openai.Error) {
-	if n := s.r.ContentLength; n >= 0 && n <= s.Limit && s.r.Header["Content-Encoding"] == nil {
-		whole := b.allocate(int(n), s.Keep)
-		_, err := io.ReadFull(s.r.Body, whole)
-		s.r.Body.Close()
-		if err != nil {
-			return nil, s.readError(err)
-		}
-		return whole, nil
+	raw, coding, err := s.open()
+	if err != nil {
+		return nil, err
 	}
-	body, failed := s.open()
-	if failed != nil {
-		return nil, failed
+	defer raw.Close()
+	b.buffer.account, b.buffer.limit, b.buffer.keep = s.Memory, s.Limit, s.Keep
+	if coding == "" {
+		err := s.readInto(&b.buffer, raw)
+		return b.buffer.bytes, s.readError(err)
 	}
-	defer body.Close()
-	var chunks [][]byte
-	for {
-		chunk := make([]byte, readChunk)
-		n, err := fill(body, chunk)
-		chunks = append(chunks, chunk[:n])
-		if errors.Is(err, io.EOF) {
-			return bytes.Join(chunks, nil), nil
-		}
-		if err != nil {
-			return nil, s.readError(err)
-		}
+	packed := &buffer{account: s.Memory, limit: s.Limit}
+	defer packed.release()
+	if err := s.readInto(packed, raw); err != nil {
+		return nil, s.readError(err)
 	}
-}
-
-// allocate returns memory for the body, from a pool unless the body is kept.
-func (b *Body) allocate(n int, keep bool) []byte {
-	if keep {
-		return make([]byte, n)
-	}
-	b.pooled = true
-	return b.memory.Make(n)
-}
-
-// fill reads until the chunk is full. Unlike io.ReadFull, it returns io.EOF at the end of the body and io.ErrUnexpectedEOF only if the
-// body itself ended unexpectedly.
-func fill(r io.Reader, chunk []byte) (n int, err error) {
-	for n < len(chunk) && err == nil {
-		var more int
-		more, err = r.Read(chunk[n:])
-		n += more
-	}
-	return n, err
+	unpackErr := unpackJSON(packed.bytes, coding, &b.buffer)
+	return b.buffer.bytes, s.unpackError(unpackErr, coding)
 }
 
 // A source is where a body is read from.
 type source struct {
-	w http.ResponseWriter
-	r *http.Request
+	r      *http.Request
+	client Client
+	upload *upload
 	Options
 }
 
-// open returns the decompressed and limited body. If Content-Length is already too large, it does not read the body.
-func (s *source) open() (io.ReadCloser, *openai.Error) {
-	if s.r.ContentLength > s.Limit {
-		return nil, s.tooLarge(s.Limit)
+// readInto reads the body as it arrives.
+func (s *source) readInto(b *buffer, raw io.Reader) error {
+	if s.r.ContentLength >= 0 {
+		return b.read(raw, s.r.ContentLength)
 	}
-	raw := http.MaxBytesReader(s.w, s.r.Body, s.Limit)
-	coding := strings.ToLower(s.r.Header.Get("Content-Encoding"))
-	plain, err := decompress(raw, coding, s.Limit)
+	return b.readToEnd(raw)
+}
+
+// open returns the body as it arrives, and its Content-Encoding, or "" for none. It fails at once if the body cannot be read, and the body
+// fails beyond the limit.
+func (s *source) open() (raw io.ReadCloser, coding string, err *openai.Error) {
+	coding = contentCoding(s.r)
 	switch {
-	case errors.Is(err, errUnknownCoding):
-		return nil, unsupportedMedia("The Content-Encoding " + coding + " is not supported; send the body without one, or as gzip or zstd.")
-	case err != nil:
-		return nil, invalid("The body is not " + coding + ", as its Content-Encoding says: " + err.Error() + ".")
+	case s.r.ContentLength > s.Limit:
+		return nil, "", s.tooLarge(s.Limit)
+	case !s.Memory.CouldHold(s.r.ContentLength):
+		return nil, "", s.noMemory(true)
+	case !knownCoding(coding):
+		return nil, "", unsupportedMedia("The Content-Encoding " + coding + " is not supported; send the body without one, or as gzip or zstd.")
+	case s.r.ContentLength >= 0: // net/http makes it end there
+		return s.upload, coding, nil
 	}
-	if plain == raw {
-		return raw, nil
-	}
-	return http.MaxBytesReader(s.w, plain, s.Limit), nil
+	return http.MaxBytesReader(s.client.Unwrap(), s.upload, s.Limit), coding, nil
 }
 
-var errUnknownCoding = errors.New("unknown Content-Encoding")
-
-// decompress returns a reader of the decompressed body. It does not limit the decompressed size.
-func decompress(raw io.Reader, coding string, limit int64) (io.ReadCloser, error) {
-	switch coding {
-	case "", "identity":
-		if r, ok := raw.(io.ReadCloser); ok {
-			return r, nil
-		}
-		return io.NopCloser(raw), nil
-	case "gzip", "x-gzip":
-		return gzip.NewReader(raw)
-	case "zstd": // sent by Codex
-		unpacked, err := zstd.NewReader(raw, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(uint64(limit)+1<<20), zstd.WithDecoderMaxWindow(8<<20))
-		if err != nil {
-			return nil, err
-		}
-		return unpacked.IOReadCloser(), nil
-	}
-	return nil, errUnknownCoding
-}
-
-// readError returns the error for the client after reading the body has failed.
+// readError returns the error for the client after reading the body has failed, or nil if it has not.
 func (s *source) readError(err error) *openai.Error {
-	var tooLarge *http.MaxBytesError
-	switch {
-	case errors.As(err, &tooLarge):
+	if err == nil {
+		return nil
+	}
+	if tooLarge, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return s.tooLarge(tooLarge.Limit)
-	case errors.Is(err, zstd.ErrDecoderSizeExceeded): // the header of a zstd frame announces more than the limit
-		return s.tooLarge(s.Limit)
+	}
+	if full, ok := errors.AsType[*fullError](err); ok {
+		return s.noMemory(full.always)
+	}
+	if s.upload.stalled.Load() {
+		return s.closing(&openai.Error{Status: http.StatusRequestTimeout, Type: "invalid_request_error", Code: "request_timeout",
+			Message: fmt.Sprintf("The request body stopped arriving: less than %d bytes in %v. Send the request again.", minProgress, stallTimeout)})
 	}
 	return invalid("The request body could not be read to its end: " + err.Error() + ".")
 }
 
-// tooLarge returns the error for a body that is too large. It also closes the connection. Otherwise, net/http would read the rest of the
-// body before it sends the error, so that it can reuse the connection.
-func (s *source) tooLarge(limit int64) *openai.Error {
-	e := &openai.Error{Status: http.StatusRequestEntityTooLarge, Type: "invalid_request_error", Code: "request_too_large"}
-	if s.r.ProtoMajor == 1 {
-		e.Header = http.Header{"Connection": {"close"}}
+// noMemory returns the error for a body that the memory for requests does not hold now, or can never hold.
+func (s *source) noMemory(always bool) *openai.Error {
+	if always {
+		return s.closing(&openai.Error{Status: http.StatusRequestEntityTooLarge, Type: "invalid_request_error", Code: "request_too_large",
+			Message: "The request body is larger than the memory that this gateway has for all requests. Send less, or raise max_memory."})
 	}
+	return s.closing(&openai.Error{Status: http.StatusServiceUnavailable, Type: "server_error", Code: "gateway_overloaded", Header: http.Header{"Retry-After": {"1"}},
+		Message: "The memory that this gateway has for requests is used up by other requests. Try again in a moment."})
+}
+
+// closing makes an error close the connection. Otherwise, net/http would read the rest of the body before it sends the error, so that it
+// can reuse the connection.
+func (s *source) closing(e *openai.Error) *openai.Error {
+	if s.r.ProtoMajor != 1 {
+		return e
+	}
+	if e.Header == nil {
+		e.Header = http.Header{}
+	}
+	e.Header["Connection"] = []string{"close"}
+	return e
+}
+
+// tooLarge returns the error for a body that is too large.
+func (s *source) tooLarge(limit int64) *openai.Error {
 	setting := "max_body"
 	if limit < s.Limit { // set by a handler before this one
 		setting = "the max_size of request_body"
 	}
-	e.Message = fmt.Sprintf("The request body is larger than %d bytes, the limit of this gateway. Send less, or raise %s.", limit, setting)
-	return e
+	return s.closing(&openai.Error{Status: http.StatusRequestEntityTooLarge, Type: "invalid_request_error", Code: "request_too_large",
+		Message: fmt.Sprintf("The request body is larger than %d bytes, the limit of this gateway. Send less, or raise %s.", limit, setting)})
 }
 
 func invalid(message string) *openai.Error {

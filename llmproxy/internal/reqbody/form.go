@@ -11,7 +11,7 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
 )
 
-// maxInMemory is the size up to which a form is kept in memory. A larger one is stored in a temporary file.
+// maxInMemory is how much memory in bytes a form may take. A larger one is stored in a temporary file.
 const maxInMemory = 1 << 20
 
 // A Form is a multipart form. It is stored completely, because its model may come after its file. To change the model, the bytes are
@@ -24,17 +24,13 @@ type Form struct {
 // A spool is a body in memory or in a file.
 type spool struct {
 	io.ReaderAt
-	size int64
-	file *os.File // nil if the body is in memory
+	size   int64
+	memory *buffer
+	file   *os.File // nil if the body is in memory
 }
 
 func (b *Body) readForm(s *source, boundary string) *openai.Error {
-	body, err := s.open()
-	if err != nil {
-		return err
-	}
-	defer body.Close()
-	stored, err := s.spool(body)
+	stored, err := s.spoolForm()
 	if err != nil {
 		return err
 	}
@@ -48,31 +44,83 @@ func (b *Body) readForm(s *source, boundary string) *openai.Error {
 	return nil
 }
 
-// spool reads and stores a body.
-func (s *source) spool(body io.Reader) (*spool, *openai.Error) {
-	head := make([]byte, maxInMemory)
-	n, err := fill(body, head)
-	if errors.Is(err, io.EOF) {
-		return &spool{ReaderAt: bytes.NewReader(head[:n]), size: int64(n)}, nil
+// spoolForm reads and stores the body, decompressed.
+func (s *source) spoolForm() (*spool, *openai.Error) {
+	raw, coding, failed := s.open()
+	if failed != nil {
+		return nil, failed
 	}
-	if err != nil {
-		return nil, s.readError(err)
+	defer raw.Close()
+	stored, err := s.spool(raw)
+	if err != nil || coding == "" {
+		return stored, s.spoolError(err, coding)
 	}
-	file, err := os.CreateTemp("", "llm_proxy-form-*")
-	if err != nil {
-		return nil, &openai.Error{Status: http.StatusBadGateway, Type: "server_error", Code: "upstream_error",
+	defer stored.close()
+	head := make([]byte, min(stored.size, maxPackedHeader))
+	if _, err := stored.ReadAt(head, 0); err != nil && !errors.Is(err, io.EOF) {
+		return nil, s.spoolError(&spoolError{err}, coding)
+	}
+	var plain *spool
+	err = packed{head, io.NewSectionReader(stored, 0, stored.size), coding}.unpack(s.Memory, s.Limit, func(body io.Reader) (err error) {
+		plain, err = s.spool(body)
+		return err
+	})
+	return plain, s.spoolError(err, coding)
+}
+
+// A spoolError is a failure of the temporary file.
+type spoolError struct{ err error }
+
+// Error implements error.
+func (e *spoolError) Error() string { return "storing the form: " + e.err.Error() }
+
+// spoolError returns the error for the client after reading or storing a form has failed, or nil if it has not.
+func (s *source) spoolError(err error, coding string) *openai.Error {
+	var ours *spoolError
+	if errors.As(err, &ours) {
+		return &openai.Error{Status: http.StatusBadGateway, Type: "server_error", Code: "upstream_error",
 			Message: "The gateway cannot store the file that was sent: it cannot write to its temporary directory."}
 	}
-	stored := &spool{ReaderAt: file, file: file}
-	stored.size, err = io.Copy(file, io.MultiReader(bytes.NewReader(head), body))
+	return s.unpackError(err, coding)
+}
+
+// spool reads and stores a body. A transport may read on after the request has ended, so the memory is not pooled.
+func (s *source) spool(body io.Reader) (*spool, error) {
+	head := &buffer{account: s.Memory, limit: maxInMemory - 1, keep: true}
+	if err := head.readToEnd(io.LimitReader(body, maxInMemory-1)); err != nil {
+		head.release()
+		return nil, err
+	}
+	if len(head.bytes) < maxInMemory-1 {
+		return &spool{ReaderAt: bytes.NewReader(head.bytes), size: int64(len(head.bytes)), memory: head}, nil
+	}
+	defer head.release()
+	file, err := os.CreateTemp("", "llm_proxy-form-*")
 	if err != nil {
+		return nil, &spoolError{err}
+	}
+	stored := &spool{ReaderAt: file, file: file}
+	if stored.size, err = stored.fill(head.bytes, body); err != nil {
 		stored.close()
-		return nil, s.readError(err)
+		return nil, err
 	}
 	return stored, nil
 }
 
+// fill writes the body to the file.
+func (s *spool) fill(head []byte, rest io.Reader) (size int64, err error) {
+	n, err := s.file.Write(head)
+	if err != nil {
+		return 0, &spoolError{err}
+	}
+	more, err := io.Copy(s.file, rest)
+	return int64(n) + more, err
+}
+
 func (s *spool) close() {
+	if s.memory != nil {
+		s.memory.release()
+	}
 	if s.file != nil {
 		s.file.Close()
 		os.Remove(s.file.Name()) //nolint:errcheck // nothing can be done about it here

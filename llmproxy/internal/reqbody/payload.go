@@ -115,7 +115,7 @@ func (m *Memory) Make(n int) []byte {
 	if n > maxPooled {
 		return make([]byte, n)
 	}
-	m.pool = bits.Len(uint(max(n, minPooled)-1)) - bits.Len(uint(minPooled-1))
+	m.pool = poolOf(n)
 	m.holders.Store(1)
 	if m.bytes, _ = pools[m.pool].Get().(*[]byte); m.bytes == nil {
 		fresh := make([]byte, minPooled<<m.pool)
@@ -123,6 +123,30 @@ func (m *Memory) Make(n int) []byte {
 	}
 	return (*m.bytes)[:n]
 }
+
+// Replace returns memory with room for exactly n bytes, which begins with kept, and returns the memory that held kept to its pool. Nobody else
+// may hold it yet.
+func (m *Memory) Replace(kept []byte, n int) []byte {
+	old, pool := m.bytes, m.pool
+	m.bytes = nil
+	larger := m.Make(n)[:len(kept):n]
+	copy(larger, kept)
+	if old != nil {
+		pools[pool].Put(old)
+	}
+	return larger
+}
+
+// pooledSize returns how many bytes Make takes for n bytes.
+func pooledSize(n int) int64 {
+	if n > maxPooled {
+		return int64(n)
+	}
+	return minPooled << poolOf(n)
+}
+
+// poolOf returns the pool whose memory holds n bytes, of which there are at most maxPooled.
+func poolOf(n int) int { return bits.Len(uint(max(n, minPooled)-1)) - bits.Len(uint(minPooled-1)) }
 
 // hold adds a holder. It reports false if the memory has already been released.
 func (m *Memory) hold() bool {

@@ -2,10 +2,13 @@ package reqbody
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"io"
 	"mime"
 	"net/http"
 
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/memory"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
 )
 
@@ -17,8 +20,8 @@ type peekedBody struct {
 }
 
 // Peek reads the JSON of a request before the gateway does, for request matchers, and restores the body. It returns nil if there is no
-// JSON. It reads at most limit bytes.
-func Peek(r *http.Request, limit int64) *openai.Request {
+// JSON. It reads at most limit bytes, and reserves their memory in the account until the request ends.
+func Peek(r *http.Request, limit int64, account *memory.Account) *openai.Request {
 	if p, ok := r.Body.(*peekedBody); ok {
 		return p.request
 	}
@@ -26,23 +29,37 @@ func Peek(r *http.Request, limit int64) *openai.Request {
 	if r.Method != http.MethodPost || r.Body == nil || err != nil && r.Header.Get("Content-Type") != "" || !mayBeJSON(media) || r.ContentLength > limit {
 		return nil
 	}
-	raw, err := io.ReadAll(io.LimitReader(r.Body, limit+1))
-	p := &peekedBody{Reader: bytes.NewReader(raw), Closer: r.Body}
-	if err != nil || int64(len(raw)) > limit {
+	raw := &buffer{account: account, limit: limit, keep: true}
+	err = raw.readToEnd(io.LimitReader(r.Body, limit+1))
+	context.AfterFunc(r.Context(), raw.release)
+	p := &peekedBody{Reader: bytes.NewReader(raw.bytes), Closer: r.Body}
+	if err != nil || int64(len(raw.bytes)) > limit {
 		p.Reader = io.MultiReader(p.Reader, errorReader{r.Body, err})
 		r.Body = p
 		return nil
 	}
 	r.Body = p
-	body, ok := decompressAll(raw, r.Header.Get("Content-Encoding"), limit)
 	request := new(openai.Request)
-	if ok && request.Parse(body) == nil {
+	if body, ok := unpackPeeked(r, raw); ok && request.Parse(body) == nil {
 		p.request = request
 	}
 	return p.request
 }
 
-// An errorReader returns an error that reading has already met, or reads on if there was none.
+// unpackPeeked returns the decompressed body. It reports false if that fails or exceeds the limit.
+func unpackPeeked(r *http.Request, raw *buffer) ([]byte, bool) {
+	coding := contentCoding(r)
+	if coding == "" || !knownCoding(coding) {
+		return raw.bytes, coding == ""
+	}
+	plain := &buffer{account: raw.account, limit: raw.limit, keep: true}
+	err := unpackJSON(raw.bytes, coding, plain)
+	context.AfterFunc(r.Context(), plain.release)
+	return plain.bytes, err == nil
+}
+
+// An errorReader returns an error that reading has already met, or reads on if there was none. It also reads on if only the memory was
+// used up: the gateway finds that out by itself.
 type errorReader struct {
 	io.Reader
 	err error
@@ -50,22 +67,8 @@ type errorReader struct {
 
 // Read implements io.Reader.
 func (r errorReader) Read(p []byte) (int, error) {
-	if r.err != nil {
+	if _, full := errors.AsType[*fullError](r.err); r.err != nil && !full {
 		return 0, r.err
 	}
 	return r.Reader.Read(p)
-}
-
-// decompressAll returns the decompressed body. It reports false if that fails or exceeds the limit.
-func decompressAll(raw []byte, coding string, limit int64) ([]byte, bool) {
-	plain, err := decompress(bytes.NewReader(raw), coding, limit)
-	if err != nil {
-		return nil, false
-	}
-	defer plain.Close()
-	if coding == "" {
-		return raw, true
-	}
-	body, err := io.ReadAll(io.LimitReader(plain, limit+1))
-	return body, err == nil && int64(len(body)) <= limit
 }
