@@ -30,6 +30,8 @@ type Capabilities struct {
 	ContextWindow int
 	// Lacks are the features that it is known to lack.
 	Lacks Feature
+	// Has are the features that it is known to have. Whether a request fits depends on Lacks alone, because few servers state these.
+	Has Feature
 }
 
 // Needs are what a request needs of a target.

@@ -66,6 +66,27 @@ func (p *Plan) Default() *Upstream {
 	return p.Pools[0].candidates[0].Target.Upstream
 }
 
+// FirstPool returns the targets of the first pool that a request may reach if it matches no route, each once. LocalOnly is that of
+// the walk.
+func (p *Plan) FirstPool(localOnly bool) (targets []Target) {
+	localOnly = localOnly || p.LocalOnly
+	if n := len(p.Routes); n > 0 {
+		return p.Routes[n-1].Plan.FirstPool(localOnly)
+	}
+	for _, pool := range p.Pools {
+		allowed := pool.allowed(localOnly)
+		for i := range pool.candidates {
+			if t := pool.candidates[i].Target; allowed&(1<<i) != 0 && !slices.Contains(targets, t) {
+				targets = append(targets, t)
+			}
+		}
+		if targets != nil {
+			return targets
+		}
+	}
+	return nil
+}
+
 // StaysLocal reports whether no request on this plan goes to an upstream that is not local.
 func (p *Plan) StaysLocal() bool {
 	return p.LocalOnly ||

@@ -230,3 +230,40 @@ func TestReadyStaysLocal(t *testing.T) {
 		}
 	}
 }
+
+// A name is described by the first pool that its requests may reach.
+func TestFirstPool(t *testing.T) {
+	t.Parallel()
+	ups := upstreams("gpu", "openai")
+	ups[0].Local, ups[1].Local = local(true), local(false)
+	ups[0].Replicas = append(ups[0].Replicas, ups[0].Replicas[0])
+	table, err := Compile(ups, []Model{
+		{Name: "far-first", Pools: []PoolConfig{one("openai/mini"), one("gpu/llama")}},
+		{Name: "both", Pools: []PoolConfig{one("gpu/llama", "openai/mini")}},
+		{Name: "near", LocalOnly: true, Pools: []PoolConfig{one("openai/mini"), one("gpu/llama")}},
+		{Name: "far", Pools: []PoolConfig{one("openai/mini")}},
+		{Name: "auto", Routes: []RouteConfig{{Matcher: "x", Targets: []string{"far"}}, {Targets: []string{"far-first"}}}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		name      string
+		localOnly bool
+		want      string
+	}{
+		{"far-first", false, "openai/mini"}, {"far-first", true, "gpu/llama"},
+		{"both", false, "gpu/llama openai/mini"}, {"both", true, "gpu/llama"},
+		{"near", false, "gpu/llama"}, {"far", true, ""},
+		{"auto", false, "openai/mini"}, {"auto", true, "gpu/llama"},
+	} {
+		plan, _ := table.Lookup(tt.name)
+		var got []string
+		for _, target := range plan.FirstPool(tt.localOnly) {
+			got = append(got, target.Upstream.Name+"/"+target.Model)
+		}
+		if strings.Join(got, " ") != tt.want {
+			t.Errorf("%s, local only %v: %q, want %s", tt.name, tt.localOnly, got, tt.want)
+		}
+	}
+}

@@ -4,19 +4,13 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
+	"slices"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/exchange"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/upstream"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 )
-
-// A modelEntry is a model in OpenAI's list.
-type modelEntry struct {
-	ID      string `json:"id"`
-	Object  string `json:"object"`
-	Created int64  `json:"created"`
-	OwnedBy string `json:"owned_by"`
-}
 
 // ListModels returns the answer to GET /v1/models or, if id is not empty, to GET /v1/models/{id}. It lists the configured models and then
 // the discovered ones that a client could use. May reports whether the caller may use a model.
@@ -27,6 +21,12 @@ func (c *Catalog) ListModels(ctx context.Context, id string, localOnly bool, may
 	}
 	for _, e := range entries {
 		if e.ID == id {
+			return encode(e)
+		}
+	}
+	for _, e := range entries {
+		if short, ok := upstream.ShortName(e.ID); ok && short == id && may(id) {
+			e.ID = id
 			return encode(e)
 		}
 	}
@@ -41,34 +41,82 @@ func encode(v any) ([]byte, *openai.Error) {
 	return body, nil
 }
 
-func (c *Catalog) entries(ctx context.Context, localOnly bool, may func(string) bool) []modelEntry {
+// entries returns the entries of the list, each name once.
+func (c *Catalog) entries(ctx context.Context, localOnly bool, may func(string) bool) []*modelEntry {
 	discoveries := c.discoveries(ctx)
-	entries, seen := []modelEntry{}, map[string]bool{}
-	add := func(id, owner string, created int64) {
+	entries, seen := []*modelEntry{}, map[string]bool{}
+	add := func(id string, describe func() *modelEntry) {
 		if !seen[id] && may(id) {
-			entries = append(entries, modelEntry{ID: id, Object: "model", Created: created, OwnedBy: owner})
+			e := describe()
+			e.ID = id
+			entries = append(entries, e)
 		}
 		seen[id] = true
 	}
 	for _, name := range c.Models.Names() {
 		if plan, _ := c.Models.Lookup(name); !localOnly || plan.HasLocal() {
-			add(name, plan.Default().Name, 0)
+			add(name, func() *modelEntry { return c.describePlan(plan, name, localOnly, discoveries) })
 		}
 	}
 	if c.Auto {
-		add(RuleAuto, "llm_proxy", 0)
+		add(RuleAuto, func() *modelEntry {
+			e := &modelEntry{}
+			if plan, err := c.autoPlan(ctx, localOnly); err == nil {
+				e = c.describePlan(plan, RuleAuto, localOnly, discoveries)
+			}
+			e.Owner = "llm_proxy"
+			return e
+		})
 	}
+	discovered := map[string]*modelEntry{}
 	for i, u := range c.Upstreams {
 		if !discoveries[i].Present || localOnly && !u.IsLocal() {
 			continue
 		}
 		for _, m := range discoveries[i].Models {
-			if c.Discover || c.matchesPattern(m.ID, u.Route) {
-				add(m.ID, u.Name, m.Created)
+			if !c.Discover && !c.matchesPattern(m.ID, u.Route) {
+				continue
 			}
+			if e := discovered[m.ID]; e != nil { // several upstreams have it
+				e.merge(describe(u, m))
+				continue
+			}
+			add(m.ID, func() *modelEntry {
+				e := describe(u, m)
+				discovered[m.ID] = e
+				return e
+			})
 		}
 	}
 	return entries
+}
+
+// describePlan describes a name by the targets that usually answer for it: those of the first pool. Whatever differs between them is
+// described so that it is true of each.
+func (c *Catalog) describePlan(plan *router.Plan, name string, localOnly bool, discoveries []*upstream.Discovery) *modelEntry {
+	var e *modelEntry
+	for _, t := range plan.FirstPool(localOnly) {
+		i := slices.IndexFunc(c.Upstreams, func(u *upstream.Upstream) bool { return u.Route == t.Upstream })
+		if i < 0 {
+			continue
+		}
+		u := c.Upstreams[i]
+		m := discoveries[i].Model(t.ModelFor(name))
+		u.Capabilities(m.ID) // is refreshed in the background if it is old
+		if one := describe(u, m); e == nil {
+			e = one
+		} else {
+			e.merge(one)
+		}
+	}
+	if e == nil {
+		return &modelEntry{Model: upstream.Model{Owner: plan.Default().Name}}
+	}
+	// The target's own names would be mistaken for the model's.
+	e.Details = slices.DeleteFunc(slices.Clone(e.Details), func(d upstream.ModelDetail) bool {
+		return d.Name == "name" || d.Name == "display_name" || d.Name == "aliases"
+	})
+	return e
 }
 
 // matchesPattern reports whether a configured pattern makes a model of the upstream available under its own name.

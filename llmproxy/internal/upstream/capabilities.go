@@ -22,7 +22,7 @@ func (o Override) apply(c router.Capabilities) router.Capabilities {
 	if o.ContextWindow > 0 {
 		c.ContextWindow = o.ContextWindow
 	}
-	c.Lacks = c.Lacks&^o.Can | o.Cannot
+	c.Lacks, c.Has = c.Lacks&^o.Can|o.Cannot, c.Has&^o.Cannot|o.Can
 	return c
 }
 
@@ -110,6 +110,19 @@ func (u *Upstream) Capabilities(model string) router.Capabilities {
 	return known
 }
 
+// Describe completes an entry of the upstream's list of models by what else is known of the model. It never makes a request.
+func (u *Upstream) Describe(m Model) (Model, router.Capabilities) {
+	t := u.capabilities.table.Load()
+	known, ok := t.models[m.ID]
+	if !ok {
+		known = t.others
+	}
+	if known.ContextWindow > 0 {
+		m.ContextWindow = known.ContextWindow
+	}
+	return m, known
+}
+
 // addModel includes a model in refreshes from now on. It reports false if the model is included already, or if there are too many.
 func (u *Upstream) addModel(model string) bool {
 	c := &u.capabilities
@@ -186,6 +199,7 @@ func least(a, b router.Capabilities) router.Capabilities {
 		b.ContextWindow = a.ContextWindow
 	}
 	b.Lacks |= a.Lacks
+	b.Has = (a.Has | b.Has) &^ b.Lacks
 	return b
 }
 

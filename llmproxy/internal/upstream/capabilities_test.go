@@ -39,17 +39,17 @@ func TestServersReportCapabilities(t *testing.T) {
 		{"vllm", VLLM, "m", map[string]string{"/v1/models": `{"data":[{"id":"m","max_model_len":4096},{"id":"n","max_model_len":1}]}`}, router.Capabilities{ContextWindow: 4096}},
 		{"vllm, unknown model", VLLM, "x", map[string]string{"/v1/models": `{"data":[{"id":"m","max_model_len":4096}]}`}, router.Capabilities{}},
 		{"llamacpp, any name", LlamaCpp, "x", map[string]string{"/props": `{"default_generation_settings":{"n_ctx":2048},"modalities":{"vision":true,"audio":false}}`},
-			router.Capabilities{ContextWindow: 2048, Lacks: router.Audio}},
+			router.Capabilities{ContextWindow: 2048, Lacks: router.Audio, Has: router.Images}},
 		{"llamacpp, an old version", LlamaCpp, "x", map[string]string{"/props": `{"default_generation_settings":{"n_ctx":2048}}`}, router.Capabilities{ContextWindow: 2048}},
 		{"llamacpp, loading", LlamaCpp, "x", nil, router.Capabilities{}},
 		{"ollama, loaded", Ollama, "m", map[string]string{
 			"/api/ps":   `{"models":[{"name":"m:latest","context_length":8192}]}`,
 			"/api/show": `{"capabilities":["completion","tools"],"model_info":{"llama.context_length":131072,"llama.block_count":1}}`,
-		}, router.Capabilities{ContextWindow: 8192, Lacks: both}},
+		}, router.Capabilities{ContextWindow: 8192, Lacks: both, Has: router.Tools}},
 		{"ollama, not loaded, with num_ctx", Ollama, "m:8b", map[string]string{
 			"/api/ps":   `{"models":[{"name":"m:latest","context_length":8192}]}`,
 			"/api/show": `{"capabilities":["completion","vision","audio"],"parameters":"stop \"<|x|>\"\nnum_ctx                        16384\n","model_info":{"llama.context_length":131072}}`,
-		}, router.Capabilities{ContextWindow: 16384, Lacks: router.Tools}},
+		}, router.Capabilities{ContextWindow: 16384, Lacks: router.Tools, Has: both}},
 		{"ollama, not loaded", Ollama, "m", map[string]string{
 			"/api/ps":   `{"models":[]}`,
 			"/api/show": `{"model_info":{"llama.context_length":131072}}`,
@@ -80,7 +80,7 @@ func TestServersReportCapabilities(t *testing.T) {
 func TestFakeServersReportCapabilities(t *testing.T) {
 	t.Parallel()
 	for kind, want := range map[*Kind]router.Capabilities{
-		VLLM: {ContextWindow: 4096}, LlamaCpp: {ContextWindow: 2048, Lacks: router.Images | router.Audio}, Ollama: {ContextWindow: 4096, Lacks: router.Images | router.Audio},
+		VLLM: {ContextWindow: 4096}, LlamaCpp: {ContextWindow: 2048, Lacks: router.Images | router.Audio}, Ollama: {ContextWindow: 4096, Lacks: router.Images | router.Audio, Has: router.Tools},
 	} {
 		u := serve(t, kind, fakellm.New(kind.Name, fakellm.Models("m")), nil)
 		u.Capabilities("m")
@@ -103,10 +103,10 @@ func TestOverrides(t *testing.T) {
 		if when == "before" {
 			audio = 0
 		}
-		if got, want := u.Capabilities("x"), (router.Capabilities{ContextWindow: 1000, Lacks: router.Tools | audio}); got != want {
+		if got, want := u.Capabilities("x"), (router.Capabilities{ContextWindow: 1000, Lacks: router.Tools | audio, Has: router.Images}); got != want {
 			t.Errorf("%s, any model: %+v, want %+v", when, got, want)
 		}
-		if got, want := u.Capabilities("m"), (router.Capabilities{ContextWindow: 500, Lacks: audio}); got != want {
+		if got, want := u.Capabilities("m"), (router.Capabilities{ContextWindow: 500, Lacks: audio, Has: router.Images | router.Tools}); got != want {
 			t.Errorf("%s, m: %+v, want %+v", when, got, want)
 		}
 	}

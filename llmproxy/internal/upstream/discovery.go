@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 )
@@ -19,6 +20,17 @@ type Discovery struct {
 	// Err is why no replica answered, or nil.
 	Err error
 	at  time.Time
+}
+
+// Model returns the entry of a model, which may be named without ":latest", or one with nothing but the name if there is none.
+func (d *Discovery) Model(name string) Model {
+	for _, m := range d.Models {
+		if m.ID == name || strings.TrimSuffix(m.ID, ollamaLatest) == name {
+			m.ID = name
+			return m
+		}
+	}
+	return Model{ID: name}
 }
 
 // Discovery takes milliseconds unless a server hangs, as Ollama does while it loads a model.

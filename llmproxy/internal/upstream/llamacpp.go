@@ -88,11 +88,14 @@ func llamaCppCapabilities(p *probe, names []string) map[string]router.Capabiliti
 		return nil
 	}
 	c := router.Capabilities{ContextWindow: props.Settings.Context}
-	if m := props.Modalities; m != nil && !m.Vision {
-		c.Lacks |= router.Images
-	}
-	if m := props.Modalities; m != nil && !m.Audio {
-		c.Lacks |= router.Audio
+	if m := props.Modalities; m != nil {
+		for feature, has := range map[router.Feature]bool{router.Images: m.Vision, router.Audio: m.Audio} {
+			if has {
+				c.Has |= feature
+			} else {
+				c.Lacks |= feature
+			}
+		}
 	}
 	found := map[string]router.Capabilities{anyModel: c}
 	for _, name := range names {

@@ -117,7 +117,7 @@ type modelSet struct {
 func (s *modelSet) add(m Model) {
 	at, ok := s.at[m.ID]
 	if ok {
-		s.models[at].merge(m)
+		s.models[at].Merge(m)
 		return
 	}
 	if s.complete {
@@ -130,8 +130,8 @@ func (s *modelSet) add(m Model) {
 	s.models = append(s.models, m)
 }
 
-// merge adds what m lacks. Of two context windows, the smaller one counts.
-func (m *Model) merge(other Model) {
+// Merge adds what m lacks. Of two numbers of tokens, the smaller one counts.
+func (m *Model) Merge(other Model) {
 	m.Created, m.Owner = cmp.Or(m.Created, other.Created), cmp.Or(m.Owner, other.Owner)
 	m.ContextWindow, m.MaxOutput = smallest(m.ContextWindow, other.ContextWindow), smallest(m.MaxOutput, other.MaxOutput)
 	for _, d := range other.Details {

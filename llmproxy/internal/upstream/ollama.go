@@ -145,7 +145,9 @@ func ollamaShow(p *probe, model string) (c router.Capabilities) {
 		return c // an old version that does not list capabilities
 	}
 	for name, feature := range map[string]router.Feature{"tools": router.Tools, "vision": router.Images, "audio": router.Audio} {
-		if !slices.Contains(shown.Capabilities, name) {
+		if slices.Contains(shown.Capabilities, name) {
+			c.Has |= feature
+		} else {
 			c.Lacks |= feature
 		}
 	}
