@@ -176,7 +176,7 @@ func (u *Upstream) provision(ctx caddy.Context, closer *state.Closer) (c upstrea
 	if c.HeaderUp, err = u.headerUp(ctx); err != nil {
 		return c, err
 	}
-	if c.Fingerprint, err = u.fingerprint(); err != nil {
+	if c.Fingerprint, err = u.fingerprint(c.Bases); err != nil {
 		return c, err
 	}
 	if c.Override, err = u.Capabilities.override(); err != nil {
@@ -271,13 +271,22 @@ func sortedParams(configured map[string]json.RawMessage) (list []upstream.Param)
 	return list
 }
 
-// fingerprint returns a hash of the configuration that answers may depend on: all of it except how to connect, and the timeouts.
-// New fields are included by default.
-func (u *Upstream) fingerprint() (string, error) {
-	relevant := *u
-	relevant.APIKey, relevant.TransportRaw = "", nil
-	relevant.DialTimeout, relevant.FirstTokenTimeout, relevant.IdleTimeout, relevant.Timeout = 0, 0, 0, 0
-	text, err := json.Marshal(&relevant)
+// fingerprint returns a hash of what answers depend on in the configuration of an upstream, for the cache: which service it is, and what
+// the configuration changes in requests. The first address stands for the service, because further ones are replicas of it. How the
+// upstream is reached, how long requests wait for it, and which requests it can take do not count.
+//
+// A new field of Upstream needs a line in TestFingerprintHasOnlyWhatAnswersDependOn, which says whether it counts.
+func (u *Upstream) fingerprint(bases []*url.URL) (string, error) {
+	counts := struct {
+		Kind, Base string
+		Headers    *headers.HeaderOps
+		Params     map[string]json.RawMessage
+		Drop       []string
+	}{Kind: u.Kind, Headers: u.Headers, Params: u.Params, Drop: slices.Sorted(slices.Values(u.Drop))}
+	if len(bases) > 0 {
+		counts.Base = bases[0].String()
+	}
+	text, err := json.Marshal(counts)
 	if err != nil {
 		return "", fmt.Errorf("encoding the configuration: %w", err)
 	}

@@ -148,3 +148,18 @@ func TestMatch(t *testing.T) {
 		}
 	}
 }
+
+// Targets visits a target once, however many replicas it has.
+func TestTargets(t *testing.T) {
+	t.Parallel()
+	one, two := &Upstream{Name: "one", Replicas: make([]Replica, 1)}, &Upstream{Name: "two", Replicas: make([]Replica, 3)}
+	pool, err := NewPool(LeastBusy, []Target{{Upstream: two, Model: "a"}, {Upstream: one, Model: "b"}, {Upstream: two, Model: "c"}}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	(&Plan{Pools: []*Pool{pool, pool}}).Targets(func(t Target) { got = append(got, t.Upstream.Name+"/"+t.Model) })
+	if want := "two/a one/b two/c two/a one/b two/c"; strings.Join(got, " ") != want {
+		t.Errorf("%v, want %s", got, want)
+	}
+}

@@ -32,14 +32,16 @@ type Route struct {
 // know requests; its type is agreed between the caller of Compile and the code that follows the routes.
 type Matcher any
 
-// Targets visits every target of the plan in order, once for each replica.
+// Targets visits every target of the plan in order, whatever the number of its replicas.
 func (p *Plan) Targets(visit func(Target)) {
 	for i := range p.Routes {
 		p.Routes[i].Plan.Targets(visit)
 	}
 	for _, pool := range p.Pools {
 		for i := range pool.candidates {
-			visit(pool.candidates[i].Target)
+			if pool.candidates[i].Replica == 0 {
+				visit(pool.candidates[i].Target)
+			}
 		}
 	}
 }

@@ -58,6 +58,7 @@ func TestABatchAsksForWhatIsNew(t *testing.T) {
 	t.Cleanup(server.Close)
 	s := &setup{t: t}
 	s.config.Cache = rules(t, nil)
+	s.config.LogPrompts = 20
 	s.up("a", upstream.OpenAI, nil, server.URL)
 	s.serve("embed a/x")
 	batch := func(from, to int, more string) string {
@@ -109,6 +110,9 @@ func TestABatchAsksForWhatIsNew(t *testing.T) {
 	rec := s.record()
 	if rec.Usage.Input != 3 || rec.SavedTokens.Input == 0 { // shares are rounded
 		t.Errorf("used %d, spared %d", rec.Usage.Input, rec.SavedTokens.Input)
+	}
+	if signals := rec.Signals(); signals.Messages != 3 || signals.PromptTokens != 3 { // the client's request, not the part that was sent
+		t.Errorf("the record says %d inputs of %d tokens", signals.Messages, signals.PromptTokens)
 	}
 }
 
