@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 )
 
 // A site is what a server answers by path. Paths that are missing are 404.
@@ -150,4 +152,104 @@ func TestDetectKindAtBase(t *testing.T) {
 	if u.Discover(t.Context()); u.kind.Load() != OpenAI || strings.Join(paths, " ") != "/openai/v1/models" {
 		t.Errorf("kind %v, requests for %q", u.kind.Load(), paths)
 	}
+}
+
+// A probe that hangs costs neither the list of models nor much time. The kind stays unknown, and is asked for again soon.
+func TestDetectionDoesNotCostTheList(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var paths []string
+		hangs := true
+		u := upstreamAt(t, Config{Name: "u", Kind: Auto, Transport: roundTrip(func(req *http.Request) (*http.Response, error) {
+			paths = append(paths, req.URL.Path)
+			switch req.URL.Path {
+			case "/v1/models":
+				return answer(200, ollamaModels), nil
+			case "/api/version":
+				if hangs {
+					<-req.Context().Done()
+					return nil, req.Context().Err()
+				}
+				return answer(200, ollamaVersion), nil
+			case "/":
+				return answer(200, ollamaRoot), nil
+			}
+			return answer(404, "404 page not found"), nil
+		})}, "gpu")
+		start := time.Now()
+		found := u.Discover(t.Context())
+		if len(found.Models) != 2 || found.Err != nil || u.kind.Load() != nil || time.Since(start) != probeTimeout {
+			t.Errorf("%+v after %v, kind %v", found, time.Since(start), u.kind.Load())
+		}
+		hangs = false
+		u.Discover(t.Context())
+		synctest.Wait()
+		if u.kind.Load() != nil {
+			t.Errorf("asked again at once: %q", paths)
+		}
+		<-time.After(discoveryRetry)
+		u.Discover(t.Context())
+		synctest.Wait()
+		if u.kind.Load() != Ollama {
+			t.Errorf("kind %v after %q", u.kind.Load(), paths)
+		}
+	})
+}
+
+// A replica that hangs does not take the time of the others.
+func TestDiscoverWithAReplicaThatHangs(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		u := upstreamAt(t, Config{Name: "u", Kind: Auto, Transport: roundTrip(func(req *http.Request) (*http.Response, error) {
+			switch {
+			case req.URL.Host == "hangs":
+				<-req.Context().Done()
+				return nil, req.Context().Err()
+			case req.URL.Path == "/v1/models":
+				return answer(200, llamaCppModels), nil
+			case req.URL.Path == "/props":
+				return answer(200, llamaCppPage), nil
+			}
+			return answer(404, ""), nil
+		})}, "hangs", "answers")
+		found := u.Discover(t.Context())
+		if len(found.Models) != 1 || found.Err != nil || u.kind.Load() != LlamaCpp {
+			t.Errorf("%+v, kind %v", found, u.kind.Load())
+		}
+	})
+}
+
+// A server at a usual port is asked what it is only after it was absent.
+func TestOptionalIsDetectedOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var paths []string
+		down := false
+		u := upstreamAt(t, Config{Name: "u", Kind: VLLM, Optional: true, Transport: roundTrip(func(req *http.Request) (*http.Response, error) {
+			paths = append(paths, req.URL.Path)
+			switch {
+			case down:
+				return nil, errors.New("refused")
+			case req.URL.Path == "/v1/models":
+				return answer(200, vllmModels), nil
+			}
+			return answer(200, `{"version":"1"}`), nil
+		})}, "gpu")
+		discover := func(present bool, want ...string) {
+			t.Helper()
+			paths = nil
+			<-time.After(discoveryFresh)
+			u.Discover(t.Context())
+			synctest.Wait()
+			if found := u.Discover(t.Context()); found.Present != present || !slices.Equal(paths, want) {
+				t.Errorf("%+v, asked for %q", found, paths)
+			}
+		}
+		discover(true, "/v1/models", "/version")
+		discover(true, "/v1/models")
+		down = true
+		discover(false, "/v1/models")
+		down = false
+		discover(true, "/v1/models", "/version")
+	})
 }

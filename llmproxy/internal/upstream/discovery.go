@@ -19,7 +19,9 @@ type Discovery struct {
 	Present bool
 	// Err is why no replica answered, or nil.
 	Err error
-	at  time.Time
+	// unsettled means that the kind is unknown still.
+	unsettled bool
+	at        time.Time
 }
 
 // Model returns the entry of a model, which may be named without ":latest", or one with nothing but the name if there is none.
@@ -37,7 +39,7 @@ func (d *Discovery) Model(name string) Model {
 const (
 	discoveryTimeout   = 2 * time.Second
 	discoveryFresh     = 30 * time.Second // older results are used once more while new ones are fetched
-	discoveryRetry     = 3 * time.Second  // the same after a failure
+	discoveryRetry     = 3 * time.Second  // the same after a failure, and while the kind is unknown
 	rediscoveryAtLeast = time.Second      // between discoveries that unknown models cause
 )
 
@@ -97,7 +99,7 @@ func (d *discoverer) await(ctx context.Context, done <-chan struct{}) *Discovery
 }
 
 func (d *Discovery) lifetime() time.Duration {
-	if d.Err != nil {
+	if d.Err != nil || d.unsettled {
 		return discoveryRetry
 	}
 	return discoveryFresh
@@ -158,9 +160,10 @@ type replicaDiscovery struct {
 // that hangs does not use up the time of the others.
 func (u *Upstream) discover(ctx context.Context, last *Discovery) *Discovery {
 	found := make([]replicaDiscovery, len(u.Bases))
+	present := last != nil && last.Present
 	var all sync.WaitGroup
 	for i, base := range u.Bases {
-		all.Go(func() { found[i] = u.discoverReplica(&probe{ctx: ctx, u: u, base: base}) })
+		all.Go(func() { found[i] = u.discoverReplica(&probe{ctx: ctx, u: u, base: base}, present) })
 	}
 	all.Wait()
 	d := &Discovery{Present: !u.Optional}
@@ -190,20 +193,27 @@ func (u *Upstream) discover(ctx context.Context, last *Discovery) *Discovery {
 			d.Models = last.Models
 		}
 	}
+	d.unsettled = u.kind.Load() == nil
 	d.at = time.Now()
 	return d
 }
 
-// discoverReplica asks one address. The list of models comes first, because it is needed anyway and says most about the server.
-func (u *Upstream) discoverReplica(p *probe) (found replicaDiscovery) {
+// discoverReplica asks one address. The list of models comes first, because it is needed anyway and says most about the server. Whatever
+// else is asked for must be answered soon, or is done without: it must not cost the list, and requests may be waiting.
+func (u *Upstream) discoverReplica(p *probe, present bool) (found replicaDiscovery) {
 	list := p.list()
-	if found.kind, found.err = u.detectKind(p, list); found.err != nil || found.kind == nil {
+	found.models, found.err = list.models, list.err
+	p.timeout = probeTimeout
+	var err error
+	if found.kind, err = u.detectKind(p, list, present); found.kind == nil {
+		if u.Optional {
+			found.models, found.err = nil, err
+		}
 		return found
 	}
 	if fetch := found.kind.fetchSlots; fetch != nil && u.MaxConcurrent == 0 {
 		found.slots = fetch(p)
 	}
-	found.models, found.err = list.models, list.err
 	if path := found.kind.catalog; path != "" && len(found.models) > 0 {
 		found.models = p.describe(found.models, path)
 	}
@@ -211,13 +221,18 @@ func (u *Upstream) discoverReplica(p *probe) (found replicaDiscovery) {
 }
 
 // detectKind returns the configured kind, or detects it. For an optional upstream, it returns an error if no server of its kind
-// answers.
-func (u *Upstream) detectKind(p *probe, list *listing) (*Kind, error) {
+// answers, which is asked again only after an absence.
+func (u *Upstream) detectKind(p *probe, list *listing, present bool) (*Kind, error) {
 	if u.Optional {
-		if is, _ := u.Kind.detect(p, list); !is {
-			return nil, fmt.Errorf("no %s server answers at %s", u.Kind.Name, p.base.Host)
+		if present && list.answered() {
+			return u.Kind, nil
 		}
-		return u.Kind, nil
+		if list.status != 0 {
+			if is, _ := u.Kind.detect(p, list); is {
+				return u.Kind, nil
+			}
+		}
+		return nil, fmt.Errorf("no %s server answers at %s", u.Kind.Name, p.base.Host)
 	}
 	if known := u.kind.Load(); known != nil {
 		return known, nil
@@ -238,8 +253,12 @@ func (p *probe) detectKind(list *listing) (*Kind, error) {
 		if k.detect == nil {
 			continue
 		}
-		if is, err := k.detect(p, list); is || err != nil {
-			return k, err
+		is, err := k.detect(p, list)
+		if err != nil {
+			return nil, err
+		}
+		if is {
+			return k, nil
 		}
 	}
 	if list.status >= http.StatusInternalServerError {
