@@ -31,15 +31,15 @@ func (h *Handler) provisionAccess(ctx caddy.Context, store *storage) (*access.Ac
 	if len(h.Keys)+len(h.Users) > 0 || h.KeysFile != "" || h.RequireKey {
 		inline, err := keystore.HashSecrets(h.Keys)
 		if err != nil {
-			return nil, err
+			return nil, h.placeKeys(err)
 		}
 		kept, err := store.keyStore(h.KeysFile)
 		if err != nil {
-			return nil, err
+			return nil, at(place("").in("keys_file", 0), err)
 		}
 		keyring, err := keystore.NewKeyring(&h.closer, kept, inline, h.Users, ctx.Logger())
 		if err != nil {
-			return nil, err
+			return nil, h.placeKeys(err)
 		}
 		a.Keys = keyring.Current
 	}

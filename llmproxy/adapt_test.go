@@ -82,7 +82,7 @@ func TestSubdirectivesHaveGoldens(t *testing.T) {
 			}
 		}
 	}
-	for block, names := range blocks {
+	for block, names := range subdirectiveNames {
 		for _, name := range names {
 			if !parsed[[2]string{block, name}] {
 				t.Errorf("%s of %s: no golden in testdata/adapt", name, block)
@@ -93,14 +93,6 @@ func TestSubdirectivesHaveGoldens(t *testing.T) {
 		}
 	}
 }
-
-// blocks has the names of the subdirectives of each block, sorted.
-var blocks = map[string][]string{
-	"llm_proxy": names(handlerSubdirectives), "upstream": names(upstreamSubdirectives), "model": names(modelSubdirectives), "route": names(routeSubdirectives),
-	"cache": names(cacheSubdirectives), "key": names(keySubdirectives), "limit": names(limitSubdirectives), "state": names(stateSubdirectives),
-}
-
-func names[T any](s subdirectives[T]) []string { return slices.Sorted(maps.Keys(s)) }
 
 // outlineOf returns the block and the name of the subdirective in each line of a Caddyfile.
 func outlineOf(source string) (list [][2]string) {

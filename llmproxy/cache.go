@@ -75,9 +75,6 @@ func (c *Cache) provision(store *storage) (*answercache.Cache, error) {
 	if c == nil {
 		return nil, nil
 	}
-	if err := c.check(); err != nil {
-		return nil, fmt.Errorf("cache: %w", err)
-	}
 	cache := &answercache.Cache{
 		Name: cmp.Or(c.Name, defaultCacheName), TTL: time.Duration(cmp.Or(c.TTL, defaultCacheTTL)), MaxTTL: time.Duration(c.MaxTTL),
 		MaxSize: cmp.Or(c.MaxSize, defaultCacheSize), MaxEntry: cmp.Or(c.MaxEntry, defaultCacheMaxEntry),
@@ -102,8 +99,6 @@ func (c *Cache) provision(store *storage) (*answercache.Cache, error) {
 		if cache.Store, err = store.sharedCache(cache.Name); err != nil {
 			return nil, fmt.Errorf("cache: %w", err)
 		}
-	} else if c.Store == inRedis {
-		return nil, errors.New("cache: store redis needs a shared state; add state redis://…")
 	}
 	return cache, nil
 }
@@ -117,6 +112,9 @@ func (c *Cache) check() error {
 	}
 	for _, name := range c.Endpoints {
 		if !slices.Contains(cacheableEndpoints, name) {
+			if near := nearestEndpoint(name, cacheableEndpoints); near != "" {
+				return fmt.Errorf("unknown endpoint %q; did you mean %s?", name, near)
+			}
 			return fmt.Errorf("answers of the endpoint %q cannot be cached; use %s", name, strings.Join(cacheableEndpoints, ", "))
 		}
 	}

@@ -23,13 +23,21 @@ func registerDirective() {
 		return handler, handler.UnmarshalCaddyfile(h.Dispenser)
 	})
 	httpcaddyfile.RegisterDirectiveOrder("llm_proxy", httpcaddyfile.Before, "reverse_proxy")
+	subdirectiveNames = map[string][]string{
+		"llm_proxy": names(handlerSubdirectives), "upstream": names(upstreamSubdirectives), "model": names(modelSubdirectives),
+		"route": names(routeSubdirectives), "cache": names(cacheSubdirectives), "key": names(keySubdirectives),
+		"limit": names(limitSubdirectives), "state": names(stateSubdirectives),
+	}
 }
+
+func names[T any](s subdirectives[T]) []string { return slices.Sorted(maps.Keys(s)) }
 
 // UnmarshalCaddyfile parses the directive:
 //
 //	llm_proxy [<addresses...>] {
 //	    upstream <name> <kind> [<addresses...>] {
 //	        api_key             <key>
+//	        insecure_http
 //	        header_up           [+|-]<field> [<value> [<replacement>]]
 //	        params              <name> <value>
 //	        drop                <names...>
@@ -114,62 +122,49 @@ func registerDirective() {
 // An address on the first line is an upstream of kind auto, named after its address.
 func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // the name of the directive
+	p := newDispenser(d)
+	p.lines[""] = p.line()
 	for _, address := range d.RemainingArgs() {
+		p.enter("", "upstream")
 		u := &Upstream{Name: hostOf(address), Addresses: []string{address}}
 		if err := u.checkAddresses(); err != nil {
 			return d.WrapErr(err)
 		}
 		h.Upstreams = append(h.Upstreams, u)
 	}
+	p.place = ""
 	matchers := namedMatchers{}
-	if err := parseBlock(d, "llm_proxy", handlerSubdirectives, h, matchers); err != nil {
+	if err := parseBlock(p, "llm_proxy", handlerSubdirectives, h, matchers); err != nil {
 		return err
 	}
-	return matchers.resolve(d, h)
-}
-
-// subdirectives has the parser of each subdirective of a block. The name of the subdirective is the current token.
-type subdirectives[T any] map[string]func(*caddyfile.Dispenser, T) error
-
-// parseBlock parses a block into a value. In blocks that may define matchers, they are added to matchers; others pass nil.
-func parseBlock[T any](d *caddyfile.Dispenser, name string, known subdirectives[T], into T, matchers namedMatchers) error {
-	for nesting := d.Nesting(); d.NextBlock(nesting); {
-		parse := known[d.Val()]
-		switch {
-		case matchers != nil && strings.HasPrefix(d.Val(), "@"):
-			parse = func(d *caddyfile.Dispenser, _ T) error { return matchers.parse(d) }
-		case parse == nil:
-			expected := strings.Join(slices.Sorted(maps.Keys(known)), ", ")
-			if matchers != nil {
-				expected += ", or a matcher such as @hard"
-			}
-			return d.Errf("unknown subdirective %q of %s; use %s", d.Val(), name, expected)
-		}
-		if err := parse(d, into); err != nil {
-			return err
-		}
+	if err := matchers.resolve(h, p.matchers); err != nil {
+		return p.lines.locate(err)
 	}
+	if err := h.check(); err != nil {
+		return p.lines.locate(err)
+	}
+	adaptedLines.remember(h, p.lines)
 	return nil
 }
 
 var handlerSubdirectives = subdirectives[*Handler]{
 	"cache":          parseCache,
-	"deadline":       func(d *caddyfile.Dispenser, h *Handler) error { return parseDuration(d, &h.Deadline) },
-	"discover":       func(d *caddyfile.Dispenser, h *Handler) error { return parseFlag(d, &h.Discover) },
+	"deadline":       func(d *dispenser, h *Handler) error { return parseDuration(d, &h.Deadline) },
+	"discover":       func(d *dispenser, h *Handler) error { return parseFlag(d, &h.Discover) },
 	"health":         parseHealth,
 	"key":            parseKey,
-	"keys_file":      func(d *caddyfile.Dispenser, h *Handler) error { return parseString(d, &h.KeysFile) },
+	"keys_file":      func(d *dispenser, h *Handler) error { return parseString(d, &h.KeysFile) },
 	"limit":          parseSiteLimit,
 	"local_only":     parseLocalOnly,
 	"log_prompts":    parseLogPrompts,
-	"max_body":       func(d *caddyfile.Dispenser, h *Handler) error { return parseSize(d, &h.MaxBody) },
-	"max_memory":     func(d *caddyfile.Dispenser, h *Handler) error { return parseSize(d, &h.MaxMemory) },
+	"max_body":       func(d *dispenser, h *Handler) error { return parseSize(d, &h.MaxBody) },
+	"max_memory":     func(d *dispenser, h *Handler) error { return parseSize(d, &h.MaxMemory) },
 	"model":          parseModel,
 	"on_state_error": parseOnStateError,
 	"price":          parsePrice,
 	"prices":         parsePrices,
 	"rate_limit":     parseRateLimit,
-	"require_key":    func(d *caddyfile.Dispenser, h *Handler) error { return parseFlag(d, &h.RequireKey) },
+	"require_key":    func(d *dispenser, h *Handler) error { return parseFlag(d, &h.RequireKey) },
 	"state":          parseState,
 	"upstream":       parseUpstream,
 	"user":           parseUser,
@@ -181,7 +176,7 @@ const (
 	maxLoggedPrompt     = 10000
 )
 
-func parseLogPrompts(d *caddyfile.Dispenser, h *Handler) error {
+func parseLogPrompts(d *dispenser, h *Handler) error {
 	h.LogPrompts = defaultLoggedPrompt
 	if args := d.RemainingArgs(); len(args) == 1 {
 		n, err := strconv.Atoi(args[0])
@@ -190,17 +185,14 @@ func parseLogPrompts(d *caddyfile.Dispenser, h *Handler) error {
 		}
 		h.LogPrompts = n
 	} else if len(args) > 1 {
-		return d.ArgErr()
+		return d.wrongCount("at most one value")
 	}
 	return nil
 }
 
-func parseHealth(d *caddyfile.Dispenser, h *Handler) error {
+func parseHealth(d *dispenser, h *Handler) error {
 	if err := parseString(d, &h.Health); err != nil {
 		return err
-	}
-	if h.Health == "" {
-		return d.Err("health: missing path; use one such as /health")
 	}
 	if err := checkHealth(h.Health); err != nil {
 		return d.WrapErr(err)
@@ -208,14 +200,14 @@ func parseHealth(d *caddyfile.Dispenser, h *Handler) error {
 	return nil
 }
 
-func parsePrices(d *caddyfile.Dispenser, h *Handler) error {
+func parsePrices(d *dispenser, h *Handler) error {
 	if h.PricesFile != "" {
 		return d.Err("prices: duplicate line; only one file is allowed")
 	}
 	return parseString(d, &h.PricesFile)
 }
 
-func parsePrice(d *caddyfile.Dispenser, h *Handler) error {
+func parsePrice(d *dispenser, h *Handler) error {
 	args := d.RemainingArgs()
 	p := new(Price)
 	if n := len(args); n >= 2 && args[n-2] == "instead_of" {
@@ -255,11 +247,11 @@ func stateOf(h *Handler) *State {
 }
 
 // parseState does not quote the address in errors, because it may contain a password.
-func parseState(d *caddyfile.Dispenser, h *Handler) error {
+func parseState(d *dispenser, h *Handler) error {
 	s := stateOf(h)
 	args := d.RemainingArgs()
 	if len(args) != 1 || s.URL != "" {
-		return d.Err("state: use one address, such as redis://10.0.0.3:6379")
+		return d.Err("state: use one address, such as redis://10.0.0.3:6379" + d.hintIfFewer(1))
 	}
 	s.URL = args[0]
 	return parseBlock(d, "state", stateSubdirectives, s, nil)
@@ -268,13 +260,13 @@ func parseState(d *caddyfile.Dispenser, h *Handler) error {
 // stateSubdirectives are those of the http transport of reverse_proxy.
 var stateSubdirectives = subdirectives[*State]{
 	"tls_trust_pool": parseTrustPool,
-	"tls_client_auth": func(d *caddyfile.Dispenser, s *State) error {
+	"tls_client_auth": func(d *dispenser, s *State) error {
 		if !d.AllArgs(&s.tls().ClientCertificateFile, &s.tls().ClientCertificateKeyFile) {
-			return d.ArgErr()
+			return d.wrongCount("two values")
 		}
 		return nil
 	},
-	"tls_server_name": func(d *caddyfile.Dispenser, s *State) error { return parseString(d, &s.tls().ServerName) },
+	"tls_server_name": func(d *dispenser, s *State) error { return parseString(d, &s.tls().ServerName) },
 }
 
 // tls returns the TLS configuration to parse into.
@@ -285,12 +277,12 @@ func (s *State) tls() *reverseproxy.TLSConfig {
 	return s.TLS
 }
 
-func parseTrustPool(d *caddyfile.Dispenser, s *State) error {
+func parseTrustPool(d *dispenser, s *State) error {
 	if !d.NextArg() || s.tls().CARaw != nil {
-		return d.ArgErr()
+		return d.wrongCount("a source")
 	}
 	name := d.Val()
-	module, err := caddyfile.UnmarshalModule(d, "tls.ca_pool.source."+name)
+	module, err := caddyfile.UnmarshalModule(d.Dispenser, "tls.ca_pool.source."+name)
 	if err != nil {
 		return err
 	}
@@ -302,11 +294,11 @@ func parseTrustPool(d *caddyfile.Dispenser, s *State) error {
 	return nil
 }
 
-func parseOnStateError(d *caddyfile.Dispenser, h *Handler) error {
+func parseOnStateError(d *dispenser, h *Handler) error {
 	return parseOneOf(d, &stateOf(h).OnError, onErrorAllow, onErrorDeny)
 }
 
-func parseCache(d *caddyfile.Dispenser, h *Handler) error {
+func parseCache(d *dispenser, h *Handler) error {
 	if h.Cache != nil {
 		return d.Err("cache: duplicate block; only one is allowed")
 	}
@@ -319,17 +311,17 @@ func parseCache(d *caddyfile.Dispenser, h *Handler) error {
 
 var cacheSubdirectives = subdirectives[*Cache]{
 	"ttl":                parseTTL,
-	"max_size":           func(d *caddyfile.Dispenser, c *Cache) error { return parseSize(d, &c.MaxSize) },
-	"max_entry":          func(d *caddyfile.Dispenser, c *Cache) error { return parseSize(d, &c.MaxEntry) },
-	"store":              func(d *caddyfile.Dispenser, c *Cache) error { return parseOneOf(d, &c.Store, inMemory, inRedis) },
-	"scope":              func(d *caddyfile.Dispenser, c *Cache) error { return parseOneOf(d, &c.Scope, scopeKey, scopeSite) },
+	"max_size":           func(d *dispenser, c *Cache) error { return parseSize(d, &c.MaxSize) },
+	"max_entry":          func(d *dispenser, c *Cache) error { return parseSize(d, &c.MaxEntry) },
+	"store":              func(d *dispenser, c *Cache) error { return parseOneOf(d, &c.Store, inMemory, inRedis) },
+	"scope":              func(d *dispenser, c *Cache) error { return parseOneOf(d, &c.Scope, scopeKey, scopeSite) },
 	"endpoints":          parseCacheEndpoints,
-	"deterministic_only": func(d *caddyfile.Dispenser, c *Cache) error { return parseFlag(d, &c.DeterministicOnly) },
-	"keep_cut":           func(d *caddyfile.Dispenser, c *Cache) error { return parseFlag(d, &c.KeepCut) },
-	"vary":               func(d *caddyfile.Dispenser, c *Cache) error { return parseStrings(d, &c.Vary) },
+	"deterministic_only": func(d *dispenser, c *Cache) error { return parseFlag(d, &c.DeterministicOnly) },
+	"keep_cut":           func(d *dispenser, c *Cache) error { return parseFlag(d, &c.KeepCut) },
+	"vary":               func(d *dispenser, c *Cache) error { return parseStrings(d, &c.Vary) },
 }
 
-func parseCacheEndpoints(d *caddyfile.Dispenser, c *Cache) error {
+func parseCacheEndpoints(d *dispenser, c *Cache) error {
 	if err := parseStrings(d, &c.Endpoints); err != nil {
 		return err
 	}
@@ -339,10 +331,10 @@ func parseCacheEndpoints(d *caddyfile.Dispenser, c *Cache) error {
 	return nil
 }
 
-func parseTTL(d *caddyfile.Dispenser, c *Cache) error {
+func parseTTL(d *dispenser, c *Cache) error {
 	args := d.RemainingArgs()
 	if len(args) < 1 || len(args) > 2 {
-		return d.ArgErr()
+		return d.wrongCount("one or two values")
 	}
 	for i, to := range []*caddy.Duration{&c.TTL, &c.MaxTTL}[:len(args)] {
 		value, err := caddy.ParseDuration(args[i])
@@ -359,34 +351,41 @@ func parseTTL(d *caddyfile.Dispenser, c *Cache) error {
 
 // The functions below parse the arguments of a line; its name is the current token.
 
-func parseString(d *caddyfile.Dispenser, to *string) error {
-	if !d.AllArgs(to) {
-		return d.ArgErr()
+func parseString(d *dispenser, to *string) error {
+	name := d.Val()
+	switch {
+	case !d.AllArgs(to):
+		return d.wrongCount("one value")
+	case *to == "":
+		return d.Err(name + ": the value is empty" + d.hintIfFewer(1))
 	}
 	return nil
 }
 
 // parseOptional parses a string that may be left out.
-func parseOptional(d *caddyfile.Dispenser, to *string) error {
+func parseOptional(d *dispenser, to *string) error {
 	if d.NextArg() {
 		*to = d.Val()
 	}
 	if d.NextArg() {
-		return d.ArgErr()
+		return d.wrongCount("at most one value")
 	}
 	return nil
 }
 
-func parseStrings(d *caddyfile.Dispenser, to *[]string) error {
-	args := d.RemainingArgs()
+func parseStrings(d *dispenser, to *[]string) error {
+	name, args := d.Val(), d.RemainingArgs()
 	if len(args) == 0 {
-		return d.ArgErr()
+		return d.wrongCount("at least one value")
+	}
+	if i := slices.IndexFunc(args, func(arg string) bool { return strings.HasSuffix(arg, ",") }); i >= 0 {
+		return d.Errf("%s: %q ends with a comma; separate values with spaces only", name, args[i])
 	}
 	*to = append(*to, args...)
 	return nil
 }
 
-func parseOneOf(d *caddyfile.Dispenser, to *string, values ...string) error {
+func parseOneOf(d *dispenser, to *string, values ...string) error {
 	name := d.Val()
 	if err := parseString(d, to); err != nil {
 		return err
@@ -397,18 +396,21 @@ func parseOneOf(d *caddyfile.Dispenser, to *string, values ...string) error {
 	return nil
 }
 
-func parseFlag(d *caddyfile.Dispenser, to *bool) error {
+func parseFlag(d *dispenser, to *bool) error {
 	if d.NextArg() {
-		return d.ArgErr()
+		return d.wrongCount("no value")
 	}
 	*to = true
 	return nil
 }
 
-func parseDuration(d *caddyfile.Dispenser, to *caddy.Duration) error {
+func parseDuration(d *dispenser, to *caddy.Duration) error {
 	name := d.Val()
 	var text string
 	if err := parseString(d, &text); err != nil {
+		if together := strings.Join(d.words, ""); len(d.words) == 2 && isDuration(together) {
+			return d.Errf("%s: write %s without spaces", name, together)
+		}
 		return err
 	}
 	value, err := caddy.ParseDuration(text)
@@ -419,7 +421,15 @@ func parseDuration(d *caddyfile.Dispenser, to *caddy.Duration) error {
 	return nil
 }
 
-func parseSize(d *caddyfile.Dispenser, to *int64) error {
+func isDuration(text string) bool {
+	_, err := caddy.ParseDuration(text)
+	return err == nil
+}
+
+// minBareSize is the smallest size that is accepted without a unit. A smaller number was meant as mebibytes.
+const minBareSize = 64 << 10
+
+func parseSize(d *dispenser, to *int64) error {
 	name := d.Val()
 	var text string
 	if err := parseString(d, &text); err != nil {
@@ -429,12 +439,15 @@ func parseSize(d *caddyfile.Dispenser, to *int64) error {
 	if err != nil || size == 0 || size > 1<<50 {
 		return d.Errf("%s: invalid size %q; use one such as 32MiB", name, text)
 	}
+	if _, err := strconv.Atoi(text); err == nil && size < minBareSize {
+		return d.Errf("%s: %s without a unit is only %s bytes; write %sMiB, or %sB if you mean bytes", name, text, text, text, text)
+	}
 	*to = int64(size)
 	return nil
 }
 
 // parseCount parses a whole number of at least min.
-func parseCount(d *caddyfile.Dispenser, name, text string, min int) (int, error) {
+func parseCount(d *dispenser, name, text string, min int) (int, error) {
 	n, err := strconv.Atoi(text)
 	if err != nil || n < min {
 		return 0, d.Errf("%s: invalid number %q; use a whole number of at least %d", name, text, min)

@@ -2,6 +2,7 @@ package llmproxy
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"strconv"
 	"strings"
@@ -11,6 +12,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/headers"
 
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/upstream"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 )
 
@@ -24,35 +26,86 @@ func hostOf(address string) string {
 	return host
 }
 
-func parseUpstream(d *caddyfile.Dispenser, h *Handler) error {
+func parseUpstream(d *dispenser, h *Handler) error {
 	u := new(Upstream)
 	if !d.Args(&u.Name, &u.Kind) {
-		return d.Err("upstream: missing name or kind; use upstream gpu ollama http://127.0.0.1:11434")
+		return d.Err(incompleteUpstream(d.words) + d.hintIfFewer(2))
 	}
 	u.Addresses = d.RemainingArgs()
-	if err := u.checkAddresses(); err != nil {
-		return d.Errf("upstream %q: %w", u.Name, err)
+	if err := u.checkKind(); err != nil {
+		return d.WrapErr(err)
+	}
+	if kind, _ := u.kind(); len(u.Addresses) == 0 && kind.ServiceBase == "" {
+		return d.Errf("upstream %q: missing address; add it, such as `upstream %[1]s %s %s`%s", u.Name, kind.Name, "http://"+exampleAddress(kind), d.hintIfFewer(3))
 	}
 	if err := parseBlock(d, "upstream", upstreamSubdirectives, u, nil); err != nil {
 		return err
-	}
-	if err := u.check(); err != nil {
-		return d.Errf("upstream %q: %w", u.Name, err)
 	}
 	h.Upstreams = append(h.Upstreams, u)
 	return nil
 }
 
+// incompleteUpstream says what is missing in a line of an upstream with fewer than two words.
+func incompleteUpstream(words []string) string {
+	const example = "upstream gpu ollama http://127.0.0.1:11434"
+	if len(words) == 0 {
+		return "upstream: missing name and kind; use " + example
+	}
+	if kind, err := upstream.KindNamed(words[0]); err == nil && (kind.ServiceBase != "") {
+		return fmt.Sprintf("upstream: missing kind; the first word is the name, so write upstream %s %[1]s", words[0])
+	}
+	return "upstream: missing name or kind; use " + example
+}
+
+// otherKinds are kinds that people write for servers and services that have another one here.
+var otherKinds = map[string]string{
+	"llama.cpp": "llamacpp", "llama-cpp": "llamacpp", "llama_cpp": "llamacpp", "llama-server": "llamacpp", "gpt": "openai", "chatgpt": "openai",
+	"compatible": "openai", "openai-compatible": "openai", "openai_compatible": "openai", "custom": "openai", "custom_openai": "openai",
+	"lmstudio": "openai", "lm-studio": "openai", "lm_studio": "openai", "localai": "openai", "litellm": "openai", "sglang": "openai", "tgi": "openai",
+	"groq": "openai", "openrouter": "openai", "mistral": "openai", "deepseek": "openai", "xai": "openai", "together": "openai",
+	"together_ai": "openai", "fireworks": "openai", "fireworks_ai": "openai", "perplexity": "openai", "cerebras": "openai", "hosted_vllm": "vllm",
+	"ollama_chat": "ollama", "local": "auto",
+}
+
+// checkKind says what was meant by a word in the place of the kind that is none.
+func (u *Upstream) checkKind() error {
+	_, err := upstream.KindNamed(u.Kind)
+	if err == nil {
+		return nil
+	}
+	switch kind, nameErr := upstream.KindNamed(u.Name); {
+	case strings.ContainsAny(u.Kind, "./:{") && otherKinds[u.Kind] == "":
+		if nameErr == nil && len(u.Addresses) == 0 {
+			return fmt.Errorf("upstream %q: the kind is missing before the address; write upstream %s %[2]s %[3]s", u.Name, kind.Name, u.Kind)
+		}
+		return fmt.Errorf("upstream %q: the kind is missing before the address; write one, such as ollama, or auto to detect it", u.Name)
+	case nameErr == nil && u.Kind != "":
+		return fmt.Errorf("upstream: the name comes before the kind; write upstream %s %s", u.Kind, u.Name)
+	}
+	if other := otherKinds[strings.ToLower(u.Kind)]; other != "" {
+		return fmt.Errorf("upstream %q: unknown kind of upstream %q; write %s, and its base URL as the address", u.Name, u.Kind, other)
+	}
+	var names []string
+	for _, k := range upstream.Kinds {
+		names = append(names, k.Name)
+	}
+	if near := nearest(strings.ToLower(u.Kind), names); near != "" {
+		return fmt.Errorf("upstream %q: unknown kind of upstream %q; did you mean %s?", u.Name, u.Kind, near)
+	}
+	return fmt.Errorf("upstream %q: %w", u.Name, err)
+}
+
 var upstreamSubdirectives = subdirectives[*Upstream]{
-	"api_key":             func(d *caddyfile.Dispenser, u *Upstream) error { return parseString(d, &u.APIKey) },
+	"insecure_http":       func(d *dispenser, u *Upstream) error { return parseFlag(d, &u.InsecureHTTP) },
+	"api_key":             parseAPIKey,
 	"header_up":           parseHeaderUp,
 	"params":              parseParams,
-	"drop":                func(d *caddyfile.Dispenser, u *Upstream) error { return parseStrings(d, &u.Drop) },
-	"dial_timeout":        func(d *caddyfile.Dispenser, u *Upstream) error { return parseDuration(d, &u.DialTimeout) },
-	"first_token_timeout": func(d *caddyfile.Dispenser, u *Upstream) error { return parseDuration(d, &u.FirstTokenTimeout) },
-	"idle_timeout":        func(d *caddyfile.Dispenser, u *Upstream) error { return parseDuration(d, &u.IdleTimeout) },
-	"timeout":             func(d *caddyfile.Dispenser, u *Upstream) error { return parseDuration(d, &u.Timeout) },
-	"load_timeout":        func(d *caddyfile.Dispenser, u *Upstream) error { return parseDuration(d, &u.LoadTimeout) },
+	"drop":                func(d *dispenser, u *Upstream) error { return parseStrings(d, &u.Drop) },
+	"dial_timeout":        func(d *dispenser, u *Upstream) error { return parseDuration(d, &u.DialTimeout) },
+	"first_token_timeout": func(d *dispenser, u *Upstream) error { return parseDuration(d, &u.FirstTokenTimeout) },
+	"idle_timeout":        func(d *dispenser, u *Upstream) error { return parseDuration(d, &u.IdleTimeout) },
+	"timeout":             func(d *dispenser, u *Upstream) error { return parseDuration(d, &u.Timeout) },
+	"load_timeout":        func(d *dispenser, u *Upstream) error { return parseDuration(d, &u.LoadTimeout) },
 	"max_concurrent":      parseMaxConcurrent,
 	"queue":               parseQueue,
 	"local":               parseLocal,
@@ -63,10 +116,19 @@ var upstreamSubdirectives = subdirectives[*Upstream]{
 	"transport":           parseTransport,
 }
 
-func parseHeaderUp(d *caddyfile.Dispenser, u *Upstream) error {
+func parseAPIKey(d *dispenser, u *Upstream) error {
+	if len(d.words) == 2 {
+		if err := checkSecret("api_key", strings.Join(d.words, " ")); err != nil { // Bearer and a key
+			return d.WrapErr(err)
+		}
+	}
+	return parseString(d, &u.APIKey)
+}
+
+func parseHeaderUp(d *dispenser, u *Upstream) error {
 	args := d.RemainingArgs()
 	if len(args) < 1 || len(args) > 3 {
-		return d.ArgErr()
+		return d.wrongCount("one to three values")
 	}
 	if u.Headers == nil {
 		u.Headers = new(headers.HeaderOps)
@@ -85,7 +147,7 @@ func parseHeaderUp(d *caddyfile.Dispenser, u *Upstream) error {
 }
 
 // parseParams parses one parameter on the line, or several in a block.
-func parseParams(d *caddyfile.Dispenser, u *Upstream) error {
+func parseParams(d *dispenser, u *Upstream) error {
 	if args := d.RemainingArgs(); len(args) > 0 {
 		return addParam(d, u, args)
 	}
@@ -95,13 +157,13 @@ func parseParams(d *caddyfile.Dispenser, u *Upstream) error {
 		}
 	}
 	if len(u.Params) == 0 {
-		return d.ArgErr()
+		return d.wrongCount("a name and a value")
 	}
 	return nil
 }
 
 // addParam adds a parameter. A value that is not JSON is a string.
-func addParam(d *caddyfile.Dispenser, u *Upstream, args []string) error {
+func addParam(d *dispenser, u *Upstream, args []string) error {
 	if len(args) != 2 {
 		return d.Err("params: use a name and a value, such as params temperature 0.2")
 	}
@@ -120,7 +182,7 @@ func addParam(d *caddyfile.Dispenser, u *Upstream, args []string) error {
 	return nil
 }
 
-func parseMaxConcurrent(d *caddyfile.Dispenser, u *Upstream) (err error) {
+func parseMaxConcurrent(d *dispenser, u *Upstream) (err error) {
 	var text string
 	if err := parseString(d, &text); err != nil {
 		return err
@@ -129,10 +191,10 @@ func parseMaxConcurrent(d *caddyfile.Dispenser, u *Upstream) (err error) {
 	return err
 }
 
-func parseQueue(d *caddyfile.Dispenser, u *Upstream) error {
+func parseQueue(d *dispenser, u *Upstream) error {
 	args := d.RemainingArgs()
 	if len(args) < 1 || len(args) > 2 {
-		return d.ArgErr()
+		return d.wrongCount("one or two values")
 	}
 	places, err := parseCount(d, "queue", args[0], 0)
 	if err != nil {
@@ -149,10 +211,10 @@ func parseQueue(d *caddyfile.Dispenser, u *Upstream) error {
 	return nil
 }
 
-func parseLocal(d *caddyfile.Dispenser, u *Upstream) error {
+func parseLocal(d *dispenser, u *Upstream) error {
 	local := d.Val() == "local"
 	if d.NextArg() {
-		return d.ArgErr()
+		return d.wrongCount("no value")
 	}
 	if u.Local != nil && *u.Local != local {
 		return d.Err("local and remote contradict each other; remove one")
@@ -175,13 +237,13 @@ func capabilitiesOf(u *Upstream, model string) *Capabilities {
 	return u.ModelLimits[model]
 }
 
-func parseContext(d *caddyfile.Dispenser, u *Upstream) error {
+func parseContext(d *dispenser, u *Upstream) error {
 	args, model := d.RemainingArgs(), ""
 	if len(args) == 2 {
 		model, args = args[0], args[1:]
 	}
 	if len(args) != 1 {
-		return d.ArgErr()
+		return d.wrongCount("a number of tokens, optionally after a model")
 	}
 	n, err := strconv.Atoi(args[0])
 	if err != nil || n < 1 {
@@ -192,7 +254,7 @@ func parseContext(d *caddyfile.Dispenser, u *Upstream) error {
 }
 
 // parseCapabilities parses features that the upstream has or lacks, or, if a model's name comes first, that the model does.
-func parseCapabilities(d *caddyfile.Dispenser, u *Upstream) error {
+func parseCapabilities(d *dispenser, u *Upstream) error {
 	name, args, model := d.Val(), d.RemainingArgs(), ""
 	if len(args) > 1 {
 		if _, ok := router.ParseFeature(args[0]); !ok {
@@ -200,7 +262,7 @@ func parseCapabilities(d *caddyfile.Dispenser, u *Upstream) error {
 		}
 	}
 	if len(args) == 0 {
-		return d.ArgErr()
+		return d.wrongCount("at least one feature")
 	}
 	if _, err := parseFeatures(args); err != nil {
 		return d.Errf("%s: %w", name, err)
@@ -214,12 +276,12 @@ func parseCapabilities(d *caddyfile.Dispenser, u *Upstream) error {
 	return nil
 }
 
-func parseTransport(d *caddyfile.Dispenser, u *Upstream) error {
+func parseTransport(d *dispenser, u *Upstream) error {
 	if !d.NextArg() {
-		return d.ArgErr()
+		return d.wrongCount("the name of a transport")
 	}
 	name := d.Val()
-	module, err := caddyfile.UnmarshalModule(d, "http.reverse_proxy.transport."+name)
+	module, err := caddyfile.UnmarshalModule(d.Dispenser, "http.reverse_proxy.transport."+name)
 	if err != nil {
 		return err
 	}

@@ -10,39 +10,41 @@ import (
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/gateway"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/keys"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/prices"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/state"
+	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 )
 
-// check reports errors that only a configuration in JSON can have: values out of range, and null.
+// check reports the mistakes that can be found without the environment: its variables, files and servers. A Caddyfile is checked
+// when it is adapted, so that most errors appear there, with their lines. Provision finds the others.
 func (h *Handler) check() error {
+	if err := h.checkNull(); err != nil { // the other checks need what is null
+		return err
+	}
+	return errors.Join(h.checkOptions(), h.checkUpstreams(), h.checkModels(), h.checkKeys(), h.checkPrices(), h.State.check(), h.checkCache())
+}
+
+// checkNull reports nulls, which only a configuration in JSON can have.
+func (h *Handler) checkNull() error {
 	var errs []error
 	fail := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
-	if h.MaxBody < 0 {
-		fail("max_body %d is negative", h.MaxBody)
-	}
-	if h.MaxMemory != 0 && h.MaxMemory < minMemory {
-		fail("max_memory of %d bytes is too small; use at least 1MiB, such as 512MiB", h.MaxMemory)
-	}
-	if h.Deadline < 0 {
-		fail("deadline is negative")
-	}
-	if h.LogPrompts < 0 || h.LogPrompts > maxLoggedPrompt {
-		fail("log_prompts %d is out of range; use a number of characters from 0 to %d", h.LogPrompts, maxLoggedPrompt)
-	}
-	if err := checkHealth(h.Health); err != nil {
-		errs = append(errs, err)
-	}
 	for i, u := range h.Upstreams {
 		if u == nil {
 			fail("upstream %d is null", i)
-		} else if err := u.check(); err != nil {
-			fail("upstream %q: %w", u.Name, err)
+			continue
+		}
+		for model, capabilities := range u.ModelLimits {
+			if capabilities == nil {
+				fail("upstream %q: model_limits of %q is null", u.Name, model)
+			}
 		}
 	}
 	for i, m := range h.Models {
 		if m == nil {
 			fail("model %d is null", i)
-		} else if err := m.check(); err != nil {
-			fail("model %q: %w", m.Name, err)
+		} else if slices.Contains(m.Routes, nil) {
+			fail("model %q: a route is null", m.Name)
 		}
 	}
 	if slices.Contains(h.Keys, nil) || slices.Contains(h.Users, nil) {
@@ -50,6 +52,38 @@ func (h *Handler) check() error {
 	}
 	if slices.Contains(h.Prices, nil) {
 		fail("a price is null")
+	}
+	return errors.Join(errs...)
+}
+
+// checkOptions checks what is not in a block.
+func (h *Handler) checkOptions() error {
+	var errs []error
+	fail := func(name, format string, args ...any) {
+		errs = append(errs, place("").in(name, 0).errorf(format, args...))
+	}
+	if h.MaxBody < 0 {
+		fail("max_body", "max_body %d is negative", h.MaxBody)
+	}
+	if h.MaxMemory != 0 && h.MaxMemory < minMemory {
+		fail("max_memory", "max_memory of %d bytes is too small; use at least 1MiB, such as 512MiB", h.MaxMemory)
+	}
+	if h.Deadline < 0 {
+		fail("deadline", "deadline is negative")
+	}
+	if h.LogPrompts < 0 || h.LogPrompts > maxLoggedPrompt {
+		fail("log_prompts", "log_prompts %d is out of range; use a number of characters from 0 to %d", h.LogPrompts, maxLoggedPrompt)
+	}
+	if err := checkHealth(h.Health); err != nil {
+		fail("health", "%w", err)
+	}
+	if _, err := parseAnonymousLimits(h.RateLimit); err != nil {
+		fail("rate_limit", "%w", err)
+	}
+	if h.Limit != nil {
+		if _, err := h.Limit.For(""); err != nil {
+			fail("limit", "limit: %w", err)
+		}
 	}
 	return errors.Join(errs...)
 }
@@ -64,18 +98,28 @@ func checkHealth(path string) error {
 	return nil
 }
 
-func (u *Upstream) check() error {
+func (h *Handler) checkUpstreams() error {
+	var errs []error
+	for i, u := range h.Upstreams {
+		if err := u.check(upstreamPlace(i)); err != nil {
+			errs = append(errs, upstreamPlace(i).errorf("upstream %q: %w", u.Name, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func upstreamPlace(i int) place { return place("").in("upstream", i) }
+
+func (u *Upstream) check(here place) error {
+	if u.Name == "" || strings.ContainsAny(u.Name, "/* \t\n") {
+		return errors.New("invalid name; use one without slashes, asterisks and white space")
+	}
 	for name, d := range map[string]caddy.Duration{
 		"dial_timeout": u.DialTimeout, "first_token_timeout": u.FirstTokenTimeout, "idle_timeout": u.IdleTimeout,
 		"timeout": u.Timeout, "load_timeout": u.LoadTimeout,
 	} {
 		if d < 0 {
-			return fmt.Errorf("%s is negative", name)
-		}
-	}
-	for model, capabilities := range u.ModelLimits {
-		if capabilities == nil {
-			return fmt.Errorf("model_limits of %q is null", model)
+			return here.in(name, 0).errorf("%s is negative", name)
 		}
 	}
 	switch {
@@ -86,24 +130,160 @@ func (u *Upstream) check() error {
 	case u.Queue != nil && u.Queue.LongestWait < 0:
 		return errors.New("queue: longest_wait is negative")
 	case u.TransportRaw != nil && u.DialTimeout != 0:
-		return errors.New("dial_timeout has no effect with a transport; set it in the block of the transport")
+		return here.in("dial_timeout", 0).errorf("dial_timeout has no effect with a transport; set it in the block of the transport")
+	}
+	if err := u.checkAddresses(); err != nil {
+		return err
+	}
+	if err := checkSecret("api_key", u.APIKey); err != nil {
+		return at(here.in("api_key", 0), err)
+	}
+	if _, err := u.Capabilities.override(); err != nil {
+		return at(here.in("cannot", 0), err)
+	}
+	for model, capabilities := range u.ModelLimits {
+		if _, err := capabilities.override(); err != nil {
+			return fmt.Errorf("model_limits of %s: %w", model, err)
+		}
 	}
 	return nil
 }
+
+// checkModels compiles the models for upstreams of which only the names are known.
+func (h *Handler) checkModels() error {
+	var errs []error
+	for i, m := range h.Models {
+		if err := m.check(); err != nil {
+			errs = append(errs, modelPlace(i).errorf("model %q: %w", m.Name, err))
+		}
+	}
+	if len(errs) > 0 {
+		return errors.Join(errs...)
+	}
+	var upstreams []*router.Upstream
+	for _, u := range h.Upstreams {
+		upstreams = append(upstreams, &router.Upstream{Name: u.Name})
+	}
+	_, err := compileModels(upstreams, h.Models, func(_, _ int, r *Route) (router.Matcher, error) {
+		if len(r.MatcherSetsRaw) == 0 {
+			return nil, nil
+		}
+		return struct{}{}, nil // any matcher will do
+	})
+	return err
+}
+
+func modelPlace(i int) place { return place("").in("model", i) }
 
 func (m *Model) check() error {
 	if m.Name == "" {
 		return errors.New("missing name")
 	}
-	for _, r := range m.Routes {
-		if r == nil {
-			return errors.New("a route is null")
-		}
-	}
 	for _, f := range m.Fallbacks {
 		if len(f) == 0 {
 			return errors.New("a fallback has no target")
 		}
+	}
+	if _, err := m.Limit.For(""); err != nil {
+		return fmt.Errorf("limit: %w", err)
+	}
+	return nil
+}
+
+// checkKeys checks keys and users. The secrets of placeholders are not known yet, and are taken to be different.
+func (h *Handler) checkKeys() error {
+	var errs []error
+	entries := make([]*keys.Entry, len(h.Keys))
+	for i, e := range h.Keys {
+		if err := checkSecret("secret", e.Secret); err != nil {
+			errs = append(errs, &keys.EntryError{Err: fmt.Errorf("key %.80q: %w", e.Name, err), Index: i})
+		}
+		entry := *e
+		if !keys.IsDigest(e.Secret) {
+			entry.Secret = keys.Digest(fmt.Sprint("the secret of number ", i))
+		}
+		entries[i] = &entry
+	}
+	_, err := keys.Compile(entries, h.Users)
+	return h.placeKeys(errors.Join(append(errs, err)...))
+}
+
+// placeKeys adds the places of keys and users to errors about them.
+func (h *Handler) placeKeys(err error) error {
+	var errs []error
+	for _, e := range flatten(err) {
+		var wrong *keys.EntryError
+		switch {
+		case !errors.As(e, &wrong):
+		case wrong.User:
+			e = at(place("").in("user", wrong.Index), e)
+		case wrong.Index < len(h.Keys): // and not a stored key
+			e = at(place("").in("key", wrong.Index), e)
+		}
+		errs = append(errs, e)
+	}
+	return errors.Join(errs...)
+}
+
+func (h *Handler) checkPrices() error {
+	var lines []prices.Line
+	for i, p := range h.Prices {
+		line, err := p.line()
+		if err != nil {
+			return at(pricePlace(i), err)
+		}
+		if h.PricesFile != "" {
+			line.InsteadOf = "" // its price may be in the file
+		}
+		lines = append(lines, line)
+	}
+	_, err := prices.New(lines, prices.Builtin())
+	return placePrices(err)
+}
+
+func pricePlace(i int) place { return place("").in("price", i) }
+
+// placePrices adds the places of price lines to errors about them.
+func placePrices(err error) error {
+	var errs []error
+	for _, e := range flatten(err) {
+		var wrong *prices.LineError
+		if errors.As(e, &wrong) {
+			e = at(pricePlace(wrong.Index), e)
+		}
+		errs = append(errs, e)
+	}
+	return errors.Join(errs...)
+}
+
+func (s *State) check() error {
+	if s == nil {
+		return nil
+	}
+	where := place("").in("state", 0)
+	switch {
+	case !slices.Contains([]string{"", onErrorAllow, onErrorDeny}, s.OnError):
+		return where.errorf("state: unknown on_error %q; use allow or deny", s.OnError)
+	case s.URL == "" && s.OnError != "":
+		return place("").in("on_state_error", 0).errorf("on_state_error has no effect without a shared state; add state redis://HOST:6379, or remove the line")
+	case s.URL == "":
+		return where.errorf("state: missing address; use one such as redis://10.0.0.3:6379")
+	case hasPlaceholder(s.URL):
+		return nil
+	}
+	return at(where, state.CheckAddress(s.URL, s.TLS != nil))
+}
+
+func (h *Handler) checkCache() error {
+	if h.Cache == nil {
+		return nil
+	}
+	err := h.Cache.check()
+	if err == nil && h.Cache.Store == inRedis && h.State == nil {
+		err = errors.New("store redis needs a shared state; add state redis://…")
+	}
+	if err != nil {
+		return place("").in("cache", 0).errorf("cache: %w", err)
 	}
 	return nil
 }

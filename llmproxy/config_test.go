@@ -77,7 +77,7 @@ func TestLoadErrorsAreUnderstandable(t *testing.T) {
 		{"loop of routes", "upstream u openai\n\t\t@x path /a\n\t\tmodel a {\n\t\t\troute @x b\n\t\t\tto u\n\t\t}\n\t\tmodel b {\n\t\t\troute @x a\n\t\t\tto u\n\t\t}", "a → b → a"},
 		{"route to an unknown upstream", "upstream u openai\n\t\t@x path /a\n\t\tmodel a {\n\t\t\troute @x b\n\t\t\tto u\n\t\t}", `unknown upstream "b"`},
 		{"routes without a default", "upstream u openai\n\t\t@x path /a\n\t\tmodel a {\n\t\t\troute @x u/b\n\t\t}", "has no target for a request that no route matches"},
-		{"invalid expression", "upstream u openai\n\t\t@x expression {llm.tools} >\n\t\tmodel a {\n\t\t\troute @x u/b\n\t\t\tto u\n\t\t}", "route @x"},
+		{"invalid expression", "upstream u openai\n\t\t@x expression {llm.tools} >\n\t\tmodel a {\n\t\t\troute @x u/b\n\t\t\tto u\n\t\t}", "matcher @x: expression"},
 		{"invalid regular expression", "upstream u openai\n\t\t@x llm content (\n\t\tmodel a {\n\t\t\troute @x u/b\n\t\t\tto u\n\t\t}", "missing closing )"},
 		{"can and cannot contradict each other", "upstream u openai {\n\t\t\tcan tools\n\t\t\tcannot tools\n\t\t}", "can tools contradicts cannot tools"},
 		{"two rates for one window", "upstream u echo\n\t\tkey a hunter2 {\n\t\t\trate 1/m 2/60s\n\t\t}", `"a": 1/m and 2/m have the same window: keep one, at Caddyfile:`},

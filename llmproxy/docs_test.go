@@ -34,7 +34,7 @@ func TestSubdirectivesAreDocumented(t *testing.T) {
 		for _, names := range documented {
 			slices.Sort(names)
 		}
-		if diff := cmp.Diff(blocks, documented); diff != "" {
+		if diff := cmp.Diff(subdirectiveNames, documented); diff != "" {
 			t.Errorf("%s (-parsed +documented):\n%s", where, diff)
 		}
 	}

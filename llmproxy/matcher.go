@@ -197,6 +197,11 @@ func (m *MatchLLM) Provision(caddy.Context) error {
 		}
 		m.comparisons = append(m.comparisons, list...)
 	}
+	for _, name := range m.Endpoint {
+		if err := checkEndpoint(name); err != nil {
+			return err
+		}
+	}
 	if m.Content == "" {
 		return nil
 	}
@@ -264,6 +269,11 @@ func (m *MatchLLM) parseCondition(d *caddyfile.Dispenser) error {
 	}
 	switch name {
 	case "endpoint":
+		for _, arg := range args {
+			if err := checkEndpoint(arg); err != nil {
+				return d.WrapErr(err)
+			}
+		}
 		m.Endpoint = append(m.Endpoint, args...)
 	case "key":
 		m.Key = append(m.Key, args...)
@@ -278,6 +288,18 @@ func (m *MatchLLM) parseCondition(d *caddyfile.Dispenser) error {
 		return d.Errf("unknown condition %q of llm: expected prompt_tokens, messages, tools, images, audio, max_tokens, json_schema, stream, endpoint, key, model or content", name)
 	}
 	return nil
+}
+
+// checkEndpoint reports an endpoint that no request has.
+func checkEndpoint(name string) error {
+	known := openai.EndpointNames()
+	if slices.Contains(known, name) {
+		return nil
+	}
+	if near := nearestEndpoint(name, known); near != "" {
+		return fmt.Errorf("unknown endpoint %q; did you mean %s?", name, near)
+	}
+	return fmt.Errorf("unknown endpoint %q; use %s", name, strings.Join(known, ", "))
 }
 
 func parseBool(d *caddyfile.Dispenser, name string, args []string, to **bool) error {

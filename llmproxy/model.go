@@ -3,6 +3,7 @@ package llmproxy
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"strconv"
@@ -67,41 +68,75 @@ func provisionModels(ctx caddy.Context, upstreams []*upstream.Upstream, models [
 	for _, u := range upstreams {
 		routes = append(routes, u.Route)
 	}
-	var list []router.Model
-	for _, m := range models {
-		provisioned, err := m.provision(ctx)
-		if err != nil {
-			return nil, fmt.Errorf("model %q: %w", m.Name, err)
-		}
-		list = append(list, provisioned)
-	}
-	return router.Compile(routes, list)
-}
-
-func (m *Model) provision(ctx caddy.Context) (router.Model, error) {
-	model := router.Model{Name: m.Name, LocalOnly: m.LocalOnly}
-	for i, r := range m.Routes {
-		route := router.RouteConfig{Targets: r.To, Shadow: r.Shadow}
+	return compileModels(routes, models, func(m, n int, r *Route) (router.Matcher, error) {
 		matcher, err := loadMatcher(ctx, r, "MatcherSetsRaw", len(r.MatcherSetsRaw))
 		if err != nil {
-			return model, fmt.Errorf("route @%s: %w", r.Name, err)
+			return nil, modelPlace(m).in("route", n).errorf("model %q: route @%s: %w", models[m].Name, r.Name, err)
 		}
-		if matcher != nil {
-			route.Name, route.Matcher = "@"+cmp.Or(r.Name, strconv.Itoa(i+1)), matcher
+		if matcher == nil {
+			return nil, nil
 		}
-		model.Routes = append(model.Routes, route)
-	}
-	policy, err := m.policy()
-	if err != nil {
-		return model, err
-	}
-	if len(m.To)+len(m.Fallbacks) > 0 || len(m.Routes) == 0 { // else the model has only routes
-		model.Pools = append(model.Pools, router.PoolConfig{Targets: m.To, Weights: m.Weights, Policy: policy})
-		for _, f := range m.Fallbacks {
-			model.Pools = append(model.Pools, router.PoolConfig{Targets: f, Policy: router.LeastBusy})
+		return matcher, nil
+	})
+}
+
+// compileModels returns the table of all models. The function returns the matcher of the nth route of the mth model, or nil if it
+// always matches.
+func compileModels(upstreams []*router.Upstream, models []*Model, matcherOf func(m, n int, r *Route) (router.Matcher, error)) (*router.Table, error) {
+	list := make([]router.Model, len(models))
+	for i, m := range models {
+		list[i] = router.Model{Name: m.Name, LocalOnly: m.LocalOnly}
+		for n, r := range m.Routes {
+			route := router.RouteConfig{Targets: r.To, Shadow: r.Shadow}
+			matcher, err := matcherOf(i, n, r)
+			if err != nil {
+				return nil, err
+			}
+			if matcher != nil {
+				route.Name, route.Matcher = "@"+cmp.Or(r.Name, strconv.Itoa(n+1)), matcher
+			}
+			list[i].Routes = append(list[i].Routes, route)
+		}
+		policy, err := m.policy()
+		if err != nil {
+			return nil, modelPlace(i).in("weight", 0).errorf("model %q: %w", m.Name, err)
+		}
+		if len(m.To)+len(m.Fallbacks) > 0 || len(m.Routes) == 0 { // else the model has only routes
+			list[i].Pools = append(list[i].Pools, router.PoolConfig{Targets: m.To, Weights: m.Weights, Policy: policy})
+			for _, f := range m.Fallbacks {
+				list[i].Pools = append(list[i].Pools, router.PoolConfig{Targets: f, Policy: router.LeastBusy})
+			}
 		}
 	}
-	return model, nil
+	table, err := router.Compile(upstreams, list)
+	return table, placeModels(err)
+}
+
+// placeModels adds the places of models and their parts to errors about them.
+func placeModels(err error) error {
+	var errs []error
+	for _, e := range flatten(err) {
+		var wrong *router.ConfigError
+		if errors.As(e, &wrong) {
+			e = at(partPlace(wrong), e)
+		}
+		errs = append(errs, e)
+	}
+	return errors.Join(errs...)
+}
+
+func partPlace(e *router.ConfigError) place {
+	switch {
+	case e.Upstream >= 0:
+		return upstreamPlace(e.Upstream)
+	case e.Route >= 0:
+		return modelPlace(e.Model).in("route", e.Route)
+	case e.Pool == 0:
+		return modelPlace(e.Model).in("to", 0)
+	case e.Pool > 0:
+		return modelPlace(e.Model).in("fallback", e.Pool-1)
+	}
+	return modelPlace(e.Model)
 }
 
 func (m *Model) policy() (router.Policy, error) {

@@ -65,11 +65,12 @@ func loadPrices(configured []*Price, file string) (*prices.Book, error) {
 		name := caddy.NewReplacer().ReplaceKnown(file, "")
 		table, err := readPricesFile(name)
 		if err != nil {
-			return nil, fmt.Errorf("reading prices from %s: %w", name, err)
+			return nil, place("").in("prices", 0).errorf("reading prices from %s: %w", name, err)
 		}
 		tables = []prices.Table{table, prices.Builtin()}
 	}
-	return prices.New(lines, tables...)
+	book, err := prices.New(lines, tables...)
+	return book, placePrices(err)
 }
 
 // maxPricesFile bounds the file; LiteLLM's has 2 MiB.

@@ -18,10 +18,21 @@ import (
 )
 
 // Provision implements caddy.Provisioner. It only builds: nothing outside of the process is touched before state.StartDelay.
+//
+// Its errors begin on a line of their own, after the path of the module that Caddy writes before them.
 func (h *Handler) Provision(ctx caddy.Context) error {
+	lines := adaptedLines.recall(h)
 	if err := h.check(); err != nil {
-		return err
+		return fmt.Errorf("\n%w", lines.locate(err))
 	}
+	h.warn(ctx.Logger(), lines)
+	if err := h.provision(ctx); err != nil {
+		return fmt.Errorf("\n%w", lines.locate(err))
+	}
+	return nil
+}
+
+func (h *Handler) provision(ctx caddy.Context) error {
 	auto := len(h.Upstreams) == 0 && len(h.Models) == 0
 	configs := h.Upstreams
 	if auto {
@@ -37,7 +48,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	}
 	localOnly, err := loadMatcher(ctx, h, "LocalOnlyMatchRaw", len(h.LocalOnlyMatchRaw))
 	if err != nil {
-		return fmt.Errorf("local_only: %w", err)
+		return place("").in("local_only", 0).errorf("local_only: %w", err)
 	}
 	prices, err := loadPrices(h.Prices, h.PricesFile)
 	if err != nil {
@@ -45,7 +56,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	}
 	store, err := h.State.provision(ctx, &h.closer)
 	if err != nil {
-		return err
+		return at(place("").in("state", 0), err)
 	}
 	h.usage = store.usage()
 	events, err := ctx.App("events")

@@ -49,17 +49,14 @@ func (s *State) provision(ctx caddy.Context, closer *state.Closer) (*storage, er
 	if s == nil {
 		return &storage{closer: closer}, nil
 	}
-	if !slices.Contains([]string{"", onErrorAllow, onErrorDeny}, s.OnError) {
-		return nil, fmt.Errorf("state: unknown on_error %q; use allow or deny", s.OnError)
-	}
-	if state.HasPlainPassword(s.URL) {
-		ctx.Logger().Warn("the password of the shared state is written in the configuration, which Caddy stores and its admin API shows; write {env.NAME} or {file.PATH} instead")
-	}
 	tlsID, err := json.Marshal(s.TLS)
 	if err != nil {
 		return nil, fmt.Errorf("state: tls: %w", err)
 	}
 	address := state.ExpandAddress(caddy.NewReplacer(), s.URL)
+	if address == "" {
+		return nil, fmt.Errorf("state: the address %s is empty; set its value in Caddy's environment", s.URL)
+	}
 	client, err := state.Redis(closer, address, string(tlsID), func() (*tls.Config, error) {
 		if s.TLS == nil {
 			return nil, nil

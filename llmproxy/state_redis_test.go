@@ -235,7 +235,7 @@ func TestStateFailsOver(t *testing.T) {
 			if err := load(t, caddyfile); err != nil {
 				t.Fatal(err)
 			}
-			other := place{address: address}.client(t)
+			other := sharedPlace{address: address}.client(t)
 			eventually(t, "Caddy does not come", func() bool { return other.ZCard(t.Context(), "llm_proxy:{limits}:present").Val() == 1 })
 			ask := func(n, want int) {
 				t.Helper()
@@ -294,58 +294,58 @@ const (
 // redisRules are what docs/shared-state.md says that a user needs.
 var redisRules = []string{"~llm_proxy:*", "+@all", "-@dangerous"}
 
-// A place is where facts are shared, as the state subdirective names it.
-type place struct{ address, block string }
+// A sharedPlace is where facts are shared, as the state subdirective names it.
+type sharedPlace struct{ address, block string }
 
-func (p place) String() string { return "state " + p.address + p.block }
+func (p sharedPlace) String() string { return "state " + p.address + p.block }
 
 // places are the ways to run servers.
-var places = map[string]func(*testing.T) place{
-	"redis": func(t *testing.T) place { return place{address: redistest.Start(t).URL() + "/3"} },
-	"valkey": func(t *testing.T) place {
-		return place{address: redistest.Setup{Binary: "valkey-server"}.Start(t).URL()}
+var places = map[string]func(*testing.T) sharedPlace{
+	"redis": func(t *testing.T) sharedPlace { return sharedPlace{address: redistest.Start(t).URL() + "/3"} },
+	"valkey": func(t *testing.T) sharedPlace {
+		return sharedPlace{address: redistest.Setup{Binary: "valkey-server"}.Start(t).URL()}
 	},
-	"socket": func(t *testing.T) place {
+	"socket": func(t *testing.T) sharedPlace {
 		socket := filepath.Join(t.TempDir(), "redis.sock")
 		redistest.Setup{Args: []string{"--unixsocket", socket}}.Start(t)
-		return place{address: "unix://" + socket}
+		return sharedPlace{address: "unix://" + socket}
 	},
-	"user": func(t *testing.T) place {
+	"user": func(t *testing.T) sharedPlace {
 		t.Setenv("REDIS_PASSWORD", redisPassword)
 		s := redistest.Setup{User: redisUser, Password: redisPassword, Rules: redisRules}.Start(t)
-		return place{address: "redis://caddy:{env.REDIS_PASSWORD}@" + s.Address}
+		return sharedPlace{address: "redis://caddy:{env.REDIS_PASSWORD}@" + s.Address}
 	},
-	"user, whole address in a file": func(t *testing.T) place {
+	"user, whole address in a file": func(t *testing.T) sharedPlace {
 		s := redistest.Setup{User: redisUser, Password: redisPassword, Rules: redisRules}.Start(t)
 		file := filepath.Join(t.TempDir(), "redis_url")
 		if err := os.WriteFile(file, []byte(s.URL()+"\n"), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		return place{address: "{file." + file + "}"}
+		return sharedPlace{address: "{file." + file + "}"}
 	},
-	"TLS": func(t *testing.T) place {
+	"TLS": func(t *testing.T) sharedPlace {
 		a := redistest.NewAuthority(t)
 		s := redistest.Setup{TLS: a, User: redisUser, Password: redisPassword, Rules: redisRules, Args: []string{"--tls-auth-clients", "no"}}.Start(t)
 		t.Setenv("REDIS_PASSWORD", redisPassword)
-		return place{"rediss://caddy:{env.REDIS_PASSWORD}@" + s.Address, " {\n\t\t\ttls_trust_pool file " + a.CA + "\n\t\t}"}
+		return sharedPlace{"rediss://caddy:{env.REDIS_PASSWORD}@" + s.Address, " {\n\t\t\ttls_trust_pool file " + a.CA + "\n\t\t}"}
 	},
-	"TLS with a client's certificate": func(t *testing.T) place {
+	"TLS with a client's certificate": func(t *testing.T) sharedPlace {
 		a := redistest.NewAuthority(t)
-		return place{redistest.Setup{TLS: a, Binary: "valkey-server"}.Start(t).URL(), withTLS(a)}
+		return sharedPlace{redistest.Setup{TLS: a, Binary: "valkey-server"}.Start(t).URL(), withTLS(a)}
 	},
-	"cluster": func(t *testing.T) place {
+	"cluster": func(t *testing.T) sharedPlace {
 		_, url := redistest.Setup{}.StartCluster(t)
-		return place{address: url}
+		return sharedPlace{address: url}
 	},
-	"cluster of Valkey with TLS": func(t *testing.T) place {
+	"cluster of Valkey with TLS": func(t *testing.T) sharedPlace {
 		a := redistest.NewAuthority(t)
 		_, url := redistest.Setup{Binary: "valkey-server", TLS: a}.StartCluster(t)
-		return place{url, withTLS(a)}
+		return sharedPlace{url, withTLS(a)}
 	},
-	"sentinel": func(t *testing.T) place { return place{address: redistest.Setup{}.StartPair(t).URL} },
-	"sentinel of Valkey with TLS": func(t *testing.T) place {
+	"sentinel": func(t *testing.T) sharedPlace { return sharedPlace{address: redistest.Setup{}.StartPair(t).URL} },
+	"sentinel of Valkey with TLS": func(t *testing.T) sharedPlace {
 		a := redistest.NewAuthority(t)
-		return place{redistest.Setup{Binary: "valkey-server", TLS: a}.StartPair(t).URL, withTLS(a)}
+		return sharedPlace{redistest.Setup{Binary: "valkey-server", TLS: a}.StartPair(t).URL, withTLS(a)}
 	},
 }
 
@@ -354,10 +354,10 @@ func withTLS(a *redistest.Authority) string {
 }
 
 // client is that of another Caddy with the same configuration.
-func (p place) client(t *testing.T) redis.UniversalClient {
+func (p sharedPlace) client(t *testing.T) redis.UniversalClient {
 	t.Helper()
 	var h Handler
-	d := caddyfile.NewTestDispenser(p.String())
+	d := newDispenser(caddyfile.NewTestDispenser(p.String()))
 	d.Next()
 	if err := parseState(d, &h); err != nil {
 		t.Fatal(err)

@@ -1,6 +1,7 @@
 package llmproxy
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -11,6 +12,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -33,7 +35,8 @@ type Upstream struct {
 	// Default: auto.
 	Kind string `json:"kind,omitempty"`
 
-	// The addresses of its replicas. Without a scheme they are http, without a path their base is /v1. Global placeholders
+	// The addresses of its replicas. Without a scheme they are http, or https for known services and
+	// for port 443; without a path their base is /v1 or the service's. Global placeholders
 	// such as {env.OLLAMA_URL} are replaced when the configuration is loaded. Default: that of the service for openai; echo
 	// has none, and other kinds need one.
 	Addresses []string `json:"addresses,omitempty"`
@@ -41,6 +44,10 @@ type Upstream struct {
 	// The API key, sent as a bearer token. Global placeholders such as {env.OPENAI_API_KEY} are replaced when the
 	// configuration is loaded. Default: none.
 	APIKey string `json:"api_key,omitempty"`
+
+	// Send the API key also to a public address over http://, where everybody on the way can read it. Default: false, which makes
+	// such a configuration an error.
+	InsecureHTTP bool `json:"insecure_http,omitempty"`
 
 	// Changes of the headers of requests to the upstream. Of the client's headers, only those on an allow-list are sent.
 	Headers *headers.HeaderOps `json:"headers,omitempty"`
@@ -136,10 +143,10 @@ func usualUpstreams() (list []*Upstream) {
 // provisionUpstreams returns the upstreams. If they are optional, those with an address are absent until a server answers there.
 func provisionUpstreams(ctx caddy.Context, closer *state.Closer, configs []*Upstream, optional bool) (list []*upstream.Upstream, err error) {
 	var errs []error
-	for _, u := range configs {
-		config, err := u.provision(ctx, closer)
+	for i, u := range configs {
+		config, err := u.provision(ctx, closer, upstreamPlace(i))
 		if err != nil {
-			errs = append(errs, fmt.Errorf("upstream %q: %w", u.Name, err))
+			errs = append(errs, upstreamPlace(i).errorf("upstream %q: %w", u.Name, err))
 			continue
 		}
 		config.Optional = optional && len(u.Addresses) > 0
@@ -148,10 +155,7 @@ func provisionUpstreams(ctx caddy.Context, closer *state.Closer, configs []*Upst
 	return list, errors.Join(errs...)
 }
 
-func (u *Upstream) provision(ctx caddy.Context, closer *state.Closer) (c upstream.Config, err error) {
-	if u.Name == "" || strings.ContainsAny(u.Name, "/* \t\n") {
-		return c, errors.New("invalid name; use one without slashes, asterisks and white space")
-	}
+func (u *Upstream) provision(ctx caddy.Context, closer *state.Closer, here place) (c upstream.Config, err error) {
 	c = upstream.Config{
 		Name: u.Name, Params: sortedParams(u.Params), Drop: u.Drop, MaxConcurrent: u.MaxConcurrent, Local: u.Local,
 		Timers:  upstream.Timers{FirstToken: time.Duration(u.FirstTokenTimeout), Idle: time.Duration(u.IdleTimeout), Total: time.Duration(u.Timeout), Load: time.Duration(u.LoadTimeout)},
@@ -168,13 +172,13 @@ func (u *Upstream) provision(ctx caddy.Context, closer *state.Closer) (c upstrea
 		return c, err
 	}
 	if c.APIKey, err = u.expandAPIKey(); err != nil {
-		return c, err
+		return c, at(here.in("api_key", 0), err)
 	}
 	if c.Transport, err = u.transport(ctx, closer, c.Bases); err != nil {
-		return c, err
+		return c, at(here.in("transport", 0), err)
 	}
 	if c.HeaderUp, err = u.headerUp(ctx); err != nil {
-		return c, err
+		return c, at(here.in("header_up", 0), err)
 	}
 	if c.Fingerprint, err = u.fingerprint(c.Bases); err != nil {
 		return c, err
@@ -198,15 +202,27 @@ func (u *Upstream) kind() (*upstream.Kind, error) {
 	return upstream.KindNamed(u.Kind)
 }
 
-// checkAddresses reports invalid addresses when a Caddyfile is adapted, unless one has a placeholder, whose value is not known yet.
+// checkAddresses reports invalid addresses when the configuration is checked, unless one has a placeholder, whose value is not known
+// yet.
 func (u *Upstream) checkAddresses() error {
 	kind, err := u.kind()
-	if err != nil || slices.ContainsFunc(u.Addresses, func(a string) bool { return strings.Contains(a, "{") }) {
+	if err != nil {
 		return err
+	}
+	for _, a := range u.Addresses {
+		if secretPlaceholder.MatchString(a) {
+			return fmt.Errorf("%s is not an address; write it in the block of the upstream: api_key %[1]s", a)
+		}
+	}
+	if slices.ContainsFunc(u.Addresses, hasPlaceholder) {
+		return nil
 	}
 	_, err = u.bases(kind)
 	return err
 }
+
+// secretPlaceholder matches placeholders whose names say that they stand for a key.
+var secretPlaceholder = regexp.MustCompile(`(?i)^\{(env|file)\.[^{}]*(key|token|secret)[^{}]*\}$`)
 
 // bases returns the base URLs of the replicas, with placeholders replaced.
 func (u *Upstream) bases(kind *upstream.Kind) (bases []*url.URL, err error) {
@@ -217,31 +233,57 @@ func (u *Upstream) bases(kind *upstream.Kind) (bases []*url.URL, err error) {
 	case len(addresses) == 0 && kind.ServiceBase != "":
 		addresses = []string{kind.ServiceBase}
 	case len(addresses) == 0:
-		return nil, fmt.Errorf("missing address; add it, such as `upstream %s %s http://127.0.0.1:8000`", u.Name, kind.Name)
+		return nil, fmt.Errorf("missing address; add it, such as http://%s", exampleAddress(kind))
 	}
 	for _, a := range addresses {
-		base, err := kind.ParseAddress(caddy.NewReplacer().ReplaceKnown(a, ""))
+		expanded := caddy.NewReplacer().ReplaceKnown(a, "")
+		if expanded == "" && a != "" {
+			return nil, fmt.Errorf("the address %s is empty; set its value in Caddy's environment", a)
+		}
+		base, err := kind.ParseAddress(expanded)
 		if err != nil {
 			return nil, err
 		}
 		if slices.ContainsFunc(bases, func(b *url.URL) bool { return *b == *base }) {
 			return nil, fmt.Errorf("duplicate address %s", base)
 		}
+		if base.Scheme == "http" && !kind.BuiltIn() && !u.InsecureHTTP && u.sendsKey() && !upstream.IsPrivate(base.Hostname()) {
+			return nil, fmt.Errorf("the API key would be sent to %s without encryption; write https://%[1]s, or add insecure_http if the way there is protected", base.Host)
+		}
 		bases = append(bases, base)
 	}
 	return bases, nil
 }
 
+// exampleAddress is where a server of a kind usually is.
+func exampleAddress(kind *upstream.Kind) string { return cmp.Or(kind.LocalAddress, "127.0.0.1:8000") }
+
+// keyHeaders are the headers in which APIs expect keys.
+var keyHeaders = []string{"Authorization", "X-Api-Key", "Api-Key", "X-Goog-Api-Key", "Proxy-Authorization"}
+
+// sendsKey reports whether requests to the upstream have an API key.
+func (u *Upstream) sendsKey() bool {
+	if u.APIKey != "" {
+		return true
+	}
+	if u.Headers == nil {
+		return false
+	}
+	return slices.ContainsFunc(keyHeaders, func(name string) bool {
+		return len(u.Headers.Set[name]) > 0 || len(u.Headers.Add[name]) > 0
+	})
+}
+
 // expandAPIKey returns the key with placeholders replaced. It rejects a key that could only fail later, with the first request.
 func (u *Upstream) expandAPIKey() (string, error) {
 	key := strings.TrimSpace(state.WithoutMark(caddy.NewReplacer().ReplaceKnown(u.APIKey, "")))
-	if u.APIKey != "" && key == "" {
-		return "", errors.New("api_key is empty; set the value of its placeholder, or remove the line")
-	}
-	if strings.ContainsAny(key, "\r\n") {
+	switch {
+	case u.APIKey != "" && key == "":
+		return "", fmt.Errorf("api_key is empty; set the value of %s in Caddy's environment, or remove the line", strings.TrimSpace(u.APIKey))
+	case strings.ContainsAny(key, "\r\n"):
 		return "", errors.New("api_key contains a line break; remove it")
 	}
-	return key, nil
+	return key, checkSecret("api_key", key)
 }
 
 // headerUp returns a function that changes the headers of a request, or nil if no changes are configured.

@@ -195,7 +195,19 @@ func parseCount(text string) (int64, error) {
 	return int64(n), nil
 }
 
+// windowWords are other spellings of the units.
+var windowWords = map[string]string{"second": "s", "minute": "m", "hour": "h", "day": "d"}
+
+// otherWindows are windows without a unit of their own, and how to write them.
+var otherWindows = map[string]string{"week": "7d", "month": "30d", "year": "365d", "min": "m", "sec": "s", "hr": "h", "w": "7d", "y": "365d"}
+
 func parseWindow(text string) (time.Duration, error) {
+	if unit, ok := windowWords[text]; ok {
+		text = unit
+	}
+	if correct, ok := otherWindows[text]; ok {
+		return 0, fmt.Errorf("invalid window %q: write it as %s", text, correct)
+	}
 	for _, u := range windowUnits {
 		number, ok := strings.CutSuffix(text, u.name)
 		if !ok {

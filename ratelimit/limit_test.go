@@ -16,6 +16,11 @@ func TestParseRate(t *testing.T) {
 		"10/30d":  {Unit: Tokens, Limit: 10, Window: 30 * day},
 		"10/90s":  {Unit: Tokens, Limit: 10, Window: 90 * time.Second},
 		"10/400d": {Unit: Tokens, Limit: 10, Window: 400 * day},
+
+		"10/second": {Unit: Tokens, Limit: 10, Window: time.Second},
+		"10/minute": {Unit: Tokens, Limit: 10, Window: time.Minute},
+		"10/hour":   {Unit: Tokens, Limit: 10, Window: time.Hour},
+		"10/day":    {Unit: Tokens, Limit: 10, Window: day},
 	} {
 		got, err := ParseRate(Tokens, text)
 		if err != nil || got != want {
@@ -25,7 +30,7 @@ func TestParseRate(t *testing.T) {
 			t.Errorf("%q becomes %q, which parses as %+v, %v", text, got, again, err)
 		}
 	}
-	for _, text := range []string{"", "60", "60/", "/m", "0/m", "-1/m", "1.5/m", "60/w", "60/0m", "60/401d", "60/-1m", "60/m/m", "x/m", "9e99/m", "NaN/m", "10/99999999999d"} {
+	for _, text := range []string{"", "60", "60/", "/m", "0/m", "-1/m", "1.5/m", "60/w", "60/week", "60/month", "60/minutes", "60/2minute", "60/0m", "60/401d", "60/-1m", "60/m/m", "x/m", "9e99/m", "NaN/m", "10/99999999999d"} {
 		if got, err := ParseRate(Requests, text); err == nil {
 			t.Errorf("ParseRate(%q) = %+v, want an error", text, got)
 		}
@@ -37,6 +42,7 @@ func TestParseBudget(t *testing.T) {
 	for text, want := range map[string]Rule{
 		"$20/30d":    {Unit: Spend, Limit: 20 * Dollar, Window: 30 * 24 * time.Hour},
 		"20/30d":     {Unit: Spend, Limit: 20 * Dollar, Window: 30 * 24 * time.Hour},
+		"$0.5/hour":  {Unit: Spend, Limit: Dollar / 2, Window: time.Hour},
 		"$0.5/h":     {Unit: Spend, Limit: Dollar / 2, Window: time.Hour},
 		"$20/month":  {Unit: Spend, Limit: 20 * Dollar, Calendar: Month},
 		"$1/day":     {Unit: Spend, Limit: Dollar, Calendar: Day},
@@ -50,7 +56,7 @@ func TestParseBudget(t *testing.T) {
 			t.Errorf("%q becomes %q, which parses as %+v, %v", text, got, again, err)
 		}
 	}
-	for _, text := range []string{"", "$20", "$/30d", "$0/30d", "$-1/30d", "$20/m", "$20/59m", "$20/year", "€20/30d", "$1e30/30d", "$NaN/d", "$Inf/d"} {
+	for _, text := range []string{"", "$20", "$/30d", "$0/30d", "$-1/30d", "$20/m", "$20/59m", "$20/year", "$20/week", "€20/30d", "$1e30/30d", "$NaN/d", "$Inf/d"} {
 		if got, err := ParseBudget(text); err == nil {
 			t.Errorf("ParseBudget(%q) = %+v, want an error", text, got)
 		}

@@ -35,26 +35,41 @@ type PoolConfig struct {
 	Policy  Policy
 }
 
-// Compile checks the models against the upstreams and returns the table. It reports every mistake, not only the first.
+// A ConfigError is a mistake in one upstream, one model, or one part of a model. Indexes that do not apply are -1.
+type ConfigError struct {
+	Err             error
+	Upstream, Model int
+	Route, Pool     int // of the model
+}
+
+// Error implements error.
+func (e *ConfigError) Error() string { return e.Err.Error() }
+
+// Unwrap returns the mistake without its place.
+func (e *ConfigError) Unwrap() error { return e.Err }
+
+// Compile checks the models against the upstreams and returns the table. It reports every mistake, not only the first, as a
+// ConfigError.
 func Compile(upstreams []*Upstream, models []Model) (*Table, error) {
-	c := compiler{upstreams: map[string]*Upstream{}, models: map[string]*Model{}}
-	for _, u := range upstreams {
+	c := compiler{upstreams: map[string]*Upstream{}, models: map[string]*Model{}, indexes: map[string]int{}}
+	for i, u := range upstreams {
 		if c.upstreams[u.Name] != nil {
-			c.fail("duplicate upstream %q", u.Name)
+			c.report(&ConfigError{fmt.Errorf("duplicate upstream %q; write all its addresses in one line", u.Name), i, -1, -1, -1})
 		}
 		c.upstreams[u.Name] = u
 	}
 	for i := range models {
 		if c.models[models[i].Name] != nil {
-			c.fail("duplicate model %q: give all its targets in one block", models[i].Name)
+			c.report(&ConfigError{fmt.Errorf("duplicate model %q: give all its targets in one block", models[i].Name), -1, i, -1, -1})
 		}
-		c.models[models[i].Name] = &models[i]
+		c.models[models[i].Name], c.indexes[models[i].Name] = &models[i], i
 		if IsPattern(models[i].Name) {
 			c.patterns = append(c.patterns, &models[i])
 		}
 	}
 	t := &Table{exact: map[string]*Plan{}}
 	for i := range models {
+		c.current = i
 		c.add(t, &models[i])
 	}
 	return t, errors.Join(c.errs...)
@@ -63,12 +78,30 @@ func Compile(upstreams []*Upstream, models []Model) (*Table, error) {
 type compiler struct {
 	upstreams map[string]*Upstream
 	models    map[string]*Model
+	indexes   map[string]int // of models, by name
+	current   int            // the model that is being compiled
 	patterns  []*Model
 	errs      []error
 }
 
-func (c *compiler) fail(format string, args ...any) {
-	c.errs = append(c.errs, fmt.Errorf(format, args...))
+// A part is a part of a model: one of its routes or pools.
+type part struct{ route, pool int }
+
+var wholeModel = part{-1, -1}
+
+// fail reports a mistake in a part of a model. Models that others refer to are compiled again for each of these.
+func (c *compiler) fail(m *Model, in part, format string, args ...any) {
+	i, ok := c.indexes[m.Name]
+	if !ok { // it stands for a pattern
+		i = c.current
+	}
+	c.report(&ConfigError{fmt.Errorf(format, args...), -1, i, in.route, in.pool})
+}
+
+func (c *compiler) report(mistake *ConfigError) {
+	if !slices.ContainsFunc(c.errs, func(other error) bool { return other.Error() == mistake.Error() }) {
+		c.errs = append(c.errs, mistake)
+	}
 }
 
 func (c *compiler) add(t *Table, m *Model) {
@@ -81,7 +114,7 @@ func (c *compiler) add(t *Table, m *Model) {
 	for _, earlier := range t.patterns {
 		// An earlier pattern that matches this one as if it were a name matches everything that this one does.
 		if Match(earlier.pattern, m.Name) {
-			c.fail("model %q is never reached: %q comes before it and matches the same names; write the narrower pattern first", m.Name, earlier.pattern)
+			c.fail(m, wholeModel, "model %q is never reached: %q comes before it and matches the same names; write the narrower pattern first", m.Name, earlier.pattern)
 		}
 	}
 	t.patterns = append(t.patterns, patternPlan{m.Name, plan})
@@ -111,7 +144,7 @@ func (c *compiler) circular(m *Model, via []string) bool {
 	if i < 0 {
 		return false
 	}
-	c.fail("model %q leads back to itself: %s", m.Name, strings.Join(append(via[i:len(via):len(via)], m.Name), " → "))
+	c.fail(m, wholeModel, "model %q leads back to itself: %s", m.Name, strings.Join(append(via[i:len(via):len(via)], m.Name), " → "))
 	return true
 }
 
@@ -127,34 +160,35 @@ func (c *compiler) routes(m *Model, via []string) []Route {
 		}
 		switch {
 		case len(config.Targets) == 0:
-			c.fail("model %q: route %s has no target: write `route %[2]s upstream/model`", m.Name, config.Name)
+			c.fail(m, part{i, -1}, "model %q: route %s has no target: write `route %[2]s upstream/model`", m.Name, config.Name)
 			continue
 		case always && route.Shadow:
-			c.fail("model %q: a route that always matches cannot be a shadow", m.Name)
+			c.fail(m, part{i, -1}, "model %q: a route that always matches cannot be a shadow", m.Name)
 		case always && i < len(m.Routes)-1:
-			c.fail("model %q: the routes after `route %s` are never reached: a route without a matcher must be the last one", m.Name, config.Targets[0])
+			c.fail(m, part{i, -1}, "model %q: the routes after `route %s` are never reached: a route without a matcher must be the last one", m.Name, config.Targets[0])
 		case always && len(m.Pools) > 0:
-			c.fail("model %q: `to` is never reached after `route %s`: remove one of them", m.Name, config.Targets[0])
+			c.fail(m, part{i, -1}, "model %q: `to` is never reached after `route %s`: remove one of them", m.Name, config.Targets[0])
 		case !always && slices.ContainsFunc(routes, func(earlier Route) bool { return earlier.Rule == route.Rule }):
-			c.fail("model %q: duplicate route %s", m.Name, config.Name)
+			c.fail(m, part{i, -1}, "model %q: duplicate route %s", m.Name, config.Name)
 		}
-		route.Plan = c.routed(m, config, via)
+		route.Plan = c.routed(m, i, via)
 		routes = append(routes, route)
 		complete = complete || always
 	}
 	if len(m.Routes) > 0 && !complete {
-		c.fail("model %q has no target for a request that no route matches: add `route upstream/model` as the last one", m.Name)
+		c.fail(m, wholeModel, "model %q has no target for a request that no route matches: add `route upstream/model` as the last one", m.Name)
 	}
 	return routes
 }
 
 // routed returns the plan that a route leads to.
-func (c *compiler) routed(m *Model, config RouteConfig, via []string) *Plan {
-	if other := c.reference(m, config.Targets); other != nil {
+func (c *compiler) routed(m *Model, i int, via []string) *Plan {
+	config, in := m.Routes[i], part{i, -1}
+	if other := c.reference(m, in, config.Targets); other != nil {
 		return c.plan(other, append(via[:len(via):len(via)], m.Name))
 	}
 	plan := &Plan{Rule: m.Name, LocalOnly: m.LocalOnly}
-	if pool := c.pool(m, PoolConfig{Targets: config.Targets, Policy: LeastBusy}, len(via) > 0); pool != nil {
+	if pool := c.pool(m, in, PoolConfig{Targets: config.Targets, Policy: LeastBusy}, len(via) > 0); pool != nil {
 		plan.Pools = []*Pool{pool}
 	}
 	return plan
@@ -166,20 +200,21 @@ func (c *compiler) pools(m *Model, via []string) []*Pool {
 		return nil
 	}
 	if len(m.Pools) == 0 || len(m.Pools[0].Targets) == 0 {
-		c.fail("model %q has no target: write `to upstream/model`", m.Name)
+		c.fail(m, wholeModel, "model %q has no target: write `to upstream/model`", m.Name)
 		return nil
 	}
 	var pools []*Pool
-	for _, config := range m.Pools {
-		if other := c.reference(m, config.Targets); other != nil {
+	for i, config := range m.Pools {
+		in := part{-1, i}
+		if other := c.reference(m, in, config.Targets); other != nil {
 			if len(other.Routes) > 0 {
-				c.fail("model %q: the target %q is a model with routes; only a route may lead there", m.Name, other.Name)
+				c.fail(m, in, "model %q: the target %q is a model with routes; only a route may lead there", m.Name, other.Name)
 				continue
 			}
 			pools = append(pools, c.pools(other, append(via[:len(via):len(via)], m.Name))...)
 			continue
 		}
-		if pool := c.pool(m, config, len(via) > 0); pool != nil {
+		if pool := c.pool(m, in, config, len(via) > 0); pool != nil {
 			pools = append(pools, pool)
 		}
 	}
@@ -187,7 +222,7 @@ func (c *compiler) pools(m *Model, via []string) []*Pool {
 }
 
 // reference returns the model that a pool refers to by its only target, or nil.
-func (c *compiler) reference(m *Model, targets []string) *Model {
+func (c *compiler) reference(m *Model, in part, targets []string) *Model {
 	if len(targets) != 1 {
 		return nil
 	}
@@ -199,7 +234,7 @@ func (c *compiler) reference(m *Model, targets []string) *Model {
 	case other == nil, name == m.Name && c.upstreams[name] != nil:
 		return nil
 	case c.upstreams[name] != nil:
-		c.fail("model %q: %q is both a model and an upstream: write %q, or rename one", m.Name, name, name+"/…")
+		c.fail(m, in, "model %q: %q is both a model and an upstream: write %q, or rename one", m.Name, name, name+"/…")
 		return nil
 	}
 	return other
@@ -219,12 +254,12 @@ func (c *compiler) byPattern(name string) *Model {
 
 // pool returns one pool of a model. If another model refers to this one, the client asked for the other model's name, which the
 // targets of this one do not know: those that keep the name get this model's.
-func (c *compiler) pool(m *Model, config PoolConfig, referred bool) *Pool {
+func (c *compiler) pool(m *Model, in part, config PoolConfig, referred bool) *Pool {
 	var targets []Target
 	for _, written := range config.Targets {
 		target, err := c.target(written)
 		if err != nil {
-			c.fail("model %q: %w", m.Name, err)
+			c.fail(m, in, "model %q: %w", m.Name, err)
 			continue
 		}
 		if referred && target.Model == "" && !IsPattern(m.Name) {
@@ -237,7 +272,7 @@ func (c *compiler) pool(m *Model, config PoolConfig, referred bool) *Pool {
 	}
 	pool, err := NewPool(config.Policy, targets, config.Weights)
 	if err != nil {
-		c.fail("model %q: %w", m.Name, err)
+		c.fail(m, in, "model %q: %w", m.Name, err)
 		return nil
 	}
 	pool.localOnly = m.LocalOnly
@@ -248,6 +283,10 @@ func (c *compiler) target(written string) (Target, error) {
 	name, at, named := strings.Cut(written, "/")
 	u := c.upstreams[name]
 	switch {
+	case strings.HasSuffix(written, ","):
+		return Target{}, fmt.Errorf("target %q ends with a comma; separate targets with spaces only", written)
+	case u != nil && IsPattern(at):
+		return Target{}, fmt.Errorf("target %q: a target has no pattern; write `%s` alone to keep the name that the client asked for", written, name)
 	case u != nil && named && at == "":
 		return Target{}, fmt.Errorf("target %q: missing model name after the slash", written)
 	case u != nil:
@@ -255,12 +294,21 @@ func (c *compiler) target(written string) (Target, error) {
 	case c.models[written] != nil:
 		return Target{}, fmt.Errorf("target %q is a model: it must be the only target of its pool", written)
 	}
-	return Target{}, fmt.Errorf("target %q: unknown upstream %q%s", written, name, c.known())
+	return Target{}, fmt.Errorf("target %q: unknown upstream %q; %s", written, name, c.advice(written))
 }
 
-func (c *compiler) known() string {
+// advice returns what may have been meant by a target without a known upstream.
+func (c *compiler) advice(written string) string {
 	if len(c.upstreams) == 0 {
-		return "; no upstream is configured"
+		return "no upstream is configured"
 	}
-	return "; the upstreams are " + strings.Join(slices.Sorted(maps.Keys(c.upstreams)), ", ")
+	names := slices.Sorted(maps.Keys(c.upstreams))
+	if name, model, ok := strings.Cut(written, ":"); ok && c.upstreams[name] != nil {
+		return fmt.Sprintf("write %s/%s, with a slash", name, model)
+	}
+	advice := "the upstreams are " + strings.Join(names, ", ")
+	if !strings.Contains(written, "/") {
+		advice += fmt.Sprintf("; write upstream/model, such as %s/%s", names[0], written)
+	}
+	return advice
 }

@@ -24,6 +24,9 @@ const (
 
 var policies = []string{string(First), string(RoundRobin), string(Random), string(Weighted), string(LeastBusy)}
 
+// PolicyNames returns the names of all policies.
+func PolicyNames() []string { return slices.Clone(policies) }
+
 // ParsePolicy parses a policy's name; the empty name is LeastBusy.
 func ParsePolicy(name string) (Policy, error) {
 	if name == "" {

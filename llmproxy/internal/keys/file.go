@@ -58,7 +58,9 @@ func decode(text []byte, into any) error {
 	}
 	dec := json.NewDecoder(bytes.NewReader(text))
 	dec.DisallowUnknownFields()
-	if err := dec.Decode(into); err != nil {
+	if err := dec.Decode(into); errors.Is(err, io.EOF) {
+		return errors.New("it is empty")
+	} else if err != nil {
 		return harmless(err)
 	}
 	if _, err := dec.Token(); !errors.Is(err, io.EOF) {

@@ -48,6 +48,12 @@ func (e *Entry) Check() error {
 	return err
 }
 
+// Expired reports whether a valid entry has ended.
+func (e *Entry) Expired(now time.Time) bool {
+	end, err := parseExpires(e.Expires)
+	return err == nil && !end.IsZero() && !now.Before(end)
+}
+
 // compile returns the key of an entry. The kind, "key" or "user", separates callers of the same name.
 func (e *Entry) compile(kind string) (*Key, error) {
 	if err := checkName(e.Name); err != nil {

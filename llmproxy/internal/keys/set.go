@@ -53,43 +53,63 @@ type Set struct {
 	byUser   map[string]*Key
 }
 
-// Compile returns the set of keys and of users that other handlers authenticate. It reports all errors.
+// An EntryError is a mistake in the key, or user, with that index.
+type EntryError struct {
+	Err   error
+	User  bool
+	Index int
+}
+
+// Error implements error.
+func (e *EntryError) Error() string { return e.Err.Error() }
+
+// Unwrap returns the mistake without its place.
+func (e *EntryError) Unwrap() error { return e.Err }
+
+// Compile returns the set of keys and of users that other handlers authenticate. It reports all errors, as EntryErrors.
 func Compile(keys, users []*Entry) (*Set, error) {
 	s := &Set{byDigest: make(map[digest]*Key, len(keys)), byUser: make(map[string]*Key, len(users))}
 	names := make(map[string]bool, len(keys))
 	var errs []error
-	for _, e := range keys {
+	for i, e := range keys {
 		k, err := e.compile("key")
 		if err == nil {
 			k.digest, err = ParseDigest(e.Secret)
 		}
 		switch {
 		case err != nil:
-			errs = append(errs, fmt.Errorf("key %.80q: %w", e.Name, err))
+			err = fmt.Errorf("key %.80q: %w", e.Name, err)
 		case names[e.Name]:
-			errs = append(errs, fmt.Errorf("duplicate key %q", e.Name))
+			err = fmt.Errorf("duplicate key %q; rename one", e.Name)
 		case s.byDigest[k.digest] != nil:
-			errs = append(errs, fmt.Errorf("the keys %q and %q have the same secret", s.byDigest[k.digest].Name, e.Name))
+			err = fmt.Errorf("the keys %q and %q have the same secret; give each its own", s.byDigest[k.digest].Name, e.Name)
 		default:
 			names[e.Name] = true
 			s.byDigest[k.digest] = k
+			continue
 		}
+		errs = append(errs, &EntryError{err, false, i})
 	}
-	for _, e := range users {
+	for i, e := range users {
 		k, err := e.compile("user")
 		switch {
 		case err != nil:
-			errs = append(errs, fmt.Errorf("user %.80q: %w", e.Name, err))
+			err = fmt.Errorf("user %.80q: %w", e.Name, err)
 		case e.Secret != "":
-			errs = append(errs, fmt.Errorf("user %q has a secret: another handler authenticates users; remove it", e.Name))
+			err = fmt.Errorf("user %q has a secret: another handler authenticates users; remove it", e.Name)
 		case s.byUser[e.Name] != nil:
-			errs = append(errs, fmt.Errorf("duplicate user %q", e.Name))
+			err = fmt.Errorf("duplicate user %q; keep one", e.Name)
 		default:
 			s.byUser[e.Name] = k
+			continue
 		}
+		errs = append(errs, &EntryError{err, true, i})
 	}
 	return s, errors.Join(errs...)
 }
+
+// MinSecret is the length of the shortest secret that is accepted. Only a long random one is safe.
+const MinSecret = 4
 
 // maxSecret bounds what is hashed for an unauthenticated caller.
 const maxSecret = 256

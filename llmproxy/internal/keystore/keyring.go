@@ -39,22 +39,32 @@ func NewKeyring(c *state.Closer, s *Store, inline, users []*keys.Entry, logger *
 // come from JSON, which Caddy stores and shows as it is, because the secrets of a Caddyfile are hashed when it is adapted.
 func HashSecrets(configured []*keys.Entry) (list []*keys.Entry, err error) {
 	var errs []error
-	for _, e := range configured {
-		hashed := *e
-		secret := strings.TrimSpace(state.WithoutMark(caddy.NewReplacer().ReplaceKnown(e.Secret, "")))
-		switch {
-		case secret == "":
-			errs = append(errs, fmt.Errorf("key %q: the secret is empty; set the value of its placeholder", e.Name))
-		case keys.IsDigest(secret):
-			hashed.Secret = secret
-		case secret == e.Secret:
-			errs = append(errs, fmt.Errorf("key %q: the secret is written in plain text in the configuration, which Caddy stores and shows; use its digest, sha256:HEX, or a placeholder", e.Name))
-		default:
-			hashed.Secret = keys.Digest(secret)
+	for i, e := range configured {
+		hashed, err := hashSecret(e)
+		if err != nil {
+			errs = append(errs, &keys.EntryError{Err: fmt.Errorf("key %.80q: %w", e.Name, err), Index: i})
 		}
-		list = append(list, &hashed)
+		list = append(list, hashed)
 	}
 	return list, errors.Join(errs...)
+}
+
+func hashSecret(e *keys.Entry) (*keys.Entry, error) {
+	hashed := *e
+	secret := strings.TrimSpace(state.WithoutMark(caddy.NewReplacer().ReplaceKnown(e.Secret, "")))
+	switch {
+	case secret == "":
+		return nil, fmt.Errorf("the secret is empty; set the value of %s in Caddy's environment", e.Secret)
+	case keys.IsDigest(secret):
+		hashed.Secret = secret
+	case secret == e.Secret:
+		return nil, errors.New("the secret is written in plain text in the configuration, which Caddy stores and shows; use its digest, sha256:HEX, or a placeholder")
+	case len(secret) < keys.MinSecret:
+		return nil, fmt.Errorf("the secret has only %d characters; use at least %d, or create one with `caddy llm-key create`", len(secret), keys.MinSecret)
+	default:
+		hashed.Secret = keys.Digest(secret)
+	}
+	return &hashed, nil
 }
 
 // Current returns the keys. Complete is false as long as the store could not be read: a key that is not in the set may exist.

@@ -59,6 +59,15 @@ var endpoints = []*Endpoint{
 	{Name: "image_variations", Path: "/images/variations", Form: true, Framing: Typed, Images: true},
 }
 
+// EndpointNames returns the names of all endpoints.
+func EndpointNames() []string {
+	names := make([]string, len(endpoints))
+	for i, e := range endpoints {
+		names[i] = e.Name
+	}
+	return names
+}
+
 var endpointByPath = func() map[string]*Endpoint {
 	byPath := make(map[string]*Endpoint, len(endpoints))
 	for _, e := range endpoints {

@@ -37,7 +37,19 @@ type Book struct {
 	tables []Table
 }
 
-// New returns a book of lines, of which the first match wins, and of tables, searched in order.
+// A LineError is a mistake in the line with that index.
+type LineError struct {
+	Err   error
+	Index int
+}
+
+// Error implements error.
+func (e *LineError) Error() string { return e.Err.Error() }
+
+// Unwrap returns the mistake without its place.
+func (e *LineError) Unwrap() error { return e.Err }
+
+// New returns a book of lines, of which the first match wins, and of tables, searched in order. Its errors are LineErrors.
 func New(lines []Line, tables ...Table) (*Book, error) {
 	b := &Book{lines: lines, tables: tables}
 	var errs []error
@@ -47,7 +59,7 @@ func New(lines []Line, tables ...Table) (*Book, error) {
 			continue
 		}
 		if l.Price.InsteadOf = b.named(l.InsteadOf); l.Price.InsteadOf == nil {
-			errs = append(errs, fmt.Errorf("price of %q: instead_of: unknown price of %q", l.For, l.InsteadOf))
+			errs = append(errs, &LineError{fmt.Errorf("price of %q: instead_of: unknown price of %q; add a price line for it", l.For, l.InsteadOf), i})
 		}
 	}
 	return b, errors.Join(errs...)

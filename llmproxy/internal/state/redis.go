@@ -46,6 +46,19 @@ func Redis(c *Closer, address, tlsID string, makeTLS func() (*tls.Config, error)
 	return client, nil
 }
 
+// CheckAddress reports an address that NewRedis does not accept, with options for TLS or without.
+func CheckAddress(address string, withTLS bool) error {
+	var config *tls.Config
+	if withTLS {
+		config = new(tls.Config)
+	}
+	client, err := NewRedis(address, config)
+	if err != nil {
+		return fmt.Errorf("state: %w", err)
+	}
+	return client.Close() // it has not dialed
+}
+
 // NewRedis returns the client of a server, of Sentinel, or of a cluster. Config is for TLS; if it is nil, the
 // system's certificate authorities are used.
 func NewRedis(address string, config *tls.Config) (redis.UniversalClient, error) {

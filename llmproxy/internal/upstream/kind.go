@@ -1,13 +1,10 @@
 package upstream
 
 import (
-	"cmp"
 	"fmt"
 	"net/http"
-	"net/url"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/jsonspan"
@@ -96,34 +93,3 @@ func KindNamed(name string) (*Kind, error) {
 
 // BuiltIn reports whether upstreams of this kind are part of this process and have no address.
 func (k *Kind) BuiltIn() bool { return k.transport != nil }
-
-// ParseAddress returns the base URL of the API at an upstream's address. The default scheme is http, and the default path is the
-// kind's, such as /v1. An address with a path is the base as SDKs know it, such as https://api.groq.com/openai/v1.
-func (k *Kind) ParseAddress(address string) (*url.URL, error) {
-	if strings.HasPrefix(address, "unix/") || strings.HasPrefix(address, "unix+") {
-		return nil, fmt.Errorf("address %q: Unix sockets are not supported; let the server listen on 127.0.0.1", address)
-	}
-	if !strings.Contains(address, "://") {
-		address = "http://" + address
-	}
-	u, err := url.Parse(address)
-	if err != nil {
-		return nil, fmt.Errorf("address %q: %w", address, err)
-	}
-	port, err := strconv.Atoi(cmp.Or(u.Port(), "80"))
-	switch {
-	case err != nil || port < 1 || port > 65535:
-		return nil, fmt.Errorf("address %q: invalid port %s; use 1 to 65535", address, u.Port())
-	case u.Scheme != "http" && u.Scheme != "https":
-		return nil, fmt.Errorf("address %q: unknown scheme %q; use http or https", address, u.Scheme)
-	case u.Host == "" || u.Hostname() == "":
-		return nil, fmt.Errorf("address %q has no host", address)
-	case u.User != nil:
-		return nil, fmt.Errorf("the address of host %s contains a password; use api_key or header_up", u.Host)
-	case u.RawQuery != "" || u.Fragment != "":
-		return nil, fmt.Errorf("address %q: a base URL has no query and no fragment", address)
-	}
-	u.Path = cmp.Or(strings.TrimRight(u.Path, "/"), k.basePath)
-	u.RawPath = ""
-	return u, nil
-}

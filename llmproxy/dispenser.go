@@ -1,0 +1,111 @@
+package llmproxy
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+)
+
+// A dispenser dispenses the words of one directive. It remembers the line of each subdirective for errors that are only found later.
+type dispenser struct {
+	*caddyfile.Dispenser
+	lines  lines
+	place  place          // of the current subdirective
+	counts map[string]int // of the subdirectives so far, by block and name
+	words  []string       // after the name of the current subdirective, on its line
+
+	matchers []string // the names of all that are defined
+}
+
+func newDispenser(d *caddyfile.Dispenser) *dispenser {
+	return &dispenser{Dispenser: d, lines: lines{}, counts: map[string]int{}}
+}
+
+// enter makes the current token, a subdirective of the block, the current place.
+func (d *dispenser) enter(block place, name string) {
+	id := string(block) + "/" + name
+	d.place = block.in(name, d.counts[id])
+	d.counts[id]++
+	d.lines[d.place] = d.line()
+	rest := *d.Dispenser // a copy, so that the words are not consumed
+	d.words = rest.RemainingArgs()
+}
+
+// line returns the line of the current token as errors of Caddy show it.
+func (d *dispenser) line() string { return d.WrapErr(errors.New("")).Error() }
+
+// subdirectives has the parser of each subdirective of a block. The name of the subdirective is the current token.
+type subdirectives[T any] map[string]func(*dispenser, T) error
+
+// parseBlock parses a block into a value. In blocks that may define matchers, they are added to matchers; others pass nil.
+func parseBlock[T any](d *dispenser, name string, known subdirectives[T], into T, matchers namedMatchers) error {
+	block := d.place
+	defer func() { d.place = block }()
+	for nesting := d.Nesting(); d.NextBlock(nesting); {
+		d.enter(block, d.Val())
+		parse := known[d.Val()]
+		switch {
+		case matchers != nil && strings.HasPrefix(d.Val(), "@"):
+			parse = func(d *dispenser, _ T) error { return matchers.parse(d) }
+		case parse == nil:
+			written, _, _ := strings.Cut(d.Val(), "=") // what follows may be a secret
+			return d.Errf("unknown subdirective %.40q of %s; %s", written, name, adviceOn(name, d.Val(), slices.Sorted(maps.Keys(known)), matchers != nil))
+		default:
+			if err := checkWords(d.Val(), d.words); err != nil {
+				return d.WrapErr(err)
+			}
+		}
+		if err := parse(d, into); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// freeText has the subdirectives whose words may have any characters.
+var freeText = []string{"params", "header_up", "transport", "tls_trust_pool", "state"}
+
+// checkWords reports braces and equals signs that were taken for values.
+func checkWords(name string, words []string) error {
+	if len(words) == 0 || slices.Contains(freeText, name) {
+		return nil
+	}
+	last := words[len(words)-1]
+	switch {
+	case words[0] == "=" || words[0] == ":":
+		return fmt.Errorf("%s: write the value right after the name, without %q", name, words[0])
+	case last == "}":
+		return fmt.Errorf("%s: write } on a line of its own", name)
+	case len(last) > 1 && strings.HasSuffix(last, "{"):
+		return fmt.Errorf("%s: the brace belongs to the word before it; write a space before {", name)
+	}
+	return nil
+}
+
+// wrongCount returns the error of a line with too few or too many values. It does not quote them, because they may be secrets.
+func (d *dispenser) wrongCount(takes string) error {
+	name, _, _ := strings.Cut(string(d.place[strings.LastIndexByte(string(d.place), '/')+1:]), " ")
+	switch n := len(d.words); {
+	case n == 0:
+		return d.Err(name + ": missing value" + d.hintIfFewer(1))
+	case takes == "no value":
+		return d.Errf("%s takes no value", name)
+	case n == 1:
+		return d.Errf("%s takes %s", name, takes)
+	default:
+		return d.Errf("%s takes %s; there are %d, so quote a value that has spaces", name, takes, n)
+	}
+}
+
+// hintIfFewer returns a hint at variables that are not set if the current line has fewer than n values, or an empty one: Caddy
+// replaces {$NAME} before it looks for words.
+func (d *dispenser) hintIfFewer(n int) string {
+	if len(d.words) < n || slices.Contains(d.words, "") {
+		return "; if a value is written as {$NAME}, that environment variable is not set"
+	}
+	return ""
+}
