@@ -113,7 +113,7 @@ func TestServeNamesEveryStep(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, step := range []string{"Access.Authenticate(", "g.readBody(", "Access.Reserve(", "g.plan(", "g.deliver(", "Access.Settle("} {
+	for _, step := range []string{"Access.Authenticate(", "Access.Admit(", "g.readBody(", "Access.Reserve(", "g.plan(", "g.deliver(", "Access.Settle("} {
 		_, rest, found := bytes.Cut(text, []byte(step))
 		if !found {
 			t.Fatalf("serve.go does not call %s, or not in its place", step)

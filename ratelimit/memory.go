@@ -114,7 +114,7 @@ type budgetAlert struct {
 func (m *Memory) settleLimit(now time.Time, l *Limit, res *Reservation, tokens, spend int64) Counter {
 	c := m.counter(l)
 	c.advance(now, l.Rule)
-	c.settle(res.share.scale(res.Amount(l.Rule)), res.share.scale(l.Rule.Unit.Used(tokens, spend)), res.At, l.Rule)
+	c.settle(res.share.scale(res.Amount(l.Rule)), res.share.scale(res.Used(l.Rule.Unit, tokens, spend)), res.At, l.Rule)
 	m.markChanged(l)
 	return c
 }

@@ -250,7 +250,7 @@ func (u *offlineUsage) settle(now time.Time, res *Reservation, tokens, spend int
 	for _, l := range res.Limits {
 		if o := u.limits[keyOf(l)]; o != nil {
 			o.counter.advance(now, l.Rule)
-			o.counter.settle(res.Amount(l.Rule), l.Rule.Unit.Used(tokens, spend), res.At, l.Rule)
+			o.counter.settle(res.Amount(l.Rule), res.Used(l.Rule.Unit, tokens, spend), res.At, l.Rule)
 		}
 	}
 	return true

@@ -17,6 +17,8 @@ type Reservation struct {
 	// BudgetUsed, if set, is called when 80 and when 100 percent of a budget are spent, once each. It may be called from
 	// another goroutine, and must not block.
 	BudgetUsed func(budget *Limit, percent int)
+	// Refund makes Settle return all that was reserved, including the request itself, because the request turned out to be invalid.
+	Refund bool
 
 	// At is the time of the reservation; zero if it was denied or is settled.
 	At time.Time
@@ -51,8 +53,11 @@ func (res *Reservation) Amount(r Rule) int64 {
 	return 1
 }
 
-// Used returns how much a request has really used of a limit in this unit.
-func (u Unit) Used(tokens, spend int64) int64 {
+// Used returns how much the request has really used of a limit in a unit.
+func (res *Reservation) Used(u Unit, tokens, spend int64) int64 {
+	if res.Refund {
+		return 0
+	}
 	switch u {
 	case Tokens:
 		return tokens

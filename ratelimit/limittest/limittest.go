@@ -118,7 +118,7 @@ func RunConcurrent(t *testing.T, limiters ...Limiter) {
 func Run(t *testing.T, newStore func(testing.TB) Store) {
 	for name, run := range map[string]func(*testing.T, func(testing.TB) Store){
 		"lowered limit": testLoweredLimit, "wait": testWait, "never": testNever, "clock steps": testClockSteps, "reserve and settle": testReserveAndSettle,
-		"reserved money": testReservedMoney, "reserved tokens": testReservedTokens, "sliding budget": testSlidingBudget, "refund": testRefund, "alerts": testAlerts,
+		"reserved money": testReservedMoney, "reserved tokens": testReservedTokens, "sliding budget": testSlidingBudget, "refund": testRefund, "refunded request": testRefundedRequest, "alerts": testAlerts,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -361,6 +361,47 @@ func testSlidingBudget(t *testing.T, newStore func(testing.TB) Store) {
 	}
 	if len(spent) < 150 {
 		t.Errorf("$%d were granted, want about $160", len(spent))
+	}
+}
+
+// A request that turns out to be invalid leaves nothing behind. One that is valid stays counted.
+func testRefundedRequest(t *testing.T, newStore func(testing.TB) Store) {
+	start := At("2026-11-25 12:00:00")
+	rules := []ratelimit.Rule{Rule(t, ratelimit.Requests, "3/d"), Rule(t, ratelimit.Concurrent, "2"), Rule(t, ratelimit.Tokens, "100/d"), Rule(t, ratelimit.Spend, "$1/month")}
+	want := ratelimit.Reservation{Limits: ratelimit.New("key/alice", rules), Tokens: 30, Spend: ratelimit.Dollar / 4}
+	s := newStore(t)
+	for range 10 {
+		invalid := want
+		s.TakeAt(start, &invalid)
+		if invalid.Denied != nil {
+			t.Fatalf("an invalid request counts: denied by %v", invalid.Denied.ID)
+		}
+		invalid.Refund = true
+		s.SettleAt(start, &invalid, 30, ratelimit.Dollar/4)
+		s.SettleAt(start, &invalid, 0, 0) // must be ignored
+	}
+	for range 3 {
+		valid := want
+		if s.TakeAt(start, &valid); valid.Denied != nil {
+			t.Errorf("a valid request is denied by %v", valid.Denied.ID)
+		}
+		s.SettleAt(start, &valid, 0, 0)
+	}
+	fourth := want
+	if s.TakeAt(start, &fourth); fourth.Denied != fourth.Limits[0] {
+		t.Error("valid requests do not stay counted")
+	}
+	byAddress := ratelimit.Reservation{Limits: AddressLimits(t, "1/d")}
+	for range 3 {
+		invalid := byAddress
+		if s.TakeAt(start, &invalid); invalid.Denied != nil {
+			t.Fatal("an invalid request of an address counts")
+		}
+		invalid.Refund = true
+		s.SettleAt(start, &invalid, 0, 0)
+	}
+	if Granted(s, start, 2, byAddress) != 1 {
+		t.Error("valid requests of an address do not stay counted")
 	}
 }
 

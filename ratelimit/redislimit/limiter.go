@@ -60,7 +60,7 @@ type Config struct {
 }
 
 // A Limiter counts in a Redis or Valkey server. A reservation costs one round trip. Settlements are sent in the background,
-// unless they end a lease, which must be free when the client sends its next request. After the first failure the server
+// unless they end a lease, which must be free when the client sends its next request, or refund a request. After the first failure the server
 // counts as unavailable: requests do not ask it, until the background goroutine finds it available again. That is at once if a
 // request had only timed out while it waited for a new connection. A Limiter is safe for concurrent use.
 type Limiter struct {
@@ -271,18 +271,18 @@ func (l *Limiter) Settle(res *ratelimit.Reservation, tokens, spend int64) {
 		return
 	}
 	s := settlement{budgetUsed: res.BudgetUsed, args: []any{l.clock, res.Lease, ""}}
-	concurrent := false
+	urgent := res.Refund // the client is told what is left
 	for _, limit := range res.Limits {
 		unit := limit.Rule.Unit
-		if unit == ratelimit.Requests {
+		if unit == ratelimit.Requests && !res.Refund {
 			continue // a request stays counted
 		}
-		concurrent = concurrent || unit == ratelimit.Concurrent
+		urgent = urgent || unit == ratelimit.Concurrent
 		s.keys, s.limits = append(s.keys, keyOf(limit)), append(s.limits, limit)
-		s.args = append(appendRule(s.args, limit.Rule), res.Amount(limit.Rule), unit.Used(tokens, spend), res.At.UnixMicro())
+		s.args = append(appendRule(s.args, limit.Rule), res.Amount(limit.Rule), res.Used(unit, tokens, spend), res.At.UnixMicro())
 	}
 	res.At = time.Time{}
-	if concurrent {
+	if urgent {
 		l.release(res)
 		if !l.unavailable.Load() {
 			l.send(l.timeout, s) //nolint:errcheck // it makes the server unavailable

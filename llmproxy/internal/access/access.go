@@ -82,8 +82,9 @@ func (a *Access) limitFailedAuth(r *http.Request, h http.Header) *openai.Error {
 		return nil
 	}
 	res := new(Reservation)
-	err := a.take(r, h, nil, res)
-	a.Limiter.Settle(&res.taken, 0, 0)
+	res.addAddress(a, r)
+	err := a.take(r, h, res, &res.admission)
+	a.Limiter.Settle(&res.admission, 0, 0)
 	return err
 }
 

@@ -46,8 +46,11 @@ func through(tb testing.TB, a *Access) func() {
 		if err != nil {
 			tb.Fatal(err)
 		}
-		res, err := a.Reserve(r, h, key, "m", free{})
+		res, err := a.Admit(r, h, key)
 		if err != nil {
+			tb.Fatal(err)
+		}
+		if res, err = a.Reserve(res, r, h, key, "m", free{}); err != nil {
 			tb.Fatal(err)
 		}
 		a.Settle(res, rec)

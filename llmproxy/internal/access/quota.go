@@ -50,8 +50,8 @@ func (a *Access) Quota(r *http.Request, h http.Header, key *keys.Key) ([]byte, *
 		if err != nil {
 			return nil, stateUnavailable("5")
 		}
-		for i, l := range res.taken.Limits {
-			answer.Limits = append(answer.Limits, quotaOf(l.Rule, res.taken.Left[i]))
+		for i, l := range res.admission.Limits {
+			answer.Limits = append(answer.Limits, quotaOf(l.Rule, res.admission.Left[i]))
 		}
 		res.setHeaders(h)
 	}
@@ -62,15 +62,15 @@ func (a *Access) Quota(r *http.Request, h http.Header, key *keys.Key) ([]byte, *
 	return body, nil
 }
 
-// peek returns a reservation that takes nothing, with what is left of the caller's own limits.
+// peek returns a reservation that takes nothing, with what is left of the caller's own limits in its admission.
 func (a *Access) peek(r *http.Request, key *keys.Key) (*Reservation, error) {
 	res := new(Reservation)
 	if key != nil {
-		res.taken.Limits = key.Limits
-	} else if len(a.Anonymous) > 0 {
+		res.admission.Limits = key.Limits
+	} else {
 		res.addAddress(a, r)
 	}
-	return res, a.Limiter.Peek(r.Context(), &res.taken)
+	return res, a.Limiter.Peek(r.Context(), &res.admission)
 }
 
 // SetQuotaHeaders sets the quota headers of an answer for which nothing was reserved, if the quota is known.
@@ -107,36 +107,49 @@ const (
 
 // setHeaders sets the quota headers: for each unit, those of the limit with the least left.
 func (res *Reservation) setHeaders(h map[string][]string) {
-	var least [2]int
-	for i, l := range res.taken.Limits {
-		if u := l.Rule.Unit; u <= ratelimit.Tokens && (least[u] == 0 || res.taken.Left[i].Left < res.taken.Left[least[u]-1].Left) {
-			least[u] = i + 1
-		}
-	}
+	least := res.leastLeft()
 	var buffer [160]byte
 	var ends [6]int
 	text := buffer[:0]
-	for u, at := range least {
-		if at == 0 {
+	for u, scarce := range least {
+		if scarce.limit == nil {
 			continue
 		}
-		left := res.taken.Left[at-1]
-		text = strconv.AppendInt(text, res.taken.Limits[at-1].Rule.Limit, 10)
+		text = strconv.AppendInt(text, scarce.limit.Rule.Limit, 10)
 		ends[3*u] = len(text)
-		text = strconv.AppendInt(text, left.Left, 10)
+		text = strconv.AppendInt(text, scarce.left.Left, 10)
 		ends[3*u+1] = len(text)
-		text = appendReset(text, left.Reset)
+		text = appendReset(text, scarce.left.Reset)
 		ends[3*u+2] = len(text)
 	}
 	all, start := string(text), 0
 	for i, name := range [...]string{limitRequests, remainingRequests, resetRequests, limitTokens, remainingTokens, resetTokens} {
-		if least[i/3] == 0 {
+		if least[i/3].limit == nil {
 			continue
 		}
 		res.values[i] = all[start:ends[i]]
 		start = ends[i]
 		h[name] = res.values[i : i+1 : i+1]
 	}
+}
+
+// A scarce is the limit of a unit of which the least is left.
+type scarce struct {
+	limit *ratelimit.Limit
+	left  ratelimit.Quota
+}
+
+// leastLeft returns the limits of requests and of tokens of which the least is left.
+func (res *Reservation) leastLeft() (least [2]scarce) {
+	for _, part := range [...]*ratelimit.Reservation{&res.admission, &res.usage} {
+		for i, left := range part.Left {
+			l := part.Limits[i]
+			if u := l.Rule.Unit; u <= ratelimit.Tokens && (least[u].limit == nil || left.Left < least[u].left.Left) {
+				least[u] = scarce{l, left}
+			}
+		}
+	}
+	return least
 }
 
 // appendReset appends a duration in the format of OpenAI's headers, which Go can parse: 12ms, 1s, 6m0s. It rounds up.

@@ -37,39 +37,88 @@ const usualLimits = 8
 // MaxAnonymous is the maximum number of rules in Access.Anonymous.
 const MaxAnonymous = 2
 
-// A Reservation is what a request has reserved of its limits.
+// A Reservation is what a request has reserved of its limits. It is made in two parts, because the body of a request that a limit refuses
+// anyway should not be read.
 type Reservation struct {
-	taken   ratelimit.Reservation
-	limits  [usualLimits]*ratelimit.Limit
-	left    [usualLimits]ratelimit.Quota
-	address [MaxAnonymous]ratelimit.Limit
-	values  [6]string // of the quota headers
+	admission ratelimit.Reservation // what needs no body: the request itself, and its place among the concurrent ones
+	usage     ratelimit.Reservation // what the body determines: tokens and money, and the limits of the model
+	limits    [usualLimits]*ratelimit.Limit
+	left      [usualLimits]ratelimit.Quota
+	address   [MaxAnonymous]ratelimit.Limit
+	values    [6]string // of the quota headers
 }
 
-// Reserve reserves what a request is expected to use of every limit that applies to it, or returns why the request is refused. It sets
-// the quota headers in h. If the reservation is not nil, it must be settled, even if the request is refused.
-func (a *Access) Reserve(r *http.Request, h http.Header, key *keys.Key, model string, demand Demand) (*Reservation, *openai.Error) {
+// needsBody reports whether a request's share of a limit is known only when its body has been read.
+func needsBody(l *ratelimit.Limit) bool {
+	return l.Rule.Unit == ratelimit.Tokens || l.Rule.Unit == ratelimit.Spend
+}
+
+// Admit reserves what a request takes of the limits whatever its body says, or returns why it is refused. It sets the quota headers in h. If
+// the reservation is not nil, it must be settled or refunded, even if the request is refused.
+func (a *Access) Admit(r *http.Request, h http.Header, key *keys.Key) (*Reservation, *openai.Error) {
+	if a == nil || len(a.Site) == 0 && !a.limitsCaller(key) {
+		return nil, nil
+	}
+	res := new(Reservation)
+	res.admission.Limits = res.limits[:0]
+	a.eachOfCaller(key, func(l *ratelimit.Limit) {
+		if !needsBody(l) {
+			res.admission.Limits = append(res.admission.Limits, l)
+		}
+	})
+	if key == nil {
+		res.addAddress(a, r)
+	}
+	return res, a.take(r, h, res, &res.admission)
+}
+
+// Reserve reserves what an admitted request is expected to use of the limits that depend on its body, or returns why it is refused. It
+// refunds the admission of a request that is refused. It sets the quota headers in h. The result replaces the reservation.
+func (a *Access) Reserve(res *Reservation, r *http.Request, h http.Header, key *keys.Key, model string, demand Demand) (*Reservation, *openai.Error) {
 	if a == nil {
 		return nil, nil
 	}
 	if !key.May(model) {
+		a.Refund(res)
 		a.SetQuotaHeaders(r, h, key)
-		return nil, modelNotAllowed(model)
+		return res, modelNotAllowed(model)
 	}
 	var ofModel []*ratelimit.Limit
 	if len(a.Models) > 0 {
 		ofModel = a.Models[demand.Rule()]
 	}
-	if len(a.Site) == 0 && len(ofModel) == 0 && !a.limitsCaller(key) {
+	if res == nil && len(ofModel) == 0 {
 		return nil, nil
 	}
-	res := new(Reservation)
-	res.taken.Limits = append(append(res.limits[:0], a.Site...), ofModel...)
-	if key != nil {
-		res.taken.Limits = append(res.taken.Limits, key.Limits...)
+	if res == nil {
+		res = new(Reservation)
 	}
-	estimate(&res.taken, demand)
-	return res, a.take(r, h, key, res)
+	admitted := len(res.admission.Limits)
+	res.usage.Limits = append(res.limits[min(admitted, usualLimits):min(admitted, usualLimits)], ofModel...)
+	a.eachOfCaller(key, func(l *ratelimit.Limit) {
+		if needsBody(l) {
+			res.usage.Limits = append(res.usage.Limits, l)
+		}
+	})
+	estimate(&res.usage, demand)
+	err := a.take(r, h, res, &res.usage)
+	if err != nil {
+		a.Refund(res)
+		res.setHeaders(h)
+	}
+	return res, err
+}
+
+// eachOfCaller calls visit for each limit of the site and of the key.
+func (a *Access) eachOfCaller(key *keys.Key, visit func(*ratelimit.Limit)) {
+	for _, l := range a.Site {
+		visit(l)
+	}
+	if key != nil {
+		for _, l := range key.Limits {
+			visit(l)
+		}
+	}
 }
 
 // limitsCaller reports whether the caller has limits of its own.
@@ -102,55 +151,79 @@ func toSpend(dollars float64) int64 {
 	return int64(math.Ceil(dollars*ratelimit.Dollar - 1e-3)) // 30000000.000000004 is meant to be an integer
 }
 
-// take makes the reservation and sets the quota headers in h. It returns an error if a limit does not allow the request.
-func (a *Access) take(r *http.Request, h http.Header, key *keys.Key, res *Reservation) *openai.Error {
-	if key == nil && len(a.Anonymous) > 0 {
-		res.addAddress(a, r)
+// take makes a part of the reservation and sets the quota headers in h. It returns an error if a limit does not allow the request.
+func (a *Access) take(r *http.Request, h http.Header, res *Reservation, part *ratelimit.Reservation) *openai.Error {
+	if len(part.Limits) == 0 {
+		return nil
 	}
-	res.taken.Left, res.taken.BudgetUsed = res.left[:0], a.BudgetUsed
-	if err := a.Limiter.Take(r.Context(), &res.taken); err != nil {
+	before := min(len(res.admission.Left), usualLimits)
+	part.Left, part.BudgetUsed = res.left[before:before], a.BudgetUsed
+	if err := a.Limiter.Take(r.Context(), part); err != nil {
 		return stateUnavailable("5")
 	}
 	res.setHeaders(h)
-	if res.taken.Denied == nil {
+	if part.Denied == nil {
 		return nil
 	}
-	res.reportBudget(a)
-	return limitReached(res.taken.Denied, res.taken.Wait)
+	a.reportBudget(part)
+	return limitReached(part.Denied, part.Wait)
 }
 
 // addAddress adds the limits of the caller's address.
 func (res *Reservation) addAddress(a *Access, r *http.Request) {
+	if len(a.Anonymous) == 0 {
+		return
+	}
 	address := ratelimit.Network(a.Address(r))
 	if !address.IsValid() {
 		return // a unix socket
 	}
 	for i, rule := range a.Anonymous {
 		res.address[i] = ratelimit.Limit{Address: address, Rule: rule}
-		res.taken.Limits = append(res.taken.Limits, &res.address[i])
+		res.admission.Limits = append(res.admission.Limits, &res.address[i])
 	}
 }
 
 // reportBudget reports that a used-up budget has refused a request. It does not report a budget of which much is left, nor one whose rest
 // is only reserved by concurrent requests.
-func (res *Reservation) reportBudget(a *Access) {
-	l, wait := res.taken.Denied, res.taken.Wait
+func (a *Access) reportBudget(refused *ratelimit.Reservation) {
+	l, wait := refused.Denied, refused.Wait
 	if l.Rule.Unit != ratelimit.Spend || wait <= ratelimit.Soon || wait >= ratelimit.Never || a.BudgetRefused == nil {
 		return
 	}
-	for i := range res.taken.Limits {
-		if res.taken.Limits[i] == l && res.taken.Left[i].Left <= l.Rule.Limit/5 {
+	for i := range refused.Limits {
+		if refused.Limits[i] == l && refused.Left[i].Left <= l.Rule.Limit/5 {
 			a.BudgetRefused(l, wait)
 		}
 	}
 }
 
-// Settle replaces the estimate with what the exchange really used. It does nothing if the reservation is nil.
+// Refund returns all that a request has reserved, because it is refused or invalid: it does not count as a request either. It does nothing
+// if the reservation is nil.
+func (a *Access) Refund(res *Reservation) {
+	if res == nil {
+		return
+	}
+	for _, part := range [...]*ratelimit.Reservation{&res.admission, &res.usage} {
+		if part.At.IsZero() {
+			continue
+		}
+		part.Refund = true
+		a.Limiter.Settle(part, 0, 0)
+		for i, l := range part.Limits {
+			if l.Rule.Unit == ratelimit.Requests {
+				part.Left[i].Left++
+			}
+		}
+	}
+}
+
+// Settle replaces the estimate with what the exchange really used. It does nothing if the reservation is nil or was refunded.
 func (a *Access) Settle(res *Reservation, rec *exchange.Record) {
 	if res == nil {
 		return
 	}
-	tokens, spend := res.taken.Tokens, res.taken.Spend
+	tokens, spend := res.usage.Tokens, res.usage.Spend
 	switch {
 	case rec.HasUsage:
 		tokens, spend = rec.Usage.Total(), 0
@@ -160,7 +233,8 @@ func (a *Access) Settle(res *Reservation, rec *exchange.Record) {
 	if rec.HasCost {
 		spend = toSpend(rec.Cost)
 	}
-	a.Limiter.Settle(&res.taken, tokens, spend)
+	a.Limiter.Settle(&res.admission, 0, 0)
+	a.Limiter.Settle(&res.usage, tokens, spend)
 }
 
 // limitReached returns the error for a request that a limit does not allow. The message does not say whose limit it is.

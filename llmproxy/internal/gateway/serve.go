@@ -15,7 +15,7 @@ import (
 
 // Serve answers a request whose path matched. A request to generate goes through these steps:
 //
-//	authenticate → read body → reserve → plan → (cache: look up | follow | lead) → deliver (attempt → commit → relay)* → settle and record
+//	authenticate → admit → read body → reserve → plan → (cache: look up | follow | lead) → deliver (attempt → commit → relay)* → settle and record
 //
 // The record is complete when Serve returns. That also holds if it panics with http.ErrAbortHandler, because an answer that is not a
 // stream of events broke off after the commit.
@@ -53,13 +53,19 @@ func (g *Gateway) serve(x *exchange.Exchange, task Task, held *held) *openai.Err
 // generate answers a request to generate, from an upstream or from the cache.
 func (g *Gateway) generate(x *exchange.Exchange, key *keys.Key, held *held) *openai.Error {
 	rec, header := x.Record, x.Writer.Header()
+	reservation, err := g.Access.Admit(x.Request, header, key)
+	held.reservation = reservation
+	if err != nil {
+		return err
+	}
 	body, err := g.readBody(x, held)
 	if err != nil {
+		g.Access.Refund(reservation)
 		g.Access.SetQuotaHeaders(x.Request, header, key)
 		return err
 	}
 	local := key != nil && key.LocalOnly
-	if held.reservation, err = g.Access.Reserve(x.Request, header, key, rec.Model, &demand{g, x, body, local}); err != nil {
+	if held.reservation, err = g.Access.Reserve(reservation, x.Request, header, key, rec.Model, &demand{g, x, body, local}); err != nil {
 		return err
 	}
 	plan, local, err := g.plan(x, body, local)
