@@ -126,11 +126,14 @@ func (a *attempt) expect() relay.Expect {
 
 // Read implements relay.Progress.
 func (a *attempt) Read(content bool) {
-	a.watchdog.progress()
+	a.watchdog.progress(content)
 	if content {
 		a.replica.Progress()
 	}
 }
+
+// Ending implements relay.Progress.
+func (a *attempt) Ending(grace time.Duration) { a.watchdog.answerEnding(grace) }
 
 // send relays an answer that has been committed.
 func (a *attempt) send(answer relay.Answer, begun bool) {
@@ -336,6 +339,7 @@ func (a *attempt) withCause(err error) error {
 // verdict returns the verdict for an attempt that failed with err and without an error from the upstream.
 func (a *attempt) verdict(err error) router.Verdict {
 	var connect *upstream.ConnectError
+	var encoding *upstream.EncodingError
 	switch {
 	case a.run.ctx.Err() != nil:
 		return router.ClientClosed
@@ -343,6 +347,8 @@ func (a *attempt) verdict(err error) router.Verdict {
 		return router.Timeout
 	case errors.As(err, &connect):
 		return router.Unreachable
+	case relay.IsUnfit(err), errors.As(err, &encoding), errors.Is(err, exchange.ErrStreamBegun):
+		return router.Unsupported
 	}
 	return router.Failed
 }

@@ -18,6 +18,9 @@ const (
 	wholeAnswerTimeout    = 10 * time.Minute // an answer that is not a stream sends nothing until it is complete
 )
 
+// maxHeartbeats is for how many idle timeouts comments and events without content can keep an answer alive.
+const maxHeartbeats = 4
+
 // interruptAfter is how long a write to the client may continue after its attempt was ended.
 const interruptAfter = time.Second
 
@@ -29,23 +32,27 @@ var (
 	errStuck     = errors.New("the upstream makes no progress on any request")
 	errDraining  = errors.New("the gateway is shutting down")
 	errNotRead   = errors.New("the client does not read its answer")
+	errOver      = errors.New("the answer was complete, but the upstream kept it open")
 	errLocalOnly = errors.New("the request must stay local, and the upstream is remote")
 )
 
 // A watchdog ends an attempt that takes too long. It also pings a waiting client and reports a silent replica that may be stuck. It
 // needs only one timer for all of that. Its lock is not held during network I/O.
 type watchdog struct {
-	a        *attempt
-	timer    *time.Timer
-	idle     time.Duration // the longest allowed time between two reads of the answer
-	lastRead atomic.Int64  // as a duration since the attempt started
+	a           *attempt
+	timer       *time.Timer
+	idle        time.Duration // the longest allowed time between two reads of the answer
+	lastRead    atomic.Int64  // as a duration since the attempt started
+	lastContent atomic.Int64  // the same for the last read that had content
 
 	mu           sync.Mutex
 	phase        phase
-	total        time.Time // when the attempt must be over; zero if there is no limit
-	contentDue   time.Time // when the first content must have arrived
-	suspiciousAt time.Time // when half of that time has passed without content
-	ifLate       error     // the reason to end the attempt at contentDue
+	quiet        time.Duration // the longest allowed time between two reads that have content
+	ending       bool          // the answer is complete
+	total        time.Time     // when the attempt must be over; zero if there is no limit
+	contentDue   time.Time     // when the first content must have arrived
+	suspiciousAt time.Time     // when half of that time has passed without content
+	ifLate       error         // the reason to end the attempt at contentDue
 }
 
 // A phase is what a watchdog waits for.
@@ -62,6 +69,7 @@ const (
 func (w *watchdog) start(a *attempt) {
 	timers := a.u.Timers
 	w.a, w.idle = a, cmp.Or(timers.Idle, idleTimeout)
+	w.quiet = max(w.idle, min(cmp.Or(timers.FirstToken, lastFirstTokenTimeout), maxHeartbeats*w.idle))
 	if timers.Total > 0 {
 		w.total = a.started.Add(timers.Total)
 	}
@@ -94,7 +102,7 @@ func (w *watchdog) setTimer(wait time.Duration, now time.Time) {
 
 // committed ends the wait for the first content. From now on, the watchdog ends the attempt if the upstream is silent for too long.
 func (w *watchdog) committed() {
-	w.progress()
+	w.progress(true)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.phase == awaitingContent {
@@ -104,7 +112,24 @@ func (w *watchdog) committed() {
 }
 
 // progress notes a read of the answer. It uses neither the lock nor the timer, because there may be many reads per second.
-func (w *watchdog) progress() { w.lastRead.Store(int64(time.Since(w.a.started))) }
+func (w *watchdog) progress(content bool) {
+	now := int64(time.Since(w.a.started))
+	w.lastRead.Store(now)
+	if content {
+		w.lastContent.Store(now)
+	}
+}
+
+// answerEnding ends the attempt after the grace period if nothing more of the answer comes.
+func (w *watchdog) answerEnding(grace time.Duration) {
+	w.progress(true)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.phase == relaying {
+		w.quiet, w.ending = grace, true
+		w.setTimer(grace, time.Now())
+	}
+}
 
 // stop stops the watchdog. No ping starts afterwards.
 func (w *watchdog) stop() {
@@ -150,19 +175,31 @@ func (w *watchdog) check(now time.Time) action {
 	case awaitingContent:
 		return w.checkContent(now)
 	case relaying:
-		silent := now.Sub(w.a.started) - time.Duration(w.lastRead.Load())
-		switch {
-		case silent < w.idle:
-			w.setTimer(w.idle-silent, now)
-			return action{}
-		case w.a.client.Busy():
-			return action{end: errNotRead}
-		}
-		return action{end: errSilent}
+		return w.checkSilence(now)
 	case ended:
 		return action{interrupt: w.a.client.Busy()}
 	}
 	return action{}
+}
+
+// checkSilence ends an attempt whose upstream sends nothing, or for a longer time nothing but signs of life.
+func (w *watchdog) checkSilence(now time.Time) action {
+	elapsed := now.Sub(w.a.started)
+	silent, quiet := elapsed-time.Duration(w.lastRead.Load()), elapsed-time.Duration(w.lastContent.Load())
+	busy := w.a.client.Busy()
+	switch left := min(w.idle-silent, w.quiet-quiet); {
+	case left > 0:
+		w.setTimer(left, now)
+		return action{}
+	case busy && w.ending && silent < w.idle: // the rest cannot be read before the client has read what it got
+		w.setTimer(min(w.quiet, w.idle-silent), now)
+		return action{}
+	case busy:
+		return action{end: errNotRead}
+	case w.ending:
+		return action{end: errOver}
+	}
+	return action{end: errSilent}
 }
 
 func (w *watchdog) checkContent(now time.Time) action {

@@ -37,7 +37,7 @@ func (d *demand) Tokens() (input, output int64) {
 	}
 	signals := request.Signals()
 	input = int64(signals.PromptTokens)
-	if d.x.Endpoint.Streams() { // only these endpoints answer with text
+	if d.x.Endpoint.Streams() && d.x.Endpoint.Texts { // only these endpoints answer with text
 		output = int64(signals.MaxTokens)
 		if output == 0 {
 			output = assumedOutput

@@ -42,7 +42,29 @@ type Endpoint struct {
 func (e *Endpoint) IsResponses() bool { return e.Name == "responses" }
 
 // Streams reports whether answers may be streams of events that the gateway can convert from whole answers and back.
-func (e *Endpoint) Streams() bool { return e.UsageOnRequest || e.IsResponses() }
+func (e *Endpoint) Streams() bool { return e.events() != otherEvents }
+
+// An eventKind is what the events of an endpoint's streams are about, which decides how they are joined.
+type eventKind uint8
+
+const (
+	otherEvents eventKind = iota
+	chunksOfChoices
+	responseEvents
+	imageEvents
+)
+
+func (e *Endpoint) events() eventKind {
+	switch {
+	case e.UsageOnRequest:
+		return chunksOfChoices
+	case e.IsResponses():
+		return responseEvents
+	case e.Name == "image_generations", e.Name == "image_edits":
+		return imageEvents
+	}
+	return otherEvents
+}
 
 var endpoints = []*Endpoint{
 	{Name: "chat", Path: "/chat/completions", Framing: Chunks, UsageOnRequest: true, Texts: true, Cacheable: true},

@@ -204,6 +204,14 @@ func (e *ConnectError) Error() string { return e.Err.Error() }
 // Unwrap returns the cause.
 func (e *ConnectError) Unwrap() error { return e.Err }
 
+// An EncodingError means that an answer is compressed in a way that was not requested and is not supported.
+type EncodingError struct{ Coding string }
+
+// Error implements error.
+func (e *EncodingError) Error() string {
+	return fmt.Sprintf("the upstream answered with Content-Encoding %q, which was not requested", e.Coding)
+}
+
 // RoundTrip sends a request through the upstream's transport. It decompresses an answer in gzip, which is not requested, but which
 // proxies may send that compress everything: usage and errors must be found in it.
 func (u *Upstream) RoundTrip(req *http.Request) (*http.Response, error) {
@@ -221,7 +229,7 @@ func (u *Upstream) RoundTrip(req *http.Request) (*http.Response, error) {
 		return res, nil
 	default:
 		res.Body.Close()
-		return nil, fmt.Errorf("the upstream answered with Content-Encoding %q, which was not requested", coding)
+		return nil, &EncodingError{coding}
 	}
 }
 
