@@ -1,7 +1,6 @@
 package upstream
 
 import (
-	"compress/gzip"
 	"context"
 	"fmt"
 	"io"
@@ -223,7 +222,7 @@ func (u *Upstream) RoundTrip(req *http.Request) (*http.Response, error) {
 	case "", "identity":
 		return res, nil
 	case "gzip", "x-gzip":
-		res.Body, res.ContentLength = &gunzipped{Closer: res.Body, packed: res.Body}, -1
+		res.Body, res.ContentLength = newGunzipped(res.Body), -1
 		delete(res.Header, "Content-Encoding")
 		delete(res.Header, "Content-Length")
 		return res, nil
@@ -231,21 +230,4 @@ func (u *Upstream) RoundTrip(req *http.Request) (*http.Response, error) {
 		res.Body.Close()
 		return nil, &EncodingError{coding}
 	}
-}
-
-// A gunzipped body starts to decompress when it is first read, because an answer without a body may be labeled gzip, too.
-type gunzipped struct {
-	io.Closer
-	packed io.Reader
-	plain  *gzip.Reader
-}
-
-// Read implements io.Reader.
-func (z *gunzipped) Read(p []byte) (n int, err error) {
-	if z.plain == nil {
-		if z.plain, err = gzip.NewReader(z.packed); err != nil {
-			return 0, err
-		}
-	}
-	return z.plain.Read(p)
 }
