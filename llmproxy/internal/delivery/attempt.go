@@ -179,6 +179,9 @@ func (a *attempt) send(answer relay.Answer, begun bool) {
 func (a *attempt) recordUsage(m relay.Meter) {
 	rec, request := a.rec, a.template.JSON
 	rec.Usage, rec.HasUsage, rec.Estimated = m.Usage, m.HasUsage, false
+	if a.x.Endpoint.CountsOnly {
+		rec.HasUsage = true // none
+	}
 	if !a.x.Endpoint.Texts || request == nil {
 		return
 	}
@@ -186,7 +189,7 @@ func (a *attempt) recordUsage(m relay.Meter) {
 		rec.Usage.Input = int64(request.Signals().PromptTokens)
 		rec.Estimated = true
 	}
-	if rec.Usage.Output == 0 && a.x.Endpoint.Streams() && m.Text.Bytes > 0 {
+	if rec.Usage.Output == 0 && a.x.Endpoint.Writes() && m.Text.Bytes > 0 {
 		rec.Usage.Output = int64(openai.EstimateTokens(m.Text.Bytes))
 		rec.Estimated = true
 	}

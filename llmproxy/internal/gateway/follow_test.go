@@ -59,7 +59,7 @@ func TestHeartbeatsWhileFollowing(t *testing.T) {
 				serve := func(stream bool) (*stalledClient, *exchange.Record) {
 					w, rec := newStalledClient(1000), &exchange.Record{}
 					r := httptest.NewRequest(http.MethodPost, chatPath, strings.NewReader(chat("m", stream))).WithContext(context.Background())
-					task, _ := Match(chatPath)
+					task, _ := TaskOf(chatPath)
 					g.Serve(w, r, task, rec)
 					return w, rec
 				}

@@ -107,8 +107,8 @@ func (s *setup) serve(models ...string) *setup {
 	s.gateway = g
 	s.t.Cleanup(g.Close)
 	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		task, ok := Match(r.URL.Path)
-		if !ok {
+		task, claim := Match(r)
+		if claim != Ours { // the next handler answers everything
 			http.Error(w, "next handler", http.StatusTeapot)
 			return
 		}
