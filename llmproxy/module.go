@@ -149,17 +149,12 @@ func (*Handler) CaddyModule() caddy.ModuleInfo {
 
 // ServeHTTP implements caddyhttp.MiddlewareHandler.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
-	task, claim := gateway.Match(r)
-	if claim != gateway.Ours {
+	task, ok := gateway.Match(r.URL.Path)
+	if !ok {
 		if admin.ServeHealth(w, r, h.Health, h.gateway.Status) {
 			return nil
 		}
-		if claim == gateway.NotOurs {
-			return next.ServeHTTP(w, r)
-		}
-		if answered, err := tryNext(w, r, next); answered || err != nil {
-			return err
-		}
+		return next.ServeHTTP(w, r)
 	}
 	rec := new(exchange.Record)
 	h.closer.Enter()

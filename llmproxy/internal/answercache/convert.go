@@ -4,6 +4,7 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/caching"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/relay"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/sse"
 )
 
 const (
@@ -25,16 +26,22 @@ func (l *lookup) convert(e *caching.Entry, want caching.Form) (*caching.Entry, b
 	case e.Form == want:
 		return e, true
 	case want == caching.Events:
-		return l.toStream(e)
+		return split(e)
 	}
-	return l.toWhole(e)
+	return assemble(e, l.x.Endpoint.Framing)
 }
+
+// attendedSize is the size from which on a replay watches whether the client reads it, in bytes. The buffers of a connection take less.
+const attendedSize = 64 << 10
 
 // replay sends an entry to the client.
 func (l *lookup) replay(e *caching.Entry, result string) *openai.Error {
 	begun, failed := l.begin(e, result)
 	if failed != nil {
 		return failed
+	}
+	if len(e.Body) >= attendedSize {
+		defer l.x.Attend(l.to)()
 	}
 	if e.Form == caching.Whole {
 		return l.end(relay.ReplayWhole(l.to, e.ContentType, e.Body))
@@ -56,25 +63,33 @@ func unlessBegun(begun bool, contentType string) string {
 	return contentType
 }
 
-// toStream makes a stream of a whole answer.
-func (l *lookup) toStream(e *caching.Entry) (*caching.Entry, bool) {
+// split makes a stream of a whole answer.
+func split(e *caching.Entry) (*caching.Entry, bool) {
 	stream := *e
 	stream.Form, stream.ContentType, stream.Body = caching.Events, eventType, make([]byte, 0, 2*len(e.Body))
-	ok := relay.Split(l.x.Endpoint, e.Body, func(event []byte, usage bool) {
+	ok := openai.Split(e.Body, func(data []byte, usage bool) {
 		start := len(stream.Body)
-		stream.Body = append(stream.Body, event...)
+		stream.Body = sse.AppendData(stream.Body, data)
 		if usage {
 			stream.Extra = append(stream.Extra, caching.Span{Start: start, End: len(stream.Body)})
 		}
 	})
+	stream.Body = sse.AppendData(stream.Body, []byte("[DONE]"))
 	return &stream, ok
 }
 
-// toWhole makes a whole answer of a stream.
-func (l *lookup) toWhole(e *caching.Entry) (*caching.Entry, bool) {
+// assemble makes a whole answer of a stream.
+func assemble(e *caching.Entry, framing openai.Framing) (*caching.Entry, bool) {
 	whole := *e
+	whole.Form, whole.ContentType, whole.Body, whole.Extra = caching.Whole, jsonType, nil, nil
+	parts := openai.Assembler{Framing: framing}
+	for rest := e.Body; len(rest) > 0; {
+		var event sse.Event
+		if event, rest = sse.Cut(rest); event.HasData {
+			parts.Add(event.Name, event.Data)
+		}
+	}
 	var ok bool
-	whole.Form, whole.ContentType, whole.Extra = caching.Whole, jsonType, nil
-	whole.Body, ok = relay.Join(l.x.Endpoint, e.Body)
+	whole.Body, ok = parts.Answer()
 	return &whole, ok
 }

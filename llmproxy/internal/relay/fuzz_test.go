@@ -28,13 +28,7 @@ func FuzzStream(f *testing.F) {
 		if typed {
 			expect.Endpoint = responses
 		}
-		if form, _, _ := formOf([]byte(in)); form == jsonForm {
-			return // see FuzzForm
-		}
-		want, ok := oneByOne(in, expect)
-		if !ok {
-			return
-		}
+		want := oneByOne(in, expect)
 		random := rand.New(rand.NewPCG(seed, 0))
 		var pieces []io.Reader
 		for rest := in; rest != ""; {
@@ -54,38 +48,32 @@ func FuzzStream(f *testing.F) {
 	})
 }
 
-// oneByOne is the plain way: all events first, then one look at each. It returns false for a stream with a whole message in it, which is
-// converted.
-func oneByOne(in string, expect Expect) (want result, ok bool) {
+// oneByOne is the plain way: all events first, then one look at each.
+func oneByOne(in string, expect Expect) (want result) {
 	events := eventsOf(in, expect)
 	first := -1
 	for i, raw := range events {
 		e, _ := sse.Cut(raw)
 		if e.ErrorField != nil {
-			return result{Held: "event " + string(e.ErrorField)}, true
+			return result{Held: "event " + string(e.ErrorField)}
 		}
 		x := expect.Endpoint.Framing.First(e.Name, e.Data)
 		if blank(e) {
 			continue
 		}
 		if x.Err != nil {
-			return result{Held: "event " + string(x.Err)}, true
+			return result{Held: "event " + string(x.Err)}
 		}
 		if x.Malformed {
-			return result{Held: "malformed"}, true
-		}
-		if x.Whole {
-			return result{}, false
+			return result{Held: "malformed"}
 		}
 		if x.Content {
 			first = i
-		}
-		if x.Content || x.Done {
 			break
 		}
 	}
 	if first < 0 {
-		return result{Held: "cut"}, true
+		return result{Held: "cut"}
 	}
 	finishes, done := 0, false
 	malformed := false
@@ -93,15 +81,17 @@ func oneByOne(in string, expect Expect) (want result, ok bool) {
 		e, _ := sse.Cut(raw)
 		x := expect.Endpoint.Framing.Next(e.Name, e.Data)
 		switch {
-		case malformed, done:
+		case malformed:
 			continue
 		case e.ErrorField != nil:
 			want.Sent = "event " + string(e.ErrorField)
-			return want, true
+			return want
 		case blank(e):
 			if e.OnlyComments {
 				want.Body += string(raw)
 			}
+			continue
+		case done:
 			continue
 		case x.Err != nil:
 			want.Sent = "event " + string(x.Err)
@@ -113,7 +103,7 @@ func oneByOne(in string, expect Expect) (want result, ok bool) {
 				want.Usage.Update(usage)
 				want.HasUsage = true
 			}
-			return want, true
+			return want
 		case x.Malformed:
 			malformed = true
 			continue
@@ -123,7 +113,7 @@ func oneByOne(in string, expect Expect) (want result, ok bool) {
 			want.HasUsage = true
 		}
 		finishes += x.Finishes
-		done = x.Done || x.Finishes > 0 && expect.Endpoint.Name == "responses"
+		done = x.Done
 		if !x.UsageOnly || !expect.HideUsage {
 			want.Body += string(raw)
 			want.Events++
@@ -131,12 +121,9 @@ func oneByOne(in string, expect Expect) (want result, ok bool) {
 			want.Body += "data: " + string(rest) + "\n\n"
 			want.Events++
 		}
-		if done && strings.HasSuffix(string(raw), "\r") {
-			want.Body += "\n"
-		}
 	}
 	switch {
-	case done:
+	case done || finishes > 0 && expect.Endpoint.Name == "responses":
 	case finishes > 0:
 		want.Body += "data: [DONE]\n\n"
 	case malformed:
@@ -144,7 +131,7 @@ func oneByOne(in string, expect Expect) (want result, ok bool) {
 	default:
 		want.Sent = "cut"
 	}
-	return want, true
+	return want
 }
 
 func blank(e sse.Event) bool { return strings.TrimSpace(string(e.Data)) == "" }

@@ -97,7 +97,7 @@ func operationName(endpoint string) string {
 	switch endpoint {
 	case "completions":
 		return "text_completion"
-	case "responses", "responses_compact":
+	case "responses":
 		return "chat"
 	}
 	return endpoint
