@@ -92,7 +92,7 @@ func checkHealth(path string) error {
 	if path != "" && !strings.HasPrefix(path, "/") {
 		return fmt.Errorf("health: invalid path %q; use a path such as /health", path)
 	}
-	if _, taken := gateway.Match(path); taken {
+	if _, taken := gateway.TaskOf(path); taken {
 		return fmt.Errorf("health: %s is a path of the API; use another one, such as /health", path)
 	}
 	return nil

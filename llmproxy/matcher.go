@@ -115,7 +115,7 @@ func (m *MatchLLM) recordOf(r *http.Request) (*exchange.Record, bool) {
 	if request == nil {
 		return nil, false
 	}
-	task, _ := gateway.Match(r.URL.Path)
+	task, _ := gateway.TaskOf(r.URL.Path)
 	return &exchange.Record{Endpoint: task.Endpoint(), RequestInfo: exchange.RequestInfo{Model: request.Model, Stream: request.Stream, JSON: request}}, true
 }
 

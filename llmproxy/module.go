@@ -149,12 +149,17 @@ func (*Handler) CaddyModule() caddy.ModuleInfo {
 
 // ServeHTTP implements caddyhttp.MiddlewareHandler.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
-	task, ok := gateway.Match(r.URL.Path)
-	if !ok {
+	task, claim := gateway.Match(r)
+	if claim != gateway.Ours {
 		if admin.ServeHealth(w, r, h.Health, h.gateway.Status) {
 			return nil
 		}
-		return next.ServeHTTP(w, r)
+		if claim == gateway.NotOurs {
+			return next.ServeHTTP(w, r)
+		}
+		if answered, err := tryNext(w, r, next); answered || err != nil {
+			return err
+		}
 	}
 	rec := new(exchange.Record)
 	h.closer.Enter()

@@ -4,7 +4,6 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/caching"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/relay"
-	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/sse"
 )
 
 const (
@@ -26,22 +25,16 @@ func (l *lookup) convert(e *caching.Entry, want caching.Form) (*caching.Entry, b
 	case e.Form == want:
 		return e, true
 	case want == caching.Events:
-		return split(e)
+		return l.toStream(e)
 	}
-	return assemble(e, l.x.Endpoint.Framing)
+	return l.toWhole(e)
 }
-
-// attendedSize is the size from which on a replay watches whether the client reads it, in bytes. The buffers of a connection take less.
-const attendedSize = 64 << 10
 
 // replay sends an entry to the client.
 func (l *lookup) replay(e *caching.Entry, result string) *openai.Error {
 	begun, failed := l.begin(e, result)
 	if failed != nil {
 		return failed
-	}
-	if len(e.Body) >= attendedSize {
-		defer l.x.Attend(l.to)()
 	}
 	if e.Form == caching.Whole {
 		return l.end(relay.ReplayWhole(l.to, e.ContentType, e.Body))
@@ -63,33 +56,25 @@ func unlessBegun(begun bool, contentType string) string {
 	return contentType
 }
 
-// split makes a stream of a whole answer.
-func split(e *caching.Entry) (*caching.Entry, bool) {
+// toStream makes a stream of a whole answer.
+func (l *lookup) toStream(e *caching.Entry) (*caching.Entry, bool) {
 	stream := *e
 	stream.Form, stream.ContentType, stream.Body = caching.Events, eventType, make([]byte, 0, 2*len(e.Body))
-	ok := openai.Split(e.Body, func(data []byte, usage bool) {
+	ok := relay.Split(l.x.Endpoint, e.Body, func(event []byte, usage bool) {
 		start := len(stream.Body)
-		stream.Body = sse.AppendData(stream.Body, data)
+		stream.Body = append(stream.Body, event...)
 		if usage {
 			stream.Extra = append(stream.Extra, caching.Span{Start: start, End: len(stream.Body)})
 		}
 	})
-	stream.Body = sse.AppendData(stream.Body, []byte("[DONE]"))
 	return &stream, ok
 }
 
-// assemble makes a whole answer of a stream.
-func assemble(e *caching.Entry, framing openai.Framing) (*caching.Entry, bool) {
+// toWhole makes a whole answer of a stream.
+func (l *lookup) toWhole(e *caching.Entry) (*caching.Entry, bool) {
 	whole := *e
-	whole.Form, whole.ContentType, whole.Body, whole.Extra = caching.Whole, jsonType, nil, nil
-	parts := openai.Assembler{Framing: framing}
-	for rest := e.Body; len(rest) > 0; {
-		var event sse.Event
-		if event, rest = sse.Cut(rest); event.HasData {
-			parts.Add(event.Name, event.Data)
-		}
-	}
 	var ok bool
-	whole.Body, ok = parts.Answer()
+	whole.Form, whole.ContentType, whole.Extra = caching.Whole, jsonType, nil
+	whole.Body, ok = relay.Join(l.x.Endpoint, e.Body)
 	return &whole, ok
 }

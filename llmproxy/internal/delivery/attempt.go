@@ -31,16 +31,14 @@ type attempt struct {
 	model     string
 	target    string // "upstream/model"
 	started   time.Time
-	// promptTokens is an estimate of the length of the prompt, firstContent how long its first content took.
-	promptTokens int
-	firstContent time.Duration
-	span         Span // nil without tracing
-	status       int  // of the upstream's response; zero if there was none
-	ctx          context.Context
-	cancel       context.CancelCauseFunc
-	watchdog     watchdog
-	last         bool // there is no other target
-	blameless    bool // a failure is not the replica's fault
+	span      Span  // nil without tracing
+	size      int64 // of the request body, in bytes
+	status    int   // of the upstream's response; zero if there was none
+	ctx       context.Context
+	cancel    context.CancelCauseFunc
+	watchdog  watchdog
+	last      bool // there is no other target
+	blameless bool // a failure is not the replica's fault
 }
 
 // try makes one attempt and records it. It returns nil if an answer was committed, even if that broke off later.
@@ -64,33 +62,10 @@ func (s *run) newAttempt(candidate router.Candidate, last bool) *attempt {
 		ctx, a.span = s.Trace(ctx, s.rec, a.summary(router.OK))
 	}
 	a.ctx, a.cancel = context.WithCancelCause(ctx)
-	s.x.ReadLimits = exchange.ReadLimits{Idle: a.u.Timers.Idle}
-	if total := a.u.Timers.Total; total > 0 {
-		s.x.ReadLimits.Due = a.started.Add(total)
-	}
-	a.promptTokens = s.promptTokens()
 	s.rec.Target, s.rec.Configured = a.target, candidate.Target // before a ping, whose headers may contain {llm.target}
 	a.watchdog.start(a)
 	s.register(a)
 	return a
-}
-
-// smallBody is the size of a request body up to which its number of tokens is estimated from its size, in bytes.
-const smallBody = 16 << 10
-
-// promptTokens returns an estimate of the length of the prompt, which is quick for small requests.
-func (s *run) promptTokens() int {
-	request := s.template.JSON
-	if request == nil {
-		return 0 // a form has no prompt of a length that matters
-	}
-	if signals, read := request.SignalsRead(); read {
-		return signals.PromptTokens
-	}
-	if len(request.Body) <= smallBody {
-		return openai.EstimateTokens(len(request.Body))
-	}
-	return request.Signals().PromptTokens
 }
 
 func (a *attempt) close() {
@@ -108,6 +83,7 @@ func (a *attempt) perform() *failure {
 		return failed
 	}
 	req := a.u.NewRequest(a.ctx, &a.template, a.replica, a.model)
+	a.size = req.ContentLength
 	a.replica.Begin(a)
 	defer a.replica.Finish(a)
 	if a.span != nil {
@@ -156,15 +132,15 @@ func (a *attempt) Read(content bool) {
 	}
 }
 
-// Opened implements relay.Progress.
-func (a *attempt) Opened() { a.watchdog.opened() }
+// Ending implements relay.Progress.
+func (a *attempt) Ending(grace time.Duration) { a.watchdog.answerEnding(grace) }
 
 // send relays an answer that has been committed.
 func (a *attempt) send(answer relay.Answer, begun bool) {
 	rec := a.rec
 	a.watchdog.committed()
 	a.replica.Progress()
-	rec.FirstContent, a.firstContent = time.Since(rec.Started), time.Since(a.started)
+	rec.FirstContent = time.Since(rec.Started)
 	rec.Status, rec.Verdict = http.StatusOK, router.OK
 	header := a.client.Header()
 	a.x.SetAnswerHeaders(header, strconv.Itoa(len(rec.Attempts)+1))
@@ -191,18 +167,10 @@ func (a *attempt) send(answer relay.Answer, begun bool) {
 	a.recordUsage(m)
 	if rec.Stream {
 		a.compareUsage(m)
-		a.learnPrefill()
 	}
 	a.recordCost()
 	if truncated {
 		panic(http.ErrAbortHandler)
-	}
-}
-
-// learnPrefill learns from the answer how fast the model reads prompts.
-func (a *attempt) learnPrefill() {
-	if usage := a.rec.Usage; a.rec.HasUsage && !a.rec.Estimated {
-		a.u.LearnPrefill(a.model, usage.Input-usage.Cached, a.firstContent)
 	}
 }
 
@@ -211,6 +179,9 @@ func (a *attempt) learnPrefill() {
 func (a *attempt) recordUsage(m relay.Meter) {
 	rec, request := a.rec, a.template.JSON
 	rec.Usage, rec.HasUsage, rec.Estimated = m.Usage, m.HasUsage, false
+	if a.x.Endpoint.CountsOnly {
+		rec.HasUsage = true // none
+	}
 	if !a.x.Endpoint.Texts || request == nil {
 		return
 	}
@@ -218,7 +189,7 @@ func (a *attempt) recordUsage(m relay.Meter) {
 		rec.Usage.Input = int64(request.Signals().PromptTokens)
 		rec.Estimated = true
 	}
-	if rec.Usage.Output == 0 && a.x.Endpoint.Streams() && m.Text.Bytes > 0 {
+	if rec.Usage.Output == 0 && a.x.Endpoint.Writes() && m.Text.Bytes > 0 {
 		rec.Usage.Output = int64(openai.EstimateTokens(m.Text.Bytes))
 		rec.Estimated = true
 	}
@@ -371,6 +342,7 @@ func (a *attempt) withCause(err error) error {
 // verdict returns the verdict for an attempt that failed with err and without an error from the upstream.
 func (a *attempt) verdict(err error) router.Verdict {
 	var connect *upstream.ConnectError
+	var encoding *upstream.EncodingError
 	switch {
 	case a.run.ctx.Err() != nil:
 		return router.ClientClosed
@@ -378,6 +350,8 @@ func (a *attempt) verdict(err error) router.Verdict {
 		return router.Timeout
 	case errors.As(err, &connect):
 		return router.Unreachable
+	case relay.IsUnfit(err), errors.As(err, &encoding), errors.Is(err, exchange.ErrStreamBegun):
+		return router.Unsupported
 	}
 	return router.Failed
 }

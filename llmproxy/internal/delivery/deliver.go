@@ -233,7 +233,9 @@ func (s *run) finalError() *openai.Error {
 	case s.planned.LocalOnly && f.Verdict.TryNext():
 		e.Message += " The request must stay on local upstreams, so no other upstream was tried."
 	}
-	e.Header = http.Header{}
+	if e.Header == nil {
+		e.Header = http.Header{}
+	}
 	s.x.SetAnswerHeaders(e.Header, s.attempts())
 	if f.Verdict == router.Overloaded && f.RetryAfter > 0 && !s.draining() {
 		e.Header["Retry-After"] = []string{exchange.RetryAfter(f.RetryAfter)}

@@ -2,12 +2,15 @@ package delivery
 
 import (
 	"cmp"
+	"errors"
+	"fmt"
 	"net/http"
 	"strconv"
 	"time"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/exchange"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/relay"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/upstream"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 )
@@ -36,6 +39,9 @@ func (f *failure) apiError() *openai.Error {
 	}
 	switch f.Verdict {
 	case router.ClientError, router.Unsupported, router.Adjustable:
+		if f.body == nil {
+			return f.unfit(name)
+		}
 		return f.upstreamError()
 	case router.Unreachable:
 		return exchange.NoUpstream(name + " cannot be reached, or is still loading its model. Try again in a moment.")
@@ -50,6 +56,24 @@ func (f *failure) apiError() *openai.Error {
 		return upstreamTimeout(name + " did not begin to answer in time.")
 	}
 	return exchange.UpstreamError(name + " failed before it answered.")
+}
+
+// unfit returns the error for an answer that may be good, but has a form that the client cannot read. SDKs must not retry: the upstream
+// would be paid for the same again.
+func (f *failure) unfit(name string) *openai.Error {
+	message := name + " sent an event that is too long to be passed on."
+	var encoding *upstream.EncodingError
+	switch {
+	case errors.Is(f.err, relay.ErrUnexpectedStream):
+		message = name + " answered with a stream that cannot be converted into the answer that was asked for. Send the request with \"stream\": true."
+	case errors.Is(f.err, relay.ErrNoStream), errors.Is(f.err, exchange.ErrStreamBegun):
+		message = name + " did not answer with a stream, and its answer cannot be converted into one. Send the request without \"stream\"."
+	case errors.As(f.err, &encoding):
+		message = fmt.Sprintf("%s answered with Content-Encoding %.20q, which this gateway neither requests nor supports. The operator must turn that off.", name, encoding.Coding)
+	}
+	e := exchange.UpstreamError(message)
+	e.Header = http.Header{"X-Should-Retry": {"false"}}
+	return e
 }
 
 func (f *failure) misconfigured(name string) *openai.Error {

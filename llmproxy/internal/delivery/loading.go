@@ -20,10 +20,10 @@ func (a *attempt) awaitLoad() *failure {
 	if loaded == nil {
 		return nil
 	}
-	a.watchdog.awaitContent(a.loadTimeout(), true)
+	a.watchdog.awaitContent(a.loadTimeout())
 	select {
 	case <-loaded:
-		a.watchdog.awaitContent(a.firstContentTimeout(), false)
+		a.watchdog.awaitContent(a.firstContentTimeout())
 		return nil
 	case <-a.ctx.Done():
 		failed := a.fail(a.verdict(a.ctx.Err()), errLoading)

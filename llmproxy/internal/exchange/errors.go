@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
@@ -26,7 +27,18 @@ func BadRequest(message string) *openai.Error {
 // NotServed returns the error of an API path that the gateway does not serve.
 func NotServed(path, why string) *openai.Error {
 	return &openai.Error{Status: http.StatusNotFound, Type: InvalidRequest, Code: "not_found",
-		Message: fmt.Sprintf("%s is not served by this gateway: %s.", path, why)}
+		Message: fmt.Sprintf("%s is not served by this gateway: %s.", shortened(path), why)}
+}
+
+// NoWebSocket returns the error of a request that wants to open a WebSocket. Codex then goes on over HTTP at once; after any other status
+// it tries again several times.
+func NoWebSocket(r *http.Request) *openai.Error {
+	e := &openai.Error{Status: http.StatusUpgradeRequired, Type: InvalidRequest, Code: "websocket_not_supported",
+		Message: "WebSockets are not supported here. Send the request over HTTP, and read its answer as a stream of events."}
+	if r.ProtoMajor == 1 { // which requires these headers; HTTP/2 forbids them
+		e.Header = http.Header{"Upgrade": {"HTTP/1.1"}, "Connection": {"Upgrade"}}
+	}
+	return e
 }
 
 // WrongMethod returns the error of a method that a path does not accept. Allowed lists those that it does.
@@ -49,6 +61,15 @@ func NoUpstream(message string) *openai.Error {
 // UpstreamError returns the error of a request whose upstream failed.
 func UpstreamError(message string) *openai.Error {
 	return &openai.Error{Status: http.StatusBadGateway, Type: ServerError, Code: "upstream_error", Message: message}
+}
+
+// shortened returns the beginning of what a client sent.
+func shortened(text string) string {
+	const longest = 200
+	if len(text) <= longest {
+		return text
+	}
+	return strings.ToValidUTF8(text[:longest], "") + "…"
 }
 
 // RetryAfter formats a wait for the Retry-After header, in seconds, rounded up.

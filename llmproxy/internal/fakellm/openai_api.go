@@ -173,6 +173,17 @@ type responseEvents struct {
 	sequence int
 }
 
+// renderCompaction answers POST /v1/responses/compact.
+func renderCompaction(x *exchange) reply {
+	e := &responseEvents{exchange: x, responsesStyle: x.kind.responses}
+	return x.json(`{"id":"cmp_1","object":"response.compaction","output":[],"usage":` + e.usage() + `}`)
+}
+
+// renderInputTokens answers POST /v1/responses/input_tokens.
+func renderInputTokens(x *exchange) reply {
+	return x.json(`{"object":"response.input_tokens","input_tokens":11}`)
+}
+
 // renderResponse answers POST /v1/responses.
 func renderResponse(x *exchange) reply {
 	e := &responseEvents{exchange: x, responsesStyle: x.kind.responses}

@@ -103,7 +103,7 @@ func TestStrangersAreNotRead(t *testing.T) {
 	s.serve("m u/x")
 	unread := unreadable{t}
 	req := httptest.NewRequest(http.MethodPost, "/v1/chat/completions", unread)
-	task, _ := Match(req.URL.Path)
+	task, _ := TaskOf(req.URL.Path)
 	w := httptest.NewRecorder()
 	New(s.config).Serve(w, req, task, new(exchange.Record))
 	if w.Code != http.StatusUnauthorized {

@@ -76,7 +76,7 @@ func cheap(t testing.TB, transport http.RoundTripper) func(body io.Reader, lengt
 		t.Fatal(err)
 	}
 	g := New(Config{Config: delivery.Config{Upstreams: []*upstream.Upstream{u}}, Models: table})
-	task, _ := Match("/v1/chat/completions")
+	task, _ := TaskOf("/v1/chat/completions")
 	to := &nobody{}
 	req, err := http.NewRequest(http.MethodPost, "/v1/chat/completions", nil)
 	if err != nil {

@@ -64,7 +64,7 @@ func TestAHitAllocatesLittle(t *testing.T) {
 	const most = 24 // those of the request that the test makes included
 	for name, stream := range map[string]bool{"stream": true, "whole of a stream": false} {
 		g, body := echoing(t, longAnswer()), chat("m", stream)
-		task, _ := Match(chatPath)
+		task, _ := TaskOf(chatPath)
 		serve := func() {
 			r := &http.Request{Method: http.MethodPost, URL: &url.URL{Path: chatPath}, Host: "h", Header: http.Header{}, Body: io.NopCloser(strings.NewReader(body)), ContentLength: int64(len(body))}
 			rec := &exchange.Record{}
@@ -95,7 +95,7 @@ func BenchmarkHit(b *testing.B) {
 			g := echoing(b, test.store)
 			serve := func() *exchange.Record {
 				r := httptest.NewRequest(http.MethodPost, chatPath, strings.NewReader(test.body))
-				task, _ := Match(chatPath)
+				task, _ := TaskOf(chatPath)
 				rec := &exchange.Record{}
 				g.Serve(httptest.NewRecorder(), r, task, rec)
 				return rec

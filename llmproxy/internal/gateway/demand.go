@@ -32,12 +32,12 @@ func (d *demand) Rule() string {
 // Tokens implements access.Demand.
 func (d *demand) Tokens() (input, output int64) {
 	request := d.body.JSON()
-	if request == nil {
+	if request == nil || d.x.Endpoint.CountsOnly {
 		return 0, 0
 	}
 	signals := request.Signals()
 	input = int64(signals.PromptTokens)
-	if d.x.Endpoint.Streams() { // only these endpoints answer with text
+	if d.x.Endpoint.Writes() {
 		output = int64(signals.MaxTokens)
 		if output == 0 {
 			output = assumedOutput

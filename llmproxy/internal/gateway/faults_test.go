@@ -61,6 +61,10 @@ var (
 	toldSlow   = told(`The upstream \"a\" did not begin to answer in time.`, "server_error", "", "upstream_timeout")
 )
 
+func toldUnfit(why string) string {
+	return told(`The upstream \"a\" `+why, "server_error", "", "upstream_error")
+}
+
 var faults = []fault{
 	{name: "refused", down: true, verdict: router.Unreachable, tries: 3, status: 503, told: toldNotUp},
 	{name: "loading", kind: upstream.OpenAI, answer: fakellm.Raw(503, http.Header{"Content-Type": {"application/json"}}, []byte(`{"error":{"message":"Loading model","type":"unavailable_error","code":503}}`)), verdict: router.Unreachable, tries: 3, status: 503, told: toldNotUp},
@@ -78,9 +82,12 @@ var faults = []fault{
 	{name: "half an event", answer: fakellm.RawEvents(`data: {"choices":[{"index":0,"delta":{"content":"one"}`, "data: [DONE]"), only: "stream", verdict: router.Failed, tries: 3, status: 502, told: toldBroken},
 	{name: "a page in an event", answer: fakellm.RawEvents("data: <html>Bad Gateway</html>"), only: "stream", verdict: router.Failed, tries: 3, status: 502, told: toldBroken},
 	{name: "nothing to read", answer: fakellm.Status(204), verdict: router.Failed, tries: 3, status: 502, told: toldBroken},
-	{name: "a coding that nobody asked for", answer: fakellm.Raw(200, http.Header{"Content-Type": {"application/json"}, "Content-Encoding": {"br"}}, []byte("x")), verdict: router.Failed, tries: 3, status: 502, told: toldBroken},
-	{name: "a whole that no stream can be made of", answer: raw(200, `{"choices":[]}`), only: "stream", verdict: router.Failed, tries: 3, status: 502, told: toldBroken},
-	{name: "a stream that nobody asked for", answer: fakellm.Raw(200, http.Header{"Content-Type": {"text/event-stream"}}, []byte(answered)), only: "whole", verdict: router.Failed, tries: 3, status: 502, told: toldBroken},
+	{name: "a coding that nobody asked for", answer: fakellm.Raw(200, http.Header{"Content-Type": {"application/json"}, "Content-Encoding": {"br"}}, []byte("x")), verdict: router.Unsupported, tries: 1, status: 502,
+		told: toldUnfit(`answered with Content-Encoding \"br\", which this gateway neither requests nor supports. The operator must turn that off.`)},
+	{name: "a whole that no stream can be made of", answer: raw(200, `{"choices":[]}`), only: "stream", verdict: router.Unsupported, tries: 1, status: 502,
+		told: toldUnfit(`did not answer with a stream, and its answer cannot be converted into one. Send the request without \"stream\".`)},
+	{name: "a stream that no whole can be made of", answer: fakellm.Raw(200, http.Header{"Content-Type": {"text/event-stream"}}, []byte("data: {\"choices\":[{\"index\":0,\"delta\":{\"a\":1}}]}\n\ndata: {\"choices\":[{\"index\":0,\"delta\":{\"a\":2},\"finish_reason\":\"stop\"}]}\n\n")), only: "whole", verdict: router.Unsupported, tries: 1, status: 502,
+		told: toldUnfit(`answered with a stream that cannot be converted into the answer that was asked for. Send the request with \"stream\": true.`)},
 	{name: "silence", answer: fakellm.Text("a").StallAfter(0), verdict: router.Timeout, tries: 1, status: 504, told: toldSlow},
 	{name: "pings and nothing else", answer: fakellm.Text("a").StallAfter(0).Pings(20 * time.Millisecond), only: "stream", verdict: router.Timeout, tries: 1, status: 504, told: toldSlow},
 }

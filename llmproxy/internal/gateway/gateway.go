@@ -102,7 +102,8 @@ type Task struct {
 	models   bool             // the list of models, or the model modelID
 	modelID  string
 	quota    bool   // the caller's quota
-	closed   string // why the path is not served
+	closed   string // why the path is not served, and what to do
+	upgrade  bool   // a WebSocket, which is not served
 }
 
 // Endpoint returns the name of the endpoint if the task is to generate, else "".
@@ -111,21 +112,4 @@ func (t Task) Endpoint() string {
 		return ""
 	}
 	return t.endpoint.Name
-}
-
-// Match returns the task of a path. It reports false if the path is not the gateway's and belongs to the next handler.
-func Match(path string) (Task, bool) {
-	if e, ok := openai.LookupEndpoint(path); ok {
-		return Task{endpoint: e}, true
-	}
-	if id, ok := openai.ModelPath(path); ok {
-		return Task{models: true, modelID: id}, true
-	}
-	if path == access.QuotaPath {
-		return Task{quota: true}, true
-	}
-	if why, ok := openai.ClosedPath(path); ok {
-		return Task{closed: why}, true
-	}
-	return Task{}, false
 }

@@ -72,7 +72,7 @@ func TestHeartbeatsWhileWaiting(t *testing.T) {
 				w := httptest.NewRecorder()
 				r := httptest.NewRequest(http.MethodPost, "/v1/chat/completions", strings.NewReader(chat("m", test.stream)))
 				r.Header.Set("Content-Type", "application/json")
-				task, _ := Match(r.URL.Path)
+				task, _ := TaskOf(r.URL.Path)
 				rec := &exchange.Record{}
 				g.Serve(w, r, task, rec)
 				if diff := cmp.Diff(test.want, w.Body.String()); diff != "" || w.Code != test.status {

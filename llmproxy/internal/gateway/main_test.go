@@ -82,8 +82,8 @@ func (s *setup) transport() http.RoundTripper {
 	return transport
 }
 
-// assemble makes the gateway with the models, each "name target…", with "|" between pools.
-func (s *setup) assemble(models ...string) *Gateway {
+// serve starts the gateway with the models, each "name target…", with "|" between pools.
+func (s *setup) serve(models ...string) *setup {
 	s.t.Helper()
 	configured := s.models
 	for _, m := range models {
@@ -103,18 +103,12 @@ func (s *setup) assemble(models ...string) *Gateway {
 		s.t.Fatal(err)
 	}
 	s.config.Upstreams, s.config.Models = s.upstreams, table
-	s.gateway = New(s.config)
-	s.t.Cleanup(s.gateway.Close)
-	return s.gateway
-}
-
-// serve starts the gateway of the models on a socket, or in the bubble.
-func (s *setup) serve(models ...string) *setup {
-	s.t.Helper()
-	g := s.assemble(models...)
+	g := New(s.config)
+	s.gateway = g
+	s.t.Cleanup(g.Close)
 	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		task, ok := Match(r.URL.Path)
-		if !ok {
+		task, claim := Match(r)
+		if claim != Ours { // the next handler answers everything
 			http.Error(w, "next handler", http.StatusTeapot)
 			return
 		}

@@ -127,7 +127,12 @@ func TestWrongMethodAndClosedPaths(t *testing.T) {
 		{"POST", "/v1/files", 404},
 		{"GET", "/v1/files/file-1/content", 404},
 		{"GET", "/v1/responses/resp_1", 404},
-		{"POST", "/v1/embeddings/", 404}, // with a slash too many
+		{"GET", "/v1/embeddings/", 405}, // the same path
+		{"GET", "/v1//models/", 200},
+		{"GET", "/v1/models/m/", 200},
+		{"POST", "/v1/v1/embeddings", 404},
+		{"POST", "/chat/completions", 404},
+		{"GET", "/v1/responses/compact", 405},
 		{"POST", "/api/pull", 404},
 		{"GET", "/v1/filesystem", http.StatusTeapot},
 		{"GET", "/", http.StatusTeapot},

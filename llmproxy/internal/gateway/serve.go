@@ -30,6 +30,9 @@ func (g *Gateway) Serve(w http.ResponseWriter, r *http.Request, task Task, rec *
 
 // serve answers the request, or returns the error for the client.
 func (g *Gateway) serve(x *exchange.Exchange, task Task, held *held) *openai.Error {
+	if task.upgrade {
+		return exchange.NoWebSocket(x.Request)
+	}
 	key, err := g.Access.Authenticate(x.Request, x.Writer.Header())
 	x.Record.Caller = access.Caller(key)
 	x.Record.KeyInQuery = g.Access.KeyInQuery(x.Request)

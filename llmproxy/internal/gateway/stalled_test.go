@@ -122,7 +122,7 @@ func TestClientThatDoesNotRead(t *testing.T) {
 				go func() {
 					defer close(done)
 					r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, chatPath, strings.NewReader(chat("m", true)))
-					task, _ := Match(chatPath)
+					task, _ := TaskOf(chatPath)
 					g.Serve(newStalledClient(test.takes), r, task, rec)
 					over = time.Since(began)
 				}()

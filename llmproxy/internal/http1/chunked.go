@@ -34,7 +34,8 @@ const (
 	dataCR
 	dataLF
 	trailerStart
-	trailerLine
+	trailerName
+	trailerValue
 	trailerLF
 	lastLF
 	chunksEnd
@@ -52,6 +53,7 @@ const (
 var (
 	errChunk     = errors.New("malformed chunked encoding")
 	errChunkSize = errors.New("chunk length overflows")
+	errTrailer   = errors.New("malformed trailer")
 	errChunkLine = errors.New("line of the chunked encoding too long")
 	errOverhead  = errors.New("chunked encoding contains too much non-data")
 )
@@ -156,14 +158,11 @@ func (r *chunked) framing(b byte) error {
 		r.line, r.digits = 0, 0
 		return r.expect(b, '\n', chunkLength)
 	case trailerStart:
-		if b == '\r' {
-			r.state = lastLF
-			return nil
-		}
-		r.state = trailerLine
-		return r.skip(b, trailerLF)
-	case trailerLine:
-		return r.skip(b, trailerLF)
+		return r.trailer(b)
+	case trailerName:
+		return r.name(b)
+	case trailerValue:
+		return r.value(b)
 	case trailerLF:
 		return r.expect(b, '\n', trailerStart)
 	}
@@ -185,6 +184,48 @@ func (r *chunked) skip(b byte, then chunkState) error {
 		r.state = then
 	case '\n':
 		return errChunk
+	}
+	return nil
+}
+
+// trailer decodes the first byte of a line of the trailer, which is ignored if it is well-formed. A line that begins with white space
+// continues the one before.
+func (r *chunked) trailer(b byte) error {
+	switch {
+	case b == '\r':
+		r.state = lastLF
+		return nil
+	case b == ' ' || b == '\t':
+		if r.line == 1 { // there is none before
+			return errTrailer
+		}
+		r.state = trailerValue
+		return nil
+	case b == ':':
+		return errTrailer
+	}
+	r.state = trailerName
+	return r.name(b)
+}
+
+// name decodes a byte of a field's name. Like net/http, it accepts spaces in it.
+func (r *chunked) name(b byte) error {
+	switch {
+	case b == ':':
+		r.state = trailerValue
+	case b != ' ' && !tokenByte[b]:
+		return errTrailer
+	}
+	return nil
+}
+
+// value decodes a byte of a field's value.
+func (r *chunked) value(b byte) error {
+	switch {
+	case b == '\r':
+		r.state = trailerLF
+	case b < ' ' && b != '\t' || b == 0x7f:
+		return errTrailer
 	}
 	return nil
 }

@@ -1,10 +1,12 @@
 package http1
 
 import (
+	"bufio"
 	"bytes"
 	"errors"
 	"io"
 	"math/rand/v2"
+	"net/http"
 	"net/http/httputil"
 	"strings"
 	"testing"
@@ -48,6 +50,7 @@ func TestChunked(t *testing.T) {
 		{"data without an end", "1\r\nx0\r\n\r\n", "x", errChunk},
 		{"long extension", "1;" + long + "\r\nx\r\n0\r\n\r\n", "", errChunkLine},
 		{"long trailer", "0\r\n" + strings.Repeat("A: b\r\n", maxChunkLine/6+1) + "\r\n", "", errChunkLine},
+		{"LF in a trailer", "0\r\nA: b\nC: d\r\n\r\n", "", errTrailer},
 		{"endless extensions", strings.Repeat("1;"+long[:2000]+"\r\nx\r\n", 20), "xxxxxxxx", errOverhead},
 	}
 	for _, tt := range tests {
@@ -92,6 +95,59 @@ func TestChunkedReturnsAtOnce(t *testing.T) {
 	feed.Close()
 }
 
+// A trailer is accepted if it is well-formed, as by net/http.
+func TestTrailers(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		trailer string
+		valid   bool
+	}{
+		{"", true},
+		{"A: b\r\n", true},
+		{"A:b\r\n", true},
+		{"A:\r\n", true},
+		{"A: \t b \t\r\n", true},
+		{"A: b\r\nA: c\r\n", true},
+		{"A: b\r\n c\r\n\td\r\n", true},
+		{"A : b\r\n", true},
+		{"A b: c\r\n", true},
+		{"A: caf\xe9\r\n", true},
+		{"A: b:c\r\n", true},
+		{"!#$%&'*+-.^_`|~09: b\r\n", true},
+		{"A\r\n", false},
+		{"no colon here\r\n", false},
+		{": b\r\n", false},
+		{" A: b\r\n", false},
+		{"\tA: b\r\n", false},
+		{"A(b): c\r\n", false},
+		{"A/b: c\r\n", false},
+		{"caf\xe9: b\r\n", false},
+		{"A\t: b\r\n", false},
+		{"A\x00: b\r\n", false},
+		{"A: b\x00c\r\n", false},
+		{"A: b\x1b[0m\r\n", false},
+		{"A: b\x7f\r\n", false},
+		{"A: b\r\nC\r\n", false},
+		{"A: b\r\n c\x01\r\n", false},
+		{"A: b\rC: d\r\n", false},
+	} {
+		raw := "1\r\nx\r\n0\r\n" + test.trailer + "\r\n"
+		for _, split := range splits(raw, 1) {
+			body, err := readAll(&chunked{src: split})
+			if body != "x" || (err == io.EOF) != test.valid {
+				t.Errorf("%q, %s: got %q, %v; want it valid: %t", test.trailer, split.name, body, err, test.valid)
+			}
+		}
+		res, err := http.ReadResponse(bufio.NewReader(strings.NewReader("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"+raw)), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := readAll(res.Body); (err == io.EOF) != test.valid {
+			t.Errorf("%q: net/http returns %v, want it valid: %t", test.trailer, err, test.valid)
+		}
+	}
+}
+
 // FuzzChunked checks that any bytes, in any pieces, are decoded as by net/http.
 func FuzzChunked(f *testing.F) {
 	for _, raw := range []string{
@@ -114,12 +170,26 @@ func FuzzChunked(f *testing.F) {
 		}
 		theirs, theirErr := readAll(httputil.NewChunkedReader(bytes.NewReader(raw)))
 		if theirErr == io.EOF && r.state >= trailerStart {
-			theirErr = err // net/http's reader stops before the trailer
+			theirErr = err // this reader stops before the trailer
+			if err == io.EOF {
+				theirErr = trailerError(t, raw)
+			}
 		}
 		if theirs != body || (theirErr == io.EOF) != (err == io.EOF) {
 			t.Errorf("got %q, %v; net/http returns %q, %v", body, err, theirs, theirErr)
 		}
 	})
+}
+
+// trailerError returns what net/http says of a body with its trailer, which may be stricter only about its length.
+func trailerError(t *testing.T, raw []byte) error {
+	t.Helper()
+	res, err := http.ReadResponse(bufio.NewReaderSize(io.MultiReader(strings.NewReader("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"), bytes.NewReader(raw)), 64<<10), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = readAll(res.Body)
+	return err
 }
 
 type split struct {

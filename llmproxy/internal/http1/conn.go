@@ -16,10 +16,9 @@ import (
 const (
 	// readBuffer is the size of the buffer for the head of an answer. The buffer is released when all its bytes were read.
 	readBuffer = 4 << 10
-	// maxHead bounds how much is read until the head of an answer is complete, including informational answers.
+	// maxHead bounds how much is read until the head of an answer is complete, including any number of informational answers (1xx): a
+	// server may send one every few seconds while it works.
 	maxHead = 64 << 10
-	// maxInformational bounds the 1xx answers before the final one.
-	maxInformational = 5
 )
 
 // readers pools read buffers.
@@ -145,7 +144,7 @@ func (c *conn) writeAndReadHead(req *http.Request, body io.Reader) (res *http.Re
 }
 
 func (c *conn) readHead(req *http.Request) (*http.Response, error) {
-	for range maxInformational + 1 {
+	for {
 		if _, err := c.r.Peek(1); err == io.EOF {
 			return nil, io.ErrUnexpectedEOF
 		} else if err != nil {
@@ -166,7 +165,6 @@ func (c *conn) readHead(req *http.Request) (*http.Response, error) {
 			return nil, fmt.Errorf("unexpected status %d", res.StatusCode)
 		}
 	}
-	return nil, errors.New("too many informational answers")
 }
 
 // closedUnanswered reports whether an exchange failed because the server closed the connection without an answer.

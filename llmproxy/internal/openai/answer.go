@@ -36,6 +36,16 @@ func (a *Answer) Parse(body []byte) error {
 	})
 }
 
+// ValueEnd returns where the object or array that a text begins with ends. It returns false if it is not complete.
+func ValueEnd(text []byte) (end int, ok bool) {
+	s := jsonspan.Scanner{Text: text}
+	i := s.Space(0)
+	if i < len(text) && (text[i] == '{' || text[i] == '[') {
+		end = s.Value(i, 0)
+	}
+	return end, end > 0
+}
+
 // read reads a member that is not null.
 func (a *Answer) read(key, value []byte) {
 	switch string(key) {

@@ -6,8 +6,6 @@
 // survive. It does not split streams into events and does no input or output. It stands above jsonspan and formdata.
 package openai
 
-import "strings"
-
 // An Endpoint is an API path that the gateway serves, and how its requests and answers look.
 type Endpoint struct {
 	// Name is the endpoint's name in logs and placeholders.
@@ -34,6 +32,8 @@ type Endpoint struct {
 	Images bool
 	// Texts reports whether requests and answers are texts, so that tokens can be estimated if the upstream does not report them.
 	Texts bool
+	// CountsOnly reports whether requests only have their tokens counted. Nothing is generated, and nothing costs.
+	CountsOnly bool
 	// DefaultModel is the model that OpenAI documents for requests without one, or "" if requests must name one.
 	DefaultModel string
 }
@@ -41,14 +41,41 @@ type Endpoint struct {
 // IsResponses reports whether this is the endpoint whose streams end with the event of a response: completed, incomplete or failed.
 func (e *Endpoint) IsResponses() bool { return e.Name == "responses" }
 
+// Writes reports whether answers are texts that a model writes.
+func (e *Endpoint) Writes() bool { return e.Texts && (e.Streams() || e.Name == "responses_compact") }
+
 // Streams reports whether answers may be streams of events that the gateway can convert from whole answers and back.
-func (e *Endpoint) Streams() bool { return e.UsageOnRequest || e.IsResponses() }
+func (e *Endpoint) Streams() bool { return e.events() != otherEvents }
+
+// An eventKind is what the events of an endpoint's streams are about, which decides how they are joined.
+type eventKind uint8
+
+const (
+	otherEvents eventKind = iota
+	chunksOfChoices
+	responseEvents
+	imageEvents
+)
+
+func (e *Endpoint) events() eventKind {
+	switch {
+	case e.UsageOnRequest:
+		return chunksOfChoices
+	case e.IsResponses():
+		return responseEvents
+	case e.Name == "image_generations", e.Name == "image_edits":
+		return imageEvents
+	}
+	return otherEvents
+}
 
 var endpoints = []*Endpoint{
 	{Name: "chat", Path: "/chat/completions", Framing: Chunks, UsageOnRequest: true, Texts: true, Cacheable: true},
 	{Name: "completions", Path: "/completions", Framing: Chunks, UsageOnRequest: true, Prompts: true, Texts: true, Cacheable: true},
 	{Name: "embeddings", Path: "/embeddings", Vectors: true, Texts: true, Cacheable: true},
 	{Name: "responses", Path: "/responses", Framing: Typed, Texts: true, Cacheable: true},
+	{Name: "responses_compact", Path: "/responses/compact", Texts: true},
+	{Name: "responses_input_tokens", Path: "/responses/input_tokens", CountsOnly: true},
 	{Name: "moderations", Path: "/moderations", Texts: true, Cacheable: true, DefaultModel: "omni-moderation-latest"},
 	{Name: "rerank", Path: "/rerank", Texts: true, Cacheable: true},
 	{Name: "transcriptions", Path: "/audio/transcriptions", Form: true, Transcribes: true, Framing: Typed, AnyAnswer: true},
@@ -83,49 +110,4 @@ const apiPrefix = "/v1"
 func LookupEndpoint(path string) (*Endpoint, bool) {
 	e, ok := endpointByPath[path]
 	return e, ok
-}
-
-// ModelPath returns the model in a path of the model list. It is empty for /v1/models itself, and may contain slashes.
-func ModelPath(path string) (id string, ok bool) {
-	rest, ok := strings.CutPrefix(path, apiPrefix+"/models")
-	if !ok || rest == "" {
-		return "", ok
-	}
-	return strings.CutPrefix(rest, "/")
-}
-
-// closedPaths are paths of known APIs that are not served. Because all callers share one upstream key, these paths would show a
-// caller what another one has stored, or change the server for everybody.
-var closedPaths = []struct{ prefix, why string }{
-	{"/v1/files", stored}, {"/v1/uploads", stored}, {"/v1/batches", stored}, {"/v1/vector_stores", stored},
-	{"/v1/assistants", stored}, {"/v1/threads", stored}, {"/v1/conversations", stored}, {"/v1/containers", stored},
-	{"/v1/fine_tuning", stored}, {"/v1/evals", stored}, {"/v1/responses/", stored}, {"/v1/chat/completions/", stored},
-	{"/api/pull", manages}, {"/api/push", manages}, {"/api/create", manages}, {"/api/copy", manages},
-	{"/api/delete", manages}, {"/api/blobs", manages},
-	{"/v1/messages", otherDialect}, {"/api/chat", otherDialect}, {"/api/generate", otherDialect},
-	{"/api/embed", otherDialect}, {"/api/tags", otherDialect}, {"/api/show", otherDialect}, {"/api/ps", otherDialect},
-	{"/api/version", otherDialect},
-}
-
-const (
-	stored = "it names no model, and with the gateway's upstream key it would show one caller what another has stored; " +
-		"send the request to the service itself"
-	manages      = "it would change the models of the server for everybody; run it on the server itself"
-	otherDialect = "this gateway supports only OpenAI's API so far; use /v1/chat/completions, /v1/embeddings or /v1/models"
-)
-
-// ClosedPath reports whether a path belongs to a known API but is not served, and why.
-func ClosedPath(path string) (why string, closed bool) {
-	if bare, slash := strings.CutSuffix(path, "/"); slash {
-		if _, ok := LookupEndpoint(bare); ok {
-			return "it ends with a slash; remove it", true
-		}
-	}
-	for _, c := range closedPaths {
-		rest, ok := strings.CutPrefix(path, c.prefix)
-		if ok && (rest == "" || rest[0] == '/' || strings.HasSuffix(c.prefix, "/")) {
-			return c.why, true
-		}
-	}
-	return "", false
 }

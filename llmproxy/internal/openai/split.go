@@ -33,13 +33,7 @@ func Split(body []byte, visit func(data []byte, usage bool)) bool {
 	}
 	head = append(head, `"choices":[`...)
 	emit := func(choice []byte, end string, usage []byte) {
-		chunk := slices.Concat(head, choice, []byte(end), usage, []byte{'}'})
-		for i, c := range chunk { // an event is one line; strings have no line breaks
-			if c == '\n' || c == '\r' {
-				chunk[i] = ' '
-			}
-		}
-		visit(chunk, usage != nil)
+		visit(oneLine(slices.Concat(head, choice, []byte(end), usage, []byte{'}'})), usage != nil)
 	}
 	for _, part := range [...]func(b []byte, choice []byte) ([]byte, bool){appendContent, appendFinish} {
 		n := 0

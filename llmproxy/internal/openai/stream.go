@@ -21,6 +21,7 @@ const (
 type Event struct {
 	Content   bool               // it carries a part of the answer; set by First only
 	Opens     bool               // it opens a part of the answer that has no content yet: the model is generating; set by First only
+	Whole     bool               // it has a whole message, not parts of one; set by First only
 	Finish    bool               // it ends the answer, or a choice of it
 	Done      bool               // it is [DONE]
 	Malformed bool               // it is neither [DONE] nor a complete JSON object
@@ -63,7 +64,7 @@ func (f Framing) Next(name, data []byte) Event {
 		return Event{Text: text}
 	}
 	e := f.read(name, data)
-	e.Text = text
+	e.Text, e.Whole = text, false
 	return e
 }
 
@@ -123,10 +124,15 @@ func (e *Event) readMetered(key, value []byte) {
 func (e *Event) readChoices(choices []byte) (n int) {
 	_ = jsonspan.EachElement(choices, func(choice []byte) bool {
 		n++
+		finishes, isPart, isMessage := e.Finishes, false, false
 		_ = jsonspan.EachMember(choice, func(key, value []byte) bool {
 			switch string(key) {
-			case "delta", "message": // a server that cannot stream sends its message in one chunk
+			case "delta":
+				isPart = true
 				e.Content = e.Content || hasContent(value)
+			case "message": // a server that cannot stream sends its message in one chunk
+				isMessage = hasContent(value)
+				e.Content = e.Content || isMessage
 			case "text":
 				e.Content = e.Content || !isEmpty(value)
 			case "finish_reason":
@@ -138,6 +144,7 @@ func (e *Event) readChoices(choices []byte) (n int) {
 			}
 			return true
 		})
+		e.Whole = e.Whole || isMessage && !isPart && e.Finishes > finishes
 		return true
 	})
 	if e.Finishes > 0 {

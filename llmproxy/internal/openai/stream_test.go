@@ -33,7 +33,9 @@ var chunkEvents = []struct {
 	{"audio", "", `{"choices":[{"delta":{"audio":{"data":"AA=="}}}]}`, Event{Content: true}},
 	{"completion", "", `{"choices":[{"text":"Hi","index":0,"finish_reason":null}]}`, Event{Content: true}},
 	{"empty completion", "", `{"choices":[{"text":"","index":0,"finish_reason":null}]}`, Event{}},
-	{"whole message", "", `{"choices":[{"message":{"role":"assistant","content":"Hi"},"finish_reason":"stop"}]}`, finishes},
+	{"whole message", "", `{"choices":[{"message":{"role":"assistant","content":"Hi"},"finish_reason":"stop"}]}`, Event{Content: true, Finish: true, Finishes: 1, Whole: true}},
+	{"a part in a message", "", `{"choices":[{"message":{"role":"assistant","content":"Hi"},"finish_reason":null}]}`, Event{Content: true}},
+	{"a delta beside the message so far", "", `{"choices":[{"delta":{"content":"Hi"},"message":{"content":"Hi"},"finish_reason":"stop"}]}`, finishes},
 	{"finish", "", `{"choices":[{"delta":{},"finish_reason":"stop"}]}`, finishes},
 	{"two finishes", "", `{"choices":[{"index":0,"finish_reason":"stop"},{"index":1,"finish_reason":"length"},{"index":2,"finish_reason":null}]}`,
 		Event{Content: true, Finish: true, Finishes: 2}},
@@ -110,7 +112,7 @@ func checkEvent(t *testing.T, f Framing, kind, data string, want Event) {
 		t.Errorf("First (-want +got):\n%s", diff)
 	}
 	got := f.Next([]byte(kind), []byte(data))
-	got.Content, want.Content, want.Opens, got.Text = false, false, false, jsonspan.TextCount{} // see TestCountText
+	got.Content, want.Content, want.Opens, want.Whole, got.Text = false, false, false, false, jsonspan.TextCount{} // see TestCountText
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("Next (-want +got):\n%s", diff)
 	}
@@ -326,7 +328,7 @@ func FuzzStream(f *testing.F) {
 			if !json.Valid(data) || bytes.Contains(data, []byte(`\u`)) {
 				continue
 			}
-			first.Content, first.Opens, next.Content, next.Text = false, false, false, jsonspan.TextCount{}
+			first.Content, first.Opens, first.Whole, next.Content, next.Text = false, false, false, false, jsonspan.TextCount{}
 			if diff := cmp.Diff(first, next); diff != "" {
 				t.Fatalf("framing %d: Next differs from First (-first +next):\n%s", framing, diff)
 			}

@@ -1,7 +1,7 @@
 // Package relay brings an upstream's answer to the client. It decides when an answer is good enough to commit to: a stream at its
 // first event with content, a JSON answer when it is complete, anything else at its first byte. Until then nothing reaches the
 // client, so that another target can still answer. Afterwards it relays what arrives, event by event, and reports whether the
-// answer was complete.
+// answer was complete. It judges an answer by its bytes, and converts a good one that has another form than the request asks for.
 //
 // Only this package and exchange write to clients. It never retries, does not decide what an error means, and never re-encodes an
 // event. It stands above openai and sse.
@@ -12,12 +12,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"mime"
 	"net/http"
-	"strings"
+	"time"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/jsonspan"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/sse"
 	"github.com/caddy-llmproxy/caddy-llmproxy/tokens"
 )
 
@@ -57,9 +57,18 @@ type Progress interface {
 	// Read is called after each read that returned something. Content is false if it returned only comments, which merely show that
 	// the connection is alive.
 	Read(content bool)
-	// Opened is called before the commit when the model opens a part of its answer that has no content yet.
-	Opened()
+	// Ending is called when nothing more is needed of an answer whose body has not ended yet. If it does not end within the grace
+	// period, reading should be made to fail.
+	Ending(grace time.Duration)
 }
+
+const (
+	// endGrace is how long a body may stay open after the end of the answer. If it ends within that time, its connection can be used
+	// again.
+	endGrace = 200 * time.Millisecond
+	// finishGrace is how long the end of a stream may take after all choices have finished. Only the usage is still missing then.
+	finishGrace = 10 * time.Second
+)
 
 // A Meter is what has been seen of an answer.
 type Meter struct {
@@ -93,13 +102,17 @@ var (
 	ErrIncomplete = errors.New("the answer ended before it was complete")
 	// ErrMalformed means that the data of an event was neither [DONE] nor a JSON object. No SDK can read it.
 	ErrMalformed = errors.New("an event of the upstream is not JSON")
-	// ErrUnexpectedStream means that the upstream sent a stream where the client expects JSON.
-	ErrUnexpectedStream = errors.New("the upstream answered with a stream, which the request did not ask for")
+	// ErrUnexpectedStream means that the upstream sent a stream where the client expects JSON, and that it cannot be joined into that.
+	ErrUnexpectedStream = errors.New("the upstream answered with a stream, which cannot be converted into the answer that was asked for")
 	// ErrNoStream means that the upstream did not send a stream and that its answer cannot be converted into one.
 	ErrNoStream = errors.New("the upstream did not answer with a stream, and its answer cannot be converted into one")
-	// ErrTooMuchHeld means that the upstream sent more before the first content than may be kept in memory.
-	ErrTooMuchHeld = errors.New("the upstream sent too much before its first content")
 )
+
+// IsUnfit reports whether an answer failed only because of its form or its size. The upstream would send the same form again, and what
+// it sent may have cost money.
+func IsUnfit(err error) bool {
+	return errors.Is(err, ErrUnexpectedStream) || errors.Is(err, ErrNoStream) || errors.Is(err, sse.ErrTooLong)
+}
 
 // An EventError is an error that the upstream sent with status 200: as an event or as the whole answer.
 type EventError struct {
@@ -141,50 +154,12 @@ type Answer interface {
 	Close()
 }
 
-// maxHeld bounds how much of an answer is kept in memory before it is committed.
-const maxHeld = 1 << 20
-
-// Hold reads a successful response until it can be committed. If it cannot be, Hold closes the response and returns why.
-func Hold(res *http.Response, expect Expect) (Answer, error) {
-	answer, err := hold(res, expect)
-	if err != nil {
-		res.Body.Close()
-		return nil, err
-	}
-	return answer, nil
-}
-
-func hold(res *http.Response, expect Expect) (Answer, error) {
-	contentType := res.Header.Get("Content-Type")
-	media, err := mediaType(contentType)
-	stream := media == "text/event-stream"
-	switch {
-	case stream && !expect.Stream && expect.Endpoint.Streams():
-		return nil, ErrUnexpectedStream
-	case stream:
-		return holdStream(res, expect)
-	case media == "application/json", strings.HasSuffix(media, "+json"), err != nil && contentType == "":
-		if expect.Stream && expect.Endpoint.Streams() {
-			return holdConverted(res, expect)
-		}
-		return holdWhole(res, expect)
-	case expect.Endpoint.AnyAnswer:
-		return holdBytes(res, expect)
-	}
-	return nil, fmt.Errorf("the upstream answered %q where JSON or events were expected", contentType)
-}
-
-// mediaType returns the media type without its parameters. It does not parse the usual values.
-func mediaType(contentType string) (string, error) {
-	switch contentType {
-	case "application/json", "application/json; charset=utf-8":
-		return "application/json", nil
-	case "text/event-stream", "text/event-stream; charset=utf-8":
-		return "text/event-stream", nil
-	}
-	media, _, err := mime.ParseMediaType(contentType)
-	return media, err
-}
+const (
+	// maxHeld bounds how much of an answer is kept in memory before it is committed.
+	maxHeld = 1 << 20
+	// maxConverted bounds an answer that is converted into a stream, which takes all of it. Images take several MB each.
+	maxConverted = 32 << 20
+)
 
 // SendError ends a stream with an error event. State is that of the answer's Meter.
 func SendError(to Client, e *openai.Error, state openai.ResponseState) {

@@ -19,7 +19,7 @@ func TestBytes(t *testing.T) {
 		{"subtitles", "/v1/audio/transcriptions", "text/vtt; charset=utf-8", "WEBVTT\n", ""},
 		{"sound where text is expected", "/v1/chat/completions", "audio/mpeg", sound, `the upstream answered "audio/mpeg" where JSON or events were expected`},
 		{"a page", "/v1/chat/completions", "text/html", "<html>", `the upstream answered "text/html" where JSON or events were expected`},
-		{"an unreadable type", "/v1/chat/completions", ";", "{}", `the upstream answered ";" where JSON or events were expected`},
+		{"a page with an unreadable type", "/v1/chat/completions", ";", "<html>", `the upstream answered ";" where JSON or events were expected`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()

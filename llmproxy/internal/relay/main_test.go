@@ -6,8 +6,8 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"strings"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 
@@ -139,9 +139,7 @@ func kindOf(err error) string {
 		return "cut"
 	case errors.Is(err, ErrMalformed):
 		return "malformed"
-	case errors.Is(err, ErrTooMuchHeld):
-		return "too much"
-	case strings.HasPrefix(err.Error(), "the answer is not JSON: "):
+	case errors.Is(err, errNotJSON):
 		return "no JSON"
 	}
 	return err.Error()
@@ -151,4 +149,5 @@ func kindOf(err error) string {
 type progressFunc func()
 
 func (f progressFunc) Read(bool) { f() }
-func (f progressFunc) Opened()   {}
+
+func (progressFunc) Ending(time.Duration) {}

@@ -22,49 +22,71 @@ type streamAnswer struct {
 	instead  []byte // what the client gets in place of the event that was just inspected
 
 	finished int  // number of choices that have finished
-	done     bool // [DONE] has been seen
+	done     bool // the event that ends the answer has been seen: [DONE], or the last one that has a type
+	ending   bool // Progress knows that nothing more is needed
+	content  bool // the last read had content
 	splitEnd bool // the last read ended with a CR, so that an LF at the start of the next one belongs to the same event
 	keptLast bool // the client got that event
+	halfEnd  bool // the last event ends with the first half of a line end
 }
 
-// holdStream reads events until one has content.
-func holdStream(res *http.Response, expect Expect) (Answer, error) {
-	s := &streamAnswer{res: res, expect: expect, events: sse.NewReader(res.Body, sse.MaxEvent)}
-	if err := s.hold(); err != nil {
-		s.events.Close()
-		return nil, err
-	}
-	return s, nil
+func newStream(res *http.Response, expect Expect, events *sse.Reader) *streamAnswer {
+	return &streamAnswer{res: res, expect: expect, events: events}
 }
 
-func (s *streamAnswer) hold() error {
+// hold reads events until one has content, and keeps those before it. If that one is a whole message instead of a part of one, hold
+// returns what was read with it.
+func (s *streamAnswer) hold() (message []byte, err error) {
 	for {
 		batch, err := s.next()
-		content, failed := s.hasContent(batch)
-		if failed != nil {
-			return failed
-		}
-		if content {
+		first, failed := s.first(batch)
+		switch {
+		case failed != nil:
+			return nil, failed
+		case first.Whole && s.expect.Endpoint.Streams():
+			return batch, nil
+		case first.Content:
 			s.batch, s.batchErr = batch, err
-			return nil
+			return nil, nil
+		case err != nil:
+			return nil, incomplete(err)
+		case first.Done:
+			return nil, ErrIncomplete
 		}
-		if err != nil {
-			return incomplete(err)
-		}
-		if len(s.held)+len(batch) > maxHeld {
-			return ErrTooMuchHeld
+		if len(s.held)+len(batch) > maxHeld && !s.dropComments(&batch) {
+			s.batch = batch // more cannot be held, but the answer may be good
+			return nil, nil
 		}
 		s.held = append(s.held, batch...)
 	}
 }
 
-// hasContent reports whether one of the events has content. If there is an error before it, hasContent returns that.
-func (s *streamAnswer) hasContent(batch []byte) (content bool, err error) {
+// dropComments removes the comments from what is held and from the batch, and reports whether the rest can be held.
+func (s *streamAnswer) dropComments(batch *[]byte) bool {
+	s.held, *batch = withoutComments(s.held), withoutComments(*batch)
+	return len(s.held)+len(*batch) <= maxHeld
+}
+
+// withoutComments returns the events that are more than comments. It reuses the memory.
+func withoutComments(events []byte) []byte {
+	kept := events[:0]
+	for len(events) > 0 {
+		var e sse.Event
+		e, events = sse.Cut(events)
+		if !e.OnlyComments {
+			kept = append(kept, e.Raw...)
+		}
+	}
+	return kept
+}
+
+// first returns the first of the events that has content or ends the stream. If there is an error before it, first returns that.
+func (s *streamAnswer) first(batch []byte) (x openai.Event, err error) {
 	for len(batch) > 0 {
 		var e sse.Event
 		e, batch = sse.Cut(batch)
 		if e.ErrorField != nil {
-			return false, eventError(e.ErrorField)
+			return openai.Event{}, eventError(e.ErrorField)
 		}
 		if !hasData(&e) {
 			continue
@@ -74,16 +96,13 @@ func (s *streamAnswer) hasContent(batch []byte) (content bool, err error) {
 		}
 		x := s.expect.Endpoint.Framing.First(e.Name, e.Data)
 		if failed := s.failure(x); failed != nil {
-			return false, failed
+			return openai.Event{}, failed
 		}
-		if x.Content {
-			return true, nil
-		}
-		if x.Opens && s.expect.Progress != nil {
-			s.expect.Progress.Opened()
+		if x.Content || x.Done {
+			return x, nil
 		}
 	}
-	return false, nil
+	return openai.Event{}, nil
 }
 
 // hasData reports whether an event has data. By the standard, an event whose data is empty is not one.
@@ -112,6 +131,9 @@ func (s *streamAnswer) Send(w Client, begun bool) error {
 	if !begun {
 		h := w.Header()
 		copyHeader(h, s.res.Header)
+		if labeled(s.res.Header) != eventForm {
+			h["Content-Type"] = eventStream
+		}
 		disableBuffering(h)
 		w.WriteHeader(http.StatusOK)
 	}
@@ -121,20 +143,52 @@ func (s *streamAnswer) Send(w Client, begun bool) error {
 	s.held = nil
 	batch, err := s.batch, s.batchErr
 	for {
-		events := s.meter.Events
+		s.content = false
 		switch relayErr := s.relay(w, batch); {
 		case errors.Is(relayErr, ErrMalformed):
 			return s.finish(w, relayErr)
 		case relayErr != nil:
 			return relayErr
 		}
+		if s.done {
+			return s.end(w)
+		}
 		if err != nil {
 			return s.finish(w, err)
 		}
 		if s.expect.Progress != nil {
-			s.expect.Progress.Read(s.meter.Events > events)
+			s.expect.Progress.Read(s.content)
+			if !s.ending && s.complete() {
+				s.ending = true
+				s.expect.Progress.Ending(finishGrace)
+			}
 		}
 		batch, err = s.next()
+	}
+}
+
+// end ends a stream whose last event has been sent.
+func (s *streamAnswer) end(w Client) error {
+	defer s.drain()
+	if !s.halfEnd {
+		return nil
+	}
+	if err := s.write(w, []byte{'\n'}); err != nil {
+		return err
+	}
+	return flush(w)
+}
+
+// drain waits a moment for the end of the body, so that its connection can be used again. What comes until then means nothing.
+func (s *streamAnswer) drain() {
+	if s.expect.Progress == nil {
+		return
+	}
+	s.expect.Progress.Ending(endGrace)
+	for {
+		if _, err := s.events.Next(); err != nil {
+			return
+		}
 	}
 }
 
@@ -193,6 +247,9 @@ func (s *streamAnswer) relay(w Client, batch []byte) error {
 
 // inspect updates the meter and reports whether the client gets the event.
 func (s *streamAnswer) inspect(e *sse.Event) (keep bool, err error) {
+	if s.done {
+		return false, nil
+	}
 	if e.ErrorField != nil {
 		return false, eventError(e.ErrorField)
 	}
@@ -200,9 +257,6 @@ func (s *streamAnswer) inspect(e *sse.Event) (keep bool, err error) {
 		// All SDKs skip comments. An event without data, such as a bare `retry:` or `event: ping`, makes openai-python raise a
 		// JSONDecodeError and openai-node a SyntaxError.
 		return e.OnlyComments, nil
-	}
-	if s.done {
-		return false, nil
 	}
 	x := s.expect.Endpoint.Framing.Next(e.Name, e.Data)
 	s.meter.read(&x)
@@ -213,7 +267,8 @@ func (s *streamAnswer) inspect(e *sse.Event) (keep bool, err error) {
 	if s.expect.Endpoint.Images {
 		s.meter.Usage.Images = int64(s.finished) // each ends with an event of its own
 	}
-	s.done = s.done || x.Done
+	s.done = x.Done || s.expect.Endpoint.Framing == openai.Typed && s.complete()
+	s.halfEnd = s.done && bytes.HasSuffix(e.Raw, []byte("\r")) // the rest of a CRLF may not have arrived
 	if x.UsageOnly && s.expect.HideUsage {
 		if rest, ok := openai.WithoutUsage(s.expect.Endpoint, e.Data); ok {
 			s.instead = sse.AppendData(nil, rest)
@@ -225,6 +280,7 @@ func (s *streamAnswer) inspect(e *sse.Event) (keep bool, err error) {
 		s.meter.Text.Add(x.Text)
 	}
 	s.meter.Events++
+	s.content = s.content || x.Text.Bytes > 0 || s.hasContent(e)
 	return true, nil
 }
 
@@ -238,6 +294,19 @@ func (s *streamAnswer) failedEvent(x openai.Event, failed error) (keep bool, err
 	event.Sent = true
 	s.meter.Events++
 	return true, event
+}
+
+// maxHeartbeat is the size from which on an event is more than a sign of life.
+const maxHeartbeat = 1 << 10
+
+// hasContent reports whether an event without text is more than a sign of life. Some servers send events with nothing in them to keep
+// a connection alive.
+func (s *streamAnswer) hasContent(e *sse.Event) bool {
+	if len(e.Data) > maxHeartbeat || s.expect.Endpoint.AnyAnswer {
+		return true
+	}
+	x := s.expect.Endpoint.Framing.First(e.Name, e.Data)
+	return x.Content || x.Opens
 }
 
 func (s *streamAnswer) write(w io.Writer, p []byte) error {
@@ -264,21 +333,18 @@ func flush(w Client) error {
 
 var doneEvent = sse.AppendData(nil, []byte("[DONE]"))
 
+// complete reports whether all choices have finished.
+func (s *streamAnswer) complete() bool { return s.finished > 0 && s.finished >= s.expect.Choices }
+
 // finish returns nil if the stream was complete when reading ended with err. It adds the [DONE] to a complete stream that lacks it.
 func (s *streamAnswer) finish(w Client, err error) error {
-	complete := s.finished > 0 && s.finished >= s.expect.Choices
-	switch {
-	case s.done:
-		return nil
-	case s.expect.Endpoint.Framing == openai.Typed && complete:
-		return nil
-	case complete:
-		if err := s.write(w, doneEvent); err != nil {
-			return err
-		}
-		return flush(w)
+	if !s.complete() {
+		return incomplete(err)
 	}
-	return incomplete(err)
+	if err := s.write(w, doneEvent); err != nil {
+		return err
+	}
+	return flush(w)
 }
 
 // Meter implements Answer.

@@ -36,30 +36,50 @@ type wholeAnswer struct {
 	meter    Meter
 }
 
-// holdWhole reads the answer.
-func holdWhole(res *http.Response, expect Expect) (*wholeAnswer, error) {
+func newWhole(res *http.Response, expect Expect) *wholeAnswer {
 	a := &wholeAnswer{res: res, progress: expect.Progress, count: expect.Count, endpoint: expect.Endpoint, texts: expect.Endpoint.Texts && !expect.Endpoint.Vectors, head: buffers.Get().(*bytes.Buffer)}
 	a.head.Reset()
 	if expect.Base64 {
 		a.base64 = new(openai.EmbeddingEncoder)
 	}
-	if err := a.read(); err != nil {
+	return a
+}
+
+func (a *wholeAnswer) read(limit int64) error {
+	if n := a.res.ContentLength; n > 0 && n <= limit {
+		a.head.Grow(int(n) + bytes.MinRead)
+	}
+	a.limited = io.LimitedReader{R: a.res.Body, N: limit}
+	n, err := a.head.ReadFrom(&a.limited)
+	if err != nil {
+		return incomplete(err)
+	}
+	a.complete = n < limit
+	return nil
+}
+
+// beginsAsJSON reports whether the first byte other than white space is that of an object or an array.
+func (a *wholeAnswer) beginsAsJSON() bool {
+	for _, first := range a.head.Bytes() {
+		if first > ' ' {
+			return first == '{' || first == '['
+		}
+	}
+	return false
+}
+
+// prepared returns the answer, ready to be sent. It releases one that cannot be sent.
+func (a *wholeAnswer) prepared() (*wholeAnswer, error) {
+	if err := a.prepare(); err != nil {
 		a.release()
 		return nil, err
 	}
 	return a, nil
 }
 
-func (a *wholeAnswer) read() error {
-	if n := a.res.ContentLength; n > 0 && n <= maxHeld {
-		a.head.Grow(int(n) + bytes.MinRead)
-	}
-	a.limited = io.LimitedReader{R: a.res.Body, N: maxHeld}
-	n, err := a.head.ReadFrom(&a.limited)
-	if err != nil {
-		return incomplete(err)
-	}
-	a.complete = n < maxHeld
+var errNotJSON = errors.New("the answer is not JSON")
+
+func (a *wholeAnswer) prepare() error {
 	if !a.complete || a.endpoint.Images {
 		a.scanner = new(openai.AnswerScanner)
 		a.scanner.Write(a.head.Bytes()) //nolint:errcheck // never fails
@@ -75,10 +95,15 @@ func (a *wholeAnswer) read() error {
 	return nil
 }
 
+// parse validates the answer and reads it.
 func (a *wholeAnswer) parse() error {
 	var answer openai.Answer
-	if err := answer.Parse(a.head.Bytes()); err != nil {
-		return fmt.Errorf("the answer is not JSON: %w", err)
+	err := answer.Parse(a.head.Bytes())
+	if err != nil && a.cutTrailer() {
+		err = answer.Parse(a.head.Bytes())
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %w", errNotJSON, err)
 	}
 	if answer.Err != nil {
 		return eventError(answer.Err)
@@ -102,6 +127,23 @@ func (a *wholeAnswer) readUsage(answer *openai.Answer) {
 	}
 }
 
+// cutTrailer removes what a server that streams by default sends after a whole answer: comments and [DONE]. It reports whether there was
+// nothing else.
+func (a *wholeAnswer) cutTrailer() bool {
+	end, ok := openai.ValueEnd(a.head.Bytes())
+	if !ok {
+		return false
+	}
+	for rest := bytes.TrimLeft(a.head.Bytes()[end:], " \t\r\n"); len(rest) > 0; {
+		var e sse.Event
+		if e, rest = sse.Cut(rest); !e.OnlyComments && string(bytes.TrimSpace(e.Data)) != "[DONE]" {
+			return false
+		}
+	}
+	a.head.Truncate(end)
+	return true
+}
+
 // encodeHead converts the embeddings in head to base64.
 func (a *wholeAnswer) encodeHead() error {
 	encoded, err := a.base64.Append(nil, a.head.Bytes())
@@ -120,7 +162,7 @@ func (a *wholeAnswer) Streams() bool { return false }
 func (a *wholeAnswer) Send(w Client, _ bool) error {
 	h := w.Header()
 	copyHeader(h, a.res.Header)
-	if h.Get("Content-Type") == "" { // net/http would detect text
+	if !readsAsJSON(h.Get("Content-Type")) { // without a type, net/http would detect text
 		h["Content-Type"] = jsonType
 	}
 	switch {
@@ -203,55 +245,4 @@ func (a *wholeAnswer) release() {
 		buffers.Put(a.head)
 	}
 	a.head = nil
-}
-
-// A convertedAnswer is JSON that is converted into the stream that the client asked for, from a server that cannot stream. The client
-// reads only events, and would take JSON for an answer without words.
-type convertedAnswer struct {
-	*wholeAnswer
-	events []byte
-}
-
-func holdConverted(res *http.Response, expect Expect) (Answer, error) {
-	held, err := holdWhole(res, expect)
-	if err != nil {
-		return nil, err
-	}
-	a := &convertedAnswer{wholeAnswer: held}
-	if !a.complete || expect.Endpoint.Framing != openai.Chunks || !a.convert(expect.HideUsage) {
-		a.release()
-		return nil, ErrNoStream
-	}
-	return a, nil
-}
-
-// convert reports whether it could convert the answer.
-func (a *convertedAnswer) convert(hideUsage bool) bool {
-	ok := openai.Split(a.head.Bytes(), func(data []byte, usage bool) {
-		if usage && hideUsage {
-			return
-		}
-		a.events = sse.AppendData(a.events, data)
-		a.meter.Events++
-	})
-	a.events = append(a.events, doneEvent...)
-	a.meter.Events++
-	return ok
-}
-
-// Streams implements Answer.
-func (a *convertedAnswer) Streams() bool { return true }
-
-// Send implements Answer.
-func (a *convertedAnswer) Send(w Client, begun bool) error {
-	if !begun {
-		StreamHeader(w.Header())
-		w.WriteHeader(http.StatusOK)
-	}
-	n, err := w.Write(a.events)
-	a.meter.Bytes += int64(n)
-	if err != nil {
-		return &ClientError{err}
-	}
-	return nil
 }

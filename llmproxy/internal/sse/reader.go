@@ -81,6 +81,15 @@ func (r *Reader) Next() ([]byte, error) {
 	}
 }
 
+// Peek returns what was read and not returned yet, at least n bytes unless the stream ends before that or an event would be too
+// long. It is valid until the next call.
+func (r *Reader) Peek(n int) []byte {
+	for r.end-r.start < n && r.end-r.start <= r.max && r.err == nil {
+		r.fill()
+	}
+	return r.buf[r.start:r.end]
+}
+
 // scan examines what was read since the last call, and returns the complete events, or nil.
 func (r *Reader) scan() []byte {
 	if !r.skipMark() {

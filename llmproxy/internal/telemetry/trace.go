@@ -97,7 +97,7 @@ func operationName(endpoint string) string {
 	switch endpoint {
 	case "completions":
 		return "text_completion"
-	case "responses":
+	case "responses", "responses_compact":
 		return "chat"
 	}
 	return endpoint

@@ -1,7 +1,6 @@
 package upstream
 
 import (
-	"compress/gzip"
 	"context"
 	"fmt"
 	"io"
@@ -204,6 +203,14 @@ func (e *ConnectError) Error() string { return e.Err.Error() }
 // Unwrap returns the cause.
 func (e *ConnectError) Unwrap() error { return e.Err }
 
+// An EncodingError means that an answer is compressed in a way that was not requested and is not supported.
+type EncodingError struct{ Coding string }
+
+// Error implements error.
+func (e *EncodingError) Error() string {
+	return fmt.Sprintf("the upstream answered with Content-Encoding %q, which was not requested", e.Coding)
+}
+
 // RoundTrip sends a request through the upstream's transport. It decompresses an answer in gzip, which is not requested, but which
 // proxies may send that compress everything: usage and errors must be found in it.
 func (u *Upstream) RoundTrip(req *http.Request) (*http.Response, error) {
@@ -215,29 +222,12 @@ func (u *Upstream) RoundTrip(req *http.Request) (*http.Response, error) {
 	case "", "identity":
 		return res, nil
 	case "gzip", "x-gzip":
-		res.Body, res.ContentLength = &gunzipped{Closer: res.Body, packed: res.Body}, -1
+		res.Body, res.ContentLength = newGunzipped(res.Body), -1
 		delete(res.Header, "Content-Encoding")
 		delete(res.Header, "Content-Length")
 		return res, nil
 	default:
 		res.Body.Close()
-		return nil, fmt.Errorf("the upstream answered with Content-Encoding %q, which was not requested", coding)
+		return nil, &EncodingError{coding}
 	}
-}
-
-// A gunzipped body starts to decompress when it is first read, because an answer without a body may be labeled gzip, too.
-type gunzipped struct {
-	io.Closer
-	packed io.Reader
-	plain  *gzip.Reader
-}
-
-// Read implements io.Reader.
-func (z *gunzipped) Read(p []byte) (n int, err error) {
-	if z.plain == nil {
-		if z.plain, err = gzip.NewReader(z.packed); err != nil {
-			return 0, err
-		}
-	}
-	return z.plain.Read(p)
 }

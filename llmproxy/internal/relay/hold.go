@@ -1,0 +1,133 @@
+package relay
+
+import (
+	"bytes"
+	"fmt"
+	"net/http"
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/sse"
+)
+
+// Hold reads a successful response until it can be committed. If it cannot be, Hold closes the response and returns why.
+func Hold(res *http.Response, expect Expect) (Answer, error) {
+	answer, err := hold(res, expect)
+	if err != nil {
+		res.Body.Close()
+		return nil, err
+	}
+	return answer, nil
+}
+
+func hold(res *http.Response, expect Expect) (Answer, error) {
+	label, anyAnswer := labeled(res.Header), expect.Endpoint.AnyAnswer
+	switch {
+	case label == eventForm || expect.Stream || anyAnswer && label == jsonForm:
+		return holdPeeked(res, expect, label)
+	case anyAnswer:
+		return holdBytes(res, expect)
+	}
+	return holdWhole(res, expect)
+}
+
+// holdPeeked holds an answer of which the first bytes must be known.
+func holdPeeked(res *http.Response, expect Expect, label form) (Answer, error) {
+	events := sse.NewReader(res.Body, sse.MaxEvent)
+	actual, start := peekForm(events)
+	if actual == eventForm || actual == otherForm && label == eventForm {
+		return holdStream(res, expect, events)
+	}
+	unread(res, events.Peek(0), start)
+	events.Close()
+	switch {
+	case expect.Endpoint.AnyAnswer && (actual == otherForm || label == otherForm):
+		return holdBytes(res, expect)
+	case actual == otherForm && label == otherForm:
+		return nil, unknownForm(res)
+	case expect.Stream && expect.Endpoint.Streams():
+		return holdConverted(res, expect)
+	}
+	return holdWhole(res, expect)
+}
+
+// holdStream holds a stream. If the client did not ask for one, or if its events are no parts of an answer, it reads and converts all
+// of it.
+func holdStream(res *http.Response, expect Expect, events *sse.Reader) (Answer, error) {
+	s := newStream(res, expect, events)
+	if !expect.Stream && !expect.Endpoint.AnyAnswer {
+		defer s.events.Close()
+		return holdJoined(s)
+	}
+	message, err := s.hold()
+	if err == nil && message == nil {
+		return s, nil
+	}
+	defer s.events.Close()
+	if err != nil {
+		return nil, err
+	}
+	// A server that cannot stream sent its message in one event. Clients read only parts.
+	joined, err := holdJoined(s, s.held, bytes.Clone(message))
+	if err != nil {
+		return nil, err
+	}
+	return convert(joined, expect)
+}
+
+// holdJoined reads a stream to its end and joins it into a whole answer. Begun are events that have already been read.
+func holdJoined(s *streamAnswer, begun ...[]byte) (*wholeAnswer, error) {
+	whole, err := s.join(begun...)
+	if err != nil {
+		return nil, err
+	}
+	a := newWhole(s.res, s.expect)
+	a.head.Write(whole)
+	a.complete = true
+	return a.prepared()
+}
+
+// holdWhole holds JSON. If it turns out to be a stream, that is joined.
+func holdWhole(res *http.Response, expect Expect) (Answer, error) {
+	a := newWhole(res, expect)
+	if err := a.read(maxHeld); err != nil {
+		a.release()
+		return nil, err
+	}
+	if !a.beginsAsJSON() {
+		defer a.release()
+		return reconsider(a, expect)
+	}
+	return a.prepared()
+}
+
+// reconsider holds an answer that does not begin as JSON.
+func reconsider(a *wholeAnswer, expect Expect) (Answer, error) {
+	actual, start, _ := formOf(a.head.Bytes())
+	unread(a.res, a.head.Bytes(), start)
+	switch label := labeled(a.res.Header); {
+	case actual == eventForm:
+		return holdStream(a.res, expect, sse.NewReader(a.res.Body, sse.MaxEvent))
+	case actual == jsonForm:
+		return holdWhole(a.res, expect)
+	case label == otherForm:
+		return nil, unknownForm(a.res)
+	}
+	return nil, errNotJSON
+}
+
+func unknownForm(res *http.Response) error {
+	return fmt.Errorf("the upstream answered %q where JSON or events were expected", res.Header.Get("Content-Type"))
+}
+
+// holdConverted holds JSON that is converted into a stream.
+func holdConverted(res *http.Response, expect Expect) (Answer, error) {
+	a := newWhole(res, expect)
+	if err := a.read(maxConverted); err != nil {
+		a.release()
+		return nil, err
+	}
+	a, err := a.prepared()
+	if err != nil {
+		return nil, err
+	}
+	return convert(a, expect)
+}
