@@ -159,3 +159,16 @@ func anchors(text string) map[string]bool {
 	}
 	return found
 }
+
+// The oldest Caddy that works is that of go.mod. The pages say the same, and leave the choice of the newest one to xcaddy.
+func TestDocumentedCaddyVersion(t *testing.T) {
+	t.Parallel()
+	required := regexp.MustCompile(`github.com/caddyserver/caddy/v2 v(\S+)`).FindStringSubmatch(read(t, "../go.mod"))[1]
+	version := regexp.MustCompile(`\b2\.\d+\.\d+\b`)
+	for page, want := range map[string]int{"../README.md": 1, "../docs/quick-start.md": 1, "../CONTRIBUTING.md": 0} {
+		found := version.FindAllString(read(t, page), -1)
+		if len(found) != want || want > 0 && found[0] != required {
+			t.Errorf("%s names Caddy %q, go.mod %s", page, found, required)
+		}
+	}
+}
