@@ -2,7 +2,6 @@ package llmproxy
 
 import (
 	"maps"
-	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -26,7 +25,7 @@ func registerDirective() {
 	subdirectiveNames = map[string][]string{
 		"llm_proxy": names(handlerSubdirectives), "upstream": names(upstreamSubdirectives), "model": names(modelSubdirectives),
 		"route": names(routeSubdirectives), "cache": names(cacheSubdirectives), "key": names(keySubdirectives),
-		"limit": names(limitSubdirectives), "state": names(stateSubdirectives),
+		"limit": names(limitSubdirectives), "state": names(stateSubdirectives), "price": names(priceSubdirectives),
 	}
 }
 
@@ -86,7 +85,27 @@ func names[T any](s subdirectives[T]) []string { return slices.Sorted(maps.Keys(
 //	    max_memory <size>
 //	    log_prompts [<characters>]
 //	    price  <target|model> <input> <output> [<cached>] [instead_of <model>]
-//	    price  <target|model> per_hour <usd> [instead_of <model>]
+//	    price  <target|model> <unit> <usd> [instead_of <model>]
+//	    price  <target|model> [<input> <output> [<cached>]] {
+//	        input            <usd>
+//	        output           <usd>
+//	        cached           <usd>
+//	        cache_write      <usd>
+//	        cache_write_hour <usd>
+//	        reasoning        <usd>
+//	        audio_input      <usd>
+//	        audio_output     <usd>
+//	        image_input      <usd>
+//	        image_output     <usd>
+//	        tier             priority|flex|batch <input> <output> [<cached>]
+//	        per_minute       <usd>
+//	        per_million_characters <usd>
+//	        per_image        <usd>
+//	        per_search       <usd>
+//	        per_request      <usd>
+//	        per_hour         <usd>
+//	        instead_of       <model>
+//	    }
 //	    prices <file>
 //	    deadline <duration>
 //	    health <path>
@@ -205,37 +224,6 @@ func parsePrices(d *dispenser, h *Handler) error {
 		return d.Err("prices: duplicate line; only one file is allowed")
 	}
 	return parseString(d, &h.PricesFile)
-}
-
-func parsePrice(d *dispenser, h *Handler) error {
-	args := d.RemainingArgs()
-	p := new(Price)
-	if n := len(args); n >= 2 && args[n-2] == "instead_of" {
-		p.InsteadOf, args = args[n-1], args[:n-2]
-	}
-	if len(args) < 3 || len(args) > 4 || len(args) == 4 && args[1] == "per_hour" {
-		return d.Err("price: use the prices of a million input and output tokens, such as price gpt-4o 2.50 10, or the price of an hour, such as price gpu/* per_hour 0.12")
-	}
-	p.Model = args[0]
-	var figures []*float64
-	if args[1] == "per_hour" {
-		figures, args = []*float64{&p.PerHour}, args[2:]
-	} else {
-		p.Cached = new(float64)
-		figures, args = []*float64{&p.Input, &p.Output, p.Cached}, args[1:]
-	}
-	for i, arg := range args {
-		usd, err := strconv.ParseFloat(strings.TrimPrefix(arg, "$"), 64)
-		if err != nil || usd < 0 || math.IsInf(usd, 0) || math.IsNaN(usd) {
-			return d.Errf("price: invalid price %q; use US dollars such as 2.50", arg)
-		}
-		*figures[i] = usd
-	}
-	if len(args) < 3 {
-		p.Cached = nil
-	}
-	h.Prices = append(h.Prices, p)
-	return nil
 }
 
 // stateOf returns the shared state as parsed so far: state and on_state_error may come in any order.

@@ -226,7 +226,7 @@ func (a *Access) Settle(res *Reservation, rec *exchange.Record) {
 	tokens, spend := res.usage.Tokens, res.usage.Spend
 	switch {
 	case rec.HasUsage:
-		tokens, spend = rec.Usage.Total(), 0
+		tokens = rec.Usage.Total()
 	case rec.FirstContent == 0, rec.Cache != "" && len(rec.Attempts) == 0: // no upstream has generated anything
 		tokens, spend = 0, 0
 	}

@@ -13,10 +13,12 @@ import (
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/exchange"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/prices"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/relay"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/upstream"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router/replica"
+	"github.com/caddy-llmproxy/caddy-llmproxy/tokens"
 )
 
 // maxErrorBody bounds how much of an error response is read, in bytes.
@@ -178,35 +180,52 @@ func (a *attempt) send(answer relay.Answer, begun bool) {
 // the answer as arrived: every prompt has a token, and every text.
 func (a *attempt) recordUsage(m relay.Meter) {
 	rec, request := a.rec, a.template.JSON
-	rec.Usage, rec.HasUsage, rec.Estimated = m.Usage, m.HasUsage, false
-	if a.x.Endpoint.CountsOnly {
+	rec.Usage, rec.HasUsage, rec.Estimated, rec.ServiceTier = m.Usage, m.HasUsage, false, m.ServiceTier
+	endpoint := a.x.Endpoint
+	switch {
+	case endpoint.CountsOnly:
 		rec.HasUsage = true // none
+	case endpoint.Transcribes && rec.Usage == tokens.Usage{}:
+		rec.Usage.AudioMillis, rec.Estimated = EstimateAudio(a.planned.Body.Size), true
+	case endpoint.Speaks && request != nil:
+		rec.Usage.Characters = int64(request.Characters())
+	case endpoint.Ranks:
+		rec.Usage.Searches = max(1, rec.Usage.Searches)
 	}
-	if !a.x.Endpoint.Texts || request == nil {
+	if !endpoint.Texts || request == nil {
 		return
 	}
 	if rec.Usage.Input == 0 {
 		rec.Usage.Input = int64(request.Signals().PromptTokens)
 		rec.Estimated = true
 	}
-	if rec.Usage.Output == 0 && a.x.Endpoint.Writes() && m.Text.Bytes > 0 {
+	if rec.Usage.Output == 0 && endpoint.Writes() && m.Text.Bytes > 0 {
 		rec.Usage.Output = int64(openai.EstimateTokens(m.Text.Bytes))
 		rec.Estimated = true
 	}
 	rec.HasUsage = true
 }
 
+// audioRate is the assumed size of a second of audio in bytes, which is small, so that the estimated length is rather too long.
+const audioRate = 2000
+
+// EstimateAudio returns an estimate of the length of audio of so many bytes, in milliseconds.
+func EstimateAudio(size int64) int64 { return max(1000, size*1000/audioRate) }
+
 // recordCost records what the answer costs at the target that gave it.
 func (a *attempt) recordCost() {
 	rec := a.rec
-	price := a.Price(a.u, rec.Target)
-	if price == nil || price.CountsTokens() && !rec.HasUsage {
+	price := a.Price(a.u, rec.Target, a.x.Endpoint, a.template.JSON)
+	if price == nil {
 		return
 	}
-	busy := time.Since(a.started)
-	rec.Cost, rec.HasCost = price.Cost(rec.Usage, busy), true
-	if rec.HasUsage {
-		rec.Saved = price.Saved(rec.Usage, busy)
+	if a.x.Endpoint.CountsOnly {
+		rec.HasCost = true // nothing
+		return
+	}
+	c := prices.Consumption{Usage: rec.Usage, Tier: rec.ServiceTier, Busy: time.Since(a.started)}
+	if rec.Cost, rec.HasCost = price.Cost(c); rec.HasCost {
+		rec.Saved = price.Saved(c)
 	}
 }
 

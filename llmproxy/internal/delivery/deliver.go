@@ -105,9 +105,14 @@ func (d *Delivery) draining() bool { return d.Draining != nil && d.Draining.Err(
 // Upstream returns the upstream that belongs to a router's upstream.
 func (d *Delivery) Upstream(u *router.Upstream) *upstream.Upstream { return d.upstreams[u] }
 
-// Price returns the price of a target of the upstream, written "upstream/model", or nil if it is unknown.
-func (d *Delivery) Price(u *upstream.Upstream, target string) *prices.Price {
-	return d.Prices.Find(prices.Place{Service: prices.Service(u.Bases[0].Hostname()), Local: u.IsLocal()}, target)
+// Price returns the price of a request to an endpoint at a target of the upstream, written "upstream/model", or nil if it is unknown. The
+// request is nil if it is a form.
+func (d *Delivery) Price(u *upstream.Upstream, target string, endpoint *openai.Endpoint, request *openai.Request) *prices.Price {
+	at := prices.Place{Service: prices.Service(u.Bases[0].Hostname()), Local: u.IsLocal()}
+	if endpoint.Images {
+		at.Size, at.Quality = request.Image()
+	}
+	return d.Prices.Find(at, target)
 }
 
 // A run is the delivery of one request.

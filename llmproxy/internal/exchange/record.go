@@ -96,6 +96,8 @@ type Answer struct {
 	Usage     tokens.Usage
 	HasUsage  bool
 	Estimated bool
+	// ServiceTier is the service tier that answered, if it has prices of its own: priority, flex or batch.
+	ServiceTier string
 	// Cost is the price of the answer in US dollars at the target that gave it. HasCost is false if the price or the usage is
 	// unknown.
 	Cost    float64

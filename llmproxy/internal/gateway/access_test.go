@@ -171,7 +171,7 @@ func TestReservedBudget(t *testing.T) {
 	s, fake := one(t, "openai", nil)
 	release := make(chan struct{})
 	fake.Always(fakellm.Text("one", " two").HoldAfter(1, release))
-	book, err := prices.New([]prices.Line{{For: "u/x", Price: prices.Price{Rate: prices.Rate{Output: 0.001}}}})
+	book, err := prices.New([]prices.Line{{For: "u/x", Price: prices.Price{Schedule: prices.Schedule{Rate: prices.Rate{Output: 0.001}}}}})
 	if err != nil {
 		t.Fatal(err)
 	}

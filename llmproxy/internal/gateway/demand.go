@@ -3,6 +3,7 @@ package gateway
 import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/access"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/exchange"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/prices"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/reqbody"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 	"github.com/caddy-llmproxy/caddy-llmproxy/tokens"
@@ -56,8 +57,9 @@ func (d *demand) MaxCost(input, output int64) (highest float64) {
 		if u == nil || d.localOnly && !u.IsLocal() {
 			return
 		}
-		if price := g.delivery.Price(u, u.Name+"/"+t.ModelFor(model)); price != nil {
-			highest = max(highest, price.Cost(tokens.Usage{Input: input, Output: output}, 0))
+		if price := g.delivery.Price(u, u.Name+"/"+t.ModelFor(model), d.x.Endpoint, d.body.JSON()); price != nil {
+			cost, _ := price.Cost(prices.Consumption{Usage: tokens.Usage{Input: input, Output: output}})
+			highest = max(highest, cost)
 		}
 	}
 	if plan, ok := g.Models.Lookup(model); ok {

@@ -17,7 +17,7 @@ import (
 func TestBudget(t *testing.T) {
 	t.Parallel()
 	s, _ := one(t, "openai", nil)
-	book, err := prices.New([]prices.Line{{For: "u/x", Price: prices.Price{Rate: prices.Rate{Input: 0.001, Output: 0.001}}}})
+	book, err := prices.New([]prices.Line{{For: "u/x", Price: prices.Price{Schedule: prices.Schedule{Rate: prices.Rate{Input: 0.001, Output: 0.001}}}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -74,7 +74,7 @@ func TestParallelRequestsDoNotOverspend(t *testing.T) {
 	t.Parallel()
 	s, fake := one(t, "openai", nil)
 	fake.Always(fakellm.Text("a", "b").Usage(8, 40, 0)) // what is reserved for the answer is used up
-	book, err := prices.New([]prices.Line{{For: "u/x", Price: prices.Price{Rate: prices.Rate{Input: 0.001, Output: 0.001}}}})
+	book, err := prices.New([]prices.Line{{For: "u/x", Price: prices.Price{Schedule: prices.Schedule{Rate: prices.Rate{Input: 0.001, Output: 0.001}}}}})
 	if err != nil {
 		t.Fatal(err)
 	}

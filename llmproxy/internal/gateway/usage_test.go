@@ -72,7 +72,7 @@ func TestUsageIsAlwaysKnown(t *testing.T) {
 		{"Moonshot's in a stream", "chat/completions", `{"model":"m","stream":true,` + prompt + `}`,
 			chunks(strings.TrimSuffix(finish, "}]}")+`,"usage":{"prompt_tokens":71,"completion_tokens":21,"cached_tokens":70}}]}`, done), tokens.Usage{Input: 71, Output: 21, Cached: 70}, false, 9},
 		{"zeros of embeddings", "embeddings", `{"model":"m","input":"twelve bytes"}`, json(`{"data":[{"embedding":[0.1]}],"usage":{"prompt_tokens":0,"total_tokens":0}}`), tokens.Usage{Input: 3}, true, 0},
-		{"of a ranking", "rerank", `{"model":"m","query":"twelve bytes","documents":["four"]}`, json(`{"results":[{"index":0,"document":{"text":"four"}}],"usage":{"total_tokens":9}}`), tokens.Usage{Input: 9}, false, 4},
+		{"of a ranking", "rerank", `{"model":"m","query":"twelve bytes","documents":["four"]}`, json(`{"results":[{"index":0,"document":{"text":"four"}}],"usage":{"total_tokens":9}}`), tokens.Usage{Input: 9, Searches: 1}, false, 4},
 		{"of embeddings", "embeddings", `{"model":"m","input":"twelve bytes"}`, json(`{"data":[{"embedding":[0.1]}]}`), tokens.Usage{Input: 3}, true, 0},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -28,6 +28,10 @@ type Endpoint struct {
 	Vectors bool
 	// Transcribes reports whether answers are transcriptions of audio, which may be billed by its length.
 	Transcribes bool
+	// Speaks reports whether answers are spoken texts, which may be billed by the character.
+	Speaks bool
+	// Ranks reports whether answers are rankings, which may be billed by the search.
+	Ranks bool
 	// Images reports whether answers are images, which may be billed by the image.
 	Images bool
 	// Texts reports whether requests and answers are texts, so that tokens can be estimated if the upstream does not report them.
@@ -77,10 +81,10 @@ var endpoints = []*Endpoint{
 	{Name: "responses_compact", Path: "/responses/compact", Texts: true},
 	{Name: "responses_input_tokens", Path: "/responses/input_tokens", CountsOnly: true},
 	{Name: "moderations", Path: "/moderations", Texts: true, Cacheable: true, DefaultModel: "omni-moderation-latest"},
-	{Name: "rerank", Path: "/rerank", Texts: true, Cacheable: true},
+	{Name: "rerank", Path: "/rerank", Texts: true, Ranks: true, Cacheable: true},
 	{Name: "transcriptions", Path: "/audio/transcriptions", Form: true, Transcribes: true, Framing: Typed, AnyAnswer: true},
 	{Name: "translations", Path: "/audio/translations", Form: true, Transcribes: true, Framing: Typed, AnyAnswer: true},
-	{Name: "speech", Path: "/audio/speech", Framing: Typed, AnyAnswer: true},
+	{Name: "speech", Path: "/audio/speech", Framing: Typed, Speaks: true, AnyAnswer: true},
 	{Name: "image_generations", Path: "/images/generations", Framing: Typed, Images: true},
 	{Name: "image_edits", Path: "/images/edits", Form: true, Framing: Typed, Images: true},
 	{Name: "image_variations", Path: "/images/variations", Form: true, Framing: Typed, Images: true},

@@ -222,6 +222,27 @@ const maxChoices = 1 << 30
 // Choices returns how many choices the answer has, over all prompts.
 func (r *Request) Choices() int { return min(maxChoices, min(maxChoices, r.N)*max(1, r.Prompts)) }
 
+// Image returns the size and the quality of the images that the request asks for, as it spells them; empty if it does not say. A nil
+// request says nothing.
+func (r *Request) Image() (size, quality string) {
+	if r == nil {
+		return "", ""
+	}
+	text := func(key string) string {
+		value, _ := r.Get(key)
+		text, _ := jsonspan.String(value)
+		return text
+	}
+	return text("size"), text("quality")
+}
+
+// Characters returns the number of characters of the text that a request for speech wants to hear.
+func (r *Request) Characters() int {
+	value, _ := r.Get("input")
+	text, _ := jsonspan.String(value)
+	return utf8.RuneCountInString(text)
+}
+
 // WantsBase64 reports whether a request for embeddings asks for base64 instead of lists of numbers. OpenAI's SDKs for Python and
 // Node do so by default.
 func (r *Request) WantsBase64() bool {

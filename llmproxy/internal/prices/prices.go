@@ -8,10 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"time"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
-	"github.com/caddy-llmproxy/caddy-llmproxy/tokens"
 )
 
 // A Line is a price of the configuration.
@@ -29,6 +27,8 @@ type Place struct {
 	Service string
 	// Local is set where requests cost nothing.
 	Local bool
+	// Size and Quality are those of a requested image, as the request spells them; empty if it does not.
+	Size, Quality string
 }
 
 // A Book finds the price of a target. It is immutable. With a nil Book, local targets are free and all others unknown.
@@ -81,19 +81,24 @@ func (b *Book) Find(at Place, target string) *Price {
 	if b == nil {
 		return nil
 	}
-	if p := b.listed(at.Service, target); p != nil {
+	if p := b.listed(at, target); p != nil {
 		return p
 	}
 	if undated, dated := cutDate(target); dated {
-		return b.listed(at.Service, undated)
+		return b.listed(at, undated)
 	}
 	return nil
 }
 
-func (b *Book) listed(service, target string) *Price {
+func (b *Book) listed(at Place, target string) *Price {
 	_, model, _ := strings.Cut(target, "/")
 	for _, t := range b.tables {
-		if p := t.find(service, target, model); p != nil {
+		if at.Size != "" {
+			if p := t.findImage(at, model); p != nil {
+				return p
+			}
+		}
+		if p := t.find(at.Service, target, model); p != nil {
 			return p
 		}
 	}
@@ -127,54 +132,4 @@ func (b *Book) named(name string) *Price {
 		return nil
 	}
 	return b.named(model)
-}
-
-// A Rate is the price of one token, in US dollars.
-type Rate struct{ Input, Cached, Output float64 }
-
-// A Tier is the rate of requests with more input tokens than Above.
-type Tier struct {
-	Above int64
-	Rate
-}
-
-// A Price is what a target charges.
-type Price struct {
-	Rate
-	// Tiers are the rates of long requests, the shortest first.
-	Tiers []Tier
-	// PerHour is what an hour of answering costs, in US dollars: the electricity of a machine of one's own.
-	PerHour float64
-	// InsteadOf is the price to compare with: what the same tokens would have cost elsewhere. Nil for none.
-	InsteadOf *Price
-}
-
-// Cost is the price of a request in US dollars. The duration is how long the target was busy with it.
-func (p *Price) Cost(u tokens.Usage, busy time.Duration) float64 {
-	rate := p.rate(u.Input)
-	cached := min(u.Cached, u.Input)
-	return float64(u.Input-cached)*rate.Input + float64(cached)*rate.Cached + float64(u.Output)*rate.Output + busy.Hours()*p.PerHour
-}
-
-// Saved is what the same tokens would have cost at InsteadOf, less what they cost here: below zero if staying was dearer.
-func (p *Price) Saved(u tokens.Usage, busy time.Duration) float64 {
-	if p.InsteadOf == nil {
-		return 0
-	}
-	return p.InsteadOf.Cost(u, 0) - p.Cost(u, busy)
-}
-
-// CountsTokens reports whether the cost depends on the tokens.
-func (p *Price) CountsTokens() bool {
-	return p.Rate != Rate{} || len(p.Tiers) > 0
-}
-
-func (p *Price) rate(input int64) Rate {
-	rate := p.Rate
-	for _, t := range p.Tiers {
-		if input > t.Above {
-			rate = t.Rate
-		}
-	}
-	return rate
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"math"
 	"os"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -26,13 +27,16 @@ func near(a, b float64) bool { return math.Abs(a-b) < 1e-12 }
 
 func TestCost(t *testing.T) {
 	t.Parallel()
-	long := Price{Rate: Rate{Input: 1e-6, Cached: 1e-7, Output: 1e-5}, Tiers: []Tier{{200_000, Rate{2e-6, 2e-7, 2e-5}}, {400_000, Rate{4e-6, 4e-7, 4e-5}}}}
+	long := Price{Schedule: Schedule{Rate: rate(1e-6, 1e-7, 1e-5), Tiers: []Tier{{200_000, rate(2e-6, 2e-7, 2e-5)}, {400_000, rate(4e-6, 4e-7, 4e-5)}}}}
+	all := Price{Schedule: Schedule{Rate: Rate{Input: 1, Cached: 0.1, Output: 2, CacheWrite: 1.25, CacheWriteHour: 2, Reasoning: 3, AudioInput: 40, AudioOutput: 80, ImageInput: 5, ImageOutput: 10}},
+		Service: map[string]*Schedule{"priority": {Rate: rate(2, 0.2, 4)}, "flex": {Rate: rate(0.5, 0.05, 1)}}}
+	units := Price{Units: Units{AudioSecond: 1, Character: 2, Image: 3, Search: 4, Request: 5}}
 	for _, test := range []struct {
-		name   string
-		price  Price
-		tokens tokens.Usage
-		busy   time.Duration
-		want   float64
+		name  string
+		price Price
+		used  tokens.Usage
+		busy  time.Duration
+		want  float64
 	}{
 		{"input and output", long, tokens.Usage{Input: 1000, Output: 100}, time.Minute, 1000*1e-6 + 100*1e-5},
 		{"cached input is cheaper", long, tokens.Usage{Input: 1000, Cached: 400}, 0, 600*1e-6 + 400*1e-7},
@@ -41,14 +45,77 @@ func TestCost(t *testing.T) {
 		{"over a tier's edge", long, tokens.Usage{Input: 200_001, Output: 10}, 0, 200_001*2e-6 + 10*2e-5},
 		{"the last tier", long, tokens.Usage{Input: 500_000}, 0, 2},
 		{"electricity", Price{PerHour: 0.12}, tokens.Usage{Input: 5, Output: 7}, 90 * time.Second, 0.003},
+		{"each class of the input", all, tokens.Usage{Input: 1000, Cached: 100, CacheWrite: 200, CacheWriteHour: 50, AudioInput: 300, ImageInput: 10}, 0, 100*0.1 + 150*1.25 + 50*2 + 300*40 + 10*5 + 390},
+		{"each class of the output", all, tokens.Usage{Output: 1000, Reasoning: 100, AudioOutput: 200, ImageOutput: 300}, 0, 100*3 + 200*80 + 300*10 + 400*2},
+		{"audio that was cached", all, tokens.Usage{Input: 1000, Cached: 900, AudioInput: 1000}, 0, 900*0.1 + 100*40},
+		{"more written than there was", all, tokens.Usage{Input: 10, Cached: 6, CacheWrite: 10}, 0, 6*0.1 + 4*1.25},
+		{"more parts than the output has", all, tokens.Usage{Output: 10, AudioOutput: 6, ImageOutput: 6, Reasoning: 6}, 0, 6*80 + 4*10},
+		{"an endpoint of images", all, tokens.Usage{Output: 10, Images: 1}, 0, 10 * 10},
+		{"seconds", units, tokens.Usage{AudioMillis: 1500}, 0, 1.5 + 5},
+		{"characters", units, tokens.Usage{Characters: 7}, 0, 14 + 5},
+		{"images", units, tokens.Usage{Images: 2}, 0, 6 + 5},
+		{"images whose tokens are not priced", units, tokens.Usage{Input: 50, Output: 4160, Images: 2}, 0, 6 + 5},
+		{"images whose tokens are priced", Price{Schedule: all.Schedule, Units: Units{Image: 100}}, tokens.Usage{Output: 10, Images: 2}, 0, 100},
+		{"searches", Price{Schedule: all.Schedule, Units: Units{Search: 4}}, tokens.Usage{Input: 10, Searches: 2}, 0, 18},
 		{"nothing", Price{}, tokens.Usage{Input: 5, Output: 7}, time.Hour, 0},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			if got := test.price.Cost(test.tokens, test.busy); !near(got, test.want) {
-				t.Errorf("%v, want %v", got, test.want)
+			if got, known := test.price.Cost(Consumption{Usage: test.used, Busy: test.busy}); !known || !near(got, test.want) {
+				t.Errorf("%v (known: %v), want %v", got, known, test.want)
 			}
 		})
+	}
+}
+
+// rate returns the rate of a price list with three figures.
+func rate(input, cached, output float64) Rate {
+	return Figures{Input: &input, Cached: &cached, Output: &output}.Rate()
+}
+
+func TestServiceTiers(t *testing.T) {
+	t.Parallel()
+	p := Price{Schedule: Schedule{Rate: rate(1, 0.1, 2)}, Service: map[string]*Schedule{"priority": {Rate: rate(2, 0.2, 4), Tiers: []Tier{{100, rate(3, 0.3, 6)}}}, "flex": {Rate: rate(0.5, 0.05, 1)}}}
+	for tier, want := range map[string]float64{"": 12, "flex": 6, "priority": 24, "batch": 12} {
+		if got, known := p.Cost(Consumption{Usage: tokens.Usage{Input: 10, Output: 1}, Tier: tier}); got != want || !known {
+			t.Errorf("tier %q: %v (known: %v), want %v", tier, got, known, want)
+		}
+	}
+	if got, _ := p.Cost(Consumption{Usage: tokens.Usage{Input: 200}, Tier: "priority"}); got != 600 {
+		t.Errorf("a long request: %v", got)
+	}
+}
+
+// What the target charges for but the answer did not count is unknown, not free.
+func TestUnknownCost(t *testing.T) {
+	t.Parallel()
+	byToken, bySecond := Price{Schedule: Schedule{Rate: rate(1, 1, 1)}}, Price{Units: Units{AudioSecond: 1}}
+	for _, test := range []struct {
+		name  string
+		price Price
+		used  tokens.Usage
+		known bool
+	}{
+		{"no tokens", byToken, tokens.Usage{}, false},
+		{"seconds of what is priced by token", byToken, tokens.Usage{AudioMillis: 5}, false},
+		{"tokens of what is priced by second", bySecond, tokens.Usage{Input: 5}, false},
+		{"nothing of what is priced by second", bySecond, tokens.Usage{}, false},
+		{"nothing of what is free", Price{}, tokens.Usage{}, true},
+		{"nothing of what is priced by the hour", Price{PerHour: 1}, tokens.Usage{}, true},
+		{"a request", Price{Units: Units{Request: 1}}, tokens.Usage{}, true},
+	} {
+		if _, known := test.price.Cost(Consumption{Usage: test.used, Busy: time.Second}); known != test.known {
+			t.Errorf("%s: known is %v", test.name, known)
+		}
+	}
+}
+
+// Logs and sums must not show the noise of floating point.
+func TestCostIsRounded(t *testing.T) {
+	t.Parallel()
+	p := Price{Schedule: Schedule{Rate: rate(1e-6, 0.1e-6, 2e-6)}}
+	if got, _ := p.Cost(Consumption{Usage: tokens.Usage{Input: 1200, Cached: 1024, Output: 300}}); strconv.FormatFloat(got, 'f', -1, 64) != "0.0008784" {
+		t.Errorf("the cost is written %v", got)
 	}
 }
 
@@ -58,8 +125,8 @@ func TestFind(t *testing.T) {
 		"mine/special":{"input_cost_per_token":9e-6,"output_cost_per_token":0}}`)
 	book, err := New([]Line{
 		{For: "gpu/*", Price: Price{PerHour: 0.12}, InsteadOf: "openai/gpt-4o-mini"},
-		{For: "o3", Price: Price{Rate: Rate{Input: 1}}},
-		{For: "cheap/gpt-*", Price: Price{Rate: Rate{Input: 2}}},
+		{For: "o3", Price: Price{Schedule: Schedule{Rate: Rate{Input: 1}}}},
+		{For: "cheap/gpt-*", Price: Price{Schedule: Schedule{Rate: Rate{Input: 2}}}},
 	}, file, Builtin())
 	if err != nil {
 		t.Fatal(err)
@@ -99,10 +166,10 @@ func TestFind(t *testing.T) {
 		})
 	}
 	gpu := book.Find(local, "gpu/llama3.1:8b")
-	if got := gpu.Saved(tokens.Usage{Input: 1e6, Output: 1e6}, time.Hour); !near(got, 0.75-0.12) {
+	if got := gpu.Saved(Consumption{Usage: tokens.Usage{Input: 1e6, Output: 1e6}, Busy: time.Hour}); !near(got, 0.75-0.12) {
 		t.Errorf("saved %v", got)
 	}
-	if got := book.Find(openai, "openai/o3").Saved(tokens.Usage{Input: 1}, 0); got != 0 {
+	if got := book.Find(openai, "openai/o3").Saved(Consumption{Usage: tokens.Usage{Input: 1}}); got != 0 {
 		t.Errorf("saved %v where nothing is compared", got)
 	}
 }
@@ -110,8 +177,12 @@ func TestFind(t *testing.T) {
 func TestNilBook(t *testing.T) {
 	t.Parallel()
 	var b *Book
-	if p := b.Find(Place{Local: true}, "gpu/m"); p == nil || p.CountsTokens() || p.Cost(tokens.Usage{Input: 1}, time.Hour) != 0 {
-		t.Error("a local target is not free")
+	p := b.Find(Place{Local: true}, "gpu/m")
+	if p == nil || !p.IsFree() {
+		t.Fatal("a local target is not free")
+	}
+	if cost, known := p.Cost(Consumption{Usage: tokens.Usage{Input: 1}, Busy: time.Hour}); cost != 0 || !known {
+		t.Errorf("it costs %v, %v", cost, known)
 	}
 	if b.Find(Place{}, "openai/gpt-4o") != nil {
 		t.Error("a price was made up")
@@ -129,18 +200,106 @@ func TestNothingToCompareWith(t *testing.T) {
 func TestParseTable(t *testing.T) {
 	t.Parallel()
 	got := table(t, `{"last_updated":"2026-01-01","fallback_generalizations":[1],
-		"tiers":{"litellm_provider":"gemini","input_cost_per_token":1e-6,"input_cost_per_token_above_400k_tokens":3e-6,
+		"tiers":{"litellm_provider":"gemini","mode":"chat","max_output_tokens":8192,"input_cost_per_token":1e-6,"input_cost_per_token_above_400k_tokens":3e-6,
 			"input_cost_per_token_above_200k_tokens":2e-6,"output_cost_per_token":4e-6,"output_cost_per_token_above_200k_tokens":5e-6,
-			"cache_read_input_token_cost":1e-7,"output_cost_per_image":3,"input_cost_per_token_batches":1,"input_cost_per_token_above_xk_tokens":1},
-		"embed":{"mode":"embedding","input_cost_per_token":1e-6,"output_cost_per_token":null},
+			"cache_read_input_token_cost":1e-7,"output_cost_per_image":3,"input_cost_per_token_above_xk_tokens":1,"input_cost_per_token_ultrafast":9},
+		"embed":{"mode":"embedding","input_cost_per_token":1e-6,"output_cost_per_token":null,"max_output_tokens":"a word"},
 		"image":{"mode":"image_generation","input_cost_per_token":1e-6},
-		"speech":{"mode":"audio_speech","input_cost_per_character":1e-6}}`)
+		"video":{"mode":"video_generation","output_cost_per_second":0.1}}`)
 	want := Table{
-		"tiers": {service: "gemini", Price: Price{Rate: Rate{1e-6, 1e-7, 4e-6}, Tiers: []Tier{{200_000, Rate{2e-6, 1e-7, 5e-6}}, {400_000, Rate{3e-6, 1e-7, 4e-6}}}}},
-		"embed": {Price: Price{Rate: Rate{Input: 1e-6, Cached: 1e-6}}},
+		"tiers": {service: "gemini", maxOutput: 8192, Price: Price{Schedule: Schedule{Rate: rate(1e-6, 1e-7, 4e-6), Tiers: []Tier{{200_000, rate(2e-6, 1e-7, 5e-6)}, {400_000, rate(3e-6, 1e-7, 4e-6)}}}}},
+		"embed": {Price: Price{Schedule: Schedule{Rate: rate(1e-6, 1e-6, 0)}}},
 	}
 	if diff := cmp.Diff(want, got, cmp.AllowUnexported(entry{})); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// TestParsePriceClasses reads one entry for each class of prices that the file has for what is served.
+func TestParsePriceClasses(t *testing.T) {
+	t.Parallel()
+	const base = `"input_cost_per_token":1e-6,"output_cost_per_token":2e-6,`
+	million := tokens.Usage{Input: 1e6}
+	for _, test := range []struct {
+		name, fields string
+		used         tokens.Usage
+		tier         string
+		want         float64
+	}{
+		{"cache writes", base + `"cache_creation_input_token_cost":1.25e-6`, tokens.Usage{Input: 1e6, CacheWrite: 1e6}, "", 1.25},
+		{"cache writes without a price", base + `"mode":"chat"`, tokens.Usage{Input: 1e6, CacheWrite: 1e6}, "", 1},
+		{"cache writes for an hour", base + `"cache_creation_input_token_cost":1.25e-6,"cache_creation_input_token_cost_above_1hr":2e-6`, tokens.Usage{Input: 1e6, CacheWrite: 1e6, CacheWriteHour: 1e6}, "", 2},
+		{"cache writes for an hour without a price", base + `"cache_creation_input_token_cost":1.25e-6`, tokens.Usage{Input: 1e6, CacheWrite: 1e6, CacheWriteHour: 1e6}, "", 1.25},
+		{"long cache writes", base + `"cache_creation_input_token_cost":1.25e-6,"cache_creation_input_token_cost_above_200k_tokens":2.5e-6`, tokens.Usage{Input: 1e6, CacheWrite: 1e6}, "", 2.5},
+		{"long cache writes for an hour", base + `"cache_creation_input_token_cost_above_1hr_above_200k_tokens":4e-6`, tokens.Usage{Input: 1e6, CacheWrite: 1e6, CacheWriteHour: 1e6}, "", 4},
+		{"cache hits by their older name", base + `"input_cost_per_token_cache_hit":1e-7`, tokens.Usage{Input: 1e6, Cached: 1e6}, "", 0.1},
+		{"reasoning", base + `"output_cost_per_reasoning_token":3e-6`, tokens.Usage{Output: 1e6, Reasoning: 1e6}, "", 3},
+		{"audio input", base + `"input_cost_per_audio_token":4e-5`, tokens.Usage{Input: 1e6, AudioInput: 1e6}, "", 40},
+		{"audio output", base + `"output_cost_per_audio_token":8e-5`, tokens.Usage{Output: 1e6, AudioOutput: 1e6}, "", 80},
+		{"image input", base + `"input_cost_per_image_token":1e-5`, tokens.Usage{Input: 1e6, ImageInput: 1e6}, "", 10},
+		{"image output", base + `"output_cost_per_image_token":3e-5`, tokens.Usage{Output: 1e6, ImageOutput: 1e6}, "", 30},
+		{"an image model", `"mode":"image_generation","input_cost_per_token":5e-6,"output_cost_per_image_token":4e-5`, tokens.Usage{Output: 1e6, Images: 1}, "", 40},
+		{"an image by the image, too", base + `"mode":"image_generation","output_cost_per_image":0.04`, tokens.Usage{Output: 1e6, Images: 1}, "", 2},
+		{"priority", base + `"input_cost_per_token_priority":2e-6`, million, "priority", 2},
+		{"flex", base + `"input_cost_per_token_flex":5e-7`, million, "flex", 0.5},
+		{"batches", base + `"input_cost_per_token_batches":5e-7`, million, "batch", 0.5},
+		{"a tier without an output price", base + `"input_cost_per_token_flex":5e-7`, tokens.Usage{Output: 1e6}, "flex", 2},
+		{"a tier that has no price", base + `"input_cost_per_token_flex":5e-7`, million, "priority", 1},
+		{"cached in a tier", base + `"cache_read_input_token_cost":1e-7,"cache_read_input_token_cost_priority":2e-7`, tokens.Usage{Input: 1e6, Cached: 1e6}, "priority", 0.2},
+		{"a long request in a tier", base + `"input_cost_per_token_above_200k_tokens":3e-6,"input_cost_per_token_above_200k_tokens_priority":6e-6`, million, "priority", 6},
+		{"a long request in a tier, the other way round", base + `"input_cost_per_token_above_200k_tokens":3e-6,"input_cost_per_token_priority_above_200k_tokens":6e-6`, million, "priority", 6},
+		{"a long request in a tier with one price", base + `"input_cost_per_token_above_200k_tokens":3e-6,"input_cost_per_token_flex":5e-7`, million, "flex", 0.5},
+		{"a long request in no tier", base + `"input_cost_per_token_above_200k_tokens":3e-6,"input_cost_per_token_flex":5e-7`, million, "", 3},
+		{"a length without k", base + `"input_cost_per_token_above_500_tokens":3e-6`, million, "", 3},
+		{"ranges", `"tiered_pricing":[{"range":[0,32000],"input_cost_per_token":1e-6,"output_cost_per_token":2e-6},{"range":[32000,128000],"input_cost_per_token":5e-6,"output_cost_per_token":6e-6}]`, million, "", 5},
+		{"the first range", `"tiered_pricing":[{"range":[0,32000],"input_cost_per_token":1e-6,"output_cost_per_token":2e-6},{"range":[32000,128000],"input_cost_per_token":5e-6,"output_cost_per_token":6e-6}]`, tokens.Usage{Input: 1000}, "", 0.001},
+		{"seconds", `"mode":"audio_transcription","input_cost_per_second":0.0001,"output_cost_per_second":0`, tokens.Usage{AudioMillis: 3_600_000}, "", 0.36},
+		{"seconds, written twice", `"mode":"audio_transcription","input_cost_per_second":0.0001,"output_cost_per_second":0.0001`, tokens.Usage{AudioMillis: 3_600_000}, "", 0.36},
+		{"seconds without a mode", `"input_cost_per_second":0.0001,"output_cost_per_second":0`, tokens.Usage{AudioMillis: 3_600_000}, "", 0.36},
+		{"characters", `"mode":"audio_speech","input_cost_per_character":1.5e-5`, tokens.Usage{Characters: 1e6}, "", 15},
+		{"images", `"mode":"image_generation","output_cost_per_image":0.04`, tokens.Usage{Images: 2}, "", 0.08},
+		{"images by their input", `"mode":"image_generation","input_cost_per_image":0.04`, tokens.Usage{Images: 2}, "", 0.08},
+		{"pixels", `"mode":"image_generation","input_cost_per_pixel":1e-6,"output_cost_per_pixel":0`, tokens.Usage{Images: 1}, "", 1.048576},
+		{"queries", `"mode":"rerank","input_cost_per_query":0.002`, tokens.Usage{Searches: 3}, "", 0.006},
+		{"searches of the web", base + `"search_context_cost_per_query":{"search_context_size_low":0.01,"search_context_size_medium":0.02,"search_context_size_high":0.03}`, tokens.Usage{Input: 1, Searches: 1}, "", 0.020001},
+		{"requests", base + `"input_cost_per_request":0.005`, tokens.Usage{Input: 1}, "", 0.005001},
+		{"a price in a string", `"input_cost_per_token":"1e-6","output_cost_per_token":"2e-6"`, million, "", 1},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			e := table(t, `{"m":{`+test.fields+`}}`)["m"]
+			if e == nil {
+				t.Fatal("no price")
+			}
+			if got, known := e.Cost(Consumption{Usage: test.used, Tier: test.tier}); !known || !near(got, test.want) {
+				t.Errorf("%v (known: %v), want %v", got, known, test.want)
+			}
+		})
+	}
+}
+
+// Tables have entries for sizes and qualities of images.
+func TestFindImage(t *testing.T) {
+	t.Parallel()
+	book, err := New(nil, table(t, `{"dall-e-3":{"litellm_provider":"openai","mode":"image_generation","input_cost_per_image":0.04},
+		"hd/1024-x-1792/dall-e-3":{"litellm_provider":"openai","mode":"image_generation","input_cost_per_image":0.12},
+		"standard/1792-x-1024/dall-e-3":{"litellm_provider":"openai","mode":"image_generation","input_cost_per_image":0.08},
+		"512-x-512/dall-e-2":{"litellm_provider":"openai","mode":"image_generation","input_cost_per_pixel":1e-7},
+		"azure/hd/1024-x-1024/dall-e-3":{"litellm_provider":"azure","mode":"image_generation","input_cost_per_image":0.09}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		service, model, size, quality string
+		want                          float64
+	}{
+		{"openai", "dall-e-3", "", "", 0.04}, {"openai", "dall-e-3", "1024x1792", "hd", 0.12}, {"openai", "dall-e-3", "1792x1024", "", 0.08},
+		{"openai", "dall-e-3", "1792x1024", "hd", 0.08}, {"openai", "dall-e-3", "auto", "", 0.04}, {"openai", "dall-e-2", "512x512", "", 0.0262144}, {"azure", "dall-e-3", "1024x1024", "hd", 0.09},
+	} {
+		p := book.Find(Place{Service: test.service, Size: test.size, Quality: test.quality}, "up/"+test.model)
+		if p == nil || !near(p.Image, test.want) {
+			t.Errorf("%+v: %+v", test, p)
+		}
 	}
 }
 
@@ -185,6 +344,7 @@ func TestService(t *testing.T) {
 }
 
 func FuzzParseTable(f *testing.F) {
+	f.Add([]byte(`{"m":{"tiered_pricing":[{"range":[0,5],"input_cost_per_token":1},{"range":[5,9]}],"output_cost_per_token_above_1k_tokens_flex":"2","search_context_cost_per_query":{"search_context_size_medium":1}}}`))
 	f.Add([]byte(`{"gpt-4o":{"litellm_provider":"openai","input_cost_per_token":7e-6,"output_cost_per_token_above_200k_tokens":8e-6}}`))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		parsed, err := ParseTable(text)
@@ -192,8 +352,10 @@ func FuzzParseTable(f *testing.F) {
 			return
 		}
 		for name, e := range parsed {
-			if cost := e.Cost(tokens.Usage{Input: 1000, Cached: 10, Output: 10}, 0); cost < 0 || math.IsNaN(cost) {
-				t.Errorf("%q costs %v", name, cost)
+			for _, tier := range append([]string{""}, ServiceTiers...) {
+				if cost, _ := e.Cost(Consumption{Usage: tokens.Usage{Input: 1000, Cached: 10, Output: 10, Images: 1, AudioMillis: 5, Characters: 5}, Tier: tier}); cost < 0 || math.IsNaN(cost) {
+					t.Errorf("%q costs %v", name, cost)
+				}
 			}
 		}
 	})
@@ -216,7 +378,7 @@ func BenchmarkFind(b *testing.B) {
 	}
 	b.ReportAllocs()
 	for b.Loop() {
-		book.Find(Place{Service: "openai"}, "openai/gpt-4o-mini-2024-07-18").Cost(tokens.Usage{Input: 1000, Output: 100}, time.Second)
+		book.Find(Place{Service: "openai"}, "openai/gpt-4o-mini-2024-07-18").Cost(Consumption{Usage: tokens.Usage{Input: 1000, Output: 100}, Busy: time.Second})
 	}
 }
 
