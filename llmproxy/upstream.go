@@ -65,13 +65,15 @@ type Upstream struct {
 	// The maximum time to connect. A configured transport has its own instead. Default: 3s.
 	DialTimeout caddy.Duration `json:"dial_timeout,omitempty"`
 
-	// The maximum time to the first content of a stream. Default: 30s while another target is left, else 5m.
+	// The maximum time to the first content of a stream, unless a local server shows that it is working. Default: while another
+	// target is left, 30s and the time that the server may need to read the prompt, else 10m.
 	FirstTokenTimeout caddy.Duration `json:"first_token_timeout,omitempty"`
 
-	// The maximum silence between two events of a stream. Default: 60s.
+	// The maximum silence between two events of a stream, unless a local server shows that it is working. Default: 5m.
 	IdleTimeout caddy.Duration `json:"idle_timeout,omitempty"`
 
-	// The maximum time of an attempt. Default: none for streams, 10m for other answers.
+	// The maximum time of an attempt. Default: none for streams; for other answers 10m, unless a local server shows that it is
+	// working.
 	Timeout caddy.Duration `json:"timeout,omitempty"`
 
 	// The maximum time to wait for a model that is loading, if no other target is left. Loading continues if the client

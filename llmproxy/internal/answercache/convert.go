@@ -30,11 +30,17 @@ func (l *lookup) convert(e *caching.Entry, want caching.Form) (*caching.Entry, b
 	return l.toWhole(e)
 }
 
+// attendedSize is the size from which on a replay watches whether the client reads it, in bytes. The buffers of a connection take less.
+const attendedSize = 64 << 10
+
 // replay sends an entry to the client.
 func (l *lookup) replay(e *caching.Entry, result string) *openai.Error {
 	begun, failed := l.begin(e, result)
 	if failed != nil {
 		return failed
+	}
+	if len(e.Body) >= attendedSize {
+		defer l.x.Attend(l.to)()
 	}
 	if e.Form == caching.Whole {
 		return l.end(relay.ReplayWhole(l.to, e.ContentType, e.Body))

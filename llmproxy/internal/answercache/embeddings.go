@@ -296,8 +296,8 @@ func (b *responseBuffer) ErrorEvent(e *openai.Error, _ openai.ResponseState) []b
 // Ping implements exchange.Client.
 func (b *responseBuffer) Ping() {}
 
-// LastPing implements exchange.Client.
-func (b *responseBuffer) LastPing() time.Time { return time.Time{} }
+// LastSent implements exchange.Client.
+func (b *responseBuffer) LastSent() time.Time { return time.Time{} }
 
 // Busy implements exchange.Client.
 func (b *responseBuffer) Busy() bool { return false }

@@ -30,6 +30,7 @@ func (l *lookup) follow(f *leader) (done bool, failed *openai.Error) {
 		if failed != nil {
 			return true, failed
 		}
+		defer l.x.Attend(l.to)()
 		m, err := relay.FollowStream(l.to, unlessBegun(begun, e.ContentType), func() ([]byte, error) { return r.Next(l.ctx, l.includesUsage()) })
 		if errors.Is(err, io.ErrUnexpectedEOF) {
 			// The error event that the leader's client got is a part of the recording.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"mime"
+	"sync/atomic"
 	"time"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/caching"
@@ -150,7 +151,8 @@ type recorder struct {
 	clientErr  error // why the client left
 	panicked   any   // what its writer panicked with
 
-	direct bool // the answer is too long to be recorded: the client gets the rest as it arrives
+	direct   bool        // the answer is too long to be recorded: the client gets the rest as it arrives
+	detached atomic.Bool // a slow client does not hold up the answer
 }
 
 // begin lets the followers and the client read the answer.
@@ -158,6 +160,7 @@ func (r *recorder) begin() {
 	contentType := r.Header().Get("Content-Type")
 	media, _, _ := mime.ParseMediaType(contentType) // an invalid type is not a stream
 	r.isStream, r.clientDone = media == "text/event-stream", make(chan struct{})
+	r.detached.Store(true)
 	head := caching.Head{Form: caching.Whole, ContentType: contentType, Target: r.x.Record.Target, Route: r.x.Record.Route}
 	if r.isStream {
 		head.Form = caching.Events
@@ -183,6 +186,7 @@ func (r *recorder) sendRecorded(recorded *follower) {
 
 // catchUp waits until the client was sent all that is recorded.
 func (r *recorder) catchUp() {
+	r.detached.Store(false)
 	if r.clientDone != nil {
 		<-r.clientDone
 	}
@@ -191,7 +195,15 @@ func (r *recorder) catchUp() {
 // awaitClient waits until the client was sent all of its answer, and reports whether it left before that. If its writer
 // panicked, awaitClient panics.
 func (r *recorder) awaitClient() (left bool) {
-	r.catchUp()
+	if r.clientDone != nil {
+		select {
+		case <-r.clientDone:
+		default: // no attempt is watching it any more
+			stop := r.x.Attend(r.Client)
+			<-r.clientDone
+			stop()
+		}
+	}
 	if r.panicked != nil {
 		panic(r.panicked)
 	}
@@ -254,4 +266,4 @@ func (r *recorder) Flush() error {
 }
 
 // Busy implements exchange.Client. While the answer is recorded, a slow client does not hold it up.
-func (r *recorder) Busy() bool { return (r.clientDone == nil || r.direct) && r.Client.Busy() }
+func (r *recorder) Busy() bool { return !r.detached.Load() && r.Client.Busy() }

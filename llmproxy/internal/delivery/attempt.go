@@ -33,14 +33,16 @@ type attempt struct {
 	model     string
 	target    string // "upstream/model"
 	started   time.Time
-	span      Span  // nil without tracing
-	size      int64 // of the request body, in bytes
-	status    int   // of the upstream's response; zero if there was none
-	ctx       context.Context
-	cancel    context.CancelCauseFunc
-	watchdog  watchdog
-	last      bool // there is no other target
-	blameless bool // a failure is not the replica's fault
+	// promptTokens is an estimate of the length of the prompt, firstContent how long its first content took.
+	promptTokens int
+	firstContent time.Duration
+	span         Span // nil without tracing
+	status       int  // of the upstream's response; zero if there was none
+	ctx          context.Context
+	cancel       context.CancelCauseFunc
+	watchdog     watchdog
+	last         bool // there is no other target
+	blameless    bool // a failure is not the replica's fault
 }
 
 // try makes one attempt and records it. It returns nil if an answer was committed, even if that broke off later.
@@ -64,10 +66,33 @@ func (s *run) newAttempt(candidate router.Candidate, last bool) *attempt {
 		ctx, a.span = s.Trace(ctx, s.rec, a.summary(router.OK))
 	}
 	a.ctx, a.cancel = context.WithCancelCause(ctx)
+	s.x.ReadLimits = exchange.ReadLimits{Idle: a.u.Timers.Idle}
+	if total := a.u.Timers.Total; total > 0 {
+		s.x.ReadLimits.Due = a.started.Add(total)
+	}
+	a.promptTokens = s.promptTokens()
 	s.rec.Target, s.rec.Configured = a.target, candidate.Target // before a ping, whose headers may contain {llm.target}
 	a.watchdog.start(a)
 	s.register(a)
 	return a
+}
+
+// smallBody is the size of a request body up to which its number of tokens is estimated from its size, in bytes.
+const smallBody = 16 << 10
+
+// promptTokens returns an estimate of the length of the prompt, which is quick for small requests.
+func (s *run) promptTokens() int {
+	request := s.template.JSON
+	if request == nil {
+		return 0 // a form has no prompt of a length that matters
+	}
+	if signals, read := request.SignalsRead(); read {
+		return signals.PromptTokens
+	}
+	if len(request.Body) <= smallBody {
+		return openai.EstimateTokens(len(request.Body))
+	}
+	return request.Signals().PromptTokens
 }
 
 func (a *attempt) close() {
@@ -85,7 +110,6 @@ func (a *attempt) perform() *failure {
 		return failed
 	}
 	req := a.u.NewRequest(a.ctx, &a.template, a.replica, a.model)
-	a.size = req.ContentLength
 	a.replica.Begin(a)
 	defer a.replica.Finish(a)
 	if a.span != nil {
@@ -137,12 +161,15 @@ func (a *attempt) Read(content bool) {
 // Ending implements relay.Progress.
 func (a *attempt) Ending(grace time.Duration) { a.watchdog.answerEnding(grace) }
 
+// Opened implements relay.Progress.
+func (a *attempt) Opened() { a.watchdog.opened() }
+
 // send relays an answer that has been committed.
 func (a *attempt) send(answer relay.Answer, begun bool) {
 	rec := a.rec
 	a.watchdog.committed()
 	a.replica.Progress()
-	rec.FirstContent = time.Since(rec.Started)
+	rec.FirstContent, a.firstContent = time.Since(rec.Started), time.Since(a.started)
 	rec.Status, rec.Verdict = http.StatusOK, router.OK
 	header := a.client.Header()
 	a.x.SetAnswerHeaders(header, strconv.Itoa(len(rec.Attempts)+1))
@@ -169,10 +196,18 @@ func (a *attempt) send(answer relay.Answer, begun bool) {
 	a.recordUsage(m)
 	if rec.Stream {
 		a.compareUsage(m)
+		a.learnPrefill()
 	}
 	a.recordCost()
 	if truncated {
 		panic(http.ErrAbortHandler)
+	}
+}
+
+// learnPrefill learns from the answer how fast the model reads prompts.
+func (a *attempt) learnPrefill() {
+	if usage := a.rec.Usage; a.rec.HasUsage && !a.rec.Estimated {
+		a.u.LearnPrefill(a.model, usage.Input-usage.Cached, a.firstContent)
 	}
 }
 

@@ -20,10 +20,10 @@ func (a *attempt) awaitLoad() *failure {
 	if loaded == nil {
 		return nil
 	}
-	a.watchdog.awaitContent(a.loadTimeout())
+	a.watchdog.awaitContent(a.loadTimeout(), true)
 	select {
 	case <-loaded:
-		a.watchdog.awaitContent(a.firstContentTimeout())
+		a.watchdog.awaitContent(a.firstContentTimeout(), false)
 		return nil
 	case <-a.ctx.Done():
 		failed := a.fail(a.verdict(a.ctx.Err()), errLoading)

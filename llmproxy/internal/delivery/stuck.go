@@ -10,7 +10,7 @@ import (
 // A replica is stuck if it makes no progress on any request although its probes succeed.
 const (
 	minSilence    = 20 * time.Second // how long it must have sent nothing on any request
-	checkInterval = 2 * time.Second  // between two readings of its counters; llama.cpp must not be asked more often
+	checkInterval = upstream.WorkInterval
 )
 
 // suspect starts a check whether a replica is stuck, unless one is running. Replicas that cannot be probed are judged by their
@@ -30,19 +30,22 @@ func (h *HealthChecker) suspect(u *upstream.Upstream, r *replica.Replica) {
 // isStuck waits until the silence has lasted long enough and reports whether the replica made no progress meanwhile. If the
 // replica has no counters, several silent streams are needed as proof.
 func (h *HealthChecker) isStuck(u *upstream.Upstream, r *replica.Replica) bool {
-	before, countedBefore := u.Progress(h.closed, r)
+	before, _ := u.Work(h.closed, r)
 	since := r.Silence(0).Since
 	if !h.awaitSilence(r, since, time.Now().Add(checkInterval)) {
 		return false
 	}
-	after, countedAfter := u.Progress(h.closed, r)
+	after, counted := u.Work(h.closed, r)
 	healthy := u.Probe(h.closed, r) == replica.Up // otherwise it is loading or down, which is not the same as stuck
 	silence := r.Silence(minSilence)
 	if !healthy || !silence.Since.Equal(since) || len(silence.Attempts) == 0 {
 		return false
 	}
-	if countedBefore && countedAfter {
-		return before == after
+	switch {
+	case counted && before.Conclusive && after.Conclusive:
+		return !after.ShowsProgress(before)
+	case counted && !before.At.IsZero() && after.ShowsProgress(before):
+		return false
 	}
 	return silence.IsConclusive()
 }

@@ -29,6 +29,8 @@ type Exchange struct {
 	Record *Record
 	// Endpoint is the API endpoint, if the request generates an answer. It is nil for requests such as the list of models.
 	Endpoint *openai.Endpoint
+	// ReadLimits bound how long the client may take to read its answer.
+	ReadLimits ReadLimits
 
 	values struct{ id, target, route, attempts [1]string } // of the headers that every answer has, to save allocations
 }
@@ -53,7 +55,7 @@ func New(w http.ResponseWriter, r *http.Request, endpoint *openai.Endpoint, rec 
 	if endpoint != nil {
 		rec.Endpoint = endpoint.Name
 	}
-	x.Writer.init(w, dialectOf(endpoint), rec.ID)
+	x.Writer.init(w, dialectOf(endpoint), rec)
 	setHeader(w.Header(), "X-Request-Id", &x.values.id, rec.ID)
 	return x
 }
@@ -122,13 +124,13 @@ func requestID(sent string) string {
 	return string(b)
 }
 
-// UntilPing returns how long the client can wait before it should be pinged: zero if a ping is due, and forever if the client
-// does not expect a stream of events.
+// UntilPing returns how long the client can wait for its answer, or for more of it, before it should be pinged: zero if a ping is due,
+// and forever if the client does not expect a stream of events.
 func (x *Exchange) UntilPing(to Client, now time.Time) time.Duration {
 	if !x.Record.Stream || !x.Endpoint.Streams() {
 		return math.MaxInt64
 	}
-	last := to.LastPing()
+	last := to.LastSent()
 	if last.IsZero() {
 		last = x.Record.Started
 	}

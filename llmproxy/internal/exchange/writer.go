@@ -24,11 +24,11 @@ var ErrStreamBegun = errors.New("the upstream did not answer with a stream, and 
 // A Client receives an answer: the exchange's Writer, or something in front of it that records or buffers the answer.
 type Client interface {
 	relay.Client
-	// Ping sends a keep-alive to a client that is waiting for its answer. It may be called from any goroutine and returns at
-	// once, even if the client does not read.
+	// Ping sends a keep-alive to a client that is waiting for its answer, or for more of its stream. It may be called from any
+	// goroutine and returns at once, even if the client does not read.
 	Ping()
-	// LastPing returns when Ping was last called. It is zero before the first call.
-	LastPing() time.Time
+	// LastSent returns when Ping was last called or something else was last sent. It is zero before the first time.
+	LastSent() time.Time
 	// Busy reports whether a write to the client is in progress. It stays true while the client does not read.
 	Busy() bool
 	// Interrupt makes a blocked write to the client fail.
@@ -39,9 +39,9 @@ var _ Client = (*Writer)(nil)
 
 // A Writer sends the answer to the client. It is the only one that knows whether anything has been committed.
 //
-// Before the commit, pings may be written, each by a goroutine of its own. Commit waits for the ping in progress, and no ping
-// starts afterwards. Middleware and net/http access the response headers while they write. Therefore, once a client may be
-// pinged, only SetHeader sets headers until Commit has succeeded.
+// Pings may be written before the commit, and between the events of a stream, each by a goroutine of its own. Commit waits for the
+// ping in progress, and no ping starts between the commit and the first event: middleware and net/http access the response headers
+// while they write. Therefore, once a client may be pinged, only SetHeader sets headers until Commit has succeeded.
 //
 // No lock is held during network I/O, so a client that stops reading delays nothing but its own answer.
 type Writer struct {
@@ -50,21 +50,24 @@ type Writer struct {
 	dialect Dialect
 	id      string // the request's
 
-	writing atomic.Bool // a write is in progress
-	unread  atomic.Bool // the rest of the request's body is not read
+	started  time.Time
+	lastSent atomic.Int64 // as a duration since started; zero if nothing was sent
+	writing  atomic.Bool  // a write is in progress; whoever sets it may write
+	flowing  atomic.Bool  // an event of the committed stream has been sent, so that pings may come between events
+	unread   atomic.Bool  // the rest of the request's body is not read
 
 	mu        sync.Mutex
-	committed bool          // an answer has been committed; no more pings
+	committed bool          // an answer has been committed
+	stream    bool          // and it is a stream of events
 	closed    bool          // the handler is returning; no more writes
 	pinging   chan struct{} // closed when the current ping has been written; nil if there is no ping
 	begun     bool          // a ping has sent the header of a stream
 	panicked  any           // what a handler in front of this one panicked with during a ping
-	lastPing  time.Time
 	pingBytes int64
 }
 
-func (w *Writer) init(client http.ResponseWriter, d Dialect, id string) {
-	w.client, w.dialect, w.id = client, d, id
+func (w *Writer) init(client http.ResponseWriter, d Dialect, rec *Record) {
+	w.client, w.dialect, w.id, w.started = client, d, rec.ID, rec.Started
 	w.control = *http.NewResponseController(client)
 }
 
@@ -97,20 +100,19 @@ func (w *Writer) Committed() bool {
 	return w.committed
 }
 
-// Ping implements Client. It does nothing after the commit and while the previous ping is still being written. The first ping
-// sends status 200, so that a later failure can only be reported as an event. Its header is written before Ping returns, because
-// handlers in front of this one may read the record for it; that does not block.
+// Ping implements Client. It does nothing while something is being written, nor after the commit of an answer of which no event has
+// been sent. The first ping before the commit sends status 200, so that a later failure can only be reported as an event. Its header
+// is written before Ping returns, because handlers in front of this one may read the record for it; that does not block.
 func (w *Writer) Ping() {
 	w.mu.Lock()
-	w.lastPing = time.Now()
-	if w.committed || w.closed || w.pinging != nil || w.panicked != nil {
+	w.sent()
+	if w.closed || w.panicked != nil || w.committed && !w.flowing.Load() || !w.writing.CompareAndSwap(false, true) {
 		w.mu.Unlock()
 		return
 	}
 	w.pinging = make(chan struct{})
-	first := !w.begun
-	w.begun = true
-	w.writing.Store(true)
+	first := !w.committed && !w.begun
+	w.begun = w.begun || first
 	w.mu.Unlock()
 	if first {
 		if panicked := recovered(w.beginStream); panicked != nil {
@@ -143,9 +145,9 @@ func (w *Writer) pingDone(sent int, panicked any) {
 	defer w.mu.Unlock()
 	w.pingBytes += int64(sent)
 	w.panicked = panicked
-	w.writing.Store(false)
 	close(w.pinging)
 	w.pinging = nil
+	w.writing.Store(false)
 }
 
 // recovered runs f and returns what it panicked with.
@@ -155,12 +157,15 @@ func recovered(f func()) (panicked any) {
 	return nil
 }
 
-// LastPing implements Client.
-func (w *Writer) LastPing() time.Time {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.lastPing
+// LastSent implements Client.
+func (w *Writer) LastSent() time.Time {
+	if last := w.lastSent.Load(); last > 0 {
+		return w.started.Add(time.Duration(last))
+	}
+	return time.Time{}
 }
+
+func (w *Writer) sent() { w.lastSent.Store(int64(max(time.Since(w.started), 1))) }
 
 // Busy implements Client.
 func (w *Writer) Busy() bool { return w.writing.Load() }
@@ -190,7 +195,7 @@ func (w *Writer) Commit(ctx context.Context, stream bool) (begun bool, err error
 	case w.begun && !stream:
 		return false, ErrStreamBegun
 	}
-	w.committed = true
+	w.committed, w.stream = true, stream
 	return w.begun, nil
 }
 
@@ -213,14 +218,40 @@ func (w *Writer) WriteHeader(status int) { w.client.WriteHeader(status) }
 // Write implements http.ResponseWriter. The answer must have been committed. Each call writes complete events, or part of an
 // answer that is not a stream.
 func (w *Writer) Write(p []byte) (int, error) {
-	w.writing.Store(true)
-	defer w.writing.Store(false)
+	w.beginWrite()
+	defer w.endWrite()
 	return w.client.Write(p)
+}
+
+// beginWrite waits for the ping that is being written, if there is one. If that has panicked, beginWrite panics in its place.
+func (w *Writer) beginWrite() {
+	for !w.writing.CompareAndSwap(false, true) {
+		w.mu.Lock()
+		pinging := w.pinging
+		w.mu.Unlock()
+		if pinging != nil {
+			<-pinging
+		}
+		w.mu.Lock()
+		panicked := w.panicked
+		w.mu.Unlock()
+		if panicked != nil {
+			panic(panicked)
+		}
+	}
+}
+
+func (w *Writer) endWrite() {
+	w.sent()
+	if w.stream && !w.flowing.Load() {
+		w.flowing.Store(true)
+	}
+	w.writing.Store(false)
 }
 
 // Flush sends what has been written.
 func (w *Writer) Flush() error {
-	w.writing.Store(true)
+	w.beginWrite()
 	defer w.writing.Store(false)
 	if err := w.control.Flush(); err != nil && !errors.Is(err, http.ErrNotSupported) {
 		return err
@@ -257,6 +288,7 @@ func (w *Writer) sendError(ctx context.Context, e *openai.Error) (sent int64, st
 		defer w.mu.Unlock()
 		return sent + w.pingBytes, true
 	}
+	w.stream = false // nothing may follow a JSON error
 	maps.Copy(w.Header(), e.Header)
 	if e.Status == http.StatusServiceUnavailable && w.Header()["Retry-After"] == nil {
 		w.Header()["Retry-After"] = retrySoon
@@ -296,14 +328,22 @@ func (w *Writer) abandon(ctx context.Context) {
 	}
 }
 
-// Close ends all writing: no ping starts any more, and the one in progress is interrupted. It must be called before the handler
-// returns.
+// pingGrace is how long a ping may take that is in progress when the answer is over.
+const pingGrace = time.Second
+
+// Close ends all writing: no ping starts any more, and the one in progress is interrupted if the client does not read it. It must be
+// called before the handler returns.
 func (w *Writer) Close() {
 	w.mu.Lock()
 	w.closed = true
 	pinging := w.pinging
 	w.mu.Unlock()
-	if pinging != nil {
+	if pinging == nil {
+		return
+	}
+	select {
+	case <-pinging:
+	case <-time.After(pingGrace):
 		w.Interrupt()
 		<-pinging
 	}

@@ -96,7 +96,7 @@ func TestOnlyAStreamIsCommittedAfterPings(t *testing.T) {
 }
 
 // A ping must not come between the commit and the header of the answer, nor set headers at the same time as the answer.
-func TestNoPingAfterCommit(t *testing.T) {
+func TestNoPingBetweenCommitAndAnswer(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		w := httptest.NewRecorder()
@@ -107,6 +107,100 @@ func TestNoPingAfterCommit(t *testing.T) {
 		ping(&x.Writer)
 		if w.Body.Len() > 0 || w.Header().Get("Content-Type") != "" {
 			t.Errorf("wrote %q with header %v", w.Body, w.Header())
+		}
+	})
+}
+
+// Once a stream flows, pings come between its events. Nothing comes into any other answer, nor after the end.
+func TestPingsWithinTheAnswer(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name   string
+		before bool // a ping before the commit, too
+		stream bool
+		want   string
+	}{
+		{"stream", false, true, "data: 1\n\n: ping\n\n: ping\n\ndata: 2\n\n: ping\n\n"},
+		{"stream that a ping began", true, true, ": ping\n\ndata: 1\n\n: ping\n\n: ping\n\ndata: 2\n\n: ping\n\n"},
+		{"JSON", false, false, "data: 1\n\ndata: 2\n\n"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				w := httptest.NewRecorder()
+				x := newExchange(t, "/v1/chat/completions", w)
+				if tt.before {
+					ping(&x.Writer)
+				}
+				if _, err := x.Writer.Commit(t.Context(), tt.stream); err != nil {
+					t.Fatal(err)
+				}
+				ping(&x.Writer)
+				write(t, &x.Writer, "data: 1\n\n")
+				ping(&x.Writer)
+				ping(&x.Writer)
+				write(t, &x.Writer, "data: 2\n\n")
+				ping(&x.Writer)
+				x.Writer.Close()
+				ping(&x.Writer)
+				if diff := cmp.Diff(tt.want, w.Body.String()); diff != "" {
+					t.Errorf("body (-want +got):\n%s", diff)
+				}
+			})
+		})
+	}
+}
+
+func write(t *testing.T, w *Writer, event string) {
+	t.Helper()
+	if _, err := w.Write([]byte(event)); err != nil {
+		t.Error(err)
+	}
+	if err := w.Flush(); err != nil {
+		t.Error(err)
+	}
+}
+
+// A slowClient takes half a second for each write.
+type slowClient struct {
+	*httptest.ResponseRecorder
+	interrupted bool
+}
+
+func (s *slowClient) Write(p []byte) (int, error) {
+	time.Sleep(time.Second / 2)
+	return s.ResponseRecorder.Write(p)
+}
+
+func (s *slowClient) SetWriteDeadline(time.Time) error { s.interrupted = true; return nil }
+
+// A ping and an event are never written at the same time: a ping is left out while an event is written, and an event waits for a ping.
+func TestPingsAndEventsTakeTurns(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := &slowClient{ResponseRecorder: httptest.NewRecorder()}
+		x := newExchange(t, "/v1/chat/completions", w)
+		if _, err := x.Writer.Commit(t.Context(), true); err != nil {
+			t.Fatal(err)
+		}
+		write(t, &x.Writer, "data: 1\n\n")
+		go write(t, &x.Writer, "data: 2\n\n")
+		synctest.Wait()
+		x.Writer.Ping()
+		time.Sleep(2 * time.Second)
+		x.Writer.Ping()
+		began := time.Now()
+		write(t, &x.Writer, "data: 3\n\n")
+		if took := time.Since(began); took != time.Second {
+			t.Errorf("an event behind a ping took %s", took)
+		}
+		if sent := time.Since(x.Writer.LastSent()); sent != 0 {
+			t.Errorf("something was last sent %s ago", sent)
+		}
+		x.Writer.Ping()
+		x.Writer.Close()
+		if want := "data: 1\n\ndata: 2\n\n: ping\n\ndata: 3\n\n: ping\n\n"; w.Body.String() != want || w.interrupted {
+			t.Errorf("body %q, want %q; interrupted: %t", w.Body, want, w.interrupted)
 		}
 	})
 }

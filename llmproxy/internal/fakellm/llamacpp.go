@@ -156,6 +156,7 @@ func llamaMetrics(x *exchange) reply {
 		"llamacpp:requests_processing %d\n# HELP llamacpp:requests_deferred Number of requests deferred\n"+
 		"# TYPE llamacpp:requests_deferred gauge\nllamacpp:requests_deferred %d\n"+
 		"# HELP llamacpp:tokens_predicted_total Number of generation tokens processed.\n# TYPE llamacpp:tokens_predicted_total counter\n"+
-		"llamacpp:tokens_predicted_total %d\n", running, waiting, x.server.generated.Load())
+		"llamacpp:tokens_predicted_total %d\n# HELP llamacpp:n_decode_total Total number of llama_decode() calls\n"+
+		"# TYPE llamacpp:n_decode_total counter\nllamacpp:n_decode_total %[3]d\n", running, waiting, x.server.generated.Load())
 	return reply{status: http.StatusOK, contentType: "text/plain; version=0.0.4", body: []byte(body)}
 }

@@ -82,8 +82,8 @@ func (s *setup) transport() http.RoundTripper {
 	return transport
 }
 
-// serve starts the gateway with the models, each "name target…", with "|" between pools.
-func (s *setup) serve(models ...string) *setup {
+// assemble makes the gateway with the models, each "name target…", with "|" between pools.
+func (s *setup) assemble(models ...string) *Gateway {
 	s.t.Helper()
 	configured := s.models
 	for _, m := range models {
@@ -103,9 +103,15 @@ func (s *setup) serve(models ...string) *setup {
 		s.t.Fatal(err)
 	}
 	s.config.Upstreams, s.config.Models = s.upstreams, table
-	g := New(s.config)
-	s.gateway = g
-	s.t.Cleanup(g.Close)
+	s.gateway = New(s.config)
+	s.t.Cleanup(s.gateway.Close)
+	return s.gateway
+}
+
+// serve starts the gateway of the models on a socket, or in the bubble.
+func (s *setup) serve(models ...string) *setup {
+	s.t.Helper()
+	g := s.assemble(models...)
 	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		task, claim := Match(r)
 		if claim != Ours { // the next handler answers everything

@@ -60,6 +60,8 @@ type Progress interface {
 	// Ending is called when nothing more is needed of an answer whose body has not ended yet. If it does not end within the grace
 	// period, reading should be made to fail.
 	Ending(grace time.Duration)
+	// Opened is called before the commit when the model opens a part of its answer that has no content yet.
+	Opened()
 }
 
 const (

@@ -151,3 +151,4 @@ type progressFunc func()
 func (f progressFunc) Read(bool) { f() }
 
 func (progressFunc) Ending(time.Duration) {}
+func (f progressFunc) Opened()            {}

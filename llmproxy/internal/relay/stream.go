@@ -101,6 +101,9 @@ func (s *streamAnswer) first(batch []byte) (x openai.Event, err error) {
 		if x.Content || x.Done {
 			return x, nil
 		}
+		if x.Opens && s.expect.Progress != nil {
+			s.expect.Progress.Opened()
+		}
 	}
 	return openai.Event{}, nil
 }

@@ -52,8 +52,8 @@ type Kind struct {
 	// health checks the state of a replica without generating. Nil if that is impossible: such upstreams are judged only by their
 	// answers.
 	health func(*probe) replica.State
-	// progressCounters are the Prometheus counters at /metrics that rise whenever a replica works on any request.
-	progressCounters []string
+	// work asks a replica about its work. Nil if that is impossible.
+	work func(*probe) (Work, bool)
 	// prefillRate is how many tokens of a prompt a replica reads a second in the worst case; by default that of a CPU.
 	prefillRate int
 

@@ -22,8 +22,7 @@ var LlamaCpp = &Kind{
 	detect:       isLlamaCpp,
 	capabilities: llamaCppCapabilities,
 	health:       llamaCppHealth,
-	// A prompt is counted after all of it was read, but each of its batches is counted as a decoding.
-	progressCounters: []string{"llamacpp:prompt_tokens_total", "llamacpp:tokens_predicted_total", "llamacpp:n_decode_total"},
+	work:         llamaCppWork,
 	errors: []errorRow{
 		{typ: "exceed_context_size_error", is: router.Unsupported},
 		{text: "is too large to process", is: router.Unsupported}, // 500: an input for embeddings that exceeds the batch
@@ -73,6 +72,24 @@ func llamaCppHealth(p *probe) replica.State {
 		return replica.Loading
 	}
 	return replica.Down
+}
+
+// llamaCppMeters exist only with --metrics. A prompt is counted after all of it was read, and an answer after its end, but each of
+// their batches is counted as a decoding. Old servers do not count these.
+var llamaCppMeters = meters{
+	progress: []string{"llamacpp:prompt_tokens_total", "llamacpp:tokens_predicted_total", "llamacpp:n_decode_total"},
+	steady:   []string{"llamacpp:n_decode_total"},
+	queued:   []string{"llamacpp:requests_deferred"},
+}
+
+// llamaCppWork reads /metrics or, without --metrics, /slots, which changes with each token and each batch of a prompt. Old servers
+// do not count the batches there, so that no change proves nothing.
+func llamaCppWork(p *probe) (Work, bool) {
+	if w, ok := llamaCppMeters.read(p); ok {
+		return w, true
+	}
+	status, body, _ := p.get("/slots")
+	return Work{Count: fingerprint(body)}, status == http.StatusOK
 }
 
 func llamaCppSlots(p *probe) int {

@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"context"
 	"encoding/json"
 	"net/http"
 	"regexp"
@@ -25,6 +26,7 @@ var Ollama = &Kind{
 	catalog:      "/api/tags",
 	capabilities: ollamaCapabilities,
 	health:       ollamaHealth,
+	work:         ollamaWork,
 	loadModel:    ollamaLoad,
 	isLoaded:     ollamaIsLoaded,
 	errors: []errorRow{
@@ -98,6 +100,17 @@ func ollamaHealth(p *probe) replica.State {
 		return replica.Loading
 	}
 	return replica.Up
+}
+
+// ollamaWork asks which models are loaded. There are no counters: an answer that changes shows work, one that stays the same proves
+// nothing.
+func ollamaWork(p *probe) (Work, bool) {
+	status, body, err := p.get("/api/ps")
+	if err != nil {
+		versions := &probe{ctx: context.WithoutCancel(p.ctx), u: p.u, base: p.base, timeout: probeTimeout}
+		return Work{Loading: true}, versions.ok("/api/version")
+	}
+	return Work{Count: fingerprint(body)}, status == http.StatusOK
 }
 
 // ollamaCapabilities asks which models are loaded with which context window, and what each model can do. A model that is not

@@ -56,31 +56,16 @@ func (u *Upstream) adoptSlots(p *probe) {
 	}
 }
 
-// Progress returns the sum of a replica's progress counters, which rises while it works on any request. It returns false if the kind
-// has no such counters, or if they are switched off.
-func (u *Upstream) Progress(ctx context.Context, r *replica.Replica) (count float64, ok bool) {
-	counters := u.ActualKind().progressCounters
-	if counters == nil {
-		return 0, false
-	}
-	p := &probe{ctx: ctx, u: u, base: u.base(r), timeout: probeTimeout}
-	status, body, _ := p.get("/metrics")
-	if status != http.StatusOK {
-		return 0, false
-	}
-	return sumCounters(body, counters)
-}
-
-// sumCounters adds up counters on a page in Prometheus' text format, over all their labels. It returns false if the page has none of
-// these counters.
-func sumCounters(page []byte, counters []string) (sum float64, ok bool) {
+// sumMetrics adds up metrics on a page in Prometheus' text format, over all their labels. It returns false if the page has none of
+// them.
+func sumMetrics(page []byte, metrics []string) (sum float64, ok bool) {
 	for line := range bytes.Lines(page) {
 		name, rest, _ := strings.Cut(strings.TrimSpace(string(line)), " ")
 		if at := strings.IndexByte(name, '{'); at >= 0 {
 			name = name[:at]
 			rest = string(line[bytes.LastIndexByte(line, '}')+1:]) // a label's value may have spaces
 		}
-		if !slices.Contains(counters, name) {
+		if !slices.Contains(metrics, name) {
 			continue
 		}
 		value, _, _ := strings.Cut(strings.TrimSpace(rest), " ") // a timestamp may follow
@@ -89,15 +74,6 @@ func sumCounters(page []byte, counters []string) (sum float64, ok bool) {
 		}
 	}
 	return sum, ok
-}
-
-// PrefillTime returns how long reading a prompt of the given size may take in the worst case.
-func (u *Upstream) PrefillTime(bytes int64) time.Duration {
-	const (
-		bytesPerToken = 4
-		rateOfCPU     = 50 // tokens a second
-	)
-	return time.Duration(bytes) * time.Second / time.Duration(bytesPerToken*max(u.ActualKind().prefillRate, rateOfCPU))
 }
 
 // get requests a path below the root, or below the API's base if the path does not begin with a slash.

@@ -5,7 +5,6 @@ import (
 	"net/http"
 	"strings"
 	"testing"
-	"time"
 )
 
 func TestProbeAnswerIsBounded(t *testing.T) {
@@ -19,7 +18,7 @@ func TestProbeAnswerIsBounded(t *testing.T) {
 	}
 }
 
-func TestSumCounters(t *testing.T) {
+func TestSumMetrics(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		name, page string
@@ -36,59 +35,19 @@ func TestSumCounters(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			if got, ok := sumCounters([]byte(tt.page), VLLM.progressCounters); got != tt.want || ok != tt.ok {
+			if got, ok := sumMetrics([]byte(tt.page), vllmMeters.progress); got != tt.want || ok != tt.ok {
 				t.Errorf("got %v, %v; want %v, %v", got, ok, tt.want, tt.ok)
 			}
 		})
 	}
 }
 
-func FuzzSumCounters(f *testing.F) {
+func FuzzSumMetrics(f *testing.F) {
 	f.Add([]byte(`vllm:prompt_tokens_total{engine="0"} 1.0`))
 	f.Add([]byte("vllm:prompt_tokens_total} {\n\n"))
 	f.Fuzz(func(t *testing.T, page []byte) {
-		if sum, ok := sumCounters(page, VLLM.progressCounters); !ok && sum != 0 {
-			t.Errorf("sumCounters = %v without counters", sum)
+		if sum, ok := sumMetrics(page, vllmMeters.progress); !ok && sum != 0 {
+			t.Errorf("sumMetrics = %v without any of them", sum)
 		}
 	})
-}
-
-// Without counters there is no progress to report. A llama.cpp without --metrics answers 501.
-func TestProgress(t *testing.T) {
-	t.Parallel()
-	for _, tt := range []struct {
-		name   string
-		kind   *Kind
-		status int
-		want   float64
-		ok     bool
-	}{
-		{"vllm", VLLM, 200, 0, false},
-		{"llama.cpp", LlamaCpp, 200, 12, true},
-		{"llama.cpp without metrics", LlamaCpp, 501, 0, false},
-		{"ollama", Ollama, 200, 0, false},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			t.Parallel()
-			u := upstreamAt(t, Config{Name: "u", Kind: tt.kind, Transport: roundTrip(func(req *http.Request) (*http.Response, error) {
-				if req.URL.Path != "/metrics" || tt.kind == Ollama {
-					t.Errorf("asked for %s", req.URL)
-				}
-				return answer(tt.status, "llamacpp:n_decode_total 5\nllamacpp:prompt_tokens_total 7\n"), nil
-			})}, "gpu")
-			if got, ok := u.Progress(t.Context(), u.Replicas[0]); got != tt.want || ok != tt.ok {
-				t.Errorf("got %v, %v", got, ok)
-			}
-		})
-	}
-}
-
-// Reading a prompt of 4,000 tokens takes at most 8 s on a GPU and 80 s on a CPU.
-func TestPrefillTime(t *testing.T) {
-	t.Parallel()
-	for kind, want := range map[*Kind]time.Duration{VLLM: 8 * time.Second, LlamaCpp: 80 * time.Second, Ollama: 80 * time.Second} {
-		if got := upstreamAt(t, Config{Name: "u", Kind: kind}, "gpu").PrefillTime(16_000); got != want {
-			t.Errorf("%s: %v, want %v", kind.Name, got, want)
-		}
-	}
 }

@@ -60,12 +60,13 @@ type Param struct {
 
 // Timers bound the waits of one attempt. Zero means the default of each.
 type Timers struct {
-	// FirstToken bounds the wait for the first content of a stream. Default: 30 s while another target is left, else 5 min.
+	// FirstToken bounds the wait for the first content of a stream, unless a local server shows that it works. Default: while another
+	// target is left, 30 s and the time that the server may need to read the prompt, else 10 min.
 	FirstToken time.Duration
-	// Idle bounds the silence between two events of a stream. Default: 60 s.
+	// Idle bounds the silence between two events of a stream, unless a local server shows that it works. Default: 5 min.
 	Idle time.Duration
 	// Total bounds the whole attempt. Default: none for streams; 10 min for other answers, which show no sign of life before
-	// they are complete.
+	// they are complete, unless a local server shows that it works.
 	Total time.Duration
 	// Load bounds the wait for a model that is loading. Default: 5 min.
 	Load time.Duration
@@ -84,6 +85,8 @@ type Upstream struct {
 	capabilities capabilities
 	loads        modelLoads
 	refusals     refusals
+	readings     workReadings
+	prefill      prefillRates
 }
 
 // New returns a new Upstream.

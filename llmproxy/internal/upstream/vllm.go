@@ -15,11 +15,11 @@ import (
 // While it loads, it does not listen.
 var VLLM = &Kind{
 	Name: "vllm", LocalAddress: "127.0.0.1:8000", basePath: "/v1", local: true,
-	detect:           isVLLM,
-	capabilities:     vllmCapabilities,
-	health:           vllmHealth,
-	progressCounters: []string{"vllm:prompt_tokens_total", "vllm:generation_tokens_total"},
-	prefillRate:      500,
+	detect:       isVLLM,
+	capabilities: vllmCapabilities,
+	health:       vllmHealth,
+	work:         vllmMeters.read,
+	prefillRate:  rateOfBatches,
 	errors: []errorRow{
 		{param: "input_tokens", is: router.Unsupported},
 		{param: "input_text", is: router.Unsupported},
@@ -53,6 +53,13 @@ func isVLLM(p *probe, list *listing) (bool, error) {
 	// Without a valid key, vLLM shows no list, but everything outside of /v1.
 	status, page, err := p.get("/metrics")
 	return status == http.StatusOK && (bytes.HasPrefix(page, []byte("vllm:")) || bytes.Contains(page, []byte("\nvllm:"))), err
+}
+
+// vllmMeters count a prompt after all of it was read. Until then, its batches fill the cache.
+var vllmMeters = meters{
+	progress: []string{"vllm:prompt_tokens_total", "vllm:generation_tokens_total", "vllm:kv_cache_usage_perc", "vllm:gpu_cache_usage_perc"},
+	steady:   []string{"vllm:generation_tokens_total"},
+	queued:   []string{"vllm:num_requests_waiting"},
 }
 
 // vllmHealth asks /health, which fails only if the engine is dead.
