@@ -80,10 +80,10 @@ func (h *Handler) provision(ctx caddy.Context) error {
 	discover := h.Discover || len(h.Models) == 0
 	h.gateway = gateway.New(gateway.Config{
 		Config: delivery.Config{
-			Upstreams: upstreams, Prices: prices, LogPrompts: h.LogPrompts, Draining: drainOnExit(ctx),
+			Upstreams: upstreams, Prices: prices, Memory: acquireMemory(&h.closer, h.MaxMemory), LogPrompts: h.LogPrompts, Draining: drainOnExit(ctx),
 			Observe: h.observer.AttemptFailed, Streaming: h.observer.StreamsChanged, Trace: h.observer.Trace, Changed: h.observer.ReplicaChanged,
 		},
-		Models: models, Discover: discover, Auto: auto, MaxBody: h.MaxBody, Memory: acquireMemory(&h.closer, h.MaxMemory), Deadline: time.Duration(h.Deadline),
+		Models: models, Discover: discover, Auto: auto, MaxBody: h.MaxBody, Deadline: time.Duration(h.Deadline),
 		Access: access, Affinity: acquireAffinity(&h.closer, h.Models), LocalOnly: localOnlyFunc(h.LocalOnly, localOnly),
 		Cache: cache, Account: h.observer.Account,
 	})

@@ -141,7 +141,7 @@ func (a *attempt) perform() *failure {
 
 func (a *attempt) expect() relay.Expect {
 	request := a.template.JSON
-	e := relay.Expect{Endpoint: a.x.Endpoint, Stream: a.rec.Stream, Choices: 1, Count: a.rec.Logged, Progress: a}
+	e := relay.Expect{Endpoint: a.x.Endpoint, Stream: a.rec.Stream, Choices: 1, Count: a.rec.Logged, Memory: a.Memory, Progress: a}
 	if request != nil {
 		e.HideUsage = !request.IncludeUsage && !a.planned.KeepUsage
 		e.Choices = request.Choices()

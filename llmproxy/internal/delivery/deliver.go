@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/exchange"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/memory"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/prices"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/upstream"
@@ -26,6 +27,8 @@ type Config struct {
 	Upstreams []*upstream.Upstream
 	// Prices has the prices of targets. If it is nil, only local upstreams have a known price.
 	Prices *prices.Book
+	// Memory is the account of the memory that all requests may take together; nil for no maximum.
+	Memory *memory.Account
 	// Draining is done when the process is about to exit. Open streams then end with an error event. Nil means never.
 	Draining context.Context
 	// Observe is called after each failed attempt.

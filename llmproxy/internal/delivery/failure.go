@@ -68,6 +68,8 @@ func (f *failure) unfit(name string) *openai.Error {
 		message = name + " answered with a stream that cannot be converted into the answer that was asked for. Send the request with \"stream\": true."
 	case errors.Is(f.err, relay.ErrNoStream), errors.Is(f.err, exchange.ErrStreamBegun):
 		message = name + " did not answer with a stream, and its answer cannot be converted into one. Send the request without \"stream\"."
+	case errors.Is(f.err, relay.ErrNoMemory):
+		return exchange.Overloaded()
 	case errors.As(f.err, &encoding):
 		message = fmt.Sprintf("%s answered with Content-Encoding %.20q, which this gateway neither requests nor supports. The operator must turn that off.", name, encoding.Coding)
 	}

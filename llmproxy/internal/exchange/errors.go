@@ -72,6 +72,12 @@ func shortened(text string) string {
 	return strings.ToValidUTF8(text[:longest], "") + "…"
 }
 
+// Overloaded returns the error of a request for which the gateway has no memory left.
+func Overloaded() *openai.Error {
+	return &openai.Error{Status: http.StatusServiceUnavailable, Type: ServerError, Code: "gateway_overloaded",
+		Message: "The memory that this gateway has for requests is used up by other requests. Try again in a moment."}
+}
+
 // RetryAfter formats a wait for the Retry-After header, in seconds, rounded up.
 func RetryAfter(wait time.Duration) string {
 	return strconv.FormatInt(int64((wait+time.Second-1)/time.Second), 10)

@@ -15,7 +15,6 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/catalog"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/delivery"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/exchange"
-	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/memory"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/reqbody"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
@@ -40,8 +39,6 @@ type Config struct {
 	Auto bool
 	// MaxBody is the maximum size of a decompressed request body in bytes. Zero means DefaultMaxBody.
 	MaxBody int64
-	// Memory is the account of the memory that all requests may take together; nil for no maximum.
-	Memory *memory.Account
 	// Access has the keys and the limits; nil allows everything to everybody.
 	Access *access.Access
 	// Deadline is how long a request may take until its first content, including all attempts and waits. Zero means no limit.

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/jsonspan"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/memory"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/sse"
 	"github.com/caddy-llmproxy/caddy-llmproxy/tokens"
@@ -34,6 +35,8 @@ type Expect struct {
 	Base64 bool
 	// Count counts the text of every answer. Otherwise, it is counted only if the upstream may not report its tokens.
 	Count bool
+	// Memory is the account of what is held of answers; nil for no maximum.
+	Memory *memory.Account
 	// Progress is told about each read after the commit; nil if nobody wants to know.
 	Progress Progress
 }
@@ -110,10 +113,13 @@ var (
 	ErrNoStream = errors.New("the upstream did not answer with a stream, and its answer cannot be converted into one")
 )
 
+// ErrNoMemory means that there was no memory left for an answer that can only be sent when all of it has been read.
+var ErrNoMemory = errors.New("the memory for requests is used up, and the answer cannot be converted without holding it")
+
 // IsUnfit reports whether an answer failed only because of its form or its size. The upstream would send the same form again, and what
 // it sent may have cost money.
 func IsUnfit(err error) bool {
-	return errors.Is(err, ErrUnexpectedStream) || errors.Is(err, ErrNoStream) || errors.Is(err, sse.ErrTooLong)
+	return errors.Is(err, ErrUnexpectedStream) || errors.Is(err, ErrNoStream) || errors.Is(err, sse.ErrTooLong) || errors.Is(err, ErrNoMemory)
 }
 
 // An EventError is an error that the upstream sent with status 200: as an event or as the whole answer.

@@ -16,6 +16,10 @@ type convertedAnswer struct {
 
 // convert returns the answer as a stream. It releases one that cannot be converted.
 func convert(whole *wholeAnswer, expect Expect) (Answer, error) {
+	if !whole.complete && whole.head.Len() < maxConverted {
+		whole.release()
+		return nil, ErrNoMemory
+	}
 	if !whole.complete || !Split(expect.Endpoint, whole.head.Bytes(), func([]byte, bool) {}) {
 		whole.release()
 		return nil, ErrNoStream

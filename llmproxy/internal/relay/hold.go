@@ -54,14 +54,14 @@ func holdPeeked(res *http.Response, expect Expect, label form) (Answer, error) {
 func holdStream(res *http.Response, expect Expect, events *sse.Reader) (Answer, error) {
 	s := newStream(res, expect, events)
 	if !expect.Stream && !expect.Endpoint.AnyAnswer {
-		defer s.events.Close()
+		defer s.release()
 		return holdJoined(s)
 	}
 	message, err := s.hold()
 	if err == nil && message == nil {
 		return s, nil
 	}
-	defer s.events.Close()
+	defer s.release()
 	if err != nil {
 		return nil, err
 	}

@@ -51,6 +51,9 @@ func (s *streamAnswer) addTo(joiner *openai.Joiner, batch []byte) error {
 		case keep && event.HasData && !joiner.Add(event.Name, event.Data):
 			return ErrUnexpectedStream
 		}
+		if s.joined += int64(len(event.Data)); !s.memory.fits(s.joined) {
+			return ErrNoMemory
+		}
 	}
 	return nil
 }

@@ -15,23 +15,25 @@ type streamAnswer struct {
 	res      *http.Response
 	expect   Expect
 	events   *sse.Reader
+	memory   holding
 	held     []byte // events before the read that returned the first content
 	batch    []byte // what that read returned; valid until the next read
 	batchErr error  // of that read
 	meter    Meter
 	instead  []byte // what the client gets in place of the event that was just inspected
 
-	finished int  // number of choices that have finished
-	done     bool // the event that ends the answer has been seen: [DONE], or the last one that has a type
-	ending   bool // Progress knows that nothing more is needed
-	content  bool // the last read had content
-	splitEnd bool // the last read ended with a CR, so that an LF at the start of the next one belongs to the same event
-	keptLast bool // the client got that event
-	halfEnd  bool // the last event ends with the first half of a line end
+	joined   int64 // bytes that were joined into a whole answer
+	finished int   // number of choices that have finished
+	done     bool  // the event that ends the answer has been seen: [DONE], or the last one that has a type
+	ending   bool  // Progress knows that nothing more is needed
+	content  bool  // the last read had content
+	splitEnd bool  // the last read ended with a CR, so that an LF at the start of the next one belongs to the same event
+	keptLast bool  // the client got that event
+	halfEnd  bool  // the last event ends with the first half of a line end
 }
 
 func newStream(res *http.Response, expect Expect, events *sse.Reader) *streamAnswer {
-	return &streamAnswer{res: res, expect: expect, events: events}
+	return &streamAnswer{res: res, expect: expect, events: events, memory: holding{account: expect.Memory}}
 }
 
 // hold reads events until one has content, and keeps those before it. If that one is a whole message instead of a part of one, hold
@@ -53,7 +55,7 @@ func (s *streamAnswer) hold() (message []byte, err error) {
 		case first.Done:
 			return nil, ErrIncomplete
 		}
-		if len(s.held)+len(batch) > maxHeld && !s.dropComments(&batch) {
+		if !s.canHold(batch) && !s.dropComments(&batch) {
 			s.batch = batch // more cannot be held, but the answer may be good
 			return nil, nil
 		}
@@ -61,10 +63,16 @@ func (s *streamAnswer) hold() (message []byte, err error) {
 	}
 }
 
+// canHold reports whether the batch can be held, too.
+func (s *streamAnswer) canHold(batch []byte) bool {
+	n := int64(len(s.held) + len(batch))
+	return n <= maxHeld && s.memory.fits(n)
+}
+
 // dropComments removes the comments from what is held and from the batch, and reports whether the rest can be held.
 func (s *streamAnswer) dropComments(batch *[]byte) bool {
 	s.held, *batch = withoutComments(s.held), withoutComments(*batch)
-	return len(s.held)+len(*batch) <= maxHeld
+	return s.canHold(*batch)
 }
 
 // withoutComments returns the events that are more than comments. It reuses the memory.
@@ -144,6 +152,7 @@ func (s *streamAnswer) Send(w Client, begun bool) error {
 		return err
 	}
 	s.held = nil
+	s.memory.release()
 	batch, err := s.batch, s.batchErr
 	for {
 		s.content = false
@@ -355,6 +364,12 @@ func (s *streamAnswer) Meter() Meter { return s.meter }
 
 // Close implements Answer.
 func (s *streamAnswer) Close() {
-	s.events.Close()
+	s.release()
 	s.res.Body.Close()
+}
+
+// release releases the memory of what was read.
+func (s *streamAnswer) release() {
+	s.events.Close()
+	s.memory.release()
 }

@@ -21,12 +21,13 @@ const maxPooled = 256 << 10
 var jsonType = []string{"application/json"}
 
 // A wholeAnswer is JSON that is read completely before the commit. Another target can therefore still answer if it is incomplete,
-// contains an error or is not JSON. Only if it is larger than maxHeld, the rest is relayed as it arrives, and its usage is read on the way.
+// contains an error or is not JSON. Only if it is larger than maxHeld, or no memory is left, the rest is relayed as it arrives, and its usage is read on the way.
 type wholeAnswer struct {
 	res      *http.Response
 	progress Progress
 	limited  io.LimitedReader // of the body
 	head     *bytes.Buffer
+	memory   holding
 	endpoint *openai.Endpoint
 	scanner  *openai.AnswerScanner    // reads an answer that is not kept as a whole, and counts images
 	texts    bool                     // the answer is text
@@ -37,7 +38,7 @@ type wholeAnswer struct {
 }
 
 func newWhole(res *http.Response, expect Expect) *wholeAnswer {
-	a := &wholeAnswer{res: res, progress: expect.Progress, count: expect.Count, endpoint: expect.Endpoint, texts: expect.Endpoint.Texts && !expect.Endpoint.Vectors, head: buffers.Get().(*bytes.Buffer)}
+	a := &wholeAnswer{memory: holding{account: expect.Memory}, res: res, progress: expect.Progress, count: expect.Count, endpoint: expect.Endpoint, texts: expect.Endpoint.Texts && !expect.Endpoint.Vectors, head: buffers.Get().(*bytes.Buffer)}
 	a.head.Reset()
 	if expect.Base64 {
 		a.base64 = new(openai.EmbeddingEncoder)
@@ -45,16 +46,21 @@ func newWhole(res *http.Response, expect Expect) *wholeAnswer {
 	return a
 }
 
+// read reads the answer until it ends, the limit is reached, or there is no memory left. It takes memory as the answer arrives.
 func (a *wholeAnswer) read(limit int64) error {
-	if n := a.res.ContentLength; n > 0 && n <= limit {
-		a.head.Grow(int(n) + bytes.MinRead)
+	a.limited.R = a.res.Body
+	for size := int64(freeHolding); a.memory.fits(size); size = min(4*size, limit) {
+		if n := a.res.ContentLength; n > 0 {
+			a.head.Grow(int(min(n, size)) - a.head.Len() + bytes.MinRead)
+		}
+		a.limited.N = size - int64(a.head.Len())
+		if _, err := a.head.ReadFrom(&a.limited); err != nil {
+			return incomplete(err)
+		}
+		if a.complete = a.limited.N > 0; a.complete || size == limit {
+			return nil
+		}
 	}
-	a.limited = io.LimitedReader{R: a.res.Body, N: limit}
-	n, err := a.head.ReadFrom(&a.limited)
-	if err != nil {
-		return incomplete(err)
-	}
-	a.complete = n < limit
 	return nil
 }
 
@@ -241,6 +247,7 @@ func (a *wholeAnswer) Close() {
 }
 
 func (a *wholeAnswer) release() {
+	a.memory.release()
 	if a.head != nil && a.head.Cap() <= maxPooled {
 		buffers.Put(a.head)
 	}
