@@ -2,8 +2,13 @@ package gateway
 
 import (
 	"encoding/json"
+	"io"
 	"net/http"
+	"net/http/httptest"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -168,5 +173,64 @@ func TestModelsOfOllama(t *testing.T) {
 	}
 	if n := len(fake.Requests()); n > 0 {
 		t.Errorf("%d requests generated", n)
+	}
+}
+
+// A server that imitates Ollama gets all requests at once, and none to load a model, which would generate there.
+func TestImitationsOfOllama(t *testing.T) {
+	t.Parallel()
+	const kobold = `{"object":"list","data":[{"id":"koboldcpp/m","object":"model","created":1,"owned_by":"koboldcpp"}]}`
+	const localAI = `{"object":"list","data":[{"id":"koboldcpp/m","object":"model"}]}`
+	for name, paths := range map[string]map[string]string{
+		"KoboldCpp": {"/api/version": `{"version":"0.7.0"}`, "/api/ps": `{"models":[]}`, "/api/extra/version": `{"result":"KoboldCpp"}`, "/props": `{"default_generation_settings":{"n_ctx":4096},"total_slots":1}`, "/v1/models": kobold},
+		"LocalAI":   {"/": "Ollama is running", "/api/version": `{"version":"0.9.0"}`, "/version": `{"version":"v4"}`, "/v1/models": localAI},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			const requests = 4
+			var open atomic.Int64
+			together := make(chan struct{})
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if r.Method == http.MethodPost && r.URL.Path != "/v1/chat/completions" {
+					t.Errorf("POST %s", r.URL.Path)
+				}
+				if r.Method == http.MethodPost {
+					if open.Add(1) == requests {
+						close(together)
+					}
+					select {
+					case <-together:
+					case <-r.Context().Done():
+					case <-time.After(10 * time.Second):
+						t.Error("the requests do not come at once")
+					}
+					w.Header().Set("Content-Type", "application/json")
+					_, _ = io.WriteString(w, `{"id":"c","object":"chat.completion","created":1,"model":"m","choices":[{"index":0,"message":{"role":"assistant","content":"hi"},"finish_reason":"stop"}]}`)
+					return
+				}
+				if paths[r.URL.Path] == "" {
+					http.NotFound(w, r)
+					return
+				}
+				_, _ = io.WriteString(w, paths[r.URL.Path])
+			}))
+			t.Cleanup(server.Close)
+			s := &setup{t: t}
+			s.up("box", upstream.Auto, nil, server.URL)
+			s.config.Discover = true
+			s.serve()
+			var all sync.WaitGroup
+			for range requests {
+				all.Go(func() {
+					if got := s.post("/v1/chat/completions", chat("koboldcpp/m", false)); got.status != http.StatusOK {
+						t.Errorf("status %d: %s", got.status, got.body)
+					}
+				})
+			}
+			all.Wait()
+			if kind := s.upstreams[0].ActualKind(); kind != upstream.OpenAI {
+				t.Errorf("detected %s", kind.Name)
+			}
+		})
 	}
 }
