@@ -292,7 +292,7 @@ func (a *attempt) failAfterCommit(err error) (e *openai.Error, sent bool) {
 	}
 	if a.Observe != nil {
 		ended := a.summary(rec.Verdict)
-		ended.Err = a.withCause(err)
+		ended.Err, ended.Blameless = a.withCause(err), a.isBlameless()
 		a.Observe(rec, ended)
 	}
 	return rec.Err, sent
@@ -302,6 +302,7 @@ func (a *attempt) failAfterCommit(err error) (e *openai.Error, sent bool) {
 func (a *attempt) record(failed *failure) {
 	a.watchdog.stop() // pings may read the record
 	ended, outcome := a.summary(a.rec.Verdict), router.Outcome{Verdict: a.rec.Verdict}
+	ended.Blameless = a.isBlameless()
 	if failed != nil {
 		outcome, ended.Err = failed.Outcome, failed.err
 		ended.Verdict, a.rec.Verdict = failed.Verdict, failed.Verdict
@@ -323,10 +324,14 @@ func (a *attempt) summary(v router.Verdict) exchange.Attempt {
 	}
 }
 
+// isBlameless reports whether a failure says nothing about the replica, for example because the gateway ended the attempt.
+func (a *attempt) isBlameless() bool {
+	return a.blameless || isAny(context.Cause(a.ctx), errDraining, errDeadline, errNotRead)
+}
+
 // report tells the replica how the attempt ended, unless it says nothing about the replica because the gateway ended it.
 func (a *attempt) report(o router.Outcome) {
-	cause := context.Cause(a.ctx)
-	if a.blameless || isAny(cause, errDraining, errDeadline) {
+	if a.isBlameless() {
 		return
 	}
 	if change, changed := a.replica.Report(a.model, o, a.u.CanProbe()); changed {
@@ -335,7 +340,7 @@ func (a *attempt) report(o router.Outcome) {
 	if o.Verdict != router.OK {
 		a.Health.Watch(a.u, a.replica)
 	}
-	if errors.Is(cause, errSilent) {
+	if errors.Is(context.Cause(a.ctx), errSilent) {
 		a.Health.suspect(a.u, a.replica)
 	}
 }

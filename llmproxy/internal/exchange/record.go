@@ -143,6 +143,8 @@ type Attempt struct {
 	// Status is the status of the upstream's response; zero if there was none.
 	Status   int
 	Duration time.Duration
+	// Blameless means that a failure says nothing about the upstream, because the gateway ended the attempt for another reason.
+	Blameless bool
 	// Err is why the attempt failed. It may quote the upstream and is for logs only.
 	Err error
 }

@@ -224,6 +224,8 @@ func TestDrainingEndsStreamsWithAnError(t *testing.T) {
 	s, fake := one(t, "openai", nil)
 	fake.Always(fakellm.Text("one", " two").StallAfter(1))
 	s.config.Draining = ctx
+	var failed []exchange.Attempt
+	s.config.Observe = func(_ *exchange.Record, a exchange.Attempt) { failed = append(failed, a) }
 	s.serve("m u")
 	res, err := s.server.Client().Post(s.server.URL+"/v1/chat/completions", "application/json", strings.NewReader(chat("m", true)))
 	if err != nil {
@@ -238,6 +240,9 @@ func TestDrainingEndsStreamsWithAnError(t *testing.T) {
 	got := reply{status: res.StatusCode, body: string(body)}
 	if !strings.Contains(got.body, "shutting down") || strings.Contains(got.body, "[DONE]") {
 		t.Errorf("status %d, body %s", got.status, got.body)
+	}
+	if s.record(); len(failed) != 1 || !failed[0].Blameless {
+		t.Errorf("the upstream is blamed: %+v", failed)
 	}
 }
 

@@ -5,6 +5,9 @@ import (
 	"testing/synctest"
 	"time"
 
+	"go.uber.org/zap"
+	logged "go.uber.org/zap/zaptest/observer"
+
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/exchange"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 )
@@ -48,4 +51,32 @@ func TestFailures(t *testing.T) {
 			}
 		}
 	})
+}
+
+// A warning is for upstreams that fail, once each, and not for attempts that the gateway ended.
+func TestWarningOfFailures(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name     string
+		attempts []exchange.Attempt
+		warnings int
+	}{
+		{"a failure", []exchange.Attempt{{Verdict: router.Failed}}, 1},
+		{"the same again", []exchange.Attempt{{Verdict: router.Failed}, {Verdict: router.Timeout}}, 1},
+		{"shutting down", []exchange.Attempt{{Verdict: router.Failed, Blameless: true}}, 0},
+		{"a failure after a shutdown was canceled", []exchange.Attempt{{Verdict: router.Failed, Blameless: true}, {Verdict: router.Failed}}, 1},
+		{"overload", []exchange.Attempt{{Verdict: router.Overloaded}}, 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			core, logs := logged.New(zap.WarnLevel)
+			o := &Observer{logger: zap.New(core), failures: newFailures()}
+			for _, a := range tt.attempts {
+				o.AttemptFailed(new(exchange.Record), a)
+			}
+			if logs.Len() != tt.warnings {
+				t.Errorf("%d warnings, want %d: %v", logs.Len(), tt.warnings, logs.All())
+			}
+		})
+	}
 }

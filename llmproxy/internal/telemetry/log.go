@@ -39,6 +39,7 @@ func (l logObject) MarshalLogObject(enc zapcore.ObjectEncoder) error {
 	enc.AddInt("status", l.Status)
 	enc.AddString("verdict", l.Verdict.String())
 	enc.AddDuration("queue", l.Queue)
+	enc.AddDuration("paused", l.Paused)
 	enc.AddDuration("ttft", l.FirstContent)
 	enc.AddDuration("duration", l.Duration)
 	if each := timePerToken(l.Record); l.Stream && each > 0 {

@@ -46,6 +46,7 @@ type Observer struct {
 	logger    *zap.Logger
 	recorder  *recorder
 	failures  *failures
+	health    *healthLog
 	budgets   *budgetAlerts
 	hasHinted atomic.Bool // at keys in headers that the access log shows
 	hasWarned atomic.Bool // of keys in query strings
@@ -56,9 +57,12 @@ func NewObserver(c *state.Closer, config Config) (*Observer, error) {
 	if err := Register(config.Context.GetMetricsRegistry()); err != nil {
 		return nil, err
 	}
-	return &Observer{
+	o := &Observer{
 		Config: config, logger: config.Context.Logger(), recorder: newRecorder(config.Models), failures: newFailures(), budgets: acquireBudgetAlerts(c),
-	}, nil
+	}
+	o.health = newHealthLog(o.logHealth)
+	c.Add(o.health.close)
+	return o, nil
 }
 
 // Begin makes the record visible to placeholders and to the access log, which read it when the exchange is over. The caller
@@ -106,7 +110,7 @@ func (o *Observer) hintAtLoggedKeys(r *http.Request) {
 // AttemptFailed logs an attempt that failed: as a warning if it is the first sign that an upstream fails, else for debugging.
 func (o *Observer) AttemptFailed(rec *exchange.Record, a exchange.Attempt) {
 	level, message := zapcore.DebugLevel, "attempt failed"
-	if o.failures.begins(rec, a) {
+	if !a.Blameless && o.failures.begins(rec, a) {
 		level, message = zapcore.WarnLevel, "upstream failed"
 		if a.Verdict == router.Misconfigured {
 			message = "upstream rejected the API key or does not have the model; check the configuration"
@@ -142,12 +146,24 @@ func (o *Observer) ReplicaChanged(c delivery.Change) {
 		o.logger.Info("model is hidden for one minute, because the upstream does not have it", append(fields, zap.String("model", c.HiddenModel))...)
 		return
 	}
-	event := "unhealthy"
+	o.health.note(c)
+	o.emit(healthWord(c), map[string]any{"upstream": c.Upstream, "address": c.Address, "state": c.State.String(), "verdict": c.Reason.String()})
+}
+
+func healthWord(c delivery.Change) string {
 	if c.Healthy {
-		event = "healthy"
+		return "healthy"
 	}
-	o.logger.Info("upstream is "+event, append(fields, zap.String("state", c.State.String()), zap.String("verdict", c.Reason.String()))...)
-	o.emit(event, map[string]any{"upstream": c.Upstream, "address": c.Address, "state": c.State.String(), "verdict": c.Reason.String()})
+	return "unhealthy"
+}
+
+// logHealth logs the latest of some changes of a replica's health.
+func (o *Observer) logHealth(c delivery.Change, changes int) {
+	fields := []zap.Field{zap.String("upstream", c.Upstream), zap.String("address", c.Address), zap.String("state", c.State.String()), zap.String("verdict", c.Reason.String())}
+	if changes > 1 {
+		fields = append(fields, zap.Int("changes", changes))
+	}
+	o.logger.Info("upstream is "+healthWord(c), fields...)
 }
 
 // StreamsChanged counts a stream that begins, 1, or ends, -1.
