@@ -36,8 +36,9 @@ type attempt struct {
 	// promptTokens is an estimate of the length of the prompt, firstContent how long its first content took.
 	promptTokens int
 	firstContent time.Duration
-	span         Span // nil without tracing
-	status       int  // of the upstream's response; zero if there was none
+	span         Span        // nil without tracing
+	status       int         // of the upstream's response; zero if there was none
+	sent         http.Header // of the request
 	ctx          context.Context
 	cancel       context.CancelCauseFunc
 	watchdog     watchdog
@@ -52,7 +53,9 @@ func (s *run) try(candidate router.Candidate, last bool) *failure {
 	defer a.close()
 	var failed *failure
 	defer func() { a.record(failed) }() // also if send panics
-	failed = a.perform()
+	if failed = a.perform(); failed != nil {
+		failed.reason = reason(a.status, failed.body, failed.err, a.redactor())
+	}
 	a.resumeLoad(failed)
 	return failed
 }
@@ -110,6 +113,7 @@ func (a *attempt) perform() *failure {
 		return failed
 	}
 	req := a.u.NewRequest(a.ctx, &a.template, a.replica, a.model)
+	a.sent = req.Header
 	a.replica.Begin(a)
 	defer a.replica.Finish(a)
 	if a.span != nil {
@@ -281,14 +285,19 @@ func (a *attempt) failAfterCommit(err error) (e *openai.Error, sent bool) {
 		rec.Verdict, sent = a.u.ActualKind().ClassifyEvent(event.Value).Verdict, event.Sent
 		parsed, _ := openai.ParseError(errorBody(event.Value))
 		parsed.Status, parsed.Type = http.StatusBadGateway, cmp.Or(parsed.Type, exchange.ServerError)
-		parsed.Message = cmp.Or(parsed.Message, name+" reported a failure; the answer is not complete.")
+		if parsed.Message = a.redactor().Redact(parsed.Message); parsed.Message == "" {
+			parsed.Message = name + " reported a failure; the answer is not complete."
+		}
+		if rec.Verdict != router.ClientError && rec.Verdict != router.Unsupported {
+			parsed.Details = nil
+		}
 		rec.Err = &parsed
 	case errors.Is(context.Cause(a.ctx), errDraining):
 		rec.Err = shuttingDown()
 	case rec.Verdict == router.Timeout:
 		rec.Err = upstreamTimeout(name + " stopped sending; the answer is not complete.")
 	default:
-		rec.Err = exchange.UpstreamError(name + " broke off; the answer is not complete.")
+		rec.Err = exchange.UpstreamError(name + " broke off" + because(reason(a.status, nil, err, a.redactor())) + "; the answer is not complete.")
 	}
 	if a.Observe != nil {
 		ended := a.summary(rec.Verdict)
@@ -380,6 +389,11 @@ func (a *attempt) logError(status int, body []byte) error {
 	}
 	parsed, _ := openai.ParseError(body)
 	return fmt.Errorf("status %d, type %.60q, code %.60q", status, parsed.Type, parsed.Code)
+}
+
+// redactor returns what removes secrets, addresses and the prompt from the upstream's words.
+func (a *attempt) redactor() *upstream.Redactor {
+	return &upstream.Redactor{Sent: a.sent, Request: a.template.JSON, Model: a.model}
 }
 
 func errorBody(value []byte) []byte {

@@ -24,14 +24,15 @@ type failure struct {
 	status     int    // of the upstream's response; zero if there was none
 	body       []byte // of an error response
 	err        error
+	reason     string // what the upstream said or did, for the client; empty if that is unknown
 	// spill means that no attempt was made because no slot became free in time. The request then waited for as long as waited, which
 	// is zero if the queues were full.
 	spill  bool
 	waited time.Duration
 }
 
-// apiError returns the error for the client, in a form that SDKs understand. It contains what the upstream said about the
-// request, but not what it said about the gateway's API key or itself.
+// apiError returns the error for the client, in a form that SDKs understand. The terminal of an agent shows nothing else, so it says what
+// the upstream said: all of it about the request, and otherwise its status and a short reason without secrets, addresses and prompts.
 func (f *failure) apiError() *openai.Error {
 	name := "The upstream " + strconv.Quote(f.upstream)
 	if f.spill {
@@ -44,18 +45,29 @@ func (f *failure) apiError() *openai.Error {
 		}
 		return f.upstreamError()
 	case router.Unreachable:
-		return exchange.NoUpstream(name + " cannot be reached, or is still loading its model. Try again in a moment.")
+		if f.status != 0 {
+			return exchange.NoUpstream(name + " is still loading its model" + because(f.reason) + ". Try again in a moment.")
+		}
+		return exchange.NoUpstream(name + " cannot be reached" + because(f.reason) + ". Try again in a moment.")
 	case router.Overloaded:
 		if f.status == http.StatusTooManyRequests {
-			return &openai.Error{Status: f.status, Type: "rate_limit_error", Code: "rate_limit_exceeded", Message: name + " has reached its limit. Try again later."}
+			return &openai.Error{Status: f.status, Type: "rate_limit_error", Code: "rate_limit_exceeded", Message: name + " has reached its limit" + because(f.reason) + ". Try again later."}
 		}
-		return exchange.NoUpstream(name + " is overloaded. Try again in a moment.")
+		return exchange.NoUpstream(name + " is overloaded" + because(f.reason) + ". Try again in a moment.")
 	case router.Misconfigured:
 		return f.misconfigured(name)
 	case router.Timeout:
 		return upstreamTimeout(name + " did not begin to answer in time.")
 	}
-	return exchange.UpstreamError(name + " failed before it answered.")
+	return exchange.UpstreamError(name + " failed before it answered" + because(f.reason) + ".")
+}
+
+// because returns a reason as the end of a sentence.
+func because(reason string) string {
+	if reason == "" {
+		return ""
+	}
+	return ": " + reason
 }
 
 // unfit returns the error for an answer that may be good, but has a form that the client cannot read. SDKs must not retry: the upstream
@@ -82,11 +94,14 @@ func (f *failure) misconfigured(name string) *openai.Error {
 	switch {
 	case f.status == http.StatusNotFound || f.status == http.StatusBadRequest:
 		return &openai.Error{Status: http.StatusNotFound, Type: exchange.InvalidRequest, Param: "model", Code: "model_not_found",
-			Message: name + " does not have the model that this gateway asks it for."}
+			Message: name + " does not have the model that this gateway asks it for" + because(f.reason) + "."}
 	case f.status >= 300 && f.status < 400:
 		return exchange.UpstreamError(name + " redirects to another address, which this gateway does not follow. The operator must check its address.")
 	}
-	return exchange.UpstreamError(name + " rejected this gateway's API key. The operator must check its configuration.")
+	if f.status == http.StatusUnauthorized {
+		return exchange.UpstreamError(name + " rejected this gateway's API key" + because(f.reason) + ". The operator must check its configuration.")
+	}
+	return exchange.UpstreamError(name + " refused this gateway's request" + because(f.reason) + ". The operator must check its API key, its account and the configuration.")
 }
 
 // upstreamError returns the upstream's own error in OpenAI's format.

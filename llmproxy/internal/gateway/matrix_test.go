@@ -99,10 +99,14 @@ func TestMatrixLast(t *testing.T) {
 		last := s.faulty(f)
 		s.serve("m c/z | a/x")
 		got := s.post("/v1/chat/completions", chat("m", stream))
-		if diff := cmp.Diff(f.told, got.body); diff != "" || got.status != f.status {
+		want := f.told
+		if stream && f.toldStream != "" {
+			want = f.toldStream
+		}
+		if diff := cmp.Diff(want, got.body); diff != "" || got.status != f.status {
 			t.Errorf("status %d, want %d %s", got.status, f.status, diff)
 		}
-		want := fmt.Sprint(f.tries+1) + "; c/z misconfigured" + strings.Repeat(", a/x "+f.verdict.String(), f.tries)
+		want = fmt.Sprint(f.tries+1) + "; c/z misconfigured" + strings.Repeat(", a/x "+f.verdict.String(), f.tries)
 		if diff := cmp.Diff(want, got.header.Get("X-Llm-Attempts")); diff != "" {
 			t.Error(diff)
 		}
@@ -119,21 +123,23 @@ const oneToken = `data: {"id":"1","choices":[{"index":0,"delta":{"content":"one"
 // request.
 func TestMatrixAfterCommit(t *testing.T) {
 	events := fakellm.RawEvents(strings.TrimSpace(oneToken), `data: {"id":"1","choices":[{"index":0,"delta":{"content":"two"},"finish_reason":null}]}`)
-	brokeOff := "data: " + told(`The upstream \"a\" broke off; the answer is not complete.`, "server_error", "", "upstream_error") + "\n\n"
+	brokeOff := func(reason string) string {
+		return oneToken + "data: " + told(`The upstream \"a\" broke off`+reason+`; the answer is not complete.`, "server_error", "", "upstream_error") + "\n\n"
+	}
 	for _, test := range []struct {
 		name    string
 		answer  fakellm.Answer
 		verdict router.Verdict
 		want    string
 	}{
-		{"cut", events.CutAfter(1), router.Failed, oneToken + brokeOff},
-		{"dropped in an event", events.DropAfter(1), router.Failed, oneToken + brokeOff},
-		{"reset", events.ResetAfter(1), router.Failed, oneToken + brokeOff},
+		{"cut", events.CutAfter(1), router.Failed, brokeOff(endedEarly)},
+		{"dropped in an event", events.DropAfter(1), router.Failed, brokeOff(endedEarly)},
+		{"reset", events.ResetAfter(1), router.Failed, brokeOff(": it reset the connection")},
 		{"silence", events.StallAfter(1), router.Timeout, oneToken + "data: " + told(`The upstream \"a\" stopped sending; the answer is not complete.`, "server_error", "", "upstream_timeout") + "\n\n"},
 		{"an error event", fakellm.RawEvents(strings.TrimSpace(oneToken), `data: {"error":{"message":"out of memory","type":"x","code":500}}`, "data: [DONE]"), router.Failed, oneToken + "data: " + told("out of memory", "x", "", "500") + "\n\n"},
-		{"half an event", fakellm.RawEvents(strings.TrimSpace(oneToken), `data: {"choices":[{"index":0,"delta":{"content":"two"}`, strings.TrimSpace(oneToken), "data: [DONE]"), router.Failed, oneToken + brokeOff},
-		{"a page in an event", fakellm.RawEvents(strings.TrimSpace(oneToken), "data: <html>Bad Gateway</html>"), router.Failed, oneToken + brokeOff},
-		{"text in an error event", fakellm.RawEvents(strings.TrimSpace(oneToken), "event: error\ndata: out of memory"), router.Failed, oneToken + brokeOff},
+		{"half an event", fakellm.RawEvents(strings.TrimSpace(oneToken), `data: {"choices":[{"index":0,"delta":{"content":"two"}`, strings.TrimSpace(oneToken), "data: [DONE]"), router.Failed, brokeOff(noJSON)},
+		{"a page in an event", fakellm.RawEvents(strings.TrimSpace(oneToken), "data: <html>Bad Gateway</html>"), router.Failed, brokeOff(noJSON)},
+		{"text in an error event", fakellm.RawEvents(strings.TrimSpace(oneToken), "event: error\ndata: out of memory"), router.Failed, brokeOff(noJSON)},
 		{"a page behind the finish", fakellm.RawEvents(`data: {"choices":[{"index":0,"delta":{"content":"one"},"finish_reason":"stop"}]}`, "data: <html>Bad Gateway</html>"), router.OK, `data: {"choices":[{"index":0,"delta":{"content":"one"},"finish_reason":"stop"}]}` + "\n\ndata: [DONE]\n\n"},
 		{"a finish without [DONE]", fakellm.RawEvents(`data: {"choices":[{"index":0,"delta":{"content":"one"},"finish_reason":"stop"}]}`), router.OK, `data: {"choices":[{"index":0,"delta":{"content":"one"},"finish_reason":"stop"}]}` + "\n\ndata: [DONE]\n\n"},
 	} {

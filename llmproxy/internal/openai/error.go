@@ -15,6 +15,8 @@ type Error struct {
 	Code    string // null if empty
 	Param   string // null if empty
 	Message string
+	// Details are further members of the error, as raw JSON with a comma before each. They say more about the caller's own request.
+	Details []byte
 	// Header has additional response headers, such as Retry-After.
 	Header http.Header
 }
@@ -27,7 +29,7 @@ func invalid(param, message string) *Error {
 	return &Error{Status: http.StatusBadRequest, Type: "invalid_request_error", Code: "invalid_request", Param: param, Message: message}
 }
 
-// AppendJSON appends {"error":{…}} with the four members that SDKs look for. In a stream, go-openai recognizes an error only if
+// AppendJSON appends {"error":{…}} with the four members that SDKs look for, and the details. In a stream, go-openai recognizes an error only if
 // its data begins with {"error": and has no white space before that.
 func (e *Error) AppendJSON(b []byte) []byte {
 	return append(e.appendObject(b), '}')
@@ -56,6 +58,7 @@ func (e *Error) appendObject(b []byte) []byte {
 	b = appendStringOrNull(b, e.Param)
 	b = append(b, `,"code":`...)
 	b = appendStringOrNull(b, e.Code)
+	b = append(b, e.Details...)
 	return append(b, '}')
 }
 
@@ -99,12 +102,15 @@ func (e *Error) read(object []byte) (inner []byte, hasMessage bool, err error) {
 			inner = value
 		case "message":
 			e.Message, hasMessage = scalar(value), true
+			if inner := member(value, "detail"); inner != nil && !isEmpty(inner) { // Mistral
+				e.Message = detailText(inner)
+			}
 		case "type":
 			if e.Type = scalar(value); e.Type == "error" {
 				e.Type = "" // the type of an event
 			}
 		case "status":
-			status = scalar(value) // Gemini's type
+			status, _ = jsonspan.String(value) // Gemini's type; Azure's is a number
 		case "code":
 			e.Code = scalar(value)
 		case "param":
@@ -112,6 +118,7 @@ func (e *Error) read(object []byte) (inner []byte, hasMessage bool, err error) {
 		case "detail":
 			detail = value
 		}
+		e.addDetail(key, value)
 		return true
 	})
 	if err != nil {

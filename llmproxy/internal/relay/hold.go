@@ -111,11 +111,19 @@ func reconsider(a *wholeAnswer, expect Expect) (Answer, error) {
 	case label == otherForm:
 		return nil, unknownForm(a.res)
 	}
-	return nil, errNotJSON
+	return nil, ErrNotJSON
 }
 
 func unknownForm(res *http.Response) error {
-	return fmt.Errorf("the upstream answered %q where JSON or events were expected", res.Header.Get("Content-Type"))
+	return &TypeError{res.Header.Get("Content-Type")}
+}
+
+// A TypeError means that an answer is of a type that the endpoint does not have.
+type TypeError struct{ ContentType string }
+
+// Error implements error.
+func (e *TypeError) Error() string {
+	return fmt.Sprintf("the upstream answered %q where JSON or events were expected", e.ContentType)
 }
 
 // holdConverted holds JSON that is converted into a stream.

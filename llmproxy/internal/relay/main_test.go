@@ -139,7 +139,7 @@ func kindOf(err error) string {
 		return "cut"
 	case errors.Is(err, ErrMalformed):
 		return "malformed"
-	case errors.Is(err, errNotJSON):
+	case errors.Is(err, ErrNotJSON):
 		return "no JSON"
 	}
 	return err.Error()

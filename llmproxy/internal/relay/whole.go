@@ -83,7 +83,8 @@ func (a *wholeAnswer) prepared() (*wholeAnswer, error) {
 	return a, nil
 }
 
-var errNotJSON = errors.New("the answer is not JSON")
+// ErrNotJSON means that an answer is not JSON, as it must be.
+var ErrNotJSON = errors.New("the answer is not JSON")
 
 func (a *wholeAnswer) prepare() error {
 	if !a.complete || a.endpoint.Images {
@@ -109,7 +110,7 @@ func (a *wholeAnswer) parse() error {
 		err = answer.Parse(a.head.Bytes())
 	}
 	if err != nil {
-		return fmt.Errorf("%w: %w", errNotJSON, err)
+		return fmt.Errorf("%w: %w", ErrNotJSON, err)
 	}
 	if answer.Err != nil {
 		return eventError(answer.Err)
