@@ -32,7 +32,7 @@ type Cache struct {
 
 	// The maximum size of all answers in memory in bytes, compressed and with overhead. An eighth of it holds answers that were
 	// requested repeatedly, uncompressed and ready to be sent, even if the store is redis. (Redis limits its own memory with
-	// maxmemory.) Answers that are being recorded may take the same amount in addition. Default: 268435456 (256 MiB).
+	// maxmemory.) Answers that are being recorded may take the same amount in addition, all together; what does not fit is not stored. Default: 268435456 (256 MiB).
 	MaxSize int64 `json:"max_size,omitempty"`
 
 	// The maximum size of a stored answer in bytes, before compression; of embeddings, that of a single one. Default: 4194304

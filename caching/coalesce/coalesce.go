@@ -1,20 +1,39 @@
 // Package coalesce lets identical concurrent requests share one upstream call, as singleflight does, but with answers that
 // are streamed: the leader records the answer, and its followers read it as it arrives, as does the leader's own client.
 //
+// What all leaders record together is bounded. An answer that does not fit is passed on instead: the leader keeps only what one of its
+// readers has still to read, and waits for the slowest of them.
+//
 // It decides who leads, and stops the leader when no client is left to want the answer. It does not know what a key or an
 // answer means. It stands on the lowest floor, below caching.
 package coalesce
 
 import (
-	"context"
-	"errors"
-	"io"
+	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // A Span is a part of a recorded answer, in bytes.
 type Span struct{ Start, End int }
+
+// Limits bound what is recorded, in bytes.
+type Limits struct {
+	// Answer is the maximum size of an answer that is stored and shared with new followers.
+	Answer int64
+	// Total is the maximum size of all answers that are being recorded or still read from the recording.
+	Total int64
+	// Memory, if it is not nil, must hold them as well.
+	Memory Memory
+}
+
+// Memory is an account of memory that others use, too.
+type Memory interface {
+	// Reserve reserves bytes. It reports false, and reserves nothing, if there are not so many.
+	Reserve(bytes int64) bool
+	Release(bytes int64)
+}
 
 // A Group holds the current leaders by key. A head, of type H, is what is known of an answer when it begins. The zero Group is
 // ready to use.
@@ -27,26 +46,46 @@ type Group[K comparable, H any] struct {
 
 // A Leader records the answer to one request. Recorded bytes are appended to and never changed.
 type Leader[K comparable, H any] struct {
-	group *Group[K, H]
-	key   K
-	limit int64 // the maximum size in bytes of an answer that is stored
-	stop  func()
+	group  *Group[K, H]
+	key    K
+	limits Limits
+	stop   func()
 
 	// Guarded by group.mu.
 	followers  int
 	clientLeft bool
 	finished   bool // there is nothing left to stop
 
-	mu       sync.Mutex
-	changed  chan struct{} // closed at the next change; nil if no reader waits
-	head     *H
-	body     []byte
-	extra    []Span
-	oversize bool // longer than limit
-	dropped  bool // too long to be recorded any further
-	ended    bool
-	complete bool
+	mu          sync.Mutex
+	changed     chan struct{} // closed at the next change; nil if no reader waits
+	read        chan struct{} // closed when a reader has read or left; nil if the leader does not wait for that
+	readers     []*Follower[K, H]
+	head        *H
+	pieces      []piece // recorded, and not released yet
+	size        int     // of all that was recorded, released or not
+	extra       []Span
+	passing     bool // the answer is not recorded any more, but passed on
+	closed      bool // nobody will join
+	interrupted bool
+	ended       bool
+	complete    bool
 }
+
+// A piece is a part of the recorded answer. Its capacity is reserved.
+type piece struct {
+	start    int
+	bytes    []byte
+	reserved bool
+}
+
+func (p *piece) end() int { return p.start + len(p.bytes) }
+
+const (
+	// maxPiece bounds the memory that is reserved in advance of an answer.
+	maxPiece = 64 << 10
+	// maxStall is how long a client that reads nothing may hold up others that want the same answer.
+	maxStall = 30 * time.Second
+)
 
 // PendingBytes returns the size of what all leaders have recorded.
 func (g *Group[K, H]) PendingBytes() int64 { return g.pending.Load() }
@@ -55,27 +94,43 @@ func (g *Group[K, H]) PendingBytes() int64 { return g.pending.Load() }
 // answer that the lookup missed.
 func (g *Group[K, H]) ClosedCount() uint64 { return g.closed.Load() }
 
-// Join returns the leader of a key. If there was none, it is a new one and leads is true; otherwise the caller is counted as
-// its follower and must call Follow. The new leader calls stop when no client is left that wants its answer. Limit is the
-// maximum size in bytes of an answer that is stored and shared with new followers.
-func (g *Group[K, H]) Join(key K, limit int64, stop func()) (leader *Leader[K, H], leads bool) {
+// Reserve reserves memory within the limits. It reports false, and reserves nothing, if there is not so much.
+func (g *Group[K, H]) Reserve(bytes int64, limits Limits) bool {
+	if g.pending.Add(bytes) <= limits.Total && (limits.Memory == nil || limits.Memory.Reserve(bytes)) {
+		return true
+	}
+	g.pending.Add(-bytes)
+	return false
+}
+
+// Release releases what Reserve reserved.
+func (g *Group[K, H]) Release(bytes int64, limits Limits) {
+	g.pending.Add(-bytes)
+	if limits.Memory != nil {
+		limits.Memory.Release(bytes)
+	}
+}
+
+// Join returns a follower of the leader of a key, which the caller must close. If there is no leader, the caller becomes it: then
+// follower is nil. The leader calls stop when no client is left that wants its answer.
+func (g *Group[K, H]) Join(key K, limits Limits, stop func()) (leader *Leader[K, H], follower *Follower[K, H]) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if leader := g.leaders[key]; leader != nil {
 		leader.followers++
-		return leader, false
+		return nil, leader.newReader(false)
 	}
-	leader = &Leader[K, H]{group: g, key: key, limit: limit, stop: stop}
+	leader = &Leader[K, H]{group: g, key: key, limits: limits, stop: stop}
 	if g.leaders == nil {
 		g.leaders = map[K]*Leader[K, H]{}
 	}
 	g.leaders[key] = leader
-	return leader, true
+	return leader, nil
 }
 
 // Private returns a leader that has no followers: for a client that wants a new answer, which is to be stored.
-func (g *Group[K, H]) Private(limit int64, stop func()) *Leader[K, H] {
-	return &Leader[K, H]{group: g, limit: limit, stop: stop}
+func (g *Group[K, H]) Private(limits Limits, stop func()) *Leader[K, H] {
+	return &Leader[K, H]{group: g, limits: limits, stop: stop}
 }
 
 // remove ends the time in which others can join. The caller holds group.mu.
@@ -119,62 +174,175 @@ func (l *Leader[K, H]) Begin(h H) {
 	l.wake()
 }
 
-// followedFactor is how many times limit an answer may grow to for the followers that it already has.
-const followedFactor = 8
+// Begun reports whether the answer has begun.
+func (l *Leader[K, H]) Begun() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.head != nil
+}
 
-// Write records a part of the answer. Extra marks bytes that not every client gets. An answer that exceeds its limit is not
-// stored, and not shared with new followers. Write reports whether it recorded the bytes: an answer that grows too long for
-// its followers as well is not recorded any further.
+// Write records a part of the answer, of which no reader gets less at once. Extra marks bytes that not every client gets. An answer that exceeds the limits is not stored
+// and not shared with new followers. From then on, Write waits for the readers. It reports false if it was interrupted.
 func (l *Leader[K, H]) Write(p []byte, extra bool) bool {
 	l.mu.Lock()
-	size := int64(len(l.body) + len(p))
-	exceeds := !l.oversize && size > l.limit
-	l.oversize = l.oversize || exceeds
-	l.mu.Unlock()
-	if exceeds {
+	defer l.mu.Unlock()
+	if extra {
+		l.extra = append(l.extra, Span{l.size, l.size + len(p)})
+	}
+	if !l.passing && l.record(p) {
+		l.wake()
+		return true
+	}
+	if !l.passing {
+		l.mu.Unlock()
 		l.group.mu.Lock()
 		l.remove()
 		l.group.mu.Unlock()
-	}
-	fits := size <= l.limit || size <= followedFactor*l.limit && l.hasFollowers()
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.dropped || !fits {
-		l.dropped, l.ended = true, true
+		l.mu.Lock()
+		l.passing = true
 		l.wake()
+	}
+	if !l.awaitReaders() {
 		return false
 	}
-	if extra {
-		l.extra = append(l.extra, Span{len(l.body), len(l.body) + len(p)})
-	}
-	l.body = append(l.body, p...)
-	l.group.pending.Add(int64(len(p)))
+	l.pieces = append(l.pieces, piece{l.size, slices.Clone(p), false})
+	l.size += len(p)
+	l.release()
 	l.wake()
 	return true
 }
 
-func (l *Leader[K, H]) hasFollowers() bool {
-	l.group.mu.Lock()
-	defer l.group.mu.Unlock()
-	return l.followers > 0
+// record records a part of the answer. It reports false, and records nothing, if that exceeds a limit. The caller holds mu.
+func (l *Leader[K, H]) record(p []byte) bool {
+	if int64(l.size+len(p)) > l.limits.Answer {
+		return false
+	}
+	last := len(l.pieces) - 1
+	if last < 0 || cap(l.pieces[last].bytes)-len(l.pieces[last].bytes) < len(p) {
+		capacity := max(len(p), min(l.size, maxPiece))
+		if !l.group.Reserve(int64(capacity), l.limits) {
+			return false
+		}
+		l.pieces = append(l.pieces, piece{l.size, make([]byte, 0, capacity), true})
+		last++
+	}
+	l.pieces[last].bytes = append(l.pieces[last].bytes, p...)
+	l.size += len(p)
+	return true
 }
 
-// Discard frees what was recorded of an answer that is not recorded any further.
-func (l *Leader[K, H]) Discard() {
+// awaitReaders waits until the readers have read all that was recorded. A reader that stalls is cut off if another one waits for more.
+// It reports false if the leader is interrupted. The caller holds mu, which awaitReaders releases meanwhile.
+func (l *Leader[K, H]) awaitReaders() bool {
+	for !l.interrupted {
+		behind := l.slowest()
+		if behind == nil {
+			return true
+		}
+		var stalled <-chan time.Time
+		stop := func() bool { return true }
+		if slices.ContainsFunc(l.readers, func(f *Follower[K, H]) bool { return f.done == l.size }) {
+			timer := time.NewTimer(time.Until(behind.readAt.Add(maxStall)))
+			stalled, stop = timer.C, timer.Stop
+		}
+		l.read = make(chan struct{})
+		read := l.read
+		l.mu.Unlock()
+		select {
+		case <-read:
+		case <-stalled:
+		}
+		stop()
+		l.mu.Lock()
+		l.read = nil
+		if stalled != nil && behind.done < l.size && time.Since(behind.readAt) >= maxStall {
+			behind.tooSlow = true
+			l.forget(behind)
+		}
+	}
+	return false
+}
+
+// slowest returns the reader that has not read all that was recorded, and has been waited for the longest; nil if there is none. The
+// caller holds mu.
+func (l *Leader[K, H]) slowest() (slowest *Follower[K, H]) {
+	for _, f := range l.readers {
+		if f.done < l.size && (slowest == nil || f.readAt.Before(slowest.readAt)) {
+			slowest = f
+		}
+	}
+	return slowest
+}
+
+// Waiting reports whether Write waits for a reader.
+func (l *Leader[K, H]) Waiting() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.group.pending.Add(-int64(len(l.body)))
-	l.body, l.extra = nil, nil
+	return l.read != nil
+}
+
+// Interrupt makes Write fail, now and from now on, if it waits for a reader.
+func (l *Leader[K, H]) Interrupt() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.interrupted = true
+	l.noteRead()
+}
+
+// noteRead wakes the leader. The caller holds mu.
+func (l *Leader[K, H]) noteRead() {
+	if l.read != nil {
+		close(l.read)
+		l.read = nil
+	}
+}
+
+// release releases what is not needed any more: what all readers have read of an answer that nobody else can read. The caller holds
+// mu.
+func (l *Leader[K, H]) release() {
+	if !l.passing && !l.closed {
+		return
+	}
+	needed := l.size
+	for _, f := range l.readers {
+		needed = min(needed, f.done)
+	}
+	n := 0
+	for n < len(l.pieces) && l.pieces[n].end() <= needed {
+		if l.pieces[n].reserved {
+			l.group.Release(int64(cap(l.pieces[n].bytes)), l.limits)
+		}
+		n++
+	}
+	l.pieces = slices.Delete(l.pieces, 0, n)
 }
 
 // Answer returns the recorded answer. Ok reports whether it may be stored.
 func (l *Leader[K, H]) Answer() (h H, body []byte, extra []Span, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.head == nil || l.oversize || l.dropped {
+	if l.head == nil || l.passing {
 		return h, nil, nil, false
 	}
-	return *l.head, l.body, l.extra, true
+	return *l.head, l.whole(), l.extra, true
+}
+
+// whole returns all that was recorded, in one piece, of which there is only one from then on. The answer must have ended. The caller
+// holds mu.
+func (l *Leader[K, H]) whole() []byte {
+	if len(l.pieces) == 0 {
+		return nil
+	}
+	if len(l.pieces) > 1 {
+		joined, reserved := make([]byte, 0, l.size), int64(0)
+		for _, p := range l.pieces {
+			joined = append(joined, p.bytes...)
+			reserved += int64(cap(p.bytes))
+		}
+		l.pieces = []piece{{0, joined, true}}
+		l.group.Release(reserved-int64(cap(joined)), l.limits) // no piece was smaller than what it held
+	}
+	return l.pieces[0].bytes
 }
 
 // Finish ends the answer for all readers. Complete says whether it came to its proper end.
@@ -183,13 +351,13 @@ func (l *Leader[K, H]) Finish(complete bool) {
 	l.finished = true
 	l.group.mu.Unlock()
 	l.mu.Lock()
-	l.ended, l.complete = true, complete && !l.dropped
+	l.ended, l.complete = true, complete
 	l.wake()
 	l.mu.Unlock()
 }
 
 // Close lets the next request with the same key lead. It must be called after the answer was stored, so that the next request
-// either follows or finds it.
+// either follows or finds it. What was recorded is released once it is read.
 func (l *Leader[K, H]) Close() {
 	l.group.closed.Add(1)
 	l.group.mu.Lock()
@@ -197,7 +365,8 @@ func (l *Leader[K, H]) Close() {
 	l.group.mu.Unlock()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.group.pending.Add(-int64(len(l.body)))
+	l.closed = true
+	l.release()
 }
 
 // wake wakes all readers. The caller holds mu.
@@ -214,120 +383,4 @@ func (l *Leader[K, H]) nextChange() <-chan struct{} {
 		l.changed = make(chan struct{})
 	}
 	return l.changed
-}
-
-// ErrNoAnswer means that there is no answer to share: the leader failed before its answer began, or before its end where all
-// of it is needed. The request must be served on its own.
-var ErrNoAnswer = errors.New("the leader has no answer to share")
-
-// Follow returns a follower that reads the answer from its start. The caller must close it.
-func (l *Leader[K, H]) Follow() *Follower[K, H] { return &Follower[K, H]{leader: l} }
-
-// OwnReader returns a reader for the leader's own client. It is not counted as a follower and need not be closed.
-func (l *Leader[K, H]) OwnReader() *Follower[K, H] { return &Follower[K, H]{leader: l, closed: true} }
-
-// A Follower reads the answer of a leader as it arrives.
-type Follower[K comparable, H any] struct {
-	leader *Leader[K, H]
-	offset int // in the body
-	span   int // the next of the extra parts
-	closed bool
-}
-
-// Close stops following. If no other client wants the answer, the leader is stopped.
-func (f *Follower[K, H]) Close() {
-	if !f.closed {
-		f.closed = true
-		f.leader.leaveFollower()
-	}
-}
-
-// Head waits until the answer begins. The error is ErrNoAnswer if the leader ended before that.
-func (f *Follower[K, H]) Head(ctx context.Context) (h H, err error) {
-	l := f.leader
-	for {
-		l.mu.Lock()
-		if l.head != nil && !l.dropped {
-			defer l.mu.Unlock()
-			return *l.head, nil
-		}
-		if l.ended {
-			l.mu.Unlock()
-			return h, ErrNoAnswer
-		}
-		changed := l.nextChange()
-		l.mu.Unlock()
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return h, ctx.Err()
-		}
-	}
-}
-
-// Next waits for more of the answer and returns it, with the extra parts or without them. The error is io.EOF at the end of a
-// complete answer, and io.ErrUnexpectedEOF where an incomplete one breaks off.
-func (f *Follower[K, H]) Next(ctx context.Context, extra bool) ([]byte, error) {
-	l := f.leader
-	for {
-		l.mu.Lock()
-		unread := f.unread(extra)
-		ended, complete := l.ended, l.complete
-		var changed <-chan struct{}
-		if unread == nil && !ended {
-			changed = l.nextChange()
-		}
-		l.mu.Unlock()
-		switch {
-		case unread != nil:
-			return unread, nil
-		case ended && complete:
-			return nil, io.EOF
-		case ended:
-			return nil, io.ErrUnexpectedEOF
-		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
-	}
-}
-
-// unread returns what was recorded since the last call, up to the next extra part; nil if nothing was. The caller holds
-// leader.mu.
-func (f *Follower[K, H]) unread(extra bool) []byte {
-	body := f.leader.body
-	for !extra && f.span < len(f.leader.extra) {
-		s := f.leader.extra[f.span]
-		if f.offset < s.Start {
-			body = body[:s.Start]
-			break
-		}
-		f.offset = max(f.offset, s.End)
-		f.span++
-	}
-	if f.offset >= len(body) {
-		return nil
-	}
-	unread := body[f.offset:]
-	f.offset = len(body)
-	return unread
-}
-
-// All waits for the end of the answer and returns all of it with its extra parts. The error is ErrNoAnswer if the answer is
-// incomplete.
-func (f *Follower[K, H]) All(ctx context.Context) (body []byte, extra []Span, err error) {
-	for {
-		if _, err := f.Next(ctx, true); errors.Is(err, io.EOF) {
-			break
-		} else if errors.Is(err, io.ErrUnexpectedEOF) {
-			return nil, nil, ErrNoAnswer
-		} else if err != nil {
-			return nil, nil, err
-		}
-	}
-	f.leader.mu.Lock()
-	defer f.leader.mu.Unlock()
-	return f.leader.body, f.leader.extra, nil
 }

@@ -8,7 +8,10 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 )
+
+var limits = Limits{Answer: 100, Total: 1000}
 
 func readAll(f *Follower[int, string], extra bool) (string, error) {
 	var b strings.Builder
@@ -25,18 +28,17 @@ func TestFollowersReadFromTheStart(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var group Group[int, string]
-		leader, leads := group.Join(1, 100, func() {})
-		if !leads {
+		leader, _ := group.Join(1, limits, func() {})
+		if leader == nil {
 			t.Fatal("the first request does not lead")
 		}
 		var all sync.WaitGroup
 		follow := func(extra bool, want string) {
-			leader, leads := group.Join(1, 100, func() {})
-			if leads {
+			_, f := group.Join(1, limits, func() {})
+			if f == nil {
 				t.Fatal("a request with the same key does not follow")
 			}
 			all.Go(func() {
-				f := leader.Follow()
 				defer f.Close()
 				head, err := f.Head(context.Background())
 				got, end := readAll(f, extra)
@@ -65,7 +67,7 @@ func TestFollowersReadFromTheStart(t *testing.T) {
 		if n := group.PendingBytes(); n != 0 {
 			t.Errorf("%d bytes are pending after Close", n)
 		}
-		if _, leads := group.Join(1, 100, func() {}); !leads {
+		if leader, _ := group.Join(1, limits, func() {}); leader == nil {
 			t.Error("a request follows a leader that has closed")
 		}
 	})
@@ -90,11 +92,11 @@ func TestLeaderStopsWhenAllClientsHaveLeft(t *testing.T) {
 			t.Parallel()
 			var group Group[int, string]
 			stopped := false
-			leader, _ := group.Join(0, 100, func() { stopped = true })
+			leader, _ := group.Join(0, limits, func() { stopped = true })
 			var followers []*Follower[int, string]
 			for range test.followers {
-				leader, _ := group.Join(0, 100, nil)
-				followers = append(followers, leader.Follow())
+				_, f := group.Join(0, limits, nil)
+				followers = append(followers, f)
 			}
 			for _, who := range test.leave {
 				if who == "leader" {
@@ -108,8 +110,8 @@ func TestLeaderStopsWhenAllClientsHaveLeft(t *testing.T) {
 			if stopped != test.stopped {
 				t.Errorf("stopped: %v", stopped)
 			}
-			if _, leads := group.Join(0, 100, nil); leads != test.stopped {
-				t.Errorf("the next request leads: %v", leads)
+			if next, _ := group.Join(0, limits, nil); (next != nil) != test.stopped {
+				t.Errorf("the next request leads: %v", next != nil)
 			}
 		})
 	}
@@ -120,9 +122,9 @@ func TestFollowersOfAnIncompleteAnswer(t *testing.T) {
 	ctx := context.Background()
 	var group Group[int, string]
 	join := func(key int) (leader *Leader[int, string], f *Follower[int, string]) {
-		leader, _ = group.Join(key, 100, func() {})
-		same, _ := group.Join(key, 100, nil)
-		return leader, same.Follow()
+		leader, _ = group.Join(key, limits, func() {})
+		_, f = group.Join(key, limits, nil)
+		return leader, f
 	}
 
 	leader, f := join(1)
@@ -138,7 +140,8 @@ func TestFollowersOfAnIncompleteAnswer(t *testing.T) {
 	if got, err := readAll(f, true); got != "a" || err != io.ErrUnexpectedEOF {
 		t.Errorf("the leader failed after the answer began: Next returned %q, %v", got, err)
 	}
-	if _, _, err := f.All(ctx); !errors.Is(err, ErrNoAnswer) {
+	_, _, _, ok := leader.Answer()
+	if _, _, err := f.All(ctx); !errors.Is(err, ErrNoAnswer) || !ok {
 		t.Errorf("the leader failed after the answer began: All returned %v", err)
 	}
 
@@ -154,54 +157,227 @@ func TestFollowersOfAnIncompleteAnswer(t *testing.T) {
 	}
 }
 
-// An answer that exceeds its limit is not stored, and new requests cannot follow it. Its followers get more of it, up to
-// followedFactor.
-func TestLongAnswer(t *testing.T) {
+// An answer that does not fit is passed on: new requests cannot follow it and it is not stored, but everybody who reads it gets all of
+// it, and at any time only little of it is in memory.
+func TestAnswerThatDoesNotFit(t *testing.T) {
 	t.Parallel()
-	var group Group[int, string]
-	leader, _ := group.Join(1, 10, func() {})
-	same, _ := group.Join(1, 10, nil)
-	f := same.Follow()
-	leader.Begin("head")
-	if !leader.Write(make([]byte, 11), false) {
-		t.Error("an answer over its limit is not recorded for its follower")
+	for _, test := range []struct {
+		name   string
+		limits Limits
+		others int64 // bytes that other leaders have recorded
+	}{
+		{"too long to be stored", Limits{Answer: 10, Total: 1 << 20}, 0},
+		{"no room", Limits{Answer: 1 << 20, Total: 10}, 0},
+		{"no room beside others", Limits{Answer: 1 << 20, Total: 1 << 20}, 1<<20 - 10},
+		{"no memory", Limits{Answer: 1 << 20, Total: 1 << 20, Memory: new(account)}, 0},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				var group Group[int, string]
+				group.Reserve(test.others, Limits{Total: test.others})
+				leader, _ := group.Join(1, test.limits, func() {})
+				_, follower := group.Join(1, test.limits, nil)
+				_, whole := group.Join(1, test.limits, nil)
+				leader.Begin("head")
+				own := leader.OwnReader()
+				var want strings.Builder
+				var all sync.WaitGroup
+				all.Go(func() {
+					defer whole.Close()
+					if _, _, err := whole.All(context.Background()); !errors.Is(err, ErrNoAnswer) {
+						t.Errorf("All of an answer that is not kept returned %v", err)
+					}
+				})
+				for name, f := range map[string]*Follower[int, string]{"the leader's client": own, "a follower": follower} {
+					all.Go(func() {
+						defer f.Close()
+						if got, err := readAll(f, false); got != strings.ReplaceAll(want.String(), "X", "") || err != io.EOF {
+							t.Errorf("%s got %d bytes, %v", name, len(got), err)
+						}
+					})
+				}
+				for i := range 200 {
+					part := strings.Repeat(string(rune('a'+i%26)), 1+i*37)
+					if want.WriteString(part); !leader.Write([]byte(part), false) {
+						t.Fatal("Write failed")
+					}
+					leader.Write([]byte("XX"), true)
+					want.WriteString("XX")
+					if pending := group.PendingBytes() - test.others; pending > min(test.limits.Total, test.limits.Answer) {
+						t.Fatalf("%d bytes are pending", pending)
+					}
+				}
+				if next, _ := group.Join(1, test.limits, func() {}); next == nil {
+					t.Error("a new request follows an answer that is not kept")
+				}
+				leader.Finish(true)
+				if _, _, _, ok := leader.Answer(); ok {
+					t.Error("an answer that is not kept may be stored")
+				}
+				leader.Close()
+				all.Wait()
+				if n := group.PendingBytes() - test.others; n != 0 {
+					t.Errorf("%d bytes are pending at the end", n)
+				}
+				if a, ok := test.limits.Memory.(*account); ok && (a.held != 0 || a.most > 10) {
+					t.Errorf("%d bytes of memory are held, once were %d", a.held, a.most)
+				}
+			})
+		})
 	}
-	if _, leads := group.Join(1, 10, func() {}); !leads {
-		t.Error("a new request follows an answer over its limit")
+}
+
+// An account has 10 bytes.
+type account struct{ held, most int64 }
+
+func (a *account) Reserve(n int64) bool {
+	if a.held+n > 10 {
+		return false
 	}
-	if _, _, _, ok := leader.Answer(); ok {
-		t.Error("an answer over its limit may be stored")
+	a.held += n
+	a.most = max(a.most, a.held)
+	return true
+}
+
+func (a *account) Release(n int64) { a.held -= n }
+
+// The leaders of a group never record more than the total, whenever they begin, and what they have recorded counts until it is read.
+func TestTotal(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var group Group[int, string]
+		limits := Limits{Answer: 1 << 20, Total: 256 << 10}
+		var leaders []*Leader[int, string]
+		var readers []*Follower[int, string]
+		var writing sync.WaitGroup
+		for key := range 20 {
+			leader, _ := group.Join(key, limits, func() {})
+			leader.Begin("head")
+			leaders, readers = append(leaders, leader), append(readers, leader.OwnReader())
+			writing.Go(func() {
+				for range 30 {
+					leader.Write(make([]byte, 4<<10), false)
+				}
+				leader.Finish(true)
+				leader.Close()
+			})
+		}
+		synctest.Wait()
+		if n := group.PendingBytes(); n > limits.Total || n < limits.Total/2 {
+			t.Errorf("%d bytes are pending while nobody reads", n)
+		}
+		for i, f := range readers {
+			var got int
+			for {
+				p, err := f.Next(context.Background(), true)
+				if got += len(p); err != nil {
+					break
+				}
+				if n := group.PendingBytes(); n > limits.Total {
+					t.Fatalf("%d bytes are pending", n)
+				}
+			}
+			f.Close()
+			if got != 30*4<<10 {
+				t.Errorf("the client of leader %d got %d bytes", i, got)
+			}
+		}
+		writing.Wait()
+		if n := group.PendingBytes(); n != 0 {
+			t.Errorf("%d bytes are pending at the end", n)
+		}
+		_ = leaders
+	})
+}
+
+// A client that reads nothing is cut off if it holds up another one, and only then.
+func TestStalledReader(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name    string
+		readers int // that read
+		leaves  bool
+		want    error
+	}{
+		{"others wait", 1, false, ErrTooSlow},
+		{"it is alone", 0, false, nil},
+		{"it leaves", 1, true, nil},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				var group Group[int, string]
+				leader, _ := group.Join(1, Limits{Answer: 1, Total: 1}, func() {})
+				leader.Begin("head")
+				stalled := leader.OwnReader()
+				var all sync.WaitGroup
+				for range test.readers {
+					_, f := group.Join(1, Limits{}, nil)
+					all.Go(func() {
+						defer f.Close()
+						if got, err := readAll(f, true); got != "abc" || err != io.EOF {
+							t.Errorf("a reader got %q, %v", got, err)
+						}
+					})
+				}
+				started := time.Now()
+				all.Go(func() {
+					for _, part := range []string{"a", "b", "c"} {
+						leader.Write([]byte(part), false)
+					}
+					leader.Finish(true)
+					leader.Close()
+				})
+				if p, err := stalled.Next(context.Background(), true); string(p) != "a" || err != nil {
+					t.Fatalf("%q, %v", p, err)
+				}
+				time.Sleep(maxStall / 2)
+				if !leader.Waiting() {
+					t.Error("the leader does not wait")
+				}
+				if test.leaves {
+					stalled.Close()
+				}
+				time.Sleep(maxStall)
+				synctest.Wait()
+				if leader.Waiting() != (test.readers == 0) {
+					t.Errorf("the leader waits: %v", leader.Waiting())
+				}
+				if !test.leaves {
+					got, err := readAll(stalled, true)
+					if test.want != nil && (got != "" || !errors.Is(err, test.want)) || test.want == nil && (got != "bc" || err != io.EOF) {
+						t.Errorf("the stalled reader got %q, %v", got, err)
+					}
+					stalled.Close()
+				}
+				all.Wait()
+				if n := group.PendingBytes(); n != 0 || time.Since(started) > 2*maxStall {
+					t.Errorf("%d bytes are pending after %s", n, time.Since(started))
+				}
+			})
+		})
 	}
-	if p, err := f.Next(context.Background(), true); len(p) != 11 || err != nil {
-		t.Errorf("the follower got %d bytes, %v", len(p), err)
-	}
-	if leader.Write(make([]byte, followedFactor*10), false) {
-		t.Error("more than followedFactor times the limit was recorded")
-	}
-	if _, err := f.Next(context.Background(), true); err != io.ErrUnexpectedEOF {
-		t.Errorf("the follower of an answer that is not recorded any further got %v", err)
-	}
-	own := leader.OwnReader() // the leader's client gets what was recorded, and the rest without this package
-	if p, err := own.Next(context.Background(), true); len(p) != 11 || err != nil {
-		t.Errorf("the leader's client got %d bytes, %v", len(p), err)
-	}
-	if leader.Discard(); group.PendingBytes() != 0 {
-		t.Errorf("%d bytes are pending after Discard", group.PendingBytes())
-	}
-	if leader.Write([]byte("x"), false) {
-		t.Error("recording went on after Discard")
-	}
-	leader.Finish(true)
-	leader.Close()
-	if n := group.PendingBytes(); n != 0 {
-		t.Errorf("%d bytes are pending after Close", n)
-	}
-	alone, _ := group.Join(2, 10, func() {})
-	alone.Begin("head")
-	if alone.Write(make([]byte, 11), false) {
-		t.Error("an answer over its limit is recorded without followers")
-	}
-	if n := group.PendingBytes(); n != 0 {
-		t.Errorf("%d bytes are pending of an answer over its limit", n)
-	}
+}
+
+func TestInterrupt(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var group Group[int, string]
+		leader, _ := group.Join(1, Limits{}, func() {})
+		leader.Begin("head")
+		reader := leader.OwnReader()
+		wrote := make(chan bool)
+		go func() { leader.Write([]byte("a"), false); wrote <- leader.Write([]byte("b"), false) }()
+		synctest.Wait()
+		leader.Interrupt()
+		if <-wrote {
+			t.Error("Write succeeded although it was interrupted")
+		}
+		leader.Finish(false)
+		leader.Close()
+		if got, err := readAll(reader, true); got != "a" || err != io.ErrUnexpectedEOF {
+			t.Errorf("the reader got %q, %v", got, err)
+		}
+	})
 }

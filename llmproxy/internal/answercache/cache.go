@@ -15,6 +15,7 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/caching"
 	"github.com/caddy-llmproxy/caddy-llmproxy/caching/coalesce"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/exchange"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/memory"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/relay"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/upstream"
@@ -31,9 +32,11 @@ type Cache struct {
 	Name string
 	// TTL is how long an answer is stored, and MaxTTL the longest time that a client may ask for.
 	TTL, MaxTTL time.Duration
-	// MaxEntry is the maximum size in bytes of a stored answer. MaxSize is that of all answers in memory, and also of all
+	// MaxEntry is the maximum size in bytes of a stored answer. MaxSize is that of all answers in memory, and also that of all
 	// answers that are being recorded.
 	MaxEntry, MaxSize int64
+	// Memory, if it is set, must also hold the answers that are being recorded.
+	Memory *memory.Account
 	// SiteScope lets all clients of a site share answers. Otherwise only clients with the same key share them.
 	SiteScope bool
 	// DeterministicOnly stores only answers that do not depend on chance.
@@ -111,15 +114,20 @@ func (l *lookup) answer(q *query) *openai.Error {
 		l.announce(miss)
 		return notCached()
 	}
-	if q.ttl == 0 || leaders.PendingBytes() > l.MaxSize {
+	if q.ttl == 0 {
 		l.announce(miss)
 		return l.generate(l.ctx, q, l.planned, l.to)
 	}
 	for range 2 { // a request whose leader failed may lead; if that happens twice, it does neither
-		f, detached := l.join(q)
-		if detached == nil {
-			if done, err := l.follow(f); done {
+		f, follower, detached := l.join(q)
+		if follower != nil {
+			if done, err := l.follow(follower); done {
 				return err
+			}
+			if leaders.ClosedCount() != closed { // the leader may have found a stored answer, and left its followers
+				if done, err := l.lookAgain(q, nil); done {
+					return err
+				}
 			}
 			continue
 		}
@@ -135,23 +143,31 @@ func (l *lookup) answer(q *query) *openai.Error {
 	return l.generate(l.ctx, q, l.planned, l.to)
 }
 
-// join returns the leader to follow, or a new one. In that case detached is not nil: it is the context to generate the answer
-// with, which outlives the client's if there are followers.
-func (l *lookup) join(q *query) (f *leader, detached context.Context) {
+// join returns a follower of the request in progress, or a new leader with the context to generate the answer with, which outlives
+// the client's if there are followers.
+func (l *lookup) join(q *query) (f *leader, r *follower, detached context.Context) {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(l.ctx))
-	leaders, limit := &l.Shared.Leaders, l.MaxEntry
-	if q.batch != nil {
-		limit = maxBatch // MaxEntry is for each item
-	}
+	leaders, limits := &l.Shared.Leaders, l.limits(q)
 	if !q.control.AllowsStored() {
-		return leaders.Private(limit, cancel), ctx
+		return leaders.Private(limits, cancel), nil, ctx
 	}
-	f, leads := leaders.Join(q.keys[0], limit, cancel)
-	if !leads {
+	if f, r = leaders.Join(q.keys[0], limits, cancel); r != nil {
 		cancel()
-		return f, nil
+		return nil, r, nil
 	}
-	return f, ctx
+	return f, nil, ctx
+}
+
+// limits returns the limits for what is recorded of an answer.
+func (l *lookup) limits(q *query) coalesce.Limits {
+	limits := coalesce.Limits{Answer: l.MaxEntry, Total: l.MaxSize}
+	if q.batch != nil {
+		limits.Answer = maxBatch // MaxEntry is for each item
+	}
+	if l.Memory != nil {
+		limits.Memory = l.Memory
+	}
+	return limits
 }
 
 // lookAgain looks for an answer that was stored during the first lookup. Both lookups together wait for a store no longer
@@ -173,8 +189,8 @@ func (l *lookup) lookAgain(q *query, f *leader) (done bool, err *openai.Error) {
 // abandon ends a leader that will not generate anything.
 func abandon(f *leader) {
 	if f != nil {
+		f.Close() // first, so that its followers look for a stored answer again
 		f.Finish(false)
-		f.Close()
 	}
 }
 

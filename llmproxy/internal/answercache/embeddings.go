@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/caching"
+	"github.com/caddy-llmproxy/caddy-llmproxy/caching/coalesce"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/canonjson"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/exchange"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/jsonspan"
@@ -220,7 +221,11 @@ func (l *lookup) completeBatch(ctx context.Context, q *query, planned *exchange.
 	if smaller.Body, failed = l.onlyItems(b, missing); failed != nil {
 		return failed
 	}
-	buffer := &responseBuffer{header: http.Header{}}
+	buffer := &responseBuffer{header: http.Header{}, leaders: &l.Shared.Leaders, limits: l.limits(q)}
+	defer buffer.release()
+	if !buffer.reserve(b.expectedSize(len(missing))) { // there is no memory in which the answer could be joined
+		return l.next(ctx, l.x, planned, to)
+	}
 	if failed = l.next(ctx, l.x, &smaller, buffer); failed != nil {
 		return failed
 	}
@@ -247,6 +252,18 @@ func (l *lookup) completeBatch(ctx context.Context, q *query, planned *exchange.
 	return l.end(relay.ReplayWhole(to, jsonType, whole.AppendJSON(nil)))
 }
 
+// expectedSize returns the size of an answer with n items, as far as the stored items show it.
+func (b *batch) expectedSize(n int) int {
+	const envelope = 4 << 10
+	largest := 0
+	for _, e := range b.entries {
+		if e != nil {
+			largest = max(largest, len(e.Body))
+		}
+	}
+	return envelope + n*(largest+largest/4)
+}
+
 // onlyItems returns the request with some of its items only.
 func (l *lookup) onlyItems(b *batch, indices []int) (*reqbody.Body, *openai.Error) {
 	items := make([][]byte, len(indices))
@@ -259,12 +276,32 @@ func (l *lookup) onlyItems(b *batch, indices []int) (*reqbody.Body, *openai.Erro
 	return reqbody.FromJSON(e.Bytes(), l.x.Endpoint)
 }
 
-// A responseBuffer is a client that keeps an answer in memory, up to maxBatch.
+// A responseBuffer is a client that keeps an answer in memory, within the limits for answers that are being recorded.
 type responseBuffer struct {
 	header     http.Header
+	leaders    *coalesce.Group[caching.Key, caching.Head]
+	limits     coalesce.Limits
 	body       bytes.Buffer
+	reserved   int
 	overflowed bool
 }
+
+// reserve makes room for n more bytes. It returns false if they exceed a limit.
+func (b *responseBuffer) reserve(n int) bool {
+	needed := b.body.Len() + n
+	if needed <= b.reserved {
+		return true
+	}
+	needed = max(needed, min(2*b.body.Len(), int(b.limits.Answer)))
+	if int64(needed) > b.limits.Answer || !b.leaders.Reserve(int64(needed-b.reserved), b.limits) {
+		return false
+	}
+	b.reserved = needed
+	b.body.Grow(needed - b.body.Len())
+	return true
+}
+
+func (b *responseBuffer) release() { b.leaders.Release(int64(b.reserved), b.limits) }
 
 var _ exchange.Client = (*responseBuffer)(nil)
 
@@ -276,7 +313,7 @@ func (b *responseBuffer) WriteHeader(int) {}
 
 // Write implements http.ResponseWriter.
 func (b *responseBuffer) Write(p []byte) (int, error) {
-	if b.overflowed = b.overflowed || b.body.Len()+len(p) > maxBatch; b.overflowed {
+	if b.overflowed = b.overflowed || !b.reserve(len(p)); b.overflowed {
 		return len(p), nil
 	}
 	return b.body.Write(p)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net/http"
 	"time"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/caching"
@@ -14,10 +15,9 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 )
 
-// follow sends the answer of a leader as it arrives. It returns false if the leader has no answer to share and the client got
+// follow sends the answer of a leader as it arrives, and closes the follower. It returns false if the leader has no answer to share and the client got
 // nothing yet.
-func (l *lookup) follow(f *leader) (done bool, failed *openai.Error) {
-	r := f.Follow()
+func (l *lookup) follow(r *follower) (done bool, failed *openai.Error) {
 	defer r.Close()
 	head, err := l.awaitHead(r)
 	if err != nil {
@@ -32,9 +32,13 @@ func (l *lookup) follow(f *leader) (done bool, failed *openai.Error) {
 		}
 		defer l.x.Attend(l.to)()
 		m, err := relay.FollowStream(l.to, unlessBegun(begun, e.ContentType), func() ([]byte, error) { return r.Next(l.ctx, l.includesUsage()) })
-		if errors.Is(err, io.ErrUnexpectedEOF) {
+		switch {
+		case errors.Is(err, io.ErrUnexpectedEOF):
 			// The error event that the leader's client got is a part of the recording.
 			l.x.Record.Verdict, err = router.Failed, nil
+		case errors.Is(err, coalesce.ErrTooSlow):
+			l.x.Record.Err, l.x.Record.Verdict, err = tooSlow(), router.ClientClosed, nil
+			relay.SendError(l.to, l.x.Record.Err, openai.ResponseState{})
 		}
 		return true, l.end(m, err)
 	}
@@ -71,4 +75,10 @@ func unlessNoAnswer(err error) (done bool, failed *openai.Error) {
 		return false, nil
 	}
 	return true, exchange.ErrClientClosed
+}
+
+// tooSlow returns the error for a client that held up others which wanted the same answer.
+func tooSlow() *openai.Error {
+	return &openai.Error{Status: http.StatusRequestTimeout, Type: exchange.InvalidRequest, Code: "client_too_slow",
+		Message: "The client read nothing for 30 s, and others were waiting for the same answer; the answer is not complete. Read the answer as it arrives."}
 }

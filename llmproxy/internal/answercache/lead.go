@@ -6,10 +6,12 @@ import (
 	"errors"
 	"io"
 	"mime"
-	"sync/atomic"
+	"net/http"
+	"slices"
 	"time"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/caching"
+	"github.com/caddy-llmproxy/caddy-llmproxy/caching/coalesce"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/exchange"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/relay"
@@ -145,14 +147,11 @@ type recorder struct {
 	wantsUsage bool // whether the client asked for the event with the usage
 
 	isStream bool
-	// clientDone is closed when the client was sent all that is recorded, or has left; nil before the answer begins. Only then
-	// may what follows be read.
+	// clientDone is closed when the client was sent all of the answer, or has left; nil before the answer begins. Only then may what
+	// follows be read.
 	clientDone chan struct{}
 	clientErr  error // why the client left
 	panicked   any   // what its writer panicked with
-
-	direct   bool        // the answer is too long to be recorded: the client gets the rest as it arrives
-	detached atomic.Bool // a slow client does not hold up the answer
 }
 
 // begin lets the followers and the client read the answer.
@@ -160,7 +159,6 @@ func (r *recorder) begin() {
 	contentType := r.Header().Get("Content-Type")
 	media, _, _ := mime.ParseMediaType(contentType) // an invalid type is not a stream
 	r.isStream, r.clientDone = media == "text/event-stream", make(chan struct{})
-	r.detached.Store(true)
 	head := caching.Head{Form: caching.Whole, ContentType: contentType, Target: r.x.Record.Target, Route: r.x.Record.Route}
 	if r.isStream {
 		head.Form = caching.Events
@@ -172,23 +170,23 @@ func (r *recorder) begin() {
 // sendRecorded sends what is recorded to the client. Until it returns, nothing else writes to the client.
 func (r *recorder) sendRecorded(recorded *follower) {
 	defer close(r.clientDone)
+	defer recorded.Close()
 	defer func() { // net/http recovers panics of a handler's own goroutine only
 		if r.panicked = recover(); r.panicked != nil {
 			r.leader.Leave()
 		}
 	}()
 	_, err := relay.CopyPieces(r.Client, r.isStream, func() ([]byte, error) { return recorded.Next(r.clientCtx, r.wantsUsage) })
-	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) { // which only means that the answer is incomplete
-		r.clientErr = err
-		r.leader.Leave()
+	if err == nil || errors.Is(err, io.ErrUnexpectedEOF) { // which only means that the answer is incomplete
+		return
 	}
-}
-
-// catchUp waits until the client was sent all that is recorded.
-func (r *recorder) catchUp() {
-	r.detached.Store(false)
-	if r.clientDone != nil {
-		<-r.clientDone
+	r.clientErr = err
+	r.leader.Leave()
+	if errors.Is(err, coalesce.ErrTooSlow) {
+		if !r.isStream {
+			panic(http.ErrAbortHandler) // nothing after half a JSON text can report an error
+		}
+		relay.SendError(r.Client, tooSlow(), openai.ResponseState{})
 	}
 }
 
@@ -210,6 +208,9 @@ func (r *recorder) awaitClient() (left bool) {
 	return r.clientErr != nil
 }
 
+// maxPart bounds how much of an answer that is not recorded, and not a stream, waits for its readers, in bytes.
+const maxPart = 64 << 10
+
 var usageKey = []byte(`"usage"`)
 
 // Write records a part of the answer. It expects whole events of a stream, the one with the usage included, which is recorded
@@ -218,7 +219,15 @@ func (r *recorder) Write(p []byte) (int, error) {
 	if r.clientDone == nil {
 		r.begin()
 	}
-	if !r.isStream || !bytes.Contains(p, usageKey) {
+	switch {
+	case !r.isStream:
+		for part := range slices.Chunk(p, maxPart) {
+			if err := r.record(part, false); err != nil {
+				return 0, err
+			}
+		}
+		return len(p), nil
+	case !bytes.Contains(p, usageKey):
 		return len(p), r.record(p, false)
 	}
 	framing, from := r.x.Endpoint.Framing, 0
@@ -236,34 +245,35 @@ func (r *recorder) Write(p []byte) (int, error) {
 	return len(p), r.record(p[from:], false)
 }
 
-// record records a part of the answer. If the answer is too long for that, it waits until the client was sent what is
-// recorded, and from then on writes to the client directly.
+// errInterrupted means that no client read the answer any more.
+var errInterrupted = errors.New("the clients have stopped reading")
+
+// record records a part of the answer. If the answer is too long for that, it waits for those that read it.
 func (r *recorder) record(p []byte, usage bool) error {
-	if len(p) == 0 || !r.direct && r.leader.Write(p, usage) {
-		return nil
+	if len(p) > 0 && !r.leader.Write(p, usage) {
+		return errInterrupted
 	}
-	if !r.direct {
-		r.catchUp()
-		r.leader.Discard()
-		r.direct = true
-	}
-	if r.clientErr != nil {
-		return r.clientErr
-	}
-	if usage && !r.wantsUsage {
-		return nil
-	}
-	_, err := r.Client.Write(p)
-	return err
+	return nil
 }
 
-// Flush does nothing while the answer is recorded, because sendRecorded flushes each piece.
+// Flush does nothing once the answer has begun, because sendRecorded flushes each piece.
 func (r *recorder) Flush() error {
-	if r.clientDone != nil && !r.direct {
+	if r.clientDone != nil {
 		return nil
 	}
 	return r.Client.Flush()
 }
 
 // Busy implements exchange.Client. While the answer is recorded, a slow client does not hold it up.
-func (r *recorder) Busy() bool { return !r.detached.Load() && r.Client.Busy() }
+func (r *recorder) Busy() bool {
+	if r.leader.Waiting() {
+		return true
+	}
+	return !r.leader.Begun() && r.Client.Busy()
+}
+
+// Interrupt implements exchange.Client.
+func (r *recorder) Interrupt() {
+	r.Client.Interrupt()
+	r.leader.Interrupt()
+}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/answercache"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/fakellm"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/upstream"
 )
@@ -113,6 +114,31 @@ func TestABatchAsksForWhatIsNew(t *testing.T) {
 	}
 	if signals := rec.Signals(); signals.Messages != 3 || signals.PromptTokens != 3 { // the client's request, not the part that was sent
 		t.Errorf("the record says %d inputs of %d tokens", signals.Messages, signals.PromptTokens)
+	}
+}
+
+// If there is no memory in which the answer to a part of a batch could be joined with the rest, the upstream is asked for all of it.
+func TestABatchWithoutMemory(t *testing.T) {
+	t.Parallel()
+	upstreamServer := &embedder{}
+	server := httptest.NewServer(upstreamServer)
+	t.Cleanup(server.Close)
+	s := &setup{t: t}
+	s.config.Cache = rules(t, func(c *answercache.Cache) { c.MaxSize = 4000 })
+	s.up("a", upstream.OpenAI, nil, server.URL)
+	s.serve("embed a/x")
+	s.settled(embedPath, `{"model":"embed","input":["text 0","text 1"]}`)
+	got := s.settled(embedPath, `{"model":"embed","input":["text 0","text 1","text 2"]}`)
+	if got.status != 200 || len(upstreamServer.asked) != 2 || len(upstreamServer.asked[1]) != 3 {
+		t.Fatalf("%d, asked for %v", got.status, upstreamServer.asked)
+	}
+	got = s.settled(embedPath, `{"model":"embed","input":["text 0","text 1","text 2"]}`)
+	if got.cache() != "hit" {
+		t.Errorf("%q: the items are not stored", got.cache())
+	}
+	s.wantVectors(got, 0, 3)
+	if n := s.config.Cache.Shared.Leaders.PendingBytes(); n != 0 {
+		t.Errorf("%d bytes are pending", n)
 	}
 }
 

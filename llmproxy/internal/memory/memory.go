@@ -44,5 +44,13 @@ func (a *Account) Release(n int64) {
 	}
 }
 
+// Half returns an account of the same usage with half of the maximum: for what can be done without, so that it leaves memory to the rest.
+func (a *Account) Half() *Account {
+	if a == nil {
+		return nil
+	}
+	return &Account{a.usage, a.max / 2}
+}
+
 // CouldHold reports whether n bytes could be reserved if nothing else were.
 func (a *Account) CouldHold(n int64) bool { return a == nil || n <= a.max }

@@ -9,7 +9,8 @@ import (
 func TestAccount(t *testing.T) {
 	t.Parallel()
 	usage := new(Usage)
-	small, large := NewAccount(usage, 10), NewAccount(usage, 100)
+	large := NewAccount(usage, 100)
+	small, half := NewAccount(usage, 10), large.Half()
 	for _, step := range []struct {
 		name    string
 		account *Account
@@ -20,12 +21,16 @@ func TestAccount(t *testing.T) {
 		{"fits", small, 10, true, 10},
 		{"one too many", small, 1, false, 10},
 		{"another account may have more", large, 90, true, 100},
+		{"half of it is full, too", half, 1, false, 100},
 		{"and is full itself", large, 1, false, 100},
 		{"nothing always fits", large, 0, true, 100},
 		{"released", large, -90, true, 10},
 		{"what others hold counts", small, 1, false, 10},
 		{"released by the other", small, -10, true, 0},
 		{"fits again", small, 10, true, 10},
+		{"half of the other", half, 40, true, 50},
+		{"no more than half", half, 1, false, 50},
+		{"the other half is left", large, 50, true, 100},
 	} {
 		ok := true
 		if step.n < 0 {
@@ -46,6 +51,9 @@ func TestAccount(t *testing.T) {
 func TestNilAccount(t *testing.T) {
 	t.Parallel()
 	var a *Account
+	if a.Half() != nil {
+		t.Error("half of a nil account has a maximum")
+	}
 	if !a.Reserve(1<<62) || !a.CouldHold(1<<62) {
 		t.Error("a nil account has a maximum")
 	}

@@ -189,6 +189,7 @@ func (a *wholeAnswer) Send(w Client, _ bool) error {
 	case a.complete:
 		return nil
 	}
+	a.release() // before the client reads the rest, which may take long
 	rest := io.TeeReader(a.res.Body, a.scanner)
 	if a.base64 != nil {
 		err = a.sendEncoded(w, rest)
