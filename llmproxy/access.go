@@ -41,7 +41,7 @@ func (h *Handler) provisionAccess(ctx caddy.Context, store *storage) (*access.Ac
 		if err != nil {
 			return nil, h.placeKeys(err)
 		}
-		a.Keys = keyring.Current
+		a.Keys, a.SharedKeys = keyring.Current, store.client != nil && h.KeysFile == ""
 	}
 	var err error
 	if h.Limit != nil {

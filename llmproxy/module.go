@@ -13,6 +13,7 @@ import (
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/access"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/admin"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/exchange"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/gateway"
@@ -149,7 +150,7 @@ func (*Handler) CaddyModule() caddy.ModuleInfo {
 
 // ServeHTTP implements caddyhttp.MiddlewareHandler.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
-	task, claim := gateway.Match(r)
+	task, claim := match(r)
 	if claim != gateway.Ours {
 		if admin.ServeHealth(w, r, h.Health, h.gateway.Status) {
 			return nil
@@ -168,6 +169,21 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	defer h.observer.End(r, rec)
 	h.gateway.Serve(w, r, task, rec)
 	return nil
+}
+
+// match returns the task of a request, and whose it is. The quota is also found at the path that the client wrote, because
+// handle_path /llm/* takes away the beginning of its path.
+func match(r *http.Request) (gateway.Task, gateway.Claim) {
+	task, claim := gateway.Match(r)
+	if claim == gateway.Ours {
+		return task, claim
+	}
+	original, _ := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request)
+	if original.URL != nil && original.URL.Path == access.QuotaPath {
+		task, _ = gateway.TaskOf(access.QuotaPath)
+		return task, gateway.Ours
+	}
+	return task, claim
 }
 
 // Interface guards

@@ -30,7 +30,9 @@ func TestMonitoringExample(t *testing.T) {
 	t.Setenv("OLLAMA_ADDRESS", ollama.URL())
 	t.Setenv("OPENAI_ADDRESS", openai.URL())
 	t.Setenv("SITE_ADDRESS", "http://"+gateway)
-	t.Setenv("METRICS_ADDRESS", "http://"+page)
+	_, port, _ := strings.Cut(page, ":")
+	t.Setenv("METRICS_PORT", port)
+	t.Setenv("OPENAI_API_KEY", "sk-test")
 	caddyfile, err := os.ReadFile(monitoring + "Caddyfile")
 	if err != nil {
 		t.Fatal(err)

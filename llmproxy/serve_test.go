@@ -41,6 +41,28 @@ func TestServesAndLogs(t *testing.T) {
 	}
 }
 
+// The quota is found at its path also below handle_path /llm/*, which takes away its beginning.
+func TestQuotaUnderAPrefix(t *testing.T) {
+	for prefix, paths := range map[string]map[string]bool{
+		"/*":     {"/llm/usage": true, "/usage": false, "/llm/llm/usage": false},
+		"/llm/*": {"/llm/usage": true, "/llm/llm/usage": true, "/usage": false, "/llm/other": false},
+		"/ai/*":  {"/ai/llm/usage": true, "/ai/usage": false, "/llm/usage": false},
+	} {
+		t.Run(prefix, func(t *testing.T) {
+			handler := "handle_path"
+			if prefix == "/*" {
+				handler = "handle"
+			}
+			url := run(t, "\t"+handler+" "+prefix+" {\n\t\tllm_proxy {\n\t\t\tupstream e echo\n\t\t\tmodel m e\n\t\t}\n\t}")
+			for path, want := range paths {
+				if status, body := get(t, url+path); strings.Contains(body, `"object":"llm.usage"`) != want {
+					t.Errorf("%s: status %d, %s", path, status, body)
+				}
+			}
+		})
+	}
+}
+
 // Without a configured kind, the server's kind is detected.
 func TestKindIsDetected(t *testing.T) {
 	for _, kind := range []string{"ollama", "vllm", "llamacpp", "openai"} {

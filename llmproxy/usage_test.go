@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/fakellm"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/keys"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/ledger"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/state"
 )
@@ -106,6 +107,38 @@ func TestLedgerInUseByAnotherProcess(t *testing.T) {
 	}
 	if info, err := os.Stat(ledgerPath()); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("%v, %v", info.Mode(), err)
+	}
+}
+
+// A second Caddy on one data directory serves the keys of its configuration, and says of others why it cannot know them. When the first
+// one has exited, it knows all.
+func TestKeysInUseByAnotherProcess(t *testing.T) {
+	t.Setenv("XDG_DATA_HOME", t.TempDir())
+	another := ledger.New(ledger.Config{Path: ledgerPath()})
+	if err := another.SaveNow("keys", "all", []byte(`{"keys":[{"name":"bob","secret":"`+keys.Digest("bobs-secret")+`"}]}`)); err != nil {
+		t.Fatal(err)
+	}
+	logs := logsOf(t, "\tllm_proxy {\n\t\tupstream e echo\n\t\tmodel m e\n\t\tkey alice alices-secret\n\t}", func(url string) {
+		if got := status(t, url, "alices-secret"); got != http.StatusOK {
+			t.Errorf("the configured key: status %d", got)
+		}
+		if got := status(t, url, ""); got != http.StatusUnauthorized {
+			t.Errorf("no key: status %d", got)
+		}
+		code, body := get(t, url+"/v1/models", "Authorization", "Bearer bobs-secret")
+		if code != http.StatusServiceUnavailable || !strings.Contains(body, "cannot read the keys that are stored on its machine") || strings.Contains(body, "shares") {
+			t.Errorf("the stored key: status %d: %s", code, body)
+		}
+		if err := another.Close(); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "the stored key is not known", func() bool { return status(t, url, "bobs-secret") == http.StatusOK })
+		if got := status(t, url, "wrong"); got != http.StatusUnauthorized {
+			t.Errorf("an unknown key afterwards: status %d", got)
+		}
+	})
+	if n := strings.Count(logs, "cannot read the stored keys; the keys of the configuration are valid"); n != 1 || !strings.Contains(logs, "give each Caddy a data directory of its own") {
+		t.Errorf("%d lines in the log say what is wrong: %s", n, logs)
 	}
 }
 

@@ -19,9 +19,11 @@ import (
 
 // Access holds the keys and the limits. A nil *Access allows everything to everybody.
 type Access struct {
-	// Keys returns the current keys and users. Complete is false if those in a shared state have never been read, so that an unknown
-	// secret may still be valid. If Keys is nil, callers need no key.
+	// Keys returns the current keys and users. Complete is false if the stored ones have never been read, so that an unknown secret may
+	// still be valid. If Keys is nil, callers need no key.
 	Keys func() (set *keys.Set, complete bool)
+	// SharedKeys reports whether keys are stored in a shared state, not on this machine.
+	SharedKeys bool
 	// User returns the name of the user that another handler has authenticated, or "".
 	User func(*http.Request) string
 	// Address returns the client's address, as seen by trusted proxies.
@@ -55,7 +57,7 @@ func (a *Access) Authenticate(r *http.Request, h http.Header) (*keys.Key, *opena
 	}
 	switch {
 	case k == nil && !complete && sent:
-		return nil, stateUnavailable("1")
+		return nil, keysUnavailable(a.SharedKeys)
 	case k == nil:
 		if err := a.limitFailedAuth(r, h); err != nil {
 			return nil, err
@@ -193,6 +195,18 @@ func invalidKey(r *http.Request) *openai.Error {
 func modelNotAllowed(model string) *openai.Error {
 	return &openai.Error{Status: http.StatusForbidden, Type: exchange.InvalidRequest, Param: "model", Code: "model_not_allowed",
 		Message: "This API key may not use the model \"" + model + "\". GET /v1/models lists the models that it may use."}
+}
+
+// keysUnavailable is for a key that is not known while the stored ones cannot be read.
+func keysUnavailable(shared bool) *openai.Error {
+	where := "on its machine"
+	if shared {
+		where = "in the state that it shares with other gateways"
+	}
+	return &openai.Error{Status: http.StatusServiceUnavailable, Type: exchange.ServerError, Code: "state_unavailable",
+		Header: http.Header{"Retry-After": {"1"}},
+		Message: "The gateway does not know this API key, and cannot read the keys that are stored " + where +
+			". Try again in a moment. If that does not help, tell the operator of this gateway: its log says what is wrong."}
 }
 
 func stateUnavailable(retryAfter string) *openai.Error {

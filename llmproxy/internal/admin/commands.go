@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -55,7 +56,26 @@ func request(fl caddycmd.Flags, method, uri string, body io.Reader) (*http.Respo
 	if err != nil {
 		return nil, err
 	}
-	return caddycmd.AdminAPIRequest(address, method, uri, nil, body)
+	res, err := caddycmd.AdminAPIRequest(address, method, uri, nil, body)
+	if err != nil {
+		return nil, plainError(address, err)
+	}
+	return res, nil
+}
+
+// plainError returns the message in an error of the admin API, which Caddy returns as JSON in the text of an error of its own.
+func plainError(address string, err error) error {
+	text := err.Error()
+	if strings.Contains(text, "connection refused") {
+		return fmt.Errorf("no Caddy answers at %s; start it, or give the address of its admin API with --address", address)
+	}
+	var answer struct {
+		Error string `json:"error"`
+	}
+	if i := strings.IndexByte(text, '{'); i >= 0 && json.Unmarshal([]byte(text[i:]), &answer) == nil && answer.Error != "" {
+		return errors.New(answer.Error)
+	}
+	return err
 }
 
 // requestJSON sends a request and decodes the answer.

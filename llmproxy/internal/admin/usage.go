@@ -50,7 +50,7 @@ func usageRows(rows []ledger.Row) []UsageRow {
 	return shown
 }
 
-// showUsage answers GET /llm_proxy/usage?from=&to=&by=&format=.
+// showUsage answers GET /llm_proxy/usage?from=&to=&by=&key=&format=.
 func showUsage(w http.ResponseWriter, r *http.Request) error {
 	parameters := r.URL.Query()
 	q, err := usageQuery(parameters, time.Now())
@@ -68,7 +68,7 @@ func showUsage(w http.ResponseWriter, r *http.Request) error {
 }
 
 func usageQuery(parameters url.Values, now time.Time) (q ledger.Query, err error) {
-	known := []string{"from", "to", "by", "format"}
+	known := []string{"from", "to", "by", "key", "format"}
 	for name := range parameters {
 		if !slices.Contains(known, name) {
 			return q, fmt.Errorf("unknown parameter %q; use one of %s", name, strings.Join(known, ", "))
@@ -86,6 +86,9 @@ func usageQuery(parameters url.Values, now time.Time) (q ledger.Query, err error
 	if format := parameters.Get("format"); format != "" && format != "csv" && format != "json" {
 		return q, fmt.Errorf("format: unknown format %q; use json or csv", format)
 	}
+	if q.Key = parameters.Get("key"); q.Key == "" && parameters.Has("key") {
+		return q, errors.New("key is empty; write the name of a key or user, or leave it out")
+	}
 	q.By = []string{"key"}
 	if parameters.Has("by") {
 		q.By = strings.FieldsFunc(parameters.Get("by"), func(r rune) bool { return r == ',' || r == ' ' })
@@ -98,17 +101,22 @@ func usageQuery(parameters url.Values, now time.Time) (q ledger.Query, err error
 	return q, nil
 }
 
-// parseDay parses a date, or a duration before now.
+// parseDay parses a date, today or yesterday, or a duration before now.
 func parseDay(text string, otherwise, now time.Time) (time.Time, error) {
-	if text == "" {
+	switch text {
+	case "":
 		return otherwise, nil
+	case "today":
+		return now, nil
+	case "yesterday":
+		return now.AddDate(0, 0, -1), nil
 	}
 	if date, err := time.Parse(time.DateOnly, text); err == nil {
 		return date, nil
 	}
 	ago, err := caddy.ParseDuration(text)
 	if err != nil || ago < 0 {
-		return time.Time{}, fmt.Errorf("invalid day %q; use a date such as 2006-01-02, or a number of days ago such as 7d", text)
+		return time.Time{}, fmt.Errorf("invalid day %q; use a date such as 2006-01-02, today, yesterday, or a number of days ago such as 7d", text)
 	}
 	return now.Add(-ago), nil
 }
@@ -161,14 +169,15 @@ func writeUsageCSV(w http.ResponseWriter, by []string, rows []UsageRow) error {
 
 func usageCommand() *cobra.Command {
 	cmd := newCommand(&cobra.Command{
-		Use:   "usage [--from <day>] [--to <day>] [--by <names>] [--csv]",
+		Use:   "usage [--from <day>] [--to <day>] [--by <names>] [--key <name>] [--csv]",
 		Short: "Shows what was used, by key, model, target or day",
-		Long:  "Shows what was used, as the running Caddy recorded it. Days are in UTC, written as 2006-01-02 or as a number of days ago such as 7d.",
+		Long:  "Shows what was used, as the running Caddy recorded it. Days are in UTC, written as 2006-01-02, today, yesterday, or a number of days ago such as 7d.",
 		Args:  cobra.NoArgs,
 	}, runUsage)
 	cmd.Flags().String("from", "", "The first day (default 30 days before the last one)")
 	cmd.Flags().String("to", "", "The last day (default today)")
 	cmd.Flags().String("by", "key", "How to group rows: any of day, key, model and target, separated by commas")
+	cmd.Flags().String("key", "", "Show only what this key or user used (default all)")
 	cmd.Flags().Bool("csv", false, "Print CSV")
 	return cmd
 }
@@ -179,6 +188,9 @@ func runUsage(fl caddycmd.Flags, out io.Writer) error {
 		if value := fl.String(name); value != "" {
 			query.Set(name, value)
 		}
+	}
+	if fl.Changed("key") { // the server rejects an empty one
+		query.Set("key", fl.String("key"))
 	}
 	if fl.Bool("csv") {
 		query.Set("format", "csv")

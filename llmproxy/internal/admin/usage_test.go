@@ -7,8 +7,10 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/spf13/cobra"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/ledger"
 	"github.com/caddy-llmproxy/caddy-llmproxy/tokens"
@@ -47,6 +49,53 @@ free,2,0,0,0,0,0,0,0
 	}
 }
 
+func TestParseDay(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 3, 1, 0, 30, 0, 0, time.UTC)
+	for text, want := range map[string]string{
+		"": "2026-02-01", "today": "2026-03-01", "yesterday": "2026-02-28", "7d": "2026-02-22", "0s": "2026-03-01", "24h": "2026-02-28", "2025-12-31": "2025-12-31",
+		"tomorrow": "", "Yesterday": "", "-1d": "", "31.12.2025": "", "2025-13-01": "", "7": "",
+	} {
+		got, err := parseDay(text, time.Date(2026, 2, 1, 0, 0, 0, 0, time.UTC), now)
+		if (err != nil) != (want == "") || err == nil && dateOf(got) != want {
+			t.Errorf("%q: %s, %v; want %q", text, got, err, want)
+		}
+	}
+}
+
+// What the admin API answers is shown as a sentence, not as JSON.
+func TestErrorsOfCommands(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasPrefix(r.URL.Path, "/llm_proxy/cache") {
+			http.NotFound(w, r) // another Caddy, without the plugin
+			return
+		}
+		w.WriteHeader(http.StatusBadRequest)
+		io.WriteString(w, `{"error":"from: invalid day \"soon\""}`+"\n")
+	}))
+	address := strings.TrimPrefix(server.URL, "http://")
+	run := func(cmd *cobra.Command, args ...string) string {
+		cmd.SilenceErrors, cmd.SilenceUsage = true, true
+		cmd.SetArgs(append(args, "--address", address))
+		err := cmd.Execute()
+		if err == nil {
+			t.Fatal("no error")
+		}
+		return err.Error()
+	}
+	if got := run(usageCommand()); got != `from: invalid day "soon"` {
+		t.Errorf("got %s", got)
+	}
+	if got := run(cacheStatsCommand()); got != "caddy responded with error: HTTP 404: 404 page not found\n" {
+		t.Errorf("got %s", got)
+	}
+	server.Close()
+	if got := run(usageCommand()); got != "no Caddy answers at "+address+"; start it, or give the address of its admin API with --address" {
+		t.Errorf("got %s", got)
+	}
+}
+
 func TestUsageCommand(t *testing.T) {
 	var asked string
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -68,6 +117,7 @@ func TestUsageCommand(t *testing.T) {
 alice  gpt-4o       3         1000   20      5       1        0.2500                1.0000
 bob    red\x1b[31m  2         0      0       0       0        0.5000 and 1 unknown  0.0000
 `},
+		{"of one key", "--key alice --from yesterday", "/llm_proxy/usage?by=key&from=yesterday&key=alice", ""},
 		{"CSV", "--csv --to 2026-11-25", "/llm_proxy/usage?by=key&format=csv&to=2026-11-25", "key,requests\n"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -78,7 +128,7 @@ bob    red\x1b[31m  2         0      0       0       0        0.5000 and 1 unkno
 			if err := cmd.Execute(); err != nil {
 				t.Fatal(err)
 			}
-			if diff := cmp.Diff(test.want, out.String()); diff != "" || asked != test.asked {
+			if diff := cmp.Diff(test.want, out.String()); test.want != "" && diff != "" || asked != test.asked {
 				t.Error(asked, diff)
 			}
 		})

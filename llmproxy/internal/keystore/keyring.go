@@ -126,7 +126,11 @@ func (k *Keyring) apply(first bool) {
 }
 
 func (k *Keyring) logUnreadable(err error) {
-	k.logger.Error("cannot read keys; the previous keys stay valid", zap.String("keys", k.store.name), zap.Error(err))
+	message := "cannot read keys; the previous keys stay valid"
+	if loaded, _ := k.store.Loaded(); !loaded {
+		message = "cannot read the stored keys; the keys of the configuration are valid, and requests with any other key get status 503 until this is fixed"
+	}
+	k.logger.Error(message, zap.String("keys", k.store.name), zap.Error(err))
 }
 
 func (k *Keyring) logReadable() {

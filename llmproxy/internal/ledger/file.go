@@ -45,7 +45,7 @@ func (f *file) open() error {
 	})
 	switch {
 	case errors.Is(err, berrors.ErrTimeout):
-		return fmt.Errorf("%s is in use by another process: %w", f.path, err)
+		return fmt.Errorf("%s is in use by another process; give each Caddy a data directory of its own, for example by XDG_DATA_HOME, or let them share a state: %w", f.path, err)
 	case errors.Is(err, errDamaged):
 		f.broken = fmt.Errorf("opening %s: %w", f.path, err)
 		return f.broken

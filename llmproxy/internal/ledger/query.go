@@ -15,6 +15,8 @@ type Query struct {
 	From, To time.Time
 	// By is what rows are told apart by: any of "day", "key", "model" and "target". Without any there is one row for all.
 	By []string
+	// Key, if it is not empty, leaves out what others used.
+	Key string
 }
 
 // A Row is an answer to a query. What the query does not tell rows apart by is empty.
@@ -68,6 +70,9 @@ func (q Query) ask(p pages) ([]Row, error) {
 func (q Query) by(groups map[rowID]*Sums) func(rowID, Sums) {
 	byDay, byKey, byModel, byTarget := slices.Contains(q.By, "day"), slices.Contains(q.By, "key"), slices.Contains(q.By, "model"), slices.Contains(q.By, "target")
 	return func(id rowID, s Sums) {
+		if q.Key != "" && id.key != q.Key {
+			return
+		}
 		var group rowID
 		if byDay {
 			group.day = id.day

@@ -35,6 +35,11 @@ func TestQuery(t *testing.T) {
 			{Key: "alice", Sums: Sums{Requests: 4, Usage: tokens.Usage{Input: 37, Output: 18, Cached: 2}, Spilled: 1, USD: 0.75, Saved: 0.5}},
 			{Key: "bob", Sums: Sums{Requests: 1, Usage: tokens.Usage{Input: 1}, Unpriced: 1}},
 		}},
+		{"of one key", Query{Key: "alice", By: []string{"model"}}, []Row{
+			{Model: "gpt-4o", Sums: Sums{Requests: 2, Usage: tokens.Usage{Input: 7, Output: 7}, USD: 0.5}},
+			{Model: "local", Sums: Sums{Requests: 2, Usage: tokens.Usage{Input: 30, Output: 11, Cached: 2}, Spilled: 1, USD: 0.25, Saved: 0.5}},
+		}},
+		{"of a key that used nothing", Query{Key: "carol"}, []Row{}},
 		{"a day in UTC", Query{From: noon("2026-11-03"), To: noon("2026-11-03"), By: []string{"model"}}, []Row{
 			{Model: "gpt-4o", Sums: Sums{Requests: 2, Usage: tokens.Usage{Input: 7, Output: 7}, USD: 0.5}},
 			{Model: "local", Sums: Sums{Requests: 1}},
