@@ -2,6 +2,10 @@ package gateway
 
 import (
 	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"regexp"
 	"strings"
 	"sync"
@@ -132,6 +136,50 @@ func TestEitherWayRound(t *testing.T) {
 			}
 			if strings.Contains(first.body, `"choices":[],"usage":{`) != strings.Contains(test.first, "include_usage") && strings.Contains(test.first, "messages") && strings.Contains(test.first, "stream") {
 				t.Errorf("the first client got a usage that it did not ask for, or none: %s", first.body)
+			}
+		})
+	}
+}
+
+// Streams in odd forms are stored as they are. What a whole request gets of them is valid JSON, with what clients rely on.
+func TestOddStreamsAsWholeAnswers(t *testing.T) {
+	t.Parallel()
+	const head = `"id":"c","object":"chat.completion.chunk","created":1,"model":"x"`
+	for _, test := range []struct{ name, choices, more, want string }{
+		{"a tool call without members", `{"index":0,"delta":{"tool_calls":[{"index":0,"function":{}}]}}`, "",
+			`{"role":"assistant","content":null,"tool_calls":[{"type":"function","function":{"name":"","arguments":""}}]}`},
+		{"a second call that is only announced", `{"index":0,"delta":{"tool_calls":[{"index":0,"id":"a","type":"function","function":{"name":"f","arguments":"{}"}},{"index":1}]}}`, "",
+			`{"role":"assistant","content":null,"tool_calls":[{"id":"a","type":"function","function":{"name":"f","arguments":"{}"}},{"type":"function","function":{"name":"","arguments":""}}]}`},
+		{"an empty delta", `{"index":0,"delta":{}}`, "", `{"role":"assistant","content":null}`},
+		{"no delta", `{"index":0}`, "", `{"role":"assistant","content":null}`},
+		{"a space in log probabilities", `{"index":0,"delta":{"content":"a"},"logprobs":{"content":[ ]}}`, `{"index":0,"delta":{},"logprobs":{"content":[{"token":"a"}]}}`, `{"role":"assistant","content":"a"}`},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				w.Header().Set("Content-Type", "text/event-stream")
+				for _, choice := range []string{test.choices, test.more, `{"index":0,"delta":{},"finish_reason":"stop"}`} {
+					if choice != "" {
+						fmt.Fprintf(w, "data: {%s,\"choices\":[%s]}\n\n", head, choice)
+					}
+				}
+				io.WriteString(w, "data: [DONE]\n\n") //nolint:errcheck // the test sees it
+			}))
+			t.Cleanup(server.Close)
+			s := &setup{t: t}
+			s.config.Cache = rules(t, nil)
+			s.up("a", upstream.OpenAI, nil, server.URL)
+			s.serve("m a/x")
+			s.settled(chatPath, chat("m", true))
+			got := s.settled(chatPath, chat("m", false))
+			var answer struct {
+				Choices []struct{ Message any }
+			}
+			if err := json.Unmarshal([]byte(got.body), &answer); err != nil || got.cache() != "hit" || len(answer.Choices) != 1 {
+				t.Fatalf("%q, %v: %s", got.cache(), err, got.body)
+			}
+			if diff := cmp.Diff(decodedJSON(t, test.want), answer.Choices[0].Message); diff != "" {
+				t.Error(diff)
 			}
 		})
 	}
