@@ -23,6 +23,8 @@ const (
 	putTimeout = time.Second
 	// maxPuts is how many Puts may be in progress; further ones are dropped.
 	maxPuts = 64
+	// maxPutBytes is how much they may hold together, in bytes, unless one alone is larger.
+	maxPutBytes = 32 << 20
 )
 
 // A Redis stores entries in a Redis or Valkey server that several gateways share. If the server does not answer, every lookup
@@ -33,8 +35,9 @@ type Redis struct {
 	puts    chan struct{} // holds a value for each Put in progress
 	breaker breaker
 
-	mu      sync.Mutex
-	pending map[string][]byte // the values that are being written, by their key in Redis
+	mu           sync.Mutex
+	pending      map[string][]byte // the values that are being written, by their key in Redis
+	pendingBytes int
 }
 
 // NewRedis returns the store of the cache of that name.
@@ -118,21 +121,42 @@ func (r *Redis) Put(model string, items []Item, ttl time.Duration) {
 	default:
 		return
 	}
-	prefix := r.modelPrefix(model)
-	r.mu.Lock()
+	prefix, size := r.modelPrefix(model), 0
 	for _, i := range items {
-		r.pending[prefix+string(i.Key[:])] = i.Value
+		size += len(i.Value)
 	}
-	r.mu.Unlock()
+	if !r.addPending(prefix, items, size) {
+		<-r.puts
+		return
+	}
 	go func() {
 		defer func() { <-r.puts }()
 		r.record(r.set(prefix, items, ttl))
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		for _, i := range items {
-			delete(r.pending, prefix+string(i.Key[:]))
-		}
+		r.removePending(prefix, items, size)
 	}()
+}
+
+// addPending notes that items are being written. It returns false if too much is being written already.
+func (r *Redis) addPending(prefix string, items []Item, size int) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.pendingBytes > 0 && r.pendingBytes+size > maxPutBytes {
+		return false
+	}
+	r.pendingBytes += size
+	for _, i := range items {
+		r.pending[prefix+string(i.Key[:])] = i.Value
+	}
+	return true
+}
+
+func (r *Redis) removePending(prefix string, items []Item, size int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.pendingBytes -= size
+	for _, i := range items {
+		delete(r.pending, prefix+string(i.Key[:]))
+	}
 }
 
 func (r *Redis) set(prefix string, items []Item, ttl time.Duration) error {
