@@ -197,6 +197,19 @@ func modelNotAllowed(model string) *openai.Error {
 		Message: "This API key may not use the model \"" + model + "\". GET /v1/models lists the models that it may use."}
 }
 
+// CheckSelector refuses a request in which a second member may let a service choose a model that the key may not use.
+func CheckSelector(k *keys.Key, request *openai.Request) *openai.Error {
+	if k == nil || len(k.Models) == 0 {
+		return nil
+	}
+	member := request.Selector()
+	if member == "" {
+		return nil
+	}
+	return &openai.Error{Status: http.StatusForbidden, Type: exchange.InvalidRequest, Param: member, Code: "model_not_allowed",
+		Message: "This API key may use certain models only, and \"" + member + "\" could make a service choose another one. Remove it, and name the model in \"model\"."}
+}
+
 // keysUnavailable is for a key that is not known while the stored ones cannot be read.
 func keysUnavailable(shared bool) *openai.Error {
 	where := "on its machine"

@@ -139,6 +139,34 @@ func TestModelsOfAKey(t *testing.T) {
 	}
 }
 
+// A key that may use certain models cannot reach others through a second member that services understand.
+func TestModelsOfAKeyCannotBeBypassed(t *testing.T) {
+	t.Parallel()
+	s, fake := one(t, "openai", nil)
+	s.guarded(&keys.Entry{Name: "alice", Models: []string{"local"}}, &keys.Entry{Name: "bob"})
+	s.serve("local u/x")
+	ask := func(key, member string) reply {
+		body := strings.Replace(chat("local", false), "{", "{"+member+",", 1)
+		return s.post("/v1/chat/completions", body, "x-api-key", "secret-"+key)
+	}
+	for _, member := range []string{`"models":["gpt-5"]`, `"route":"fallback"`, `"provider":{"only":["x"]}`, `"Provider":{"only":["x"]}`, `"preset":"big"`, `"fallbacks":["gpt-5"]`} {
+		if got := ask("alice", member); got.status != 403 || !strings.Contains(got.body, `"code":"model_not_allowed"`) {
+			t.Errorf("%s: status %d: %s", member, got.status, got.body)
+		}
+	}
+	if n := len(fake.Requests()); n != 0 {
+		t.Errorf("%d requests reached the upstream", n)
+	}
+	for key, member := range map[string]string{"alice": `"models":[]`, "bob": `"models":["gpt-5"],"provider":{"only":["x"]}`} {
+		if got := ask(key, member); got.status != 200 {
+			t.Errorf("%s, %s: status %d: %s", key, member, got.status, got.body)
+		}
+	}
+	if body := string(fake.Requests()[len(fake.Requests())-1].Body); len(fake.Requests()) != 2 || !strings.Contains(body, `"models":[`) {
+		t.Errorf("the upstream got %s", body)
+	}
+}
+
 // A key whose requests stay local is not shown what it would only be refused.
 func TestModelsOfALocalKey(t *testing.T) {
 	t.Parallel()

@@ -62,6 +62,9 @@ func (g *Gateway) generate(x *exchange.Exchange, key *keys.Key, held *held) *ope
 		return err
 	}
 	body, err := g.readBody(x, held)
+	if err == nil {
+		err = access.CheckSelector(key, rec.JSON)
+	}
 	if err != nil {
 		g.Access.Refund(reservation)
 		g.Access.SetQuotaHeaders(x.Request, header, key)
