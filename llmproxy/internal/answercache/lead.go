@@ -235,7 +235,7 @@ func (r *recorder) Write(p []byte) (int, error) {
 		e, _ := sse.Cut(p[at:])
 		raw := e.Raw
 		if e.HasData && framing.Next(e.Name, e.Data).UsageOnly {
-			if err := errors.Join(r.record(p[from:at], false), r.record(raw, true)); err != nil {
+			if err := errors.Join(r.record(p[from:at], false), r.record(r.besideUsage(e.Data), false), r.record(raw, true)); err != nil {
 				return 0, err
 			}
 			from = at + len(raw)
@@ -243,6 +243,19 @@ func (r *recorder) Write(p []byte) (int, error) {
 		at += len(raw)
 	}
 	return len(p), r.record(p[from:], false)
+}
+
+// besideUsage returns what else stands in the event with the usage, as an event for clients that did not ask for the usage, or nil. If
+// the leader's client asked for it, it gets the event itself.
+func (r *recorder) besideUsage(chunk []byte) []byte {
+	if r.wantsUsage {
+		return nil
+	}
+	rest, ok := openai.WithoutUsage(r.x.Endpoint, chunk)
+	if !ok {
+		return nil
+	}
+	return sse.AppendData(nil, rest)
 }
 
 // errInterrupted means that no client read the answer any more.

@@ -37,6 +37,7 @@ func TestHealthLog(t *testing.T) {
 					h.note(delivery.Change{Address: "a", Change: replica.Change{Healthy: i%2 == 1}})
 				}
 				time.Sleep(time.Hour)
+				h.close() // nothing writes any more
 				if !slices.Equal(got, tt.want) {
 					t.Errorf("got %q, want %q", got, tt.want)
 				}
