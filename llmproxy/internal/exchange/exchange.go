@@ -32,7 +32,8 @@ type Exchange struct {
 	// ReadLimits bound how long the client may take to read its answer.
 	ReadLimits ReadLimits
 
-	values struct{ id, target, route, attempts [1]string } // of the headers that every answer has, to save allocations
+	refused bool                                            // the client got an error, and may still be sending its body
+	values  struct{ id, target, route, attempts [1]string } // of the headers that every answer has, to save allocations
 }
 
 // A PlannedRequest is what delivery needs to know about a request.
@@ -105,6 +106,7 @@ func (x *Exchange) Fail(e *openai.Error) {
 	}
 	sent, streaming := x.Writer.sendError(x.Request.Context(), e)
 	rec.Bytes += sent
+	x.refused = !streaming && lingers(e.Status)
 	if streaming {
 		rec.Status = http.StatusOK
 	}

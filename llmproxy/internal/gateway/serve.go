@@ -22,6 +22,7 @@ import (
 func (g *Gateway) Serve(w http.ResponseWriter, r *http.Request, task Task, rec *exchange.Record) {
 	x := exchange.New(w, r, task.endpoint, rec)
 	var held held
+	defer x.Linger()
 	defer g.finish(x, &held)
 	if err := g.serve(x, task, &held); err != nil {
 		x.Fail(err)

@@ -52,8 +52,9 @@ func (u *upload) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Close implements io.Closer.
-func (u *upload) Close() error { return u.body.Close() }
+// Close implements io.Closer. The server closes the body after the handler has returned. Until then, the rest of a body that was refused
+// can be read and discarded.
+func (u *upload) Close() error { return nil }
 
 // watch starts to watch a body. It must be ended.
 func (w *Uploads) watch(u *upload, now time.Time) {
