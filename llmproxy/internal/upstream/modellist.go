@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 	"unicode"
+	"unicode/utf8"
 )
 
 // A Model is an entry of an upstream's list of models.
@@ -36,7 +37,7 @@ type ModelDetail struct {
 }
 
 const (
-	maxModels      = 10_000  // of one list; the rest is ignored
+	maxModels      = 50_000  // of one list; the rest is ignored
 	maxModelName   = 256     // bytes; clients cannot request a model with a longer name
 	maxModelDetail = 4 << 10 // bytes of one detail; a longer one is left out
 	maxTokenCount  = 1 << 30 // a larger number of tokens means that there is no limit
@@ -81,7 +82,10 @@ var errNoModelList = errors.New("not a list of models")
 // parseModels reads a list of models. Servers agree neither on what surrounds it nor on the members of its entries, and some write
 // numbers as text, or what is not JSON. Whatever cannot be read is left out: a member, not the model, and an entry, not its neighbors.
 func parseModels(body []byte) ([]Model, error) {
-	body = bytes.TrimSpace(bytes.TrimPrefix(bytes.ToValidUTF8(body, []byte("\uFFFD")), []byte("\xEF\xBB\xBF")))
+	if !utf8.Valid(body) {
+		body = bytes.ToValidUTF8(body, []byte("\uFFFD"))
+	}
+	body = bytes.TrimSpace(bytes.TrimPrefix(body, []byte("\xEF\xBB\xBF")))
 	if !bytes.HasPrefix(body, []byte("[")) && !bytes.HasPrefix(body, []byte("{")) {
 		return nil, errNoModelList
 	}
@@ -352,15 +356,17 @@ func stringEnd(b []byte) int {
 	if len(b) == 0 || b[0] != '"' {
 		return 0
 	}
-	for i := 1; i < len(b); i++ {
-		switch b[i] {
-		case '\\':
-			i++
-		case '"':
-			return i + 1
+	for i := 1; ; {
+		n := bytes.IndexByte(b[i:], '"')
+		if n < 0 {
+			return 0
+		}
+		text := b[i : i+n]
+		i += n + 1
+		if (len(text)-len(bytes.TrimRight(text, `\`)))%2 == 0 { // the quote is not escaped
+			return i
 		}
 	}
-	return 0
 }
 
 // elements visits the elements of a JSON array, or the members of an object, which b begins with. It looks only at brackets, commas

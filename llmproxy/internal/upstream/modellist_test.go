@@ -148,6 +148,16 @@ func TestHugeLists(t *testing.T) {
 	if err != nil || len(models) != maxModels || models[maxModels-1].ID != fmt.Sprintf("m%d", maxModels-1) {
 		t.Errorf("%d models, %v", len(models), err)
 	}
+	// A long list with long texts, of which the last entry is cut off.
+	body.Reset()
+	body.WriteString(`[`)
+	for i := 0; body.Len() < maxProbeAnswer; i++ {
+		fmt.Fprintf(&body, `{"id":"m%d","description":"%s"},`, i, strings.Repeat("x", 3000))
+	}
+	cut := body.String()[:maxProbeAnswer]
+	if models, err := parseModels([]byte(cut)); err != nil || len(models) != strings.Count(cut, `"id"`) && len(models) != strings.Count(cut, `"id"`)-1 {
+		t.Errorf("%d models, %v", len(models), err)
+	}
 	deep := strings.Repeat("[", 1<<20)
 	if models, err := parseModels([]byte(`[{"id":"a","meta":` + deep + `},{"id":"b"}]`)); err != nil || len(models) != 1 {
 		t.Errorf("%v, %v", models, err)

@@ -21,7 +21,7 @@ import (
 const probeTimeout = 500 * time.Millisecond
 
 // maxProbeAnswer bounds what is read of an answer to a probe, in bytes. The longest is a list of models.
-const maxProbeAnswer = 4 << 20
+const maxProbeAnswer = 16 << 20
 
 // A probe sends requests that never generate to one address of an upstream.
 type probe struct {
