@@ -146,6 +146,9 @@ func (a *attempt) perform() *failure {
 func (a *attempt) expect() relay.Expect {
 	request := a.template.JSON
 	e := relay.Expect{Endpoint: a.x.Endpoint, Stream: a.rec.Stream, Choices: 1, Count: a.rec.Logged, Memory: a.Memory, Progress: a}
+	if form := a.planned.Body.Form; form != nil {
+		e.Choices = form.Choices()
+	}
 	if request != nil {
 		e.HideUsage = !request.IncludeUsage && !a.planned.KeepUsage
 		e.Choices = request.Choices()

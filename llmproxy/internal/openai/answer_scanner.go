@@ -14,6 +14,7 @@ type AnswerScanner struct {
 	inText  bool // inside a string
 	escaped bool // the next byte of the string is escaped
 	object  bool // the outermost value is an object
+	closed  bool // it has ended
 
 	place place  // within a member of the outermost object
 	key   []byte // its key
@@ -42,6 +43,9 @@ const (
 
 // Answer returns what the scanner has read so far.
 func (s *AnswerScanner) Answer() Answer { return s.answer }
+
+// Complete reports whether the answer has ended.
+func (s *AnswerScanner) Complete() bool { return s.closed }
 
 // Images returns the number of elements in "data".
 func (s *AnswerScanner) Images() int64 { return s.images }
@@ -137,6 +141,7 @@ func (s *AnswerScanner) structure(p []byte, from int) int {
 			switch s.depth--; s.depth {
 			case 0:
 				s.end()
+				s.closed = true
 			case -1:
 				s.depth = 0 // what follows the answer
 			default:

@@ -18,6 +18,7 @@ type Form struct {
 	HasModel  bool
 	ModelSpan formdata.Span
 	Stream    bool
+	N         int   // choices that the form asks for; 0 if it does not say so plainly
 	Size      int64 // of the whole form
 }
 
@@ -56,6 +57,9 @@ func ParseForm(r io.ReaderAt, size int64, boundary string) (*Form, *Error) {
 // read reads a part if it is the model or the stream flag.
 func (f *formReader) read(p formdata.Part, content func(int) ([]byte, error)) *Error {
 	name := strings.ToLower(strings.TrimSpace(p.Name))
+	if p.Name == "n" && p.Plain && p.Value.End-p.Value.Start < maxNumber {
+		return f.readN(content)
+	}
 	if name != "model" && name != "stream" {
 		return nil
 	}
@@ -84,6 +88,21 @@ func (f *formReader) read(p formdata.Part, content func(int) ([]byte, error)) *E
 		return err
 	}
 	f.Model, f.HasModel, f.ModelSpan = string(value), true, p.Value
+	return nil
+}
+
+// maxNumber is longer than a number of choices, in bytes.
+const maxNumber = 16
+
+// readN reads the number of choices. The upstream reports what is wrong with it.
+func (f *formReader) readN(content func(int) ([]byte, error)) *Error {
+	value, err := content(maxNumber)
+	if err != nil {
+		return unreadable()
+	}
+	if n, err := strconv.Atoi(strings.TrimSpace(string(value))); err == nil {
+		f.N = max(f.N, n)
+	}
 	return nil
 }
 

@@ -39,6 +39,11 @@ func TestParseForm(t *testing.T) {
 		{"stream", formField("model", "whisper-1") + formField("stream", "true") + "--b--\r\n", Form{Model: "whisper-1", HasModel: true, Stream: true}},
 		{"python's True", formField("stream", "True") + "--b--\r\n", Form{Stream: true}},
 		{"stream false", formField("stream", "false") + "--b--\r\n", Form{}},
+		{"three images", formField("n", " 3\r") + "--b--\r\n", Form{N: 3}},
+		{"images without a number", formField("n", "many") + "--b--\r\n", Form{}},
+		{"two numbers", formField("n", "2") + formField("n", "1") + "--b--\r\n", Form{N: 2}},
+		{"a number too long to be one", formField("n", strings.Repeat("1", 20)) + "--b--\r\n", Form{}},
+		{"another spelling", formField("N", "2") + "--b--\r\n", Form{}},
 		{"no model", filePart + "--b--\r\n", Form{}},
 		{"similar names", formField("models", "x") + formField("model[]", "y") + formField("model", "whisper-1") + "--b--", model},
 	} {

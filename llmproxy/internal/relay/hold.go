@@ -42,7 +42,9 @@ func holdPeeked(res *http.Response, expect Expect, label form) (Answer, error) {
 	case expect.Endpoint.AnyAnswer && (actual == otherForm || label == otherForm):
 		return holdBytes(res, expect)
 	case actual == otherForm && label == otherForm:
-		return nil, unknownForm(res)
+		return nil, &TypeError{res.Header.Get("Content-Type")}
+	case actual == otherForm:
+		return nil, ErrNotJSON
 	case expect.Stream && expect.Endpoint.Streams():
 		return holdConverted(res, expect)
 	}
@@ -92,30 +94,12 @@ func holdWhole(res *http.Response, expect Expect) (Answer, error) {
 		a.release()
 		return nil, err
 	}
-	if !a.beginsAsJSON() {
+	if !beginsAsJSON(a.head.Bytes()) {
 		defer a.release()
-		return reconsider(a, expect)
+		unread(res, a.head.Bytes(), 0)
+		return holdPeeked(res, expect, labeled(res.Header))
 	}
 	return a.prepared()
-}
-
-// reconsider holds an answer that does not begin as JSON.
-func reconsider(a *wholeAnswer, expect Expect) (Answer, error) {
-	actual, start, _ := formOf(a.head.Bytes())
-	unread(a.res, a.head.Bytes(), start)
-	switch label := labeled(a.res.Header); {
-	case actual == eventForm:
-		return holdStream(a.res, expect, sse.NewReader(a.res.Body, sse.MaxEvent))
-	case actual == jsonForm:
-		return holdWhole(a.res, expect)
-	case label == otherForm:
-		return nil, unknownForm(a.res)
-	}
-	return nil, ErrNotJSON
-}
-
-func unknownForm(res *http.Response) error {
-	return &TypeError{res.Header.Get("Content-Type")}
 }
 
 // A TypeError means that an answer is of a type that the endpoint does not have.

@@ -26,6 +26,7 @@ type wholeAnswer struct {
 	res      *http.Response
 	progress Progress
 	limited  io.LimitedReader // of the body
+	open     openJSON         // the body, if its length is unknown
 	head     *bytes.Buffer
 	memory   holding
 	endpoint *openai.Endpoint
@@ -49,6 +50,11 @@ func newWhole(res *http.Response, expect Expect) *wholeAnswer {
 // read reads the answer until it ends, the limit is reached, or there is no memory left. It takes memory as the answer arrives.
 func (a *wholeAnswer) read(limit int64) error {
 	a.limited.R = a.res.Body
+	if a.res.ContentLength < 0 {
+		a.open = openJSON{res: a.res}
+		a.limited.R = &a.open
+		defer a.open.stop()
+	}
 	for size := int64(freeHolding); a.memory.fits(size); size = min(4*size, limit) {
 		if n := a.res.ContentLength; n > 0 {
 			a.head.Grow(int(min(n, size)) - a.head.Len() + bytes.MinRead)
@@ -62,16 +68,6 @@ func (a *wholeAnswer) read(limit int64) error {
 		}
 	}
 	return nil
-}
-
-// beginsAsJSON reports whether the first byte other than white space is that of an object or an array.
-func (a *wholeAnswer) beginsAsJSON() bool {
-	for _, first := range a.head.Bytes() {
-		if first > ' ' {
-			return first == '{' || first == '['
-		}
-	}
-	return false
 }
 
 // prepared returns the answer, ready to be sent. It releases one that cannot be sent.
@@ -190,7 +186,7 @@ func (a *wholeAnswer) Send(w Client, _ bool) error {
 		return nil
 	}
 	a.release() // before the client reads the rest, which may take long
-	rest := io.TeeReader(a.res.Body, a.scanner)
+	rest := &scannedBody{src: a.res.Body, scanner: a.scanner, progress: a.progress, isOpen: a.res.ContentLength < 0}
 	if a.base64 != nil {
 		err = a.sendEncoded(w, rest)
 	} else {

@@ -129,6 +129,9 @@ func (s *spool) close() {
 
 func (f *Form) close() { f.spool.close() }
 
+// Choices returns how many choices the answer has.
+func (f *Form) Choices() int { return max(1, f.fields.N) }
+
 // WithModel returns the form with another model.
 func (f *Form) WithModel(model string) FormPayload {
 	return FormPayload{f.spool, f.fields.ModelSpan.Start, f.fields.ModelSpan.End, model}
