@@ -45,6 +45,7 @@ var fence = regexp.MustCompile("(?s)```caddyfile\n(.*?)```")
 // Every Caddyfile in the documentation and the examples can be loaded.
 func TestDocumentedCaddyfilesLoad(t *testing.T) {
 	t.Setenv("OPENAI_API_KEY", "sk-test")
+	t.Setenv("ANTHROPIC_API_KEY", "sk-test")
 	t.Setenv("ALICE_KEY", "sk-alice")
 	example := read(t, "../Caddyfile.example")
 	sources := map[string]string{

@@ -25,7 +25,7 @@ func (l *lookup) lead(f *leader, detached context.Context, q *query) (failed *op
 	stop := context.AfterFunc(l.ctx, f.Leave)
 	r := &recorder{Client: l.to, x: l.x, leader: f, clientCtx: l.ctx, wantsUsage: l.includesUsage()}
 	planned := *l.planned
-	planned.KeepUsage = true
+	planned.Shared = true
 	defer func() {
 		if r.awaitClient() && l.succeeded() { // the client left before it had all of the answer
 			failed = exchange.ErrClientClosed

@@ -39,6 +39,7 @@ type attempt struct {
 	span         Span        // nil without tracing
 	status       int         // of the upstream's response; zero if there was none
 	sent         http.Header // of the request
+	header       http.Header // of a successful response
 	ctx          context.Context
 	cancel       context.CancelCauseFunc
 	watchdog     watchdog
@@ -112,6 +113,9 @@ func (a *attempt) perform() *failure {
 	if failed := a.awaitLoad(); failed != nil {
 		return failed
 	}
+	if e := a.u.Prepare(&a.template, a.model); e != nil {
+		return a.untranslatable(e)
+	}
 	req := a.u.NewRequest(a.ctx, &a.template, a.replica, a.model)
 	a.sent = req.Header
 	a.replica.Begin(a)
@@ -127,6 +131,13 @@ func (a *attempt) perform() *failure {
 	if res.StatusCode != http.StatusOK && res.StatusCode != http.StatusCreated { // some frameworks answer 201 to every POST
 		return a.readError(res)
 	}
+	if err := a.u.TranslateAnswer(&a.template, res); err != nil {
+		return a.fail(a.verdict(err), err)
+	}
+	if c, ok := a.client.(exchange.Translator); ok {
+		c.Pass(a.u.Passes(&a.template))
+	}
+	a.header = res.Header
 	answer, err := relay.Hold(res, a.expect())
 	if err != nil {
 		return a.reject(err)
@@ -143,14 +154,25 @@ func (a *attempt) perform() *failure {
 	return nil
 }
 
+// untranslatable returns the failure of a request that the API of the target cannot express.
+func (a *attempt) untranslatable(e *openai.Error) *failure {
+	f := a.fail(router.Unsupported, e)
+	f.status, f.body = e.Status, e.AppendJSON(nil)
+	return f
+}
+
 func (a *attempt) expect() relay.Expect {
 	request := a.template.JSON
 	e := relay.Expect{Endpoint: a.x.Endpoint, Stream: a.rec.Stream, Choices: 1, Count: a.rec.Logged, Memory: a.Memory, Progress: a}
+	if a.u.Passes(&a.template) {
+		e.Endpoint = openai.Messages
+		return e
+	}
 	if form := a.planned.Body.Form; form != nil {
 		e.Choices = form.Choices()
 	}
 	if request != nil {
-		e.HideUsage = !request.IncludeUsage && !a.planned.KeepUsage
+		e.HideUsage = !request.IncludeUsage && !a.planned.Shared
 		e.Choices = request.Choices()
 		e.Base64 = a.x.Endpoint.Vectors && request.WantsBase64()
 	}
@@ -179,6 +201,9 @@ func (a *attempt) send(answer relay.Answer, begun bool) {
 	rec.FirstContent, a.firstContent = time.Since(rec.Started), time.Since(a.started)
 	rec.Status, rec.Verdict = http.StatusOK, router.OK
 	header := a.client.Header()
+	if a.u.Passes(&a.template) {
+		upstream.CopyMessagesHeaders(header, a.header)
+	}
 	a.x.SetAnswerHeaders(header, strconv.Itoa(len(rec.Attempts)+1))
 	if a.compareUsage(answer.Meter()); rec.Warning != "" {
 		header["X-Llm-Warning"] = []string{rec.Warning}
@@ -294,6 +319,9 @@ func (a *attempt) failAfterCommit(err error) (e *openai.Error, sent bool) {
 		if rec.Verdict != router.ClientError && rec.Verdict != router.Unsupported {
 			parsed.Details = nil
 		}
+		if a.u.Passes(&a.template) {
+			parsed.Original = append(append([]byte(`{"type":"error","error":`), event.Value...), '}')
+		}
 		rec.Err = &parsed
 	case errors.Is(context.Cause(a.ctx), errDraining):
 		rec.Err = shuttingDown()
@@ -379,7 +407,7 @@ func (a *attempt) reject(err error) *failure {
 // failWith returns the failure of an upstream that reported an error, and learns from the error.
 func (a *attempt) failWith(what upstream.Finding, status int, body []byte) *failure {
 	f := a.fail(what.Verdict, a.logError(status, body))
-	f.Finding, f.body = what, body
+	f.Finding, f.body, f.passes = what, body, a.u.Passes(&a.template)
 	a.learnContextWindow(what)
 	return f
 }

@@ -146,6 +146,7 @@ func (d *Delivery) Deliver(ctx context.Context, x *exchange.Exchange, planned *e
 	s := &run{Delivery: d, ctx: ctx, x: x, planned: planned, client: to, rec: x.Record}
 	s.template.Endpoint, s.template.ID, s.template.Header = x.Endpoint, x.Record.ID, x.Request.Header
 	s.template.JSON, s.template.Memory = planned.Body.JSON(), planned.Body.Memory()
+	s.template.Original, s.template.Passable = planned.Body.Original(), !planned.Shared
 	if form := planned.Body.Form; form != nil {
 		s.template.Form = func(model string) upstream.Payload { return form.WithModel(model) }
 	}

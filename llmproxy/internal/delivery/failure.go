@@ -23,6 +23,7 @@ type failure struct {
 	target     string // "upstream/model"
 	status     int    // of the upstream's response; zero if there was none
 	body       []byte // of an error response
+	passes     bool   // the body is in Anthropic's format, and so is the client
 	err        error
 	reason     string // what the upstream said or did, for the client; empty if that is unknown
 	// spill means that no attempt was made because no slot became free in time. The request then waited for as long as waited, which
@@ -37,6 +38,9 @@ func (f *failure) apiError() *openai.Error {
 	name := "The upstream " + strconv.Quote(f.upstream)
 	if f.spill {
 		return f.queueFull()
+	}
+	if e := f.passed(); e != nil {
+		return e
 	}
 	switch f.Verdict {
 	case router.ClientError, router.Unsupported, router.Adjustable:
@@ -88,6 +92,21 @@ func (f *failure) unfit(name string) *openai.Error {
 	e := exchange.UpstreamError(message)
 	e.Header = http.Header{"X-Should-Retry": {"false"}}
 	return e
+}
+
+// passed returns an error of Anthropic's API for one of its clients, which gets it as it is, or nil. What the upstream says of the
+// gateway's key stays private.
+func (f *failure) passed() *openai.Error {
+	if !f.passes || len(f.body) == 0 || f.status < 400 {
+		return nil
+	}
+	switch f.Verdict {
+	case router.ClientError, router.Unsupported, router.Adjustable, router.Overloaded:
+		e := f.upstreamError()
+		e.Status, e.Original = f.status, f.body
+		return e
+	}
+	return nil
 }
 
 func (f *failure) misconfigured(name string) *openai.Error {

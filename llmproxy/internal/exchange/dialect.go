@@ -1,6 +1,10 @@
 package exchange
 
 import (
+	"net/http"
+	"time"
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/dialect"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/sse"
 )
@@ -11,12 +15,59 @@ type Dialect interface {
 	AppendError(b []byte, e *openai.Error) []byte
 	// AppendErrorEvent appends the event, or the events, that end a stream with an error. State is that of a stream of the Responses API.
 	AppendErrorEvent(b []byte, e *openai.Error, state openai.ResponseState) []byte
+	// SetHeaders adds the dialect's own form of the headers of an answer.
+	SetHeaders(h http.Header)
 	// Ping returns the event that keeps a waiting client, and proxies on the way to it, from timing out.
 	Ping() []byte
 }
 
-// dialectOf returns the dialect of an endpoint's clients. Requests that do not generate have no endpoint.
-func dialectOf(e *openai.Endpoint) Dialect { return openAI{e} }
+// An API is the API that a client uses.
+type API uint8
+
+const (
+	// OpenAI is the API of OpenAI, and of every compatible server.
+	OpenAI API = iota
+	// Anthropic is Anthropic's API.
+	Anthropic
+)
+
+// dialectOf returns the dialect of an API's clients. Requests that do not generate have no endpoint.
+func dialectOf(api API, e *openai.Endpoint, id string) Dialect {
+	if api == Anthropic {
+		return anthropic(id)
+	}
+	return openAI{e}
+}
+
+// anthropic is Anthropic's dialect. Its errors contain the request's ID.
+type anthropic string
+
+func (id anthropic) AppendError(b []byte, e *openai.Error) []byte {
+	return dialect.AppendError(b, e, string(id))
+}
+
+func (id anthropic) AppendErrorEvent(b []byte, e *openai.Error, _ openai.ResponseState) []byte {
+	return sse.AppendEvent(b, "error", dialect.AppendError(nil, e, string(id)))
+}
+
+// SetHeaders adds the quota headers under Anthropic's names. It says when a quota is full again as a time, not as a duration.
+func (anthropic) SetHeaders(h http.Header) {
+	for _, unit := range [...]string{"Requests", "Tokens"} {
+		for _, kind := range [...]string{"Limit", "Remaining"} {
+			if v := h["X-Ratelimit-"+kind+"-"+unit]; v != nil {
+				h["Anthropic-Ratelimit-"+unit+"-"+kind] = v
+			}
+		}
+		if reset, err := time.ParseDuration(h.Get("X-Ratelimit-Reset-" + unit)); err == nil {
+			h["Anthropic-Ratelimit-"+unit+"-Reset"] = []string{time.Now().Add(reset).UTC().Format(time.RFC3339)}
+		}
+	}
+}
+
+// Ping returns an event, as Anthropic sends them.
+func (anthropic) Ping() []byte { return pingEvent }
+
+var pingEvent = []byte("event: ping\ndata: {\"type\": \"ping\"}\n\n")
 
 // openAI is OpenAI's dialect at an endpoint, which may be nil.
 type openAI struct{ endpoint *openai.Endpoint }
@@ -34,6 +85,9 @@ func (d openAI) AppendErrorEvent(b []byte, e *openai.Error, state openai.Respons
 	}
 	return b
 }
+
+// SetHeaders does nothing: the headers are OpenAI's.
+func (openAI) SetHeaders(http.Header) {}
 
 var pingComment = []byte(": ping\n\n")
 

@@ -31,6 +31,8 @@ type Exchange struct {
 	Endpoint *openai.Endpoint
 	// ReadLimits bound how long the client may take to read its answer.
 	ReadLimits ReadLimits
+	// API is the API that the client uses. Requests and answers of others than OpenAI's are translated.
+	API API
 
 	refused bool                                            // the client got an error, and may still be sending its body
 	values  struct{ id, target, route, attempts [1]string } // of the headers that every answer has, to save allocations
@@ -44,20 +46,27 @@ type PlannedRequest struct {
 	LocalOnly bool
 	// Deadline is when the first content must have arrived. It is zero if there is no deadline.
 	Deadline time.Time
-	// KeepUsage keeps the usage event of a stream even if only the gateway asked for it.
-	KeepUsage bool
+	// Shared means that the answer is recorded for other clients. It must be in OpenAI's format, and keeps the usage event of a stream
+	// even if only the gateway asked for it.
+	Shared bool
 }
 
 // New returns a new Exchange and starts its record. It sets X-Request-Id, so that every answer has it.
-func New(w http.ResponseWriter, r *http.Request, endpoint *openai.Endpoint, rec *Record) *Exchange {
-	x := &Exchange{Request: r, Record: rec, Endpoint: endpoint}
+func New(w http.ResponseWriter, r *http.Request, api API, endpoint *openai.Endpoint, rec *Record) *Exchange {
+	x := &Exchange{Request: r, Record: rec, API: api, Endpoint: endpoint}
 	rec.Started = time.Now()
 	rec.ID = requestID(r.Header.Get("X-Request-Id"))
 	if endpoint != nil {
 		rec.Endpoint = endpoint.Name
 	}
-	x.Writer.init(w, dialectOf(endpoint), rec)
+	if api == Anthropic {
+		rec.Endpoint = openai.Messages.Name
+	}
+	x.Writer.init(w, dialectOf(api, endpoint, rec.ID), rec)
 	setHeader(w.Header(), "X-Request-Id", &x.values.id, rec.ID)
+	if api == Anthropic {
+		w.Header()["Request-Id"] = x.values.id[:]
+	}
 	return x
 }
 

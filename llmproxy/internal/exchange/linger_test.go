@@ -79,7 +79,7 @@ func TestLinger(t *testing.T) {
 					test.change(r)
 				}
 				endpoint, _ := openai.LookupEndpoint(r.URL.Path)
-				x := New(&c, r, endpoint, new(Record))
+				x := New(&c, r, OpenAI, endpoint, new(Record))
 				if test.status == 0 {
 					x.SendJSON([]byte("{}"))
 				} else {

@@ -129,6 +129,7 @@ func (w *Writer) Ping() {
 
 func (w *Writer) beginStream() {
 	relay.StreamHeader(w.client.Header())
+	w.dialect.SetHeaders(w.client.Header())
 	w.client.WriteHeader(http.StatusOK)
 }
 
@@ -213,7 +214,10 @@ func (w *Writer) awaitPing(ctx context.Context) error {
 }
 
 // WriteHeader implements http.ResponseWriter.
-func (w *Writer) WriteHeader(status int) { w.client.WriteHeader(status) }
+func (w *Writer) WriteHeader(status int) {
+	w.dialect.SetHeaders(w.client.Header())
+	w.client.WriteHeader(status)
+}
 
 // Write implements http.ResponseWriter. The answer must have been committed. Each call writes complete events, or part of an
 // answer that is not a stream.

@@ -31,16 +31,20 @@ type canned struct {
 func (n *canned) render(s *Server) {
 	x := &exchange{server: s, kind: s.kind, path: chatPath, id: 1, params: params{Model: s.names()[0]}}
 	x.answer = Text("").withDefaults()
-	empty := len(renderChat(x).body)
+	render := renderChat
+	if s.kind.chatBody == nil {
+		render = renderMessage
+	}
+	empty := len(render(x).body)
 	x.answer.tokens[0] = strings.Repeat("x", max(0, n.load.Bytes-empty))
-	n.body = renderChat(x).body
+	n.body = render(x).body
 	n.header = http.Header{"Content-Type": {s.kind.jsonType}, "Content-Length": {strconv.Itoa(len(n.body))}}
 
 	x.answer = Text(slices.Repeat([]string{" word"}, n.load.Tokens)...).withDefaults()
 	x.params.Stream = true
-	n.streams[0] = renderChat(x)
+	n.streams[0] = render(x)
 	x.params.StreamOptions.IncludeUsage = true
-	n.streams[1] = renderChat(x)
+	n.streams[1] = render(x)
 	n.inputs.New = func() any { return new(bytes.Buffer) }
 }
 

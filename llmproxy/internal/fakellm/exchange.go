@@ -37,6 +37,7 @@ type params struct {
 	EncodingFormat          string `json:"encoding_format"`
 	ResponseFormat          any    `json:"response_format"` // a string in a form
 	Dimensions              int
+	MaxTokens               int `json:"max_tokens"`
 }
 
 // generates reports whether the request asks to generate. Such requests are scripted, wait for a slot and count as in flight.

@@ -112,7 +112,7 @@ func (s *Server) load() (running, waiting int) {
 // ServeHTTP answers as the imitated server would, or as the script says.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	path := s.kind.path(r.URL.Path)
-	if s.canned != nil && path == chatPath && r.Method == http.MethodPost {
+	if s.canned != nil && (path == chatPath || path == messagesPath) && r.Method == http.MethodPost {
 		s.canned.serve(w, r)
 		return
 	}

@@ -7,7 +7,7 @@ import (
 )
 
 // kinds are the servers that can be imitated, each described in a file of its own.
-var kinds = map[string]*kind{"openai": openai, "ollama": ollama, "vllm": vllm, "llamacpp": llamacpp}
+var kinds = map[string]*kind{"openai": openai, "ollama": ollama, "vllm": vllm, "llamacpp": llamacpp, "anthropic": anthropic}
 
 // A kind describes the answers of one real server.
 type kind struct {

@@ -227,17 +227,18 @@ func TestTiming(t *testing.T) {
 func TestRecognizable(t *testing.T) {
 	t.Parallel()
 	has := map[string][]string{
-		"openai":   {"/v1/models", "/v1/models/a/b:c"},
-		"ollama":   {"/", "/api/version", "/api/tags", "/api/ps", "/v1/models", "/v1/models/a/b:c"},
-		"vllm":     {"/health", "/ping", "/version", "/load", "/metrics", "/v1/models"},
-		"llamacpp": {"/health", "/v1/health", "/props", "/slots", "/metrics", "/v1/models"},
+		"openai":    {"/v1/models", "/v1/models/a/b:c"},
+		"ollama":    {"/", "/api/version", "/api/tags", "/api/ps", "/v1/models", "/v1/models/a/b:c"},
+		"vllm":      {"/health", "/ping", "/version", "/load", "/metrics", "/v1/models"},
+		"llamacpp":  {"/health", "/v1/health", "/props", "/slots", "/metrics", "/v1/models"},
+		"anthropic": {"/v1/models", "/v1/models/a/b:c"},
 	}
 	every := []string{
 		"/", "/api/version", "/api/tags", "/api/ps", "/health", "/ping", "/version", "/load", "/metrics", "/v1/health", "/props", "/slots",
 		"/v1/models", "/v1/models/a/b:c",
 	}
 	words := map[string]string{
-		"openai": "Invalid URL", "ollama": "404 page not found", "vllm": `{"detail":"Not Found"}`, "llamacpp": "File Not Found",
+		"openai": "Invalid URL", "ollama": "404 page not found", "vllm": `{"detail":"Not Found"}`, "llamacpp": "File Not Found", "anthropic": "Not found",
 	}
 	for _, kind := range Kinds() {
 		t.Run(kind, func(t *testing.T) {

@@ -93,10 +93,15 @@ func (g *Gateway) WatchAll() { g.delivery.Health.WatchAll() }
 // Close stops all probes. Requests are not affected.
 func (g *Gateway) Close() { g.delivery.Health.Close() }
 
+// chatEndpoint is the endpoint to which requests of other APIs are translated.
+var chatEndpoint, _ = openai.LookupEndpoint("/v1/chat/completions")
+
 // A Task is what a request asks for, according to its path.
 type Task struct {
 	endpoint *openai.Endpoint // to generate
-	models   bool             // the list of models, or the model modelID
+	api      exchange.API
+	count    bool // to count the tokens of a prompt
+	models   bool // the list of models, or the model modelID
 	modelID  string
 	quota    bool   // the caller's quota
 	closed   string // why the path is not served, and what to do
@@ -105,6 +110,9 @@ type Task struct {
 
 // Endpoint returns the name of the endpoint if the task is to generate, else "".
 func (t Task) Endpoint() string {
+	if t.endpoint != nil && t.api == exchange.Anthropic {
+		return openai.Messages.Name
+	}
 	if t.endpoint == nil {
 		return ""
 	}

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/access"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/exchange"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
 )
 
@@ -57,6 +58,12 @@ func TaskOf(path string) (Task, bool) {
 
 func exactTask(path string) (Task, bool) {
 	if e, ok := openai.LookupEndpoint(path); ok {
+		switch e {
+		case openai.Messages:
+			return Task{endpoint: chatEndpoint, api: exchange.Anthropic}, true
+		case openai.CountTokens:
+			return Task{api: exchange.Anthropic, count: true}, true
+		}
 		return Task{endpoint: e}, true
 	}
 	if id, ok := openai.ModelPath(path); ok {

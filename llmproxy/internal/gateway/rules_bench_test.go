@@ -30,7 +30,7 @@ func decider(tb testing.TB, kind *upstream.Kind, can upstream.Override, routes .
 		tb.Fatal(failed)
 	}
 	rec := new(exchange.Record)
-	x := exchange.New(httptest.NewRecorder(), httptest.NewRequest("POST", "/v1/chat/completions", nil), endpoint, rec)
+	x := exchange.New(httptest.NewRecorder(), httptest.NewRequest("POST", "/v1/chat/completions", nil), exchange.OpenAI, endpoint, rec)
 	rec.RequestInfo = exchange.RequestInfo{Model: "m", JSON: body.JSON()}
 	return func() {
 		if _, _, err := g.plan(x, body, false); err != nil {

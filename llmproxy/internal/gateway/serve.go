@@ -1,12 +1,14 @@
 package gateway
 
 import (
+	"context"
 	"net/http"
 	"strings"
 	"time"
 	"unicode"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/access"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/dialect"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/exchange"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/keys"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
@@ -20,7 +22,7 @@ import (
 // The record is complete when Serve returns. That also holds if it panics with http.ErrAbortHandler, because an answer that is not a
 // stream of events broke off after the commit.
 func (g *Gateway) Serve(w http.ResponseWriter, r *http.Request, task Task, rec *exchange.Record) {
-	x := exchange.New(w, r, task.endpoint, rec)
+	x := exchange.New(w, r, task.apiOf(r), task.endpoint, rec)
 	var held held
 	defer x.Linger()
 	defer g.finish(x, &held)
@@ -43,6 +45,9 @@ func (g *Gateway) serve(x *exchange.Exchange, task Task, held *held) *openai.Err
 	switch {
 	case task.endpoint != nil:
 		return g.generate(x, key, held)
+	case task.count:
+		x.Record.Endpoint = "count_tokens"
+		return g.countTokens(x, key, held)
 	case task.quota:
 		x.Record.Endpoint = "usage"
 		return g.showQuota(x, key)
@@ -83,12 +88,26 @@ func (g *Gateway) generate(x *exchange.Exchange, key *keys.Key, held *held) *ope
 	if g.Deadline > 0 {
 		planned.Deadline = rec.Started.Add(g.Deadline)
 	}
-	return g.deliver(x.Request.Context(), x, planned, &x.Writer)
+	return g.deliverTo(x, planned, held)
+}
+
+// deliverTo delivers the answer to the client, translated to the API that it uses.
+func (g *Gateway) deliverTo(x *exchange.Exchange, planned *exchange.PlannedRequest, held *held) *openai.Error {
+	if x.API == exchange.OpenAI {
+		return g.deliver(x.Request.Context(), x, planned, &x.Writer)
+	}
+	client := x.Messages(held.tools, int64(x.Record.Signals().PromptTokens))
+	if err := g.deliver(x.Request.Context(), x, planned, client); err != nil {
+		return err
+	}
+	return client.Finish()
 }
 
 // held is what a request holds until it is over.
 type held struct {
 	body        reqbody.Body
+	tools       *dialect.ToolNames // if the request was translated
+	counting    bool               // only the tokens of the prompt are asked for
 	reservation *access.Reservation
 }
 
@@ -114,7 +133,16 @@ func (g *Gateway) readBody(x *exchange.Exchange, held *held) (*reqbody.Body, *op
 		return nil, exchange.WrongMethod(x.Request, http.MethodPost)
 	}
 	// The access log may contain {llm.content}, and is written after the request has ended.
-	err := body.Read(&x.Writer, x.Request, x.Endpoint, reqbody.Options{Limit: g.MaxBody, Keep: rec.Logged, Memory: g.Memory, Uploads: &g.uploads})
+	o := reqbody.Options{Limit: g.MaxBody, Keep: rec.Logged, Memory: g.Memory, Uploads: &g.uploads}
+	if x.API == exchange.Anthropic {
+		options := dialect.AllOptions
+		options.Counting = held.counting
+		o.Translate = func(r *openai.Request) (chat []byte, err *openai.Error) {
+			chat, held.tools, err = dialect.ChatFromMessages(&r.Object, options)
+			return chat, err
+		}
+	}
+	err := body.Read(&x.Writer, x.Request, x.Endpoint, o)
 	rec.RequestInfo = exchange.RequestInfo{Model: body.Model, Stream: body.Stream, Received: body.Size, ReadTime: body.ReadTime, JSON: body.JSON()}
 	return body, err
 }
@@ -139,7 +167,13 @@ func (g *Gateway) listModels(x *exchange.Exchange, key *keys.Key, id string) *op
 		return err
 	}
 	x.Record.Model = id
-	answer, err := g.catalog.ListModels(x.Request.Context(), id, key != nil && key.LocalOnly, key.May)
+	list := g.catalog.ListModels
+	if x.API == exchange.Anthropic {
+		list = func(ctx context.Context, id string, localOnly bool, may func(string) bool) ([]byte, *openai.Error) {
+			return g.catalog.ListMessagesModels(ctx, id, x.Request.URL.Query(), localOnly, may)
+		}
+	}
+	answer, err := list(x.Request.Context(), id, key != nil && key.LocalOnly, key.May)
 	if err != nil {
 		return err
 	}

@@ -88,6 +88,7 @@ var endpoints = []*Endpoint{
 	{Name: "image_generations", Path: "/images/generations", Framing: Typed, Images: true},
 	{Name: "image_edits", Path: "/images/edits", Form: true, Framing: Typed, Images: true},
 	{Name: "image_variations", Path: "/images/variations", Form: true, Framing: Typed, Images: true},
+	Messages, CountTokens,
 }
 
 // EndpointNames returns the names of all endpoints.

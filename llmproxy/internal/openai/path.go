@@ -27,7 +27,7 @@ var closedPaths = []struct{ prefix, why string }{
 	{"/v1/fine_tuning", stored}, {"/v1/evals", stored}, {"/v1/responses/", stored}, {"/v1/chat/completions/", stored},
 	{"/api/pull", manages}, {"/api/push", manages}, {"/api/create", manages}, {"/api/copy", manages},
 	{"/api/delete", manages}, {"/api/blobs", manages},
-	{"/v1/messages", otherDialect}, {"/api/chat", otherDialect}, {"/api/generate", otherDialect},
+	{"/v1/messages/", stored}, {"/api/chat", otherDialect}, {"/api/generate", otherDialect},
 	{"/api/embed", otherDialect}, {"/api/embeddings", otherDialect}, {"/api/tags", otherDialect}, {"/api/show", otherDialect},
 	{"/api/ps", otherDialect}, {"/api/version", otherDialect},
 }

@@ -59,7 +59,7 @@ func TestMistakenPath(t *testing.T) {
 		{"/Models/", "use /v1/models;", false},
 		{"/models/org/m", "use /v1/models/org/m;", false},
 		{"/files", "it names no model", false},
-		{"/messages", "only OpenAI's API", false},
+		{"/messages", "use /v1/messages", false},
 
 		{"/openai/v1/chat/completions", "use /v1/chat/completions;", false},
 		{"/openai/chat/completions", "use /v1/chat/completions;", false},

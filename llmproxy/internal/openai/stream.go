@@ -15,6 +15,8 @@ const (
 	Chunks Framing = iota
 	// Typed is responses, audio and images: every event has a "type".
 	Typed
+	// MessageEvents is Anthropic's API: typed events, the last of which is message_stop.
+	MessageEvents
 )
 
 // An Event is what the gateway must know of one event of a stream. The zero Event can be passed on unchanged.
@@ -69,8 +71,11 @@ func (f Framing) Next(name, data []byte) Event {
 }
 
 func (f Framing) read(name, data []byte) Event {
-	if f == Typed {
+	switch f {
+	case Typed:
 		return readTyped(name, data)
+	case MessageEvents:
+		return readMessageEvent(name, data)
 	}
 	return readChunk(name, data)
 }

@@ -30,11 +30,12 @@ type Body struct {
 	// Form is the multipart form; nil if the body is JSON.
 	Form *Form
 
-	request openai.Request
-	isJSON  bool
-	buffer  buffer // holds the request, unless Peek does
-	upload  upload
-	members [8]jsonspan.Member // storage for the members of request, enough for what SDKs send
+	request  openai.Request
+	original *openai.Request // before the translation; nil without one
+	isJSON   bool
+	buffer   buffer // holds the request, unless Peek does
+	upload   upload
+	members  [8]jsonspan.Member // storage for the members of request, enough for what SDKs send
 }
 
 // JSON returns the request's JSON, or nil if the body is a form.
@@ -44,6 +45,9 @@ func (b *Body) JSON() *openai.Request {
 	}
 	return &b.request
 }
+
+// Original returns the request as the client sent it, if it was translated, else nil.
+func (b *Body) Original() *openai.Request { return b.original }
 
 // Memory returns the pooled memory that holds the JSON, or nil if it is not pooled.
 func (b *Body) Memory() *Memory {
@@ -63,6 +67,8 @@ type Options struct {
 	Memory *memory.Account
 	// Uploads ends the body if it stalls; nil to wait forever.
 	Uploads *Uploads
+	// Translate translates a request for another API to OpenAI's; nil for requests for OpenAI's. The request has been checked.
+	Translate func(*openai.Request) ([]byte, *openai.Error)
 }
 
 // Read reads the body of a request to an endpoint. If it has to stop before the end of the body, its error closes the connection.
@@ -100,10 +106,10 @@ func (b *Body) Read(from Client, r *http.Request, e *openai.Endpoint, o Options)
 // FromJSON returns a Body of JSON that is already in memory.
 func FromJSON(body []byte, e *openai.Endpoint) (*Body, *openai.Error) {
 	b := new(Body)
-	if err := b.parse(body, e); err != nil {
+	if err := b.request.Parse(body); err != nil {
 		return nil, err
 	}
-	return b, nil
+	return b, b.accept(e, nil)
 }
 
 // Close releases the body's memory and deletes its file. Model, the signals of the JSON and the like remain available.
@@ -113,6 +119,9 @@ func (b *Body) Close() {
 	}
 	if b.buffer.reserved > 0 && !b.buffer.keep {
 		b.request.ReleaseBody()
+		if b.original != nil {
+			b.original.ReleaseBody()
+		}
 	}
 	b.buffer.release()
 }
@@ -150,8 +159,7 @@ func mayBeJSON(media string) bool {
 func (b *Body) readJSON(s *source, e *openai.Endpoint, began time.Time) *openai.Error {
 	if p, ok := s.r.Body.(*peekedBody); ok && p.request != nil && int64(len(p.request.Body)) <= s.Limit {
 		b.request, b.Size = *p.request, int64(len(p.request.Body))
-		b.setRequest(e)
-		return nil
+		return b.accept(e, s.Translate)
 	}
 	b.request.Members = b.members[:0]
 	body, err := b.readAll(s)
@@ -159,22 +167,30 @@ func (b *Body) readJSON(s *source, e *openai.Endpoint, began time.Time) *openai.
 	if err != nil {
 		return err
 	}
-	return b.parse(body, e)
-}
-
-func (b *Body) parse(body []byte, e *openai.Endpoint) *openai.Error {
 	if err := b.request.Parse(body); err != nil {
 		return err
 	}
-	b.setRequest(e)
-	return nil
+	return b.accept(e, s.Translate)
 }
 
-func (b *Body) setRequest(e *openai.Endpoint) {
+// accept translates a request that was parsed, if that is necessary, and records what it says.
+func (b *Body) accept(e *openai.Endpoint, translate func(*openai.Request) ([]byte, *openai.Error)) *openai.Error {
+	if translate != nil {
+		original := b.request
+		body, err := translate(&original)
+		if err != nil {
+			return err
+		}
+		b.original, b.request = &original, openai.Request{}
+		if err := b.request.Parse(body); err != nil {
+			return err
+		}
+	}
 	if e.Prompts {
 		b.request.CountPrompts()
 	}
 	b.isJSON, b.Model, b.Stream = true, b.request.Model, b.request.Stream
+	return nil
 }
 
 // readAll reads the whole body into memory.

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/dialect"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/jsonspan"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router/replica"
@@ -34,6 +35,10 @@ type Kind struct {
 	// transport answers in this process instead of a server.
 	transport http.RoundTripper
 
+	// messages means that the API is Anthropic's instead of OpenAI's.
+	messages bool
+	// chat is how a request that was translated to OpenAI's format should look.
+	chat dialect.ChatOptions
 	// adapt changes a request that OpenAI would understand so that this kind does.
 	adapt func(*jsonspan.Edit)
 	// detect reports whether a server, whose list of models was asked for first, is of this kind. Many servers imitate others, so
@@ -73,7 +78,7 @@ type Kind struct {
 }
 
 // Kinds are all kinds, in the order in which an unknown server is tested for them.
-var Kinds = []*Kind{Ollama, VLLM, LlamaCpp, OpenAI, Echo, Auto}
+var Kinds = []*Kind{Ollama, VLLM, LlamaCpp, OpenAI, Anthropic, Echo, Auto}
 
 // Auto stands for a kind that is detected by asking the server. Until it is, the upstream counts as OpenAI-compatible.
 var Auto = &Kind{Name: "auto", basePath: "/v1"}

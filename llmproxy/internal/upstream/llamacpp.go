@@ -6,6 +6,8 @@ import (
 	"regexp"
 	"strings"
 
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/dialect"
+
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router/replica"
 )
@@ -17,6 +19,7 @@ import (
 // /slots or /metrics more often than every 2 s does not notice clients that left.
 var LlamaCpp = &Kind{
 	Name: "llamacpp", LocalAddress: "127.0.0.1:8080", basePath: "/v1", local: true,
+	chat:         dialect.ChatOptions{TopK: true, Reasoning: true, Thinking: dialect.Template},
 	slots:        1, // the minimum, until the server was asked
 	fetchSlots:   llamaCppSlots,
 	detect:       isLlamaCpp,

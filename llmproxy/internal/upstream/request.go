@@ -25,6 +25,10 @@ type Template struct {
 	Header http.Header
 	// JSON is the request's JSON, or nil for a form.
 	JSON *openai.Request
+	// Original is the client's request for Anthropic's API, of which JSON is the translation; nil if the client uses OpenAI's.
+	Original *openai.Request
+	// Passable means that the client can get an answer in Anthropic's format as it is.
+	Passable bool
 	// Memory holds the JSON, or is nil if the memory is not reused.
 	Memory *reqbody.Memory
 	// Form returns the request's form with another model in it. It is nil for JSON.
@@ -34,8 +38,13 @@ type Template struct {
 	// Without names what the gateway must not add to the next attempt's request, because the target refused it. See Outcome.Adjust.
 	Without string
 	added   *addition // what the gateway added to the last request; nil if nothing
-	edit    jsonspan.Edit
-	id      [1]string // the value of its header
+
+	// For the next attempt, by Prepare: chat is the request, or body is if it is in Anthropic's format. Translated is storage for both.
+	chat       *openai.Request
+	translated openai.Request
+	body       Payload
+	edit       jsonspan.Edit
+	id         [1]string // the value of its header
 }
 
 // A Payload is a request body that can be sent more than once.
@@ -86,12 +95,15 @@ var (
 
 // NewRequest returns the request for one attempt at a replica.
 func (u *Upstream) NewRequest(ctx context.Context, t *Template, replica *replica.Replica, model string) *http.Request {
-	payload := u.payload(t, model)
+	payload, path := t.body, openai.Messages.Path
+	if payload == nil {
+		payload, path = u.payload(t, model), t.Endpoint.Path
+	}
 	body := payload.Open()
 	base := u.base(replica)
 	req := (&http.Request{
 		Method: http.MethodPost,
-		URL:    &url.URL{Scheme: base.Scheme, Host: base.Host, Path: base.Path + t.Endpoint.Path},
+		URL:    &url.URL{Scheme: base.Scheme, Host: base.Host, Path: base.Path + path},
 		Host:   base.Host,
 		Proto:  "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 		Header:        u.header(t),
@@ -113,6 +125,13 @@ func (u *Upstream) header(t *Template) http.Header {
 			h[name] = v
 		}
 	}
+	if u.Passes(t) {
+		for name, v := range t.Header {
+			if isMessagesHeader(name) {
+				h[name] = v
+			}
+		}
+	}
 	h["Content-Type"] = jsonType
 	if t.JSON == nil {
 		h["Content-Type"] = t.Header["Content-Type"] // it has the form's boundary
@@ -128,6 +147,10 @@ func (u *Upstream) header(t *Template) http.Header {
 }
 
 func (u *Upstream) authorize(h http.Header) {
+	if u.ActualKind().messages {
+		u.authorizeMessages(h)
+		return
+	}
 	if u.APIKey != "" {
 		h["Authorization"] = []string{"Bearer " + u.APIKey}
 	}
@@ -139,10 +162,10 @@ func (u *Upstream) requestUsage(t *Template, model string) {
 	if e.Has("stream_options") {
 		ask = usageOption
 	}
-	if t.JSON.IncludeUsage || t.Without == ask.name || u.refuses(model, ask) {
+	if t.chat.IncludeUsage || t.Without == ask.name || u.refuses(model, ask) {
 		return
 	}
-	t.JSON.RequestUsage(e)
+	t.chat.RequestUsage(e)
 	if !slices.Contains(u.Drop, "stream_options") {
 		t.added = ask
 	}
@@ -154,8 +177,11 @@ func (u *Upstream) payload(t *Template, model string) Payload {
 		return t.Form(model)
 	}
 	t.added = nil
+	if t.chat == nil {
+		t.chat = t.JSON
+	}
 	e := &t.edit
-	e.Reset(&t.JSON.Object)
+	e.Reset(&t.chat.Object)
 	e.SetString("model", model)
 	if adapt := u.ActualKind().adapt; adapt != nil {
 		adapt(e)
@@ -166,7 +192,7 @@ func (u *Upstream) payload(t *Template, model string) Payload {
 	if t.MaxOutput > 0 {
 		clampOutput(e, t.MaxOutput)
 	}
-	if t.JSON.Stream && t.Endpoint.UsageOnRequest {
+	if t.chat.Stream && t.Endpoint.UsageOnRequest {
 		u.requestUsage(t, model)
 	}
 	for _, name := range u.Drop {

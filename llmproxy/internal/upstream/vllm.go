@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"regexp"
 
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/dialect"
+
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router/replica"
 )
@@ -15,6 +17,7 @@ import (
 // While it loads, it does not listen.
 var VLLM = &Kind{
 	Name: "vllm", LocalAddress: "127.0.0.1:8000", basePath: "/v1", local: true,
+	chat:         dialect.ChatOptions{TopK: true, Reasoning: true, Thinking: dialect.Template},
 	detect:       isVLLM,
 	capabilities: vllmCapabilities,
 	health:       vllmHealth,

@@ -1,0 +1,658 @@
+package dialect
+
+import (
+	"bytes"
+	"encoding/base64"
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/jsonspan"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
+)
+
+// A Thinking is the way in which a server lets a request turn its model's thinking on or off.
+type Thinking uint8
+
+const (
+	// Effort is OpenAI's reasoning_effort.
+	Effort Thinking = iota
+	// Template is chat_template_kwargs.enable_thinking, which vLLM and llama.cpp hand to the model's template.
+	Template
+)
+
+// ChatOptions is what a translated request has to say in the way of the server that gets it.
+type ChatOptions struct {
+	Thinking Thinking
+	// TopK means that the server knows top_k.
+	TopK bool
+	// Reasoning means that the server takes reasoning_content back in messages of the assistant.
+	Reasoning bool
+	// Counting means that only the prompt is of interest, so that max_tokens may be missing.
+	Counting bool
+	// CompletionTokens means that the server wants max_completion_tokens instead of max_tokens.
+	CompletionTokens bool
+}
+
+// AllOptions keep everything of a request. The pipeline reads it in this form; each upstream gets it in its own.
+var AllOptions = ChatOptions{TopK: true, Reasoning: true}
+
+// ChatFromMessages translates a request for Anthropic's Messages API to OpenAI's chat completions. The names of tools that OpenAI
+// does not allow are shortened; the answer must be translated with the same names.
+func ChatFromMessages(r *jsonspan.Object, o ChatOptions) (body []byte, names *ToolNames, err *openai.Error) {
+	c := chatWriter{options: o, names: &ToolNames{}}
+	c.b = make([]byte, 0, len(r.Body)+256)
+	if err := c.write(r); err != nil {
+		return nil, nil, err
+	}
+	return c.b, c.names, nil
+}
+
+type chatWriter struct {
+	writer
+	options ChatOptions
+	names   *ToolNames
+	calls   []string // the IDs of the tool calls so far
+}
+
+// droppedMembers have no meaning for other services, or do not change the answer.
+var droppedMembers = []string{"cache_control", "service_tier", "inference_geo", "context_management", "anthropic_version", "anthropic_beta", "betas"}
+
+func (c *chatWriter) write(r *jsonspan.Object) *openai.Error {
+	var problem *openai.Error
+	c.raw("{")
+	var system, messages, tools, choice []byte
+	stream := false
+	for _, m := range r.Members {
+		key, value := string(jsonspan.Unescape(m.Key.Of(r.Body))), m.Value.Of(r.Body)
+		if jsonspan.IsNull(value) || slices.Contains(droppedMembers, key) {
+			continue
+		}
+		switch key {
+		case "model", "temperature", "top_p":
+			c.member(key, value)
+		case "stream":
+			c.member(key, value)
+			stream = string(value) == "true"
+		case "system":
+			system = value
+		case "messages":
+			messages = value
+		case "tools":
+			tools = value
+		case "tool_choice":
+			choice = value
+		case "max_tokens":
+			if n, err := strconv.Atoi(string(value)); err != nil || n < 1 {
+				problem = invalid(key, fmt.Sprintf("must be a whole number of at least 1, not %.40s", value))
+			}
+			if c.options.CompletionTokens {
+				key = "max_completion_tokens"
+			}
+			c.member(key, value)
+		case "stop_sequences":
+			c.member("stop", value)
+		case "top_k":
+			if c.options.TopK {
+				c.member(key, value)
+			}
+		case "metadata":
+			if user := get(value, "user_id"); isText(user) {
+				c.member("user", user)
+			}
+		case "thinking":
+			c.thinking(value)
+		case "output_config":
+			c.output(value)
+		case "mcp_servers", "container":
+			if !isEmpty(value) {
+				problem = invalid(key, "only Anthropic's own API has this; send the request to a model there, or leave it out")
+			}
+		}
+		if problem != nil {
+			return problem
+		}
+	}
+	if _, ok := r.Get("max_tokens"); !ok && !c.options.Counting {
+		return invalid("max_tokens", "is missing; say how many tokens the answer may have")
+	}
+	if stream {
+		c.member("stream_options", []byte(`{"include_usage":true}`))
+	}
+	if err := c.tools(tools, choice); err != nil {
+		return err
+	}
+	c.key("messages")
+	c.raw("[")
+	if err := c.system(system); err != nil {
+		return err
+	}
+	if err := c.messages(messages); err != nil {
+		return err
+	}
+	c.raw("]}")
+	return nil
+}
+
+func isEmpty(value []byte) bool {
+	switch string(value) {
+	case "null", "[]", "{}", `""`:
+		return true
+	}
+	return false
+}
+
+// billing begins a block that Claude Code adds for Anthropic's accounting. For other models it is noise that changes with every
+// version, and makes them read the whole prompt again.
+var billing = []byte(`"x-anthropic-billing-header:`)
+
+func (c *chatWriter) system(value []byte) *openai.Error {
+	switch {
+	case value == nil:
+		return nil
+	case value[0] == '"':
+		if isText(value) && !bytes.HasPrefix(value, billing) {
+			c.message("system")
+			c.member("content", value)
+			c.raw("}")
+		}
+		return nil
+	case value[0] != '[':
+		return invalid("system", "must be a string or a list of text blocks")
+	}
+	var text []byte
+	problem := eachBlock(value, "system", func(kind string, block []byte, place string) *openai.Error {
+		if kind != "text" {
+			return invalid(place, fmt.Sprintf("a block of type %q cannot be part of the system prompt; use text", kind))
+		}
+		raw, ok := jsonspan.RawString(get(block, "text"))
+		if !ok {
+			return invalid(place+".text", "must be a string")
+		}
+		if len(raw) == 0 || bytes.HasPrefix(raw, billing[1:]) {
+			return nil
+		}
+		if text != nil {
+			text = append(text, `\n\n`...)
+		}
+		text = append(text, raw...)
+		return nil
+	})
+	if problem != nil || text == nil {
+		return problem
+	}
+	c.message("system")
+	c.rawText("content", text)
+	c.raw("}")
+	return nil
+}
+
+// eachBlock visits the blocks of a list with their type and their place in the request.
+func eachBlock(list []byte, place string, visit func(kind string, block []byte, place string) *openai.Error) (problem *openai.Error) {
+	i := -1
+	err := jsonspan.EachElement(list, func(block []byte) bool {
+		i++
+		at := place + "." + strconv.Itoa(i)
+		kind := get(block, "type")
+		if block[0] != '{' || !isText(kind) {
+			problem = invalid(at, "must be an object with a type")
+			return false
+		}
+		problem = visit(str(kind), block, at)
+		return problem == nil
+	})
+	if err != nil && problem == nil {
+		return invalid(place, "must be a list")
+	}
+	return problem
+}
+
+func (c *chatWriter) messages(list []byte) (problem *openai.Error) {
+	i := -1
+	err := jsonspan.EachElement(list, func(message []byte) bool {
+		i++
+		place := "messages." + strconv.Itoa(i)
+		var v [2][]byte
+		object(message, []string{"role", "content"}, v[:])
+		role, content := str(v[0]), v[1]
+		switch {
+		case message[0] != '{':
+			problem = invalid(place, "must be an object with role and content")
+		case content == nil || content[0] != '"' && content[0] != '[':
+			problem = invalid(place+".content", "must be a string or a list of blocks")
+		case role == "user" && content[0] == '"', role == "assistant" && content[0] == '"':
+			c.message(role)
+			c.member("content", content)
+			c.raw("}")
+		case role == "user":
+			problem = c.user(content, place+".content")
+		case role == "assistant":
+			problem = c.assistant(content, place+".content")
+		case role == "system": // newer versions of the API have it in the middle of a conversation
+			problem = c.system(content)
+		default:
+			problem = invalid(place+".role", fmt.Sprintf("%.40q is no role; use user or assistant", role))
+		}
+		return problem == nil
+	})
+	switch {
+	case problem != nil:
+		return problem
+	case err != nil:
+		return invalid("messages", "must be a list of messages")
+	case i < 0:
+		return invalid("messages", "is empty; send at least one message")
+	}
+	return nil
+}
+
+// message begins a message.
+func (c *chatWriter) message(role string) {
+	c.comma()
+	c.raw(`{"role":"` + role + `"`)
+}
+
+// user writes the results of tools, each of which is a message in OpenAI's format, and then the rest of a user's message.
+func (c *chatWriter) user(content []byte, place string) *openai.Error {
+	var parts writer // of the user's message
+	results := 0
+	problem := eachBlock(content, place, func(kind string, block []byte, place string) *openai.Error {
+		if kind != "tool_result" {
+			return addPart(&parts, kind, block, place)
+		}
+		results++
+		return c.toolResult(block, place, &parts)
+	})
+	if problem != nil || len(parts.b) == 0 && results > 0 {
+		return problem
+	}
+	c.message("user")
+	c.key("content")
+	c.b = append(append(append(c.b, '['), parts.b...), "]}"...)
+	return nil
+}
+
+// toolResult writes a message with the result of a tool. Images in it become parts of the user's message, because OpenAI allows only
+// text there.
+func (c *chatWriter) toolResult(block []byte, place string, parts *writer) *openai.Error {
+	var v [3][]byte
+	object(block, []string{"tool_use_id", "content", "is_error"}, v[:])
+	id, content := str(v[0]), v[1]
+	if !slices.Contains(c.calls, id) {
+		return invalid(place+".tool_use_id", fmt.Sprintf("no message before this one has a tool_use with the ID %.80q", id))
+	}
+	var text writer
+	switch {
+	case content == nil:
+	case content[0] == '"':
+		text.b = append(text.b, content[1:len(content)-1]...)
+	default:
+		if problem := eachBlock(content, place+".content", func(kind string, block []byte, place string) *openai.Error {
+			if kind != "text" {
+				return addPart(parts, kind, block, place)
+			}
+			raw, ok := jsonspan.RawString(get(block, "text"))
+			if !ok {
+				return invalid(place+".text", "must be a string")
+			}
+			if len(text.b) > 0 {
+				text.raw(`\n`)
+			}
+			text.b = append(text.b, raw...)
+			return nil
+		}); problem != nil {
+			return problem
+		}
+	}
+	c.message("tool")
+	c.text("tool_call_id", id)
+	c.key("content")
+	c.raw(`"`)
+	if string(v[2]) == "true" {
+		c.raw(`Error: `)
+	}
+	c.b = append(append(c.b, text.b...), `"}`...)
+	return nil
+}
+
+// addPart adds a block of a user's message as a part of OpenAI's.
+func addPart(parts *writer, kind string, block []byte, place string) *openai.Error {
+	switch kind {
+	case "text":
+		raw, ok := jsonspan.RawString(get(block, "text"))
+		if !ok {
+			return invalid(place+".text", "must be a string")
+		}
+		if len(raw) > 0 {
+			addText(parts, raw)
+		}
+	case "image":
+		return addImage(parts, get(block, "source"), place+".source")
+	case "document":
+		return addDocument(parts, block, place)
+	case "search_result":
+		addSearchResult(parts, block)
+	}
+	return nil // blocks that only Anthropic's own tools make are left out
+}
+
+// addText adds a part of text, which is already escaped.
+func addText(parts *writer, raw []byte) {
+	if len(parts.b) > 0 {
+		parts.raw(",")
+	}
+	parts.raw(`{"type":"text","text":"`)
+	parts.b = append(append(parts.b, raw...), `"}`...)
+}
+
+func addImage(parts *writer, source []byte, place string) *openai.Error {
+	var v [4][]byte
+	object(source, []string{"type", "media_type", "data", "url"}, v[:])
+	var url string
+	switch kind := str(v[0]); kind {
+	case "base64":
+		media, data := str(v[1]), str(v[2])
+		if !isImage(data) {
+			return invalid(place+".data", "is not a base64 image of type image/jpeg, image/png, image/gif or image/webp")
+		}
+		url = "data:" + media + ";base64," + data
+	case "url":
+		if url = str(v[3]); !strings.HasPrefix(url, "https://") && !strings.HasPrefix(url, "http://") {
+			return invalid(place+".url", "must begin with https://")
+		}
+	default:
+		return invalid(place, fmt.Sprintf("a source of type %.40q exists at Anthropic only; send the image as base64", kind))
+	}
+	if len(parts.b) > 0 {
+		parts.raw(",")
+	}
+	parts.raw(`{"type":"image_url","image_url":{"url":`)
+	parts.b = append(jsonspan.AppendString(parts.b, url), "}}"...)
+	return nil
+}
+
+// isImage reports whether base64 data begins as an image does.
+func isImage(data string) bool {
+	head := data[:min(len(data), 32)&^3]
+	bytes, err := base64.StdEncoding.DecodeString(head)
+	if err != nil || len(data)%4 != 0 {
+		return false
+	}
+	switch http.DetectContentType(bytes) {
+	case "image/jpeg", "image/png", "image/gif", "image/webp":
+		return true
+	}
+	return false
+}
+
+func addDocument(parts *writer, block []byte, place string) *openai.Error {
+	var v [2][]byte
+	object(block, []string{"source", "title"}, v[:])
+	source, title := v[0], str(v[1])
+	var s [4][]byte
+	object(source, []string{"type", "media_type", "data", "content"}, s[:])
+	switch kind := str(s[0]); kind {
+	case "text":
+		if raw, ok := jsonspan.RawString(s[2]); ok {
+			addText(parts, raw)
+		}
+		return nil
+	case "content":
+		if s[3] != nil && s[3][0] == '"' {
+			addText(parts, s[3][1:len(s[3])-1])
+			return nil
+		}
+		return eachBlock(s[3], place+".source.content", func(kind string, block []byte, place string) *openai.Error { return addPart(parts, kind, block, place) })
+	case "base64":
+		if title == "" {
+			title = "document.pdf"
+		}
+		if len(parts.b) > 0 {
+			parts.raw(",")
+		}
+		parts.raw(`{"type":"file","file":{"filename":`)
+		parts.b = jsonspan.AppendString(parts.b, title)
+		parts.raw(`,"file_data":`)
+		parts.b = append(jsonspan.AppendString(parts.b, "data:"+str(s[1])+";base64,"+str(s[2])), "}}"...)
+		return nil
+	default:
+		return invalid(place+".source", fmt.Sprintf("a source of type %.40q exists at Anthropic only; send the document as text or base64", kind))
+	}
+}
+
+func addSearchResult(parts *writer, block []byte) {
+	var v [3][]byte
+	object(block, []string{"title", "source", "content"}, v[:])
+	text := strings.TrimSpace(str(v[0]) + "\n" + str(v[1]))
+	_ = jsonspan.EachElement(v[2], func(part []byte) bool { // a result without content has no parts
+		text += "\n" + str(get(part, "text"))
+		return true
+	})
+	quoted := jsonspan.AppendString(nil, text)
+	addText(parts, quoted[1:len(quoted)-1])
+}
+
+// assistant writes a message of the assistant: its text, its thinking and its tool calls.
+func (c *chatWriter) assistant(content []byte, place string) *openai.Error {
+	var text, thinking, calls writer
+	texts := 0
+	problem := eachBlock(content, place, func(kind string, block []byte, place string) *openai.Error {
+		switch kind {
+		case "text":
+			raw, ok := jsonspan.RawString(get(block, "text"))
+			if !ok {
+				return invalid(place+".text", "must be a string")
+			}
+			if len(raw) > 0 {
+				if texts++; texts > 1 {
+					text.raw(`\n\n`)
+				}
+				text.b = append(text.b, raw...)
+			}
+		case "thinking":
+			if raw, ok := jsonspan.RawString(get(block, "thinking")); ok && c.options.Reasoning {
+				thinking.b = append(thinking.b, raw...)
+			}
+		case "tool_use":
+			return c.toolUse(&calls, block, place)
+		}
+		return nil // thinking that is encrypted, and blocks that only Anthropic's own tools make
+	})
+	if problem != nil {
+		return problem
+	}
+	c.message("assistant")
+	if texts > 0 || len(calls.b) == 0 {
+		c.rawText("content", text.b)
+	} else {
+		c.member("content", []byte("null"))
+	}
+	if len(thinking.b) > 0 {
+		c.rawText("reasoning_content", thinking.b)
+	}
+	if len(calls.b) > 0 {
+		c.key("tool_calls")
+		c.b = append(append(append(c.b, '['), calls.b...), ']')
+	}
+	c.raw("}")
+	return nil
+}
+
+func (c *chatWriter) toolUse(calls *writer, block []byte, place string) *openai.Error {
+	var v [3][]byte
+	object(block, []string{"id", "name", "input"}, v[:])
+	id, name, input := str(v[0]), str(v[1]), v[2]
+	switch {
+	case id == "":
+		return invalid(place+".id", "is missing; each tool_use has an ID, which its result repeats")
+	case name == "":
+		return invalid(place+".name", "is missing")
+	case input == nil:
+		input = []byte("{}")
+	case input[0] != '{':
+		return invalid(place+".input", "must be an object")
+	}
+	c.calls = append(c.calls, id)
+	if len(calls.b) > 0 {
+		calls.raw(",")
+	}
+	calls.raw(`{"id":`)
+	calls.b = jsonspan.AppendString(calls.b, id)
+	calls.raw(`,"type":"function","function":{"name":`)
+	calls.b = jsonspan.AppendString(calls.b, c.names.allow(name))
+	calls.raw(`,"arguments":`)
+	calls.b = append(jsonspan.AppendString(calls.b, string(input)), "}}"...)
+	return nil
+}
+
+func (c *chatWriter) tools(list, choice []byte) *openai.Error {
+	if list != nil && !isEmpty(list) {
+		c.key("tools")
+		c.raw("[")
+		i := -1
+		var problem *openai.Error
+		err := jsonspan.EachElement(list, func(tool []byte) bool {
+			i++
+			problem = c.tool(tool, "tools."+strconv.Itoa(i))
+			return problem == nil
+		})
+		if err != nil || problem != nil {
+			if problem == nil {
+				problem = invalid("tools", "must be a list")
+			}
+			return problem
+		}
+		c.raw("]")
+	}
+	if choice == nil || list == nil || isEmpty(list) {
+		return nil
+	}
+	var v [3][]byte
+	object(choice, []string{"type", "name", "disable_parallel_tool_use"}, v[:])
+	switch kind := str(v[0]); kind {
+	case "auto", "none":
+		c.text("tool_choice", kind)
+	case "any":
+		c.text("tool_choice", "required")
+	case "tool":
+		c.key("tool_choice")
+		c.raw(`{"type":"function","function":{"name":`)
+		c.b = append(jsonspan.AppendString(c.b, c.names.allow(str(v[1]))), "}}"...)
+	default:
+		return invalid("tool_choice.type", fmt.Sprintf("%.40q is unknown; use auto, any, tool or none", kind))
+	}
+	if string(v[2]) == "true" {
+		c.member("parallel_tool_calls", []byte("false"))
+	}
+	return nil
+}
+
+func (c *chatWriter) tool(tool []byte, place string) *openai.Error {
+	var v [5][]byte
+	object(tool, []string{"name", "description", "input_schema", "type", "strict"}, v[:])
+	name, kind := str(v[0]), str(v[3])
+	switch {
+	case kind != "" && kind != "custom":
+		return invalid(place+".type", fmt.Sprintf("the tool %.60q is part of Anthropic's own API; the model of this request does not have it", kind))
+	case name == "":
+		return invalid(place+".name", "is missing")
+	}
+	c.comma()
+	c.raw(`{"type":"function","function":{`)
+	c.text("name", c.names.allow(name))
+	if v[1] != nil {
+		c.member("description", v[1])
+	}
+	if v[2] != nil {
+		c.member("parameters", v[2])
+	}
+	if v[4] != nil {
+		c.member("strict", v[4])
+	}
+	c.raw("}}")
+	return nil
+}
+
+// thinking turns the model's thinking on or off. "Adaptive" leaves it to the model, which is what it does without being told.
+func (c *chatWriter) thinking(value []byte) {
+	var v [2][]byte
+	object(value, []string{"type", "budget_tokens"}, v[:])
+	switch str(v[0]) {
+	case "enabled":
+		if c.options.Thinking == Template {
+			c.member("chat_template_kwargs", []byte(`{"enable_thinking":true}`))
+			return
+		}
+		budget, err := strconv.Atoi(string(v[1]))
+		switch {
+		case err != nil:
+		case budget < 4<<10:
+			c.text("reasoning_effort", "low")
+		case budget < 16<<10:
+			c.text("reasoning_effort", "medium")
+		default:
+			c.text("reasoning_effort", "high")
+		}
+	case "disabled":
+		if c.options.Thinking == Template {
+			c.member("chat_template_kwargs", []byte(`{"enable_thinking":false}`))
+		}
+	}
+}
+
+// output translates output_config: the effort, and the schema of the answer.
+func (c *chatWriter) output(value []byte) {
+	var v [2][]byte
+	object(value, []string{"effort", "format"}, v[:])
+	switch effort := str(v[0]); effort {
+	case "low", "medium", "high":
+		c.setEffort(effort)
+	case "xhigh", "max":
+		c.setEffort("high")
+	}
+	var f [2][]byte
+	object(v[1], []string{"type", "schema"}, f[:])
+	if str(f[0]) == "json_schema" && f[1] != nil {
+		c.key("response_format")
+		c.raw(`{"type":"json_schema","json_schema":{"name":"answer","strict":true,"schema":`)
+		c.b = append(append(c.b, f[1]...), "}}"...)
+	}
+}
+
+// setEffort sets reasoning_effort, unless a budget of thinking has already done so.
+func (c *chatWriter) setEffort(effort string) {
+	if !bytes.Contains(c.b, []byte(`"reasoning_effort":`)) {
+		c.text("reasoning_effort", effort)
+	}
+}
+
+// WithoutUnsigned returns a list of messages without the thinking that has the signature Unsigned, which Anthropic's API refuses.
+func WithoutUnsigned(messages []byte) []byte {
+	w := writer{make([]byte, 0, len(messages))}
+	w.raw("[")
+	_ = jsonspan.EachElement(messages, func(message []byte) bool { // the upstream reports what is not a list
+		var o jsonspan.Object
+		content := get(message, "content")
+		w.comma()
+		if content == nil || content[0] != '[' || !bytes.Contains(content, []byte(Unsigned)) || o.Scan(message) != nil {
+			w.b = append(w.b, message...)
+			return true
+		}
+		kept := writer{[]byte{'['}}
+		_ = jsonspan.EachElement(content, func(block []byte) bool { // it is a list
+			if str(get(block, "signature")) != Unsigned {
+				kept.comma()
+				kept.b = append(kept.b, block...)
+			}
+			return true
+		})
+		var e jsonspan.Edit
+		e.Reset(&o)
+		e.Set("content", append(kept.b, ']'))
+		w.b = append(w.b, e.Bytes()...)
+		return true
+	})
+	return append(w.b, ']')
+}

@@ -1,0 +1,155 @@
+// Package dialect translates requests and answers between the formats of different APIs. OpenAI's chat completions are the format
+// in the middle: the pipeline routes, caches and relays them, and every other dialect is translated to it and from it.
+//
+// A translation is a function of bytes: it reads JSON in place, writes JSON, and keeps what the other format can express. What it
+// cannot express is an error that names the place, or is left out where the table in docs/dialects.md says so. It never talks to a
+// client or an upstream, and never decides which dialect to use. It stands on the floor of relay and upstream.
+package dialect
+
+import (
+	"hash/fnv"
+	"net/http"
+	"strconv"
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/jsonspan"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
+)
+
+// invalid returns the error for a request that cannot be translated. The place is written as Anthropic does: messages.0.content.1.
+func invalid(place, problem string) *openai.Error {
+	return &openai.Error{Status: http.StatusBadRequest, Type: "invalid_request_error", Code: "invalid_request", Param: place, Message: place + ": " + problem}
+}
+
+// A writer appends JSON. Commas are set by member and element.
+type writer struct{ b []byte }
+
+// comma separates the next member or element from the previous one.
+func (w *writer) comma() {
+	if n := len(w.b); n > 0 && w.b[n-1] != '{' && w.b[n-1] != '[' {
+		w.b = append(w.b, ',')
+	}
+}
+
+func (w *writer) raw(s string) { w.b = append(w.b, s...) }
+
+// key begins a member.
+func (w *writer) key(name string) {
+	w.comma()
+	w.b = append(append(append(w.b, '"'), name...), `":`...)
+}
+
+// member adds a member with a value that is JSON.
+func (w *writer) member(name string, value []byte) {
+	w.key(name)
+	w.b = append(w.b, value...)
+}
+
+// text adds a member with a string.
+func (w *writer) text(name, value string) {
+	w.key(name)
+	w.b = jsonspan.AppendString(w.b, value)
+}
+
+// rawText adds a member with a string that is already escaped, without its quotes.
+func (w *writer) rawText(name string, raw []byte) {
+	w.key(name)
+	w.b = append(append(append(w.b, '"'), raw...), '"')
+}
+
+func (w *writer) number(name string, n int64) {
+	w.key(name)
+	w.b = strconv.AppendInt(w.b, n, 10)
+}
+
+// object reads the members of an object that have one of the names. The values of others are nil, and so are those that are null.
+// Without an object, all are nil.
+func object(value []byte, names []string, values [][]byte) {
+	clear(values)
+	_ = jsonspan.EachMember(value, func(key, v []byte) bool { // a value that is not an object has no members
+		for i, name := range names {
+			if string(key) == name && !jsonspan.IsNull(v) {
+				values[i] = v
+			}
+		}
+		return true
+	})
+}
+
+// get returns one member of an object, or nil.
+func get(value []byte, name string) (found []byte) {
+	_ = jsonspan.EachMember(value, func(key, v []byte) bool { // a value that is not an object has no members
+		if string(key) == name && !jsonspan.IsNull(v) {
+			found = v
+		}
+		return true
+	})
+	return found
+}
+
+// str returns the decoded string of a value, or "" if it is not a string.
+func str(value []byte) string {
+	s, _ := jsonspan.String(value)
+	return s
+}
+
+// isText reports whether a value is a string that is not empty.
+func isText(value []byte) bool { return len(value) > 2 && value[0] == '"' }
+
+// A ToolNames maps the names of tools that the other format does not allow to allowed ones, and back.
+type ToolNames struct{ original map[string]string }
+
+// allow returns the name under which the other format gets a tool. OpenAI allows 64 letters, digits, _ and -.
+func (t *ToolNames) allow(name string) string {
+	const longest, digits = 64, 8
+	if len(name) <= longest && isID(name) {
+		return name
+	}
+	h := fnv.New32a()
+	h.Write([]byte(name))
+	hash := strconv.FormatUint(1<<32|uint64(h.Sum32()), 16)[1:]
+	short := safeID(name)
+	short = short[:min(len(short), longest-digits-1)] + "_" + hash
+	if t.original == nil {
+		t.original = map[string]string{}
+	}
+	t.original[short] = name
+	return short
+}
+
+// Original returns the name by which the client knows a tool.
+func (t *ToolNames) Original(name string) string {
+	if t != nil {
+		if original, ok := t.original[name]; ok {
+			return original
+		}
+	}
+	return name
+}
+
+func isIDByte(c byte) bool {
+	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '_' || c == '-'
+}
+
+func isID(s string) bool {
+	for i := range len(s) {
+		if !isIDByte(s[i]) {
+			return false
+		}
+	}
+	return s != ""
+}
+
+// safeID returns an ID that Anthropic accepts, which allows letters, digits, _ and - only. Kimi's models call functions.f:0. The
+// same ID always becomes the same one, so that a result still finds its call.
+func safeID(id string) string {
+	if isID(id) {
+		return id
+	}
+	b := []byte(id)
+	for i, c := range b {
+		if !isIDByte(c) {
+			b[i] = '_'
+		}
+	}
+	return string(b)
+}

@@ -1,0 +1,567 @@
+package dialect
+
+import (
+	"crypto/rand"
+	"strconv"
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/jsonspan"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/sse"
+	"github.com/caddy-llmproxy/caddy-llmproxy/tokens"
+)
+
+// Unsigned is the signature of thinking that no server has signed. Clients expect one, and send it back. Anthropic's own API refuses
+// such thinking, so that it must be taken out before a request goes there.
+const Unsigned = "llm_proxy.unsigned"
+
+// A MessageStream translates a stream of OpenAI's chat completions to the events of Anthropic's Messages API. Their grammar is
+//
+//	message_start (content_block_start content_block_delta* content_block_stop)* message_delta message_stop
+//
+// with one block open at a time. OpenAI may mix the arguments of several tool calls; those of a call that is not open wait for their
+// turn.
+type MessageStream struct {
+	// Model is the name that the client asked for.
+	Model string
+	// InputTokens is an estimate for the start of the message, when the upstream has not counted yet.
+	InputTokens int64
+	// Names has the client's names of the tools.
+	Names *ToolNames
+
+	started  bool
+	ended    bool
+	open     blockKind
+	block    int // index of the open block, or of the next one
+	calls    []*streamedCall
+	current  *streamedCall // whose block is open
+	finish   []byte        // the last finish reason, raw
+	sequence []byte        // the stop sequence, if the server says which one
+	usage    tokens.Usage
+	signed   []byte // the signature of the open thinking, raw
+	event    []byte // reused for the data of an event
+}
+
+type blockKind uint8
+
+const (
+	noBlock blockKind = iota
+	textBlock
+	thinkingBlock
+	redactedBlock
+	toolBlock
+)
+
+// A streamedCall is a tool call of the stream.
+type streamedCall struct {
+	index   int
+	id      string
+	name    string
+	pending []byte // arguments that came while another block was open, raw
+	closed  bool
+}
+
+// Append translates the data of one event, and appends what it becomes.
+func (m *MessageStream) Append(dst, data []byte) []byte {
+	if m.ended {
+		return dst
+	}
+	if string(data) == "[DONE]" {
+		return m.End(dst)
+	}
+	var choices []byte
+	var id string
+	_ = jsonspan.EachMember(data, func(key, value []byte) bool { // the relay has checked that it is JSON
+		switch string(key) {
+		case "id":
+			if !m.started {
+				id = str(value)
+			}
+		case "choices":
+			choices = value
+		case "usage":
+			if u, ok := openai.ParseUsage(value); ok {
+				m.usage = u
+			}
+		}
+		return true
+	})
+	if !m.started {
+		dst = m.start(dst, id)
+	}
+	_ = jsonspan.EachElement(choices, func(choice []byte) bool { // the last chunk has none
+		dst = m.choice(dst, choice)
+		return true
+	})
+	return dst
+}
+
+// start appends message_start.
+func (m *MessageStream) start(dst []byte, id string) []byte {
+	m.started = true
+	b := append(m.event[:0], `{"type":"message_start","message":{"id":`...)
+	b = jsonspan.AppendString(b, messageID(id))
+	b = append(b, `,"type":"message","role":"assistant","model":`...)
+	b = jsonspan.AppendString(b, m.Model)
+	b = append(b, `,"content":[],"stop_reason":null,"stop_sequence":null,"usage":{"input_tokens":`...)
+	b = strconv.AppendInt(b, m.InputTokens, 10)
+	b = append(b, `,"output_tokens":0}}}`...)
+	return m.emit(dst, "message_start", b)
+}
+
+// messageID returns an ID in Anthropic's form, which contains the upstream's.
+func messageID(id string) string {
+	if id == "" {
+		id = rand.Text()
+	}
+	return "msg_" + safeID(id)
+}
+
+func (m *MessageStream) emit(dst []byte, name string, data []byte) []byte {
+	m.event = data
+	return sse.AppendEvent(dst, name, data)
+}
+
+func (m *MessageStream) choice(dst, choice []byte) []byte {
+	var delta, finish, sequence []byte
+	first := true
+	_ = jsonspan.EachMember(choice, func(key, value []byte) bool { // the relay has checked that it is JSON
+		switch string(key) {
+		case "index":
+			first = string(value) == "0"
+		case "delta":
+			delta = value
+		case "finish_reason":
+			finish = value
+		case "stop_reason": // vLLM: the stop sequence, or the number of a token
+			sequence = value
+		}
+		return true
+	})
+	if !first { // Anthropic's API gives one answer
+		return dst
+	}
+	if isText(finish) {
+		m.finish = append(m.finish[:0], finish...)
+	}
+	if isText(sequence) {
+		m.sequence = append(m.sequence[:0], sequence...)
+	}
+	return m.delta(dst, delta)
+}
+
+func (m *MessageStream) delta(dst, delta []byte) []byte {
+	var reasoning, content, calls, thinking []byte
+	_ = jsonspan.EachMember(delta, func(key, value []byte) bool { // it may be null
+		switch string(key) {
+		case "reasoning_content", "reasoning":
+			if isText(value) {
+				reasoning = value
+			}
+		case "content", "refusal":
+			if isText(value) {
+				content = value
+			}
+		case "tool_calls":
+			calls = value
+		case "thinking_blocks":
+			thinking = value
+		}
+		return true
+	})
+	if thinking != nil {
+		dst = m.sign(dst, thinking)
+	}
+	if reasoning != nil {
+		dst = m.ensure(dst, thinkingBlock)
+		dst = m.appendDelta(dst, "thinking_delta", "thinking", reasoning)
+	}
+	if content != nil {
+		dst = m.ensure(dst, textBlock)
+		dst = m.appendDelta(dst, "text_delta", "text", content)
+	}
+	if len(calls) > 0 && calls[0] == '[' {
+		_ = jsonspan.EachElement(calls, func(call []byte) bool { // the relay has checked that it is JSON
+			dst = m.call(dst, call)
+			return true
+		})
+	}
+	return dst
+}
+
+// sign keeps the signature of the open thinking block, which a translation from Anthropic's format sends when the block is complete, and
+// passes on thinking that is encrypted.
+func (m *MessageStream) sign(dst, blocks []byte) []byte {
+	_ = jsonspan.EachElement(blocks, func(block []byte) bool { // the relay has checked that it is JSON
+		var v [2][]byte
+		object(block, []string{"type", "signature"}, v[:])
+		switch {
+		case str(v[0]) == "redacted_thinking":
+			dst = m.close(dst)
+			dst = m.close(m.openBlock(dst, redactedBlock, string(block)))
+		case isText(v[1]) && m.open == thinkingBlock:
+			m.signed = append(m.signed[:0], v[1]...)
+			dst = m.close(dst)
+		}
+		return true
+	})
+	return dst
+}
+
+// appendDelta appends a delta of the open block. The value is a JSON string, quotes included.
+func (m *MessageStream) appendDelta(dst []byte, kind, member string, value []byte) []byte {
+	b := append(m.event[:0], `{"type":"content_block_delta","index":`...)
+	b = strconv.AppendInt(b, int64(m.block), 10)
+	b = append(append(append(b, `,"delta":{"type":"`...), kind...), `","`...)
+	b = append(append(append(append(b, member...), `":`...), value...), "}}"...)
+	return m.emit(dst, "content_block_delta", b)
+}
+
+// ensure closes the open block if it is of another kind, and opens one of this kind.
+func (m *MessageStream) ensure(dst []byte, kind blockKind) []byte {
+	if m.open == kind {
+		return dst
+	}
+	dst = m.close(dst)
+	if kind == textBlock {
+		return m.openBlock(dst, kind, `{"type":"text","text":""}`)
+	}
+	return m.openBlock(dst, kind, `{"type":"thinking","thinking":"","signature":""}`)
+}
+
+func (m *MessageStream) openBlock(dst []byte, kind blockKind, block string) []byte {
+	m.open = kind
+	b := append(m.event[:0], `{"type":"content_block_start","index":`...)
+	b = strconv.AppendInt(b, int64(m.block), 10)
+	b = append(append(append(b, `,"content_block":`...), block...), '}')
+	return m.emit(dst, "content_block_start", b)
+}
+
+// close closes the open block, if there is one.
+func (m *MessageStream) close(dst []byte) []byte {
+	if m.open == noBlock {
+		return dst
+	}
+	if m.open == thinkingBlock {
+		signature := []byte(`"` + Unsigned + `"`)
+		if len(m.signed) > 0 {
+			signature = m.signed
+		}
+		dst = m.appendDelta(dst, "signature_delta", "signature", signature)
+		m.signed = m.signed[:0]
+	}
+	if m.current != nil {
+		m.current.closed, m.current = true, nil
+	}
+	b := append(m.event[:0], `{"type":"content_block_stop","index":`...)
+	b = append(strconv.AppendInt(b, int64(m.block), 10), '}')
+	m.open = noBlock
+	m.block++
+	return m.emit(dst, "content_block_stop", b)
+}
+
+// call adds a part of a tool call. One call is open at a time; the parts of others wait.
+func (m *MessageStream) call(dst, raw []byte) []byte {
+	index, id, name, arguments := -1, "", "", []byte(nil)
+	_ = jsonspan.EachMember(raw, func(key, value []byte) bool { // the relay has checked that it is JSON
+		switch string(key) {
+		case "index":
+			if n, err := strconv.Atoi(string(value)); err == nil {
+				index = n
+			}
+		case "id":
+			id = str(value)
+		case "function", "custom":
+			_ = jsonspan.EachMember(value, func(key, value []byte) bool { // it may be null
+				switch string(key) {
+				case "name":
+					name = str(value)
+				case "arguments", "input":
+					arguments = value
+				}
+				return true
+			})
+		}
+		return true
+	})
+	c := m.callOf(index, id, name)
+	if c == nil {
+		return dst
+	}
+	fragment, _ := jsonspan.RawString(arguments)
+	if len(arguments) > 0 && arguments[0] == '{' { // some servers send the object itself
+		quoted := jsonspan.AppendString(nil, string(arguments))
+		fragment = quoted[1 : len(quoted)-1]
+	}
+	if c.name == "" { // it cannot be opened yet
+		c.pending = append(c.pending, fragment...)
+		return dst
+	}
+	switch {
+	case c == m.current:
+		return m.arguments(dst, fragment)
+	case m.current != nil || c.closed:
+		c.pending = append(c.pending, fragment...)
+		return dst
+	}
+	dst = m.openCall(m.close(dst), c)
+	return m.arguments(dst, fragment)
+}
+
+// callOf returns the call that a part belongs to. Without an index, a new ID or name begins a new call.
+func (m *MessageStream) callOf(index int, id, name string) *streamedCall {
+	if index < 0 {
+		if last := len(m.calls) - 1; last >= 0 && (id == "" && name == "" || id != "" && m.calls[last].id == id) {
+			return m.calls[last]
+		}
+		index = len(m.calls)
+	}
+	for _, c := range m.calls {
+		if c.index == index {
+			if c.name == "" {
+				c.name = name
+			}
+			if c.id == "" {
+				c.id = id
+			}
+			return c
+		}
+	}
+	c := &streamedCall{index: index, id: id, name: name}
+	m.calls = append(m.calls, c)
+	return c
+}
+
+func (m *MessageStream) openCall(dst []byte, c *streamedCall) []byte {
+	m.current = c
+	block := append([]byte(nil), `{"type":"tool_use","id":`...)
+	block = jsonspan.AppendString(block, callID(c.id))
+	block = append(block, `,"name":`...)
+	block = jsonspan.AppendString(block, m.Names.Original(c.name))
+	block = append(block, `,"input":{}}`...)
+	dst = m.openBlock(dst, toolBlock, string(block))
+	fragment := c.pending
+	c.pending = nil
+	return m.arguments(dst, fragment)
+}
+
+// callID returns the ID of a tool call, or a new one if the server gave none.
+func callID(id string) string {
+	if id == "" {
+		return "toolu_" + rand.Text()
+	}
+	return safeID(id)
+}
+
+func (m *MessageStream) arguments(dst, fragment []byte) []byte {
+	if len(fragment) == 0 {
+		return dst
+	}
+	b := append(m.event[:0], `{"type":"content_block_delta","index":`...)
+	b = strconv.AppendInt(b, int64(m.block), 10)
+	b = append(b, `,"delta":{"type":"input_json_delta","partial_json":"`...)
+	b = append(append(b, fragment...), `"}}`...)
+	return m.emit(dst, "content_block_delta", b)
+}
+
+// End appends the end of the message, once the upstream has sent its own.
+func (m *MessageStream) End(dst []byte) []byte {
+	if m.ended {
+		return dst
+	}
+	if !m.started {
+		dst = m.start(dst, "")
+	}
+	m.ended = true
+	dst = m.close(dst)
+	for _, c := range m.calls {
+		if !c.closed && c.name != "" {
+			dst = m.close(m.openCall(dst, c))
+		}
+	}
+	if m.block == 0 {
+		dst = m.close(m.ensure(dst, textBlock)) // clients expect at least one block
+	}
+	b := append(m.event[:0], `{"type":"message_delta","delta":{`...)
+	b = appendStop(b, m.finish, m.sequence, len(m.calls) > 0)
+	b = append(b, `},"usage":`...)
+	b = append(appendUsage(b, m.usage), '}')
+	dst = m.emit(dst, "message_delta", b)
+	return m.emit(dst, "message_stop", append(m.event[:0], `{"type":"message_stop"}`...))
+}
+
+// appendStop appends stop_reason and stop_sequence for a finish reason. Some servers say "stop" although the answer calls a tool.
+func appendStop(b, finish, sequence []byte, calls bool) []byte {
+	reason := "end_turn"
+	switch str(finish) {
+	case "length":
+		reason = "max_tokens"
+	case "content_filter":
+		reason = "refusal"
+	default:
+		switch {
+		case calls:
+			reason = "tool_use"
+		case len(sequence) > 0:
+			reason = "stop_sequence"
+		}
+	}
+	b = append(append(append(b, `"stop_reason":"`...), reason...), `","stop_sequence":`...)
+	if reason == "stop_sequence" {
+		return append(b, sequence...)
+	}
+	return append(b, "null"...)
+}
+
+// appendUsage appends Anthropic's usage, whose input_tokens do not include what was read from the cache or written to it.
+func appendUsage(b []byte, u tokens.Usage) []byte {
+	b = append(b, `{"input_tokens":`...)
+	b = strconv.AppendInt(b, max(0, u.Input-u.Cached-u.CacheWrite), 10)
+	b = append(b, `,"cache_creation_input_tokens":`...)
+	b = strconv.AppendInt(b, u.CacheWrite, 10)
+	b = append(b, `,"cache_read_input_tokens":`...)
+	b = strconv.AppendInt(b, u.Cached, 10)
+	b = append(b, `,"output_tokens":`...)
+	return append(strconv.AppendInt(b, u.Output, 10), '}')
+}
+
+// MessageFromChat translates a whole chat completion to a message. It returns false if the answer has no choice.
+func MessageFromChat(answer []byte, model string, names *ToolNames) ([]byte, bool) {
+	var v [3][]byte
+	object(answer, []string{"id", "choices", "usage"}, v[:])
+	var choice []byte
+	_ = jsonspan.EachElement(v[1], func(first []byte) bool { // an answer without choices has none
+		choice = first
+		return false
+	})
+	var c [3][]byte
+	object(choice, []string{"message", "finish_reason", "stop_reason"}, c[:])
+	if c[0] == nil {
+		return nil, false
+	}
+	w := writer{make([]byte, 0, len(answer)+256)}
+	w.raw("{")
+	w.text("id", messageID(str(v[0])))
+	w.raw(`,"type":"message","role":"assistant"`)
+	w.text("model", model)
+	w.key("content")
+	w.raw("[")
+	calls := w.content(c[0], names)
+	w.raw("],")
+	if !isText(c[2]) {
+		c[2] = nil
+	}
+	w.b = appendStop(w.b, c[1], c[2], calls)
+	usage, _ := openai.ParseUsage(v[2])
+	w.key("usage")
+	w.b = append(appendUsage(w.b, usage), '}')
+	return w.b, true
+}
+
+// content writes the blocks of a message. It reports whether tools are called.
+func (w *writer) content(message []byte, names *ToolNames) (calls bool) {
+	var v [6][]byte
+	object(message, []string{"reasoning_content", "reasoning", "content", "refusal", "tool_calls", "thinking_blocks"}, v[:])
+	blocks := 0
+	_ = jsonspan.EachElement(v[5], func(block []byte) bool { // only translated answers have them
+		blocks++
+		w.comma()
+		w.b = append(w.b, block...)
+		return true
+	})
+	thinking := v[0]
+	if !isText(thinking) {
+		thinking = v[1]
+	}
+	if isText(thinking) && blocks == 0 {
+		blocks++
+		w.comma()
+		w.raw(`{"type":"thinking"`)
+		w.member("thinking", thinking)
+		w.raw(`,"signature":"` + Unsigned + `"}`)
+	}
+	for _, text := range v[2:4] {
+		if isText(text) {
+			blocks++
+			w.comma()
+			w.raw(`{"type":"text"`)
+			w.member("text", text)
+			w.raw("}")
+		}
+	}
+	_ = jsonspan.EachElement(v[4], func(call []byte) bool { // without calls, there is no list
+		var c [2][]byte
+		object(call, []string{"id", "function"}, c[:])
+		var f [2][]byte
+		object(c[1], []string{"name", "arguments"}, f[:])
+		calls = true
+		blocks++
+		w.comma()
+		w.raw(`{"type":"tool_use"`)
+		w.text("id", callID(str(c[0])))
+		w.text("name", names.Original(str(f[0])))
+		w.member("input", argumentsObject(f[1]))
+		w.raw("}")
+		return true
+	})
+	if blocks == 0 {
+		w.raw(`{"type":"text","text":""}`)
+	}
+	return calls
+}
+
+// argumentsObject returns the object that a call's arguments are. Arguments that are no object, because the model was cut off or made a
+// mistake, become the one member of an object, so that the client sees them.
+func argumentsObject(arguments []byte) []byte {
+	text := []byte(str(arguments))
+	if len(arguments) > 0 && arguments[0] == '{' {
+		text = arguments
+	}
+	if len(text) == 0 {
+		return []byte("{}")
+	}
+	var o jsonspan.Object
+	if o.Scan(text) == nil {
+		return text
+	}
+	return append(jsonspan.AppendString([]byte(`{"arguments":`), string(text)), '}')
+}
+
+// AppendError appends an error as Anthropic's API sends it.
+func AppendError(b []byte, e *openai.Error, requestID string) []byte {
+	if e.Original != nil {
+		return append(b, e.Original...)
+	}
+	b = append(b, `{"type":"error","error":{"type":"`...)
+	b = append(append(b, errorType(e)...), `","message":`...)
+	b = append(jsonspan.AppendString(b, e.Message), '}')
+	if requestID != "" {
+		b = jsonspan.AppendString(append(b, `,"request_id":`...), requestID)
+	}
+	return append(b, '}')
+}
+
+// errorType returns Anthropic's type of an error, which follows from the status.
+func errorType(e *openai.Error) string {
+	switch e.Status {
+	case 401:
+		return "authentication_error"
+	case 402:
+		return "billing_error"
+	case 403:
+		return "permission_error"
+	case 404:
+		return "not_found_error"
+	case 413:
+		return "request_too_large"
+	case 429:
+		return "rate_limit_error"
+	case 503, 529:
+		return "overloaded_error"
+	case 504:
+		return "timeout_error"
+	}
+	if e.Status >= 500 || e.Status == 0 {
+		return "api_error"
+	}
+	return "invalid_request_error"
+}

@@ -1,0 +1,98 @@
+package fakellm
+
+import (
+	"cmp"
+	"fmt"
+	"net/http"
+	"strings"
+)
+
+// anthropic is Anthropic's API. It demands anthropic-version and max_tokens, and its streams are typed events without [DONE].
+var anthropic = &kind{
+	jsonType: "application/json", streamType: "text/event-stream; charset=utf-8",
+	headers: []string{
+		"Request-Id", "req_011CSHoEeqs5C35K2UUqR7Fy", "Anthropic-Organization-Id", "org-1", "Anthropic-Ratelimit-Requests-Limit", "4000",
+		"Anthropic-Ratelimit-Requests-Remaining", "3999", "Anthropic-Ratelimit-Requests-Reset", "2026-11-29T10:00:00Z",
+	},
+	errorBody: func(e apiError) string {
+		return fmt.Sprintf(`{"type":"error","error":{"type":%s,"message":%s},"request_id":"req_011CSHoEeqs5C35K2UUqR7Fy"}`, quote(cmp.Or(e.typ, "invalid_request_error")), quote(e.message))
+	},
+	streamError: func(*exchange) [][]byte {
+		return events("event: error\n" + `data: {"type":"error","error":{"details":null,"type":"overloaded_error","message":"Overloaded"},"request_id":"req_011CSHoEeqs5C35K2UUqR7Fy"}`)
+	},
+	endpoints: map[string]func(x *exchange) reply{messagesPath: renderMessage},
+	probes: map[string]func(x *exchange) reply{
+		"GET /v1/models":                 anthropicModels,
+		"POST /v1/messages/count_tokens": constant(`{"input_tokens":14}`),
+	},
+	model: anthropicModel,
+	validate: func(x *exchange) refusal {
+		if x.r.Header.Get("Anthropic-Version") == "" || len(x.params.Messages) == 0 || x.params.MaxTokens < 1 {
+			return missingInput
+		}
+		return accepted
+	},
+	errors: map[refusal]apiError{
+		busy:          {status: 529, message: "Overloaded", typ: "overloaded_error"},
+		loading:       {status: 529, message: "Overloaded", typ: "overloaded_error"},
+		unknownModel:  {status: http.StatusNotFound, message: "model: {model}", typ: "not_found_error"},
+		tooLong:       {status: http.StatusBadRequest, message: "prompt is too long: 210000 tokens > 200000 maximum"},
+		outputTooLong: {status: http.StatusBadRequest, message: "max_tokens: 100000 > 64000, which is the maximum allowed number of output tokens for {model}"},
+		noTools:       {status: http.StatusBadRequest, message: "'{model}' does not support tool use."},
+		internalError: {status: http.StatusInternalServerError, message: "Internal server error", typ: "api_error"},
+		unauthorized:  {status: http.StatusUnauthorized, message: "invalid x-api-key", typ: "authentication_error"},
+		rateLimited: {
+			status: http.StatusTooManyRequests, message: "This request would exceed your organization's rate limit.", typ: "rate_limit_error",
+			headers: []string{"Retry-After", "1"},
+		},
+		badJSON:      {status: http.StatusBadRequest, message: "The request body is not valid JSON: expected value at line 1 column 1 (char 0)"},
+		missingModel: {status: http.StatusBadRequest, message: "model: Field required"},
+		missingInput: {status: http.StatusBadRequest, message: "max_tokens: Field required"},
+		wrongPath:    {status: http.StatusNotFound, message: "Not found", typ: "not_found_error"},
+		wrongMethod:  {status: http.StatusMethodNotAllowed, message: "Method Not Allowed", typ: "invalid_request_error"},
+	},
+}
+
+const messagesPath = "/v1/messages"
+
+// renderMessage answers POST /v1/messages.
+func renderMessage(x *exchange) reply {
+	a := &x.answer
+	stop := map[string]string{"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use"}[a.finish]
+	head := fmt.Sprintf(`"id":"msg_%d","type":"message","role":"assistant","model":%s`, x.id, quote(x.params.Model))
+	usage := fmt.Sprintf(`"input_tokens":%d,"cache_creation_input_tokens":0,"cache_read_input_tokens":%d`, a.usage.input-a.usage.cached, a.usage.cached)
+	if !x.params.Stream {
+		return x.json(fmt.Sprintf(`{%s,"content":[{"type":"text","text":%s}],"stop_reason":%s,"stop_sequence":null,"usage":{%s,"output_tokens":%d,"service_tier":"standard"}}`,
+			head, quote(a.text()), quote(stop), usage, a.usage.output))
+	}
+	opening := events(
+		"event: message_start\n"+fmt.Sprintf(`data: {"type":"message_start","message":{%s,"content":[],"stop_reason":null,"stop_sequence":null,"usage":{%s,"output_tokens":1}}}`, head, usage),
+		"event: content_block_start\n"+`data: {"type":"content_block_start","index":0,"content_block":{"type":"text","text":""}}`,
+		"event: ping\n"+`data: {"type": "ping"}`,
+	)
+	tokens := make([]string, 0, len(a.tokens))
+	for _, t := range a.tokens {
+		tokens = append(tokens, "event: content_block_delta\n"+`data: {"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":`+quote(t)+`}}`)
+	}
+	closing := []string{"event: content_block_stop\n" + `data: {"type":"content_block_stop","index":0}`}
+	if !a.noFinish {
+		closing = append(closing, "event: message_delta\n"+fmt.Sprintf(`data: {"type":"message_delta","delta":{"stop_reason":%s,"stop_sequence":null},"usage":{"output_tokens":%d}}`, quote(stop), a.usage.output))
+	}
+	if !a.noDone {
+		closing = append(closing, "event: message_stop\n"+`data: {"type":"message_stop"}`)
+	}
+	return x.stream(opening, events(tokens...), events(closing...))
+}
+
+func anthropicModels(x *exchange) reply {
+	var list []string
+	for _, name := range x.server.names() {
+		list = append(list, anthropicModel(x, name))
+	}
+	names := x.server.names()
+	return x.json(fmt.Sprintf(`{"data":[%s],"has_more":false,"first_id":%s,"last_id":%s}`, strings.Join(list, ","), quote(names[0]), quote(names[len(names)-1])))
+}
+
+func anthropicModel(_ *exchange, id string) string {
+	return `{"type":"model","id":` + quote(id) + `,"display_name":` + quote(id) + `,"created_at":"2025-09-29T00:00:00Z","max_input_tokens":200000,"max_tokens":64000}`
+}

@@ -1,0 +1,48 @@
+package gateway
+
+import (
+	"net/http"
+	"strconv"
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/dialect"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/exchange"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/keys"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
+)
+
+// countTokens answers POST /v1/messages/count_tokens with an estimate. Clients use it to decide when a conversation must be shortened.
+func (g *Gateway) countTokens(x *exchange.Exchange, key *keys.Key, held *held) *openai.Error {
+	g.Access.SetQuotaHeaders(x.Request, x.Writer.Header(), key)
+	x.Endpoint, held.counting = chatEndpoint, true
+	body, err := g.readBody(x, held)
+	if err != nil {
+		return err
+	}
+	if !key.May(x.Record.Model) {
+		return exchange.ModelNotFound(x.Record.Model)
+	}
+	x.Writer.Header()["X-Llm-Estimated"] = []string{"true"}
+	x.SendJSON(append(strconv.AppendInt([]byte(`{"input_tokens":`), int64(body.JSON().Signals().PromptTokens), 10), '}'))
+	return nil
+}
+
+// apiOf returns the API that the client uses. Paths that both APIs have belong to Anthropic's clients if they say so.
+func (t Task) apiOf(r *http.Request) exchange.API {
+	if t.endpoint == nil && r.Header["Anthropic-Version"] != nil {
+		return exchange.Anthropic
+	}
+	return t.api
+}
+
+// Chat returns a request to the task's path in OpenAI's format, or nil if it is invalid.
+func (t Task) Chat(request *openai.Request) *openai.Request {
+	if t.api != exchange.Anthropic {
+		return request
+	}
+	body, _, err := dialect.ChatFromMessages(&request.Object, dialect.AllOptions)
+	chat := new(openai.Request)
+	if err != nil || chat.Parse(body) != nil {
+		return nil
+	}
+	return chat
+}

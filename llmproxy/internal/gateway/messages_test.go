@@ -1,0 +1,361 @@
+package gateway
+
+import (
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/delivery"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/exchange"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/fakellm"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/upstream"
+	"github.com/caddy-llmproxy/caddy-llmproxy/router"
+	"github.com/caddy-llmproxy/caddy-llmproxy/tokens"
+)
+
+// messagesSetup starts a gateway in front of Anthropic's API, as the upstream claude, and one of OpenAI's, as gpt.
+func messagesSetup(t *testing.T, models ...string) (s *setup, claude, gpt *fakellm.Server) {
+	t.Helper()
+	claude, gpt = fakellm.Start(t, "anthropic"), fakellm.Start(t, "openai")
+	s = &setup{t: t}
+	s.up("claude", upstream.Anthropic, func(c *upstream.Config) { c.APIKey = "sk-ant" }, claude.URL())
+	s.up("gpt", upstream.OpenAI, nil, gpt.URL())
+	return s.serve(models...), claude, gpt
+}
+
+func messages(model string, stream bool) string {
+	if stream {
+		return `{"model":"` + model + `", "max_tokens":10,"messages":[{"role":"user","content":[{"type":"text","text":"Hi","cache_control":{"type":"ephemeral"}}]}],"from_the_future":[1.50],"stream":true}`
+	}
+	return `{"model":"` + model + `", "max_tokens":10,"messages":[{"role":"user","content":[{"type":"text","text":"Hi","cache_control":{"type":"ephemeral"}}]}],"from_the_future":[1.50]}`
+}
+
+// A client of Anthropic's API in front of Anthropic's API: every byte passes, in both directions.
+func TestMessagesPass(t *testing.T) {
+	t.Parallel()
+	for _, stream := range []bool{false, true} {
+		s, claude, _ := messagesSetup(t, "m claude/claude-sonnet-4-5")
+		claude.Always(fakellm.Text("Hel", "lo").Usage(30, 5, 20))
+		got := s.post("/v1/messages?beta=true", messages("m", stream), "Anthropic-Beta", "a,b", "Anthropic-Version", "2024-01-01", "X-Api-Key", "the client's", "Cookie", "c=1")
+		sent := claude.Requests()[0]
+		if want := strings.Replace(messages("m", stream), `"m"`, `"claude-sonnet-4-5"`, 1); string(sent.Body) != want {
+			t.Errorf("got  %s\nwant %s", sent.Body, want)
+		}
+		header := map[string]string{"Anthropic-Beta": "a,b", "Anthropic-Version": "2024-01-01", "X-Api-Key": "sk-ant", "Cookie": "", "Authorization": ""}
+		for name, want := range header {
+			if v := sent.Header.Get(name); v != want {
+				t.Errorf("%s is %q, want %q", name, v, want)
+			}
+		}
+		direct := fakellm.Start(t, "anthropic")
+		direct.Always(fakellm.Text("Hel", "lo").Usage(30, 5, 20))
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, direct.URL()+"/v1/messages", strings.NewReader(string(sent.Body)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Anthropic-Version", "2023-06-01")
+		if want := s.do(req); got.status != http.StatusOK || got.body != want.body {
+			t.Errorf("status %d\ngot  %s\nwant %s", got.status, got.body, want.body)
+		}
+		if id := got.header.Get("Request-Id"); !strings.HasPrefix(id, "req_011") || got.header.Get("Anthropic-Ratelimit-Requests-Remaining") != "3999" {
+			t.Errorf("header %v", got.header)
+		}
+		rec := s.record()
+		if diff := cmp.Diff(tokens.Usage{Input: 30, Output: 5, Cached: 20}, rec.Usage); diff != "" || rec.Estimated || rec.Bytes != int64(len(got.body)) {
+			t.Errorf("usage %s, estimated %v, %d bytes", diff, rec.Estimated, rec.Bytes)
+		}
+	}
+}
+
+// textOf returns the text and the stop reason of an answer of either API, streamed or whole.
+func textOf(t *testing.T, body string) (text, stop string) {
+	t.Helper()
+	var whole struct {
+		Content    []struct{ Text string }
+		StopReason string `json:"stop_reason"`
+		Choices    []struct {
+			Message      struct{ Content string }
+			FinishReason string `json:"finish_reason"`
+		}
+	}
+	if json.Unmarshal([]byte(body), &whole) == nil {
+		for _, block := range whole.Content {
+			text += block.Text
+		}
+		for _, choice := range whole.Choices {
+			text, stop = text+choice.Message.Content, choice.FinishReason
+		}
+		return text, stop + whole.StopReason
+	}
+	for line := range strings.Lines(body) {
+		data, ok := strings.CutPrefix(line, "data: ")
+		if !ok || strings.HasPrefix(data, "[DONE]") {
+			continue
+		}
+		var event struct {
+			Type  string
+			Delta struct {
+				Text       string
+				StopReason string `json:"stop_reason"`
+			}
+			Choices []struct {
+				Delta        struct{ Content string }
+				FinishReason string `json:"finish_reason"`
+			}
+			Error struct{ Message string }
+		}
+		if err := json.Unmarshal([]byte(data), &event); err != nil {
+			t.Fatalf("%v: %s", err, data)
+		}
+		text, stop = text+event.Delta.Text, stop+event.Delta.StopReason
+		for _, choice := range event.Choices {
+			text, stop = text+choice.Delta.Content, stop+choice.FinishReason
+		}
+		if event.Error.Message != "" {
+			stop += "error: " + event.Error.Message
+		}
+	}
+	return text, stop
+}
+
+// Each API's clients get the answers of each API's upstreams, and another target answers if one fails before its first content.
+func TestMessagesAreTranslated(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name  string
+		model string
+		fails bool // claude fails first
+		stop  map[string]string
+	}{
+		{"OpenAI's API", "gpt", false, map[string]string{"/v1/messages": "end_turn", chatPath: "stop"}},
+		{"Anthropic's API", "claude", false, map[string]string{"/v1/messages": "end_turn", chatPath: "stop"}},
+		{"from Anthropic's to OpenAI's", "both", true, map[string]string{"/v1/messages": "end_turn", chatPath: "stop"}},
+	} {
+		for path, stop := range test.stop {
+			for _, stream := range []bool{false, true} {
+				s, claude, gpt := messagesSetup(t, "gpt gpt/x", "claude claude/x", "both claude/x|gpt/x")
+				claude.Always(fakellm.Text("Hel", "lo").Usage(30, 5, 20))
+				gpt.Always(fakellm.Text("Hel", "lo").Usage(30, 5, 20))
+				if test.fails {
+					claude.Always(fakellm.Busy())
+				}
+				body := messages(test.model, stream)
+				if path == chatPath {
+					body = chat(test.model, stream)
+				}
+				got := s.post(path, body)
+				if text, reason := textOf(t, got.body); got.status != http.StatusOK || text != "Hello" || reason != stop {
+					t.Errorf("%s, %s, stream %v: status %d, %q, %q: %s", test.name, path, stream, got.status, text, reason, got.body)
+				}
+				rec := s.record()
+				if diff := cmp.Diff(tokens.Usage{Input: 30, Output: 5, Cached: 20}, rec.Usage); diff != "" || rec.Verdict != router.OK {
+					t.Errorf("%s, %s, stream %v: %s, %s", test.name, path, stream, rec.Verdict, diff)
+				}
+				if strings.Contains(got.body, `"usage":{"prompt_tokens"`) != (path == chatPath && !stream) {
+					t.Errorf("%s, %s, stream %v: usage: %s", test.name, path, stream, got.body)
+				}
+			}
+		}
+	}
+}
+
+// Errors have the form that the client knows, and Anthropic's own reach its clients unchanged.
+func TestMessagesErrors(t *testing.T) {
+	t.Parallel()
+	const id = `,"request_id":"req_`
+	for _, test := range []struct {
+		name, path, model string
+		answer            fakellm.Answer
+		stream            bool
+		status            int
+		want              string
+	}{
+		{"Anthropic's own, whole", "/v1/messages", "claude", fakellm.TooLong(), false, 400, `{"type":"error","error":{"type":"invalid_request_error","message":"prompt is too long: 210000 tokens > 200000 maximum"},"request_id":"req_011CSHoEeqs5C35K2UUqR7Fy"}`},
+		{"Anthropic's overload", "/v1/messages", "claude", fakellm.Busy(), true, 529, `{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"},"request_id":"req_011CSHoEeqs5C35K2UUqR7Fy"}`},
+		{"Anthropic's own in a stream", "/v1/messages", "claude", fakellm.Text("a", "b").ErrorEventAfter(1), true, 200, "event: error\ndata: " + `{"type":"error","error":{"details":null,"type":"overloaded_error","message":"Overloaded"}}`},
+		{"Anthropic's for a client of OpenAI's", chatPath, "claude", fakellm.TooLong(), false, 400, `{"error":{"message":"prompt is too long: 210000 tokens > 200000 maximum","type":"invalid_request_error"`},
+		{"Anthropic's in a stream for a client of OpenAI's", chatPath, "claude", fakellm.Text("a", "b").ErrorEventAfter(1), true, 200, `data: {"error":{"message":"Overloaded","type":"overloaded_error"`},
+		{"OpenAI's for a client of Anthropic's", "/v1/messages", "gpt", fakellm.TooLong(), false, 400, `{"type":"error","error":{"type":"invalid_request_error","message":"This model's maximum context length is 4096 tokens.`},
+		{"OpenAI's in a stream for a client of Anthropic's", "/v1/messages", "gpt", fakellm.Text("a", "b").ErrorEventAfter(1), true, 200, "event: error\ndata: " + `{"type":"error","error":{"type":"api_error","message":"The server had an error`},
+		{"a stream that is cut", "/v1/messages", "gpt", fakellm.Text("a", "b").CutAfter(1), true, 200, "event: error\ndata: " + `{"type":"error","error":{"type":"api_error","message":"The upstream \"gpt\" broke off`},
+		{"a stream of Anthropic's that is cut", "/v1/messages", "claude", fakellm.Text("a", "b").CutAfter(1), true, 200, "event: error\ndata: " + `{"type":"error","error":{"type":"api_error","message":"The upstream \"claude\" broke off`},
+		{"the gateway's own", "/v1/messages", "unknown", fakellm.Text("a"), false, 404, `{"type":"error","error":{"type":"not_found_error","message":"The model \"unknown\" is not served here.`},
+		{"the gateway's key", "/v1/messages", "claude", fakellm.Status(401), false, 502, `{"type":"error","error":{"type":"api_error","message":"The upstream \"claude\" rejected`},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			s, claude, gpt := messagesSetup(t, "gpt gpt/x", "claude claude/x")
+			claude.Always(test.answer)
+			gpt.Always(test.answer)
+			body := messages(test.model, test.stream)
+			if test.path == chatPath {
+				body = chat(test.model, test.stream)
+			}
+			got := s.post(test.path, body)
+			if got.status != test.status || !strings.Contains(got.body, test.want) {
+				t.Errorf("status %d: %s\nwant %d: %s", got.status, got.body, test.status, test.want)
+			}
+			if test.path != chatPath && (got.header.Get("Request-Id") == "" || strings.Contains(got.body, "message_stop")) {
+				t.Errorf("header %v, body %s", got.header, got.body)
+			}
+			if test.status >= 400 && test.path != chatPath && !strings.Contains(got.body, id) {
+				t.Errorf("no request ID: %s", got.body)
+			}
+		})
+	}
+}
+
+// What cannot be translated is said, or another target takes it.
+func TestUntranslatableRequests(t *testing.T) {
+	t.Parallel()
+	two := `{"model":"%","n":2,"messages":[{"role":"user","content":"Hi"}]}`
+	s, claude, gpt := messagesSetup(t, "claude claude/x", "both claude/x|gpt/x")
+	if got := s.post(chatPath, strings.Replace(two, "%", "claude", 1)); got.status != 400 || !strings.Contains(got.body, `"param":"n"`) {
+		t.Errorf("status %d: %s", got.status, got.body)
+	}
+	if got := s.post(chatPath, strings.Replace(two, "%", "both", 1)); got.status != 200 || len(gpt.Requests()) != 1 || len(claude.Requests()) != 0 {
+		t.Errorf("status %d: %s", got.status, got.body)
+	}
+}
+
+// Invalid requests are refused in Anthropic's format, with the place, and nothing is sent to an upstream.
+func TestInvalidMessages(t *testing.T) {
+	t.Parallel()
+	deep := strings.Repeat(`[`, 100_000)
+	for _, test := range []struct {
+		name, body string
+		status     int
+		want       string
+	}{
+		{"no JSON", `{"model":`, 400, "The request body is not a JSON object"},
+		{"a key twice", `{"model":"m","model":"n","max_tokens":1,"messages":[]}`, 400, `Duplicate key`},
+		{"a key in disguise", `{"model":"m","mod\u0065l":"n","max_tokens":1,"messages":[]}`, 400, `another spelling`},
+		{"deep nesting", `{"model":"m","max_tokens":1,"messages":` + deep + `}`, 400, "nest"},
+		{"too large", `{"model":"m","max_tokens":1,"messages":[{"role":"user","content":"` + strings.Repeat("x", 40<<10) + `"}]}`, 413, "request_too_large"},
+		{"no model", `{"max_tokens":1,"messages":[{"role":"user","content":"Hi"}]}`, 400, "does not name a model"},
+		{"no max_tokens", `{"model":"m","messages":[{"role":"user","content":"Hi"}]}`, 400, "max_tokens: is missing"},
+		{"a result without its call", `{"model":"m","max_tokens":1,"messages":[{"role":"user","content":[{"type":"tool_result","tool_use_id":"a"}]}]}`, 400, "messages.0.content.0.tool_use_id: "},
+		{"an unknown role", `{"model":"m","max_tokens":1,"messages":[{"role":"owl","content":"Hi"}]}`, 400, "messages.0.role: "},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			claude := fakellm.Start(t, "anthropic")
+			s := &setup{t: t}
+			s.config.MaxBody = 32 << 10
+			if test.status == 400 {
+				s.config.MaxBody = 0
+			}
+			s.up("claude", upstream.Anthropic, nil, claude.URL())
+			s.serve("m claude/x")
+			got := s.post("/v1/messages", test.body)
+			if got.status != test.status || !strings.HasPrefix(got.body, `{"type":"error","error":{"type":"`) || !strings.Contains(got.body, test.want) || len(claude.Requests()) != 0 {
+				t.Errorf("status %d: %.300s; %d requests", got.status, got.body, len(claude.Requests()))
+			}
+		})
+	}
+}
+
+// While a client of Anthropic's API waits for a stream, it gets that API's pings, and a failure is its event.
+func TestMessagesPings(t *testing.T) {
+	const ping = "event: ping\ndata: {\"type\": \"ping\"}\n\n"
+	for _, test := range []struct {
+		name     string
+		upstream slow
+		pings    int
+		then     string
+	}{
+		{"an answer", slow{40 * time.Second, answered, "text/event-stream"}, 2, "event: message_start\n"},
+		{"silence", slow{time.Hour, "", "text/event-stream"}, 3, "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"timeout_error\""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				base, err := url.Parse("http://upstream/v1")
+				if err != nil {
+					t.Fatal(err)
+				}
+				u := upstream.New(upstream.Config{Name: "u", Kind: upstream.OpenAI, Bases: []*url.URL{base}, Transport: test.upstream, Timers: upstream.Timers{FirstToken: 50 * time.Second}})
+				table, err := router.Compile([]*router.Upstream{u.Route}, []router.Model{{Name: "m", Pools: []router.PoolConfig{{Targets: []string{"u"}, Policy: router.First}}}})
+				if err != nil {
+					t.Fatal(err)
+				}
+				g := New(Config{Config: delivery.Config{Upstreams: []*upstream.Upstream{u}}, Models: table})
+				defer g.Close()
+				w := httptest.NewRecorder()
+				task, _ := TaskOf("/v1/messages")
+				g.Serve(w, httptest.NewRequest(http.MethodPost, "/v1/messages", strings.NewReader(messages("m", true))), task, &exchange.Record{})
+				if want := strings.Repeat(ping, test.pings) + test.then; !strings.HasPrefix(w.Body.String(), want) {
+					t.Errorf("got %s", w.Body)
+				}
+			})
+		})
+	}
+}
+
+// The cache has one answer for the clients of both APIs.
+func TestMessagesAreCached(t *testing.T) {
+	t.Parallel()
+	gpt := fakellm.Start(t, "openai")
+	s := &setup{t: t}
+	s.config.Cache = rules(t, nil)
+	s.up("gpt", upstream.OpenAI, nil, gpt.URL())
+	s.serve("m gpt/x")
+	gpt.Next(fakellm.Text("one"), fakellm.Text("two"))
+	for i, request := range []struct{ path, body, want string }{
+		{"/v1/messages", `{"model":"m","max_tokens":10,"messages":[{"role":"user","content":"Hi"}]}`, "miss"},
+		{"/v1/messages", `{"model":"m","max_tokens":10,"messages":[{"role":"user","content":"Hi"}],"stream":true}`, "hit"},
+		{chatPath, `{"model":"m","max_tokens":10,"messages":[{"role":"user","content":"Hi"}]}`, "hit"},
+		{chatPath, `{"model":"m","max_tokens":10,"stream":true,"messages":[{"role":"user","content":"Hi"}]}`, "hit"},
+	} {
+		got := s.settled(request.path, request.body)
+		if text, _ := textOf(t, got.body); got.cache() != request.want || text != "one" {
+			t.Errorf("%d: %s, %q: %s", i, got.cache(), text, got.body)
+		}
+	}
+}
+
+func TestCountTokens(t *testing.T) {
+	t.Parallel()
+	s, _, _ := messagesSetup(t, "gpt gpt/x")
+	got := s.post("/v1/messages/count_tokens", `{"model":"gpt","messages":[{"role":"user","content":"`+strings.Repeat("word ", 100)+`"}]}`)
+	var count struct {
+		Input int `json:"input_tokens"`
+	}
+	if err := json.Unmarshal([]byte(got.body), &count); err != nil || count.Input < 100 || count.Input > 150 || got.header.Get("X-Llm-Estimated") != "true" {
+		t.Errorf("%v, %s, %v", err, got.body, got.header)
+	}
+	if got := s.post("/v1/messages/count_tokens", `{"model":"other","messages":[]}`); got.status != 400 || !strings.HasPrefix(got.body, `{"type":"error"`) {
+		t.Errorf("status %d: %s", got.status, got.body)
+	}
+}
+
+// The list of models has the format of the client's API.
+func TestMessagesModels(t *testing.T) {
+	t.Parallel()
+	s, _, _ := messagesSetup(t, "a gpt/x", "b gpt/x", "c gpt/x")
+	get := func(path string, header ...string) reply {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.server.URL+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Anthropic-Version", "2023-06-01")
+		return s.do(req)
+	}
+	for _, test := range []struct{ path, want string }{
+		{"/v1/models?limit=2", `"first_id":"a","has_more":true,"last_id":"b"`},
+		{"/v1/models?limit=2&after_id=b", `"first_id":"c","has_more":false,"last_id":"c"`},
+		{"/v1/models?before_id=c&limit=1", `"first_id":"b","has_more":true,"last_id":"b"`},
+		{"/v1/models/b", `{"type":"model","id":"b","display_name":"b","created_at":"1970-01-01T00:00:00Z"`},
+		{"/v1/models/none", `{"type":"error","error":{"type":"not_found_error"`},
+	} {
+		if got := get(test.path); !strings.Contains(got.body, test.want) {
+			t.Errorf("%s: %s", test.path, got.body)
+		}
+	}
+}

@@ -1,0 +1,218 @@
+package upstream
+
+import (
+	"bufio"
+	"bytes"
+	"io"
+	"net/http"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/dialect"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/reqbody"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/sse"
+	"github.com/caddy-llmproxy/caddy-llmproxy/router"
+)
+
+// Anthropic is the kind of Anthropic's API, and of services that imitate it. Requests of its own clients go there as they are; those of
+// OpenAI's clients are translated, and so are the answers.
+var Anthropic = &Kind{
+	Name: "anthropic", ServiceBase: "https://api.anthropic.com/v1", KeyVariable: "ANTHROPIC_API_KEY", AutoModel: "claude-haiku-4-5", basePath: "/v1",
+	messages: true,
+	errors: []errorRow{
+		{text: "credit balance is too low", is: router.Misconfigured}, // status 400
+		{typ: "billing_error", is: router.Misconfigured},
+		{typ: "authentication_error", is: router.Misconfigured},
+		{typ: "permission_error", is: router.Misconfigured},
+		{typ: "api_error", is: router.Failed},
+		{typ: "timeout_error", is: router.Failed},
+	},
+	contextPatterns: []*regexp.Regexp{regexp.MustCompile(`prompt is too long: \d+ tokens > (?P<limit>\d+) maximum`)},
+	outputPatterns:  []*regexp.Regexp{regexp.MustCompile(`max_tokens: \d+ > (?P<limit>\d+), which is the maximum allowed number of output tokens`)},
+}
+
+// anthropicVersion is the version of the API, which every request must name.
+const anthropicVersion = "2023-06-01"
+
+// authorizeMessages sets the headers that every request to Anthropic's API has.
+func (u *Upstream) authorizeMessages(h http.Header) {
+	if u.APIKey != "" {
+		h["X-Api-Key"] = []string{u.APIKey}
+	}
+	if h["Anthropic-Version"] == nil {
+		h["Anthropic-Version"] = []string{anthropicVersion}
+	}
+}
+
+// isMessagesHeader reports whether a client's header belongs to Anthropic's API. They form an open list, because a beta that is lost makes
+// a request fail.
+func isMessagesHeader(name string) bool {
+	return strings.HasPrefix(name, "Anthropic-") && name != "Anthropic-Dangerous-Direct-Browser-Access" || strings.HasPrefix(name, "X-Claude-Code-")
+}
+
+// Passes reports whether a request goes to the upstream in Anthropic's format, as the client sent it, and its answer comes back like
+// that.
+func (u *Upstream) Passes(t *Template) bool {
+	return t.Original != nil && t.Passable && u.ActualKind().messages
+}
+
+// Prepare translates the request for the next attempt, if the upstream has another API than OpenAI's. The error says why that is
+// impossible; another upstream may be able to take the request.
+func (u *Upstream) Prepare(t *Template, model string) *openai.Error {
+	t.body = nil
+	k := u.ActualKind()
+	switch {
+	case !k.messages && t.Original != nil && k.chat != dialect.AllOptions:
+		return t.translateFor(k)
+	case !k.messages:
+		t.chat = t.JSON
+		return nil
+	case t.Endpoint.Name != "chat" || t.JSON == nil:
+		return &openai.Error{Status: http.StatusBadRequest, Type: "invalid_request_error", Code: "invalid_request", Message: "Anthropic's API has chat only."}
+	}
+	e := &t.edit
+	if u.Passes(t) {
+		e.Reset(&t.Original.Object)
+		if messages, ok := e.Get("messages"); ok && bytes.Contains(messages, []byte(dialect.Unsigned)) {
+			e.Set("messages", dialect.WithoutUnsigned(messages))
+		}
+	} else {
+		body, err := dialect.MessagesFromChat(&t.JSON.Object, u.defaultMaxTokens())
+		if err != nil {
+			return err
+		}
+		if err := t.translated.Parse(body); err != nil {
+			return err
+		}
+		e.Reset(&t.translated.Object)
+	}
+	e.SetString("model", model)
+	for _, p := range u.Params {
+		e.Default(p.Name, p.Value)
+	}
+	if t.MaxOutput > 0 {
+		e.Set("max_tokens", strconv.AppendInt(nil, int64(t.MaxOutput), 10))
+	}
+	for _, name := range u.Drop {
+		e.Drop(name)
+	}
+	t.body = reqbody.NewPayload(e.Segments(), t.Memory)
+	return nil
+}
+
+// defaultMaxTokens returns the max_tokens of a request that has none: the one in params, if it is there.
+func (u *Upstream) defaultMaxTokens() int {
+	i := slices.IndexFunc(u.Params, func(p Param) bool { return p.Name == "max_tokens" })
+	if i < 0 {
+		return 0
+	}
+	n, _ := strconv.Atoi(string(u.Params[i].Value)) // the upstream reports an invalid one
+	return n
+}
+
+// translateFor translates the client's request once more, in the way of this kind.
+func (t *Template) translateFor(k *Kind) *openai.Error {
+	body, _, err := dialect.ChatFromMessages(&t.Original.Object, k.chat)
+	if err != nil {
+		return err
+	}
+	if err := t.translated.Parse(body); err != nil {
+		return err
+	}
+	t.chat = &t.translated
+	return nil
+}
+
+// TranslateAnswer makes an answer in Anthropic's format one in OpenAI's, unless the client gets it as it is.
+func (u *Upstream) TranslateAnswer(t *Template, res *http.Response) error {
+	if !u.ActualKind().messages || u.Passes(t) {
+		return nil
+	}
+	start := bufio.NewReader(res.Body)
+	if !startsObject(start) {
+		res.Body = &chunkReader{body: res.Body, events: sse.NewReader(start, sse.MaxEvent)}
+		res.ContentLength = -1
+		return nil
+	}
+	body, err := io.ReadAll(io.LimitReader(start, sse.MaxEvent))
+	res.Body.Close()
+	if err != nil {
+		return err
+	}
+	if chat, ok := dialect.ChatFromMessage(body, nil); ok {
+		body = chat
+	}
+	res.Body, res.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
+	delete(res.Header, "Content-Length")
+	return nil
+}
+
+// startsObject reports whether an answer begins as JSON does. Services that imitate the API label their answers in many ways.
+func startsObject(answer *bufio.Reader) bool {
+	for i := 1; ; i++ {
+		head, err := answer.Peek(i)
+		if err != nil {
+			return false
+		}
+		switch head[i-1] {
+		case ' ', '\t', '\r', '\n':
+		default:
+			return head[i-1] == '{'
+		}
+	}
+}
+
+// A chunkReader reads a stream of Anthropic's API as one of OpenAI's.
+type chunkReader struct {
+	body    io.ReadCloser
+	events  *sse.Reader
+	stream  dialect.ChunkStream
+	chunks  []byte // translated so far
+	pending []byte // the part of it that was not read yet
+	err     error
+}
+
+// Read implements io.Reader.
+func (r *chunkReader) Read(p []byte) (int, error) {
+	for len(r.pending) == 0 && r.err == nil {
+		var batch []byte
+		batch, r.err = r.events.Next()
+		r.chunks = r.chunks[:0]
+		for len(batch) > 0 {
+			var e sse.Event
+			e, batch = sse.Cut(batch)
+			switch {
+			case e.HasData:
+				r.chunks = r.stream.Append(r.chunks, e.Name, e.Data)
+			case e.OnlyComments:
+				r.chunks = append(r.chunks, e.Raw...)
+			}
+		}
+		r.pending = r.chunks
+	}
+	if len(r.pending) == 0 {
+		return 0, r.err
+	}
+	n := copy(p, r.pending)
+	r.pending = r.pending[n:]
+	return n, nil
+}
+
+// Close implements io.Closer.
+func (r *chunkReader) Close() error {
+	r.events.Close()
+	return r.body.Close()
+}
+
+// CopyMessagesHeaders copies the headers of an answer of Anthropic's API that its clients read: the request's ID and what is left of the
+// rate limits, unless the gateway has limits of its own.
+func CopyMessagesHeaders(to, from http.Header) {
+	for name, v := range from {
+		if name == "Request-Id" || strings.HasPrefix(name, "Anthropic-Ratelimit-") && to["X-Ratelimit-Limit-Requests"] == nil && to["X-Ratelimit-Limit-Tokens"] == nil {
+			to[name] = v
+		}
+	}
+}
