@@ -107,6 +107,7 @@ func names[T any](s subdirectives[T]) []string { return slices.Sorted(maps.Keys(
 //	        instead_of       <model>
 //	    }
 //	    prices <file>
+//	    allow_unmetered
 //	    deadline <duration>
 //	    health <path>
 //	    key <name> <secret|sha256:hex> {
@@ -167,26 +168,27 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 }
 
 var handlerSubdirectives = subdirectives[*Handler]{
-	"cache":          parseCache,
-	"deadline":       func(d *dispenser, h *Handler) error { return parseDuration(d, &h.Deadline) },
-	"discover":       func(d *dispenser, h *Handler) error { return parseFlag(d, &h.Discover) },
-	"health":         parseHealth,
-	"key":            parseKey,
-	"keys_file":      func(d *dispenser, h *Handler) error { return parseString(d, &h.KeysFile) },
-	"limit":          parseSiteLimit,
-	"local_only":     parseLocalOnly,
-	"log_prompts":    parseLogPrompts,
-	"max_body":       func(d *dispenser, h *Handler) error { return parseSize(d, &h.MaxBody) },
-	"max_memory":     func(d *dispenser, h *Handler) error { return parseSize(d, &h.MaxMemory) },
-	"model":          parseModel,
-	"on_state_error": parseOnStateError,
-	"price":          parsePrice,
-	"prices":         parsePrices,
-	"rate_limit":     parseRateLimit,
-	"require_key":    func(d *dispenser, h *Handler) error { return parseFlag(d, &h.RequireKey) },
-	"state":          parseState,
-	"upstream":       parseUpstream,
-	"user":           parseUser,
+	"cache":           parseCache,
+	"deadline":        func(d *dispenser, h *Handler) error { return parseDuration(d, &h.Deadline) },
+	"allow_unmetered": func(d *dispenser, h *Handler) error { return parseFlag(d, &h.AllowUnmetered) },
+	"discover":        func(d *dispenser, h *Handler) error { return parseFlag(d, &h.Discover) },
+	"health":          parseHealth,
+	"key":             parseKey,
+	"keys_file":       func(d *dispenser, h *Handler) error { return parseString(d, &h.KeysFile) },
+	"limit":           parseSiteLimit,
+	"local_only":      parseLocalOnly,
+	"log_prompts":     parseLogPrompts,
+	"max_body":        func(d *dispenser, h *Handler) error { return parseSize(d, &h.MaxBody) },
+	"max_memory":      func(d *dispenser, h *Handler) error { return parseSize(d, &h.MaxMemory) },
+	"model":           parseModel,
+	"on_state_error":  parseOnStateError,
+	"price":           parsePrice,
+	"prices":          parsePrices,
+	"rate_limit":      parseRateLimit,
+	"require_key":     func(d *dispenser, h *Handler) error { return parseFlag(d, &h.RequireKey) },
+	"state":           parseState,
+	"upstream":        parseUpstream,
+	"user":            parseUser,
 }
 
 const (

@@ -80,6 +80,10 @@ type Handler struct {
 	// The prices of targets, before those of any table. The first that matches applies.
 	Prices []*Price `json:"prices,omitempty"`
 
+	// Whether requests to which a budget applies may go to targets where their cost cannot be metered, because no price is known for
+	// what they use. They then count nothing. Default: false, such requests are refused.
+	AllowUnmetered bool `json:"allow_unmetered,omitempty"`
+
 	// A file of prices in the format of LiteLLM's model_prices_and_context_window.json, read when the configuration is
 	// loaded. It precedes the built-in table. Default: none.
 	PricesFile string `json:"prices_file,omitempty"`

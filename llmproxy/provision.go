@@ -84,7 +84,7 @@ func (h *Handler) provision(ctx caddy.Context) error {
 	discover := h.Discover || len(h.Models) == 0
 	h.gateway = gateway.New(gateway.Config{
 		Config: delivery.Config{
-			Upstreams: upstreams, Prices: prices, Memory: memory, LogPrompts: h.LogPrompts, Draining: drainOnExit(ctx),
+			Upstreams: upstreams, Prices: prices, AllowUnmetered: h.AllowUnmetered, Memory: memory, LogPrompts: h.LogPrompts, Draining: drainOnExit(ctx),
 			Observe: h.observer.AttemptFailed, Streaming: h.observer.StreamsChanged, Trace: h.observer.Trace, Changed: h.observer.ReplicaChanged,
 		},
 		Models: models, Discover: discover, Auto: auto, MaxBody: h.MaxBody, Deadline: time.Duration(h.Deadline),

@@ -16,9 +16,8 @@ import (
 // A free demand needs no limit to ask for anything.
 type free struct{}
 
-func (free) Rule() string                 { return "" }
-func (free) Tokens() (int64, int64)       { return 0, 0 }
-func (free) MaxCost(int64, int64) float64 { return 0 }
+func (free) Rule() string           { return "" }
+func (free) Tokens() (int64, int64) { return 0, 0 }
 
 // keyed authenticates a request with a key and reserves for it.
 func keyed(tb testing.TB) func() {

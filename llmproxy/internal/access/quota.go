@@ -2,6 +2,7 @@ package access
 
 import (
 	"encoding/json"
+	"math"
 	"net/http"
 	"strconv"
 	"time"
@@ -89,7 +90,7 @@ func quotaOf(r ratelimit.Rule, left ratelimit.Quota) quota {
 		q.Limit, q.Left = q.Limit/ratelimit.Dollar, q.Left/ratelimit.Dollar
 	}
 	if left.Reset < ratelimit.Never {
-		reset := left.Reset.Seconds()
+		reset := math.Ceil(left.Reset.Seconds()*1000) / 1000 // nobody needs more digits
 		q.Reset = &reset
 	}
 	return q

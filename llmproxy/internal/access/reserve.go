@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/exchange"
@@ -27,8 +28,6 @@ type Demand interface {
 	Rule() string
 	// Tokens returns how many tokens the request is expected to use.
 	Tokens() (input, output int64)
-	// MaxCost returns the highest possible cost of that many tokens in US dollars.
-	MaxCost(input, output int64) float64
 }
 
 // usualLimits is the number of limits for which a Reservation needs no further allocation.
@@ -37,11 +36,13 @@ const usualLimits = 8
 // MaxAnonymous is the maximum number of rules in Access.Anonymous.
 const MaxAnonymous = 2
 
-// A Reservation is what a request has reserved of its limits. It is made in two parts, because the body of a request that a limit refuses
-// anyway should not be read.
+// A Reservation is what a request has reserved of its limits. It is made in three parts: the body of a request that a limit refuses anyway
+// should not be read, and what an attempt costs is known only when its target is.
 type Reservation struct {
 	admission ratelimit.Reservation // what needs no body: the request itself, and its place among the concurrent ones
-	usage     ratelimit.Reservation // what the body determines: tokens and money, and the limits of the model
+	usage     ratelimit.Reservation // what the body determines: tokens, and the limits of the model
+	money     ratelimit.Reservation // what the target determines; see Pay
+	access    *Access
 	limits    [usualLimits]*ratelimit.Limit
 	left      [usualLimits]ratelimit.Quota
 	address   [MaxAnonymous]ratelimit.Limit
@@ -93,11 +94,22 @@ func (a *Access) Reserve(res *Reservation, r *http.Request, h http.Header, key *
 	if res == nil {
 		res = new(Reservation)
 	}
+	res.access = a
 	admitted := len(res.admission.Limits)
-	res.usage.Limits = append(res.limits[min(admitted, usualLimits):min(admitted, usualLimits)], ofModel...)
+	res.usage.Limits = res.limits[min(admitted, usualLimits):min(admitted, usualLimits)]
+	add := func(l *ratelimit.Limit) {
+		if l.Rule.Unit == ratelimit.Spend {
+			res.money.Limits = append(res.money.Limits, l)
+		} else {
+			res.usage.Limits = append(res.usage.Limits, l)
+		}
+	}
+	for _, l := range ofModel {
+		add(l)
+	}
 	a.eachOfCaller(key, func(l *ratelimit.Limit) {
 		if needsBody(l) {
-			res.usage.Limits = append(res.usage.Limits, l)
+			add(l)
 		}
 	})
 	estimate(&res.usage, demand)
@@ -131,19 +143,46 @@ func (a *Access) limitsCaller(key *keys.Key) bool {
 
 // estimate sets what the request is expected to use, as far as a limit needs it.
 func estimate(r *ratelimit.Reservation, demand Demand) {
-	tokens, spend := false, false
-	for _, l := range r.Limits {
-		tokens = tokens || l.Rule.Unit == ratelimit.Tokens
-		spend = spend || l.Rule.Unit == ratelimit.Spend
+	if slices.ContainsFunc(r.Limits, func(l *ratelimit.Limit) bool { return l.Rule.Unit == ratelimit.Tokens }) {
+		input, output := demand.Tokens()
+		r.Prompt, r.Tokens = input, input+output
 	}
-	if !tokens && !spend {
-		return
+}
+
+// HasBudget reports whether a budget applies to the request.
+func (res *Reservation) HasBudget() bool { return res != nil && len(res.money.Limits) > 0 }
+
+// Pay implements exchange.Budget. It reserves what the next attempt is likely to cost, in place of what the last one reserved, which
+// failed and cost nothing. It returns why a budget does not cover it.
+//
+// Near the end of a budget it is enough that the rest covers the least that the attempt may cost. Then all of the rest is reserved, so that
+// no other request is admitted with it, and the budget is overspent by one answer at most.
+func (res *Reservation) Pay(ctx context.Context, least, likely float64) *openai.Error {
+	a, money := res.access, &res.money
+	if !money.At.IsZero() {
+		a.Limiter.Settle(money, 0, 0)
 	}
-	input, output := demand.Tokens()
-	r.Prompt, r.Tokens = input, input+output
-	if spend {
-		r.Spend = toSpend(demand.MaxCost(input, output))
+	money.BudgetUsed, money.Spend = a.BudgetUsed, toSpend(likely)
+	if err := a.Limiter.Take(ctx, money); err != nil {
+		return stateUnavailable("5")
 	}
+	if money.Denied != nil && money.Wait > ratelimit.Soon {
+		rest := money.Spend
+		for _, left := range money.Left {
+			rest = min(rest, left.Left)
+		}
+		if rest > 0 && rest >= toSpend(least) {
+			money.Spend = rest
+			if err := a.Limiter.Take(ctx, money); err != nil {
+				return stateUnavailable("5")
+			}
+		}
+	}
+	if money.Denied == nil {
+		return nil
+	}
+	a.reportBudget(money)
+	return limitReached(money.Denied, money.Wait)
 }
 
 // toSpend converts US dollars to the unit of ratelimit.Spend, rounded up.
@@ -204,7 +243,7 @@ func (a *Access) Refund(res *Reservation) {
 	if res == nil {
 		return
 	}
-	for _, part := range [...]*ratelimit.Reservation{&res.admission, &res.usage} {
+	for _, part := range [...]*ratelimit.Reservation{&res.admission, &res.usage, &res.money} {
 		if part.At.IsZero() {
 			continue
 		}
@@ -223,7 +262,7 @@ func (a *Access) Settle(res *Reservation, rec *exchange.Record) {
 	if res == nil {
 		return
 	}
-	tokens, spend := res.usage.Tokens, res.usage.Spend
+	tokens, spend := res.usage.Tokens, res.money.Spend
 	switch {
 	case rec.HasUsage:
 		tokens = rec.Usage.Total()
@@ -234,7 +273,8 @@ func (a *Access) Settle(res *Reservation, rec *exchange.Record) {
 		spend = toSpend(rec.Cost)
 	}
 	a.Limiter.Settle(&res.admission, 0, 0)
-	a.Limiter.Settle(&res.usage, tokens, spend)
+	a.Limiter.Settle(&res.usage, tokens, 0)
+	a.Limiter.Settle(&res.money, 0, spend)
 }
 
 // limitReached returns the error for a request that a limit does not allow. The message does not say whose limit it is.

@@ -231,6 +231,9 @@ func (a *attempt) send(answer relay.Answer, begun bool) {
 		a.learnPrefill()
 	}
 	a.recordCost()
+	if rec.Verdict == router.OK && m.Usage.Output > 0 {
+		a.lengths.learn(a.target, m.Usage.Output/answersTo(a.template.JSON))
+	}
 	if truncated {
 		panic(http.ErrAbortHandler)
 	}
@@ -253,7 +256,7 @@ func (a *attempt) recordUsage(m relay.Meter) {
 	case endpoint.CountsOnly:
 		rec.HasUsage = true // none
 	case endpoint.Transcribes && rec.Usage == tokens.Usage{}:
-		rec.Usage.AudioMillis, rec.Estimated = EstimateAudio(a.planned.Body.Size), true
+		rec.Usage.AudioMillis, rec.Estimated = estimateAudio(a.planned.Body.Size), true
 	case endpoint.Speaks && request != nil:
 		rec.Usage.Characters = int64(request.Characters())
 	case endpoint.Ranks:
@@ -272,12 +275,6 @@ func (a *attempt) recordUsage(m relay.Meter) {
 	}
 	rec.HasUsage = true
 }
-
-// audioRate is the assumed size of a second of audio in bytes, which is small, so that the estimated length is rather too long.
-const audioRate = 2000
-
-// EstimateAudio returns an estimate of the length of audio of so many bytes, in milliseconds.
-func EstimateAudio(size int64) int64 { return max(1000, size*1000/audioRate) }
 
 // recordCost records what the answer costs at the target that gave it.
 func (a *attempt) recordCost() {

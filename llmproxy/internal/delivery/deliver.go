@@ -29,6 +29,8 @@ type Config struct {
 	Prices *prices.Book
 	// Memory is the account of the memory that all requests may take together; nil for no maximum.
 	Memory *memory.Account
+	// AllowUnmetered lets requests to which a budget applies go where their cost cannot be metered.
+	AllowUnmetered bool
 	// Draining is done when the process is about to exit. Open streams then end with an error event. Nil means never.
 	Draining context.Context
 	// Observe is called after each failed attempt.
@@ -57,6 +59,7 @@ type Delivery struct {
 	Config
 	Health    *HealthChecker
 	upstreams map[*router.Upstream]*upstream.Upstream
+	lengths   lengths
 
 	mu      sync.Mutex
 	running map[*attempt]struct{}
@@ -132,6 +135,8 @@ type run struct {
 	adjusted router.Target // the target whose adjustments the template has
 	// last is the last failure, mostInformative the one to report to the client.
 	last, mostInformative *failure
+	// unpaid is why the budget does not cover a target that would have been tried.
+	unpaid *openai.Error
 }
 
 // Deliver makes one attempt after another until an answer has been committed, the client made a mistake, or no target is left.
@@ -151,6 +156,9 @@ func (d *Delivery) Deliver(ctx context.Context, x *exchange.Exchange, planned *e
 		s.template.Form = func(model string) upstream.Payload { return form.WithModel(model) }
 	}
 	s.walk = router.Walk{Plan: planned.Plan, Model: s.rec.Model, LocalOnly: planned.LocalOnly, Fits: d.fits(x, planned)}
+	if err := s.requireMeter(); err != nil {
+		return err
+	}
 	for {
 		step, ok := s.walk.Next()
 		if !ok || !s.pause(step) {
@@ -158,6 +166,12 @@ func (d *Delivery) Deliver(ctx context.Context, x *exchange.Exchange, planned *e
 		}
 		candidate, ok := s.takeSlot(step)
 		if !ok {
+			if s.mustStop() {
+				break
+			}
+			continue
+		}
+		if !s.pay(candidate) {
 			if s.mustStop() {
 				break
 			}
@@ -229,6 +243,8 @@ func (s *run) finalError() *openai.Error {
 	switch {
 	case s.ctx.Err() != nil:
 		return exchange.ErrClientClosed
+	case f == nil && s.unpaid != nil:
+		return s.unpaid
 	case f == nil && s.draining():
 		return shuttingDown()
 	case f == nil:
@@ -241,6 +257,8 @@ func (s *run) finalError() *openai.Error {
 		e = shuttingDown()
 	case s.planned.LocalOnly && f.Verdict.TryNext():
 		e.Message += " The request must stay on local upstreams, so no other upstream was tried."
+	case s.unpaid != nil && f.Verdict.TryNext():
+		e.Message += " The budget does not cover the other upstreams."
 	}
 	if e.Header == nil {
 		e.Header = http.Header{}
@@ -263,4 +281,57 @@ func (s *run) attempts() string {
 		b = append(append(append(append(b, separator...), a.Target...), ' '), a.Verdict.String()...)
 	}
 	return string(b)
+}
+
+// offer returns what is known of the cost of the request at a target.
+func (s *run) offer(t router.Target) offer {
+	u, model := s.upstreams[t.Upstream], t.ModelFor(s.rec.Model)
+	request := s.template.JSON
+	o := offer{
+		endpoint: s.x.Endpoint, request: request, form: s.planned.Body.Form, size: s.planned.Body.Size,
+		price: s.Price(u, u.Name+"/"+model, s.x.Endpoint, request), learned: s.lengths.nearlyAll(u.Name + "/" + model),
+		window: int64(u.Capabilities(model).ContextWindow),
+	}
+	if request != nil {
+		o.prompt = int64(u.CorrectEstimate(model, request.Signals().PromptTokens))
+	}
+	return o
+}
+
+// pay reserves the cost of an attempt at a candidate that has a slot. If the budget does not cover it, pay gives the slot back and leaves
+// out the target.
+func (s *run) pay(c router.Candidate) bool {
+	if s.planned.Budget == nil {
+		return true
+	}
+	o := s.offer(c.Target)
+	least, likely := o.costs()
+	if likely == 0 {
+		return true
+	}
+	err := s.planned.Budget.Pay(s.ctx, least, likely)
+	if err == nil {
+		return true
+	}
+	s.upstreams[c.Target.Upstream].Replicas[c.Replica].Release()
+	s.walk.Failed(router.Outcome{Verdict: router.Unsupported})
+	s.unpaid = err
+	return false
+}
+
+// requireMeter leaves out the targets at which the cost of the request cannot be metered, if a budget applies to it. It returns an error if
+// no target is left.
+func (s *run) requireMeter() *openai.Error {
+	if s.planned.Budget == nil || s.AllowUnmetered {
+		return nil
+	}
+	metered := func(t router.Target) bool { o := s.offer(t); return o.canMeter() }
+	if fits := s.walk.Fits; s.planned.Plan.Any(s.planned.LocalOnly, func(t router.Target) bool { return !metered(t) }) {
+		s.walk.Fits = func(t router.Target) bool { return metered(t) && (fits == nil || fits(t)) }
+	}
+	if s.planned.Plan.Any(s.planned.LocalOnly, metered) {
+		return nil
+	}
+	o := s.offer(router.Target{Upstream: s.planned.Plan.Default()})
+	return o.notMetered()
 }

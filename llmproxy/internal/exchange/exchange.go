@@ -7,6 +7,7 @@
 package exchange
 
 import (
+	"context"
 	"math"
 	"math/rand/v2"
 	"net/http"
@@ -49,6 +50,15 @@ type PlannedRequest struct {
 	// Shared means that the answer is recorded for other clients. It must be in OpenAI's format, and keeps the usage event of a stream
 	// even if only the gateway asked for it.
 	Shared bool
+	// Budget pays for attempts; nil if no budget applies to the request.
+	Budget Budget
+}
+
+// A Budget pays for attempts.
+type Budget interface {
+	// Pay reserves what the next attempt is likely to cost in US dollars, or returns why that is not covered. Least is what an answer of
+	// moderate length costs.
+	Pay(ctx context.Context, least, likely float64) *openai.Error
 }
 
 // New returns a new Exchange and starts its record. It sets X-Request-Id, so that every answer has it.

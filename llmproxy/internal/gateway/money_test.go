@@ -54,8 +54,8 @@ func TestBudget(t *testing.T) {
 			}
 		}
 	}
-	if got := s.post("/v1/chat/completions", chat("free", false), "api-key", "secret-alice"); got.status != 200 {
-		t.Errorf("a model without a price: status %d", got.status)
+	if got := s.post("/v1/chat/completions", chat("free", false), "api-key", "secret-alice"); got.status != 403 || !strings.Contains(got.body, `"code":"cost_not_metered"`) {
+		t.Errorf("a model without a price: %v", got)
 	}
 	s.server.Close()
 	for _, rec := range s.records {

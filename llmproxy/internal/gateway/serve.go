@@ -77,7 +77,7 @@ func (g *Gateway) generate(x *exchange.Exchange, key *keys.Key, held *held) *ope
 		return err
 	}
 	local := key != nil && key.LocalOnly
-	if held.reservation, err = g.Access.Reserve(reservation, x.Request, header, key, rec.Model, &demand{g, x, body, local}); err != nil {
+	if held.reservation, err = g.Access.Reserve(reservation, x.Request, header, key, rec.Model, &demand{g, x, body}); err != nil {
 		return err
 	}
 	plan, local, err := g.plan(x, body, local)
@@ -85,6 +85,9 @@ func (g *Gateway) generate(x *exchange.Exchange, key *keys.Key, held *held) *ope
 		return err
 	}
 	planned := &exchange.PlannedRequest{Plan: plan, Body: body, LocalOnly: local}
+	if held.reservation.HasBudget() {
+		planned.Budget = held.reservation
+	}
 	if g.Deadline > 0 {
 		planned.Deadline = rec.Started.Add(g.Deadline)
 	}

@@ -18,7 +18,9 @@ type Form struct {
 	HasModel  bool
 	ModelSpan formdata.Span
 	Stream    bool
-	N         int   // choices that the form asks for; 0 if it does not say so plainly
+	N         int // choices that the form asks for; 0 if it does not say so plainly
+	// PlainText reports whether a transcription is wanted in a format without room for its usage: text, srt or vtt.
+	PlainText bool
 	Size      int64 // of the whole form
 }
 
@@ -59,6 +61,13 @@ func (f *formReader) read(p formdata.Part, content func(int) ([]byte, error)) *E
 	name := strings.ToLower(strings.TrimSpace(p.Name))
 	if p.Name == "n" && p.Plain && p.Value.End-p.Value.Start < maxNumber {
 		return f.readN(content)
+	}
+	if name == "response_format" && p.Value.End-p.Value.Start <= maxModelName {
+		value, err := content(maxModelName)
+		if err != nil {
+			return unreadable()
+		}
+		f.PlainText = f.PlainText || isPlainText(string(value))
 	}
 	if name != "model" && name != "stream" {
 		return nil
@@ -104,6 +113,15 @@ func (f *formReader) readN(content func(int) ([]byte, error)) *Error {
 		f.N = max(f.N, n)
 	}
 	return nil
+}
+
+// isPlainText reports whether a format of transcriptions is not JSON.
+func isPlainText(format string) bool {
+	switch strings.ToLower(strings.TrimSpace(format)) {
+	case "text", "srt", "vtt":
+		return true
+	}
+	return false
 }
 
 // unreadable does not include the cause, which contains the path of a temporary file.

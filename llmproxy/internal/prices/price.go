@@ -104,6 +104,8 @@ type Price struct {
 	Units
 	// PerHour is what an hour of answering costs, in US dollars: the electricity of a machine of one's own.
 	PerHour float64
+	// MaxOutput is the longest answer of the model, in tokens; zero if the table does not say.
+	MaxOutput int64
 	// InsteadOf is the price to compare with: what the same usage would have cost elsewhere. Nil for none.
 	InsteadOf *Price
 }

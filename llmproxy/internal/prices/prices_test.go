@@ -207,7 +207,7 @@ func TestParseTable(t *testing.T) {
 		"image":{"mode":"image_generation","input_cost_per_token":1e-6},
 		"video":{"mode":"video_generation","output_cost_per_second":0.1}}`)
 	want := Table{
-		"tiers": {service: "gemini", maxOutput: 8192, Price: Price{Schedule: Schedule{Rate: rate(1e-6, 1e-7, 4e-6), Tiers: []Tier{{200_000, rate(2e-6, 1e-7, 5e-6)}, {400_000, rate(3e-6, 1e-7, 4e-6)}}}}},
+		"tiers": {service: "gemini", Price: Price{MaxOutput: 8192, Schedule: Schedule{Rate: rate(1e-6, 1e-7, 4e-6), Tiers: []Tier{{200_000, rate(2e-6, 1e-7, 5e-6)}, {400_000, rate(3e-6, 1e-7, 4e-6)}}}}},
 		"embed": {Price: Price{Schedule: Schedule{Rate: rate(1e-6, 1e-6, 0)}}},
 	}
 	if diff := cmp.Diff(want, got, cmp.AllowUnexported(entry{})); diff != "" {

@@ -18,8 +18,7 @@ import (
 type Table map[string]*entry
 
 type entry struct {
-	service   string
-	maxOutput int64 // tokens; zero if unknown
+	service string
 	Price
 }
 
@@ -99,7 +98,7 @@ func parseEntry(name string, raw json.RawMessage) (*entry, error) {
 	}
 	e := &entry{service: about.Service}
 	if n, ok := about.MaxOutput.(float64); ok && n > 0 { // sample entries have a text
-		e.maxOutput = int64(n)
+		e.MaxOutput = int64(n)
 	}
 	e.Units = l.unitsOf(about.Mode, name)
 	if l.hasTokens(about.Mode) {

@@ -21,6 +21,9 @@ type Form struct {
 	fields *openai.Form
 }
 
+// PlainText reports whether the form asks for a transcription in a format without room for its usage.
+func (f *Form) PlainText() bool { return f.fields.PlainText }
+
 // A spool is a body in memory or in a file.
 type spool struct {
 	io.ReaderAt
