@@ -111,13 +111,7 @@ func llamaSlots(path string, after time.Duration) string {
 	return "{}"
 }
 func llamaSlotsStuck(path string, _ time.Duration) string { return llamaSlots(path, 0) }
-func ollamaLoads(path string, _ time.Duration) string {
-	if path == "/api/ps" {
-		return ""
-	}
-	return "{}"
-}
-func ollamaIdles(string, time.Duration) string { return `{"models":[{"name":"x:latest","model":"x"}]}` }
+func ollamaIdles(string, time.Duration) string            { return `{"models":[{"name":"x:latest","model":"x"}]}` }
 
 // The timeouts that nobody configured, and those that somebody did: what they cut, and what they must not cut.
 func TestTimers(t *testing.T) {
