@@ -67,7 +67,7 @@ var otherKinds = map[string]string{
 	"ollama_chat": "ollama", "local": "auto",
 }
 
-// checkKind says what was meant by a word in the place of the kind that is none.
+// checkKind says what was probably meant by a word that should be a kind, but is not.
 func (u *Upstream) checkKind() error {
 	_, err := upstream.KindNamed(u.Kind)
 	if err == nil {

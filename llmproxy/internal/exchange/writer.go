@@ -52,7 +52,7 @@ type Writer struct {
 
 	started  time.Time
 	lastSent atomic.Int64 // as a duration since started; zero if nothing was sent
-	writing  atomic.Bool  // a write is in progress; whoever sets it may write
+	writing  atomic.Bool  // a write is in progress; the goroutine that sets it may write
 	flowing  atomic.Bool  // an event of the committed stream has been sent, so that pings may come between events
 	unread   atomic.Bool  // the rest of the request's body is not read
 

@@ -196,7 +196,7 @@ func (r *chunked) trailer(b byte) error {
 		r.state = lastLF
 		return nil
 	case b == ' ' || b == '\t':
-		if r.line == 1 { // there is none before
+		if r.line == 1 { // no line precedes it
 			return errTrailer
 		}
 		r.state = trailerValue

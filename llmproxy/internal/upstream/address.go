@@ -106,7 +106,7 @@ func looksLikeKey(text string) bool {
 	return !strings.ContainsAny(text, "./:") && keyForms.MatchString(text) || longWord.MatchString(text) && strings.ContainsAny(text, "0123456789") && strings.ToLower(text) != text
 }
 
-// mistakeIn reports what was meant by an address that is none.
+// mistakeIn reports what was probably meant by text that is not an address.
 func (k *Kind) mistakeIn(address string) error {
 	scheme, rest, ok := strings.Cut(address, "://")
 	if !ok {

@@ -44,7 +44,7 @@ type Kind struct {
 	// detect reports whether a server, whose list of models was asked for first, is of this kind. Many servers imitate others, so
 	// one sign is not enough: a second one must agree, and none may speak against it. Nil if the kind cannot be detected.
 	detect func(*probe, *listing) (bool, error)
-	// catalog is a path with another list of models, which describes them in more detail than OpenAI's. Empty if there is none.
+	// catalog is a path with another list of models, which describes them in more detail than OpenAI's. Empty if the server has no such list.
 	catalog string
 	// capabilities asks a server what its models can take, those in names at least. It returns nil if the server does not
 	// answer. The name anyModel stands for all models of the server.

@@ -155,7 +155,7 @@ func (p *probe) json(method, path string, request, answer any) error {
 	return nil
 }
 
-// object returns the members of the JSON object at a path, or nil if there is none.
+// object returns the members of the JSON object at a path, or nil if the answer is not an object.
 func (p *probe) object(path string) (map[string]json.RawMessage, error) {
 	status, body, err := p.get(path)
 	var object map[string]json.RawMessage
