@@ -33,7 +33,7 @@ type attempt struct {
 	model     string
 	target    string // "upstream/model"
 	started   time.Time
-	// promptTokens is an estimate of the length of the prompt, firstContent how long its first content took.
+	// promptTokens is an estimate of the length of the prompt, if a timeout depends on it; firstContent is how long the first content took.
 	promptTokens int
 	firstContent time.Duration
 	span         Span        // nil without tracing
@@ -74,7 +74,9 @@ func (s *run) newAttempt(candidate router.Candidate, last bool) *attempt {
 	if total := a.u.Timers.Total; total > 0 {
 		s.x.ReadLimits.Due = a.started.Add(total)
 	}
-	a.promptTokens = s.promptTokens()
+	if a.u.CanProbe() || !last && s.rec.Stream {
+		a.promptTokens = s.promptTokens()
+	}
 	s.rec.Target, s.rec.Configured = a.target, candidate.Target // before a ping, whose headers may contain {llm.target}
 	a.watchdog.start(a)
 	s.register(a)

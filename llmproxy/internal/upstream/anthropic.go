@@ -84,6 +84,7 @@ func (u *Upstream) Prepare(t *Template, model string) *openai.Error {
 		if err != nil {
 			return err
 		}
+		t.translated = new(openai.Request)
 		if err := t.translated.Parse(body); err != nil {
 			return err
 		}
@@ -119,10 +120,11 @@ func (t *Template) translateFor(k *Kind) *openai.Error {
 	if err != nil {
 		return err
 	}
+	t.translated = new(openai.Request)
 	if err := t.translated.Parse(body); err != nil {
 		return err
 	}
-	t.chat = &t.translated
+	t.chat = t.translated
 	return nil
 }
 

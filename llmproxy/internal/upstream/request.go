@@ -41,7 +41,7 @@ type Template struct {
 
 	// For the next attempt, by Prepare: chat is the request, or body is if it is in Anthropic's format. Translated is storage for both.
 	chat       *openai.Request
-	translated openai.Request
+	translated *openai.Request
 	body       Payload
 	edit       jsonspan.Edit
 	id         [1]string // the value of its header
