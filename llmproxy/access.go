@@ -31,7 +31,7 @@ func (h *Handler) provisionAccess(ctx caddy.Context, store *storage) (*access.Ac
 	if len(h.Keys)+len(h.Users) > 0 || h.KeysFile != "" || h.RequireKey {
 		inline, err := keystore.HashSecrets(h.Keys)
 		if err != nil {
-			return nil, h.placeKeys(err)
+			return nil, placeKeys(err, len(h.Keys))
 		}
 		kept, err := store.keyStore(h.KeysFile)
 		if err != nil {
@@ -39,7 +39,7 @@ func (h *Handler) provisionAccess(ctx caddy.Context, store *storage) (*access.Ac
 		}
 		keyring, err := keystore.NewKeyring(&h.closer, kept, inline, h.Users, ctx.Logger())
 		if err != nil {
-			return nil, h.placeKeys(err)
+			return nil, placeKeys(err, len(h.Keys))
 		}
 		a.Keys, a.SharedKeys = keyring.Current, store.client != nil && h.KeysFile == ""
 	}

@@ -16,6 +16,9 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 )
 
+// maxLoggedPrompt is the maximum number of characters of log_prompts.
+const maxLoggedPrompt = 10000
+
 // check reports the mistakes that can be found without the environment: its variables, files and servers. A Caddyfile is checked
 // when it is adapted, so that most errors appear there, with their lines. Provision finds the others.
 func (h *Handler) check() error {
@@ -108,8 +111,6 @@ func (h *Handler) checkUpstreams() error {
 	return errors.Join(errs...)
 }
 
-func upstreamPlace(i int) place { return place("").in("upstream", i) }
-
 func (u *Upstream) check(here place) error {
 	if u.Name == "" || strings.ContainsAny(u.Name, "/* \t\n") {
 		return errors.New("invalid name; use one without slashes, asterisks and white space")
@@ -173,8 +174,6 @@ func (h *Handler) checkModels() error {
 	return err
 }
 
-func modelPlace(i int) place { return place("").in("model", i) }
-
 func (m *Model) check() error {
 	if m.Name == "" {
 		return errors.New("missing name")
@@ -205,24 +204,7 @@ func (h *Handler) checkKeys() error {
 		entries[i] = &entry
 	}
 	_, err := keys.Compile(entries, h.Users)
-	return h.placeKeys(errors.Join(append(errs, err)...))
-}
-
-// placeKeys adds the places of keys and users to errors about them.
-func (h *Handler) placeKeys(err error) error {
-	var errs []error
-	for _, e := range flatten(err) {
-		var wrong *keys.EntryError
-		switch {
-		case !errors.As(e, &wrong):
-		case wrong.User:
-			e = at(place("").in("user", wrong.Index), e)
-		case wrong.Index < len(h.Keys): // and not a stored key
-			e = at(place("").in("key", wrong.Index), e)
-		}
-		errs = append(errs, e)
-	}
-	return errors.Join(errs...)
+	return placeKeys(errors.Join(append(errs, err)...), len(h.Keys))
 }
 
 func (h *Handler) checkPrices() error {
@@ -239,21 +221,6 @@ func (h *Handler) checkPrices() error {
 	}
 	_, err := prices.New(lines, prices.Builtin())
 	return placePrices(err)
-}
-
-func pricePlace(i int) place { return place("").in("price", i) }
-
-// placePrices adds the places of price lines to errors about them.
-func placePrices(err error) error {
-	var errs []error
-	for _, e := range flatten(err) {
-		var wrong *prices.LineError
-		if errors.As(e, &wrong) {
-			e = at(pricePlace(wrong.Index), e)
-		}
-		errs = append(errs, e)
-	}
-	return errors.Join(errs...)
 }
 
 func (s *State) check() error {

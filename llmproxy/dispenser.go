@@ -5,9 +5,12 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
+	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/dustin/go-humanize"
 )
 
 // A dispenser dispenses the words of one directive. It remembers the line of each subdirective for errors that are only found later.
@@ -108,4 +111,110 @@ func (d *dispenser) hintIfFewer(n int) string {
 		return "; if a value is written as {$NAME}, that environment variable is not set"
 	}
 	return ""
+}
+
+// The functions below parse the arguments of a line; its name is the current token.
+
+func parseString(d *dispenser, to *string) error {
+	name := d.Val()
+	switch {
+	case !d.AllArgs(to):
+		return d.wrongCount("one value")
+	case *to == "":
+		return d.Err(name + ": the value is empty" + d.hintIfFewer(1))
+	}
+	return nil
+}
+
+// parseOptional parses a string that may be left out.
+func parseOptional(d *dispenser, to *string) error {
+	if d.NextArg() {
+		*to = d.Val()
+	}
+	if d.NextArg() {
+		return d.wrongCount("at most one value")
+	}
+	return nil
+}
+
+func parseStrings(d *dispenser, to *[]string) error {
+	name, args := d.Val(), d.RemainingArgs()
+	if len(args) == 0 {
+		return d.wrongCount("at least one value")
+	}
+	if i := slices.IndexFunc(args, func(arg string) bool { return strings.HasSuffix(arg, ",") }); i >= 0 {
+		return d.Errf("%s: %q ends with a comma; separate values with spaces only", name, args[i])
+	}
+	*to = append(*to, args...)
+	return nil
+}
+
+func parseOneOf(d *dispenser, to *string, values ...string) error {
+	name := d.Val()
+	if err := parseString(d, to); err != nil {
+		return err
+	}
+	if !slices.Contains(values, *to) {
+		return d.Errf("%s: unknown value %q; use %s", name, *to, strings.Join(values, " or "))
+	}
+	return nil
+}
+
+func parseFlag(d *dispenser, to *bool) error {
+	if d.NextArg() {
+		return d.wrongCount("no value")
+	}
+	*to = true
+	return nil
+}
+
+func parseDuration(d *dispenser, to *caddy.Duration) error {
+	name := d.Val()
+	var text string
+	if err := parseString(d, &text); err != nil {
+		if together := strings.Join(d.words, ""); len(d.words) == 2 && isDuration(together) {
+			return d.Errf("%s: write %s without spaces", name, together)
+		}
+		return err
+	}
+	value, err := caddy.ParseDuration(text)
+	if err != nil || value <= 0 {
+		return d.Errf("%s: invalid duration %q; use one such as 30s", name, text)
+	}
+	*to = caddy.Duration(value)
+	return nil
+}
+
+func isDuration(text string) bool {
+	_, err := caddy.ParseDuration(text)
+	return err == nil
+}
+
+// minBareSize is the smallest size that is accepted without a unit. A smaller number was meant as mebibytes.
+const minBareSize = 64 << 10
+
+func parseSize(d *dispenser, to *int64) error {
+	name := d.Val()
+	var text string
+	if err := parseString(d, &text); err != nil {
+		return err
+	}
+	size, err := humanize.ParseBytes(text)
+	if err != nil || size == 0 || size > 1<<50 {
+		return d.Errf("%s: invalid size %q; use one such as 32MiB", name, text)
+	}
+	if _, err := strconv.Atoi(text); err == nil && size < minBareSize {
+		return d.Errf("%s: %s without a unit is only %s bytes; write %sMiB, or %sB if you mean bytes", name, text, text, text, text)
+	}
+	*to = int64(size)
+	return nil
+}
+
+// parseCount parses a whole number of at least min.
+func parseCount(d *dispenser, name, text string, min int) (int, error) {
+	n, err := strconv.Atoi(text)
+	if err != nil || n < min {
+		return 0, d.Errf("%s: invalid number %q; use a whole number of at least %d", name, text, min)
+	}
+	return n, nil
 }

@@ -9,6 +9,7 @@ import (
 	"go/token"
 	"go/types"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -125,17 +126,17 @@ func TestServeNamesEveryStep(t *testing.T) {
 // widestCircle is how many files of a package may need each other in a circle.
 const widestCircle = 6
 
+// widerCircles are the packages whose files need more of each other, and how many.
+var widerCircles = map[string]int{
+	"llmproxy/internal/upstream": 20, // a kind has functions that ask a server, and the table of kinds names them all
+	"llmproxy/internal/fakellm":  13, // likewise
+}
+
 // No two files of a package need each other in a circle wider than a few.
 func TestNoWideCircles(t *testing.T) {
 	t.Parallel()
-	folders := []string{
-		"router", "router/replica",
-		"llmproxy/internal/answercache", "llmproxy/internal/exchange", "llmproxy/internal/relay", "llmproxy/internal/openai", "llmproxy/internal/admin",
-		"llmproxy/internal/keystore", "llmproxy/internal/state", "llmproxy/internal/telemetry",
-		"llmproxy/internal/access", "llmproxy/internal/catalog", "llmproxy/internal/delivery", "llmproxy/internal/gateway", "llmproxy/internal/reqbody",
-	}
 	exports := exportData(t)
-	for _, p := range sources(t, folders...) {
+	for _, p := range sources(t, slices.Sorted(maps.Keys(floor))...) {
 		info := &types.Info{Uses: map[*ast.Ident]types.Object{}}
 		config := types.Config{Importer: importer.ForCompiler(token.NewFileSet(), "gc", func(path string) (io.ReadCloser, error) { return os.Open(exports[path]) })}
 		if _, err := config.Check(root+p.name, p.fset, p.files, info); err != nil {
@@ -157,7 +158,7 @@ func TestNoWideCircles(t *testing.T) {
 			}
 		}
 		for _, circle := range circles(needs) {
-			if len(circle) > widestCircle {
+			if len(circle) > max(widestCircle, widerCircles[p.name]) {
 				var names []string
 				for _, i := range circle {
 					names = append(names, p.paths[i])
@@ -171,7 +172,7 @@ func TestNoWideCircles(t *testing.T) {
 // exportData finds what the compiler says of each package that the module needs.
 func exportData(t *testing.T) map[string]string {
 	t.Helper()
-	out, err := exec.Command("go", "list", "-export", "-deps", "-f", "{{.ImportPath}} {{.Export}}", root+"llmproxy").Output()
+	out, err := exec.Command("go", "list", "-export", "-deps", "-f", "{{.ImportPath}} {{.Export}}", root+"...").Output()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -74,6 +74,8 @@ type MatchLLM struct {
 	closer      *state.Closer
 }
 
+func init() { caddy.RegisterModule(new(MatchLLM)) }
+
 // CaddyModule returns the Caddy module information.
 func (*MatchLLM) CaddyModule() caddy.ModuleInfo {
 	return caddy.ModuleInfo{ID: "http.matchers.llm", New: func() caddy.Module { return new(MatchLLM) }}

@@ -24,13 +24,11 @@ import (
 
 func init() {
 	caddy.RegisterModule(new(Handler))
-	caddy.RegisterModule(new(MatchLLM))
 	caddy.RegisterModule(admin.API{})
 	for _, c := range admin.Commands() {
 		caddycmd.RegisterCommand(c)
 	}
 	state.LogRedis()
-	registerDirective()
 }
 
 // Handler makes LLM servers and hosted APIs look like one OpenAI-compatible server. Requests to other paths go to the next

@@ -7,6 +7,9 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/keys"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/prices"
 )
 
 // A place is a part of a handler's configuration, such as "upstream 0/api_key 0": names of subdirectives, each with its number
@@ -113,8 +116,8 @@ const maxRemembered = 256
 var adaptedLines lineTable
 
 // remember adds the lines of a handler that was parsed from a Caddyfile.
-func (t *lineTable) remember(h *Handler, l lines) {
-	hash, err := hashOf(h)
+func (t *lineTable) remember(handler any, l lines) {
+	hash, err := hashOf(handler)
 	if err != nil {
 		return // encoding it to JSON will fail, too, and report it
 	}
@@ -134,8 +137,8 @@ func (t *lineTable) remember(h *Handler, l lines) {
 }
 
 // recall returns the lines of a handler, or nil if they are not known. It must be called before modules are loaded.
-func (t *lineTable) recall(h *Handler) lines {
-	hash, err := hashOf(h)
+func (t *lineTable) recall(handler any) lines {
+	hash, err := hashOf(handler)
 	if err != nil {
 		return nil
 	}
@@ -144,10 +147,46 @@ func (t *lineTable) recall(h *Handler) lines {
 	return t.byHash[hash]
 }
 
-func hashOf(h *Handler) (hash [sha256.Size]byte, err error) {
-	text, err := json.Marshal(h)
+func hashOf(handler any) (hash [sha256.Size]byte, err error) {
+	text, err := json.Marshal(handler)
 	if err != nil {
 		return hash, err
 	}
 	return sha256.Sum256(text), nil
+}
+
+func upstreamPlace(i int) place { return place("").in("upstream", i) }
+
+func modelPlace(i int) place { return place("").in("model", i) }
+
+// placeKeys adds the places of keys and users to errors about them. Configured is the number of keys in the configuration.
+func placeKeys(err error, configured int) error {
+	var errs []error
+	for _, e := range flatten(err) {
+		var wrong *keys.EntryError
+		switch {
+		case !errors.As(e, &wrong):
+		case wrong.User:
+			e = at(place("").in("user", wrong.Index), e)
+		case wrong.Index < configured: // and not a stored key
+			e = at(place("").in("key", wrong.Index), e)
+		}
+		errs = append(errs, e)
+	}
+	return errors.Join(errs...)
+}
+
+func pricePlace(i int) place { return place("").in("price", i) }
+
+// placePrices adds the places of price lines to errors about them.
+func placePrices(err error) error {
+	var errs []error
+	for _, e := range flatten(err) {
+		var wrong *prices.LineError
+		if errors.As(e, &wrong) {
+			e = at(pricePlace(wrong.Index), e)
+		}
+		errs = append(errs, e)
+	}
+	return errors.Join(errs...)
 }
