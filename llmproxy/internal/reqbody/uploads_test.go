@@ -85,6 +85,8 @@ func TestUploads(t *testing.T) {
 		}
 		synctest.Wait()
 		time.Sleep(time.Hour)
+		uploads.mu.Lock()
+		defer uploads.mu.Unlock()
 		if uploads.first != nil || uploads.last != nil || uploads.scheduled {
 			t.Error("something is still watched")
 		}
