@@ -251,7 +251,7 @@ func (r *recorder) besideUsage(chunk []byte) []byte {
 	if r.wantsUsage {
 		return nil
 	}
-	rest, ok := openai.WithoutUsage(r.x.Endpoint, chunk)
+	rest, ok := openai.WithoutUsage(r.x.Endpoint, chunk, nil)
 	if !ok {
 		return nil
 	}

@@ -10,8 +10,9 @@ var usualMembers = map[string]bool{
 
 // WithoutUsage returns a chunk with a usage for a client that did not ask for it: what else the server says in it, such as
 // llama.cpp's timings, which would have come with another chunk if the gateway had not asked for the usage. It returns false if there
-// is nothing else. The chunk gets a choice that adds nothing, because clients that did not ask for a usage expect one in every chunk.
-func WithoutUsage(e *Endpoint, chunk []byte) (rest []byte, ok bool) {
+// is nothing else. The chunk gets a choice that adds nothing, because clients that did not ask for a usage expect one in every chunk, and the
+// reason of the last finish in the last one. It is raw JSON, or nil if it is not known.
+func WithoutUsage(e *Endpoint, chunk, reason []byte) (rest []byte, ok bool) {
 	var o jsonspan.Object
 	if o.Scan(chunk) != nil {
 		return nil, false
@@ -25,10 +26,13 @@ func WithoutUsage(e *Endpoint, chunk []byte) (rest []byte, ok bool) {
 	var edit jsonspan.Edit
 	edit.Reset(&o)
 	edit.Drop("usage")
-	choice := `[{"index":0,"delta":{},"finish_reason":null}]`
+	choice := `[{"index":0,"delta":{},"finish_reason":`
 	if e.Prompts {
-		choice = `[{"index":0,"text":"","finish_reason":null}]`
+		choice = `[{"index":0,"text":"","finish_reason":`
 	}
-	edit.Set("choices", []byte(choice))
+	if reason == nil {
+		reason = []byte("null")
+	}
+	edit.Set("choices", append(append([]byte(choice), reason...), "}]"...))
 	return edit.Bytes(), true
 }

@@ -27,7 +27,7 @@ func TestWithoutUsage(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			e, _ := LookupEndpoint(tt.path)
-			rest, ok := WithoutUsage(e, []byte(tt.chunk))
+			rest, ok := WithoutUsage(e, []byte(tt.chunk), nil)
 			if string(rest) != tt.want || ok != (tt.want != "") {
 				t.Errorf("got %s, want %s", rest, tt.want)
 			}
@@ -39,7 +39,7 @@ func FuzzWithoutUsage(f *testing.F) {
 	f.Add([]byte(`{"choices":[],"usage":{"prompt_tokens":5},"timings":{"prompt_n":5}}`))
 	chat, _ := LookupEndpoint("/v1/chat/completions")
 	f.Fuzz(func(t *testing.T, chunk []byte) {
-		rest, ok := WithoutUsage(chat, chunk)
+		rest, ok := WithoutUsage(chat, chunk, nil)
 		if ok && json.Valid(chunk) && !json.Valid(rest) {
 			t.Errorf("%q became %q", chunk, rest)
 		}

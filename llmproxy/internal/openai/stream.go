@@ -30,6 +30,7 @@ type Event struct {
 	Terminal  bool               // it states the final status of a response and is passed on as it is, even with Err
 	UsageOnly bool               // it is the chunk that stream_options.include_usage requests
 	Finishes  int                // how many choices it ends
+	Reason    []byte             // the raw reason of the last of them
 	Usage     []byte             // the raw usage object, for ParseUsage; or nil
 	Tier      []byte             // the raw service tier, for ParseServiceTier; or nil
 	Text      jsonspan.TextCount // set by Next only
@@ -142,6 +143,7 @@ func (e *Event) readChoices(choices []byte) (n int) {
 				e.Content = e.Content || !isEmpty(value)
 			case "finish_reason":
 				if namesReason(value) {
+					e.Reason = value
 					e.Finishes++
 				}
 			case "usage": // Moonshot

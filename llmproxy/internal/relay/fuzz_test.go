@@ -88,6 +88,7 @@ func oneByOne(in string, expect Expect) (want result, ok bool) {
 		return result{Held: "cut"}, true
 	}
 	finishes, done := 0, false
+	var reason []byte
 	malformed := false
 	for _, raw := range events {
 		e, _ := sse.Cut(raw)
@@ -123,11 +124,14 @@ func oneByOne(in string, expect Expect) (want result, ok bool) {
 			want.HasUsage = true
 		}
 		finishes += x.Finishes
+		if x.Reason != nil {
+			reason = bytes.Clone(x.Reason)
+		}
 		done = x.Done || x.Finishes > 0 && expect.Endpoint.Name == "responses"
 		if !x.UsageOnly || !expect.HideUsage {
 			want.Body += string(raw)
 			want.Events++
-		} else if rest, ok := openai.WithoutUsage(expect.Endpoint, e.Data); ok {
+		} else if rest, ok := openai.WithoutUsage(expect.Endpoint, e.Data, reason); ok {
 			want.Body += "data: " + string(rest) + "\n\n"
 			want.Events++
 		}

@@ -22,14 +22,15 @@ type streamAnswer struct {
 	meter    Meter
 	instead  []byte // what the client gets in place of the event that was just inspected
 
-	joined   int64 // bytes that were joined into a whole answer
-	finished int   // number of choices that have finished
-	done     bool  // the event that ends the answer has been seen: [DONE], or the last one that has a type
-	ending   bool  // Progress knows that nothing more is needed
-	content  bool  // the last read had content
-	splitEnd bool  // the last read ended with a CR, so that an LF at the start of the next one belongs to the same event
-	keptLast bool  // the client got that event
-	halfEnd  bool  // the last event ends with the first half of a line end
+	joined   int64  // bytes that were joined into a whole answer
+	reason   []byte // of the last choice that has finished
+	finished int    // number of choices that have finished
+	done     bool   // the event that ends the answer has been seen: [DONE], or the last one that has a type
+	ending   bool   // Progress knows that nothing more is needed
+	content  bool   // the last read had content
+	splitEnd bool   // the last read ended with a CR, so that an LF at the start of the next one belongs to the same event
+	keptLast bool   // the client got that event
+	halfEnd  bool   // the last event ends with the first half of a line end
 }
 
 func newStream(res *http.Response, expect Expect, events *sse.Reader) *streamAnswer {
@@ -276,13 +277,16 @@ func (s *streamAnswer) inspect(e *sse.Event) (keep bool, err error) {
 		return s.failedEvent(x, failed)
 	}
 	s.finished += x.Finishes
+	if x.Reason != nil {
+		s.reason = bytes.Clone(x.Reason)
+	}
 	if s.expect.Endpoint.Images {
 		s.meter.Usage.Images = int64(s.finished) // each ends with an event of its own
 	}
 	s.done = x.Done || s.expect.Endpoint.Framing == openai.Typed && s.complete()
 	s.halfEnd = s.done && bytes.HasSuffix(e.Raw, []byte("\r")) // the rest of a CRLF may not have arrived
 	if x.UsageOnly && s.expect.HideUsage {
-		if rest, ok := openai.WithoutUsage(s.expect.Endpoint, e.Data); ok {
+		if rest, ok := openai.WithoutUsage(s.expect.Endpoint, e.Data, s.reason); ok {
 			s.instead = sse.AppendData(nil, rest)
 			s.meter.Events++
 		}

@@ -82,7 +82,7 @@ var streams = []struct {
 	{"CRLF", crlf(role + hi + stop + done), true, 1, result{Body: crlf(role + hi + stop + done), Events: 4}},
 
 	{"timings beside the usage", hi + stop + withTimings(usage) + done, true, 1,
-		result{Body: hi + stop + `data: {"choices":[{"index":0,"delta":{},"finish_reason":null}],"timings":{"predicted_per_second":91.2}}` + "\n\n" + done, Usage: used, HasUsage: true, Events: 4}},
+		result{Body: hi + stop + `data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}],"timings":{"predicted_per_second":91.2}}` + "\n\n" + done, Usage: used, HasUsage: true, Events: 4}},
 	{"timings beside the usage that was asked for", hi + stop + withTimings(usage) + done, false, 1,
 		result{Body: hi + stop + withTimings(usage) + done, Usage: used, HasUsage: true, Events: 4}},
 
