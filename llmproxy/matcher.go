@@ -118,7 +118,7 @@ func (m *MatchLLM) recordOf(r *http.Request) (*exchange.Record, bool) {
 		return nil, false
 	}
 	task, _ := gateway.TaskOf(r.URL.Path)
-	if request = task.Chat(request); request == nil {
+	if request = task.Translate(request); request == nil {
 		return nil, false
 	}
 	return &exchange.Record{Endpoint: task.Endpoint(), RequestInfo: exchange.RequestInfo{Model: request.Model, Stream: request.Stream, JSON: request}}, true

@@ -167,7 +167,7 @@ func (a *attempt) expect() relay.Expect {
 	request := a.template.JSON
 	e := relay.Expect{Endpoint: a.x.Endpoint, Stream: a.rec.Stream, Choices: 1, Count: a.rec.Logged, Memory: a.Memory, Progress: a}
 	if a.u.Passes(&a.template) {
-		e.Endpoint = openai.Messages
+		e.Endpoint = a.template.Own.Endpoint
 		return e
 	}
 	if form := a.planned.Body.Form; form != nil {
@@ -203,9 +203,7 @@ func (a *attempt) send(answer relay.Answer, begun bool) {
 	rec.FirstContent, a.firstContent = time.Since(rec.Started), time.Since(a.started)
 	rec.Status, rec.Verdict = http.StatusOK, router.OK
 	header := a.client.Header()
-	if a.u.Passes(&a.template) {
-		upstream.CopyMessagesHeaders(header, a.header)
-	}
+	a.u.CopyHeaders(&a.template, header, a.header)
 	a.x.SetAnswerHeaders(header, strconv.Itoa(len(rec.Attempts)+1))
 	if a.compareUsage(answer.Meter()); rec.Warning != "" {
 		header["X-Llm-Warning"] = []string{rec.Warning}
@@ -319,7 +317,7 @@ func (a *attempt) failAfterCommit(err error) (e *openai.Error, sent bool) {
 			parsed.Details = nil
 		}
 		if a.u.Passes(&a.template) {
-			parsed.Original = append(append([]byte(`{"type":"error","error":`), event.Value...), '}')
+			parsed.Original = a.template.Own.API.ErrorBody(event.Value)
 		}
 		rec.Err = &parsed
 	case errors.Is(context.Cause(a.ctx), errDraining):

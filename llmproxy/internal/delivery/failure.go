@@ -23,7 +23,7 @@ type failure struct {
 	target     string // "upstream/model"
 	status     int    // of the upstream's response; zero if there was none
 	body       []byte // of an error response
-	passes     bool   // the body is in Anthropic's format, and so is the client
+	passes     bool   // the body is in the format of the client's own API
 	err        error
 	reason     string // what the upstream said or did, for the client; empty if that is unknown
 	// spill means that no attempt was made because no slot became free in time. The request then waited for as long as waited, which

@@ -424,6 +424,11 @@ func appendUsage(b []byte, u tokens.Usage) []byte {
 	return append(strconv.AppendInt(b, u.Output, 10), '}')
 }
 
+// Whole implements Answer.
+func (m *MessageStream) Whole(answer []byte) ([]byte, bool) {
+	return MessageFromChat(answer, m.Model, m.Names)
+}
+
 // MessageFromChat translates a whole chat completion to a message. It returns false if the answer has no choice.
 func MessageFromChat(answer []byte, model string, names *ToolNames) ([]byte, bool) {
 	var v [3][]byte

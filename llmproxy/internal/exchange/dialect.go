@@ -17,23 +17,13 @@ type Dialect interface {
 	AppendErrorEvent(b []byte, e *openai.Error, state openai.ResponseState) []byte
 	// SetHeaders adds the dialect's own form of the headers of an answer.
 	SetHeaders(h http.Header)
-	// Ping returns the event that keeps a waiting client, and proxies on the way to it, from timing out.
+	// Ping returns the event that keeps a waiting client, and proxies on the way to it, from timing out; nil if there is no such event.
 	Ping() []byte
 }
 
-// An API is the API that a client uses.
-type API uint8
-
-const (
-	// OpenAI is the API of OpenAI, and of every compatible server.
-	OpenAI API = iota
-	// Anthropic is Anthropic's API.
-	Anthropic
-)
-
 // dialectOf returns the dialect of an API's clients. Requests that do not generate have no endpoint.
-func dialectOf(api API, e *openai.Endpoint, id string) Dialect {
-	if api == Anthropic {
+func dialectOf(api dialect.API, e *openai.Endpoint, id string) Dialect {
+	if api == dialect.Anthropic {
 		return anthropic(id)
 	}
 	return openAI{e}

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/dialect"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/reqbody"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
@@ -33,7 +34,9 @@ type Exchange struct {
 	// ReadLimits bound how long the client may take to read its answer.
 	ReadLimits ReadLimits
 	// API is the API that the client uses. Requests and answers of others than OpenAI's are translated.
-	API API
+	API dialect.API
+	// Own is the endpoint that the client called if it belongs to another API than OpenAI's, else nil. Endpoint is what it becomes.
+	Own *dialect.Endpoint
 
 	refused bool                                            // the client got an error, and may still be sending its body
 	values  struct{ id, target, route, attempts [1]string } // of the headers that every answer has, to save allocations
@@ -61,20 +64,21 @@ type Budget interface {
 	Pay(ctx context.Context, least, likely float64) *openai.Error
 }
 
-// New returns a new Exchange and starts its record. It sets X-Request-Id, so that every answer has it.
-func New(w http.ResponseWriter, r *http.Request, api API, endpoint *openai.Endpoint, rec *Record) *Exchange {
+// New returns a new Exchange and starts its record. The endpoint is the one that the client called, or nil. New sets X-Request-Id, so that every answer has it.
+func New(w http.ResponseWriter, r *http.Request, api dialect.API, endpoint *openai.Endpoint, rec *Record) *Exchange {
 	x := &Exchange{Request: r, Record: rec, API: api, Endpoint: endpoint}
 	rec.Started = time.Now()
 	rec.ID = requestID(r.Header.Get("X-Request-Id"))
 	if endpoint != nil {
 		rec.Endpoint = endpoint.Name
+		if endpoint.Foreign {
+			x.Own = dialect.EndpointOf(endpoint)
+			x.Endpoint = x.Own.Becomes
+		}
 	}
-	if api == Anthropic {
-		rec.Endpoint = openai.Messages.Name
-	}
-	x.Writer.init(w, dialectOf(api, endpoint, rec.ID), rec)
+	x.Writer.init(w, dialectOf(api, x.Endpoint, rec.ID), rec)
 	setHeader(w.Header(), "X-Request-Id", &x.values.id, rec.ID)
-	if api == Anthropic {
+	if api == dialect.Anthropic {
 		w.Header()["Request-Id"] = x.values.id[:]
 	}
 	return x
@@ -146,9 +150,9 @@ func requestID(sent string) string {
 }
 
 // UntilPing returns how long the client can wait for its answer, or for more of it, before it should be pinged: zero if a ping is due,
-// and forever if the client does not expect a stream of events.
+// and forever if the client does not expect a stream of events, or one without pings.
 func (x *Exchange) UntilPing(to Client, now time.Time) time.Duration {
-	if !x.Record.Stream || !x.Endpoint.Streams() {
+	if !x.Record.Stream || !x.Endpoint.Streams() || x.Writer.dialect.Ping() == nil {
 		return math.MaxInt64
 	}
 	last := to.LastSent()

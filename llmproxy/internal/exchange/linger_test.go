@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/dialect"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
 )
 
@@ -79,7 +80,7 @@ func TestLinger(t *testing.T) {
 					test.change(r)
 				}
 				endpoint, _ := openai.LookupEndpoint(r.URL.Path)
-				x := New(&c, r, OpenAI, endpoint, new(Record))
+				x := New(&c, r, dialect.OpenAI, endpoint, new(Record))
 				if test.status == 0 {
 					x.SendJSON([]byte("{}"))
 				} else {

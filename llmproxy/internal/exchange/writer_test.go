@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/dialect"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
 )
 
@@ -23,7 +24,7 @@ func newExchange(t testing.TB, path string, w http.ResponseWriter) *Exchange {
 	}
 	r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, path, nil)
 	r.Header.Set("X-Request-Id", "my-id")
-	return New(w, r, OpenAI, endpoint, new(Record))
+	return New(w, r, dialect.OpenAI, endpoint, new(Record))
 }
 
 // ping pings and waits until the ping has been written. The test must run in a bubble.

@@ -14,6 +14,7 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/answercache"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/catalog"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/delivery"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/dialect"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/exchange"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/reqbody"
@@ -93,26 +94,19 @@ func (g *Gateway) WatchAll() { g.delivery.Health.WatchAll() }
 // Close stops all probes. Requests are not affected.
 func (g *Gateway) Close() { g.delivery.Health.Close() }
 
-// chatEndpoint is the endpoint to which requests of other APIs are translated.
-var chatEndpoint, _ = openai.LookupEndpoint("/v1/chat/completions")
-
 // A Task is what a request asks for, according to its path.
 type Task struct {
-	endpoint *openai.Endpoint // to generate
-	api      exchange.API
-	count    bool // to count the tokens of a prompt
-	models   bool // the list of models, or the model modelID
+	endpoint *openai.Endpoint // to generate, or to count the tokens of a prompt
+	api      dialect.API      // that the path belongs to
+	models   bool             // the list of models, or the model modelID
 	modelID  string
 	quota    bool   // the caller's quota
 	closed   string // why the path is not served, and what to do
 	upgrade  bool   // a WebSocket, which is not served
 }
 
-// Endpoint returns the name of the endpoint if the task is to generate, else "".
+// Endpoint returns the name of the endpoint if the task has one, else "".
 func (t Task) Endpoint() string {
-	if t.endpoint != nil && t.api == exchange.Anthropic {
-		return openai.Messages.Name
-	}
 	if t.endpoint == nil {
 		return ""
 	}

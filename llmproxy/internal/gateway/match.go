@@ -5,7 +5,7 @@ import (
 	"strings"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/access"
-	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/exchange"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/dialect"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
 )
 
@@ -58,13 +58,11 @@ func TaskOf(path string) (Task, bool) {
 
 func exactTask(path string) (Task, bool) {
 	if e, ok := openai.LookupEndpoint(path); ok {
-		switch e {
-		case openai.Messages:
-			return Task{endpoint: chatEndpoint, api: exchange.Anthropic}, true
-		case openai.CountTokens:
-			return Task{api: exchange.Anthropic, count: true}, true
+		task := Task{endpoint: e}
+		if e.Foreign {
+			task.api = dialect.EndpointOf(e).API
 		}
-		return Task{endpoint: e}, true
+		return task, true
 	}
 	if id, ok := openai.ModelPath(path); ok {
 		return Task{models: true, modelID: id}, true

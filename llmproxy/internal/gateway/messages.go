@@ -13,7 +13,6 @@ import (
 // countTokens answers POST /v1/messages/count_tokens with an estimate. Clients use it to decide when a conversation must be shortened.
 func (g *Gateway) countTokens(x *exchange.Exchange, key *keys.Key, held *held) *openai.Error {
 	g.Access.SetQuotaHeaders(x.Request, x.Writer.Header(), key)
-	x.Endpoint, held.counting = chatEndpoint, true
 	body, err := g.readBody(x, held)
 	if err != nil {
 		return err
@@ -27,22 +26,22 @@ func (g *Gateway) countTokens(x *exchange.Exchange, key *keys.Key, held *held) *
 }
 
 // apiOf returns the API that the client uses. Paths that both APIs have belong to Anthropic's clients if they say so.
-func (t Task) apiOf(r *http.Request) exchange.API {
+func (t Task) apiOf(r *http.Request) dialect.API {
 	if t.endpoint == nil && r.Header["Anthropic-Version"] != nil {
-		return exchange.Anthropic
+		return dialect.Anthropic
 	}
 	return t.api
 }
 
-// Chat returns a request to the task's path in OpenAI's format, or nil if it is invalid.
-func (t Task) Chat(request *openai.Request) *openai.Request {
-	if t.api != exchange.Anthropic {
+// Translate returns a request to the task's path in OpenAI's format, or nil if it is invalid.
+func (t Task) Translate(request *openai.Request) *openai.Request {
+	if t.endpoint == nil || !t.endpoint.Foreign {
 		return request
 	}
-	body, _, err := dialect.ChatFromMessages(&request.Object, dialect.AllOptions)
-	chat := new(openai.Request)
-	if err != nil || chat.Parse(body) != nil {
+	body, _, err := dialect.EndpointOf(t.endpoint).Request(&request.Object, dialect.AllOptions)
+	translated := new(openai.Request)
+	if err != nil || translated.Parse(body) != nil {
 		return nil
 	}
-	return chat
+	return translated
 }

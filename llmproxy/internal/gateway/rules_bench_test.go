@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/delivery"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/dialect"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/exchange"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/reqbody"
@@ -30,7 +31,7 @@ func decider(tb testing.TB, kind *upstream.Kind, can upstream.Override, routes .
 		tb.Fatal(failed)
 	}
 	rec := new(exchange.Record)
-	x := exchange.New(httptest.NewRecorder(), httptest.NewRequest("POST", "/v1/chat/completions", nil), exchange.OpenAI, endpoint, rec)
+	x := exchange.New(httptest.NewRecorder(), httptest.NewRequest("POST", "/v1/chat/completions", nil), dialect.OpenAI, endpoint, rec)
 	rec.RequestInfo = exchange.RequestInfo{Model: "m", JSON: body.JSON()}
 	return func() {
 		if _, _, err := g.plan(x, body, false); err != nil {

@@ -43,11 +43,10 @@ func (g *Gateway) serve(x *exchange.Exchange, task Task, held *held) *openai.Err
 		return err
 	}
 	switch {
+	case task.endpoint == openai.CountTokens:
+		return g.countTokens(x, key, held)
 	case task.endpoint != nil:
 		return g.generate(x, key, held)
-	case task.count:
-		x.Record.Endpoint = "count_tokens"
-		return g.countTokens(x, key, held)
 	case task.quota:
 		x.Record.Endpoint = "usage"
 		return g.showQuota(x, key)
@@ -96,10 +95,10 @@ func (g *Gateway) generate(x *exchange.Exchange, key *keys.Key, held *held) *ope
 
 // deliverTo delivers the answer to the client, translated to the API that it uses.
 func (g *Gateway) deliverTo(x *exchange.Exchange, planned *exchange.PlannedRequest, held *held) *openai.Error {
-	if x.API == exchange.OpenAI {
+	if x.Own == nil {
 		return g.deliver(x.Request.Context(), x, planned, &x.Writer)
 	}
-	client := x.Messages(held.tools, int64(x.Record.Signals().PromptTokens))
+	client := x.Translated(held.tools)
 	if err := g.deliver(x.Request.Context(), x, planned, client); err != nil {
 		return err
 	}
@@ -110,7 +109,6 @@ func (g *Gateway) deliverTo(x *exchange.Exchange, planned *exchange.PlannedReque
 type held struct {
 	body        reqbody.Body
 	tools       *dialect.ToolNames // if the request was translated
-	counting    bool               // only the tokens of the prompt are asked for
 	reservation *access.Reservation
 }
 
@@ -137,12 +135,10 @@ func (g *Gateway) readBody(x *exchange.Exchange, held *held) (*reqbody.Body, *op
 	}
 	// The access log may contain {llm.content}, and is written after the request has ended.
 	o := reqbody.Options{Limit: g.MaxBody, Keep: rec.Logged, Memory: g.Memory, Uploads: &g.uploads}
-	if x.API == exchange.Anthropic {
-		options := dialect.AllOptions
-		options.Counting = held.counting
-		o.Translate = func(r *openai.Request) (chat []byte, err *openai.Error) {
-			chat, held.tools, err = dialect.ChatFromMessages(&r.Object, options)
-			return chat, err
+	if x.Own != nil {
+		o.Translate = func(r *openai.Request) (translated []byte, err *openai.Error) {
+			translated, held.tools, err = x.Own.Request(&r.Object, dialect.AllOptions)
+			return translated, err
 		}
 	}
 	err := body.Read(&x.Writer, x.Request, x.Endpoint, o)
@@ -171,7 +167,7 @@ func (g *Gateway) listModels(x *exchange.Exchange, key *keys.Key, id string) *op
 	}
 	x.Record.Model = id
 	list := g.catalog.ListModels
-	if x.API == exchange.Anthropic {
+	if x.API == dialect.Anthropic {
 		list = func(ctx context.Context, id string, localOnly bool, may func(string) bool) ([]byte, *openai.Error) {
 			return g.catalog.ListMessagesModels(ctx, id, x.Request.URL.Query(), localOnly, may)
 		}

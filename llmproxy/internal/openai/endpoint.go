@@ -38,6 +38,8 @@ type Endpoint struct {
 	Texts bool
 	// CountsOnly reports whether requests only have their tokens counted. Nothing is generated, and nothing costs.
 	CountsOnly bool
+	// Foreign reports whether the endpoint belongs to another API than OpenAI's, so that its requests are translated.
+	Foreign bool
 	// DefaultModel is the model that OpenAI documents for requests without one, or "" if requests must name one.
 	DefaultModel string
 }

@@ -17,7 +17,7 @@ type Error struct {
 	Message string
 	// Details are further members of the error, as raw JSON with a comma before each. They say more about the caller's own request.
 	Details []byte
-	// Original is the body as Anthropic's API sent it. Its clients get it unchanged, because they match its words.
+	// Original is the body as an upstream with the client's own API sent it. The client gets it unchanged: Claude Code matches its words.
 	Original []byte
 	// Header has additional response headers, such as Retry-After.
 	Header http.Header

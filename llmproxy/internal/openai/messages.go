@@ -5,10 +5,10 @@ import (
 )
 
 // CountTokens is the endpoint of Anthropic's API that counts the tokens of a prompt.
-var CountTokens = &Endpoint{Name: "count_tokens", Path: "/messages/count_tokens", CountsOnly: true}
+var CountTokens = &Endpoint{Name: "count_tokens", Path: "/messages/count_tokens", CountsOnly: true, Foreign: true}
 
 // Messages is the endpoint of Anthropic's API that generates.
-var Messages = &Endpoint{Name: "messages", Path: "/messages", Framing: MessageEvents, Texts: true}
+var Messages = &Endpoint{Name: "messages", Path: "/messages", Framing: MessageEvents, Texts: true, Foreign: true}
 
 // readMessageEvent reads an event of Anthropic's API. Such a stream has one answer, which message_delta ends and message_stop closes.
 func readMessageEvent(name, data []byte) Event {

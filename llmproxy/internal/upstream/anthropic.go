@@ -21,7 +21,7 @@ import (
 // OpenAI's clients are translated, and so are the answers.
 var Anthropic = &Kind{
 	Name: "anthropic", ServiceBase: "https://api.anthropic.com/v1", KeyVariable: "ANTHROPIC_API_KEY", AutoModel: "claude-haiku-4-5", basePath: "/v1",
-	messages: true,
+	api: dialect.Anthropic,
 	errors: []errorRow{
 		{text: "credit balance is too low", is: router.Misconfigured}, // status 400
 		{typ: "billing_error", is: router.Misconfigured},
@@ -53,24 +53,9 @@ func isMessagesHeader(name string) bool {
 	return strings.HasPrefix(name, "Anthropic-") && name != "Anthropic-Dangerous-Direct-Browser-Access" || strings.HasPrefix(name, "X-Claude-Code-")
 }
 
-// Passes reports whether a request goes to the upstream in Anthropic's format, as the client sent it, and its answer comes back like
-// that.
-func (u *Upstream) Passes(t *Template) bool {
-	return t.Original != nil && t.Passable && u.ActualKind().messages
-}
-
-// Prepare translates the request for the next attempt, if the upstream has another API than OpenAI's. The error says why that is
-// impossible; another upstream may be able to take the request.
-func (u *Upstream) Prepare(t *Template, model string) *openai.Error {
-	t.body = nil
-	k := u.ActualKind()
-	switch {
-	case !k.messages && t.Original != nil && k.chat != dialect.AllOptions:
-		return t.translateFor(k)
-	case !k.messages:
-		t.chat = t.JSON
-		return nil
-	case t.Endpoint.Name != "chat" || t.JSON == nil:
+// prepareMessages makes the body of a request for Anthropic's API: the client's own request, or a translation.
+func (u *Upstream) prepareMessages(t *Template, model string) *openai.Error {
+	if t.Endpoint.Name != "chat" || t.JSON == nil {
 		return &openai.Error{Status: http.StatusBadRequest, Type: "invalid_request_error", Code: "invalid_request", Message: "Anthropic's API has chat only."}
 	}
 	e := &t.edit
@@ -100,7 +85,7 @@ func (u *Upstream) Prepare(t *Template, model string) *openai.Error {
 	for _, name := range u.Drop {
 		e.Drop(name)
 	}
-	t.body = reqbody.NewPayload(e.Segments(), t.Memory)
+	t.body, t.path = reqbody.NewPayload(e.Segments(), t.Memory), openai.Messages.Path
 	return nil
 }
 
@@ -114,25 +99,8 @@ func (u *Upstream) defaultMaxTokens() int {
 	return n
 }
 
-// translateFor translates the client's request once more, in the way of this kind.
-func (t *Template) translateFor(k *Kind) *openai.Error {
-	body, _, err := dialect.ChatFromMessages(&t.Original.Object, k.chat)
-	if err != nil {
-		return err
-	}
-	t.translated = new(openai.Request)
-	if err := t.translated.Parse(body); err != nil {
-		return err
-	}
-	t.chat = t.translated
-	return nil
-}
-
-// TranslateAnswer makes an answer in Anthropic's format one in OpenAI's, unless the client gets it as it is.
-func (u *Upstream) TranslateAnswer(t *Template, res *http.Response) error {
-	if !u.ActualKind().messages || u.Passes(t) {
-		return nil
-	}
+// chatFromMessages makes an answer in Anthropic's format one in OpenAI's.
+func chatFromMessages(res *http.Response) error {
 	start := bufio.NewReader(res.Body)
 	if !startsObject(start) {
 		res.Body = &chunkReader{body: res.Body, events: sse.NewReader(start, sse.MaxEvent)}
@@ -209,9 +177,9 @@ func (r *chunkReader) Close() error {
 	return r.body.Close()
 }
 
-// CopyMessagesHeaders copies the headers of an answer of Anthropic's API that its clients read: the request's ID and what is left of the
+// copyMessagesHeaders copies the headers of an answer of Anthropic's API that its clients read: the request's ID and what is left of the
 // rate limits, unless the gateway has limits of its own.
-func CopyMessagesHeaders(to, from http.Header) {
+func copyMessagesHeaders(to, from http.Header) {
 	for name, v := range from {
 		if name == "Request-Id" || strings.HasPrefix(name, "Anthropic-Ratelimit-") && to["X-Ratelimit-Limit-Requests"] == nil && to["X-Ratelimit-Limit-Tokens"] == nil {
 			to[name] = v

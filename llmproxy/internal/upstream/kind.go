@@ -35,8 +35,8 @@ type Kind struct {
 	// transport answers in this process instead of a server.
 	transport http.RoundTripper
 
-	// messages means that the API is Anthropic's instead of OpenAI's.
-	messages bool
+	// api is the API that servers of this kind have.
+	api dialect.API
 	// chat is how a request that was translated to OpenAI's format should look.
 	chat dialect.ChatOptions
 	// adapt changes a request that OpenAI would understand so that this kind does.

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/dialect"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/jsonspan"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/reqbody"
@@ -25,9 +26,11 @@ type Template struct {
 	Header http.Header
 	// JSON is the request's JSON, or nil for a form.
 	JSON *openai.Request
-	// Original is the client's request for Anthropic's API, of which JSON is the translation; nil if the client uses OpenAI's.
+	// Own is the endpoint that the client called if it belongs to another API than OpenAI's, else nil. Endpoint is what it becomes.
+	Own *dialect.Endpoint
+	// Original is the client's request to Own, of which JSON is the translation.
 	Original *openai.Request
-	// Passable means that the client can get an answer in Anthropic's format as it is.
+	// Passable means that the client can get an answer in the format of its own API as it is.
 	Passable bool
 	// Memory holds the JSON, or is nil if the memory is not reused.
 	Memory *reqbody.Memory
@@ -39,10 +42,12 @@ type Template struct {
 	Without string
 	added   *addition // what the gateway added to the last request; nil if nothing
 
-	// For the next attempt, by Prepare: chat is the request, or body is if it is in Anthropic's format. Translated is storage for both.
+	// For the next attempt, by Prepare: chat is the request, or body is for path if the upstream has another API than OpenAI's.
+	// Translated is storage for both.
 	chat       *openai.Request
 	translated *openai.Request
 	body       Payload
+	path       string
 	edit       jsonspan.Edit
 	id         [1]string // the value of its header
 }
@@ -95,7 +100,7 @@ var (
 
 // NewRequest returns the request for one attempt at a replica.
 func (u *Upstream) NewRequest(ctx context.Context, t *Template, replica *replica.Replica, model string) *http.Request {
-	payload, path := t.body, openai.Messages.Path
+	payload, path := t.body, t.path
 	if payload == nil {
 		payload, path = u.payload(t, model), t.Endpoint.Path
 	}
@@ -125,7 +130,7 @@ func (u *Upstream) header(t *Template) http.Header {
 			h[name] = v
 		}
 	}
-	if u.Passes(t) {
+	if t.Own != nil && u.API() == dialect.Anthropic && u.Passes(t) {
 		for name, v := range t.Header {
 			if isMessagesHeader(name) {
 				h[name] = v
@@ -147,7 +152,7 @@ func (u *Upstream) header(t *Template) http.Header {
 }
 
 func (u *Upstream) authorize(h http.Header) {
-	if u.ActualKind().messages {
+	if u.API() == dialect.Anthropic {
 		u.authorizeMessages(h)
 		return
 	}

@@ -16,12 +16,12 @@ type Translator interface {
 	Pass(passing bool)
 }
 
-// A MessagesClient is a client of Anthropic's Messages API. It gets an answer in OpenAI's format and sends it on in Anthropic's: a
+// A TranslatedClient is a client of another API than OpenAI's. It gets an answer in OpenAI's format and sends it on in the client's: a
 // stream event by event, a whole answer in Finish.
-type MessagesClient struct {
+type TranslatedClient struct {
 	Client
 	exchange *Exchange
-	stream   dialect.MessageStream
+	answer   dialect.Answer
 	streams  bool
 	passing  bool
 	whole    bytes.Buffer
@@ -29,32 +29,30 @@ type MessagesClient struct {
 	sent     int64
 }
 
-// Messages returns the exchange's client for a request whose tools are known under names. InputTokens is an estimate of the prompt.
-func (x *Exchange) Messages(names *dialect.ToolNames, inputTokens int64) *MessagesClient {
-	return &MessagesClient{
-		Client: &x.Writer, exchange: x,
-		stream: dialect.MessageStream{Model: x.Record.Model, Names: names, InputTokens: inputTokens},
-	}
+// Translated returns the exchange's client for a request whose tools are known under names.
+func (x *Exchange) Translated(names *dialect.ToolNames) *TranslatedClient {
+	about := dialect.About{Model: x.Record.Model, Names: names, PromptTokens: int64(x.Record.Signals().PromptTokens), Started: x.Record.Started}
+	return &TranslatedClient{Client: &x.Writer, exchange: x, answer: x.Own.Answer(about)}
 }
 
 // Commit implements relay.Client.
-func (c *MessagesClient) Commit(ctx context.Context, stream bool) (begun bool, err error) {
+func (c *TranslatedClient) Commit(ctx context.Context, stream bool) (begun bool, err error) {
 	c.streams = stream
 	return c.Client.Commit(ctx, stream)
 }
 
 // Pass implements Translator.
-func (c *MessagesClient) Pass(passing bool) { c.passing = passing }
+func (c *TranslatedClient) Pass(passing bool) { c.passing = passing }
 
 // WriteHeader implements http.ResponseWriter. The header of a whole answer is sent in Finish, because its length is not known yet.
-func (c *MessagesClient) WriteHeader(status int) {
+func (c *TranslatedClient) WriteHeader(status int) {
 	if c.streams || c.passing {
 		c.Client.WriteHeader(status)
 	}
 }
 
 // Write implements http.ResponseWriter.
-func (c *MessagesClient) Write(p []byte) (int, error) {
+func (c *TranslatedClient) Write(p []byte) (int, error) {
 	switch {
 	case c.passing:
 		n, err := c.Client.Write(p)
@@ -68,12 +66,12 @@ func (c *MessagesClient) Write(p []byte) (int, error) {
 		var e sse.Event
 		e, rest = sse.Cut(rest)
 		switch {
-		case string(e.Name) == "error": // the gateway's own, already in Anthropic's format
+		case string(e.Name) == "error": // the gateway's own, already in the client's format
 			c.events = append(c.events, e.Raw...)
 		case e.HasData:
-			c.events = c.stream.Append(c.events, e.Data)
+			c.events = c.answer.Append(c.events, e.Data)
 		case e.OnlyComments:
-			c.events = append(c.events, pingEvent...)
+			c.events = append(c.events, c.exchange.Writer.dialect.Ping()...)
 		}
 	}
 	if len(c.events) == 0 {
@@ -88,7 +86,7 @@ func (c *MessagesClient) Write(p []byte) (int, error) {
 }
 
 // Flush implements relay.Client.
-func (c *MessagesClient) Flush() error {
+func (c *TranslatedClient) Flush() error {
 	if !c.streams && !c.passing {
 		return nil
 	}
@@ -96,14 +94,14 @@ func (c *MessagesClient) Flush() error {
 }
 
 // Finish sends a whole answer, after it has been delivered.
-func (c *MessagesClient) Finish() *openai.Error {
+func (c *TranslatedClient) Finish() *openai.Error {
 	if !c.streams && !c.passing {
-		message, ok := dialect.MessageFromChat(c.whole.Bytes(), c.stream.Model, c.stream.Names)
+		whole, ok := c.answer.Whole(c.whole.Bytes())
 		if !ok {
 			return UpstreamError("The upstream's answer has no message.")
 		}
 		c.Header()["Content-Type"] = jsonType
-		c.sent = c.exchange.Writer.writeJSON(http.StatusOK, message)
+		c.sent = c.exchange.Writer.writeJSON(http.StatusOK, whole)
 	}
 	c.exchange.Record.Bytes = c.sent
 	return nil

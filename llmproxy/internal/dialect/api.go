@@ -1,0 +1,91 @@
+package dialect
+
+import (
+	"time"
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/jsonspan"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
+)
+
+// An API is the API that a client uses, or that an upstream has.
+type API uint8
+
+const (
+	// OpenAI is the API of OpenAI, and of every compatible server.
+	OpenAI API = iota
+	// Anthropic is Anthropic's API.
+	Anthropic
+	// Ollama is Ollama's own API.
+	Ollama
+)
+
+// ErrorBody returns the body of an error in the API's format, whose value, an object or a string, an event of a stream reported.
+func (a API) ErrorBody(value []byte) []byte {
+	b := []byte(`{`)
+	if a == Anthropic {
+		b = append(b, `"type":"error",`...)
+	}
+	return append(append(append(b, `"error":`...), value...), '}')
+}
+
+// An Endpoint is an endpoint that clients of another API than OpenAI's use. Its requests are translated to requests to an endpoint of
+// OpenAI's API, and the answers are translated back.
+type Endpoint struct {
+	// Endpoint is the endpoint as the client calls it.
+	*openai.Endpoint
+	// API is the API that it belongs to.
+	API API
+	// Becomes is the endpoint of OpenAI's API to which requests are translated.
+	Becomes *openai.Endpoint
+	// Request translates a request. Names are the names of tools that were changed; the answer must be translated with them.
+	Request func(r *jsonspan.Object, o ChatOptions) (body []byte, names *ToolNames, err *openai.Error)
+	// Answer returns a new translation of an answer. Nil for an endpoint that only counts tokens.
+	Answer func(About) Answer
+}
+
+// About is what the translation of an answer has to know about the request.
+type About struct {
+	// Model is the name that the client asked for.
+	Model string
+	// Names has the client's names of the tools.
+	Names *ToolNames
+	// PromptTokens is an estimate, for as long as the upstream has not counted, or if it does not.
+	PromptTokens int64
+	// Started is when the request arrived.
+	Started time.Time
+}
+
+// An Answer translates one answer from OpenAI's format: either a stream event by event, or all of it at once.
+type Answer interface {
+	// Append appends what the data of one event becomes, which may be nothing.
+	Append(b, data []byte) []byte
+	// Whole returns what a whole answer becomes. It returns false if that is not an answer.
+	Whole(answer []byte) ([]byte, bool)
+}
+
+var chat, _ = openai.LookupEndpoint("/v1/chat/completions")
+
+// endpoints are the endpoints of other APIs.
+var endpoints = map[*openai.Endpoint]*Endpoint{}
+
+func init() {
+	for _, e := range []*Endpoint{
+		{Endpoint: openai.Messages, API: Anthropic, Becomes: chat, Request: ChatFromMessages, Answer: messageAnswer},
+		{Endpoint: openai.CountTokens, API: Anthropic, Becomes: chat, Request: chatToCount},
+	} {
+		endpoints[e.Endpoint] = e
+	}
+}
+
+// EndpointOf returns the translations of an endpoint of another API than OpenAI's.
+func EndpointOf(e *openai.Endpoint) *Endpoint { return endpoints[e] }
+
+// chatToCount is ChatFromMessages for a request to count the tokens of a prompt.
+func chatToCount(r *jsonspan.Object, o ChatOptions) (body []byte, names *ToolNames, err *openai.Error) {
+	o.Counting = true
+	return ChatFromMessages(r, o)
+}
+
+func messageAnswer(a About) Answer {
+	return &MessageStream{Model: a.Model, Names: a.Names, InputTokens: a.PromptTokens}
+}

@@ -1,0 +1,60 @@
+package upstream
+
+import (
+	"net/http"
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/dialect"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
+)
+
+// API returns the API that the upstream has.
+func (u *Upstream) API() dialect.API { return u.ActualKind().api }
+
+// Passes reports whether a request goes to the upstream in the format of the client's own API, as the client sent it, and its answer
+// comes back like that.
+func (u *Upstream) Passes(t *Template) bool {
+	return t.Original != nil && t.Passable && t.Own.API == u.API()
+}
+
+// Prepare translates the request for the next attempt, if the upstream has another API than OpenAI's. The error says why that is
+// impossible; another upstream may be able to take the request.
+func (u *Upstream) Prepare(t *Template, model string) *openai.Error {
+	t.body = nil
+	if u.API() == dialect.Anthropic {
+		return u.prepareMessages(t, model)
+	}
+	if k := u.ActualKind(); t.Original != nil && k.chat != dialect.AllOptions {
+		return t.translateFor(k)
+	}
+	t.chat = t.JSON
+	return nil
+}
+
+// translateFor translates the client's request once more, in the way of this kind.
+func (t *Template) translateFor(k *Kind) *openai.Error {
+	body, _, err := t.Own.Request(&t.Original.Object, k.chat)
+	if err != nil {
+		return err
+	}
+	t.translated = new(openai.Request)
+	if err := t.translated.Parse(body); err != nil {
+		return err
+	}
+	t.chat = t.translated
+	return nil
+}
+
+// TranslateAnswer makes an answer in the format of another API one in OpenAI's, unless the client gets it as it is.
+func (u *Upstream) TranslateAnswer(t *Template, res *http.Response) error {
+	if u.API() == dialect.Anthropic && !u.Passes(t) {
+		return chatFromMessages(res)
+	}
+	return nil
+}
+
+// CopyHeaders copies the headers of an answer that clients of its API read, if it passes as it is.
+func (u *Upstream) CopyHeaders(t *Template, to, from http.Header) {
+	if u.API() == dialect.Anthropic && u.Passes(t) {
+		copyMessagesHeaders(to, from)
+	}
+}
