@@ -34,10 +34,12 @@ type ChatOptions struct {
 	Counting bool
 	// CompletionTokens means that the server wants max_completion_tokens instead of max_tokens.
 	CompletionTokens bool
+	// Ollama means that the request will reach an Ollama server or be translated again: what only Ollama has is kept.
+	Ollama bool
 }
 
 // AllOptions keep everything of a request. The pipeline reads it in this form; each upstream gets it in its own.
-var AllOptions = ChatOptions{TopK: true, Reasoning: true}
+var AllOptions = ChatOptions{TopK: true, Reasoning: true, Ollama: true}
 
 // ChatFromMessages translates a request for Anthropic's Messages API to OpenAI's chat completions. The names of tools that OpenAI
 // does not allow are shortened; the answer must be translated with the same names.

@@ -1,0 +1,434 @@
+package dialect
+
+import (
+	"strconv"
+	"time"
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/jsonspan"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
+	"github.com/caddy-llmproxy/caddy-llmproxy/tokens"
+)
+
+// An OllamaStream translates a stream of OpenAI's chat completions to the lines of Ollama's API. Each line is one object, and there is
+// never an empty one.
+type OllamaStream struct {
+	// Model is the name by which the client knows the model.
+	Model string
+	// Generate makes the lines those of /api/generate instead of /api/chat.
+	Generate bool
+	// Started is when the upstream got the request. With the times of the content, it gives the durations that the upstream does not state.
+	Started time.Time
+
+	first   time.Time // when the first content came
+	finish  []byte    // the last finish_reason, quotes included
+	usage   tokens.Usage
+	timings timings
+	calls   []collectedCall
+	ended   bool
+}
+
+// A collectedCall is a tool call of which the parts are collected, because Ollama sends calls whole.
+type collectedCall struct {
+	index     int
+	id, name  string
+	arguments []byte // raw
+	object    []byte // arguments that came as an object
+}
+
+// Append translates the data of one event, and appends what it becomes.
+func (s *OllamaStream) Append(b, data []byte) []byte {
+	if s.ended {
+		return b
+	}
+	if string(data) == "[DONE]" {
+		return s.End(b)
+	}
+	var choices []byte
+	_ = jsonspan.EachMember(data, func(key, value []byte) bool { // the relay has checked that it is JSON
+		switch string(key) {
+		case "choices":
+			choices = value
+		case "usage":
+			if u, ok := openai.ParseUsage(value); ok {
+				s.usage = u
+			}
+		case "timings":
+			s.timings.read(value)
+		}
+		return true
+	})
+	_ = jsonspan.EachElement(choices, func(choice []byte) bool { // the last chunk has none
+		b = s.choice(b, choice)
+		return true
+	})
+	return b
+}
+
+func (s *OllamaStream) choice(b, choice []byte) []byte {
+	var delta, logprobs []byte
+	first := true
+	_ = jsonspan.EachMember(choice, func(key, value []byte) bool { // the relay has checked that it is JSON
+		switch string(key) {
+		case "index":
+			first = string(value) == "0"
+		case "delta":
+			delta = value
+		case "logprobs":
+			logprobs = value
+		case "finish_reason":
+			if isText(value) {
+				s.finish = append(s.finish[:0], value...)
+			}
+		}
+		return true
+	})
+	if !first { // Ollama's API gives one answer
+		return b
+	}
+	m := readOllamaDelta(delta)
+	if len(m.calls) > 0 && m.calls[0] == '[' {
+		_ = jsonspan.EachElement(m.calls, func(call []byte) bool { // the relay has checked that it is JSON
+			s.collect(call)
+			return true
+		})
+	}
+	if m.content == nil && m.thinking == nil {
+		return b
+	}
+	now := time.Now()
+	if s.first.IsZero() {
+		s.first = now
+	}
+	b = s.begin(b, now)
+	b = s.text(b, m.content, m.thinking)
+	b = s.endMessage(b)
+	b = appendLogprobs(b, logprobs)
+	return append(b, `,"done":false}`+"\n"...)
+}
+
+// A delta is what a chunk or a message says. Content and thinking are JSON strings, or nil if there is nothing.
+type delta struct{ content, thinking, calls []byte }
+
+func readOllamaDelta(value []byte) (d delta) {
+	_ = jsonspan.EachMember(value, func(key, value []byte) bool { // it may be null
+		switch string(key) {
+		case "content", "refusal":
+			if isText(value) {
+				d.content = value
+			}
+		case "reasoning_content", "reasoning":
+			if isText(value) {
+				d.thinking = value
+			}
+		case "tool_calls":
+			d.calls = value
+		}
+		return true
+	})
+	return d
+}
+
+// begin begins a line.
+func (s *OllamaStream) begin(b []byte, now time.Time) []byte {
+	b = append(b, `{"model":`...)
+	b = jsonspan.AppendString(b, s.Model)
+	b = append(b, `,"created_at":"`...)
+	b = now.UTC().AppendFormat(b, time.RFC3339Nano)
+	return append(b, '"')
+}
+
+// text appends what the model says, and leaves the message of a chat open.
+func (s *OllamaStream) text(b, content, thinking []byte) []byte {
+	if s.Generate {
+		b = append(b, `,"response":`...)
+	} else {
+		b = append(b, `,"message":{"role":"assistant","content":`...)
+	}
+	if content == nil {
+		b = append(b, `""`...)
+	}
+	b = append(b, content...)
+	if thinking != nil {
+		b = append(append(b, `,"thinking":`...), thinking...)
+	}
+	return b
+}
+
+func (s *OllamaStream) endMessage(b []byte) []byte {
+	if s.Generate {
+		return b
+	}
+	return append(b, '}')
+}
+
+// appendLogprobs appends the log probabilities of a choice. Their elements are the same in both formats.
+func appendLogprobs(b, logprobs []byte) []byte {
+	if len(logprobs) == 0 || logprobs[0] != '{' {
+		return b
+	}
+	content := get(logprobs, "content")
+	if content == nil || isEmpty(content) {
+		return b
+	}
+	return append(append(b, `,"logprobs":`...), content...)
+}
+
+// collect adds a part of a tool call.
+func (s *OllamaStream) collect(raw []byte) {
+	index, id, name, arguments := -1, "", "", []byte(nil)
+	_ = jsonspan.EachMember(raw, func(key, value []byte) bool { // the relay has checked that it is JSON
+		switch string(key) {
+		case "index":
+			if n, err := strconv.Atoi(string(value)); err == nil {
+				index = n
+			}
+		case "id":
+			id = str(value)
+		case "function", "custom":
+			_ = jsonspan.EachMember(value, func(key, value []byte) bool { // it may be null
+				switch string(key) {
+				case "name":
+					name = str(value)
+				case "arguments", "input":
+					arguments = value
+				}
+				return true
+			})
+		}
+		return true
+	})
+	c := s.callOf(index, id, name)
+	if fragment, ok := jsonspan.RawString(arguments); ok {
+		c.arguments = append(c.arguments, fragment...)
+	} else if len(arguments) > 0 && arguments[0] == '{' {
+		c.object = append(c.object[:0], arguments...)
+	}
+}
+
+// callOf returns the call that a part belongs to. Without an index, a new ID or name begins a new call.
+func (s *OllamaStream) callOf(index int, id, name string) *collectedCall {
+	if index < 0 {
+		if last := len(s.calls) - 1; last >= 0 && (id == "" && name == "" || id != "" && s.calls[last].id == id) {
+			return &s.calls[last]
+		}
+		index = len(s.calls)
+	}
+	for i := range s.calls {
+		c := &s.calls[i]
+		if c.index == index {
+			if c.name == "" {
+				c.name = name
+			}
+			if c.id == "" {
+				c.id = id
+			}
+			return c
+		}
+	}
+	s.calls = append(s.calls, collectedCall{index: index, id: id, name: name})
+	return &s.calls[len(s.calls)-1]
+}
+
+// End appends the end of the answer, once the upstream has sent its own: the tool calls, and the line with done.
+func (s *OllamaStream) End(b []byte) []byte {
+	if s.ended {
+		return b
+	}
+	s.ended = true
+	now := time.Now()
+	if len(s.calls) > 0 {
+		if s.first.IsZero() {
+			s.first = now
+		}
+		b = s.begin(b, now)
+		b = s.text(b, nil, nil)
+		b = s.appendCalls(b)
+		b = s.endMessage(b)
+		b = append(b, `,"done":false}`+"\n"...)
+	}
+	b = s.begin(b, now)
+	b = s.text(b, nil, nil)
+	b = s.endMessage(b)
+	return append(s.appendEnd(b, now), '\n')
+}
+
+// appendCalls appends the tool calls with running indices.
+func (s *OllamaStream) appendCalls(b []byte) []byte {
+	w := writer{append(b, `,"tool_calls":[`...)}
+	for i, c := range s.calls {
+		w.comma()
+		w.raw("{")
+		if c.id != "" {
+			w.text("id", c.id)
+		}
+		w.key("function")
+		w.raw("{")
+		w.number("index", int64(i))
+		w.text("name", c.name)
+		w.member("arguments", c.whole())
+		w.raw("}}")
+	}
+	w.raw("]")
+	return w.b
+}
+
+// whole returns the arguments of a call as an object.
+func (c *collectedCall) whole() []byte {
+	if c.object != nil {
+		return argumentsObject(c.object)
+	}
+	return argumentsObject(append(append([]byte{'"'}, c.arguments...), '"'))
+}
+
+// appendEnd appends the members of the last line, and its brace. Clients divide by durations, so none of them is zero.
+func (s *OllamaStream) appendEnd(b []byte, now time.Time) []byte {
+	reason := "stop"
+	if string(s.finish) == `"length"` {
+		reason = "length"
+	}
+	b = append(append(append(b, `,"done":true,"done_reason":"`...), reason...), '"')
+	total := max(now.Sub(s.Started), 1)
+	if s.Started.IsZero() {
+		total = 1
+	}
+	t := s.timings
+	if t.total == 0 {
+		t.total = total
+	}
+	if t.prompt == 0 && t.eval == 0 {
+		if t.prompt = 1; !s.first.IsZero() && !s.Started.IsZero() {
+			t.prompt = s.first.Sub(s.Started)
+		}
+		t.eval = t.total - t.prompt
+	}
+	b = strconv.AppendInt(append(b, `,"total_duration":`...), int64(t.total), 10)
+	b = strconv.AppendInt(append(b, `,"load_duration":`...), int64(max(t.load, 1)), 10)
+	b = strconv.AppendInt(append(b, `,"prompt_eval_count":`...), s.usage.Input, 10)
+	b = strconv.AppendInt(append(b, `,"prompt_eval_duration":`...), int64(max(t.prompt, 1)), 10)
+	b = strconv.AppendInt(append(b, `,"eval_count":`...), s.usage.Output, 10)
+	b = strconv.AppendInt(append(b, `,"eval_duration":`...), int64(max(t.eval, 1)), 10)
+	return append(b, '}')
+}
+
+// timings are how long the parts of an answer took. OpenAI's format has no members for them, but llama.cpp adds an object of this name, and so
+// does the translation from Ollama's format.
+type timings struct{ total, load, prompt, eval time.Duration }
+
+func (t *timings) read(value []byte) {
+	_ = jsonspan.EachMember(value, func(key, value []byte) bool { // it may be null
+		ms, err := strconv.ParseFloat(string(value), 64)
+		d := time.Duration(min(ms, 1e12) * float64(time.Millisecond))
+		switch {
+		case err != nil || d < 0:
+		case string(key) == "total_ms":
+			t.total = d
+		case string(key) == "load_ms":
+			t.load = d
+		case string(key) == "prompt_ms":
+			t.prompt = d
+		case string(key) == "predicted_ms":
+			t.eval = d
+		}
+		return true
+	})
+}
+
+// OllamaFromChat translates a whole chat completion to an answer of /api/chat, or of /api/generate. The stream says which, and has the
+// model and the time of the start. It returns false if the answer has no choice.
+func OllamaFromChat(answer []byte, s *OllamaStream) ([]byte, bool) {
+	var v [3][]byte
+	object(answer, []string{"choices", "usage", "timings"}, v[:])
+	var choice []byte
+	_ = jsonspan.EachElement(v[0], func(first []byte) bool { // an answer without choices has none
+		choice = first
+		return false
+	})
+	var c [3][]byte
+	object(choice, []string{"message", "finish_reason", "logprobs"}, c[:])
+	if c[0] == nil {
+		return nil, false
+	}
+	s.usage, _ = openai.ParseUsage(v[1])
+	s.timings.read(v[2])
+	s.finish = c[1]
+	m := readOllamaDelta(c[0])
+	_ = jsonspan.EachElement(m.calls, func(call []byte) bool { // without calls, there is no list
+		s.collect(call)
+		return true
+	})
+	now := time.Now()
+	b := s.begin(make([]byte, 0, len(answer)+256), now)
+	b = s.text(b, m.content, m.thinking)
+	if len(s.calls) > 0 {
+		b = s.appendCalls(b)
+	}
+	b = s.endMessage(b)
+	b = appendLogprobs(b, c[2])
+	return s.appendEnd(b, now), true
+}
+
+// EmbedFromEmbeddings translates an answer of OpenAI's embeddings to one of /api/embed, or of the older /api/embeddings, which has one
+// vector. It returns false if the answer has no list, or a vector that is not a list of numbers.
+func EmbedFromEmbeddings(answer []byte, s *OllamaStream, legacy bool) ([]byte, bool) {
+	var v [2][]byte
+	object(answer, []string{"data", "usage"}, v[:])
+	w := writer{make([]byte, 0, len(answer)+256)}
+	vectors, good := 0, true
+	if legacy {
+		w.raw(`{"embedding":`)
+	} else {
+		w.raw("{")
+		w.text("model", s.Model)
+		w.raw(`,"embeddings":[`)
+	}
+	err := jsonspan.EachElement(v[0], func(item []byte) bool {
+		vector := get(item, "embedding")
+		good = len(vector) > 0 && vector[0] == '['
+		if vectors++; !legacy {
+			w.comma()
+		}
+		w.b = append(w.b, vector...)
+		return good && !legacy
+	})
+	if err != nil || !good {
+		return nil, false
+	}
+	if legacy {
+		if vectors == 0 {
+			w.raw("[]")
+		}
+		w.raw("}")
+		return w.b, true
+	}
+	usage, _ := openai.ParseUsage(v[1])
+	total := time.Duration(1)
+	if !s.Started.IsZero() {
+		total = max(time.Since(s.Started), 1)
+	}
+	w.raw("]")
+	w.number("total_duration", int64(total))
+	w.number("load_duration", 1)
+	w.number("prompt_eval_count", usage.Input)
+	w.raw("}")
+	return w.b, true
+}
+
+// AppendOllamaLoad appends the answer to a request that only loads a model, or unloads it.
+func AppendOllamaLoad(b []byte, s *OllamaStream, unload bool) []byte {
+	reason := "load"
+	if unload {
+		reason = "unload"
+	}
+	b = s.begin(b, time.Now())
+	b = s.text(b, nil, nil)
+	b = s.endMessage(b)
+	return append(append(append(b, `,"done":true,"done_reason":"`...), reason...), `"}`...)
+}
+
+// AppendOllamaError appends an error as Ollama sends it, without a line end.
+func AppendOllamaError(b []byte, e *openai.Error) []byte {
+	if e.Original != nil {
+		return append(b, e.Original...)
+	}
+	return append(jsonspan.AppendString(append(b, `{"error":`...), e.Message), '}')
+}
