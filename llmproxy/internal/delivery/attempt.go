@@ -167,7 +167,7 @@ func (a *attempt) expect() relay.Expect {
 	request := a.template.JSON
 	e := relay.Expect{Endpoint: a.x.Endpoint, Stream: a.rec.Stream, Choices: 1, Count: a.rec.Logged, Memory: a.Memory, Progress: a}
 	if a.u.Passes(&a.template) {
-		e.Endpoint = a.template.Own.Endpoint
+		e.Endpoint, e.Events = a.template.Own.Endpoint, a.template.Own.Events
 		return e
 	}
 	if form := a.planned.Body.Form; form != nil {

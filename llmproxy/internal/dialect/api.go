@@ -3,6 +3,7 @@ package dialect
 import (
 	"time"
 
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/anthropic"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/jsonspan"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
 )
@@ -41,6 +42,8 @@ type Endpoint struct {
 	Request func(r *jsonspan.Object, o ChatOptions) (body []byte, names *ToolNames, err *openai.Error)
 	// Answer returns a new translation of an answer. Nil for an endpoint that only counts tokens.
 	Answer func(About) Answer
+	// Events reads the events of a stream that passes as the upstream sent it.
+	Events openai.EventReader
 }
 
 // About is what the translation of an answer has to know about the request.
@@ -70,7 +73,7 @@ var endpoints = map[*openai.Endpoint]*Endpoint{}
 
 func init() {
 	for _, e := range []*Endpoint{
-		{Endpoint: openai.Messages, API: Anthropic, Becomes: chat, Request: ChatFromMessages, Answer: messageAnswer},
+		{Endpoint: openai.Messages, API: Anthropic, Becomes: chat, Request: ChatFromMessages, Answer: messageAnswer, Events: anthropic.Events{}},
 		{Endpoint: openai.CountTokens, API: Anthropic, Becomes: chat, Request: chatToCount},
 	} {
 		endpoints[e.Endpoint] = e

@@ -13,6 +13,12 @@ func CountText(answer []byte) (text jsonspan.TextCount) {
 	return text
 }
 
+// IsObject reports whether the data of an event is one complete JSON object. It does not validate strings and numbers; see prescan.
+func IsObject(data []byte) bool {
+	_, complete := prescan(data, nil)
+	return complete
+}
+
 // prescan goes over the data of an event before anything is parsed, because few events need parsing. It reports whether the data is
 // one complete JSON object, and whether it is significant: whether it may have a finish reason, a usage or an error other than null.
 // It also adds the object's text to text, unless that is nil.

@@ -15,8 +15,6 @@ const (
 	Chunks Framing = iota
 	// Typed is responses, audio and images: every event has a "type".
 	Typed
-	// MessageEvents is Anthropic's API: typed events, the last of which is message_stop.
-	MessageEvents
 )
 
 // An Event is what the gateway must know of one event of a stream. The zero Event can be passed on unchanged.
@@ -37,12 +35,18 @@ type Event struct {
 	Err       []byte             // the raw value of an error, an object or a string; or nil
 }
 
+// An EventReader reads the events of a stream: First before anything was sent to the client, Next after the answer has begun.
+type EventReader interface {
+	First(name, data []byte) Event
+	Next(name, data []byte) Event
+}
+
 // First reads an event before anything was sent to the client, when it matters whether the event carries content.
 func (f Framing) First(name, data []byte) Event {
 	if isDone(data) {
 		return Event{Done: true}
 	}
-	if _, complete := prescan(data, nil); !complete {
+	if !IsObject(data) {
 		return Event{Malformed: true}
 	}
 	e := f.read(name, data)
@@ -72,11 +76,8 @@ func (f Framing) Next(name, data []byte) Event {
 }
 
 func (f Framing) read(name, data []byte) Event {
-	switch f {
-	case Typed:
+	if f == Typed {
 		return readTyped(name, data)
-	case MessageEvents:
-		return readMessageEvent(name, data)
 	}
 	return readChunk(name, data)
 }

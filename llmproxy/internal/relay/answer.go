@@ -25,6 +25,9 @@ import (
 // Expect describes the answer that a request expects.
 type Expect struct {
 	Endpoint *openai.Endpoint
+	// Events reads the events of a stream that the client gets in another API's format, as the upstream sent it. Such a stream is complete
+	// only after the event that ends it. Nil if the stream is in OpenAI's format.
+	Events openai.EventReader
 	// Stream means that the request asked for a stream.
 	Stream bool
 	// HideUsage removes the usage event of a stream, which only the gateway asked for.

@@ -14,6 +14,7 @@ import (
 type streamAnswer struct {
 	res      *http.Response
 	expect   Expect
+	reader   openai.EventReader
 	events   *sse.Reader
 	memory   holding
 	held     []byte // events before the read that returned the first content
@@ -34,7 +35,11 @@ type streamAnswer struct {
 }
 
 func newStream(res *http.Response, expect Expect, events *sse.Reader) *streamAnswer {
-	return &streamAnswer{res: res, expect: expect, events: events, memory: holding{account: expect.Memory}}
+	s := &streamAnswer{res: res, expect: expect, reader: expect.Events, events: events, memory: holding{account: expect.Memory}}
+	if s.reader == nil {
+		s.reader = expect.Endpoint.Framing
+	}
+	return s
 }
 
 // hold reads events until one has content, and keeps those before it. If that one is a whole message instead of a part of one, hold
@@ -103,7 +108,7 @@ func (s *streamAnswer) first(batch []byte) (x openai.Event, err error) {
 		if s.expect.Endpoint.IsResponses() && s.meter.Response.ID == "" {
 			s.meter.Response.ReadHead(e.Data)
 		}
-		x := s.expect.Endpoint.Framing.First(e.Name, e.Data)
+		x := s.reader.First(e.Name, e.Data)
 		if failed := s.failure(x); failed != nil {
 			return openai.Event{}, failed
 		}
@@ -213,10 +218,11 @@ func (s *streamAnswer) next() ([]byte, error) {
 		return batch, err
 	}
 	rest, _ := sse.Cut(batch)
+	last := s.reader.First(rest.Name, rest.Data)
 	switch {
-	case string(rest.Data) == "[DONE]":
+	case s.expect.Events == nil && last.Done:
 		return doneEvent, err
-	case s.expect.Endpoint.IsResponses() && s.expect.Endpoint.Framing.First(rest.Name, rest.Data).Terminal:
+	case last.Done, s.expect.Endpoint.IsResponses() && last.Terminal:
 		return append(bytes.TrimRight(bytes.Clone(rest.Raw), "\r\n"), "\n\n"...), err
 	}
 	return nil, err
@@ -271,7 +277,7 @@ func (s *streamAnswer) inspect(e *sse.Event) (keep bool, err error) {
 		// JSONDecodeError and openai-node a SyntaxError.
 		return e.OnlyComments, nil
 	}
-	x := s.expect.Endpoint.Framing.Next(e.Name, e.Data)
+	x := s.reader.Next(e.Name, e.Data)
 	s.meter.read(&x)
 	if failed := s.failure(x); failed != nil {
 		return s.failedEvent(x, failed)
@@ -283,7 +289,7 @@ func (s *streamAnswer) inspect(e *sse.Event) (keep bool, err error) {
 	if s.expect.Endpoint.Images {
 		s.meter.Usage.Images = int64(s.finished) // each ends with an event of its own
 	}
-	s.done = x.Done || s.expect.Endpoint.Framing == openai.Typed && s.complete()
+	s.done = x.Done || s.expect.Events == nil && s.expect.Endpoint.Framing == openai.Typed && s.complete()
 	s.halfEnd = s.done && bytes.HasSuffix(e.Raw, []byte("\r")) // the rest of a CRLF may not have arrived
 	if x.UsageOnly && s.expect.HideUsage {
 		if rest, ok := openai.WithoutUsage(s.expect.Endpoint, e.Data, s.reason); ok {
@@ -321,7 +327,7 @@ func (s *streamAnswer) hasContent(e *sse.Event) bool {
 	if len(e.Data) > maxHeartbeat || s.expect.Endpoint.AnyAnswer {
 		return true
 	}
-	x := s.expect.Endpoint.Framing.First(e.Name, e.Data)
+	x := s.reader.First(e.Name, e.Data)
 	return x.Content || x.Opens
 }
 
@@ -354,7 +360,7 @@ func (s *streamAnswer) complete() bool { return s.finished > 0 && s.finished >= 
 
 // finish returns nil if the stream was complete when reading ended with err. It adds the [DONE] to a complete stream that lacks it.
 func (s *streamAnswer) finish(w Client, err error) error {
-	if !s.complete() {
+	if !s.complete() || s.expect.Events != nil {
 		return incomplete(err)
 	}
 	if err := s.write(w, doneEvent); err != nil {

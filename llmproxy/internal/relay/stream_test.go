@@ -9,6 +9,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/anthropic"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/sse"
 	"github.com/caddy-llmproxy/caddy-llmproxy/tokens"
 )
@@ -156,7 +158,7 @@ func TestStream(t *testing.T) {
 // What an upstream's error says is still there when the memory in which it came is another answer's.
 func TestAnErrorOutlivesItsBuffer(t *testing.T) {
 	t.Parallel()
-	s := &streamAnswer{expect: Expect{Endpoint: endpoint(t, "/v1/chat/completions")}}
+	s := newStream(nil, Expect{Endpoint: endpoint(t, "/v1/chat/completions")}, nil)
 	for name, event := range map[string]string{"an event": errEvent, "a field": "error: " + failure + "\n\n"} {
 		batch := []byte(event)
 		_, err := s.first(batch)
@@ -166,6 +168,47 @@ func TestAnErrorOutlivesItsBuffer(t *testing.T) {
 		if got := kindOf(err); got != "event "+failure {
 			t.Errorf("%s: %s", name, got)
 		}
+	}
+}
+
+// A stream that passes in Anthropic's format is complete only with its last event, and gets no [DONE].
+func TestNativeStream(t *testing.T) {
+	t.Parallel()
+	event := func(kind, rest string) string {
+		return "event: " + kind + "\ndata: {\"type\":\"" + kind + "\"" + rest + "}\n\n"
+	}
+	start := event("message_start", `,"message":{"usage":{"input_tokens":3,"output_tokens":1}}`)
+	open := event("content_block_start", `,"index":0,"content_block":{"type":"text","text":""}`)
+	text := event("content_block_delta", `,"index":0,"delta":{"type":"text_delta","text":"Hi"}`)
+	reason := event("message_delta", `,"delta":{"stop_reason":"end_turn"},"usage":{"output_tokens":2}`)
+	stop := event("message_stop", "")
+	overloaded := event("error", `,"error":{"type":"overloaded_error"}`)
+	used := tokens.Usage{Input: 3, Output: 2}
+	for _, tt := range []struct {
+		name, in string
+		want     result
+	}{
+		{"complete", start + open + text + reason + stop, result{Body: start + open + text + reason + stop, HasUsage: true, Usage: used, Events: 5}},
+		{"no blank line at the end", start + text + reason + strings.TrimSuffix(stop, "\n"), result{Body: start + text + reason + stop, HasUsage: true, Usage: used, Events: 4}},
+		{"what follows the end", start + text + reason + stop + text, result{Body: start + text + reason + stop, HasUsage: true, Usage: used, Events: 4}},
+		{"no last event", start + text + reason, result{Sent: "cut", Body: start + text + reason, HasUsage: true, Usage: used, Events: 3}},
+		{"cut in an event", start + text + stop[:20], result{Sent: "cut", Body: start + text, HasUsage: true, Usage: tokens.Usage{Input: 3, Output: 1}, Events: 2}},
+		{"nothing but an end", start + stop, result{Held: "cut"}},
+		{"cut before its content", start + open, result{Held: "cut"}},
+		{"an empty answer", start + reason + stop, result{Body: start + reason + stop, HasUsage: true, Usage: used, Events: 3}},
+		{"an error before the content", start + overloaded, result{Held: `event {"type":"overloaded_error"}`}},
+		{"an error after it", start + text + overloaded, result{Sent: `event {"type":"overloaded_error"}`, Body: start + text, HasUsage: true, Usage: tokens.Usage{Input: 3, Output: 1}, Events: 2}},
+		{"not JSON", start + text + "data: x\n\n", result{Sent: "malformed", Body: start + text, HasUsage: true, Usage: tokens.Usage{Input: 3, Output: 1}, Events: 2}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			expect := Expect{Endpoint: openai.Messages, Events: anthropic.Events{}, Stream: true, Choices: 1}
+			for name, src := range map[string]io.Reader{"whole": strings.NewReader(tt.in), "byte by byte": iotest.OneByteReader(strings.NewReader(tt.in))} {
+				if diff := cmp.Diff(tt.want, pass(t, "text/event-stream", src, expect, newClient())); diff != "" {
+					t.Errorf("%s (-want +got):\n%s", name, diff)
+				}
+			}
+		})
 	}
 }
 
