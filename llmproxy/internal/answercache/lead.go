@@ -147,6 +147,7 @@ type recorder struct {
 	wantsUsage bool // whether the client asked for the event with the usage
 
 	isStream bool
+	reason   []byte // of the last choice that has finished, as raw JSON
 	// clientDone is closed when the client was sent all of the answer, or has left; nil before the answer begins. Only then may what
 	// follows be read.
 	clientDone chan struct{}
@@ -211,7 +212,21 @@ func (r *recorder) awaitClient() (left bool) {
 // maxPart bounds how much of an answer that is not recorded, and not a stream, waits for its readers, in bytes.
 const maxPart = 64 << 10
 
-var usageKey = []byte(`"usage"`)
+var usageKey, reasonKey = []byte(`"usage"`), []byte(`"finish_reason":`)
+
+// mayFinish reports whether a choice may finish in the events. Most chunks say that none does: "finish_reason":null.
+func mayFinish(events []byte) bool {
+	for {
+		i := bytes.Index(events, reasonKey)
+		if i < 0 {
+			return false
+		}
+		events = bytes.TrimLeft(events[i+len(reasonKey):], " ")
+		if !bytes.HasPrefix(events, []byte("null")) {
+			return true
+		}
+	}
+}
 
 // Write records a part of the answer. It expects whole events of a stream, the one with the usage included, which is recorded
 // as extra because the client may not have asked for it.
@@ -227,14 +242,21 @@ func (r *recorder) Write(p []byte) (int, error) {
 			}
 		}
 		return len(p), nil
-	case !bytes.Contains(p, usageKey):
+	case !bytes.Contains(p, usageKey) && !mayFinish(p):
 		return len(p), r.record(p, false)
 	}
 	framing, from := r.x.Endpoint.Framing, 0
 	for at := 0; at < len(p); {
 		e, _ := sse.Cut(p[at:])
 		raw := e.Raw
-		if e.HasData && framing.Next(e.Name, e.Data).UsageOnly {
+		var x openai.Event
+		if e.HasData {
+			x = framing.Next(e.Name, e.Data)
+		}
+		if x.Reason != nil {
+			r.reason = bytes.Clone(x.Reason)
+		}
+		if x.UsageOnly {
 			if err := errors.Join(r.record(p[from:at], false), r.record(r.besideUsage(e.Data), false), r.record(raw, true)); err != nil {
 				return 0, err
 			}
@@ -251,7 +273,7 @@ func (r *recorder) besideUsage(chunk []byte) []byte {
 	if r.wantsUsage {
 		return nil
 	}
-	rest, ok := openai.WithoutUsage(r.x.Endpoint, chunk, nil)
+	rest, ok := openai.WithoutUsage(r.x.Endpoint, chunk, r.reason)
 	if !ok {
 		return nil
 	}

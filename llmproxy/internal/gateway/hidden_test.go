@@ -30,6 +30,9 @@ func TestTimingsBesideTheUsage(t *testing.T) {
 				if strings.Count(got.body, `"prompt_tokens":5`) != i/2 && i < 3 || i < 3 && !strings.Contains(got.body, `"timings":{"predicted_per_second":91.2}`) || !strings.Contains(got.body, "local") {
 					t.Errorf("request %d (%s): %s", i, got.cache(), got.body)
 				}
+				if reasons := strings.Count(got.body, `"finish_reason":"stop"`); i < 2 && reasons != 2 {
+					t.Errorf("request %d (%s) names the finish reason %d times: %s", i, got.cache(), reasons, got.body)
+				}
 			}
 		})
 	}
