@@ -135,6 +135,7 @@ func names[T any](s subdirectives[T]) []string { return slices.Sorted(maps.Keys(
 //	        tls_server_name <name>
 //	    }
 //	    on_state_error allow|deny
+//	    simple_chat [<model>]
 //	}
 //
 // An address on the first line is an upstream of kind auto, named after its address.
@@ -183,6 +184,7 @@ var handlerSubdirectives = subdirectives[*Handler]{
 	"price":           parsePrice,
 	"prices":          parsePrices,
 	"rate_limit":      parseRateLimit,
+	"simple_chat":     parseSimpleChat,
 	"require_key":     func(d *dispenser, h *Handler) error { return parseFlag(d, &h.RequireKey) },
 	"state":           parseState,
 	"upstream":        parseUpstream,
@@ -214,6 +216,14 @@ func parseHealth(d *dispenser, h *Handler) error {
 		return d.WrapErr(err)
 	}
 	return nil
+}
+
+func parseSimpleChat(d *dispenser, h *Handler) error {
+	if h.SimpleChat != nil {
+		return d.Err("simple_chat: duplicate line; only one is allowed")
+	}
+	h.SimpleChat = new(SimpleChat)
+	return parseOptional(d, &h.SimpleChat.Model)
 }
 
 func parsePrices(d *dispenser, h *Handler) error {

@@ -25,7 +25,7 @@ func (h *Handler) check() error {
 	if err := h.checkNull(); err != nil { // the other checks need what is null
 		return err
 	}
-	return errors.Join(h.checkOptions(), h.checkUpstreams(), h.checkModels(), h.checkKeys(), h.checkPrices(), h.State.check(), h.checkCache())
+	return errors.Join(h.checkOptions(), h.checkUpstreams(), h.checkModels(), h.checkKeys(), h.checkPrices(), h.State.check(), h.checkCache(), h.checkSimpleChat())
 }
 
 // checkNull reports nulls, which only a configuration in JSON can have.
@@ -251,6 +251,19 @@ func (h *Handler) checkCache() error {
 	}
 	if err != nil {
 		return place("").in("cache", 0).errorf("cache: %w", err)
+	}
+	return nil
+}
+
+func (h *Handler) checkSimpleChat() error {
+	if h.SimpleChat == nil {
+		return nil
+	}
+	if _, err := h.SimpleChat.choose(h.Models, h.Discover); err != nil {
+		return at(place("").in("simple_chat", 0), err)
+	}
+	if _, taken := gateway.SimpleChatEndpoint(h.Health); taken {
+		return place("").in("health", 0).errorf("health: %s is a path of simple_chat; use another one, such as /health", h.Health)
 	}
 	return nil
 }

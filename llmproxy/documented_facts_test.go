@@ -124,7 +124,8 @@ func TestDocumentedEndpoints(t *testing.T) {
 		if !found {
 			path = row // another path of the method before
 		}
-		if _, ok := gateway.TaskOf(path); !ok {
+		_, simple := gateway.SimpleChatEndpoint(path) // at a site that has simple_chat
+		if _, ok := gateway.TaskOf(path); !ok && !simple {
 			t.Errorf("docs/api.md has the endpoint %s, which is not served", path)
 		}
 	}

@@ -149,3 +149,15 @@ func editDistance(a, b string) int {
 	}
 	return row[len(b)]
 }
+
+// adviceOnModel says what could be written instead of a name or pattern that no model has.
+func adviceOnModel(name string, models []*Model) string {
+	var names []string
+	for _, m := range models {
+		names = append(names, m.Name)
+	}
+	if near := nearest(name, names); near != "" {
+		return fmt.Sprintf("did you mean %q?", near)
+	}
+	return "the models are " + strings.Join(names, ", ")
+}

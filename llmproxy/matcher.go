@@ -13,6 +13,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/dialect"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/exchange"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/gateway"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/memory"
@@ -297,7 +298,7 @@ func (m *MatchLLM) parseCondition(d *caddyfile.Dispenser) error {
 
 // checkEndpoint reports an endpoint that no request has.
 func checkEndpoint(name string) error {
-	known := openai.EndpointNames()
+	known := append(openai.EndpointNames(), dialect.SimpleChat.Name)
 	if slices.Contains(known, name) {
 		return nil
 	}

@@ -136,6 +136,9 @@ type Handler struct {
 	// The limits of all requests together. Default: none.
 	Limit *SiteLimit `json:"limit,omitempty"`
 
+	// The simplest chat there is, at /chat and /chat/stream. Default: none, these paths belong to the next handler.
+	SimpleChat *SimpleChat `json:"simple_chat,omitempty"`
+
 	// Where several Caddys share limits, budgets, keys, usage and the cache. Default: each keeps its own.
 	State *State `json:"state,omitempty"`
 
@@ -152,7 +155,7 @@ func (*Handler) CaddyModule() caddy.ModuleInfo {
 
 // ServeHTTP implements caddyhttp.MiddlewareHandler.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
-	task, claim := match(r)
+	task, claim := h.match(r)
 	if claim != gateway.Ours {
 		if admin.ServeHealth(w, r, h.Health, h.gateway.Status) {
 			return nil
@@ -175,8 +178,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 
 // match returns the task of a request, and whose it is. The quota is also found at the path that the client wrote, because
 // handle_path /llm/* takes away the beginning of its path.
-func match(r *http.Request) (gateway.Task, gateway.Claim) {
-	task, claim := gateway.Match(r)
+func (h *Handler) match(r *http.Request) (gateway.Task, gateway.Claim) {
+	task, claim := h.gateway.Match(r)
 	if claim == gateway.Ours {
 		return task, claim
 	}

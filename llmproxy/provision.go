@@ -10,6 +10,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyevents"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/catalog"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/delivery"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/exchange"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/gateway"
@@ -82,12 +83,16 @@ func (h *Handler) provision(ctx caddy.Context) error {
 		return err
 	}
 	discover := h.Discover || len(h.Models) == 0
+	simpleChat, err := h.SimpleChat.choose(h.Models, h.Discover)
+	if err != nil {
+		return err
+	}
 	h.gateway = gateway.New(gateway.Config{
 		Config: delivery.Config{
 			Upstreams: upstreams, Prices: prices, AllowUnmetered: h.AllowUnmetered, Memory: memory, LogPrompts: h.LogPrompts, Draining: drainOnExit(ctx),
 			Observe: h.observer.AttemptFailed, Streaming: h.observer.StreamsChanged, Trace: h.observer.Trace, Changed: h.observer.ReplicaChanged,
 		},
-		Models: models, Discover: discover, Auto: auto, MaxBody: h.MaxBody, Deadline: time.Duration(h.Deadline),
+		Models: models, Discover: discover, Auto: auto || simpleChat == catalog.RuleAuto && len(h.Models) == 0, SimpleChat: simpleChat, MaxBody: h.MaxBody, Deadline: time.Duration(h.Deadline),
 		Access: access, Affinity: acquireAffinity(&h.closer, h.Models), LocalOnly: localOnlyFunc(h.LocalOnly, localOnly),
 		Cache: cache, Account: h.observer.Account,
 	})

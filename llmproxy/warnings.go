@@ -1,7 +1,6 @@
 package llmproxy
 
 import (
-	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -57,7 +56,7 @@ func (h *Handler) warnOfUnused() (list []error) {
 	h.eachCaller(func(kind string, i int, e *keys.Entry) {
 		for _, pattern := range e.Models {
 			if !h.hasModel(pattern) {
-				list = append(list, place("").in(kind, i).in("models", 0).errorf("%s %q: models: %q matches no model; %s", kind, e.Name, pattern, h.modelAdvice(pattern)))
+				list = append(list, place("").in(kind, i).in("models", 0).errorf("%s %q: models: %q matches no model; %s", kind, e.Name, pattern, adviceOnModel(pattern, h.Models)))
 			}
 		}
 	})
@@ -96,17 +95,6 @@ func (h *Handler) hasModel(pattern string) bool {
 	return slices.ContainsFunc(h.Models, func(m *Model) bool {
 		return router.Match(pattern, m.Name) || router.Match(m.Name, pattern) || router.IsPattern(m.Name) && router.IsPattern(pattern)
 	})
-}
-
-func (h *Handler) modelAdvice(name string) string {
-	var names []string
-	for _, m := range h.Models {
-		names = append(names, m.Name)
-	}
-	if near := nearest(name, names); near != "" {
-		return fmt.Sprintf("did you mean %q?", near)
-	}
-	return "the models are " + strings.Join(names, ", ")
 }
 
 // uses reports whether a model has a target at an upstream.

@@ -36,6 +36,8 @@ type ChatOptions struct {
 	CompletionTokens bool
 	// Ollama means that the request will reach an Ollama server or be translated again: what only Ollama has is kept.
 	Ollama bool
+	// Model is the model of requests that cannot name one.
+	Model string
 }
 
 // AllOptions keep everything of a request. The pipeline reads it in this form; each upstream gets it in its own.

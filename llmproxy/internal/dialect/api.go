@@ -18,6 +18,8 @@ const (
 	Anthropic
 	// Ollama is Ollama's own API.
 	Ollama
+	// Simple is the simple chat: a message in, a text out.
+	Simple
 )
 
 // ErrorBody returns the body of an error in the API's format, whose value, an object or a string, an event of a stream reported.
@@ -75,6 +77,8 @@ func init() {
 	for _, e := range []*Endpoint{
 		{Endpoint: openai.Messages, API: Anthropic, Becomes: chat, Request: ChatFromMessages, Answer: messageAnswer, Events: anthropic.Events{}},
 		{Endpoint: openai.CountTokens, API: Anthropic, Becomes: chat, Request: chatToCount},
+		{Endpoint: SimpleChat, API: Simple, Becomes: chat, Request: chatFromSimple(false), Answer: simpleAnswer},
+		{Endpoint: SimpleChatStream, API: Simple, Becomes: chat, Request: chatFromSimple(true), Answer: simpleAnswer},
 	} {
 		endpoints[e.Endpoint] = e
 	}

@@ -15,19 +15,28 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/sse"
 )
 
-// ChatFromSimple returns the request for chat completions that a request of the simple chat becomes: its message, to the model. It is the
-// only request that the gateway makes instead of passing one on, so it is built with the types of an SDK.
-func ChatFromSimple(r *jsonspan.Object, model string, stream bool) ([]byte, *openai.Error) {
-	request := goopenai.ChatCompletionRequest{Model: model, Stream: stream}
-	var err *openai.Error
-	if request.Messages, request.MaxCompletionTokens, err = readSimple(r); err != nil {
-		return nil, err
+// The endpoints of the simple chat: the answer in one piece, or as a stream. A site chooses whether it has them.
+var (
+	SimpleChat       = &openai.Endpoint{Name: "simple_chat", Path: "/chat", Texts: true, Foreign: true}
+	SimpleChatStream = &openai.Endpoint{Name: "simple_chat", Path: "/chat/stream", Texts: true, Foreign: true}
+)
+
+// chatFromSimple returns the function that makes the request for chat completions that a request of the simple chat stands for: its
+// message, to the model of the site. It is the only request that the gateway makes instead of passing one on, so it is built with the types
+// of an SDK.
+func chatFromSimple(stream bool) func(*jsonspan.Object, ChatOptions) ([]byte, *ToolNames, *openai.Error) {
+	return func(r *jsonspan.Object, o ChatOptions) ([]byte, *ToolNames, *openai.Error) {
+		request := goopenai.ChatCompletionRequest{Model: o.Model, Stream: stream}
+		var err *openai.Error
+		if request.Messages, request.MaxCompletionTokens, err = readSimple(r); err != nil {
+			return nil, nil, err
+		}
+		body, failed := json.Marshal(request)
+		if failed != nil {
+			return nil, nil, unprocessable("message", failed.Error())
+		}
+		return body, nil, nil
 	}
-	body, failed := json.Marshal(request)
-	if failed != nil {
-		return nil, unprocessable("message", failed.Error())
-	}
-	return body, nil
 }
 
 // readSimple reads the members of a request. Others are ignored, as FastAPI does.
@@ -80,19 +89,6 @@ func unprocessable(name, problem string) *openai.Error {
 		Message: fmt.Sprintf("%q %s.", name, problem)}
 }
 
-// SimpleFromChat returns the answer of the simple chat for one of chat completions. It reports false if that has no message.
-func SimpleFromChat(body []byte) ([]byte, bool) {
-	found := false
-	answer := []byte(`{"response":`)
-	_ = jsonspan.EachElement(get(body, "choices"), func(choice []byte) bool { // without choices, nothing is found
-		if message := get(choice, "message"); message != nil {
-			found, answer = true, jsonspan.AppendString(answer, simpleText(message))
-		}
-		return false
-	})
-	return append(answer, '}'), found
-}
-
 // simpleText returns the text of a message or of a part of one: its content or, if the model refuses to answer, what it says about that.
 func simpleText(message []byte) string {
 	var v [2][]byte
@@ -108,8 +104,8 @@ func simpleText(message []byte) string {
 	return text
 }
 
-// A SimpleStream translates a stream of OpenAI's chat completions to the simple chat: the text in events, and [DONE].
-type SimpleStream struct {
+// A SimpleAnswer translates an answer of OpenAI's chat completions to the simple chat. A stream has the text in events, and then [DONE].
+type SimpleAnswer struct {
 	endsCR bool // the text so far ends with a CR, so that an LF after it belongs to the same line break
 	ended  bool
 	event  []byte // reused
@@ -118,8 +114,23 @@ type SimpleStream struct {
 // simpleDone ends a stream.
 const simpleDone = "[DONE]"
 
-// Append translates the data of one event, and appends what it becomes.
-func (s *SimpleStream) Append(dst, data []byte) []byte {
+func simpleAnswer(About) Answer { return new(SimpleAnswer) }
+
+// Whole implements Answer. It returns false if the answer has no message.
+func (s *SimpleAnswer) Whole(answer []byte) ([]byte, bool) {
+	found := false
+	b := []byte(`{"response":`)
+	_ = jsonspan.EachElement(get(answer, "choices"), func(choice []byte) bool { // without choices, nothing is found
+		if message := get(choice, "message"); message != nil {
+			found, b = true, jsonspan.AppendString(b, simpleText(message))
+		}
+		return false
+	})
+	return append(b, '}'), found
+}
+
+// Append implements Answer.
+func (s *SimpleAnswer) Append(dst, data []byte) []byte {
 	if s.ended {
 		return dst
 	}
@@ -139,7 +150,7 @@ func (s *SimpleStream) Append(dst, data []byte) []byte {
 // A reader that goes by lines instead of events must not lose anything either. Those of httpx end wherever Python's splitlines finds the
 // end of a line, so all of these become line breaks. No line is [DONE], which would be taken for the end: such a line continues in an
 // event of its own.
-func (s *SimpleStream) text(dst []byte, text string) []byte {
+func (s *SimpleAnswer) text(dst []byte, text string) []byte {
 	if text == "" {
 		return dst
 	}
@@ -191,4 +202,10 @@ func endsLine(r rune) bool {
 // AppendSimpleError appends an error as FastAPI sends it.
 func AppendSimpleError(b []byte, e *openai.Error) []byte {
 	return append(jsonspan.AppendString(append(b, `{"detail":`...), e.Message), '}')
+}
+
+// AppendSimpleErrorEvent appends the event that ends a stream with an error. A reader that takes every line after "data: " for text does
+// not take this one, which has no space.
+func AppendSimpleErrorEvent(b []byte, e *openai.Error) []byte {
+	return append(AppendSimpleError(append(b, "event: error\ndata:"...), e), "\n\n"...)
 }

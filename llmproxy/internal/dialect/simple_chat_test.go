@@ -40,7 +40,7 @@ func TestChatFromSimple(t *testing.T) {
 			if err := o.Scan([]byte(test.body)); err != nil {
 				t.Fatal(err)
 			}
-			body, err := ChatFromSimple(&o, "m", false)
+			body, _, err := chatFromSimple(false)(&o, ChatOptions{Model: "m"})
 			if string(body) != test.want {
 				t.Errorf("got  %s\nwant %s", body, test.want)
 			}
@@ -58,7 +58,7 @@ func TestChatFromSimple(t *testing.T) {
 	}
 }
 
-func TestSimpleFromChat(t *testing.T) {
+func TestSimpleWhole(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct{ name, body, want string }{
 		{"text", `{"id":"1","choices":[{"message":{"role":"assistant","content":"Hello\r\n\"World\""}},{"message":{"content":"No"}}]}`, `{"response":"Hello\u000d\n\"World\""}`},
@@ -69,7 +69,7 @@ func TestSimpleFromChat(t *testing.T) {
 		{"no message", `{"choices":[{"text":"a"}]}`, ""},
 		{"no object", `[]`, ""},
 	} {
-		got, ok := SimpleFromChat([]byte(test.body))
+		got, ok := new(SimpleAnswer).Whole([]byte(test.body))
 		if ok != (test.want != "") || ok && string(got) != test.want {
 			t.Errorf("%s: got %s, %v; want %s", test.name, got, ok, test.want)
 		}
@@ -79,7 +79,7 @@ func TestSimpleFromChat(t *testing.T) {
 // simple returns the stream of the simple chat for texts that come one by one.
 func simple(t testing.TB, texts ...string) string {
 	t.Helper()
-	var s SimpleStream
+	var s SimpleAnswer
 	stream := s.Append(nil, []byte(`{"choices":[{"index":0,"delta":{"role":"assistant","content":""}}]}`))
 	for _, text := range texts {
 		content, err := json.Marshal(text)
@@ -198,7 +198,7 @@ func FuzzChatFromSimple(f *testing.F) {
 		if o.Scan(body) != nil {
 			return
 		}
-		chat, err := ChatFromSimple(&o, "m", true)
+		chat, _, err := chatFromSimple(true)(&o, ChatOptions{Model: "m"})
 		if err != nil {
 			if !json.Valid(AppendSimpleError(nil, err)) {
 				t.Errorf("the error is not JSON: %s", AppendSimpleError(nil, err))

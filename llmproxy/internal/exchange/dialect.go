@@ -23,8 +23,11 @@ type Dialect interface {
 
 // dialectOf returns the dialect of an API's clients. Requests that do not generate have no endpoint.
 func dialectOf(api dialect.API, e *openai.Endpoint, id string) Dialect {
-	if api == dialect.Anthropic {
+	switch api {
+	case dialect.Anthropic:
 		return anthropic(id)
+	case dialect.Simple:
+		return simple{}
 	}
 	return openAI{e}
 }
@@ -83,3 +86,18 @@ var pingComment = []byte(": ping\n\n")
 
 // Ping returns a comment, which every SDK skips.
 func (openAI) Ping() []byte { return pingComment }
+
+// simple is the dialect of the simple chat.
+type simple struct{}
+
+func (simple) AppendError(b []byte, e *openai.Error) []byte { return dialect.AppendSimpleError(b, e) }
+
+func (simple) AppendErrorEvent(b []byte, e *openai.Error, _ openai.ResponseState) []byte {
+	return dialect.AppendSimpleErrorEvent(b, e)
+}
+
+// SetHeaders does nothing: the headers are OpenAI's.
+func (simple) SetHeaders(http.Header) {}
+
+// Ping returns a comment.
+func (simple) Ping() []byte { return pingComment }

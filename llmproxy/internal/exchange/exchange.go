@@ -135,6 +135,14 @@ func (x *Exchange) Fail(e *openai.Error) {
 	}
 }
 
+// BreakOff aborts the connection if the client's stream ended with an error event that the client may not look for: who reads the simple
+// chat line by line would take the end of the stream for the end of the answer. It panics with http.ErrAbortHandler then.
+func (x *Exchange) BreakOff() {
+	if x.API == dialect.Simple && x.Writer.hasFailed() {
+		panic(http.ErrAbortHandler)
+	}
+}
+
 const idCharacters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_."
 
 // requestID returns the ID that the client sent if it is safe in headers and logs, else a new one.

@@ -59,6 +59,7 @@ type Writer struct {
 	mu        sync.Mutex
 	committed bool          // an answer has been committed
 	stream    bool          // and it is a stream of events
+	failed    bool          // the stream ends with an error event
 	closed    bool          // the handler is returning; no more writes
 	pinging   chan struct{} // closed when the current ping has been written; nil if there is no ping
 	begun     bool          // a ping has sent the header of a stream
@@ -265,10 +266,20 @@ func (w *Writer) Flush() error {
 
 // ErrorEvent implements relay.Client.
 func (w *Writer) ErrorEvent(e *openai.Error, state openai.ResponseState) []byte {
+	w.mu.Lock()
+	w.failed = true
+	w.mu.Unlock()
 	if state.ID == "" {
 		state.ID = "resp_" + w.id
 	}
 	return w.dialect.AppendErrorEvent(nil, e, state)
+}
+
+// hasFailed reports whether the stream ends with an error event.
+func (w *Writer) hasFailed() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.failed
 }
 
 // stallGrace bounds how long an error waits for a client that does not read.

@@ -50,6 +50,8 @@ type Config struct {
 	Affinity *Affinity
 	// Cache is the response cache. It may be nil.
 	Cache *answercache.Cache
+	// SimpleChat is the model that answers the simple chat, whose paths are only served if there is one.
+	SimpleChat string
 	// Account is called with the record of every request when it is over, even after disconnects and panics. It may be nil and must not
 	// block.
 	Account func(*exchange.Record)

@@ -113,7 +113,7 @@ func (s *setup) serve(models ...string) *setup {
 	s.t.Helper()
 	g := s.assemble(models...)
 	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		task, claim := Match(r)
+		task, claim := g.Match(r)
 		if claim != Ours { // the next handler answers everything
 			http.Error(w, "next handler", http.StatusTeapot)
 			return

@@ -19,8 +19,8 @@ import (
 //
 //	authenticate → admit → read body → reserve → plan → (cache: look up | follow | lead) → deliver (attempt → commit → relay)* → settle and record
 //
-// The record is complete when Serve returns. That also holds if it panics with http.ErrAbortHandler, because an answer that is not a
-// stream of events broke off after the commit.
+// The record is complete when Serve returns. That also holds if it panics with http.ErrAbortHandler, because an answer broke off after the
+// commit and no event can say so.
 func (g *Gateway) Serve(w http.ResponseWriter, r *http.Request, task Task, rec *exchange.Record) {
 	x := exchange.New(w, r, task.apiOf(r), task.endpoint, rec)
 	var held held
@@ -29,6 +29,7 @@ func (g *Gateway) Serve(w http.ResponseWriter, r *http.Request, task Task, rec *
 	if err := g.serve(x, task, &held); err != nil {
 		x.Fail(err)
 	}
+	x.BreakOff()
 }
 
 // serve answers the request, or returns the error for the client.
@@ -136,8 +137,10 @@ func (g *Gateway) readBody(x *exchange.Exchange, held *held) (*reqbody.Body, *op
 	// The access log may contain {llm.content}, and is written after the request has ended.
 	o := reqbody.Options{Limit: g.MaxBody, Keep: rec.Logged, Memory: g.Memory, Uploads: &g.uploads}
 	if x.Own != nil {
+		options := dialect.AllOptions
+		options.Model = g.SimpleChat
 		o.Translate = func(r *openai.Request) (translated []byte, err *openai.Error) {
-			translated, held.tools, err = x.Own.Request(&r.Object, dialect.AllOptions)
+			translated, held.tools, err = x.Own.Request(&r.Object, options)
 			return translated, err
 		}
 	}

@@ -32,7 +32,9 @@ func (u *Upstream) Prepare(t *Template, model string) *openai.Error {
 
 // translateFor translates the client's request once more, in the way of this kind.
 func (t *Template) translateFor(k *Kind) *openai.Error {
-	body, _, err := t.Own.Request(&t.Original.Object, k.chat)
+	options := k.chat
+	options.Model = t.JSON.Model
+	body, _, err := t.Own.Request(&t.Original.Object, options)
 	if err != nil {
 		return err
 	}
