@@ -41,7 +41,7 @@ func TestSimpleChat(t *testing.T) {
 			models other
 		}
 	}
-	respond "next handler" 418`, func(url string) {
+	respond /chat/other "next handler" 418`, func(url string) {
 		alice := []string{"Authorization", "Bearer secret-of-alice"}
 		for _, test := range []struct {
 			path, body string
@@ -52,7 +52,7 @@ func TestSimpleChat(t *testing.T) {
 			{"/chat", `{"message":"Hi"}`, alice, 200, `{"response":"Hello"}`},
 			{"/chat/stream", `{"message":"a long story"}`, alice, 200, "data: Good\n\ndata:  day\n\ndata: [DONE]\n\n"},
 			{"/chat", `{"message":"Hi"}`, nil, 401, `{"detail":"`},
-			{"/chat/stream", `{"message":"Hi"}`, []string{"Authorization", "Bearer secret-of-bob"}, 404, `{"detail":"`},
+			{"/chat/stream", `{"message":"Hi"}`, []string{"Authorization", "Bearer secret-of-bob"}, 403, `{"detail":"`},
 			{"/chat", `{"message":5}`, alice, 422, `{"detail":"\"message\" must be a string, not 5."}`},
 			{"/chat", `{"message":"Hi"}`, alice, 200, `{"response":"Hello"}`},
 			{"/chat", `{"message":"Hi"}`, alice, 200, `{"response":"Hello"}`},
@@ -95,7 +95,7 @@ func TestSimpleChatModel(t *testing.T) {
 
 // Without simple_chat, its paths belong to the next handler.
 func TestNoSimpleChat(t *testing.T) {
-	url := run(t, "\tllm_proxy {\n\t\tupstream e echo\n\t\tmodel m e\n\t}\n\trespond \"next handler\" 418")
+	url := run(t, "\troute {\n\t\tllm_proxy {\n\t\t\tupstream e echo\n\t\t\tmodel m e\n\t\t}\n\t\trespond \"next handler\" 418\n\t}")
 	for _, path := range []string{"/chat", "/chat/stream"} {
 		if status, answer := postTo(t, url+path, `{"message":"Hi"}`); status != http.StatusTeapot || answer != "next handler" {
 			t.Errorf("%s: status %d, %s", path, status, answer)
