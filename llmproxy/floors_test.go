@@ -31,6 +31,7 @@ var floor = map[string]int{
 	"llmproxy/internal/keys":                4,
 	"llmproxy/internal/prices":              3,
 	"llmproxy/internal/dialect":             3,
+	"llmproxy/internal/dialect/dialecttest": 1,
 	"llmproxy/internal/reqbody":             3,
 	"router/replica":                        3,
 	"router":                                2,

@@ -2,9 +2,7 @@ package dialect
 
 import (
 	"bytes"
-	"encoding/base64"
 	"fmt"
-	"net/http"
 	"slices"
 	"strconv"
 	"strings"
@@ -17,8 +15,10 @@ import (
 type Thinking uint8
 
 const (
-	// Effort is OpenAI's reasoning_effort.
+	// Effort is OpenAI's reasoning_effort. It cannot turn thinking off, because many models do not know the effort none.
 	Effort Thinking = iota
+	// EffortOrNone is reasoning_effort, too, and none turns thinking off.
+	EffortOrNone
 	// Template is chat_template_kwargs.enable_thinking, which vLLM and llama.cpp hand to the model's template.
 	Template
 )
@@ -34,6 +34,9 @@ type ChatOptions struct {
 	Counting bool
 	// CompletionTokens means that the server wants max_completion_tokens instead of max_tokens.
 	CompletionTokens bool
+	// Signed keeps what only Anthropic's API understands, so that MessagesFromChat finds it: the settings of thinking, and thinking
+	// with its signature.
+	Signed bool
 	// Ollama means that the request will reach an Ollama server or be translated again: what only Ollama has is kept.
 	Ollama bool
 	// Model is the model of requests that cannot name one.
@@ -41,7 +44,7 @@ type ChatOptions struct {
 }
 
 // AllOptions keep everything of a request. The pipeline reads it in this form; each upstream gets it in its own.
-var AllOptions = ChatOptions{TopK: true, Reasoning: true, Ollama: true}
+var AllOptions = ChatOptions{TopK: true, Reasoning: true, Signed: true, Ollama: true}
 
 // ChatFromMessages translates a request for Anthropic's Messages API to OpenAI's chat completions. The names of tools that OpenAI
 // does not allow are shortened; the answer must be translated with the same names.
@@ -59,6 +62,8 @@ type chatWriter struct {
 	options ChatOptions
 	names   *ToolNames
 	calls   []string // the IDs of the tool calls so far
+	effort  string   // that output_config asks for, or else the budget of thinking
+	schema  []byte   // of the answer
 }
 
 // droppedMembers have no meaning for other services, or do not change the answer.
@@ -97,6 +102,9 @@ func (c *chatWriter) write(r *jsonspan.Object) *openai.Error {
 			}
 			c.member(key, value)
 		case "stop_sequences":
+			if err := eachString(value, key, func([]byte) {}); err != nil {
+				return err
+			}
 			c.member("stop", value)
 		case "top_k":
 			if c.options.TopK {
@@ -110,6 +118,8 @@ func (c *chatWriter) write(r *jsonspan.Object) *openai.Error {
 			c.thinking(value)
 		case "output_config":
 			c.output(value)
+		case "output_format": // the name of output_config.format in a beta
+			c.format(value)
 		case "mcp_servers", "container":
 			if !isEmpty(value) {
 				problem = invalid(key, "only Anthropic's own API has this; send the request to a model there, or leave it out")
@@ -125,12 +135,20 @@ func (c *chatWriter) write(r *jsonspan.Object) *openai.Error {
 	if stream {
 		c.member("stream_options", []byte(`{"include_usage":true}`))
 	}
+	if c.effort != "" {
+		c.text("reasoning_effort", c.effort)
+	}
+	if c.schema != nil {
+		c.key("response_format")
+		c.raw(`{"type":"json_schema","json_schema":{"name":"answer","strict":true,"schema":`)
+		c.b = append(append(c.b, c.schema...), "}}"...)
+	}
 	if err := c.tools(tools, choice); err != nil {
 		return err
 	}
 	c.key("messages")
 	c.raw("[")
-	if err := c.system(system); err != nil {
+	if err := c.system(system, "system"); err != nil {
 		return err
 	}
 	if err := c.messages(messages); err != nil {
@@ -152,7 +170,7 @@ func isEmpty(value []byte) bool {
 // version, and makes them read the whole prompt again.
 var billing = []byte(`"x-anthropic-billing-header:`)
 
-func (c *chatWriter) system(value []byte) *openai.Error {
+func (c *chatWriter) system(value []byte, place string) *openai.Error {
 	switch {
 	case value == nil:
 		return nil
@@ -164,10 +182,10 @@ func (c *chatWriter) system(value []byte) *openai.Error {
 		}
 		return nil
 	case value[0] != '[':
-		return invalid("system", "must be a string or a list of text blocks")
+		return invalid(place, "must be a string or a list of text blocks")
 	}
 	var text []byte
-	problem := eachBlock(value, "system", func(kind string, block []byte, place string) *openai.Error {
+	problem := eachBlock(value, place, func(kind string, block []byte, place string) *openai.Error {
 		if kind != "text" {
 			return invalid(place, fmt.Sprintf("a block of type %q cannot be part of the system prompt; use text", kind))
 		}
@@ -190,6 +208,21 @@ func (c *chatWriter) system(value []byte) *openai.Error {
 	c.message("system")
 	c.rawText("content", text)
 	c.raw("}")
+	return nil
+}
+
+// eachString visits the strings of a list.
+func eachString(list []byte, place string, visit func(s []byte)) *openai.Error {
+	good := true
+	err := jsonspan.EachElement(list, func(s []byte) bool {
+		if good = s[0] == '"'; good {
+			visit(s)
+		}
+		return good
+	})
+	if err != nil || !good {
+		return invalid(place, "must be a list of strings")
+	}
 	return nil
 }
 
@@ -235,7 +268,7 @@ func (c *chatWriter) messages(list []byte) (problem *openai.Error) {
 		case role == "assistant":
 			problem = c.assistant(content, place+".content")
 		case role == "system": // newer versions of the API have it in the middle of a conversation
-			problem = c.system(content)
+			problem = c.system(content, place+".content")
 		default:
 			problem = invalid(place+".role", fmt.Sprintf("%.40q is no role; use user or assistant", role))
 		}
@@ -273,6 +306,10 @@ func (c *chatWriter) user(content []byte, place string) *openai.Error {
 		return problem
 	}
 	c.message("user")
+	if len(parts.b) == 0 {
+		c.raw(`,"content":""}`) // OpenAI refuses an empty list
+		return nil
+	}
 	c.key("content")
 	c.b = append(append(append(c.b, '['), parts.b...), "]}"...)
 	return nil
@@ -283,9 +320,9 @@ func (c *chatWriter) user(content []byte, place string) *openai.Error {
 func (c *chatWriter) toolResult(block []byte, place string, parts *writer) *openai.Error {
 	var v [3][]byte
 	object(block, []string{"tool_use_id", "content", "is_error"}, v[:])
-	id, content := str(v[0]), v[1]
+	id, content := decodeCallID(str(v[0])), v[1]
 	if !slices.Contains(c.calls, id) {
-		return invalid(place+".tool_use_id", fmt.Sprintf("no message before this one has a tool_use with the ID %.80q", id))
+		return invalid(place+".tool_use_id", fmt.Sprintf("no message before this one has a tool_use with the ID %.80q", str(v[0])))
 	}
 	var text writer
 	switch {
@@ -352,18 +389,19 @@ func addText(parts *writer, raw []byte) {
 }
 
 func addImage(parts *writer, source []byte, place string) *openai.Error {
-	var v [4][]byte
-	object(source, []string{"type", "media_type", "data", "url"}, v[:])
+	var v [3][]byte
+	object(source, []string{"type", "data", "url"}, v[:])
 	var url string
 	switch kind := str(v[0]); kind {
 	case "base64":
-		media, data := str(v[1]), str(v[2])
-		if !isImage(data) {
-			return invalid(place+".data", "is not a base64 image of type image/jpeg, image/png, image/gif or image/webp")
+		data := str(v[1])
+		media := imageType(data)
+		if media == "" {
+			return invalid(place+".data", notAnImage)
 		}
 		url = "data:" + media + ";base64," + data
 	case "url":
-		if url = str(v[3]); !strings.HasPrefix(url, "https://") && !strings.HasPrefix(url, "http://") {
+		if url = str(v[2]); !strings.HasPrefix(url, "https://") && !strings.HasPrefix(url, "http://") {
 			return invalid(place+".url", "must begin with https://")
 		}
 	default:
@@ -377,19 +415,7 @@ func addImage(parts *writer, source []byte, place string) *openai.Error {
 	return nil
 }
 
-// isImage reports whether base64 data begins as an image does.
-func isImage(data string) bool {
-	head := data[:min(len(data), 32)&^3]
-	bytes, err := base64.StdEncoding.DecodeString(head)
-	if err != nil || len(data)%4 != 0 {
-		return false
-	}
-	switch http.DetectContentType(bytes) {
-	case "image/jpeg", "image/png", "image/gif", "image/webp":
-		return true
-	}
-	return false
-}
+const pdf = "application/pdf"
 
 func addDocument(parts *writer, block []byte, place string) *openai.Error {
 	var v [2][]byte
@@ -399,17 +425,30 @@ func addDocument(parts *writer, block []byte, place string) *openai.Error {
 	object(source, []string{"type", "media_type", "data", "content"}, s[:])
 	switch kind := str(s[0]); kind {
 	case "text":
-		if raw, ok := jsonspan.RawString(s[2]); ok {
+		raw, ok := jsonspan.RawString(s[2])
+		if !ok {
+			return invalid(place+".source.data", "must be a string")
+		}
+		if len(raw) > 0 {
 			addText(parts, raw)
 		}
 		return nil
 	case "content":
 		if s[3] != nil && s[3][0] == '"' {
-			addText(parts, s[3][1:len(s[3])-1])
+			if isText(s[3]) {
+				addText(parts, s[3][1:len(s[3])-1])
+			}
 			return nil
 		}
 		return eachBlock(s[3], place+".source.content", func(kind string, block []byte, place string) *openai.Error { return addPart(parts, kind, block, place) })
 	case "base64":
+		data := str(s[2])
+		switch {
+		case str(s[1]) != pdf:
+			return invalid(place+".source.media_type", fmt.Sprintf("must be application/pdf, not %.60q", str(s[1])))
+		case !isBase64(data):
+			return invalid(place+".source.data", "is not valid base64")
+		}
 		if title == "" {
 			title = "document.pdf"
 		}
@@ -419,7 +458,7 @@ func addDocument(parts *writer, block []byte, place string) *openai.Error {
 		parts.raw(`{"type":"file","file":{"filename":`)
 		parts.b = jsonspan.AppendString(parts.b, title)
 		parts.raw(`,"file_data":`)
-		parts.b = append(jsonspan.AppendString(parts.b, "data:"+str(s[1])+";base64,"+str(s[2])), "}}"...)
+		parts.b = append(jsonspan.AppendString(parts.b, "data:"+pdf+";base64,"+data), "}}"...)
 		return nil
 	default:
 		return invalid(place+".source", fmt.Sprintf("a source of type %.40q exists at Anthropic only; send the document as text or base64", kind))
@@ -440,7 +479,7 @@ func addSearchResult(parts *writer, block []byte) {
 
 // assistant writes a message of the assistant: its text, its thinking and its tool calls.
 func (c *chatWriter) assistant(content []byte, place string) *openai.Error {
-	var text, thinking, calls writer
+	var text, thinking, signed, calls writer
 	texts := 0
 	problem := eachBlock(content, place, func(kind string, block []byte, place string) *openai.Error {
 		switch kind {
@@ -455,14 +494,18 @@ func (c *chatWriter) assistant(content []byte, place string) *openai.Error {
 				}
 				text.b = append(text.b, raw...)
 			}
-		case "thinking":
+		case "thinking", "redacted_thinking":
+			if c.options.Signed && isSigned(kind, block) {
+				signed.comma()
+				signed.b = append(signed.b, block...)
+			}
 			if raw, ok := jsonspan.RawString(get(block, "thinking")); ok && c.options.Reasoning {
 				thinking.b = append(thinking.b, raw...)
 			}
 		case "tool_use":
 			return c.toolUse(&calls, block, place)
 		}
-		return nil // thinking that is encrypted, and blocks that only Anthropic's own tools make
+		return nil // blocks that only Anthropic's own tools make
 	})
 	if problem != nil {
 		return problem
@@ -476,6 +519,10 @@ func (c *chatWriter) assistant(content []byte, place string) *openai.Error {
 	if len(thinking.b) > 0 {
 		c.rawText("reasoning_content", thinking.b)
 	}
+	if len(signed.b) > 0 {
+		c.key("thinking_blocks")
+		c.b = append(append(append(c.b, '['), signed.b...), ']')
+	}
 	if len(calls.b) > 0 {
 		c.key("tool_calls")
 		c.b = append(append(append(c.b, '['), calls.b...), ']')
@@ -484,10 +531,22 @@ func (c *chatWriter) assistant(content []byte, place string) *openai.Error {
 	return nil
 }
 
+// isSigned reports whether Anthropic's API takes a block of thinking back.
+func isSigned(kind string, block []byte) bool {
+	switch kind {
+	case "thinking":
+		signature := get(block, "signature")
+		return isText(signature) && !jsonspan.EqualString(signature, Unsigned)
+	case "redacted_thinking":
+		return true
+	}
+	return false
+}
+
 func (c *chatWriter) toolUse(calls *writer, block []byte, place string) *openai.Error {
 	var v [3][]byte
 	object(block, []string{"id", "name", "input"}, v[:])
-	id, name, input := str(v[0]), str(v[1]), v[2]
+	id, name, input := decodeCallID(str(v[0])), str(v[1]), v[2]
 	switch {
 	case id == "":
 		return invalid(place+".id", "is missing; each tool_use has an ID, which its result repeats")
@@ -541,6 +600,9 @@ func (c *chatWriter) tools(list, choice []byte) *openai.Error {
 	case "any":
 		c.text("tool_choice", "required")
 	case "tool":
+		if str(v[1]) == "" {
+			return invalid("tool_choice.name", "is missing")
+		}
 		c.key("tool_choice")
 		c.raw(`{"type":"function","function":{"name":`)
 		c.b = append(jsonspan.AppendString(c.b, c.names.allow(str(v[1]))), "}}"...)
@@ -581,27 +643,33 @@ func (c *chatWriter) tool(tool []byte, place string) *openai.Error {
 
 // thinking turns the model's thinking on or off. "Adaptive" leaves it to the model, which is what it does without being told.
 func (c *chatWriter) thinking(value []byte) {
+	if c.options.Signed {
+		c.member("thinking", value)
+		return
+	}
 	var v [2][]byte
 	object(value, []string{"type", "budget_tokens"}, v[:])
-	switch str(v[0]) {
-	case "enabled":
-		if c.options.Thinking == Template {
+	kind := str(v[0])
+	if c.options.Thinking == Template {
+		switch kind {
+		case "enabled":
 			c.member("chat_template_kwargs", []byte(`{"enable_thinking":true}`))
-			return
-		}
-		budget, err := strconv.Atoi(string(v[1]))
-		switch {
-		case err != nil:
-		case budget < 4<<10:
-			c.text("reasoning_effort", "low")
-		case budget < 16<<10:
-			c.text("reasoning_effort", "medium")
-		default:
-			c.text("reasoning_effort", "high")
-		}
-	case "disabled":
-		if c.options.Thinking == Template {
+		case "disabled":
 			c.member("chat_template_kwargs", []byte(`{"enable_thinking":false}`))
+		}
+		return
+	}
+	if kind == "disabled" && c.options.Thinking == EffortOrNone {
+		c.effort = "none"
+	}
+	if budget, err := strconv.Atoi(string(v[1])); kind == "enabled" && err == nil && c.effort == "" {
+		switch {
+		case budget < 4<<10:
+			c.effort = "low"
+		case budget < 16<<10:
+			c.effort = "medium"
+		default:
+			c.effort = "high"
 		}
 	}
 }
@@ -612,23 +680,22 @@ func (c *chatWriter) output(value []byte) {
 	object(value, []string{"effort", "format"}, v[:])
 	switch effort := str(v[0]); effort {
 	case "low", "medium", "high":
-		c.setEffort(effort)
+		c.effort = effort
 	case "xhigh", "max":
-		c.setEffort("high")
+		c.effort = "high"
+		if c.options.Signed {
+			c.effort = effort
+		}
 	}
-	var f [2][]byte
-	object(v[1], []string{"type", "schema"}, f[:])
-	if str(f[0]) == "json_schema" && f[1] != nil {
-		c.key("response_format")
-		c.raw(`{"type":"json_schema","json_schema":{"name":"answer","strict":true,"schema":`)
-		c.b = append(append(c.b, f[1]...), "}}"...)
-	}
+	c.format(v[1])
 }
 
-// setEffort sets reasoning_effort, unless a budget of thinking has already done so.
-func (c *chatWriter) setEffort(effort string) {
-	if !bytes.Contains(c.b, []byte(`"reasoning_effort":`)) {
-		c.text("reasoning_effort", effort)
+// format reads the schema of the answer.
+func (c *chatWriter) format(value []byte) {
+	var v [2][]byte
+	object(value, []string{"type", "schema"}, v[:])
+	if str(v[0]) == "json_schema" && v[1] != nil {
+		c.schema = v[1]
 	}
 }
 
@@ -639,8 +706,8 @@ func WithoutUnsigned(messages []byte) []byte {
 	_ = jsonspan.EachElement(messages, func(message []byte) bool { // the upstream reports what is not a list
 		var o jsonspan.Object
 		content := get(message, "content")
-		w.comma()
 		if content == nil || content[0] != '[' || !bytes.Contains(content, []byte(Unsigned)) || o.Scan(message) != nil {
+			w.comma()
 			w.b = append(w.b, message...)
 			return true
 		}
@@ -652,9 +719,13 @@ func WithoutUnsigned(messages []byte) []byte {
 			}
 			return true
 		})
+		if len(kept.b) == 1 {
+			return true // the API refuses a message without content, too
+		}
 		var e jsonspan.Edit
 		e.Reset(&o)
 		e.Set("content", append(kept.b, ']'))
+		w.comma()
 		w.b = append(w.b, e.Bytes()...)
 		return true
 	})

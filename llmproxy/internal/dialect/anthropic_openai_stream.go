@@ -21,6 +21,7 @@ type ChunkStream struct {
 	calls     int
 	finish    string
 	chunk     []byte // reused
+	started   bool
 	ended     bool
 }
 
@@ -28,8 +29,8 @@ type ChunkStream struct {
 type streamedBlock struct {
 	index int
 	kind  string
-	call  int  // index of the tool call
-	empty bool // no arguments have come
+	call  int    // index of the tool call
+	input []byte // the arguments of the tool call, unless they come in parts; nil once they have come
 	// text and signature of thinking, raw
 	text, signature []byte
 }
@@ -106,8 +107,16 @@ func (c *ChunkStream) Append(dst, name, data []byte) []byte {
 		kind = name
 	}
 	switch string(kind) {
+	case "content_block_start", "content_block_delta", "message_stop":
+		if !c.started { // the role comes first
+			dst = c.start(dst, nil)
+		}
+	}
+	switch string(kind) {
 	case "message_start":
-		return c.start(dst, message)
+		if !c.started {
+			return c.start(dst, message)
+		}
 	case "content_block_start":
 		return c.openBlock(dst, index, block)
 	case "content_block_delta":
@@ -124,12 +133,17 @@ func (c *ChunkStream) Append(dst, name, data []byte) []byte {
 	case "ping":
 		return append(dst, ": ping\n\n"...)
 	case "error":
+		c.ended = true
+		if failure == nil {
+			failure = []byte(`{"type":"api_error","message":"The upstream reported an error without saying which."}`)
+		}
 		return sse.AppendData(dst, append(append([]byte(`{"error":`), failure...), '}'))
 	}
 	return dst
 }
 
 func (c *ChunkStream) start(dst, message []byte) []byte {
+	c.started = true
 	var v [3][]byte
 	object(message, []string{"id", "model", "usage"}, v[:])
 	raw, _ := jsonspan.RawString(v[0])
@@ -195,18 +209,16 @@ func (c *ChunkStream) openBlock(dst []byte, index int, block []byte) []byte {
 	case "redacted_thinking":
 		dst = c.emitValue(dst, "thinking_blocks", append(append([]byte{'['}, block...), ']'))
 	case "tool_use":
-		b.call, b.empty = c.calls, isEmpty(v[5]) || v[5] == nil
+		b.call, b.input = c.calls, []byte("{}")
+		if v[5] != nil {
+			b.input = bytes.Clone(v[5])
+		}
 		c.calls++
 		w := writer{strconv.AppendInt([]byte(`[{"index":`), int64(b.call), 10)}
 		w.text("id", callID(str(v[3])))
 		w.raw(`,"type":"function","function":{`)
 		w.text("name", c.Names.Original(str(v[4])))
-		arguments := ""
-		if !b.empty {
-			arguments = string(v[5])
-		}
-		w.text("arguments", arguments)
-		w.raw("}}]")
+		w.raw(`,"arguments":""}}]`)
 		dst = c.emitValue(dst, "tool_calls", w.b)
 	}
 	c.blocks = append(c.blocks, b)
@@ -242,10 +254,10 @@ func (c *ChunkStream) delta(dst []byte, index int, delta []byte) []byte {
 			block.signature = append(block.signature, raw...)
 		}
 	case "input_json_delta":
-		if block == nil || len(raw) == 0 {
+		if block == nil || block.kind != "tool_use" || len(raw) == 0 { // Anthropic runs its own tools itself
 			return dst
 		}
-		block.empty = false
+		block.input = nil
 		b := strconv.AppendInt(append(c.begin(), `,"choices":[{"index":0,"delta":{"tool_calls":[{"index":`...), int64(block.call), 10)
 		b = append(append(append(b, `,"function":{"arguments":`...), text...), `}}]},"finish_reason":null}]}`...)
 		c.chunk = b
@@ -254,7 +266,7 @@ func (c *ChunkStream) delta(dst []byte, index int, delta []byte) []byte {
 	return dst
 }
 
-// closeBlock ends a block. A tool that takes no arguments has the arguments {}. Thinking follows once more as a whole, with its
+// closeBlock ends a block. The arguments of a call may have come with its start, as {} if the tool takes none. Thinking follows once more as a whole, with its
 // signature, so that a client can send it back with the results of tools.
 func (c *ChunkStream) closeBlock(dst []byte, index int) []byte {
 	block := c.find(index)
@@ -262,9 +274,11 @@ func (c *ChunkStream) closeBlock(dst []byte, index int) []byte {
 		return dst
 	}
 	switch {
-	case block.kind == "tool_use" && block.empty:
+	case block.kind == "tool_use" && block.input != nil:
 		w := writer{strconv.AppendInt([]byte(`[{"index":`), int64(block.call), 10)}
-		w.raw(`,"function":{"arguments":"{}"}}]`)
+		w.raw(`,"function":{`)
+		w.text("arguments", string(block.input))
+		w.raw("}}]")
 		dst = c.emitValue(dst, "tool_calls", w.b)
 	case block.kind == "thinking" && len(block.signature) > 0:
 		w := writer{[]byte(`[{"type":"thinking"`)}

@@ -7,9 +7,12 @@
 package dialect
 
 import (
+	"encoding/base64"
 	"hash/fnv"
 	"net/http"
+	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/jsonspan"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
@@ -139,8 +142,7 @@ func isID(s string) bool {
 	return s != ""
 }
 
-// safeID returns an ID that Anthropic accepts, which allows letters, digits, _ and - only. Kimi's models call functions.f:0. The
-// same ID always becomes the same one, so that a result still finds its call.
+// safeID returns an ID without other characters than letters, digits, _ and -.
 func safeID(id string) string {
 	if isID(id) {
 		return id
@@ -152,4 +154,60 @@ func safeID(id string) string {
 		}
 	}
 	return string(b)
+}
+
+// encoded begins the ID of a tool call that stands for another one, which follows in base64.
+const encoded = "llm_proxy_"
+
+var callIDs = base64.RawURLEncoding.Strict()
+
+// encodeCallID returns the ID of a tool call in a form that Anthropic accepts, which allows letters, digits, _ and - only. Kimi's models
+// call functions.f:0, and understand a conversation only if they see that again.
+func encodeCallID(id string) string {
+	if isID(id) && !strings.HasPrefix(id, encoded) {
+		return id
+	}
+	return encoded + callIDs.EncodeToString([]byte(id))
+}
+
+// decodeCallID returns the ID that encodeCallID was given.
+func decodeCallID(id string) string {
+	if rest, ok := strings.CutPrefix(id, encoded); ok {
+		if original, err := callIDs.DecodeString(rest); err == nil {
+			return string(original)
+		}
+	}
+	return id
+}
+
+// imageTypes are the images that all APIs take.
+var imageTypes = []string{"image/jpeg", "image/png", "image/gif", "image/webp"}
+
+const notAnImage = "is not a base64 image of type image/jpeg, image/png, image/gif or image/webp"
+
+// imageType returns the media type of an image in base64, which its first bytes show, or "" if the data is not one of the images that all
+// APIs take. Some clients name another type, which Anthropic refuses.
+func imageType(data string) string {
+	if !isBase64(data) {
+		return ""
+	}
+	head, err := base64.StdEncoding.DecodeString(data[:min(len(data), 32)])
+	if err != nil {
+		return ""
+	}
+	if media := http.DetectContentType(head); slices.Contains(imageTypes, media) {
+		return media
+	}
+	return ""
+}
+
+// isBase64 reports whether a string is data in base64, with its padding.
+func isBase64(s string) bool {
+	data := strings.TrimSuffix(strings.TrimSuffix(s, "="), "=")
+	for i := range len(data) {
+		if c := data[i]; !isIDByte(c) && c != '+' && c != '/' || c == '_' || c == '-' {
+			return false
+		}
+	}
+	return data != "" && len(s)%4 == 0
 }

@@ -1,9 +1,7 @@
 package dialect
 
 import (
-	"encoding/base64"
 	"fmt"
-	"net/http"
 	"slices"
 	"strconv"
 	"strings"
@@ -474,7 +472,7 @@ func (c *ollamaReader) addImages(parts *writer, list []byte, place string) (prob
 		media := imageType(data)
 		if media == "" {
 			if !c.options.Ollama || data == "" {
-				problem = invalid(place+"."+strconv.Itoa(i), "is not a base64 image of type image/jpeg, image/png, image/gif or image/webp; send the data alone, without data: before it")
+				problem = invalid(place+"."+strconv.Itoa(i), notAnImage+"; send the data alone, without data: before it")
 				return false
 			}
 			media = "application/octet-stream" // Ollama may know it
@@ -490,20 +488,6 @@ func (c *ollamaReader) addImages(parts *writer, list []byte, place string) (prob
 		problem = invalid(place, "must be a list of base64 strings")
 	}
 	return problem
-}
-
-// imageType returns the media type of base64 data that begins as an image does, or "".
-func imageType(data string) string {
-	head := data[:min(len(data), 32)&^3]
-	begin, err := base64.StdEncoding.DecodeString(head)
-	if err != nil || len(data)%4 != 0 {
-		return ""
-	}
-	switch media := http.DetectContentType(begin); media {
-	case "image/jpeg", "image/png", "image/gif", "image/webp":
-		return media
-	}
-	return ""
 }
 
 // assistant writes a message of the assistant.

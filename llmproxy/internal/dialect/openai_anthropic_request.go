@@ -2,7 +2,9 @@ package dialect
 
 import (
 	"bytes"
+	"encoding/base64"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -30,19 +32,17 @@ type messagesWriter struct {
 	system    []string
 	// turn is the content of the message that is being written, for role. Messages of one role in a row become one message, because
 	// all results of parallel tool calls must be in the message after the calls.
-	role string
-	turn writer
+	role  string
+	turn  writer
+	turns int // that have been written
+	// ids are the IDs of the tool calls so far.
+	ids []string
 }
 
 func (m *messagesWriter) write(r *jsonspan.Object) *openai.Error {
-	v := map[string][]byte{}
-	for _, member := range r.Members {
-		if value := member.Value.Of(r.Body); !jsonspan.IsNull(value) {
-			v[string(jsonspan.Unescape(member.Key.Of(r.Body)))] = value
-		}
-	}
-	if n, ok := v["n"]; ok && string(n) != "1" {
-		return invalid("n", "Claude's models give one answer at a time; leave it out, and send the request several times")
+	v := present(r)
+	if err := refuse(v); err != nil {
+		return err
 	}
 	m.raw("{")
 	for _, name := range []string{"model", "stream"} {
@@ -62,12 +62,17 @@ func (m *messagesWriter) write(r *jsonspan.Object) *openai.Error {
 	if k, ok := v["top_k"]; ok {
 		m.member("top_k", k)
 	}
-	m.stop(v["stop"])
-	if user := v["user"]; isText(user) {
-		m.key("metadata")
-		m.raw("{")
-		m.member("user_id", user)
-		m.raw("}")
+	if err := m.stop(v["stop"]); err != nil {
+		return err
+	}
+	for _, name := range []string{"safety_identifier", "user"} {
+		if user := v[name]; isText(user) {
+			m.key("metadata")
+			m.raw("{")
+			m.member("user_id", user)
+			m.raw("}")
+			break
+		}
 	}
 	m.output(v)
 	if err := m.tools(v); err != nil {
@@ -92,6 +97,23 @@ func (m *messagesWriter) write(r *jsonspan.Object) *openai.Error {
 	return nil
 }
 
+// refuse returns an error for a request whose answer would lack what the client relies on.
+func refuse(v map[string][]byte) *openai.Error {
+	if n, ok := v["n"]; ok && string(n) != "1" {
+		return invalid("n", "Claude's models give one answer at a time; leave it out, and send the request several times")
+	}
+	if bytes.Contains(v["modalities"], []byte(`"audio"`)) {
+		return invalid("modalities", "this model cannot answer with audio; use text")
+	}
+	if v["web_search_options"] != nil {
+		return invalid("web_search_options", "this model cannot search the web; leave it out")
+	}
+	if functions := v["functions"]; functions != nil && !isEmpty(functions) {
+		return invalid("functions", "cannot be translated for this model; use tools, which replaced it")
+	}
+	return nil
+}
+
 // limit writes max_tokens, which Anthropic demands.
 func (m *messagesWriter) limit(v map[string][]byte) {
 	for _, name := range []string{"max_completion_tokens", "max_tokens"} {
@@ -107,30 +129,38 @@ func (m *messagesWriter) limit(v map[string][]byte) {
 	m.number("max_tokens", int64(limit))
 }
 
-func (m *messagesWriter) stop(value []byte) {
+func (m *messagesWriter) stop(value []byte) *openai.Error {
 	if value == nil {
-		return
+		return nil
 	}
 	if value[0] == '"' {
 		value = append(append([]byte{'['}, value...), ']')
 	}
 	var kept writer
-	_ = jsonspan.EachElement(value, func(s []byte) bool { // the upstream reports a wrong type
+	if err := eachString(value, "stop", func(s []byte) {
 		if strings.TrimSpace(str(s)) != "" { // which Anthropic refuses
 			kept.comma()
 			kept.b = append(kept.b, s...)
 		}
-		return true
-	})
+	}); err != nil {
+		return err
+	}
 	if len(kept.b) > 0 {
 		m.key("stop_sequences")
 		m.b = append(append(append(m.b, '['), kept.b...), ']')
 	}
+	return nil
 }
 
 // output writes the effort and the schema of the answer.
 func (m *messagesWriter) output(v map[string][]byte) {
 	effort := str(v["reasoning_effort"])
+	if t := v["thinking"]; t != nil && t[0] == '{' { // some services have it beside OpenAI's parameters, too
+		m.member("thinking", t)
+		if effort == "none" {
+			effort = ""
+		}
+	}
 	var f [2][]byte
 	object(v["response_format"], []string{"type", "json_schema"}, f[:])
 	var schema []byte
@@ -183,11 +213,13 @@ func (m *messagesWriter) tools(v map[string][]byte) *openai.Error {
 		}
 		var f [4][]byte
 		object(t[1], []string{"name", "description", "parameters", "strict"}, f[:])
+		if !isText(f[0]) {
+			problem = invalid("tools."+strconv.Itoa(i)+".function.name", "is missing")
+			return false
+		}
 		m.comma()
 		m.raw("{")
-		if f[0] != nil {
-			m.member("name", f[0])
-		}
+		m.member("name", f[0])
 		if f[1] != nil {
 			m.member("description", f[1])
 		}
@@ -205,8 +237,7 @@ func (m *messagesWriter) tools(v map[string][]byte) *openai.Error {
 		return invalid("tools", "must be a list")
 	}
 	m.raw("]")
-	m.choice(v["tool_choice"], string(v["parallel_tool_calls"]) == "false")
-	return nil
+	return m.choice(v["tool_choice"], string(v["parallel_tool_calls"]) == "false")
 }
 
 // inputSchema returns the schema of a tool's arguments, which must be an object of type object.
@@ -224,26 +255,20 @@ func inputSchema(parameters []byte) []byte {
 	return append([]byte(`{"type":"object",`), rest...)
 }
 
-func (m *messagesWriter) choice(choice []byte, oneAtATime bool) {
-	kind, name := str(choice), []byte(nil)
-	if kind == "" && choice != nil {
-		name = get(get(choice, "function"), "name")
-		if name != nil {
-			kind = "tool"
-		}
-	}
-	switch kind {
-	case "required":
+func (m *messagesWriter) choice(choice []byte, oneAtATime bool) *openai.Error {
+	kind, name := str(choice), get(get(choice, "function"), "name")
+	switch {
+	case kind == "auto", kind == "none":
+	case kind == "required":
 		kind = "any"
-	case "auto", "none", "tool":
-	default:
-		kind = ""
-	}
-	if kind == "" && oneAtATime {
+	case isText(name):
+		kind = "tool"
+	case choice != nil:
+		return invalid("tool_choice", "only auto, none, required and a function can be translated for this model")
+	case oneAtATime:
 		kind = "auto"
-	}
-	if kind == "" {
-		return
+	default:
+		return nil
 	}
 	m.key("tool_choice")
 	m.raw("{")
@@ -255,6 +280,7 @@ func (m *messagesWriter) choice(choice []byte, oneAtATime bool) {
 		m.member("disable_parallel_tool_use", []byte("true"))
 	}
 	m.raw("}")
+	return nil
 }
 
 func (m *messagesWriter) messages(list []byte) (problem *openai.Error) {
@@ -276,28 +302,31 @@ func (m *messagesWriter) messages(list []byte) (problem *openai.Error) {
 		return invalid("messages", "must be a list of messages")
 	}
 	m.endTurn()
-	if i < 0 {
+	switch {
+	case i < 0:
 		return invalid("messages", "is empty; send at least one message")
+	case m.turns == 0:
+		return invalid("messages", "must have a message with content besides the system prompt")
 	}
 	return nil
 }
 
 func (m *messagesWriter) message(message []byte, place string) *openai.Error {
-	var v [6][]byte
-	object(message, []string{"role", "content", "tool_calls", "tool_call_id", "thinking_blocks", "refusal"}, v[:])
+	var v [7][]byte
+	object(message, []string{"role", "content", "tool_calls", "tool_call_id", "thinking_blocks", "refusal", "function_call"}, v[:])
 	switch role := str(v[0]); role {
 	case "system", "developer":
 		return m.addSystem(v[1], place)
 	case "user":
 		m.begin("user")
 		return m.content(v[1], place)
-	case "tool", "function":
+	case "tool":
 		m.begin("user")
 		return m.result(str(v[3]), v[1], place)
 	case "assistant":
 		m.begin("assistant")
 		_ = jsonspan.EachElement(v[4], func(block []byte) bool { // most messages have no thinking
-			if kind := str(get(block, "type")); kind == "thinking" && isText(get(block, "signature")) && str(get(block, "signature")) != Unsigned || kind == "redacted_thinking" {
+			if isSigned(str(get(block, "type")), block) {
 				m.add(block)
 			}
 			return true
@@ -305,10 +334,13 @@ func (m *messagesWriter) message(message []byte, place string) *openai.Error {
 		if err := m.content(v[1], place); err != nil {
 			return err
 		}
-		if isText(v[5]) && v[1] == nil {
-			m.addText(v[5])
+		m.addText(v[5])
+		if v[6] != nil {
+			return invalid(place+".function_call", "cannot be translated for this model; use tool_calls, which replaced it")
 		}
 		return m.calls(v[2], place)
+	case "function":
+		return invalid(place+".role", "function cannot be translated for this model; use tool, which replaced it")
 	default:
 		return invalid(place+".role", fmt.Sprintf("%.40q is no role; use system, user, assistant or tool", role))
 	}
@@ -346,6 +378,7 @@ func (m *messagesWriter) begin(role string) {
 
 func (m *messagesWriter) endTurn() {
 	if len(m.turn.b) > 0 {
+		m.turns++
 		m.comma()
 		m.raw(`{"role":"` + m.role + `","content":[`)
 		m.b = append(append(m.b, m.turn.b...), "]}"...)
@@ -403,11 +436,12 @@ func mediaBlock(kind string, part []byte, place string) ([]byte, *openai.Error) 
 		if url == "" {
 			url = str(get(value, "url"))
 		}
-		media, data, inline := dataURL(url)
+		_, data, inline := dataURL(url)
 		switch {
 		case inline:
-			if !isImage(data) {
-				return nil, invalid(place, "is not a base64 image of type image/jpeg, image/png, image/gif or image/webp")
+			media := imageType(data)
+			if media == "" {
+				return nil, invalid(place, notAnImage)
 			}
 			w.raw(`{"type":"image","source":{"type":"base64"`)
 			w.text("media_type", media)
@@ -424,12 +458,22 @@ func mediaBlock(kind string, part []byte, place string) ([]byte, *openai.Error) 
 		var f [2][]byte
 		object(get(part, "file"), []string{"filename", "file_data"}, f[:])
 		media, data, inline := dataURL(str(f[1]))
-		if !inline || media != "application/pdf" {
-			return nil, invalid(place, "only PDF files in file_data, as data:application/pdf;base64,…, can be translated for this model")
+		kind, _, _ := strings.Cut(media, ";")
+		switch {
+		case !inline, kind != pdf && kind != plain:
+			return nil, invalid(place, "only PDF and text in file_data, as data:application/pdf;base64,…, can be translated for this model")
+		case !isBase64(data):
+			return nil, invalid(place+".file.file_data", "is not valid base64")
+		case kind == pdf:
+			w.raw(`{"type":"document","source":{"type":"base64"`)
+			w.text("media_type", kind)
+			w.text("data", data)
+		default:
+			text, _ := base64.StdEncoding.DecodeString(data) // it is valid
+			w.raw(`{"type":"document","source":{"type":"text"`)
+			w.text("media_type", kind)
+			w.text("data", string(text))
 		}
-		w.raw(`{"type":"document","source":{"type":"base64"`)
-		w.text("media_type", media)
-		w.text("data", data)
 		w.raw("}")
 		if isText(f[0]) {
 			w.member("title", f[0])
@@ -439,6 +483,8 @@ func mediaBlock(kind string, part []byte, place string) ([]byte, *openai.Error) 
 	}
 	return nil, invalid(place, fmt.Sprintf("a part of type %.40q cannot be translated for this model", kind))
 }
+
+const plain = "text/plain"
 
 // dataURL splits a data: URL in base64.
 func dataURL(url string) (media, data string, ok bool) {
@@ -456,8 +502,11 @@ func (m *messagesWriter) result(id string, content []byte, place string) *openai
 	if id == "" {
 		return invalid(place+".tool_call_id", "is missing; a result repeats the ID of its call")
 	}
+	if !slices.Contains(m.ids, id) {
+		return invalid(place+".tool_call_id", fmt.Sprintf("no message before this one has a tool call with the ID %.80q", id))
+	}
 	w := writer{[]byte(`{"type":"tool_result"`)}
-	w.text("tool_use_id", safeID(id))
+	w.text("tool_use_id", encodeCallID(id))
 	switch {
 	case content == nil:
 	case content[0] == '"':
@@ -467,8 +516,10 @@ func (m *messagesWriter) result(id string, content []byte, place string) *openai
 		if err := inner.content(content, place); err != nil {
 			return err
 		}
-		w.key("content")
-		w.b = append(append(append(w.b, '['), inner.turn.b...), ']')
+		if len(inner.turn.b) > 0 {
+			w.key("content")
+			w.b = append(append(append(w.b, '['), inner.turn.b...), ']')
+		}
 	}
 	w.raw("}")
 	m.add(w.b)
@@ -477,7 +528,7 @@ func (m *messagesWriter) result(id string, content []byte, place string) *openai
 
 func (m *messagesWriter) calls(list []byte, place string) (problem *openai.Error) {
 	i := -1
-	_ = jsonspan.EachElement(list, func(call []byte) bool { // most messages have no calls
+	err := jsonspan.EachElement(list, func(call []byte) bool {
 		i++
 		at := place + ".tool_calls." + strconv.Itoa(i)
 		var c [2][]byte
@@ -485,6 +536,9 @@ func (m *messagesWriter) calls(list []byte, place string) (problem *openai.Error
 		var f [2][]byte
 		object(c[1], []string{"name", "arguments"}, f[:])
 		arguments := []byte(str(f[1]))
+		if f[1] != nil && f[1][0] != '"' { // some clients send the object itself
+			arguments = f[1]
+		}
 		if len(bytes.TrimSpace(arguments)) == 0 {
 			arguments = []byte("{}")
 		}
@@ -501,12 +555,16 @@ func (m *messagesWriter) calls(list []byte, place string) (problem *openai.Error
 			return false
 		}
 		w := writer{[]byte(`{"type":"tool_use"`)}
-		w.text("id", safeID(str(c[0])))
+		m.ids = append(m.ids, str(c[0]))
+		w.text("id", encodeCallID(str(c[0])))
 		w.member("name", f[0])
 		w.member("input", arguments)
 		w.raw("}")
 		m.add(w.b)
 		return true
 	})
+	if err != nil && list != nil && problem == nil {
+		return invalid(place+".tool_calls", "must be a list")
+	}
 	return problem
 }

@@ -1,7 +1,10 @@
 package dialect
 
 import (
+	"bytes"
+	"cmp"
 	"crypto/rand"
+	"slices"
 	"strconv"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/jsonspan"
@@ -18,8 +21,8 @@ const Unsigned = "llm_proxy.unsigned"
 //
 //	message_start (content_block_start content_block_delta* content_block_stop)* message_delta message_stop
 //
-// with one block open at a time. OpenAI may mix the arguments of several tool calls; those of a call that is not open wait for their
-// turn.
+// with one block open at a time. OpenAI may mix the arguments of several tool calls, and text with them. While the arguments of the open
+// call are incomplete, everything else waits for its turn.
 type MessageStream struct {
 	// Model is the name that the client asked for.
 	Model string
@@ -34,11 +37,14 @@ type MessageStream struct {
 	block    int // index of the open block, or of the next one
 	calls    []*streamedCall
 	current  *streamedCall // whose block is open
+	tools    bool          // the message has a tool call
+	waiting  []waitingText // until the open call is complete
 	finish   []byte        // the last finish reason, raw
 	sequence []byte        // the stop sequence, if the server says which one
 	usage    tokens.Usage
 	signed   []byte // the signature of the open thinking, raw
 	event    []byte // reused for the data of an event
+	decoded  []byte // reused for a part of a call's arguments
 }
 
 type blockKind uint8
@@ -58,7 +64,43 @@ type streamedCall struct {
 	name    string
 	pending []byte // arguments that came while another block was open, raw
 	closed  bool
+	json    progress // of the arguments
 }
+
+// A waitingText is text or thinking that waits.
+type waitingText struct {
+	kind blockKind
+	raw  []byte // quotes included
+}
+
+// A progress follows the arguments of a call as they arrive, to know when they are complete.
+type progress struct {
+	depth           int
+	quoted, escaped bool
+	begun           bool
+}
+
+// add adds a part of the arguments.
+func (p *progress) add(text []byte) {
+	for _, c := range text {
+		switch {
+		case p.escaped:
+			p.escaped = false
+		case c == '\\':
+			p.escaped = p.quoted
+		case c == '"':
+			p.quoted = !p.quoted
+		case p.quoted:
+		case c == '{' || c == '[':
+			p.depth++
+			p.begun = true
+		case c == '}' || c == ']':
+			p.depth--
+		}
+	}
+}
+
+func (p *progress) complete() bool { return p.begun && p.depth <= 0 && !p.quoted }
 
 // Append translates the data of one event, and appends what it becomes.
 func (m *MessageStream) Append(dst, data []byte) []byte {
@@ -78,10 +120,8 @@ func (m *MessageStream) Append(dst, data []byte) []byte {
 			}
 		case "choices":
 			choices = value
-		case "usage":
-			if u, ok := openai.ParseUsage(value); ok {
-				m.usage = u
-			}
+		default:
+			m.readUsage(key, value)
 		}
 		return true
 	})
@@ -93,6 +133,15 @@ func (m *MessageStream) Append(dst, data []byte) []byte {
 		return true
 	})
 	return dst
+}
+
+// readUsage reads a member of a chunk or a choice that may be the usage.
+func (m *MessageStream) readUsage(key, value []byte) {
+	if usage := openai.UsageIn(key, value); usage != nil {
+		if u, ok := openai.ParseUsage(usage); ok {
+			m.usage = u
+		}
+	}
 }
 
 // start appends message_start.
@@ -134,6 +183,8 @@ func (m *MessageStream) choice(dst, choice []byte) []byte {
 			finish = value
 		case "stop_reason": // vLLM: the stop sequence, or the number of a token
 			sequence = value
+		default: // Moonshot counts in the choice
+			m.readUsage(key, value)
 		}
 		return true
 	})
@@ -150,61 +201,115 @@ func (m *MessageStream) choice(dst, choice []byte) []byte {
 }
 
 func (m *MessageStream) delta(dst, delta []byte) []byte {
-	var reasoning, content, calls, thinking []byte
+	var reasoning, content, refusal, calls, call, thinking []byte
 	_ = jsonspan.EachMember(delta, func(key, value []byte) bool { // it may be null
 		switch string(key) {
 		case "reasoning_content", "reasoning":
 			if isText(value) {
 				reasoning = value
 			}
-		case "content", "refusal":
-			if isText(value) {
-				content = value
-			}
+		case "content":
+			content = value
+		case "refusal":
+			refusal = value
 		case "tool_calls":
 			calls = value
+		case "function_call":
+			call = value
 		case "thinking_blocks":
 			thinking = value
 		}
 		return true
 	})
 	if thinking != nil {
-		dst = m.sign(dst, thinking)
+		dst, reasoning = m.blocks(dst, thinking, reasoning)
 	}
-	if reasoning != nil {
-		dst = m.ensure(dst, thinkingBlock)
-		dst = m.appendDelta(dst, "thinking_delta", "thinking", reasoning)
+	dst = m.text(dst, thinkingBlock, reasoning)
+	if len(content) > 0 && content[0] == '[' {
+		dst = m.parts(dst, content)
+	} else {
+		dst = m.text(dst, textBlock, content)
 	}
-	if content != nil {
-		dst = m.ensure(dst, textBlock)
-		dst = m.appendDelta(dst, "text_delta", "text", content)
-	}
-	if len(calls) > 0 && calls[0] == '[' {
-		_ = jsonspan.EachElement(calls, func(call []byte) bool { // the relay has checked that it is JSON
-			dst = m.call(dst, call)
-			return true
-		})
+	dst = m.text(dst, textBlock, refusal)
+	_ = jsonspan.EachElement(calls, func(call []byte) bool { // it may be null
+		dst = m.call(dst, call)
+		return true
+	})
+	if len(call) > 0 && call[0] == '{' { // what preceded tool calls in OpenAI's API
+		dst = m.call(dst, append(append([]byte(`{"index":0,"function":`), call...), '}'))
 	}
 	return dst
 }
 
-// sign keeps the signature of the open thinking block, which a translation from Anthropic's format sends when the block is complete, and
-// passes on thinking that is encrypted.
-func (m *MessageStream) sign(dst, blocks []byte) []byte {
-	_ = jsonspan.EachElement(blocks, func(block []byte) bool { // the relay has checked that it is JSON
-		var v [2][]byte
-		object(block, []string{"type", "signature"}, v[:])
+// parts adds the parts of a content. Mistral sends them, with thinking as a list of texts.
+func (m *MessageStream) parts(dst, parts []byte) []byte {
+	eachPart(parts, func(kind blockKind, raw []byte) { dst = m.text(dst, kind, raw) })
+	return dst
+}
+
+// eachPart visits the texts and the thinking in a list of parts.
+func eachPart(parts []byte, visit func(kind blockKind, raw []byte)) {
+	_ = jsonspan.EachElement(parts, func(part []byte) bool { // the relay has checked that it is JSON
+		var v [3][]byte
+		object(part, []string{"text", "refusal", "thinking"}, v[:])
+		for _, text := range v[:2] {
+			if isText(text) {
+				visit(textBlock, text)
+			}
+		}
+		if isText(v[2]) {
+			visit(thinkingBlock, v[2])
+		}
+		_ = jsonspan.EachElement(v[2], func(inner []byte) bool { // it may be a string
+			if text := get(inner, "text"); isText(text) {
+				visit(thinkingBlock, text)
+			}
+			return true
+		})
+		return true
+	})
+}
+
+// text adds text or thinking, quotes included. While a call is incomplete, it waits.
+func (m *MessageStream) text(dst []byte, kind blockKind, raw []byte) []byte {
+	switch {
+	case !isText(raw):
+		return dst
+	case m.current != nil && !m.current.json.complete():
+		m.waiting = append(m.waiting, waitingText{kind, bytes.Clone(raw)})
+		return dst
+	}
+	dst = m.ensure(dst, kind)
+	if kind == thinkingBlock {
+		return m.appendDelta(dst, "thinking_delta", "thinking", raw)
+	}
+	return m.appendDelta(dst, "text_delta", "text", raw)
+}
+
+// blocks adds what is known of thinking that a translation from Anthropic's format sends. A stream has it after the thinking itself, of
+// which only the signature is new. A whole answer that was made a stream has both in one delta; of that, blocks returns only the
+// reasoning that is not in the blocks.
+func (m *MessageStream) blocks(dst, blocks, reasoning []byte) (_, rest []byte) {
+	_ = jsonspan.EachElement(blocks, func(block []byte) bool { // it may be null
+		var v [3][]byte
+		object(block, []string{"type", "thinking", "signature"}, v[:])
 		switch {
-		case str(v[0]) == "redacted_thinking":
-			dst = m.close(dst)
-			dst = m.close(m.openBlock(dst, redactedBlock, string(block)))
-		case isText(v[1]) && m.open == thinkingBlock:
-			m.signed = append(m.signed[:0], v[1]...)
+		case jsonspan.EqualString(v[0], "redacted_thinking"):
+			dst = m.close(m.openBlock(m.close(dst), redactedBlock, string(block)))
+		case isText(v[2]):
+			if m.open != thinkingBlock {
+				dst = m.ensure(dst, thinkingBlock)
+				if isText(v[1]) {
+					dst = m.appendDelta(dst, "thinking_delta", "thinking", v[1])
+					reasoning = nil
+				}
+			}
+			m.signed = append(m.signed[:0], v[2]...)
 			dst = m.close(dst)
 		}
 		return true
 	})
-	return dst
+	return dst, reasoning
 }
 
 // appendDelta appends a delta of the open block. The value is a JSON string, quotes included.
@@ -292,47 +397,76 @@ func (m *MessageStream) call(dst, raw []byte) []byte {
 		quoted := jsonspan.AppendString(nil, string(arguments))
 		fragment = quoted[1 : len(quoted)-1]
 	}
-	if c.name == "" { // it cannot be opened yet
-		c.pending = append(c.pending, fragment...)
-		return dst
-	}
 	switch {
+	case c.closed: // its arguments were complete
+		return dst
 	case c == m.current:
-		return m.arguments(dst, fragment)
-	case m.current != nil || c.closed:
-		c.pending = append(c.pending, fragment...)
+		dst = m.arguments(dst, fragment)
+		if c.json.complete() {
+			return m.release(dst)
+		}
 		return dst
 	}
-	dst = m.openCall(m.close(dst), c)
-	return m.arguments(dst, fragment)
+	c.pending = append(c.pending, fragment...)
+	if c.name == "" || m.current != nil && !m.current.json.complete() { // it cannot be opened yet
+		return dst
+	}
+	return m.openCall(dst, c)
 }
 
-// callOf returns the call that a part belongs to. Without an index, a new ID or name begins a new call.
-func (m *MessageStream) callOf(index int, id, name string) *streamedCall {
-	if index < 0 {
-		if last := len(m.calls) - 1; last >= 0 && (id == "" && name == "" || id != "" && m.calls[last].id == id) {
-			return m.calls[last]
-		}
-		index = len(m.calls)
+// release adds what has waited for the open call: texts, and then other calls until one is incomplete.
+func (m *MessageStream) release(dst []byte) []byte {
+	waiting := m.waiting
+	m.waiting = nil
+	for _, w := range waiting {
+		dst = m.text(dst, w.kind, w.raw)
 	}
 	for _, c := range m.calls {
-		if c.index == index {
-			if c.name == "" {
-				c.name = name
-			}
-			if c.id == "" {
-				c.id = id
-			}
-			return c
+		if m.current != nil && !m.current.json.complete() {
+			break
+		}
+		if c != m.current && !c.closed && c.name != "" {
+			dst = m.openCall(dst, c)
 		}
 	}
-	c := &streamedCall{index: index, id: id, name: name}
-	m.calls = append(m.calls, c)
+	return dst
+}
+
+// callOf returns the call that a part belongs to. Without an index, a new ID or name begins a new call, and so does a new ID with a name
+// after a complete call: old versions of Ollama sent all calls with index 0.
+func (m *MessageStream) callOf(index int, id, name string) *streamedCall {
+	var c *streamedCall
+	for _, known := range m.calls { // the last one that it can be
+		if index < 0 && id != "" && known.id == id {
+			return known
+		}
+		if index < 0 || known.index == index {
+			c = known
+		}
+	}
+	if c != nil {
+		switch another := id != "" && c.id != "" && c.id != id; {
+		case index < 0 && (another || name != "" && (id == "" || c.id == "") && c.name != ""):
+			c = nil
+		case another && name != "" && c.name != "" && (c.json.complete() || c.closed):
+			c = nil
+		}
+	}
+	if c == nil {
+		if index < 0 {
+			index = len(m.calls)
+		}
+		c = &streamedCall{index: index}
+		m.calls = append(m.calls, c)
+	}
+	c.id, c.name = cmp.Or(c.id, id), cmp.Or(c.name, name)
 	return c
 }
 
+// openCall closes what is open and opens the block of a call, with what has come of it.
 func (m *MessageStream) openCall(dst []byte, c *streamedCall) []byte {
-	m.current = c
+	dst = m.close(dst)
+	m.current, m.tools = c, true
 	block := append([]byte(nil), `{"type":"tool_use","id":`...)
 	block = jsonspan.AppendString(block, callID(c.id))
 	block = append(block, `,"name":`...)
@@ -349,13 +483,15 @@ func callID(id string) string {
 	if id == "" {
 		return "toolu_" + rand.Text()
 	}
-	return safeID(id)
+	return encodeCallID(id)
 }
 
 func (m *MessageStream) arguments(dst, fragment []byte) []byte {
 	if len(fragment) == 0 {
 		return dst
 	}
+	m.decoded = jsonspan.AppendUnescaped(m.decoded[:0], fragment)
+	m.current.json.add(m.decoded)
 	b := append(m.event[:0], `{"type":"content_block_delta","index":`...)
 	b = strconv.AppendInt(b, int64(m.block), 10)
 	b = append(b, `,"delta":{"type":"input_json_delta","partial_json":"`...)
@@ -372,21 +508,23 @@ func (m *MessageStream) End(dst []byte) []byte {
 		dst = m.start(dst, "")
 	}
 	m.ended = true
-	dst = m.close(dst)
-	for _, c := range m.calls {
-		if !c.closed && c.name != "" {
-			dst = m.close(m.openCall(dst, c))
-		}
+	for dst = m.close(dst); len(m.waiting) > 0 || m.hasCall(); {
+		dst = m.close(m.release(dst))
 	}
 	if m.block == 0 {
 		dst = m.close(m.ensure(dst, textBlock)) // clients expect at least one block
 	}
 	b := append(m.event[:0], `{"type":"message_delta","delta":{`...)
-	b = appendStop(b, m.finish, m.sequence, len(m.calls) > 0)
+	b = appendStop(b, m.finish, m.sequence, m.tools)
 	b = append(b, `},"usage":`...)
 	b = append(appendUsage(b, m.usage), '}')
 	dst = m.emit(dst, "message_delta", b)
 	return m.emit(dst, "message_stop", append(m.event[:0], `{"type":"message_stop"}`...))
+}
+
+// hasCall reports whether a call waits to be opened.
+func (m *MessageStream) hasCall() bool {
+	return slices.ContainsFunc(m.calls, func(c *streamedCall) bool { return !c.closed && c.name != "" })
 }
 
 // appendStop appends stop_reason and stop_sequence for a finish reason. Some servers say "stop" although the answer calls a tool.
@@ -464,8 +602,8 @@ func MessageFromChat(answer []byte, model string, names *ToolNames) ([]byte, boo
 
 // content writes the blocks of a message. It reports whether tools are called.
 func (w *writer) content(message []byte, names *ToolNames) (calls bool) {
-	var v [6][]byte
-	object(message, []string{"reasoning_content", "reasoning", "content", "refusal", "tool_calls", "thinking_blocks"}, v[:])
+	var v [7][]byte
+	object(message, []string{"reasoning_content", "reasoning", "content", "refusal", "tool_calls", "thinking_blocks", "function_call"}, v[:])
 	blocks := 0
 	_ = jsonspan.EachElement(v[5], func(block []byte) bool { // only translated answers have them
 		blocks++
@@ -473,41 +611,57 @@ func (w *writer) content(message []byte, names *ToolNames) (calls bool) {
 		w.b = append(w.b, block...)
 		return true
 	})
-	thinking := v[0]
-	if !isText(thinking) {
-		thinking = v[1]
-	}
-	if isText(thinking) && blocks == 0 {
+	add := func(kind blockKind, raw []byte) {
+		if !isText(raw) {
+			return
+		}
 		blocks++
 		w.comma()
-		w.raw(`{"type":"thinking"`)
-		w.member("thinking", thinking)
-		w.raw(`,"signature":"` + Unsigned + `"}`)
+		if kind == thinkingBlock {
+			w.raw(`{"type":"thinking"`)
+			w.member("thinking", raw)
+			w.raw(`,"signature":"` + Unsigned + `"}`)
+			return
+		}
+		w.raw(`{"type":"text"`)
+		w.member("text", raw)
+		w.raw("}")
 	}
-	for _, text := range v[2:4] {
-		if isText(text) {
-			blocks++
-			w.comma()
-			w.raw(`{"type":"text"`)
-			w.member("text", text)
-			w.raw("}")
+	if blocks == 0 {
+		if isText(v[0]) {
+			add(thinkingBlock, v[0])
+		} else {
+			add(thinkingBlock, v[1])
 		}
 	}
-	_ = jsonspan.EachElement(v[4], func(call []byte) bool { // without calls, there is no list
-		var c [2][]byte
-		object(call, []string{"id", "function"}, c[:])
+	if v[2] != nil && v[2][0] == '[' {
+		eachPart(v[2], add)
+	} else {
+		add(textBlock, v[2])
+	}
+	add(textBlock, v[3])
+	call := func(id string, function []byte) {
 		var f [2][]byte
-		object(c[1], []string{"name", "arguments"}, f[:])
+		object(function, []string{"name", "arguments"}, f[:])
+		if !isText(f[0]) {
+			return
+		}
 		calls = true
 		blocks++
 		w.comma()
 		w.raw(`{"type":"tool_use"`)
-		w.text("id", callID(str(c[0])))
+		w.text("id", callID(id))
 		w.text("name", names.Original(str(f[0])))
 		w.member("input", argumentsObject(f[1]))
 		w.raw("}")
+	}
+	_ = jsonspan.EachElement(v[4], func(value []byte) bool { // without calls, there is no list
+		var c [2][]byte
+		object(value, []string{"id", "function"}, c[:])
+		call(str(c[0]), c[1])
 		return true
 	})
+	call("", v[6])
 	if blocks == 0 {
 		w.raw(`{"type":"text","text":""}`)
 	}

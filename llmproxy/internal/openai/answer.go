@@ -58,7 +58,7 @@ func (a *Answer) read(key, value []byte) {
 	case "duration":
 		a.AudioMillis = parseMillis(value)
 	default:
-		if raw := usageIn(key, value); raw != nil {
+		if raw := UsageIn(key, value); raw != nil {
 			if usage, ok := ParseUsage(raw); ok {
 				a.Usage.Update(usage)
 				a.HasUsage = true

@@ -116,7 +116,7 @@ func (e *Event) readMetered(key, value []byte) {
 		e.Tier = value
 		return
 	}
-	usage := usageIn(key, value)
+	usage := UsageIn(key, value)
 	if usage != nil && e.Usage != nil { // a placeholder does not replace a count
 		if _, counts := ParseUsage(usage); !counts {
 			return

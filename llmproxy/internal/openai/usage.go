@@ -8,9 +8,9 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/tokens"
 )
 
-// usageIn returns the usage object in a member of an answer or a chunk, or nil if the member has none. Groq and Cohere put it into an
+// UsageIn returns the usage object in a member of an answer or a chunk, or nil if the member has none. Groq and Cohere put it into an
 // object of their own.
-func usageIn(key, value []byte) []byte {
+func UsageIn(key, value []byte) []byte {
 	switch string(key) {
 	case "usage", "usageMetadata", "usage_metadata":
 	case "x_groq":

@@ -23,7 +23,7 @@ import (
 // times out, the load is aborted. GET /api/ps hangs while any model is loading. There is no /metrics.
 var Ollama = &Kind{
 	Name: "ollama", LocalAddress: "127.0.0.1:11434", basePath: "/v1", local: true, slots: 1, truncates: true,
-	chat:         dialect.ChatOptions{Reasoning: true},
+	chat:         dialect.ChatOptions{Reasoning: true, Thinking: dialect.EffortOrNone},
 	adapt:        adaptToOllama,
 	detect:       isOllama,
 	catalog:      "/api/tags",
