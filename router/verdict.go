@@ -54,10 +54,10 @@ func (v Verdict) MoreInformative(other Verdict) bool {
 // An Outcome is how an attempt ended, as far as it matters for the next one.
 type Outcome struct {
 	Verdict Verdict
-	// RetryAfter is how long the upstream asks to wait before a retry, or zero.
-	RetryAfter time.Duration
 	// Loading reports whether an Unreachable server said that it is loading its model.
 	Loading bool
+	// RetryAfter is how long the upstream asks to wait before a retry, or zero.
+	RetryAfter time.Duration
 	// Adjust names what must change before an Adjustable target takes the request. Each change is made once.
 	Adjust string
 }

@@ -38,10 +38,10 @@ type Walk struct {
 	// Fits reports whether a target can take the request. Without Fits, all can.
 	Fits func(Target) bool
 
-	round    round
+	attempts []attempt
+	first    [1]attempt // storage for attempts, of which most requests make one
 	pool     int
-	attempts [maxAttempts]attempt
-	made     int
+	round    round
 	over     bool // no slot became free in time for a retry
 }
 
@@ -82,7 +82,7 @@ type Step struct {
 
 // Next returns what to try next, or false if nothing is left.
 func (w *Walk) Next() (Step, bool) {
-	if w.made == maxAttempts || w.over {
+	if len(w.attempts) == maxAttempts || w.over {
 		return Step{}, false
 	}
 	if s, ok := w.adjusted(); ok {
@@ -126,12 +126,14 @@ func (w *Walk) Candidates(s Step) (list []Candidate) {
 
 // Begin counts an attempt at one of the step's candidates.
 func (w *Walk) Begin(s Step, c Candidate) {
-	w.attempts[w.made] = attempt{pool: s.Pool, at: c}
-	w.made++
+	if w.attempts == nil {
+		w.attempts = w.first[:0]
+	}
+	w.attempts = append(w.attempts, attempt{pool: s.Pool, at: c})
 }
 
 // Failed records how the last attempt ended.
-func (w *Walk) Failed(o Outcome) { w.attempts[w.made-1].outcome = o }
+func (w *Walk) Failed(o Outcome) { w.attempts[len(w.attempts)-1].outcome = o }
 
 // Skip leaves the step's pool, because none of its candidates had a slot in time.
 func (w *Walk) Skip(s Step) {
@@ -154,9 +156,9 @@ func (w *Walk) Reason(pool int) Verdict {
 // Last reports whether no other target is left after the last attempt, which may then take longer.
 func (w *Walk) Last() bool {
 	switch {
-	case w.made == maxAttempts, w.round == retries:
+	case len(w.attempts) == maxAttempts, w.round == retries:
 		return true
-	case w.round == notReady && w.made != 1:
+	case w.round == notReady && len(w.attempts) != 1:
 		return false
 	}
 	return w.left(w.pool) == 0 && w.LastPool()
@@ -184,7 +186,7 @@ func (w *Walk) left(pool int) candidates {
 	if w.Fits != nil {
 		left &= p.ok(w.Fits)
 	}
-	for i := range w.attempts[:w.made] {
+	for i := range w.attempts {
 		a := &w.attempts[i]
 		left &^= p.where(func(c *Candidate) bool {
 			return a.isAt(c) || a.outcome.Verdict == Unsupported && a.at.Target == c.Target
@@ -195,14 +197,14 @@ func (w *Walk) left(pool int) candidates {
 
 // adjusted returns the step after an Adjustable verdict: the same candidate, at once, but only once for each adjustment.
 func (w *Walk) adjusted() (Step, bool) {
-	if w.made == 0 {
+	if len(w.attempts) == 0 {
 		return Step{}, false
 	}
-	last := &w.attempts[w.made-1]
+	last := &w.attempts[len(w.attempts)-1]
 	if last.outcome.Verdict != Adjustable {
 		return Step{}, false
 	}
-	for i := range w.attempts[:w.made-1] {
+	for i := range w.attempts[:len(w.attempts)-1] {
 		if a := &w.attempts[i]; a.isAt(&last.at) && a.outcome.Verdict == Adjustable && a.outcome.Adjust == last.outcome.Adjust {
 			return Step{}, false
 		}
@@ -212,7 +214,7 @@ func (w *Walk) adjusted() (Step, bool) {
 
 // retry returns a step for the candidate that may be tried again the soonest.
 func (w *Walk) retry() (best Step, ok bool) {
-	for i := range w.attempts[:w.made] {
+	for i := range w.attempts {
 		a := &w.attempts[i]
 		n := w.count(a)
 		if !a.outcome.Verdict.retryable() || n == maxPerTarget || w.isRepeated(i) || a.outcome.RetryAfter > maxRetryAfter {
@@ -231,7 +233,7 @@ func (w *Walk) retry() (best Step, ok bool) {
 
 // count returns how many attempts were made where a was.
 func (w *Walk) count(a *attempt) (n int) {
-	for i := range w.attempts[:w.made] {
+	for i := range w.attempts {
 		if w.attempts[i].isAt(&a.at) {
 			n++
 		}
@@ -241,5 +243,5 @@ func (w *Walk) count(a *attempt) (n int) {
 
 // isRepeated reports whether a later attempt was made where the ith was.
 func (w *Walk) isRepeated(i int) bool {
-	return slices.ContainsFunc(w.attempts[i+1:w.made], func(later attempt) bool { return later.isAt(&w.attempts[i].at) })
+	return slices.ContainsFunc(w.attempts[i+1:], func(later attempt) bool { return later.isAt(&w.attempts[i].at) })
 }

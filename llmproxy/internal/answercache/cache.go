@@ -231,7 +231,7 @@ func (l *lookup) begin(e *caching.Entry, result string) (begun bool, err *openai
 	l.count(result)
 	rec.Target, rec.Status, rec.Verdict = e.Target, http.StatusOK, router.OK
 	rec.FirstContent, rec.HasCost = now.Sub(rec.Started), true // a cost of 0
-	rec.SavedTokens = e.Usage
+	rec.SavedInput, rec.SavedOutput = e.Usage.Input, e.Usage.Output
 	l.Shared.Counts.SavedTokens.Add(e.Usage.Total())
 	h, v := l.to.Header(), &[...]string{result, e.Target, rec.Route, strconv.Itoa(len(rec.Attempts)), ""} // one allocation for all
 	h["X-Llm-Cache"], h["X-Llm-Target"], h["X-Llm-Route"], h["X-Llm-Attempts"] = v[0:1:1], v[1:2:2], v[2:3:3], v[3:4:4]

@@ -243,7 +243,7 @@ func (l *lookup) completeBatch(ctx context.Context, q *query, planned *exchange.
 	b.stored = true
 	whole := b.join(generated)
 	saved := whole.Usage.Input - generated.Usage.Input
-	rec.SavedTokens.Input = saved
+	rec.SavedInput = saved
 	l.Shared.Counts.SavedTokens.Add(saved)
 	if _, err := to.Commit(ctx, false); err != nil {
 		return exchange.ErrClientClosed

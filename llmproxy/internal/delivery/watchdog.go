@@ -56,22 +56,22 @@ type watchdog struct {
 
 	mu           sync.Mutex
 	phase        phase
-	quiet        time.Duration // the longest allowed time between two reads that have content
 	ending       bool          // the answer is complete
+	strict       bool          // contentDue does not depend on what the server shows
+	quiet        time.Duration // the longest allowed time between two reads that have content
 	total        time.Time     // when the attempt must be over; zero if there is no limit
 	waitsSince   time.Time     // when the wait for the first content began
 	contentDue   time.Time     // when the first content must have arrived
 	suspiciousAt time.Time     // when half of that time has passed without content
 	ifLate       error         // the reason to end the attempt at contentDue
-	strict       bool          // contentDue does not depend on what the server shows
 	work         workSeen
 }
 
 // workSeen is what a watchdog knows about the work of a silent server.
 type workSeen struct {
 	asking  bool           // the server is being asked whether the attempt may continue
-	silence int64          // the silence that the rest is about: when the last content was read
 	noted   bool           // the server was asked once, for a comparison
+	silence int64          // the silence that the rest is about: when the last content was read
 	last    *upstream.Work // its latest answer; nil if it has none
 	until   time.Time      // the attempt may continue until then, because the server has shown that it works
 }

@@ -16,10 +16,10 @@ type Record struct {
 	Endpoint string // "chat", "embeddings", …; "models" for the list of models
 	// Logged means that the request has an access log, which shows Chars and may contain placeholders such as {llm.content}.
 	Logged bool
-	// Status is the status of the response; 499 if the client left before it began.
-	Status int
 	// Verdict is how the exchange ended, which the status does not show if the answer had already begun.
 	Verdict router.Verdict
+	// Status is the status of the response; 499 if the client left before it began.
+	Status int
 	// Err is the error that the client got, as a response or at the end of its stream; nil if there was none.
 	Err      *openai.Error
 	Started  time.Time
@@ -38,11 +38,11 @@ type Caller struct {
 	Key string
 	// Identity distinguishes a key from a user of the same name. It is empty if callers need no key.
 	Identity string
-	// KeyInQuery reports whether the query string contains a valid key, which logs then show.
-	KeyInQuery bool
 	// Tags and Priority are those of the key.
 	Tags     []string
 	Priority replica.Priority
+	// KeyInQuery reports whether the query string contains a valid key, which logs then show.
+	KeyInQuery bool
 }
 
 // RequestInfo is what the body of the request says.
@@ -96,12 +96,12 @@ type Answer struct {
 	Usage     tokens.Usage
 	HasUsage  bool
 	Estimated bool
-	// ServiceTier is the service tier that answered, if it has prices of its own: priority, flex or batch.
-	ServiceTier string
 	// Cost is the price of the answer in US dollars at the target that gave it. HasCost is false if the price or the usage is
 	// unknown.
-	Cost    float64
 	HasCost bool
+	Cost    float64
+	// ServiceTier is the service tier that answered, if it has prices of its own: priority, flex or batch.
+	ServiceTier string
 	// Saved is how much more the same tokens would have cost in US dollars at the price that the target is compared with.
 	Saved float64
 	// Queue is how long the request waited for slots, Paused how long the gateway waited between attempts.
@@ -129,8 +129,8 @@ func (a *Answer) AddAttempt(one Attempt) {
 type Caching struct {
 	// Cache is hit, miss, coalesced or bypass; empty if the cache was not involved.
 	Cache string
-	// SavedTokens is the usage that the cache saved. It is not part of Usage.
-	SavedTokens tokens.Usage
+	// SavedInput and SavedOutput are the tokens that the cache saved. They are not part of Usage.
+	SavedInput, SavedOutput int64
 }
 
 // An Attempt is one try at one target.
@@ -140,11 +140,11 @@ type Attempt struct {
 	Configured router.Target
 	Address    string // the replica's address
 	Verdict    router.Verdict
+	// Blameless means that a failure says nothing about the upstream, because the gateway ended the attempt for another reason.
+	Blameless bool
 	// Status is the status of the upstream's response; zero if there was none.
 	Status   int
 	Duration time.Duration
-	// Blameless means that a failure says nothing about the upstream, because the gateway ended the attempt for another reason.
-	Blameless bool
 	// Err is why the attempt failed. It may quote the upstream and is for logs only.
 	Err error
 }

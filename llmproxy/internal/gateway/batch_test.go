@@ -109,8 +109,8 @@ func TestABatchAsksForWhatIsNew(t *testing.T) {
 		t.Errorf("%v", v)
 	}
 	rec := s.record()
-	if rec.Usage.Input != 3 || rec.SavedTokens.Input == 0 { // shares are rounded
-		t.Errorf("used %d, spared %d", rec.Usage.Input, rec.SavedTokens.Input)
+	if rec.Usage.Input != 3 || rec.SavedInput == 0 { // shares are rounded
+		t.Errorf("used %d, spared %d", rec.Usage.Input, rec.SavedInput)
 	}
 	if signals := rec.Signals(); signals.Messages != 3 || signals.PromptTokens != 3 { // the client's request, not the part that was sent
 		t.Errorf("the record says %d inputs of %d tokens", signals.Messages, signals.PromptTokens)

@@ -94,7 +94,7 @@ func TestAHitIsTheSameAnswer(t *testing.T) {
 				t.Errorf("header: %v", second.header)
 			}
 			rec := s.record()
-			if rec.Cache != "hit" || rec.HasUsage || rec.Usage.Input != 0 || rec.SavedTokens.Input == 0 || len(rec.Attempts) != 0 || rec.Status != 200 {
+			if rec.Cache != "hit" || rec.HasUsage || rec.Usage.Input != 0 || rec.SavedInput == 0 || len(rec.Attempts) != 0 || rec.Status != 200 {
 				t.Errorf("record: %+v", rec)
 			}
 		})

@@ -161,7 +161,8 @@ type Answer interface {
 	Send(to Client, begun bool) error
 	// Meter returns what has been seen so far.
 	Meter() Meter
-	// Close closes the upstream's response. An upstream that has not finished stops generating.
+	// Close closes the upstream's response. An upstream that has not finished stops generating. It is called once, and the answer is not
+	// used afterwards.
 	Close()
 }
 

@@ -98,7 +98,8 @@ func (o *openJSON) Read(p []byte) (int, error) {
 	case o.begun && !o.isJSON:
 		return 0, io.EOF
 	case o.end.found && o.timer == nil:
-		o.timer = time.AfterFunc(endGrace, func() { o.res.Body.Close() })
+		body := o.res.Body // the answer may be closed when the timer fires
+		o.timer = time.AfterFunc(endGrace, func() { body.Close() })
 	}
 	n, err := o.res.Body.Read(p)
 	if !o.begun {

@@ -13,8 +13,12 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/sse"
 )
 
-// buffers pools the buffers into which answers are read, except those that have become large.
-var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
+var (
+	// wholes pools answers that were closed.
+	wholes = sync.Pool{New: func() any { return new(wholeAnswer) }}
+	// buffers pools the buffers into which answers are read, except those that have become large.
+	buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
+)
 
 const maxPooled = 256 << 10
 
@@ -39,7 +43,9 @@ type wholeAnswer struct {
 }
 
 func newWhole(res *http.Response, expect Expect) *wholeAnswer {
-	a := &wholeAnswer{memory: holding{account: expect.Memory}, res: res, progress: expect.Progress, count: expect.Count, endpoint: expect.Endpoint, texts: expect.Endpoint.Texts && !expect.Endpoint.Vectors, head: buffers.Get().(*bytes.Buffer)}
+	a := wholes.Get().(*wholeAnswer)
+	a.res, a.progress, a.endpoint, a.memory, a.head = res, expect.Progress, expect.Endpoint, holding{account: expect.Memory}, buffers.Get().(*bytes.Buffer)
+	a.count, a.texts = expect.Count, expect.Endpoint.Texts && !expect.Endpoint.Vectors
 	a.head.Reset()
 	if expect.Base64 {
 		a.base64 = new(openai.EmbeddingEncoder)
@@ -238,10 +244,12 @@ func (b *base64Writer) Write(p []byte) (int, error) {
 // Meter implements Answer.
 func (a *wholeAnswer) Meter() Meter { return a.meter }
 
-// Close implements Answer.
+// Close implements Answer. The answer must not be used afterwards.
 func (a *wholeAnswer) Close() {
 	a.release()
 	a.res.Body.Close()
+	*a = wholeAnswer{}
+	wholes.Put(a)
 }
 
 func (a *wholeAnswer) release() {

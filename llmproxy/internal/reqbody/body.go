@@ -24,6 +24,7 @@ type Body struct {
 	// Model is the model that the request names, Stream whether it asks for a stream.
 	Model  string
 	Stream bool
+	isJSON bool
 	// Size is the size of the decompressed body in bytes, ReadTime how long it took to arrive.
 	Size     int64
 	ReadTime time.Duration
@@ -32,8 +33,7 @@ type Body struct {
 
 	request  openai.Request
 	original *openai.Request // before the translation; nil without one
-	isJSON   bool
-	buffer   buffer // holds the request, unless Peek does
+	buffer   buffer          // holds the request, unless Peek does
 	upload   upload
 	members  [8]jsonspan.Member // storage for the members of request, enough for what SDKs send
 }

@@ -38,9 +38,8 @@ type upload struct {
 	received atomic.Int64 // bytes
 	stalled  atomic.Bool
 
-	// Guarded by Uploads.mu.
+	watched        bool // this and the following are guarded by Uploads.mu
 	previous, next *upload
-	watched        bool
 	due            time.Time // of the next check
 	seen           int64     // received at the last check
 }

@@ -120,8 +120,8 @@ func (m *recorder) recordRare(model string, rec *exchange.Record) {
 			return &cacheSeries{cacheRequests.WithLabelValues(model, rec.Cache), cacheTokens.WithLabelValues(model, "input"), cacheTokens.WithLabelValues(model, "output")}
 		})
 		c.requests.Inc()
-		c.input.Add(float64(rec.SavedTokens.Input))
-		c.output.Add(float64(rec.SavedTokens.Output))
+		c.input.Add(float64(rec.SavedInput))
+		c.output.Add(float64(rec.SavedOutput))
 	}
 	if rec.Status == http.StatusTooManyRequests && rec.Err != nil && len(rec.Attempts) == 0 {
 		limited.WithLabelValues(model, rec.Err.Code).Inc()
