@@ -338,7 +338,7 @@ func (c *chatWriter) toolResult(block []byte, place string, parts *writer) *open
 			if !ok {
 				return invalid(place+".text", "must be a string")
 			}
-			if len(text.b) > 0 {
+			if len(raw) > 0 && len(text.b) > 0 {
 				text.raw(`\n`)
 			}
 			text.b = append(text.b, raw...)

@@ -33,6 +33,7 @@ type messagesWriter struct {
 	// turn is the content of the message that is being written, for role. Messages of one role in a row become one message, because
 	// all results of parallel tool calls must be in the message after the calls.
 	role  string
+	next  string // the role of the content that follows
 	turn  writer
 	turns int // that have been written
 	// ids are the IDs of the tool calls so far.
@@ -368,13 +369,8 @@ func (m *messagesWriter) addSystem(content []byte, place string) *openai.Error {
 	})
 }
 
-// begin begins a message, or continues the last one if that has the same role.
-func (m *messagesWriter) begin(role string) {
-	if m.role != role {
-		m.endTurn()
-		m.role = role
-	}
-}
+// begin says whose content follows. It begins a message only with the first block, because an empty message is none.
+func (m *messagesWriter) begin(role string) { m.next = role }
 
 func (m *messagesWriter) endTurn() {
 	if len(m.turn.b) > 0 {
@@ -388,6 +384,10 @@ func (m *messagesWriter) endTurn() {
 
 // add adds a block to the turn.
 func (m *messagesWriter) add(block []byte) {
+	if m.role != m.next {
+		m.endTurn()
+		m.role = m.next
+	}
 	if len(m.turn.b) > 0 {
 		m.turn.raw(",")
 	}

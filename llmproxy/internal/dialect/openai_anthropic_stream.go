@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/jsonspan"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
@@ -159,10 +160,14 @@ func (m *MessageStream) start(dst []byte, id string) []byte {
 
 // messageID returns an ID in Anthropic's form, which contains the upstream's.
 func messageID(id string) string {
-	if id == "" {
+	const prefix = "msg_"
+	switch {
+	case id == "":
 		id = rand.Text()
+	case strings.HasPrefix(id, prefix):
+		return safeID(id)
 	}
-	return "msg_" + safeID(id)
+	return prefix + safeID(id)
 }
 
 func (m *MessageStream) emit(dst []byte, name string, data []byte) []byte {

@@ -70,7 +70,7 @@ func (c *TranslatedClient) Write(p []byte) (int, error) {
 			c.events = append(c.events, e.Raw...)
 		case e.HasData:
 			c.events = c.answer.Append(c.events, e.Data)
-		case e.OnlyComments:
+		case e.OnlyComments && len(bytes.TrimSpace(e.Raw)) > 0: // not just the second half of a CRLF
 			c.events = append(c.events, c.exchange.Writer.dialect.Ping()...)
 		}
 	}

@@ -1,0 +1,147 @@
+package dialect
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/dialect/dialecttest"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/jsonspan"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/sse"
+)
+
+// addGoldens adds what goes into the goldens of some kind.
+func addGoldens(f *testing.F, kind string) {
+	f.Helper()
+	files, err := filepath.Glob(filepath.Join("testdata", "golden", kind, "*.in.*"))
+	if err != nil || len(files) == 0 {
+		f.Fatalf("no goldens of %s, %v", kind, err)
+	}
+	for _, file := range files {
+		in, err := os.ReadFile(file)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(in)
+	}
+}
+
+// Requests of any JSON become JSON of the same model, or an error that names a place.
+func FuzzChatFromMessages(f *testing.F) {
+	addGoldens(f, "messages-request")
+	f.Add([]byte(`{"max_tokens":9,"system":[{"type":"text","text":"A"}],"tools":[{"name":"f"}],"messages":[{"role":"user","content":[{"type":"text","text":"Hi"}]}]}`))
+	f.Fuzz(func(t *testing.T, body []byte) {
+		var o jsonspan.Object
+		if o.Scan(body) != nil {
+			return
+		}
+		for _, options := range []ChatOptions{AllOptions, {}, {Thinking: Template, Reasoning: true}, {Thinking: EffortOrNone, CompletionTokens: true, Counting: true}} {
+			chat, _, err := ChatFromMessages(&o, options)
+			switch {
+			case err != nil && (err.Status != 400 || err.Param == ""):
+				t.Errorf("%s is refused with status %d, %q", body, err.Status, err.Param)
+			case err == nil && !json.Valid(chat):
+				t.Errorf("%s becomes %s", body, chat)
+			}
+		}
+	})
+}
+
+func FuzzMessagesFromChat(f *testing.F) {
+	addGoldens(f, "chat-request")
+	f.Add([]byte(`{"tools":[{"type":"function","function":{"name":"f"}}],"messages":[{"role":"assistant","tool_calls":[{"id":"a","function":{"name":"f","arguments":"{}"}}]},{"role":"tool","tool_call_id":"a","content":"1"}]}`))
+	f.Fuzz(func(t *testing.T, body []byte) {
+		var o jsonspan.Object
+		if o.Scan(body) != nil {
+			return
+		}
+		messages, err := MessagesFromChat(&o, 0)
+		switch {
+		case err != nil && (err.Status != 400 || err.Param == ""):
+			t.Errorf("%s is refused with status %d, %q", body, err.Status, err.Param)
+		case err == nil && !json.Valid(messages):
+			t.Errorf("%s becomes %s", body, messages)
+		}
+	})
+}
+
+// Answers of any JSON become JSON, or nothing.
+func FuzzMessageFromChat(f *testing.F) {
+	addGoldens(f, "chat-answer")
+	f.Fuzz(func(t *testing.T, answer []byte) {
+		var o jsonspan.Object
+		if o.Scan(answer) != nil {
+			return
+		}
+		message, ok := MessageFromChat(answer, "m", nil)
+		if !ok {
+			return
+		}
+		var m struct {
+			Content    []map[string]any
+			StopReason string `json:"stop_reason"`
+			Usage      map[string]any
+		}
+		if err := json.Unmarshal(message, &m); err != nil || len(m.Content) == 0 || m.StopReason == "" || m.Usage["input_tokens"] == nil {
+			t.Errorf("%s becomes %s, %v", answer, message, err)
+		}
+	})
+}
+
+func FuzzChatFromMessage(f *testing.F) {
+	addGoldens(f, "messages-answer")
+	f.Fuzz(func(t *testing.T, answer []byte) {
+		var o jsonspan.Object
+		if o.Scan(answer) != nil {
+			return
+		}
+		chat, ok := ChatFromMessage(answer, nil)
+		if !ok {
+			return
+		}
+		var c struct {
+			Choices []struct {
+				Message      map[string]any
+				FinishReason string `json:"finish_reason"`
+			}
+			Usage map[string]any
+		}
+		if err := json.Unmarshal(chat, &c); err != nil || len(c.Choices) != 1 || c.Choices[0].Message["role"] != "assistant" || c.Choices[0].FinishReason == "" || c.Usage["prompt_tokens"] == nil {
+			t.Errorf("%s becomes %s, %v", answer, chat, err)
+		}
+	})
+}
+
+// Any chunks become a message of Anthropic's grammar.
+func FuzzMessageStream(f *testing.F) {
+	addGoldens(f, "chat-stream")
+	f.Fuzz(func(t *testing.T, in []byte) {
+		m := MessageStream{Model: "m"}
+		stream := eachEvent(in, func(out []byte, e *sse.Event) []byte {
+			var o jsonspan.Object
+			if string(e.Data) == "[DONE]" || o.Scan(e.Data) == nil { // the relay has checked that it is JSON
+				return m.Append(out, bytes.ReplaceAll(e.Data, []byte("\n"), []byte(" ")))
+			}
+			return out
+		})
+		dialecttest.ReadMessage(t, m.End(stream))
+	})
+}
+
+// Any events, once they end as they should, become chunks that OpenAI's clients can read.
+func FuzzChunkStream(f *testing.F) {
+	addGoldens(f, "messages-stream")
+	f.Fuzz(func(t *testing.T, in []byte) {
+		var c ChunkStream
+		stream := eachEvent(in, func(out []byte, e *sse.Event) []byte {
+			var o jsonspan.Object
+			if o.Scan(e.Data) == nil {
+				return c.Append(out, e.Name, e.Data)
+			}
+			return out
+		})
+		dialecttest.ReadChat(t, c.Append(stream, nil, []byte(`{"type":"message_stop"}`)))
+	})
+}
