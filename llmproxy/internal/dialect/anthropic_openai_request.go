@@ -678,10 +678,11 @@ func (c *chatWriter) thinking(value []byte) {
 func (c *chatWriter) output(value []byte) {
 	var v [2][]byte
 	object(value, []string{"effort", "format"}, v[:])
-	switch effort := str(v[0]); effort {
-	case "low", "medium", "high":
+	switch effort := str(v[0]); {
+	case c.effort == "none": // thinking is off
+	case effort == "low", effort == "medium", effort == "high":
 		c.effort = effort
-	case "xhigh", "max":
+	case effort == "xhigh", effort == "max":
 		c.effort = "high"
 		if c.options.Signed {
 			c.effort = effort

@@ -133,6 +133,16 @@ func TestChatFromMessages(t *testing.T) {
 			`{"max_tokens":9,"reasoning_effort":"none","messages":[{"role":"user","content":"Hi"}]}`,
 		},
 		{
+			"thinking off beats an effort before it", ChatOptions{Thinking: EffortOrNone},
+			`{"max_tokens":9,"output_config":{"effort":"low"},"thinking":{"type":"disabled"},"messages":[{"role":"user","content":"Hi"}]}`,
+			`{"max_tokens":9,"reasoning_effort":"none","messages":[{"role":"user","content":"Hi"}]}`,
+		},
+		{
+			"thinking off beats an effort after it", ChatOptions{Thinking: EffortOrNone},
+			`{"max_tokens":9,"thinking":{"type":"disabled"},"output_config":{"effort":"low"},"messages":[{"role":"user","content":"Hi"}]}`,
+			`{"max_tokens":9,"reasoning_effort":"none","messages":[{"role":"user","content":"Hi"}]}`,
+		},
+		{
 			"thinking off where the effort none may be unknown", all,
 			`{"max_tokens":9,"thinking":{"type":"disabled"},"messages":[{"role":"user","content":"Hi"}]}`,
 			`{"max_tokens":9,"messages":[{"role":"user","content":"Hi"}]}`,
