@@ -40,6 +40,7 @@ var floor = map[string]int{
 	"ratelimit/redislimit":                  3,
 	"ratelimit/limittest":                   3,
 	"ratelimit":                             2,
+	"llmproxy/internal/ollama":              2,
 	"llmproxy/internal/canonjson":           1,
 	"llmproxy/internal/anthropic":           2,
 	"llmproxy/internal/openai":              1,

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/jsonspan"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/ollama"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/sse"
 )
 
@@ -18,118 +20,41 @@ type OllamaChunkStream struct {
 	ended     bool
 }
 
-// An ollamaLine is what a line, or a whole answer, says.
-type ollamaLine struct {
-	model, createdAt, content, thinking, calls, logprobs, failure []byte
-	reason                                                        []byte
-	done                                                          bool
-	prompt, output                                                int64
-	times                                                         timings
-}
-
-func (l *ollamaLine) read(line []byte) {
-	_ = jsonspan.EachMember(line, func(key, value []byte) bool { // the relay has checked that it is JSON
-		switch string(key) {
-		case "model":
-			l.model, _ = jsonspan.RawString(value)
-		case "created_at":
-			l.createdAt, _ = jsonspan.RawString(value)
-		case "message":
-			l.readMessage(value)
-		case "response", "thinking", "tool_calls":
-			l.readSaid(key, value)
-		case "logprobs":
-			l.logprobs = value
-		case "done":
-			l.done = string(value) == "true"
-		case "done_reason":
-			l.reason, _ = jsonspan.RawString(value)
-		case "error":
-			l.failure = value
-		case "prompt_eval_count":
-			l.prompt = whole(value)
-		case "eval_count":
-			l.output = whole(value)
-		case "total_duration":
-			l.times.total = time.Duration(whole(value))
-		case "load_duration":
-			l.times.load = time.Duration(whole(value))
-		case "prompt_eval_duration":
-			l.times.prompt = time.Duration(whole(value))
-		case "eval_duration":
-			l.times.eval = time.Duration(whole(value))
-		}
-		return true
-	})
-}
-
-func (l *ollamaLine) readMessage(message []byte) {
-	_ = jsonspan.EachMember(message, func(key, value []byte) bool { // it may be null
-		l.readSaid(key, value)
-		return true
-	})
-}
-
-// readSaid reads a member of what the model says.
-func (l *ollamaLine) readSaid(key, value []byte) {
-	switch string(key) {
-	case "content", "response":
-		if isText(value) {
-			l.content = value
-		}
-	case "thinking":
-		if isText(value) {
-			l.thinking = value
-		}
-	case "tool_calls":
-		l.calls = value
-	}
-}
-
-// whole returns a number that is not negative, or zero.
-func whole(value []byte) int64 {
-	n, err := strconv.ParseInt(string(value), 10, 64)
-	if err != nil {
-		return 0
-	}
-	return max(n, 0)
-}
-
 // Append translates one line, and appends what it becomes.
 func (c *OllamaChunkStream) Append(dst, line []byte) []byte {
 	if c.ended || len(line) == 0 {
 		return dst
 	}
-	var l ollamaLine
-	l.read(line)
-	if l.failure != nil {
+	var l ollama.Line
+	l.Read(line)
+	if l.Err != nil {
 		c.ended = true
-		return sse.AppendData(dst, append(append([]byte(`{"error":`), l.failure...), '}'))
+		return sse.AppendData(dst, append(append([]byte(`{"error":`), l.Err...), '}'))
 	}
 	if c.id == nil {
 		dst = c.start(dst, &l)
 	}
-	if l.thinking != nil {
-		dst = c.emit(dst, "reasoning_content", l.thinking, l.logprobs)
+	if l.Thinking != nil {
+		dst = c.emit(dst, "reasoning_content", l.Thinking, l.Logprobs)
 	}
-	if l.content != nil {
-		dst = c.emit(dst, "content", l.content, l.logprobs)
+	if l.Content != nil {
+		dst = c.emit(dst, "content", l.Content, l.Logprobs)
 	}
-	if len(l.calls) > 0 && l.calls[0] == '[' && !isEmpty(l.calls) {
+	if l.Calls != nil {
 		var w writer
-		w.b, c.calls = appendOllamaCalls(append(w.b, '['), l.calls, c.calls, true)
+		w.b, c.calls = appendOllamaCalls(append(w.b, '['), l.Calls, c.calls, true)
 		dst = c.emit(dst, "tool_calls", append(w.b, ']'), nil)
 	}
-	if l.done {
+	if l.Done {
 		dst = c.end(dst, &l)
 	}
 	return dst
 }
 
-func (c *OllamaChunkStream) start(dst []byte, l *ollamaLine) []byte {
+func (c *OllamaChunkStream) start(dst []byte, l *ollama.Line) []byte {
 	c.id = []byte("chatcmpl-" + rand.Text())
-	c.model = append(c.model, l.model...)
-	c.created = createdAt(l.createdAt)
+	c.model = append(c.model, l.Model...)
+	c.created = createdAt(l.CreatedAt)
 	b := append(c.begin(), `,"choices":[{"index":0,"delta":{"role":"assistant","content":""},"finish_reason":null}]}`...)
 	c.chunk = b
 	return sse.AppendData(dst, b)
@@ -163,28 +88,28 @@ func (c *OllamaChunkStream) emit(dst []byte, member string, value, logprobs []by
 
 // appendChatLogprobs appends log probabilities, whose elements are the same in both formats.
 func appendChatLogprobs(b, logprobs []byte) []byte {
-	if len(logprobs) == 0 || logprobs[0] != '[' || isEmpty(logprobs) {
+	if logprobs == nil {
 		return b
 	}
 	return append(append(append(b, `,"logprobs":{"content":`...), logprobs...), '}')
 }
 
-func (c *OllamaChunkStream) end(dst []byte, l *ollamaLine) []byte {
+func (c *OllamaChunkStream) end(dst []byte, l *ollama.Line) []byte {
 	c.ended = true
-	b := append(append(append(c.begin(), `,"choices":[{"index":0,"delta":{},"finish_reason":"`...), l.finish(c.calls)...), `"}]`...)
-	b = append(l.appendTimings(b), '}')
+	b := append(append(append(c.begin(), `,"choices":[{"index":0,"delta":{},"finish_reason":"`...), finishOfLine(l, c.calls)...), `"}]`...)
+	b = append(appendTimings(b, l), '}')
 	dst = sse.AppendData(dst, b)
 	c.chunk = b
 	b = append(c.begin(), `,"choices":[],"usage":`...)
-	c.chunk = append(l.appendUsage(b), '}')
+	c.chunk = append(appendLineUsage(b, l), '}')
 	dst = sse.AppendData(dst, c.chunk)
 	return append(dst, "data: [DONE]\n\n"...)
 }
 
-// finish returns OpenAI's finish_reason. Ollama stops even if the answer calls tools.
-func (l *ollamaLine) finish(calls int) string {
+// finishOfLine returns OpenAI's finish_reason. Ollama stops even if the answer calls tools.
+func finishOfLine(l *ollama.Line, calls int) string {
 	switch {
-	case string(l.reason) == "length":
+	case string(l.Reason) == "length":
 		return "length"
 	case calls > 0:
 		return "tool_calls"
@@ -192,23 +117,23 @@ func (l *ollamaLine) finish(calls int) string {
 	return "stop"
 }
 
-func (l *ollamaLine) appendUsage(b []byte) []byte {
-	b = strconv.AppendInt(append(b, `{"prompt_tokens":`...), l.prompt, 10)
-	b = strconv.AppendInt(append(b, `,"completion_tokens":`...), l.output, 10)
-	b = strconv.AppendInt(append(b, `,"total_tokens":`...), l.prompt+l.output, 10)
+func appendLineUsage(b []byte, l *ollama.Line) []byte {
+	b = strconv.AppendInt(append(b, `{"prompt_tokens":`...), l.PromptTokens, 10)
+	b = strconv.AppendInt(append(b, `,"completion_tokens":`...), l.OutputTokens, 10)
+	b = strconv.AppendInt(append(b, `,"total_tokens":`...), l.PromptTokens+l.OutputTokens, 10)
 	return append(b, '}')
 }
 
 // appendTimings appends how long the parts of the answer took, as llama.cpp's server does.
-func (l *ollamaLine) appendTimings(b []byte) []byte {
-	if l.times == (timings{}) {
+func appendTimings(b []byte, l *ollama.Line) []byte {
+	if l.Total == 0 {
 		return b
 	}
 	b = append(b, `,"timings":{`...)
 	for i, t := range [...]struct {
 		name string
 		d    time.Duration
-	}{{"total_ms", l.times.total}, {"load_ms", l.times.load}, {"prompt_ms", l.times.prompt}, {"predicted_ms", l.times.eval}} {
+	}{{"total_ms", l.Total}, {"load_ms", l.Load}, {"prompt_ms", l.Prompt}, {"predicted_ms", l.Output}} {
 		if i > 0 {
 			b = append(b, ',')
 		}
@@ -254,50 +179,53 @@ func appendOllamaCalls(b, calls []byte, n int, streamed bool) ([]byte, int) {
 // ChatFromOllamaAnswer translates a whole answer of /api/chat or /api/generate to a chat completion. It returns false if the answer is not
 // one, or not complete.
 func ChatFromOllamaAnswer(answer []byte) ([]byte, bool) {
-	var l ollamaLine
-	l.read(answer)
-	if !l.done || l.failure != nil {
+	var l ollama.Line
+	l.Read(answer)
+	if !l.Done || l.Err != nil {
 		return nil, false
 	}
 	w := writer{append(make([]byte, 0, len(answer)+256), '{')}
 	w.text("id", "chatcmpl-"+rand.Text())
 	w.raw(`,"object":"chat.completion"`)
-	w.number("created", createdAt(l.createdAt))
-	w.rawText("model", l.model)
+	w.number("created", createdAt(l.CreatedAt))
+	w.rawText("model", l.Model)
 	w.raw(`,"choices":[{"index":0,"message":{"role":"assistant"`)
 	var calls []byte
 	n := 0
-	if len(l.calls) > 0 && l.calls[0] == '[' {
-		calls, n = appendOllamaCalls(nil, l.calls, 0, false)
+	if l.Calls != nil {
+		calls, n = appendOllamaCalls(nil, l.Calls, 0, false)
 	}
 	switch {
-	case l.content != nil:
-		w.member("content", l.content)
+	case l.Content != nil:
+		w.member("content", l.Content)
 	case n > 0:
 		w.raw(`,"content":null`)
 	default:
 		w.raw(`,"content":""`)
 	}
-	if l.thinking != nil {
-		w.member("reasoning_content", l.thinking)
+	if l.Thinking != nil {
+		w.member("reasoning_content", l.Thinking)
 	}
 	if n > 0 {
 		w.key("tool_calls")
 		w.b = append(append(append(w.b, '['), calls...), ']')
 	}
 	w.raw("}")
-	w.b = appendChatLogprobs(w.b, l.logprobs)
-	w.raw(`,"finish_reason":"` + l.finish(n) + `"}],"usage":`)
-	w.b = l.appendTimings(l.appendUsage(w.b))
+	w.b = appendChatLogprobs(w.b, l.Logprobs)
+	w.raw(`,"finish_reason":"` + finishOfLine(&l, n) + `"}],"usage":`)
+	w.b = appendTimings(appendLineUsage(w.b, &l), &l)
 	w.raw("}")
 	return w.b, true
 }
 
-// EmbeddingsFromEmbed translates an answer of /api/embed to one of OpenAI's embeddings. It returns false if the answer has no list of
+// EmbeddingsFromEmbed translates an answer of /api/embed, or of the older /api/embeddings, to one of OpenAI's embeddings. It returns false if the answer has no list of
 // vectors.
 func EmbeddingsFromEmbed(answer []byte) ([]byte, bool) {
 	var v [3][]byte
-	object(answer, []string{"model", "embeddings", "prompt_eval_count"}, v[:])
+	object(answer, []string{"model", "embeddings", "embedding"}, v[:])
+	if v[2] != nil { // of the older endpoint
+		v[1] = append(append([]byte{'['}, v[2]...), ']')
+	}
 	w := writer{append(make([]byte, 0, len(answer)+256), `{"object":"list","data":[`...)}
 	i := 0
 	err := jsonspan.EachElement(v[1], func(vector []byte) bool {
@@ -314,7 +242,10 @@ func EmbeddingsFromEmbed(answer []byte) ([]byte, bool) {
 	}
 	w.raw("]")
 	w.text("model", str(v[0]))
-	n := strconv.FormatInt(whole(v[2]), 10)
-	w.raw(`,"usage":{"prompt_tokens":` + n + `,"total_tokens":` + n + "}}")
+	usage, _ := openai.ParseUsage(answer)
+	w.raw(`,"usage":{`)
+	w.number("prompt_tokens", usage.Input)
+	w.number("total_tokens", usage.Input)
+	w.raw("}}")
 	return w.b, true
 }

@@ -6,38 +6,43 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/jsonspan"
 )
 
-// ollamaSampling are the options of Ollama that only choose tokens. All others concern the model in memory: a request that changes one of
-// them makes Ollama load the model again.
+// ollamaSampling are the options of Ollama that only choose tokens.
 var ollamaSampling = []string{
 	"num_predict", "temperature", "top_k", "top_p", "min_p", "typical_p", "seed", "stop", "num_keep",
 	"repeat_last_n", "repeat_penalty", "presence_penalty", "frequency_penalty",
 }
 
-// ollamaLoading are the options that change how a model is loaded.
+// ollamaLoading are the options that change how a model is loaded: with another value, Ollama loads it again.
 var ollamaLoading = []string{
 	"num_ctx", "num_batch", "num_gpu", "main_gpu", "use_mmap", "use_mlock", "num_thread", "draft_num_predict", "low_vram", "numa",
 }
 
-// ollamaMembers are the members of Ollama's requests that are not options and that OpenAI's format does not have.
-var ollamaMembers = []string{"think", "format", "keep_alive", "truncate", "shift"}
+// OllamaRestricted are the names that clients of an Ollama server may use only if the configuration allows it: how a model is loaded, and
+// how long it stays.
+var OllamaRestricted = append(slices.Clone(ollamaLoading), keepAlive)
 
-// OllamaRestricted returns the names that a client of an Ollama server may use only if the configuration allows it: how a model is loaded
-// and how long it stays.
-func OllamaRestricted() []string { return append(slices.Clone(ollamaLoading), "keep_alive") }
+const keepAlive = "keep_alive"
 
-// IsOllamaOption reports whether a name is that of an option, which belongs into the object options of a request.
-func IsOllamaOption(name string) bool {
+// IsOllamaLoading reports whether a name is an option that changes how a model is loaded.
+func IsOllamaLoading(name string) bool { return slices.Contains(ollamaLoading, name) }
+
+func isOllamaOption(name string) bool {
 	return slices.Contains(ollamaSampling, name) || slices.Contains(ollamaLoading, name)
 }
 
-// AllowOllamaOptions removes from a request, in Ollama's format or in OpenAI's with Ollama's members, what its client may not use: each
-// option that is not about choosing tokens, and keep_alive, unless it is among the allowed names.
-func AllowOllamaOptions(e *jsonspan.Edit, allowed []string) {
-	for _, name := range OllamaRestricted() {
+// RestrictOllama removes from a request, in Ollama's format or in OpenAI's with Ollama's members, what its client may not use: each option
+// that is not about choosing tokens, and keep_alive, unless it is among the allowed names.
+func RestrictOllama(e *jsonspan.Edit, allowed []string) {
+	for _, name := range OllamaRestricted {
 		if !slices.Contains(allowed, name) && e.Has(name) {
 			e.Drop(name)
 		}
 	}
+	editOptions(e, func(name string) bool { return slices.Contains(ollamaSampling, name) || slices.Contains(allowed, name) })
+}
+
+// editOptions removes the options that are not wanted.
+func editOptions(e *jsonspan.Edit, wanted func(name string) bool) {
 	options, ok := e.Get("options")
 	if !ok {
 		return
@@ -45,7 +50,7 @@ func AllowOllamaOptions(e *jsonspan.Edit, allowed []string) {
 	kept, dropped := writer{[]byte{'{'}}, false
 	_ = jsonspan.EachMember(options, func(key, value []byte) bool { // the upstream reports what is not an object
 		name := string(jsonspan.Unescape(key))
-		if !slices.Contains(ollamaSampling, name) && !slices.Contains(allowed, name) {
+		if !wanted(name) {
 			dropped = true
 			return true
 		}
@@ -56,4 +61,68 @@ func AllowOllamaOptions(e *jsonspan.Edit, allowed []string) {
 	if dropped {
 		e.Set("options", append(kept.b, '}'))
 	}
+}
+
+// DropOllama removes a member of a request, and an option of the same name.
+func DropOllama(e *jsonspan.Edit, name string) {
+	e.Drop(name)
+	editOptions(e, func(option string) bool { return option != name })
+}
+
+// DefaultOllama adds a member or an option that a request in OpenAI's format, with Ollama's members, does not have.
+func DefaultOllama(e *jsonspan.Edit, name string, value []byte) {
+	if options, ok := e.Get("options"); !ok || get(options, name) == nil {
+		e.Default(name, value)
+	}
+}
+
+// DefaultOllamaOwn adds a member or an option that a request in Ollama's own format does not have. The name may be OpenAI's.
+func DefaultOllamaOwn(e *jsonspan.Edit, name string, value []byte) {
+	switch name {
+	case "max_tokens", "max_completion_tokens":
+		name = "num_predict"
+	case "repetition_penalty":
+		name = "repeat_penalty"
+	case "reasoning_effort":
+		if think := thinkOf(str(value)); think != "" {
+			e.Default("think", []byte(think))
+		}
+		return
+	}
+	if !isOllamaOption(name) {
+		e.Default(name, value)
+		return
+	}
+	if options, _ := e.Get("options"); get(options, name) == nil {
+		SetOllamaOption(e, name, value)
+	}
+}
+
+// SetOllamaOption sets an option of a request in Ollama's own format.
+func SetOllamaOption(e *jsonspan.Edit, name string, value []byte) {
+	var o jsonspan.Object
+	options, ok := e.Get("options")
+	if !ok || o.Scan(options) != nil {
+		options = []byte("{}")
+		_ = o.Scan(options) // it is an object
+	}
+	var inner jsonspan.Edit
+	inner.Reset(&o)
+	inner.Set(name, value)
+	e.Set("options", inner.Bytes())
+}
+
+// thinkOf returns the value of think for a reasoning_effort, or "". Not every version knows a level above high.
+func thinkOf(effort string) string {
+	switch effort {
+	case "none":
+		return "false"
+	case "minimal", "low":
+		return `"low"`
+	case "medium":
+		return `"medium"`
+	case "high", "xhigh", "max":
+		return `"high"`
+	}
+	return ""
 }

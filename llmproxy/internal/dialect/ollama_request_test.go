@@ -208,7 +208,7 @@ func TestLoadsOnly(t *testing.T) {
 	}
 }
 
-func TestAllowOllamaOptions(t *testing.T) {
+func TestRestrictOllama(t *testing.T) {
 	t.Parallel()
 	const in = `{"model":"m","keep_alive":-1,"num_ctx":9,"options":{"temperature":1,"num_ctx":9,"future":1,"num_gpu":0},"messages":[]}`
 	for _, test := range []struct {
@@ -224,7 +224,46 @@ func TestAllowOllamaOptions(t *testing.T) {
 			t.Parallel()
 			var e jsonspan.Edit
 			e.Reset(scan(t, in))
-			AllowOllamaOptions(&e, test.allowed)
+			RestrictOllama(&e, test.allowed)
+			if diff := cmp.Diff(test.want, string(e.Bytes())); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+func TestDefaultOllama(t *testing.T) {
+	t.Parallel()
+	type setting func(*jsonspan.Edit)
+	def := func(name, value string) setting {
+		return func(e *jsonspan.Edit) { DefaultOllama(e, name, []byte(value)) }
+	}
+	own := func(name, value string) setting {
+		return func(e *jsonspan.Edit) { DefaultOllamaOwn(e, name, []byte(value)) }
+	}
+	drop := func(name string) setting { return func(e *jsonspan.Edit) { DropOllama(e, name) } }
+	for _, test := range []struct {
+		name     string
+		in, want string
+		set      setting
+	}{
+		{"in OpenAI's format", `{"model":"m"}`, `{"model":"m","num_ctx":9}`, def("num_ctx", "9")},
+		{"which has the option", `{"options":{"num_ctx":1}}`, `{"options":{"num_ctx":1}}`, def("num_ctx", "9")},
+		{"which has the member", `{"num_ctx":1}`, `{"num_ctx":1}`, def("num_ctx", "9")},
+		{"in Ollama's own", `{"model":"m"}`, `{"model":"m","options":{"num_ctx":9}}`, own("num_ctx", "9")},
+		{"beside other options", `{"options":{"seed":1}}`, `{"options":{"seed":1,"num_ctx":9}}`, own("num_ctx", "9")},
+		{"which is there", `{"options":{"num_ctx":1}}`, `{"options":{"num_ctx":1}}`, own("num_ctx", "9")},
+		{"under OpenAI's name", `{}`, `{"options":{"num_predict":9}}`, own("max_tokens", "9")},
+		{"thinking", `{}`, `{"think":"low"}`, own("reasoning_effort", `"minimal"`)},
+		{"unknown effort", `{}`, `{}`, own("reasoning_effort", `"some"`)},
+		{"a member", `{}`, `{"keep_alive":"1h"}`, own("keep_alive", `"1h"`)},
+		{"dropped", `{"seed":2,"options":{"seed":1,"top_k":3}}`, `{"options":{"top_k":3}}`, drop("seed")},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			var e jsonspan.Edit
+			e.Reset(scan(t, test.in))
+			test.set(&e)
 			if diff := cmp.Diff(test.want, string(e.Bytes())); diff != "" {
 				t.Error(diff)
 			}

@@ -130,21 +130,14 @@ func (w *ollamaRequestWriter) format() {
 	}
 }
 
-// think turns the model's thinking on or off. Not every version knows a level above high.
+// think turns the model's thinking on or off.
 func (w *ollamaRequestWriter) think() {
-	if think := w.v["think"]; think != nil {
-		w.member("think", think)
-		return
+	think := w.v["think"]
+	if think == nil {
+		think = []byte(thinkOf(str(w.v["reasoning_effort"])))
 	}
-	switch effort := str(w.v["reasoning_effort"]); effort {
-	case "none":
-		w.member("think", []byte("false"))
-	case "minimal", "low":
-		w.text("think", "low")
-	case "medium":
-		w.text("think", "medium")
-	case "high", "xhigh", "max":
-		w.text("think", "high")
+	if len(think) > 0 {
+		w.member("think", think)
 	}
 }
 

@@ -161,6 +161,12 @@ func describe(t *testing.T, c *Capture) map[string]any {
 	switch {
 	case strings.Contains(ctype, "event-stream"):
 		d["body"] = eventShapes(t, c.Body)
+	case strings.Contains(ctype, "ndjson"):
+		var shapes []any
+		for line := range bytes.Lines(c.Body) {
+			shapes = append(shapes, jsonShape(t, line))
+		}
+		d["body"] = shapes
 	case strings.Contains(ctype, "json") && len(c.Body) > 0:
 		d["body"] = jsonShape(t, c.Body)
 	case strings.HasPrefix(ctype, "text/plain; version"):

@@ -22,7 +22,8 @@ type exchange struct {
 	body   []byte
 	params params
 	answer Answer
-	render func(*exchange) reply // the kind's endpoint for the path; nil if the path does not generate
+	idle   bool                  // the request only loads a model
+	render func(*exchange) reply // the kind's endpoint for the path; nil if the request does not generate
 }
 
 // params are the parameters of a request that its answer depends on.
@@ -147,6 +148,8 @@ func (x *exchange) reply() reply {
 		return x.error(apiError{status: a.status, message: "scripted status " + strconv.Itoa(a.status)})
 	case a.refusal != accepted:
 		return x.refuse(a.refusal)
+	case a.garbage && x.params.Stream && isOllamaAPI(x.path):
+		return ollamaBroken()
 	case a.garbage && x.params.Stream:
 		return x.stream(nil, events(`data: {"id":"chatcmpl-1","choices":[{"index":0,"delta":{"content":"Hel`), nil)
 	case a.garbage:
@@ -196,6 +199,9 @@ func rawReply(raw *rawAnswer) reply {
 
 // openRouterError is an error object inside a 200: for a stream, in a chunk that also has a finish_reason.
 func (x *exchange) openRouterError() reply {
+	if isOllamaAPI(x.path) {
+		return ollamaNative(http.StatusOK, `{"error":"Provider returned error"}`)
+	}
 	const failed = `"error":{"message":"Provider returned error","code":502,"metadata":{"provider_name":"Nobody"}}`
 	if !x.params.Stream {
 		return x.json(`{` + failed + `,"user_id":"user_1"}`)

@@ -118,6 +118,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	x := &exchange{server: s, kind: s.kind, r: r, path: path, id: s.ids.Add(1), body: body, render: s.kind.endpoints[path]}
+	if x.idle = s.kind.idle != nil && s.kind.idle(path, body); x.idle {
+		x.render = nil
+	}
 	seen := s.traffic.begin(x, s.canned == nil)
 	defer s.traffic.end(seen)
 	if err != nil { // the client left while sending, or the body is too large

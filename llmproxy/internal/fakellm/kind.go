@@ -44,6 +44,8 @@ type kind struct {
 
 	// validate returns why the request is refused. Without it, the request must have an input.
 	validate func(x *exchange) refusal
+	// idle reports whether a request to an endpoint that generates does not ask to. Such a request is answered by a probe.
+	idle func(path string, body []byte) bool
 	// intercept may answer any request before the script and the endpoints are consulted. loading is closed when the model is
 	// loaded; nil while none is loading.
 	intercept func(x *exchange, loading <-chan struct{}) (reply, bool)
@@ -108,7 +110,11 @@ func (x *exchange) wrongMethod(allowed string) reply {
 func (x *exchange) error(e apiError) reply {
 	if e.body == "" {
 		e.message = strings.NewReplacer("{model}", x.params.Model, "{path}", x.r.Method+" "+x.r.URL.Path).Replace(e.message)
-		e.body = x.kind.errorBody(e)
+		if isOllamaAPI(x.path) {
+			e.body, e.contentType = `{"error":`+quote(e.message)+`}`, ginJSON
+		} else {
+			e.body = x.kind.errorBody(e)
+		}
 		if e.contentType == "" {
 			e.body += x.kind.jsonTail
 		}

@@ -1,6 +1,7 @@
 package fakellm
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/json"
 	"fmt"
@@ -10,8 +11,8 @@ import (
 	"strings"
 )
 
-// ollama is the OpenAI API of Ollama 0.32. Nothing leaves before the first token, the role is in the first token's chunk, and if
-// the runner dies during a stream, the stream simply ends.
+// ollama is Ollama 0.32, with its own API and with OpenAI's. Nothing leaves before the first token, the role is in the first token's chunk, and if
+// the runner dies during a stream of OpenAI's API, the stream simply ends.
 var ollama = &kind{
 	jsonType: "application/json", streamType: "text/event-stream", jsonTail: "\n",
 
@@ -49,12 +50,16 @@ var ollama = &kind{
 	},
 	// The runner was killed: one empty chunk, and a clean end.
 	streamError: func(x *exchange) [][]byte {
-		if x.path != chatPath {
+		switch {
+		case isOllamaAPI(x.path):
+			return [][]byte{[]byte(`{"error":"an error was encountered while running the model: unexpected EOF"}` + "\n")}
+		case x.path != chatPath:
 			return nil
 		}
 		return [][]byte{data(ollamaChunk(x, "", `[{"index":0,"delta":{"content":""},"finish_reason":null}]`))}
 	},
 	validate: func(x *exchange) refusal {
+		x.params.Stream = x.params.Stream || isOllamaAPI(x.path) && !bytes.Contains(x.body, []byte(`"stream":false`))
 		switch {
 		case x.path == chatPath && (x.lacksInput() || string(x.params.Messages) == "[]"):
 			return missingInput
@@ -65,12 +70,17 @@ var ollama = &kind{
 	},
 	responses: responsesStyle{typeLast: true, streamHeaders: []string{"Cache-Control", "no-cache"}},
 	intercept: ollamaIntercept,
+	idle:      ollamaIdle,
 	endpoints: map[string]func(x *exchange) reply{
 		chatPath:                   renderChat,
 		"/v1/completions":          renderCompletion,
 		"/v1/embeddings":           renderEmbeddings,
 		"/v1/responses":            renderResponse,
 		"/v1/audio/transcriptions": renderTranscription,
+		"/api/chat":                renderOllama,
+		"/api/generate":            renderOllama,
+		"/api/embed":               renderOllamaEmbed,
+		"/api/embeddings":          renderOllamaEmbed,
 	},
 	model: ollamaModel,
 	probes: map[string]func(x *exchange) reply{
@@ -80,10 +90,7 @@ var ollama = &kind{
 		"GET /api/version": func(*exchange) reply { return ollamaNative(http.StatusOK, `{"version":"0.32.15"}`) },
 		"GET /api/tags":    ollamaTags,
 		"GET /api/ps":      ollamaPs,
-		// Without a prompt, it loads the model.
-		"POST /api/generate": func(x *exchange) reply {
-			return x.json(`{"model":"tiny","created_at":"2026-11-23T00:00:00Z","response":"","done":true,"done_reason":"load"}`)
-		},
+		"POST /api/chat":   ollamaLoad, "POST /api/generate": ollamaLoad, "POST /api/embed": ollamaLoad,
 		"POST /api/show": ollamaShow,
 		"GET /v1/models": modelList(ollamaModel),
 	},
@@ -135,7 +142,7 @@ func ollamaIntercept(x *exchange, loading <-chan struct{}) (reply, bool) {
 	if foreignPage(x.r) {
 		return reply{status: http.StatusForbidden}, true
 	}
-	needsModel := x.r.Method == http.MethodPost && (strings.HasPrefix(x.path, "/v1/") || x.path == "/api/generate")
+	needsModel := x.r.Method == http.MethodPost && (strings.HasPrefix(x.path, "/v1/") || x.kind.endpoints[x.path] != nil)
 	if loading == nil || !needsModel && x.path != "/api/ps" {
 		return reply{}, false
 	}

@@ -191,7 +191,7 @@ func (a Answer) NoDone() Answer { a.noDone = true; return a }
 func (a Answer) Batch(n int) Answer { a.batch = n; return a }
 
 // ErrorEventAfter reports a failure in the stream after n tokens, in the kind's format. After 0 tokens it is the first event of
-// a 200. Ollama reports nothing: it ends the stream without finish_reason and [DONE]. An answer that is not a stream becomes
+// a 200. Ollama's OpenAI API reports nothing: it ends the stream without finish_reason and [DONE]. An answer that is not a stream becomes
 // InternalError.
 //
 // For all faults, n counts the tokens of a stream, or the bytes of any other answer; if n is that many or more, only the end is

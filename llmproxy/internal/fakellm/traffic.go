@@ -15,8 +15,8 @@ const (
 	waitTimeout = 2 * time.Minute // generous: the machine may be busy
 )
 
-// probePaths are the paths at which a POST does not ask to generate. /api/generate without a prompt loads a model.
-var probePaths = []string{"/api/show", "/api/generate", "/tokenize"}
+// probePaths are the paths at which a POST does not ask to generate.
+var probePaths = []string{"/api/show", "/tokenize"}
 
 // A Request is one that the server received.
 type Request struct {
@@ -58,7 +58,7 @@ func (t *traffic) begin(x *exchange, keep bool) Request {
 	req := Request{
 		Method: r.Method, Host: r.Host, Path: r.URL.Path, Query: r.URL.RawQuery, Header: r.Header.Clone(), Body: x.body,
 		state: &requestState{
-			probe:     r.Method != http.MethodPost || slices.Contains(probePaths, x.path),
+			probe:     r.Method != http.MethodPost || x.idle || slices.Contains(probePaths, x.path),
 			generates: x.generates(),
 			done:      make(chan struct{}),
 		},
@@ -123,8 +123,8 @@ func (s *Server) Requests() []Request {
 	return found
 }
 
-// Probes returns the requests that only ask about the server, in order of arrival: GET, HEAD, and POST to /api/show, /tokenize
-// and /api/generate.
+// Probes returns the requests that only ask about the server, in order of arrival: GET, HEAD, POST to /api/show and /tokenize,
+// and requests to Ollama that only load a model.
 func (s *Server) Probes() []Request {
 	found, _ := s.traffic.list(true)
 	return found

@@ -9,7 +9,8 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/upstream"
 )
 
-// OpenAI's Node SDK asks for base64 by itself and reads garbage out of the numbers that Ollama 0.11.4 sends all the same.
+// OpenAI's Node SDK asks for base64 by itself and reads garbage out of the numbers that the OpenAI API of Ollama 0.11.4 sends all the
+// same.
 func TestEmbeddingsAreBase64WhereAskedFor(t *testing.T) {
 	t.Parallel()
 	list := func(vectors string) string {
@@ -26,7 +27,7 @@ func TestEmbeddingsAreBase64WhereAskedFor(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			s, fake := one(t, "ollama", nil)
+			s, fake := one(t, "ollama", func(c *upstream.Config) { c.OpenAI = true })
 			fake.Always(fakellm.Raw(http.StatusOK, http.Header{"Content-Type": {"application/json"}}, []byte(test.answer)))
 			got := s.serve("m u/x").post("/v1/embeddings", `{"model":"m","input":"hi"`+test.format+`}`)
 			if got.status != http.StatusOK || got.err != nil || got.body != test.want {
@@ -46,8 +47,9 @@ func TestEmbeddingsThatAreNone(t *testing.T) {
 	first.Always(fakellm.Raw(http.StatusOK, http.Header{"Content-Type": {"application/json"}}, []byte(bad)))
 	second.Always(fakellm.Raw(http.StatusOK, http.Header{"Content-Type": {"application/json"}}, []byte(`{"data":[{"embedding":[1]}]}`)))
 	s := &setup{t: t}
-	s.up("a", upstream.Ollama, nil, first.URL())
-	s.up("b", upstream.Ollama, nil, second.URL())
+	openAI := func(c *upstream.Config) { c.OpenAI = true }
+	s.up("a", upstream.Ollama, openAI, first.URL())
+	s.up("b", upstream.Ollama, openAI, second.URL())
 	s.serve("m a/x | b/x")
 	got := s.post("/v1/embeddings", `{"model":"m","input":"hi","encoding_format":"base64"}`)
 	if got.body != `{"data":[{"embedding":"AACAPw=="}]}` || got.header.Get("X-Llm-Route") != "fallback:failed" {

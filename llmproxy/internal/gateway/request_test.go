@@ -40,7 +40,7 @@ func TestBytesStayBytes(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			s, fake := one(t, test.kind, nil)
+			s, fake := one(t, test.kind, func(c *upstream.Config) { c.OpenAI = true })
 			s.serve("m u/real")
 			if got := s.post("/v1/chat/completions", test.send); got.status != http.StatusOK {
 				t.Fatalf("status %d: %s", got.status, got.body)

@@ -34,7 +34,7 @@ type timed struct {
 
 func (u *timed) RoundTrip(req *http.Request) (*http.Response, error) {
 	res := &http.Response{StatusCode: http.StatusOK, Header: http.Header{}, Request: req}
-	if req.Method == http.MethodPost && !strings.HasPrefix(req.URL.Path, "/v1/") { // to load a model
+	if req.URL.Path == "/api/generate" { // to load a model
 		res.Body = http.NoBody
 		return res, nil
 	}
@@ -56,12 +56,17 @@ func (u *timed) RoundTrip(req *http.Request) (*http.Response, error) {
 	if u.whole {
 		res.Header.Set("Content-Type", "application/json")
 	}
+	text := strings.NewReplacer() // in the format of the API
+	if req.URL.Path == "/api/chat" {
+		res.Header.Set("Content-Type", "application/x-ndjson")
+		text = strings.NewReplacer(first, firstLine, finish, lastLine)
+	}
 	go func() {
 		began := time.Now()
 		for _, m := range u.script {
 			select {
 			case <-time.After(m.at - time.Since(began)):
-				if _, err := io.WriteString(w, m.text); err != nil {
+				if _, err := io.WriteString(w, text.Replace(m.text)); err != nil {
 					return
 				}
 			case <-req.Context().Done():
@@ -85,6 +90,9 @@ const (
 
 	first  = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"local\"},\"finish_reason\":null}]}\n\n"
 	finish = "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n"
+
+	firstLine = `{"message":{"role":"assistant","content":"local"},"done":false}` + "\n"
+	lastLine  = `{"message":{"role":"assistant","content":""},"done":true}` + "\n"
 )
 
 // What a server says about its work while it works, is stuck, works for others, and so on.

@@ -58,6 +58,11 @@ func (u *Upstream) prepareMessages(t *Template, model string) *openai.Error {
 	if t.Endpoint.Name != "chat" || t.JSON == nil {
 		return &openai.Error{Status: http.StatusBadRequest, Type: "invalid_request_error", Code: "invalid_request", Message: "Anthropic's API has chat only."}
 	}
+	if t.Own != nil && t.Own.API != dialect.Anthropic { // its members that the translation would not see
+		if _, _, err := t.Own.Request(&t.Original.Object, u.ActualKind().chat); err != nil {
+			return err
+		}
+	}
 	e := &t.edit
 	if u.Passes(t) {
 		e.Reset(&t.Original.Object)

@@ -7,8 +7,13 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
 )
 
-// API returns the API that the upstream has.
-func (u *Upstream) API() dialect.API { return u.ActualKind().api }
+// API returns the API that the upstream has, or that of its APIs which the configuration chooses.
+func (u *Upstream) API() dialect.API {
+	if u.OpenAI {
+		return dialect.OpenAI
+	}
+	return u.ActualKind().api
+}
 
 // Passes reports whether a request goes to the upstream in the format of the client's own API, as the client sent it, and its answer
 // comes back like that.
@@ -20,8 +25,11 @@ func (u *Upstream) Passes(t *Template) bool {
 // impossible; another upstream may be able to take the request.
 func (u *Upstream) Prepare(t *Template, model string) *openai.Error {
 	t.body = nil
-	if u.API() == dialect.Anthropic {
+	switch {
+	case u.API() == dialect.Anthropic:
 		return u.prepareMessages(t, model)
+	case u.usesOllama(t):
+		return u.prepareOllama(t, model)
 	}
 	if k := u.ActualKind(); t.Original != nil && k.chat != dialect.AllOptions {
 		return t.translateFor(k)
@@ -48,8 +56,12 @@ func (t *Template) translateFor(k *Kind) *openai.Error {
 
 // TranslateAnswer makes an answer in the format of another API one in OpenAI's, unless the client gets it as it is.
 func (u *Upstream) TranslateAnswer(t *Template, res *http.Response) error {
-	if u.API() == dialect.Anthropic && !u.Passes(t) {
+	passes := u.Passes(t)
+	switch {
+	case u.API() == dialect.Anthropic && !passes:
 		return chatFromMessages(res)
+	case u.usesOllama(t):
+		return fromOllama(t, res, passes)
 	}
 	return nil
 }

@@ -10,7 +10,6 @@ import (
 	"strings"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/dialect"
-
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/jsonspan"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router/replica"
@@ -23,6 +22,7 @@ import (
 // times out, the load is aborted. GET /api/ps hangs while any model is loading. There is no /metrics.
 var Ollama = &Kind{
 	Name: "ollama", LocalAddress: "127.0.0.1:11434", basePath: "/v1", local: true, slots: 1, truncates: true,
+	api:          dialect.Ollama,
 	chat:         dialect.ChatOptions{Reasoning: true, Thinking: dialect.EffortOrNone},
 	adapt:        adaptToOllama,
 	detect:       isOllama,
@@ -204,10 +204,30 @@ func ollamaLoad(p *probe, model string, embeddings bool) bool {
 	if embeddings {
 		path, request = "/api/embed", map[string]any{"model": model, "input": ""}
 	}
+	if p.u.API() == dialect.Ollama {
+		addLoading(request, p.u.Params)
+	}
 	body, err := json.Marshal(request)
 	if err != nil {
 		return false
 	}
 	_, _, err = p.do(http.MethodPost, path, body)
 	return err == nil
+}
+
+// addLoading adds the parameters that requests for the model will have and that change how it is loaded. Without them, the first request
+// would load it a second time.
+func addLoading(request map[string]any, params []Param) {
+	options := map[string]any{}
+	for _, p := range params {
+		switch {
+		case dialect.IsOllamaLoading(p.Name):
+			options[p.Name] = json.RawMessage(p.Value)
+		case p.Name == "keep_alive":
+			request[p.Name] = json.RawMessage(p.Value)
+		}
+	}
+	if len(options) > 0 {
+		request["options"] = options
+	}
 }

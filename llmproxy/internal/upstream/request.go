@@ -106,9 +106,13 @@ func (u *Upstream) NewRequest(ctx context.Context, t *Template, replica *replica
 	}
 	body := payload.Open()
 	base := u.base(replica)
+	root := base.Path
+	if strings.HasPrefix(path, "/api/") {
+		root = rootPath(root)
+	}
 	req := (&http.Request{
 		Method: http.MethodPost,
-		URL:    &url.URL{Scheme: base.Scheme, Host: base.Host, Path: base.Path + path},
+		URL:    &url.URL{Scheme: base.Scheme, Host: base.Host, Path: root + path},
 		Host:   base.Host,
 		Proto:  "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 		Header:        u.header(t),

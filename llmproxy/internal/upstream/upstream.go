@@ -38,7 +38,11 @@ type Config struct {
 	// Params are added to requests that lack them. The members in Drop are removed.
 	Params []Param
 	Drop   []string
-	Timers Timers
+	// OpenAI chooses the OpenAI API of a kind that has another one, too.
+	OpenAI bool
+	// AllowOptions are names of Ollama's restricted options that clients may use; see dialect.OllamaRestricted.
+	AllowOptions []string
+	Timers       Timers
 	// MaxConcurrent is how many requests may be at one replica at once. Zero means the kind's default.
 	MaxConcurrent int
 	// Queue bounds the admission queue of each replica.
