@@ -38,6 +38,8 @@ func names[T any](s subdirectives[T]) []string { return slices.Sorted(maps.Keys(
 //	        header_up           [+|-]<field> [<value> [<replacement>]]
 //	        params              <name> <value>
 //	        drop                <names...>
+//	        api                 native|openai
+//	        allow_options       <names...>
 //	        dial_timeout        <duration>
 //	        first_token_timeout <duration>
 //	        idle_timeout        <duration>

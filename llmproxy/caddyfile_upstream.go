@@ -101,6 +101,8 @@ var upstreamSubdirectives = subdirectives[*Upstream]{
 	"header_up":           parseHeaderUp,
 	"params":              parseParams,
 	"drop":                func(d *dispenser, u *Upstream) error { return parseStrings(d, &u.Drop) },
+	"api":                 func(d *dispenser, u *Upstream) error { return parseOneOf(d, &u.API, nativeAPI, openAIAPI) },
+	"allow_options":       func(d *dispenser, u *Upstream) error { return parseStrings(d, &u.AllowOptions) },
 	"dial_timeout":        func(d *dispenser, u *Upstream) error { return parseDuration(d, &u.DialTimeout) },
 	"first_token_timeout": func(d *dispenser, u *Upstream) error { return parseDuration(d, &u.FirstTokenTimeout) },
 	"idle_timeout":        func(d *dispenser, u *Upstream) error { return parseDuration(d, &u.IdleTimeout) },

@@ -4,15 +4,18 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"regexp"
 	"slices"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2"
 
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/dialect"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/gateway"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/keys"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/prices"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/state"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/upstream"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 )
 
@@ -136,6 +139,9 @@ func (u *Upstream) check(here place) error {
 	if err := u.checkAddresses(); err != nil {
 		return err
 	}
+	if err := u.checkOllama(here); err != nil {
+		return err
+	}
 	if err := checkSecret("api_key", u.APIKey); err != nil {
 		return at(here.in("api_key", 0), err)
 	}
@@ -145,6 +151,35 @@ func (u *Upstream) check(here place) error {
 	for model, capabilities := range u.ModelLimits {
 		if _, err := capabilities.override(); err != nil {
 			return fmt.Errorf("model_limits of %s: %w", model, err)
+		}
+	}
+	return nil
+}
+
+var optionName = regexp.MustCompile(`^[a-z][a-z0-9_]*$`)
+
+// checkOllama checks what only an Ollama server has.
+func (u *Upstream) checkOllama(here place) error {
+	kind, err := u.kind()
+	switch {
+	case err != nil:
+		return err
+	case u.API != "" && u.API != nativeAPI && u.API != openAIAPI:
+		return at(here.in("api", 0), fmt.Errorf("unknown api %q; use %s or %s", u.API, nativeAPI, openAIAPI))
+	case u.API != "" && kind != upstream.Ollama && kind != upstream.Auto:
+		return at(here.in("api", 0), fmt.Errorf("api is for kind ollama; kind %s has one API only", kind.Name))
+	case len(u.AllowOptions) > 0 && kind != upstream.Ollama && kind != upstream.Auto:
+		return at(here.in("allow_options", 0), fmt.Errorf("allow_options is for kind ollama; kind %s gets all members that clients send", kind.Name))
+	case len(u.AllowOptions) > 0 && u.API == openAIAPI:
+		return at(here.in("allow_options", 0), errors.New("allow_options needs api native; Ollama's OpenAI API takes no options"))
+	}
+	for _, name := range u.AllowOptions {
+		near := nearest(name, dialect.OllamaRestricted)
+		switch {
+		case !optionName.MatchString(name):
+			return at(here.in("allow_options", 0), fmt.Errorf("allow_options: %q is not the name of an option, such as num_ctx", name))
+		case near != "" && near != name:
+			return at(here.in("allow_options", 0), fmt.Errorf("allow_options: unknown option %q; did you mean %s?", name, near))
 		}
 	}
 	return nil

@@ -58,6 +58,14 @@ type Upstream struct {
 	// Members to remove from the JSON of requests, including added ones.
 	Drop []string `json:"drop,omitempty"`
 
+	// Which of its APIs an Ollama server is used by: native (/api/chat and /api/embed; the other endpoints by /v1), or openai
+	// (/v1 alone). Default: native.
+	API string `json:"api,omitempty"`
+
+	// The options of an Ollama server that clients may set although they change how a model is loaded or how long it stays, such
+	// as num_ctx and keep_alive. Default: none; what clients send of them is left out.
+	AllowOptions []string `json:"allow_options,omitempty"`
+
 	// How to connect: any module of http.reverse_proxy.transport. Default: a lean client for http://, and Caddy's http
 	// transport for https://.
 	TransportRaw json.RawMessage `json:"transport,omitempty" caddy:"namespace=http.reverse_proxy.transport inline_key=protocol"`
@@ -170,6 +178,7 @@ func (u *Upstream) provision(ctx caddy.Context, closer *state.Closer, here place
 	if c.Kind, err = u.kind(); err != nil {
 		return c, err
 	}
+	c.OpenAI, c.AllowOptions = u.API == openAIAPI, u.AllowOptions
 	if c.Bases, err = u.bases(c.Kind); err != nil {
 		return c, err
 	}
@@ -203,6 +212,12 @@ func (u *Upstream) kind() (*upstream.Kind, error) {
 	}
 	return upstream.KindNamed(u.Kind)
 }
+
+// The APIs of an Ollama server.
+const (
+	nativeAPI = "native"
+	openAIAPI = "openai"
+)
 
 // checkAddresses reports invalid addresses when the configuration is checked, unless one has a placeholder, whose value is not known
 // yet.
@@ -326,7 +341,9 @@ func (u *Upstream) fingerprint(bases []*url.URL) (string, error) {
 		Headers    *headers.HeaderOps
 		Params     map[string]json.RawMessage
 		Drop       []string
-	}{Kind: u.Kind, Headers: u.Headers, Params: u.Params, Drop: slices.Sorted(slices.Values(u.Drop))}
+		API        string
+		Allow      []string
+	}{Kind: u.Kind, Headers: u.Headers, Params: u.Params, Drop: slices.Sorted(slices.Values(u.Drop)), API: cmp.Or(u.API, nativeAPI), Allow: slices.Sorted(slices.Values(u.AllowOptions))}
 	if len(bases) > 0 {
 		counts.Base = bases[0].String()
 	}
