@@ -54,8 +54,21 @@ func (u *Upstream) editOllama(t *Template) {
 
 // translateToOllama translates a request in OpenAI's format, changed as the configuration says.
 func (u *Upstream) translateToOllama(t *Template, model string) *openai.Error {
+	source := &t.JSON.Object
+	if t.Own != nil { // of the client's request, JSON keeps what only its own API has
+		options := u.ActualKind().chat
+		options.TopK = true
+		chat, _, err := t.Own.Request(&t.Original.Object, options)
+		if err != nil {
+			return err
+		}
+		source = new(jsonspan.Object)
+		if err := source.Scan(chat); err != nil {
+			return invalidTranslation(err)
+		}
+	}
 	e := &t.edit
-	e.Reset(&t.JSON.Object)
+	e.Reset(source)
 	dialect.RestrictOllama(e, u.AllowOptions)
 	u.askToThink(t, model)
 	for _, p := range u.Params {
