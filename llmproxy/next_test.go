@@ -52,7 +52,9 @@ func TestPathsBesideTheAPI(t *testing.T) {
 			"POST /v1/chat/completion":     {404, "you probably mean /v1/chat/completions"},
 			"GET /v1":                      {404, "not a path of the API"},
 			"HEAD /":                       {200, ""},
-			"GET /":                        {200, ""},
+			"GET /":                        {200, "Ollama is running"},
+			"POST /":                       {200, ""},
+			"GET /ollama/api/tags":         {404, "use /api/tags;"},
 			"GET /favicon.ico":             {200, ""},
 		}},
 		{"files beside", proxy + "\troot " + dir + "\n\tfile_server\n", map[string]want{

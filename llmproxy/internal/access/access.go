@@ -108,6 +108,15 @@ func find(set *keys.Set, h http.Header, now time.Time) (found *keys.Key, sent bo
 	return found, sent
 }
 
+// HasKey reports whether a request has a key, valid or not.
+func HasKey(h http.Header) (has bool) {
+	eachSecret(h, func(string, string) bool {
+		has = true
+		return false
+	})
+	return has
+}
+
 // secretHeaders are the headers in which SDKs send keys: OpenAI's, Anthropic's and Azure's.
 var secretHeaders = [...]string{"Authorization", "X-Api-Key", "Api-Key"}
 

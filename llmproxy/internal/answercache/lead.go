@@ -5,9 +5,9 @@ import (
 	"context"
 	"errors"
 	"io"
-	"mime"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/caching"
@@ -155,11 +155,25 @@ type recorder struct {
 	panicked   any   // what its writer panicked with
 }
 
+// Commit implements relay.Client.
+func (r *recorder) Commit(ctx context.Context, stream bool) (begun bool, err error) {
+	r.isStream = stream
+	return r.Client.Commit(ctx, stream)
+}
+
+// ErrorEvent implements relay.Client. The error is recorded in OpenAI's format, as the answer is, for followers may use another API than
+// the leader's client.
+func (r *recorder) ErrorEvent(e *openai.Error, state openai.ResponseState) []byte {
+	return r.x.OpenAIErrorEvent(e, state)
+}
+
 // begin lets the followers and the client read the answer.
 func (r *recorder) begin() {
+	r.clientDone = make(chan struct{})
 	contentType := r.Header().Get("Content-Type")
-	media, _, _ := mime.ParseMediaType(contentType) // an invalid type is not a stream
-	r.isStream, r.clientDone = media == "text/event-stream", make(chan struct{})
+	if r.isStream && !strings.HasPrefix(contentType, "text/event-stream") { // the client's dialect has another type for its streams
+		contentType = eventType
+	}
 	head := caching.Head{Form: caching.Whole, ContentType: contentType, Target: r.x.Record.Target, Route: r.x.Record.Route}
 	if r.isStream {
 		head.Form = caching.Events

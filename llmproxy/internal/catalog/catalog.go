@@ -56,7 +56,7 @@ func (c *Catalog) Plan(ctx context.Context, model string, localOnly bool) (*rout
 	if plan, ok := c.discoveredPlan(ctx, model); ok {
 		return plan, nil
 	}
-	c.eachUpstream(func(u *upstream.Upstream) { u.Rediscover(ctx) }) // the model may be new
+	c.eachUpstream(func(_ int, u *upstream.Upstream) { u.Rediscover(ctx) }) // the model may be new
 	if plan, ok := c.discoveredPlan(ctx, model); ok {
 		return plan, nil
 	}
@@ -107,10 +107,10 @@ func (c *Catalog) unreachable(ctx context.Context) string {
 }
 
 // eachUpstream calls f for all upstreams at the same time, so that the waiting times of several that hang do not add up.
-func (c *Catalog) eachUpstream(f func(*upstream.Upstream)) {
+func (c *Catalog) eachUpstream(f func(i int, u *upstream.Upstream)) {
 	var all sync.WaitGroup
-	for _, u := range c.Upstreams {
-		all.Go(func() { f(u) })
+	for i, u := range c.Upstreams {
+		all.Go(func() { f(i, u) })
 	}
 	all.Wait()
 }
@@ -119,7 +119,7 @@ func (c *Catalog) eachUpstream(f func(*upstream.Upstream)) {
 func (c *Catalog) discoveries(ctx context.Context) []*upstream.Discovery {
 	for _, u := range c.Upstreams {
 		if !u.Discovered() {
-			c.eachUpstream(func(u *upstream.Upstream) { u.Discover(ctx) })
+			c.eachUpstream(func(_ int, u *upstream.Upstream) { u.Discover(ctx) })
 			break
 		}
 	}

@@ -22,6 +22,10 @@ const (
 	Simple
 )
 
+// Lines reports whether the API's streams consist of lines of JSON instead of events. There is no line that means nothing, so a waiting
+// client cannot be pinged.
+func (a API) Lines() bool { return a == Ollama }
+
 // ErrorBody returns the body of an error in the API's format, whose value, an object or a string, an event of a stream reported.
 func (a API) ErrorBody(value []byte) []byte {
 	b := []byte(`{`)
@@ -74,12 +78,12 @@ var chat, _ = openai.LookupEndpoint("/v1/chat/completions")
 var endpoints = map[*openai.Endpoint]*Endpoint{}
 
 func init() {
-	for _, e := range []*Endpoint{
+	for _, e := range append([]*Endpoint{
 		{Endpoint: openai.Messages, API: Anthropic, Becomes: chat, Request: ChatFromMessages, Answer: messageAnswer, Events: anthropic.Events{}},
 		{Endpoint: openai.CountTokens, API: Anthropic, Becomes: chat, Request: chatToCount},
 		{Endpoint: SimpleChat, API: Simple, Becomes: chat, Request: chatFromSimple(false), Answer: simpleAnswer},
 		{Endpoint: SimpleChatStream, API: Simple, Becomes: chat, Request: chatFromSimple(true), Answer: simpleAnswer},
-	} {
+	}, ollamaEndpoints...) {
 		endpoints[e.Endpoint] = e
 	}
 }

@@ -2,6 +2,7 @@ package exchange
 
 import (
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/dialect"
@@ -28,6 +29,8 @@ func dialectOf(api dialect.API, e *openai.Endpoint, id string) Dialect {
 		return anthropic(id)
 	case dialect.Simple:
 		return simple{}
+	case dialect.Ollama:
+		return ollama{}
 	}
 	return openAI{e}
 }
@@ -61,6 +64,27 @@ func (anthropic) SetHeaders(h http.Header) {
 func (anthropic) Ping() []byte { return pingEvent }
 
 var pingEvent = []byte("event: ping\ndata: {\"type\": \"ping\"}\n\n")
+
+// ollama is Ollama's dialect.
+type ollama struct{}
+
+func (ollama) AppendError(b []byte, e *openai.Error) []byte { return dialect.AppendOllamaError(b, e) }
+
+func (ollama) AppendErrorEvent(b []byte, e *openai.Error, _ openai.ResponseState) []byte {
+	return append(dialect.AppendOllamaError(b, e), '\n')
+}
+
+var lines = []string{"application/x-ndjson"}
+
+// SetHeaders labels a stream as one of lines.
+func (ollama) SetHeaders(h http.Header) {
+	if strings.HasPrefix(h.Get("Content-Type"), "text/event-stream") {
+		h["Content-Type"] = lines
+	}
+}
+
+// Ping returns nil: clients read every line as a part of the answer, and an empty one is an error to them.
+func (ollama) Ping() []byte { return nil }
 
 // openAI is OpenAI's dialect at an endpoint, which may be nil.
 type openAI struct{ endpoint *openai.Endpoint }

@@ -7,6 +7,7 @@
 package exchange
 
 import (
+	"cmp"
 	"context"
 	"math"
 	"math/rand/v2"
@@ -101,6 +102,18 @@ func (x *Exchange) SetAnswerHeaders(h http.Header, attempts string) {
 	if x.Record.Queue > 0 {
 		h["X-Llm-Queue-Ms"] = []string{strconv.FormatInt(x.Record.Queue.Milliseconds(), 10)}
 	}
+}
+
+// OpenAIErrorEvent returns the event, or the events, that end a stream of the endpoint with an error in OpenAI's format.
+func (x *Exchange) OpenAIErrorEvent(e *openai.Error, state openai.ResponseState) []byte {
+	state.ID = cmp.Or(state.ID, "resp_"+x.Record.ID)
+	return openAI{x.Endpoint}.AppendErrorEvent(nil, e, state)
+}
+
+// SendText sends a complete answer of the gateway itself that is not JSON.
+func (x *Exchange) SendText(text string) {
+	x.Record.Status = http.StatusOK
+	x.Record.Bytes += x.Writer.sendText(x.Request.Context(), text)
 }
 
 // SendJSON sends a complete JSON answer of the gateway itself.

@@ -17,7 +17,7 @@ type Translator interface {
 }
 
 // A TranslatedClient is a client of another API than OpenAI's. It gets an answer in OpenAI's format and sends it on in the client's: a
-// stream event by event, a whole answer in Finish.
+// stream event by event, a whole answer in Finish. Lines of an API whose streams are not events come and pass as the data of events.
 type TranslatedClient struct {
 	Client
 	exchange *Exchange
@@ -29,9 +29,9 @@ type TranslatedClient struct {
 	sent     int64
 }
 
-// Translated returns the exchange's client for a request whose tools are known under names.
-func (x *Exchange) Translated(names *dialect.ToolNames) *TranslatedClient {
-	about := dialect.About{Model: x.Record.Model, Names: names, PromptTokens: int64(x.Record.Signals().PromptTokens), Started: x.Record.Started}
+// Translated returns the exchange's client for a request that named a model, and whose tools are known under names.
+func (x *Exchange) Translated(model string, names *dialect.ToolNames) *TranslatedClient {
+	about := dialect.About{Model: model, Names: names, PromptTokens: int64(x.Record.Signals().PromptTokens), Started: x.Record.Started}
 	return &TranslatedClient{Client: &x.Writer, exchange: x, answer: x.Own.Answer(about)}
 }
 
@@ -51,28 +51,30 @@ func (c *TranslatedClient) WriteHeader(status int) {
 	}
 }
 
+// ErrorEvent implements relay.Client. The event is for Write. Its data is in the client's format.
+func (c *TranslatedClient) ErrorEvent(e *openai.Error, state openai.ResponseState) []byte {
+	event := c.Client.ErrorEvent(e, state)
+	if c.exchange.API.Lines() {
+		return sse.AppendEvent(nil, "error", bytes.TrimSuffix(event, []byte("\n")))
+	}
+	return event
+}
+
 // Write implements http.ResponseWriter.
 func (c *TranslatedClient) Write(p []byte) (int, error) {
 	switch {
-	case c.passing:
+	case !c.streams && !c.passing:
+		return c.whole.Write(p)
+	case c.passing && !(c.streams && c.exchange.API.Lines()):
 		n, err := c.Client.Write(p)
 		c.sent += int64(n)
 		return n, err
-	case !c.streams:
-		return c.whole.Write(p)
 	}
 	c.events = c.events[:0]
 	for rest := p; len(rest) > 0; {
 		var e sse.Event
 		e, rest = sse.Cut(rest)
-		switch {
-		case string(e.Name) == "error": // the gateway's own, already in the client's format
-			c.events = append(c.events, e.Raw...)
-		case e.HasData:
-			c.events = c.answer.Append(c.events, e.Data)
-		case e.OnlyComments && len(bytes.TrimSpace(e.Raw)) > 0: // not just the second half of a CRLF
-			c.events = append(c.events, c.exchange.Writer.dialect.Ping()...)
-		}
+		c.events = c.appendEvent(c.events, &e)
 	}
 	if len(c.events) == 0 {
 		return len(p), nil
@@ -83,6 +85,36 @@ func (c *TranslatedClient) Write(p []byte) (int, error) {
 		return 0, err
 	}
 	return len(p), nil
+}
+
+// appendEvent appends what an event becomes.
+func (c *TranslatedClient) appendEvent(b []byte, e *sse.Event) []byte {
+	switch {
+	case string(e.Name) == "error":
+		return c.appendOwn(b, e)
+	case e.OnlyComments && len(bytes.TrimSpace(e.Raw)) > 0: // not just the second half of a CRLF
+		return append(b, c.exchange.Writer.dialect.Ping()...)
+	case !e.HasData:
+		return b
+	case c.passing && string(e.Data) == "[DONE]": // the relay's, which ends a stream in OpenAI's format
+		return b
+	case c.passing:
+		return c.appendOwn(b, e)
+	case bytes.HasPrefix(e.Data, errorPrefix): // of an answer that was recorded for clients of several APIs
+		failed, _ := openai.ParseError(e.Data)
+		return append(b, c.Client.ErrorEvent(&failed, openai.ResponseState{})...)
+	}
+	return c.answer.Append(b, e.Data)
+}
+
+var errorPrefix = []byte(`{"error":{`)
+
+// appendOwn appends an event whose data is in the client's format.
+func (c *TranslatedClient) appendOwn(b []byte, e *sse.Event) []byte {
+	if c.exchange.API.Lines() {
+		return append(append(b, e.Data...), '\n')
+	}
+	return append(b, e.Raw...)
 }
 
 // Flush implements relay.Client.
@@ -98,7 +130,7 @@ func (c *TranslatedClient) Finish() *openai.Error {
 	if !c.streams && !c.passing {
 		whole, ok := c.answer.Whole(c.whole.Bytes())
 		if !ok {
-			return UpstreamError("The upstream's answer has no message.")
+			return UpstreamError("The upstream's answer is not what this endpoint answers with.")
 		}
 		c.Header()["Content-Type"] = jsonType
 		c.sent = c.exchange.Writer.writeJSON(http.StatusOK, whole)

@@ -322,16 +322,31 @@ func (w *Writer) sendJSON(ctx context.Context, status int, body []byte) (sent in
 	return w.writeJSON(status, body)
 }
 
+// sendText commits to a complete answer of plain text and sends it.
+func (w *Writer) sendText(ctx context.Context, text string) (sent int64) {
+	if _, err := w.Commit(ctx, false); err != nil {
+		return 0
+	}
+	return w.write(http.StatusOK, textType, []byte(text))
+}
+
 func (w *Writer) writeJSON(status int, body []byte) (sent int64) {
+	return w.write(status, jsonType, body)
+}
+
+func (w *Writer) write(status int, contentType []string, body []byte) (sent int64) {
 	h := w.Header()
-	h["Content-Type"] = jsonType
+	h["Content-Type"] = contentType
 	h["Content-Length"] = []string{strconv.Itoa(len(body))}
 	w.WriteHeader(status)
 	n, _ := w.Write(body) // the client may have left; the record shows the intended answer
 	return int64(n)
 }
 
-var jsonType = []string{"application/json"}
+var (
+	jsonType = []string{"application/json"}
+	textType = []string{"text/plain; charset=utf-8"}
+)
 
 // abandon ends the answer because the client has left. The status is for the access log.
 func (w *Writer) abandon(ctx context.Context) {

@@ -100,6 +100,7 @@ func (g *Gateway) Close() { g.delivery.Health.Close() }
 type Task struct {
 	endpoint *openai.Endpoint // to generate, or to count the tokens of a prompt
 	api      dialect.API      // that the path belongs to
+	info     *info            // to answer with what the gateway knows
 	models   bool             // the list of models, or the model modelID
 	modelID  string
 	quota    bool   // the caller's quota

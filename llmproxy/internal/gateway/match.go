@@ -32,6 +32,8 @@ func Match(r *http.Request) (Task, Claim) {
 		return Task{upgrade: true}, Ours
 	case ours:
 		return task, Ours
+	case path == "/" && !webSocket && (r.Method == http.MethodGet || r.Method == http.MethodHead):
+		return Task{api: dialect.Ollama, info: greeting}, IfUnanswered
 	}
 	mistake, ok := openai.MistakenPath(path)
 	switch {
@@ -64,6 +66,9 @@ func exactTask(path string) (Task, bool) {
 		}
 		return task, true
 	}
+	if info, ok := ollamaInfo[path]; ok {
+		return Task{api: dialect.Ollama, info: info}, true
+	}
 	if id, ok := openai.ModelPath(path); ok {
 		return Task{models: true, modelID: id}, true
 	}
@@ -71,7 +76,11 @@ func exactTask(path string) (Task, bool) {
 		return Task{quota: true}, true
 	}
 	if why, ok := openai.ClosedPath(path); ok {
-		return Task{closed: why}, true
+		task := Task{closed: why}
+		if strings.HasPrefix(path, "/api/") {
+			task.api = dialect.Ollama
+		}
+		return task, true
 	}
 	return Task{}, false
 }

@@ -37,6 +37,9 @@ func (g *Gateway) serve(x *exchange.Exchange, task Task, held *held) *openai.Err
 	if task.upgrade {
 		return exchange.NoWebSocket(x.Request)
 	}
+	if task.info != nil && task.info.public && !access.HasKey(x.Request.Header) {
+		return g.inform(x, nil, task.info)
+	}
 	key, err := g.Access.Authenticate(x.Request, x.Writer.Header())
 	x.Record.Caller = access.Caller(key)
 	x.Record.KeyInQuery = g.Access.KeyInQuery(x.Request)
@@ -48,6 +51,8 @@ func (g *Gateway) serve(x *exchange.Exchange, task Task, held *held) *openai.Err
 		return g.countTokens(x, key, held)
 	case task.endpoint != nil:
 		return g.generate(x, key, held)
+	case task.info != nil:
+		return g.inform(x, key, task.info)
 	case task.quota:
 		x.Record.Endpoint = "usage"
 		return g.showQuota(x, key)
@@ -76,6 +81,9 @@ func (g *Gateway) generate(x *exchange.Exchange, key *keys.Key, held *held) *ope
 		g.Access.SetQuotaHeaders(x.Request, header, key)
 		return err
 	}
+	if x.API == dialect.Ollama {
+		rec.Model = g.catalog.TaggedName(x.Request.Context(), rec.Model, key.May)
+	}
 	local := key != nil && key.LocalOnly
 	if held.reservation, err = g.Access.Reserve(reservation, x.Request, header, key, rec.Model, &demand{g, x, body}); err != nil {
 		return err
@@ -83,6 +91,10 @@ func (g *Gateway) generate(x *exchange.Exchange, key *keys.Key, held *held) *ope
 	plan, local, err := g.plan(x, body, local)
 	if err != nil {
 		return err
+	}
+	if unload, only := loadsOnly(x, body); only {
+		g.Access.Refund(held.reservation)
+		return g.loadModel(x, plan, local, body.Original().Model, unload)
 	}
 	planned := &exchange.PlannedRequest{Plan: plan, Body: body, LocalOnly: local}
 	if held.reservation.HasBudget() {
@@ -99,7 +111,7 @@ func (g *Gateway) deliverTo(x *exchange.Exchange, planned *exchange.PlannedReque
 	if x.Own == nil {
 		return g.deliver(x.Request.Context(), x, planned, &x.Writer)
 	}
-	client := x.Translated(held.tools)
+	client := x.Translated(planned.Body.Original().Model, held.tools)
 	if err := g.deliver(x.Request.Context(), x, planned, client); err != nil {
 		return err
 	}

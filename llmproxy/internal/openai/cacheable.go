@@ -8,9 +8,10 @@ import (
 )
 
 // irrelevantKeys are members that do not influence the content of the answer, only how it is sent, whom it is attributed to, or
-// what it costs. All other members of a request, known or not, are part of its cache key.
+// what it costs, and the model, whose name at this gateway is a part of the key already. All other members of a request, known or not,
+// are part of its cache key.
 var irrelevantKeys = []string{
-	"stream", "stream_options", "user", "safety_identifier", "metadata", "service_tier",
+	"model", "stream", "stream_options", "user", "safety_identifier", "metadata", "service_tier",
 	"prompt_cache_key", "prompt_cache_retention", "prompt_cache_options",
 }
 

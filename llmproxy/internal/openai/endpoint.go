@@ -6,11 +6,13 @@
 // survive. It does not split streams into events and does no input or output. It stands above jsonspan and formdata.
 package openai
 
+import "slices"
+
 // An Endpoint is an API path that the gateway serves, and how its requests and answers look.
 type Endpoint struct {
 	// Name is the endpoint's name in logs and placeholders.
 	Name string
-	// Path is the path below a server's base, which ends with "/v1" on most servers.
+	// Path is the path below a server's base, which ends with "/v1" on most servers, or the whole path for Ollama's API.
 	Path string
 	// Form reports whether requests may be multipart forms.
 	Form bool
@@ -93,11 +95,13 @@ var endpoints = []*Endpoint{
 	Messages, CountTokens,
 }
 
+var ollamaEndpoints = []*Endpoint{OllamaChat, OllamaGenerate, OllamaEmbed, OllamaEmbeddings}
+
 // EndpointNames returns the names of all endpoints.
 func EndpointNames() []string {
-	names := make([]string, len(endpoints))
-	for i, e := range endpoints {
-		names[i] = e.Name
+	var names []string
+	for _, e := range slices.Concat(endpoints, ollamaEndpoints) {
+		names = append(names, e.Name)
 	}
 	return names
 }
@@ -107,13 +111,16 @@ var endpointByPath = func() map[string]*Endpoint {
 	for _, e := range endpoints {
 		byPath[apiPrefix+e.Path] = e
 	}
+	for _, e := range ollamaEndpoints {
+		byPath[e.Path] = e
+	}
 	return byPath
 }()
 
 // apiPrefix precedes every path of OpenAI's API as the gateway serves it.
 const apiPrefix = "/v1"
 
-// LookupEndpoint returns the endpoint at a path such as /v1/chat/completions.
+// LookupEndpoint returns the endpoint at a path such as /v1/chat/completions or /api/chat.
 func LookupEndpoint(path string) (*Endpoint, bool) {
 	e, ok := endpointByPath[path]
 	return e, ok

@@ -27,16 +27,14 @@ var closedPaths = []struct{ prefix, why string }{
 	{"/v1/fine_tuning", stored}, {"/v1/evals", stored}, {"/v1/responses/", stored}, {"/v1/chat/completions/", stored},
 	{"/api/pull", manages}, {"/api/push", manages}, {"/api/create", manages}, {"/api/copy", manages},
 	{"/api/delete", manages}, {"/api/blobs", manages},
-	{"/v1/messages/", stored}, {"/api/chat", otherDialect}, {"/api/generate", otherDialect},
-	{"/api/embed", otherDialect}, {"/api/embeddings", otherDialect}, {"/api/tags", otherDialect}, {"/api/show", otherDialect},
-	{"/api/ps", otherDialect}, {"/api/version", otherDialect},
+	{"/v1/messages/", stored},
 }
 
 const (
 	stored = "it names no model, and with the gateway's upstream key it would show one caller what another has stored; " +
 		"send the request to the service itself"
 	manages      = "it would change the models of the server for everybody; run it on the server itself"
-	otherDialect = "this gateway supports only OpenAI's API so far; use /v1/chat/completions, /v1/embeddings or /v1/models"
+	otherDialect = "this gateway supports OpenAI's, Anthropic's and Ollama's API; use /v1/chat/completions, /v1/embeddings or /v1/models"
 )
 
 // ClosedPath reports whether a path belongs to a known API but is not served, and why.
@@ -66,7 +64,7 @@ func ClosedPath(path string) (why string, closed bool) {
 func SamePath(p string) string {
 	clean := path.Clean("/" + strings.TrimSpace(p))
 	lower := strings.ToLower(clean)
-	if _, ok := endpointByPath[lower]; ok {
+	if _, ok := endpointByPath[lower]; ok || isOllamaPath(lower) {
 		return lower
 	}
 	if isModels(lower) {
@@ -100,6 +98,8 @@ func MistakenPath(p string) (m Mistake, ok bool) {
 	switch {
 	case meant != "" && strings.Contains(lower, "/deployments/"): // Azure's
 		return Mistake{Why: "use " + meant + ", with the name of the deployment as \"model\""}, true
+	case isOllamaPath(meant):
+		return Mistake{"use " + meant + "; the base URL of a client of Ollama's API is that of the site, without " + apiPrefix + " or another prefix", belowV1}, true
 	case meant != "" && belowV1:
 		return Mistake{"use " + meant + "; the base URL of the client must end with a single " + apiPrefix, true}, true
 	case meant != "":
@@ -127,6 +127,8 @@ func misplacedPath(lower string) (meant string, clear bool) {
 		whole := withPrefix(tail)
 		long := strings.Count(tail, "/") > 1
 		switch _, isEndpoint := endpointByPath[whole]; {
+		case isOllamaPath(tail) && tail != lower && known:
+			return tail, false
 		case whole == lower:
 		case isEndpoint && (known || long):
 			return whole, long && len(tail) == len(lower)
@@ -161,7 +163,7 @@ func withPrefix(path string) string {
 }
 
 // baseSegments are the segments that clients put into base URLs, also by mistake.
-var baseSegments = []string{"v1", "api", "openai", "chat", "completions", "responses", "embeddings"}
+var baseSegments = []string{"v1", "api", "openai", "ollama", "chat", "completions", "responses", "embeddings"}
 
 // inBaseURL reports whether the first segment of a path may belong to a base URL.
 func inBaseURL(path string) bool {

@@ -13,7 +13,7 @@ func TestSamePath(t *testing.T) {
 		"/V1/Chat/Completions": "/v1/chat/completions", "/v1/chat/completions ": "/v1/chat/completions", "/v1/chat/completions\n": "/v1/chat/completions",
 		"/v1/embeddings/": "/v1/embeddings", "/v1//audio//speech": "/v1/audio/speech", "/v1/responses/compact/": "/v1/responses/compact",
 		"/v1//models": "/v1/models", "//v1/models/": "/v1/models", "/v1//models/Org/Model:Q4": "/v1/models/Org/Model:Q4", "/V1/Models/Org/Model": "/v1/models/Org/Model",
-		"/v1//files": "/v1/files", "//api/pull": "/api/pull", "/v1//responses/resp_1": "/v1/responses/resp_1",
+		"/v1//files": "/v1/files", "//api/pull": "/api/pull", "//api/chat": "/api/chat", "/API/Tags/": "/api/tags", "/v1//responses/resp_1": "/v1/responses/resp_1",
 
 		// These are not the same for Caddy's matchers, so a matcher that protects /v1/* would not see them.
 		"/chat/completions": "/chat/completions", "/v1/v1/chat/completions": "/v1/v1/chat/completions", "/openai/v1/models": "/openai/v1/models",
@@ -39,7 +39,11 @@ func TestMistakenPath(t *testing.T) {
 		{"/v1/v1/models/org/m", "use /v1/models/org/m;", true},
 		{"/v1/v1/files", "it names no model", true},
 		{"/v1/openai/chat/completions", "use /v1/chat/completions;", true},
-		{"/v1/api/chat", "only OpenAI's API", true},
+		{"/v1/api/chat", "use /api/chat; the base URL of a client of Ollama's API is that of the site", true},
+		{"/v1/api/tags", "use /api/tags;", true},
+		{"/api/api/version", "use /api/version;", false},
+		{"/ollama/api/show", "use /api/show;", false},
+		{"/blog/api/version", nothing, false},
 		{"/v1/chat/completions/chat/completions", "use /v1/chat/completions;", true}, // an endpoint as the base URL
 		{"/v1/chat/completions/v1/chat/completions", "use /v1/chat/completions;", true},
 		{"/v1/chat/completions/models", "use /v1/models;", true},
@@ -73,7 +77,7 @@ func TestMistakenPath(t *testing.T) {
 		{"/proxy/v1/models", "use /v1/models;", false},
 		{"/v2/chat/completions", "use /v1/chat/completions;", false},
 		{"/openai/deployments/gpt-4o/chat/completions", "the name of the deployment", false},
-		{"/v1beta/models/gemini:generateContent", "only OpenAI's API", false},
+		{"/v1beta/models/gemini:generateContent", "this gateway supports OpenAI's", false},
 		{"/v1beta/openai/chat/completions", "use /v1/chat/completions;", false},
 
 		{"/v1/chat", "you probably mean /v1/chat/completions", false},
@@ -121,7 +125,7 @@ func TestClosedPath(t *testing.T) {
 	for path, want := range map[string]bool{
 		"/v1/files": true, "/v1/files/": true, "/v1/files/f/content": true, "/v1/filesystem": false, "/v1/responses/resp_1": true, "/v1/responses/resp_1/input_items": true,
 		"/v1/responses": false, "/v1/responses/": false, "/v1/chat/completions/": false, "/v1/chat/completions/c_1": true, "/v1/chat/completions/c_1/messages": true, "/v1/chat/completions/chat/completions": false, "/v1/responses/responses": false,
-		"/api/pull": true, "/api/embeddings": true, "/api/embed": true, "/api/embedding": false, "/": false,
+		"/api/pull": true, "/api/blobs/sha256:0": true, "/api/embeddings": false, "/api/embed": false, "/api/embedding": false, "/": false,
 	} {
 		if _, closed := ClosedPath(path); closed != want {
 			t.Errorf("%s: %t", path, closed)

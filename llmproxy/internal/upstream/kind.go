@@ -65,8 +65,12 @@ type Kind struct {
 	// loadModel loads a model, and reports whether the server answered. It is for servers that load a model on the first request
 	// for it and abort the load if that client leaves. Nil for all others.
 	loadModel func(p *probe, model string, embeddings bool) bool
-	// isLoaded reports whether a server says that it has loaded a model. Required if loadModel is set.
+	// isLoaded reports whether a server says that it has loaded a model. Required if loadModel is set, as are the next two.
 	isLoaded func(p *probe, model string) bool
+	// unloadModel unloads a model, and reports whether the server answered.
+	unloadModel func(p *probe, model string) bool
+	// loaded lists the models that are loaded. It returns false if the server does not answer.
+	loaded func(p *probe) ([]LoadedModel, bool)
 	// truncates means that servers of this kind silently drop the oldest messages of a prompt that is too long.
 	truncates bool
 

@@ -26,6 +26,9 @@ type Model struct {
 	ContextWindow int
 	// MaxOutput is in tokens, or zero if the list does not state it.
 	MaxOutput int
+	// Size is in bytes and Digest that of the model's files, or zero if the list does not state them.
+	Size   int64
+	Digest string
 	// Details are other members that describe the model, as the server wrote them, in the order of modelDetails.
 	Details []ModelDetail
 }
@@ -137,6 +140,7 @@ func (s *modelSet) add(m Model) {
 // Merge adds what m lacks. Of two numbers of tokens, the smaller one counts.
 func (m *Model) Merge(other Model) {
 	m.Created, m.Owner = cmp.Or(m.Created, other.Created), cmp.Or(m.Owner, other.Owner)
+	m.Size, m.Digest = cmp.Or(m.Size, other.Size), cmp.Or(m.Digest, other.Digest)
 	m.ContextWindow, m.MaxOutput = smallest(m.ContextWindow, other.ContextWindow), smallest(m.MaxOutput, other.MaxOutput)
 	for _, d := range other.Details {
 		if !slices.ContainsFunc(m.Details, func(known ModelDetail) bool { return known.Name == d.Name }) {
@@ -229,6 +233,7 @@ func (e modelEntry) model() (m Model, ok bool) {
 	for _, name := range []string{"created", "created_at", "modified_at"} {
 		m.Created = cmp.Or(m.Created, unixTime(object[name]))
 	}
+	m.Size, m.Digest = byteCount(object["size"]), text(object["digest"])
 	for _, name := range []string{"owned_by", "owner", "organization", "publisher"} {
 		m.Owner = cmp.Or(m.Owner, text(object[name]))
 	}
@@ -307,6 +312,15 @@ func tokenCount(value []byte) int {
 		return 0
 	}
 	return int(n)
+}
+
+// byteCount reads a number of bytes. It returns zero for everything else.
+func byteCount(value []byte) int64 {
+	n, err := strconv.ParseInt(string(value), 10, 64)
+	if err != nil || n < 0 {
+		return 0
+	}
+	return n
 }
 
 // unixTime reads a time: a number of seconds or milliseconds since 1970, as a number or as text, or a date. It returns zero for

@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"net/http"
@@ -32,6 +33,8 @@ var Ollama = &Kind{
 	work:         ollamaWork,
 	loadModel:    ollamaLoad,
 	isLoaded:     ollamaIsLoaded,
+	unloadModel:  ollamaUnload,
+	loaded:       ollamaListLoaded,
 	errors: []errorRow{
 		{text: "is longer than the context length", is: router.Unsupported},
 		{text: "exceed_context_size_error", is: router.Unsupported}, // the JSON error of its runner, as a string
@@ -182,6 +185,22 @@ func ollamaLoaded(p *probe) ([]ollamaModel, error) {
 	return list.Models, err
 }
 
+// ollamaListLoaded lists the loaded models with all that the server says of them.
+func ollamaListLoaded(p *probe) ([]LoadedModel, bool) {
+	var list struct{ Models []json.RawMessage }
+	if p.json(http.MethodGet, "/api/ps", nil, &list) != nil {
+		return nil, false
+	}
+	var loaded []LoadedModel
+	for _, entry := range list.Models {
+		var m ollamaModel
+		if json.Unmarshal(entry, &m) == nil {
+			loaded = append(loaded, LoadedModel{Name: cmp.Or(m.Model, m.Name), Entry: entry})
+		}
+	}
+	return loaded, true
+}
+
 // ollamaLatest is the tag that a name without a tag stands for.
 const ollamaLatest = ":latest"
 
@@ -230,4 +249,11 @@ func addLoading(request map[string]any, params []Param) {
 	if len(options) > 0 {
 		request["options"] = options
 	}
+}
+
+// ollamaUnload sends a request without a prompt that says how long the model stays loaded: not at all.
+func ollamaUnload(p *probe, model string) bool {
+	request := append(jsonspan.AppendString([]byte(`{"model":`), model), `,"keep_alive":0,"stream":false}`...)
+	status, _, err := p.do(http.MethodPost, "/api/generate", request)
+	return err == nil && status == http.StatusOK
 }

@@ -88,6 +88,7 @@ type Upstream struct {
 	discoverer   discoverer
 	capabilities capabilities
 	loads        modelLoads
+	loadedModels loadedModels
 	refusals     refusals
 	readings     workReadings
 	prefill      prefillRates
