@@ -27,6 +27,7 @@ func tryNext(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) (an
 		err = nil
 	}
 	if err == nil {
+		caddyhttp.SetVar(r.Context(), "unhandled", false) // else the access log says NOP
 		clear(w.Header())
 		maps.Copy(w.Header(), header)
 	}

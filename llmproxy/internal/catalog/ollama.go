@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -185,12 +186,36 @@ func (c *Catalog) targets(ctx context.Context, model string, localOnly bool) []r
 			return nil
 		}
 	}
-	return plan.FirstPool(localOnly)
+	return slices.DeleteFunc(plan.FirstPool(localOnly), func(t router.Target) bool { return c.index(t.Upstream) < 0 })
 }
 
 // index returns the index of a target's upstream.
 func (c *Catalog) index(route *router.Upstream) int {
 	return slices.IndexFunc(c.Upstreams, func(u *upstream.Upstream) bool { return u.Route == route })
+}
+
+// ollamaEntry returns the entry of a model, which may be named with or without ":latest", or by a pattern. It returns nil if there is none.
+func (c *Catalog) ollamaEntry(ctx context.Context, model string, localOnly bool, may func(string) bool) *modelEntry {
+	other, hasOther := otherTag(model)
+	var found *modelEntry
+	for _, e := range c.ollamaEntries(ctx, localOnly, may) {
+		switch {
+		case e.ID == model:
+			return e
+		case hasOther && e.ID == other:
+			found = e
+		}
+	}
+	if found != nil || !may(model) {
+		return found
+	}
+	plan, ok := c.Models.Lookup(model)
+	if !ok || localOnly && !plan.HasLocal() {
+		return nil
+	}
+	e := c.describePlan(plan, model, localOnly, c.discoveries(ctx))
+	e.ID = model
+	return e
 }
 
 // assumedContext is the context window in tokens of a model of which it is unknown. VS Code assumes the same.
@@ -201,25 +226,17 @@ const unknownFamily = "unknown"
 
 // ShowModel returns the answer to POST /api/show of Ollama's API.
 func (c *Catalog) ShowModel(ctx context.Context, model string, localOnly bool, may func(model string) bool) ([]byte, *openai.Error) {
-	entries := c.ollamaEntries(ctx, localOnly, may)
-	i := slices.IndexFunc(entries, func(e *modelEntry) bool { return e.ID == model })
-	if i < 0 {
-		other, ok := otherTag(model)
-		i = slices.IndexFunc(entries, func(e *modelEntry) bool { return ok && e.ID == other })
-	}
-	var e *modelEntry
-	switch {
-	case i >= 0:
-		e = entries[i]
-	case may(model):
-		plan, ok := c.Models.Lookup(model) // by a pattern
-		if !ok || localOnly && !plan.HasLocal() {
-			return nil, exchange.ModelNotFound(model)
-		}
-		e = c.describePlan(plan, model, localOnly, c.discoveries(ctx))
-		e.ID = model
-	default:
+	e := c.ollamaEntry(ctx, model, localOnly, may)
+	if e == nil {
 		return nil, exchange.ModelNotFound(model)
+	}
+	if e.ContextWindow == 0 { // clients ask once
+		for _, t := range c.targets(ctx, e.ID, localOnly) {
+			c.Upstreams[c.index(t.Upstream)].AskCapabilities(ctx, t.ModelFor(e.ID))
+		}
+		if asked := c.ollamaEntry(ctx, model, localOnly, may); asked != nil {
+			e = asked
+		}
 	}
 	m := e.ollama()
 	family := cmp.Or(m.Details.Family, unknownFamily)
@@ -229,6 +246,19 @@ func (c *Catalog) ShowModel(ctx context.Context, model string, localOnly bool, m
 		"model_info": map[string]any{
 			"general.architecture": family, "general.basename": e.ID,
 			family + ".context_length": cmp.Or(e.ContextWindow, assumedContext),
+			// The ollama command panics without these two.
+			"general.parameter_count": parameterCount(m.Details.Parameters), family + ".embedding_length": 0,
 		},
 	})
+}
+
+// parameterCount returns the number of parameters that a size such as 8.0B or 270M stands for, or 0.
+func parameterCount(size string) int64 {
+	for unit, factor := range map[string]float64{"K": 1e3, "M": 1e6, "B": 1e9, "T": 1e12} {
+		digits, ok := strings.CutSuffix(size, unit)
+		if n, err := strconv.ParseFloat(digits, 64); ok && err == nil && n > 0 && n < 1e6 {
+			return int64(n * factor)
+		}
+	}
+	return 0
 }

@@ -12,21 +12,21 @@ var embeddings, _ = openai.LookupEndpoint("/v1/embeddings")
 var ollamaEndpoints = []*Endpoint{
 	{Endpoint: openai.OllamaChat, API: Ollama, Becomes: chat, Request: ollamaRequest(ChatFromOllama), Answer: ollamaChat},
 	{Endpoint: openai.OllamaGenerate, API: Ollama, Becomes: chat, Request: ollamaRequest(ChatFromGenerate), Answer: ollamaGenerate},
-	{Endpoint: openai.OllamaEmbed, API: Ollama, Becomes: embeddings, Request: plain(EmbeddingsFromOllama), Answer: ollamaEmbed},
-	{Endpoint: openai.OllamaEmbeddings, API: Ollama, Becomes: embeddings, Request: plain(EmbeddingsFromOllama), Answer: ollamaEmbeddings},
+	{Endpoint: openai.OllamaEmbed, API: Ollama, Becomes: embeddings, Request: withoutNames(EmbeddingsFromOllama), Answer: ollamaEmbed},
+	{Endpoint: openai.OllamaEmbeddings, API: Ollama, Becomes: embeddings, Request: withoutNames(EmbeddingsFromOllama), Answer: ollamaEmbeddings},
 }
 
-// plain returns a translation of requests that changes no names of tools.
-func plain(translate func(*jsonspan.Object, ChatOptions) ([]byte, *openai.Error)) func(*jsonspan.Object, ChatOptions) ([]byte, *ToolNames, *openai.Error) {
+// withoutNames returns a translation of requests that changes no names of tools.
+func withoutNames(translate func(*jsonspan.Object, ChatOptions) ([]byte, *openai.Error)) func(*jsonspan.Object, ChatOptions) ([]byte, *ToolNames, *openai.Error) {
 	return func(r *jsonspan.Object, o ChatOptions) ([]byte, *ToolNames, *openai.Error) {
 		body, err := translate(r, o)
 		return body, nil, err
 	}
 }
 
-// ollamaRequest is plain for endpoints at which a request without input loads the model. Such a request becomes one without messages.
+// ollamaRequest is withoutNames for endpoints at which a request without input loads the model. Such a request becomes one without messages.
 func ollamaRequest(translate func(*jsonspan.Object, ChatOptions) ([]byte, *openai.Error)) func(*jsonspan.Object, ChatOptions) ([]byte, *ToolNames, *openai.Error) {
-	return plain(func(r *jsonspan.Object, o ChatOptions) ([]byte, *openai.Error) {
+	return withoutNames(func(r *jsonspan.Object, o ChatOptions) ([]byte, *openai.Error) {
 		if _, ok := LoadsOnly(r); !ok {
 			return translate(r, o)
 		}

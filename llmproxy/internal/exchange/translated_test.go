@@ -28,14 +28,13 @@ func translated(t *testing.T, body io.Reader) []byte {
 	t.Helper()
 	w := httptest.NewRecorder()
 	x := New(w, httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/v1/messages", nil), dialect.Anthropic, openai.Messages, new(Record))
-	x.Record.Model = "m"
 	res := &http.Response{StatusCode: http.StatusOK, Header: http.Header{"Content-Type": {"text/event-stream"}}, Body: io.NopCloser(body), ContentLength: -1}
 	answer, err := relay.Hold(res, relay.Expect{Endpoint: x.Endpoint, Stream: true, Choices: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer answer.Close()
-	client := x.Translated(nil)
+	client := x.Translated("m", nil)
 	begun, err := client.Commit(t.Context(), answer.Streams())
 	if err != nil {
 		t.Fatal(err)

@@ -27,7 +27,7 @@ func (g *Gateway) countTokens(x *exchange.Exchange, key *keys.Key, held *held) *
 
 // apiOf returns the API that the client uses. Paths that both APIs have belong to Anthropic's clients if they say so.
 func (t Task) apiOf(r *http.Request) dialect.API {
-	if t.endpoint == nil && r.Header["Anthropic-Version"] != nil {
+	if t.endpoint == nil && t.api == dialect.OpenAI && r.Header["Anthropic-Version"] != nil {
 		return dialect.Anthropic
 	}
 	return t.api

@@ -3,6 +3,7 @@ package gateway
 import (
 	"encoding/json"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
@@ -347,6 +348,10 @@ func checkStrictClients(t *testing.T, s *setup, secret string, want ...string) {
 		decode(t, got, &show)
 		family, _ := show.Info["general.architecture"].(string)
 		window, _ := show.Info[family+".context_length"].(float64)
+		count, hasCount := show.Info["general.parameter_count"].(float64)
+		if _, ok := show.Info[family+".embedding_length"].(float64); !ok || !hasCount || (count > 0) != (*m.Details.Parameters != "") { // the command panics
+			t.Errorf("show: %s", got.body)
+		}
 		if family == "" || window <= 0 || show.Info["general.basename"] != *m.Model || len(show.Capabilities) == 0 || show.Details["family"] == nil {
 			t.Errorf("show: %s", got.body)
 		}
@@ -411,6 +416,9 @@ func TestOllamaSaysMore(t *testing.T) {
 	if got := s.get("/api/ps", ""); !strings.Contains(got.body, `"name":"m"`) || !strings.Contains(got.body, `"size":24798821`) || strings.Contains(got.body, "x:latest") {
 		t.Errorf("ps: %s", got.body)
 	}
+	if got := s.post("/api/show", `{"model":"m:latest"}`); !strings.Contains(got.body, `"llama.context_length":4096`) {
+		t.Errorf("show: %s", got.body)
+	}
 	until(t, func() bool { // what the model can do is asked for in the background
 		return strings.Contains(s.post("/api/show", `{"model":"m:latest"}`).body, `"capabilities":["completion","tools"]`)
 	})
@@ -472,10 +480,39 @@ func TestOllamaListsDoNotWait(t *testing.T) {
 			t.Errorf("%s: status %d: %s", path, got.status, got.body)
 		}
 	}
+	// The first list is waited for, but not for ever.
+	hanging := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }))
+	defer hanging.Close()
+	defer hanging.CloseClientConnections()
+	h := &setup{t: t}
+	h.config.Discover = true
+	h.up("u", upstream.Ollama, nil, hanging.URL)
+	h.serve("m u/x")
+	checkStrictClients(t, h, "", "m")
 	if got := s.get("/api/ps", ""); got.body != `{"models":[]}` {
 		t.Errorf("ps: %s", got.body)
 	}
 	if got := s.get("/api/tags", ""); !strings.Contains(got.body, `"size":4341849`) {
 		t.Errorf("tags: %s", got.body)
+	}
+}
+
+// A gateway in front of this one does not take it for an Ollama server, which would get one request at a time.
+func TestGatewayIsNotOllama(t *testing.T) {
+	t.Parallel()
+	fake := fakellm.Start(t, "ollama", fakellm.Models("x:latest"))
+	s := &setup{t: t}
+	s.config.Discover = true
+	s.up("u", upstream.Ollama, nil, fake.URL())
+	s.serve()
+	front := &setup{t: t}
+	front.config.Discover = true
+	front.up("back", upstream.Auto, nil, s.server.URL)
+	front.serve()
+	if got := front.get("/v1/models", ""); !strings.Contains(got.body, `"x:latest"`) {
+		t.Errorf("models: %s", got.body)
+	}
+	if kind := front.upstreams[0].ActualKind(); kind != upstream.OpenAI {
+		t.Errorf("the kind is %s", kind.Name)
 	}
 }

@@ -57,6 +57,12 @@ func (a *Answer) read(key, value []byte) {
 		a.ServiceTier = ParseServiceTier(value)
 	case "duration":
 		a.AudioMillis = parseMillis(value)
+	case "prompt_eval_count": // Ollama's own API
+		larger(&a.Usage.Input, value)
+		a.HasUsage = a.HasUsage || a.Usage.Input > 0
+	case "eval_count":
+		larger(&a.Usage.Output, value)
+		a.HasUsage = a.HasUsage || a.Usage.Output > 0
 	default:
 		if raw := UsageIn(key, value); raw != nil {
 			if usage, ok := ParseUsage(raw); ok {

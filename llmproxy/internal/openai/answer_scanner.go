@@ -177,7 +177,7 @@ var opensOrCloses = [256]bool{'"': true, '{': true, '[': true, '}': true, ']': t
 func (s *AnswerScanner) begin() {
 	s.place, s.value = atValue, s.value[:0]
 	switch string(s.key) {
-	case "usage", "usageMetadata", "usage_metadata", "x_groq", "meta", "service_tier", "duration":
+	case "usage", "usageMetadata", "usage_metadata", "x_groq", "meta", "service_tier", "duration", "prompt_eval_count", "eval_count":
 		s.kept = true
 	}
 }

@@ -49,6 +49,7 @@ func TestAnswerScanner(t *testing.T) {
 		{"a usage that is too large", `{"usage":{"input_tokens":5,"x":"` + strings.Repeat("x", maxScanned) + `"}}`, Answer{}, 0},
 		{"cut in the usage", `{"data":[` + picture + `],"usage":{"input_tokens":50,`, Answer{}, 1},
 		{"cut in a picture", `{"data":[{"b64_json":"iVBORw0KGgo`, Answer{}, 1},
+		{"Ollama's own", `{"embeddings":[[1,2],[3]],"prompt_eval_count":50, "eval_count" : 4160 }`, used, 0},
 		{"a list", `[{` + usage + `}]`, Answer{}, 0},
 		{"no JSON", `}}]] usage: {"input_tokens":50}`, Answer{}, 0},
 	} {

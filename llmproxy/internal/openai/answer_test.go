@@ -22,6 +22,7 @@ func TestAnswer(t *testing.T) {
 			Answer{Usage: tokens.Usage{Input: 10, Output: 5, Cached: 8, Reasoning: 3}, HasUsage: true}},
 		{"responses", `{"output":[],"error":null,"usage":{"input_tokens":12,"input_tokens_details":{"cached_tokens":11},"output_tokens":7,"output_tokens_details":{"reasoning_tokens":2}}}`,
 			Answer{Usage: tokens.Usage{Input: 12, Output: 7, Cached: 11, Reasoning: 2}, HasUsage: true}},
+		{"Ollama's own", `{"message":{"content":"Hi"},"done":true,"prompt_eval_count":30,"eval_count":5}`, Answer{Usage: tokens.Usage{Input: 30, Output: 5}, HasUsage: true}},
 		{"no usage", `{"data":[]}`, Answer{}},
 		{"usage null", `{"usage":null}`, Answer{}},
 		{"usage in seconds", `{"text":"Hi","usage":{"type":"duration","seconds":3}}`, Answer{Usage: tokens.Usage{AudioMillis: 3000}, HasUsage: true}},

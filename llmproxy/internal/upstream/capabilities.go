@@ -164,6 +164,17 @@ func (u *Upstream) RefreshCapabilities() {
 	}()
 }
 
+// AskCapabilities asks the servers what a model can take, and waits for them for a moment.
+func (u *Upstream) AskCapabilities(ctx context.Context, model string) {
+	if u.ActualKind().capabilities == nil {
+		return
+	}
+	u.addModel(model)
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	u.refreshCapabilities(ctx)
+}
+
 // refreshCapabilities asks every replica. For models about which no replica answers, it keeps what was known.
 func (u *Upstream) refreshCapabilities(ctx context.Context) {
 	c := &u.capabilities

@@ -21,8 +21,8 @@ func (m LoadedModel) Is(name string) bool {
 }
 
 const (
-	loadedFresh = 5 * time.Second  // an older list is refreshed in the background
-	loadedWait  = probeTimeout     // how long the first list is waited for
+	loadedFresh = time.Second      // an older list is refreshed
+	loadedWait  = probeTimeout     // how long a new list is waited for
 	loadedAsk   = 30 * time.Second // how long a server may take that is loading a model
 )
 
@@ -31,11 +31,12 @@ type loadedModels struct {
 	mu      sync.Mutex
 	models  []LoadedModel
 	at      time.Time     // of the list; zero if there is none
-	running chan struct{} // closed when the running request for a list ends
+	asked   time.Time     // when the running request for a list began
+	running chan struct{} // closed when that request ends; nil if there is none
 }
 
-// Loaded returns the models that the upstream had loaded when it last said so. Only the first call waits, for a moment: a server may hold
-// back its answer for as long as it loads another model.
+// Loaded returns the models that the upstream had loaded when it last said so. It waits for a new list only for a moment, and not at all
+// while a server does not answer: it may hold back its answer for as long as it loads another model.
 func (u *Upstream) Loaded(ctx context.Context) []LoadedModel {
 	list := u.ActualKind().loaded
 	if list == nil {
@@ -44,13 +45,13 @@ func (u *Upstream) Loaded(ctx context.Context) []LoadedModel {
 	l := &u.loadedModels
 	l.mu.Lock()
 	if l.running == nil && time.Since(l.at) > loadedFresh {
-		l.running = make(chan struct{})
+		l.running, l.asked = make(chan struct{}), time.Now()
 		go u.refreshLoaded(list)
 	}
-	known, running := !l.at.IsZero(), l.running
+	running, wait := l.running, loadedWait-time.Since(l.asked)
 	l.mu.Unlock()
-	if !known && running != nil {
-		timer := time.NewTimer(loadedWait)
+	if running != nil && wait > 0 {
+		timer := time.NewTimer(wait)
 		defer timer.Stop()
 		select {
 		case <-running:
@@ -96,6 +97,13 @@ func (u *Upstream) refreshLoaded(list func(*probe) ([]LoadedModel, bool)) {
 	l.running = nil
 }
 
+// outdate makes the next call of Loaded ask for a new list.
+func (l *loadedModels) outdate() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.at = time.Time{}
+}
+
 // LoadAnywhere starts loading a model at a replica that can answer, if there is one, and returns a channel that is closed when the load
 // ends. Only for an upstream that loads models on demand.
 func (u *Upstream) LoadAnywhere(model string) <-chan struct{} {
@@ -126,4 +134,5 @@ func (u *Upstream) Unload(ctx context.Context, model string) {
 		})
 	}
 	all.Wait()
+	u.loadedModels.outdate()
 }

@@ -68,6 +68,7 @@ func (u *Upstream) Load(r *replica.Replica, model string, embeddings bool) <-cha
 		}
 		delete(l.loading, key)
 		close(done)
+		u.loadedModels.outdate()
 	}()
 	return done
 }

@@ -201,6 +201,13 @@ func ollamaListLoaded(p *probe) ([]LoadedModel, bool) {
 	return loaded, true
 }
 
+// ollamaUnload sends a request without a prompt that says how long the model stays loaded: not at all.
+func ollamaUnload(p *probe, model string) bool {
+	request := append(jsonspan.AppendString([]byte(`{"model":`), model), `,"keep_alive":0,"stream":false}`...)
+	status, _, err := p.do(http.MethodPost, "/api/generate", request)
+	return err == nil && status == http.StatusOK
+}
+
 // ollamaLatest is the tag that a name without a tag stands for.
 const ollamaLatest = ":latest"
 
@@ -249,11 +256,4 @@ func addLoading(request map[string]any, params []Param) {
 	if len(options) > 0 {
 		request["options"] = options
 	}
-}
-
-// ollamaUnload sends a request without a prompt that says how long the model stays loaded: not at all.
-func ollamaUnload(p *probe, model string) bool {
-	request := append(jsonspan.AppendString([]byte(`{"model":`), model), `,"keep_alive":0,"stream":false}`...)
-	status, _, err := p.do(http.MethodPost, "/api/generate", request)
-	return err == nil && status == http.StatusOK
 }
