@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/jsonspan"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
@@ -75,8 +76,17 @@ func LoadsOnly(r *jsonspan.Object) (unload, ok bool) {
 		}
 	}
 	keep, _ := r.Get("keep_alive")
-	text := strings.Trim(string(keep), `"`)
-	return text == "0" || strings.HasPrefix(text, "0s"), !input
+	return isZeroDuration(keep), !input
+}
+
+// isZeroDuration reports whether a duration as Ollama reads it, a number of seconds or a text such as "5m", is zero.
+func isZeroDuration(value []byte) bool {
+	if text := str(value); text != "" {
+		d, err := time.ParseDuration(text)
+		return err == nil && d == 0
+	}
+	n, err := strconv.ParseFloat(string(value), 64) // Python's client sends 0.0
+	return err == nil && n == 0
 }
 
 // ChatFromOllama translates a request for Ollama's /api/chat to OpenAI's chat completions.

@@ -195,6 +195,8 @@ func TestLoadsOnly(t *testing.T) {
 		`{"model":"m","messages":[],"keep_alive":0}`:                {true, true},
 		`{"model":"m","prompt":"","keep_alive":"0"}`:                {true, true},
 		`{"model":"m","keep_alive":"0s"}`:                           {true, true},
+		`{"model":"m","keep_alive":0.0}`:                            {true, true},
+		`{"model":"m","keep_alive":"0s later"}`:                     {false, true},
 		`{"model":"m","keep_alive":-1}`:                             {false, true},
 		`{"model":"m","keep_alive":"5m"}`:                           {false, true},
 		`{"model":"m","prompt":"Hi","keep_alive":0}`:                {true, false},
