@@ -15,7 +15,7 @@ var anthropic = &kind{
 		"Anthropic-Ratelimit-Requests-Remaining", "3999", "Anthropic-Ratelimit-Requests-Reset", "2026-11-29T10:00:00Z",
 	},
 	errorBody: func(e apiError) string {
-		return fmt.Sprintf(`{"type":"error","error":{"type":%s,"message":%s},"request_id":"req_011CSHoEeqs5C35K2UUqR7Fy"}`, quote(cmp.Or(e.typ, "invalid_request_error")), quote(e.message))
+		return fmt.Sprintf(`{"type":"error","error":{"type":%s,"message":%s},"request_id":"req_011CSHoEeqs5C35K2UUqR7Fy"}`, quote(cmp.Or(e.typ, anthropicTypes[e.status], "invalid_request_error")), quote(e.message))
 	},
 	streamError: func(*exchange) [][]byte {
 		return events("event: error\n" + `data: {"type":"error","error":{"details":null,"type":"overloaded_error","message":"Overloaded"},"request_id":"req_011CSHoEeqs5C35K2UUqR7Fy"}`)
@@ -55,26 +55,44 @@ var anthropic = &kind{
 
 const messagesPath = "/v1/messages"
 
+// anthropicTypes are the types of errors that do not follow from a refusal.
+var anthropicTypes = map[int]string{
+	401: "authentication_error", 403: "permission_error", 404: "not_found_error", 413: "request_too_large", 429: "rate_limit_error",
+	500: "api_error", 504: "timeout_error", 529: "overloaded_error",
+}
+
 // renderMessage answers POST /v1/messages.
 func renderMessage(x *exchange) reply {
 	a := &x.answer
 	stop := map[string]string{"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use"}[a.finish]
 	head := fmt.Sprintf(`"id":"msg_%d","type":"message","role":"assistant","model":%s`, x.id, quote(x.params.Model))
 	usage := fmt.Sprintf(`"input_tokens":%d,"cache_creation_input_tokens":0,"cache_read_input_tokens":%d`, a.usage.input-a.usage.cached, a.usage.cached)
+	blocks := x.blocks()
 	if !x.params.Stream {
-		return x.json(fmt.Sprintf(`{%s,"content":[{"type":"text","text":%s}],"stop_reason":%s,"stop_sequence":null,"usage":{%s,"output_tokens":%d,"service_tier":"standard"}}`,
-			head, quote(a.text()), quote(stop), usage, a.usage.output))
+		content := make([]string, len(blocks))
+		for i, b := range blocks {
+			content[i] = b.whole
+		}
+		return x.json(fmt.Sprintf(`{%s,"content":[%s],"stop_reason":%s,"stop_sequence":null,"usage":{%s,"output_tokens":%d,"service_tier":"standard"}}`,
+			head, strings.Join(content, ","), quote(stop), usage, a.usage.output))
 	}
 	opening := events(
 		"event: message_start\n"+fmt.Sprintf(`data: {"type":"message_start","message":{%s,"content":[],"stop_reason":null,"stop_sequence":null,"usage":{%s,"output_tokens":1}}}`, head, usage),
-		"event: content_block_start\n"+`data: {"type":"content_block_start","index":0,"content_block":{"type":"text","text":""}}`,
+		blocks[0].startEvent(0),
 		"event: ping\n"+`data: {"type": "ping"}`,
 	)
-	tokens := make([]string, 0, len(a.tokens))
-	for _, t := range a.tokens {
-		tokens = append(tokens, "event: content_block_delta\n"+`data: {"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":`+quote(t)+`}}`)
+	var tokens []string
+	for i, b := range blocks {
+		between := ""
+		if i > 0 { // a block begins and ends together with a token, because faults count these
+			between = stopEvent(i-1) + "\n\n" + b.startEvent(i) + "\n\n"
+		}
+		for _, delta := range b.deltas {
+			tokens = append(tokens, between+"event: content_block_delta\n"+fmt.Sprintf(`data: {"type":"content_block_delta","index":%d,"delta":{%s}}`, i, delta))
+			between = ""
+		}
 	}
-	closing := []string{"event: content_block_stop\n" + `data: {"type":"content_block_stop","index":0}`}
+	closing := []string{stopEvent(len(blocks) - 1)}
 	if !a.noFinish {
 		closing = append(closing, "event: message_delta\n"+fmt.Sprintf(`data: {"type":"message_delta","delta":{"stop_reason":%s,"stop_sequence":null},"usage":{"output_tokens":%d}}`, quote(stop), a.usage.output))
 	}
@@ -83,6 +101,55 @@ func renderMessage(x *exchange) reply {
 	}
 	return x.stream(opening, events(tokens...), events(closing...))
 }
+
+// A messageBlock is a block of a message: in a whole answer, and in the parts of a stream.
+type messageBlock struct {
+	whole, start string
+	deltas       []string // without their braces
+}
+
+func (b messageBlock) startEvent(index int) string {
+	return "event: content_block_start\n" + fmt.Sprintf(`data: {"type":"content_block_start","index":%d,"content_block":%s}`, index, b.start)
+}
+
+func stopEvent(index int) string {
+	return "event: content_block_stop\n" + fmt.Sprintf(`data: {"type":"content_block_stop","index":%d}`, index)
+}
+
+// blocks returns the answer's thinking, text and tool calls. There is always one block.
+func (x *exchange) blocks() (blocks []messageBlock) {
+	a := &x.answer
+	if len(a.thinking) > 0 {
+		thought := messageBlock{
+			whole: `{"type":"thinking","thinking":` + quote(strings.Join(a.thinking, "")) + `,"signature":"` + signature + `"}`,
+			start: `{"type":"thinking","thinking":"","signature":""}`,
+		}
+		for _, t := range a.thinking {
+			thought.deltas = append(thought.deltas, `"type":"thinking_delta","thinking":`+quote(t))
+		}
+		thought.deltas = append(thought.deltas, `"type":"signature_delta","signature":"`+signature+`"`)
+		blocks = append(blocks, thought)
+	}
+	if len(a.tokens) > 0 || len(a.calls) == 0 {
+		text := messageBlock{whole: `{"type":"text","text":` + quote(a.text()) + `}`, start: `{"type":"text","text":""}`}
+		for _, t := range a.tokens {
+			text.deltas = append(text.deltas, `"type":"text_delta","text":`+quote(t))
+		}
+		blocks = append(blocks, text)
+	}
+	for i, c := range a.calls {
+		head := `{"type":"tool_use","id":` + quote(x.callID("toolu", i)) + `,"name":` + quote(c.name) + `,"input":`
+		call := messageBlock{whole: head + c.arguments + `}`, start: head + `{}}`}
+		for _, piece := range c.pieces() {
+			call.deltas = append(call.deltas, `"type":"input_json_delta","partial_json":`+quote(piece))
+		}
+		blocks = append(blocks, call)
+	}
+	return blocks
+}
+
+// signature is that of every thinking block.
+const signature = "EqQBCgIYAhIM1gbcDa9GJwZA2b3hGgxBdjrkzLoky3dl1pk"
 
 func anthropicModels(x *exchange) reply {
 	var list []string

@@ -30,7 +30,8 @@ type kind struct {
 	roleDelta string // opens a chat stream; if empty, the first token's chunk has the role
 	chatChunk func(x *exchange, delta, finish string) string
 	chatEnd   func(x *exchange) (finish, usage []string)
-	chatBody  func(x *exchange, text string) string
+	chatBody  func(x *exchange, message string) string // gets "content" and what follows it in a message
+	reasoning string                                   // the member of reasoning in a message; default "reasoning_content"
 	textChunk func(x *exchange, text, finish string) string
 	textEnd   func(x *exchange) (finish, usage []string)
 	textBody  func(x *exchange, text string) string

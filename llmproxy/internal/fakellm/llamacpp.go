@@ -27,10 +27,10 @@ var llamacpp = &kind{
 		}
 		return []string{llamaChunk(x, last, "")}, []string{llamaChunk(x, "", `,"usage":`+llamaUsage(x.answer.usage)+llamaTimings)}
 	},
-	chatBody: func(x *exchange, text string) string {
-		return fmt.Sprintf(`{"choices":[{"finish_reason":%s,"index":0,"message":{"role":"assistant","content":%s}}],"created":%s,"model":%s,`+
+	chatBody: func(x *exchange, message string) string {
+		return fmt.Sprintf(`{"choices":[{"finish_reason":%s,"index":0,"message":{"role":"assistant",%s}}],"created":%s,"model":%s,`+
 			`"system_fingerprint":"b1-de3ff81","object":"chat.completion","usage":%s,"id":"chatcmpl-%032d"%s}`,
-			quote(x.answer.finish), quote(text), created, quote(x.params.Model), llamaUsage(x.answer.usage), x.id, llamaTimings)
+			quote(x.answer.finish), message, created, quote(x.params.Model), llamaUsage(x.answer.usage), x.id, llamaTimings)
 	},
 	textChunk: func(x *exchange, text, finish string) string { return llamaText(x, text, finish, "", "") },
 	// An empty chunk comes before the finish, which always has the usage.

@@ -25,10 +25,11 @@ var ollama = &kind{
 		}
 		return []string{x.kind.chatChunk(x, `{}`, quote(x.answer.finish))}, usage
 	},
-	chatBody: func(x *exchange, text string) string {
+	reasoning: "reasoning",
+	chatBody: func(x *exchange, message string) string {
 		return fmt.Sprintf(`{"id":"chatcmpl-%d","object":"chat.completion","created":%s,"model":%s,"system_fingerprint":"fp_ollama",`+
-			`"choices":[{"index":0,"message":{"role":"assistant","content":%s},"finish_reason":%s}],"usage":%s}}`,
-			x.id%999, created, quote(x.params.Model), quote(text), quote(x.answer.finish), x.answer.usage.counts())
+			`"choices":[{"index":0,"message":{"role":"assistant",%s},"finish_reason":%s}],"usage":%s}}`,
+			x.id%999, created, quote(x.params.Model), message, quote(x.answer.finish), x.answer.usage.counts())
 	},
 	// If the request asks for usage, every chunk has one, of zeros.
 	textChunk: func(x *exchange, text, finish string) string {

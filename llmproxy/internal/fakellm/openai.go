@@ -21,11 +21,11 @@ var openai = &kind{
 		}
 		return []string{x.kind.chatChunk(x, `{}`, quote(x.answer.finish))}, usage
 	},
-	chatBody: func(x *exchange, text string) string {
+	chatBody: func(x *exchange, message string) string {
 		return fmt.Sprintf(`{"id":"chatcmpl-%d","object":"chat.completion","created":%s,"model":%s,"choices":[{"index":0,"message":`+
-			`{"role":"assistant","content":%s,"refusal":null,"annotations":[]},"logprobs":null,"finish_reason":%s}],"usage":%s,`+
+			`{"role":"assistant",%s,"refusal":null,"annotations":[]},"logprobs":null,"finish_reason":%s}],"usage":%s,`+
 			`"service_tier":"default","system_fingerprint":null}`,
-			x.id, created, quote(x.params.Model), quote(text), quote(x.answer.finish), openaiUsage(x.answer.usage))
+			x.id, created, quote(x.params.Model), message, quote(x.answer.finish), openaiUsage(x.answer.usage))
 	},
 	textChunk: func(x *exchange, text, finish string) string {
 		return openaiText(x, `[{"text":`+quote(text)+`,"index":0,"logprobs":null,"finish_reason":`+finish+`}]`, "")

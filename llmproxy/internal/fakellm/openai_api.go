@@ -1,6 +1,7 @@
 package fakellm
 
 import (
+	"cmp"
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/json"
@@ -18,7 +19,7 @@ const chatPath = "/v1/chat/completions"
 func renderChat(x *exchange) reply {
 	k, a := x.kind, &x.answer
 	if !x.params.Stream {
-		return x.json(k.chatBody(x, a.text()))
+		return x.json(k.chatBody(x, x.message()))
 	}
 	role := k.roleDelta
 	if role == "" && a.roleFirst {
@@ -28,15 +29,59 @@ func renderChat(x *exchange) reply {
 	if role != "" {
 		opening = append(opening, data(k.chatChunk(x, role, "null")))
 	}
-	tokens := make([][]byte, 0, len(a.tokens))
-	for i, t := range a.tokens {
-		delta := `{"content":` + quote(t) + `}`
+	deltas := x.deltas()
+	tokens := make([][]byte, 0, len(deltas))
+	for i, delta := range deltas {
 		if i == 0 && role == "" {
-			delta = `{"role":"assistant","content":` + quote(t) + `}`
+			delta = `"role":"assistant",` + delta
 		}
-		tokens = append(tokens, data(k.chatChunk(x, delta, "null")))
+		tokens = append(tokens, data(k.chatChunk(x, `{`+delta+`}`, "null")))
 	}
 	return x.stream(opening, tokens, x.closing(k.chatEnd(x)))
+}
+
+// message returns what a message of a whole answer has: its content, and its reasoning and tool calls if there are any.
+func (x *exchange) message() string {
+	a := &x.answer
+	content := quote(a.text())
+	if len(a.tokens) == 0 && len(a.calls) > 0 {
+		content = "null"
+	}
+	message := `"content":` + content
+	if len(a.thinking) > 0 {
+		message += `,` + quote(cmp.Or(x.kind.reasoning, "reasoning_content")) + `:` + quote(strings.Join(a.thinking, ""))
+	}
+	if len(a.calls) > 0 {
+		calls := make([]string, len(a.calls))
+		for i, c := range a.calls {
+			calls[i] = fmt.Sprintf(`{"id":%s,"type":"function","function":{"name":%s,"arguments":%s}}`, quote(x.callID("call", i)), quote(c.name), quote(c.arguments))
+		}
+		message += `,"tool_calls":[` + strings.Join(calls, ",") + `]`
+	}
+	return message
+}
+
+// deltas returns the message in the parts that a stream has, each without its braces.
+func (x *exchange) deltas() (deltas []string) {
+	a := &x.answer
+	for _, t := range a.thinking {
+		deltas = append(deltas, quote(cmp.Or(x.kind.reasoning, "reasoning_content"))+`:`+quote(t))
+	}
+	for _, t := range a.tokens {
+		deltas = append(deltas, `"content":`+quote(t))
+	}
+	for i, c := range a.calls {
+		deltas = append(deltas, fmt.Sprintf(`"tool_calls":[{"index":%d,"id":%s,"type":"function","function":{"name":%s,"arguments":""}}]`, i, quote(x.callID("call", i)), quote(c.name)))
+		for _, piece := range c.pieces() {
+			deltas = append(deltas, fmt.Sprintf(`"tool_calls":[{"index":%d,"function":{"arguments":%s}}]`, i, quote(piece)))
+		}
+	}
+	return deltas
+}
+
+// callID returns the ID of the answer's i-th tool call.
+func (x *exchange) callID(prefix string, i int) string {
+	return fmt.Sprintf("%s_%d_%d", prefix, x.id, i)
 }
 
 // renderCompletion answers POST /v1/completions.

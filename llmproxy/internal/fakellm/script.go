@@ -19,10 +19,12 @@ type Answer struct {
 	raw         *rawAnswer
 	events      []string
 
-	tokens []string
-	finish string
-	usage  usage
-	header []string // pairs of name and value
+	thinking []string
+	tokens   []string
+	calls    []toolCall
+	finish   string
+	usage    usage
+	header   []string // pairs of name and value
 
 	roleFirst, noFinish, noDone bool
 	batch                       int
@@ -33,6 +35,8 @@ type Answer struct {
 }
 
 type usage struct{ input, output, cached int }
+
+type toolCall struct{ name, arguments string }
 
 type rawAnswer struct {
 	status int
@@ -85,6 +89,16 @@ const (
 
 // Text answers normally, as a stream or as JSON, whichever the request asks for. Every token is one event of a stream.
 func Text(tokens ...string) Answer { return Answer{tokens: tokens} }
+
+// Thinking begins a chat answer with reasoning. Its tokens count like those of the text that follows.
+func (a Answer) Thinking(tokens ...string) Answer { a.thinking = tokens; return a }
+
+// Call adds a call of a tool to a chat answer, after the text: Text().Call("get_weather", `{"city":"Paris"}`). A stream has three
+// events of it, which count like tokens.
+func (a Answer) Call(tool, arguments string) Answer {
+	a.calls = append(slices.Clip(a.calls), toolCall{tool, arguments})
+	return a
+}
 
 // Status refuses with this status, in the kind's error format. The headers are pairs of name and value.
 func Status(code int, header ...string) Answer { return Answer{status: code}.With(header...) }
@@ -145,7 +159,7 @@ func (a Answer) With(header ...string) Answer {
 	return a
 }
 
-// Finish sets the finish_reason; default "stop".
+// Finish sets the finish_reason; default "stop", or "tool_calls" if there are any.
 func (a Answer) Finish(reason string) Answer { a.finish = reason; return a }
 
 // Usage sets the reported token counts; default 12 input tokens, none of them cached, and one output token more than the
@@ -221,20 +235,29 @@ func (a *Answer) text() string { return strings.Join(a.tokens, "") }
 
 // withDefaults fills in what the script left open.
 func (a Answer) withDefaults() Answer {
-	if a.tokens == nil {
+	if a.tokens == nil && a.calls == nil {
 		a.tokens = defaultTokens
 	}
 	if a.finish == "" {
 		a.finish = "stop"
+		if len(a.calls) > 0 {
+			a.finish = "tool_calls"
+		}
 	}
 	if a.usage == (usage{}) {
-		a.usage = usage{input: 12, output: len(a.tokens) + 1}
+		a.usage = usage{input: 12, output: len(a.thinking) + len(a.tokens) + len(a.calls) + 1}
 	}
 	return a
 }
 
 // defaultTokens are those of the model with which the captures were made.
 var defaultTokens = []string{"Hello", " from", " the tiny", " test", " model", "."}
+
+// pieces splits a call's arguments, as servers that stream them do.
+func (c toolCall) pieces() [2]string {
+	half := len(c.arguments) / 2
+	return [2]string{c.arguments[:half], c.arguments[half:]}
+}
 
 // A script says what a server answers.
 type script struct {
@@ -301,6 +324,8 @@ func (s *script) assign(x *exchange) (onPath bool) {
 	case onPath || !x.generates():
 	case len(s.next) > 0:
 		a, s.next = s.next[0], s.next[1:]
+	case x.server.steered:
+		a = steer(x.body)
 	default:
 		a = s.always
 	}

@@ -30,12 +30,17 @@ var vllm = &kind{
 		}
 		return []string{x.kind.chatChunk(x, `{}`, quote(x.answer.finish))}, usage
 	},
-	chatBody: func(x *exchange, text string) string {
+	reasoning: "reasoning",
+	chatBody: func(x *exchange, message string) string {
+		unreasoned := ""
+		if x.answer.thinking == nil {
+			unreasoned = `,"reasoning":null`
+		}
 		return fmt.Sprintf(`{"id":"chatcmpl-%016x","object":"chat.completion","created":%s,"model":%s,"choices":[{"index":0,"message":`+
-			`{"role":"assistant","content":%s,"refusal":null,"annotations":null,"audio":null,"function_call":null,"reasoning":null},`+
+			`{"role":"assistant",%s,"refusal":null,"annotations":null,"audio":null,"function_call":null%s},`+
 			`"logprobs":null,"finish_reason":%s,"stop_reason":null,"token_ids":null,"routed_experts":null}],"service_tier":null%s,`+
 			`"usage":%s,"prompt_logprobs":null,"prompt_token_ids":null,"prompt_text":null,"kv_transfer_params":null,"ec_transfer_params":null,"metrics":null}`,
-			x.id, created, quote(x.params.Model), quote(text), quote(x.answer.finish), vllmFingerprint, vllmUsage(x.answer.usage, vllmNoDetails))
+			x.id, created, quote(x.params.Model), message, unreasoned, quote(x.answer.finish), vllmFingerprint, vllmUsage(x.answer.usage, vllmNoDetails))
 	},
 	textChunk: func(x *exchange, text, finish string) string {
 		rest := ""

@@ -1,5 +1,6 @@
-// Command fakellm runs a fakellm server in its own process, for benchmarks, so that its CPU time does not count as the proxy's. It
-// prints its URL when it listens, and exits on SIGINT or SIGTERM.
+// Command fakellm runs a fakellm server in its own process: for benchmarks, so that its CPU time does not count as the proxy's, and for
+// the end-to-end tests, where -steered lets the prompt decide about the answer. It prints its URL when it listens, and exits on SIGINT
+// or SIGTERM.
 package main
 
 import (
@@ -7,6 +8,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -34,6 +36,7 @@ func run(ctx context.Context, args []string) error {
 	listen := flags.String("listen", "127.0.0.1:0", "address to listen on; port 0 picks a free one")
 	kind := flags.String("kind", "openai", "server to imitate: "+kinds)
 	model := flags.String("model", "tiny", "name of the model")
+	steered := flags.Bool("steered", false, "let words in the prompt decide about the answer, and print when requests arrive and when their clients leave; the flags below have no effect")
 	var load fakellm.Load
 	flags.IntVar(&load.Bytes, "bytes", 1024, "size of an answer that is not a stream")
 	flags.IntVar(&load.Tokens, "tokens", 200, "content events of a stream")
@@ -50,7 +53,23 @@ func run(ctx context.Context, args []string) error {
 		return fmt.Errorf("listening: %w", err)
 	}
 	fmt.Println("http://" + ln.Addr().String())
+	if *steered {
+		return serve(ctx, ln, printRequests(os.Stdout, fakellm.New(*kind, fakellm.Models(*model), fakellm.Steered())))
+	}
 	return serve(ctx, ln, fakellm.New(*kind, fakellm.Models(*model), fakellm.Benchmark(load)))
+}
+
+// printRequests prints which requests arrive, and which are abandoned: the client left before it had the whole answer.
+func printRequests(to io.Writer, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = fmt.Fprintln(to, "received", r.Method, r.URL.Path)
+		defer func() {
+			if r.Context().Err() != nil {
+				_, _ = fmt.Fprintln(to, "abandoned", r.Method, r.URL.Path)
+			}
+		}()
+		next.ServeHTTP(w, r)
+	})
 }
 
 func serve(ctx context.Context, ln net.Listener, h http.Handler) error {

@@ -1,12 +1,14 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"flag"
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 
@@ -38,6 +40,41 @@ func TestServe(t *testing.T) {
 	if err := <-over; err != nil {
 		t.Error(err)
 	}
+}
+
+// Whoever reads the output learns that a request arrived and that its client has left.
+func TestPrintRequests(t *testing.T) {
+	t.Parallel()
+	read, written := io.Pipe()
+	s := httptest.NewServer(printRequests(written, fakellm.New("openai", fakellm.Steered())))
+	defer s.Close()
+	lines := bufio.NewScanner(read)
+	ctx, leave := context.WithCancel(t.Context())
+	defer leave()
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.URL+"/v1/chat/completions", strings.NewReader(`{"model":"tiny","stream":true,"messages":[{"role":"user","content":"LONG"}]}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	left := make(chan struct{})
+	go func() {
+		defer close(left)
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer resp.Body.Close()
+		if _, err := io.ReadFull(resp.Body, make([]byte, 10)); err != nil {
+			t.Error(err)
+		}
+		leave()
+	}()
+	for _, want := range []string{"received POST /v1/chat/completions", "abandoned POST /v1/chat/completions"} {
+		if !lines.Scan() || lines.Text() != want {
+			t.Errorf("got %q, %v, want %q", lines.Text(), lines.Err(), want)
+		}
+	}
+	<-left
 }
 
 func TestFlags(t *testing.T) {

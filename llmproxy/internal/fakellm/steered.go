@@ -1,0 +1,99 @@
+package fakellm
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// steer returns the answer that a conversation asks for. The rules are those of e2e/testmodel/mktiny.py, so that the same test gets
+// the same answer of a real server; the first one that applies decides:
+//
+//	STATUS 529    this status, which a real server has no word for
+//	BREAK         two words, and then an error, which a real server cannot be made to send
+//	KEPT          "The notes are kept safely."
+//	STORE         with tools, a call of Write: {"file_path":"KEPT.txt","content":"kept"}
+//	FETCH         with tools, a call of Read: {"file_path":"notes.txt"}
+//	LONG          " one two three …" without end
+//	a tool result "It is 21 degrees!"
+//	tools         a call of get_weather: {"city":"Paris"}
+//	an image      its type and its size
+//	THINK         reasoning, and then the usual answer
+//
+// A word counts anywhere in the conversation. So a result of Read that contains STORE leads to the call of Write, and its file to the
+// end.
+func steer(body []byte) Answer {
+	var request struct {
+		Messages            json.RawMessage
+		Tools               []json.RawMessage
+		Stream              bool
+		MaxTokens           int `json:"max_tokens"`
+		MaxCompletionTokens int `json:"max_completion_tokens"`
+	}
+	if json.Unmarshal(body, &request) != nil {
+		return Answer{} // the kind refuses it
+	}
+	talk, tools := string(request.Messages), len(request.Tools) > 0
+	has := func(word string) bool { return strings.Contains(talk, word) }
+	switch status := statusWord.FindStringSubmatch(talk); {
+	case status != nil:
+		code, _ := strconv.Atoi(status[1]) // has three digits
+		if code == http.StatusInternalServerError {
+			return InternalError()
+		}
+		return Status(code)
+	case has("BREAK"):
+		return Answer{}.ErrorEventAfter(2)
+	case has("KEPT"):
+		return Text("The", " notes", " are", " kept", " safely.")
+	case tools && has("STORE"):
+		return Text().Call("Write", `{"file_path":"KEPT.txt","content":"kept"}`)
+	case tools && has("FETCH"):
+		return Text().Call("Read", `{"file_path":"notes.txt"}`)
+	case has("LONG"):
+		return endless(max(request.MaxTokens, request.MaxCompletionTokens), request.Stream)
+	case toolResult.MatchString(talk):
+		return Text("It", " is", " 21", " degrees", "!")
+	case tools:
+		return Text().Call("get_weather", `{"city":"Paris"}`)
+	}
+	if kind, data := imageType.FindStringSubmatch(talk), imageData.FindStringSubmatch(talk); kind != nil && data != nil {
+		return Text("An ", kind[1], fmt.Sprintf(" of %d characters.", len(data[1])))
+	}
+	if has("THINK") {
+		return Text(defaultTokens...).Thinking("The", " user", " wants", " a greeting", ".")
+	}
+	return Answer{}
+}
+
+var (
+	statusWord = regexp.MustCompile(`\bSTATUS (\d{3})\b`)
+	toolResult = regexp.MustCompile(`"role": ?"tool"|"type": ?"tool_result"`)
+	// An image in OpenAI's format, or in Anthropic's.
+	imageType = regexp.MustCompile(`(?:data:|"media_type": ?")(image/\w+)`)
+	imageData = regexp.MustCompile(`(?:;base64,|"data": ?")([\w+/=]+)`)
+)
+
+var numbers = []string{" one", " two", " three", " four", " five", " six", " seven", " eight", " nine", " ten"}
+
+// endless counts as far as max_tokens allows, slowly enough for a client that leaves. Without a limit it takes minutes.
+func endless(limit int, stream bool) Answer {
+	const (
+		interval = 10 * time.Millisecond
+		minutes  = 20_000
+	)
+	if limit <= 0 || limit > minutes {
+		limit = minutes
+	}
+	tokens := slices.Repeat(numbers, limit/len(numbers)+1)[:limit]
+	answer := Text(tokens...).Finish("length")
+	if stream {
+		return answer.Interval(interval)
+	}
+	return answer.Delay(time.Duration(limit) * interval)
+}
