@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # Installs what the end-to-end tests need into a cache outside the repository, unless it is there already: Ollama, llama.cpp's
-# server, the official OpenAI SDKs for Python and Node, and the test models. The tests find everything under $cache/current.
+# server, the official SDKs of OpenAI and Anthropic for Python and Node, Claude Code, and the test models. The tests find everything under $cache/current.
 # Whatever cannot be installed is an error; nothing is skipped.
 set -euo pipefail
 cd "$(dirname "$0")"
 
 ollama_version=v0.11.4 # the last version whose own CPU engine builds from the Go module alone
+claude_code_version=2.1.332
 cache=${LLMPROXY_E2E_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/caddy-llmproxy-e2e}
 
 main() {
@@ -20,6 +21,7 @@ main() {
 	local ollama=$!
 	provide python "$(fingerprint sdk/requirements.txt "$(python3 -VV)")" install_python
 	provide node "$(fingerprint sdk/package.json "$(node --version)")" install_node
+	provide claude-code "$claude_code_version" install_claude_code
 	wait "$ollama"
 	provide models "$(fingerprint testmodel/* "$ollama_version")" make_models
 }
@@ -53,13 +55,20 @@ build_ollama() {
 install_python() {
 	python3 -m venv "$1"
 	"$1/bin/pip" install --quiet --disable-pip-version-check --only-binary :all: -r sdk/requirements.txt
-	"$1/bin/python" -c 'import openai, xllamacpp; xllamacpp.Server'
+	"$1/bin/python" -c 'import anthropic, openai, xllamacpp; xllamacpp.Server'
 }
 
 install_node() {
 	cp sdk/package.json "$1"
 	npm install --prefix "$1" --no-package-lock --no-audit --no-fund --ignore-scripts --loglevel=error
-	NODE_PATH=$1/node_modules node -e 'require("openai")'
+	NODE_PATH=$1/node_modules node -e 'require("openai"); require("@anthropic-ai/sdk")'
+}
+
+# install_claude_code installs the program for this platform, which npm chooses among the optional dependencies. It needs no Node.
+install_claude_code() {
+	npm install --prefix "$1" --no-package-lock --no-audit --no-fund --ignore-scripts --loglevel=error "@anthropic-ai/claude-code@$claude_code_version"
+	ln -s "$(find "$1/node_modules/@anthropic-ai" -path '*/claude-code-*/claude' -type f)" "$1/claude"
+	[[ $(HOME=$1 "$1/claude" --version) == "$claude_code_version "* ]]
 }
 
 # make_models writes the model files and imports them into Ollama, one of them also under a name with a slash.
@@ -68,6 +77,7 @@ make_models() {
 	(
 		cd "$1"
 		python3 mktiny.py llama tiny.gguf
+		python3 mktiny.py llama tiny-long.gguf --ctx 32768 --name tiny-long
 		python3 mktiny.py llama slow.gguf --layers 8 --ffn 16384 --name slow
 		python3 mktiny.py bert tiny-embed.gguf --name tiny-embed
 		import_into_ollama "$1"

@@ -62,7 +62,7 @@ func TestSDKWithKeys(t *testing.T) {
 	for _, k := range sdks() {
 		t.Run(k.name, func(t *testing.T) {
 			g, url := keysGateway(t)
-			k.check(t, url, 8, "keys")
+			k.check(t, url+"/v1", 8, "keys")
 			if strings.Contains(string(g.log.since(0)), "sk-") {
 				t.Error("the log contains a secret")
 			}

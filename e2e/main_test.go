@@ -1,11 +1,12 @@
-// Package e2e tests the gateway end to end: the Caddy binary with the plugin, a real Ollama, a real llama.cpp server and the SDKs
-// that clients use. It imports nothing of the plugin's code; it sees what users see.
+// Package e2e tests the gateway end to end: the Caddy binary with the plugin, a real Ollama, a real llama.cpp server, the SDKs and
+// Claude Code. It imports nothing of the plugin's code; it sees what users see. APIs that cost money are imitated by fakellm.
 //
 // install.sh installs everything. Whatever is missing is a failure, never a skip.
 package e2e
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -20,11 +21,11 @@ import (
 
 // installed are the paths of what install.sh installed. TestMain sets them.
 var installed struct {
-	caddy, ollama, python, node, models string
+	caddy, fakellm, ollama, python, node, claudeCode, models string
 }
 
 func TestMain(m *testing.M) {
-	if err := locate(); err != nil {
+	if err := errors.Join(locate(), buildFakellm()); err != nil {
 		fmt.Fprintln(os.Stderr, "e2e:", err)
 		os.Exit(1)
 	}
@@ -49,15 +50,28 @@ func locate() error {
 	installed.ollama = filepath.Join(current, "ollama", "ollama")
 	installed.python = filepath.Join(current, "python", "bin", "python")
 	installed.node = filepath.Join(current, "node", "node_modules")
+	installed.claudeCode = filepath.Join(current, "claude-code", "claude")
 	installed.models = filepath.Join(current, "models")
 
 	if _, err := os.Stat(installed.caddy); err != nil {
 		return fmt.Errorf("%w; run `make build`, or set CADDY to the binary", err)
 	}
-	for _, path := range []string{installed.ollama, installed.python, installed.node, installed.models} {
+	for _, path := range []string{installed.ollama, installed.python, installed.node, installed.claudeCode, installed.models} {
 		if _, err := os.Stat(path); err != nil {
 			return fmt.Errorf("%w; run e2e/install.sh", err)
 		}
+	}
+	return nil
+}
+
+// buildFakellm builds the scripted upstream of this clone. That takes seconds, and the tests and its rules always agree.
+func buildFakellm() (err error) {
+	if installed.fakellm, err = filepath.Abs("../bin/fakellm"); err != nil {
+		return err
+	}
+	build := exec.Command("go", "build", "-C", "..", "-o", installed.fakellm, "./llmproxy/internal/fakellm/cmd/fakellm")
+	if output, err := build.CombinedOutput(); err != nil {
+		return fmt.Errorf("building fakellm: %w\n%s", err, output)
 	}
 	return nil
 }
@@ -108,12 +122,12 @@ func (p *process) kill() {
 	<-p.done
 }
 
-// waitReady waits until a GET of url succeeds.
+// waitReady waits until a GET of url succeeds, or demands a key.
 func (p *process) waitReady(url string) error {
 	for deadline := time.Now().Add(60 * time.Second); time.Now().Before(deadline); {
 		if answer, err := http.Get(url); err == nil {
 			_ = answer.Body.Close()
-			if answer.StatusCode == http.StatusOK {
+			if answer.StatusCode == http.StatusOK || answer.StatusCode == http.StatusUnauthorized {
 				return nil
 			}
 		}

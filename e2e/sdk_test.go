@@ -39,24 +39,18 @@ func sdks() []sdk {
 func TestSDK(t *testing.T) {
 	g := sharedGateway(t)
 	for _, k := range sdks() {
-		for server, models := range map[string][2]string{"ollama": {"ollama-chat", "ollama-embed"}, "llamacpp": {"llama-chat", "llama-embed"}} {
-			t.Run(k.name+", "+server, func(t *testing.T) { k.check(t, g.url, k.checks, "checks", "all", models[0], models[1]) })
+		for server, models := range map[string][2]string{
+			"ollama": {"ollama-chat", "ollama-embed"}, "llamacpp": {"llama-chat", "llama-embed"}, "anthropic": {"claude-chat", "llama-embed"},
+		} {
+			t.Run(k.name+", "+server, func(t *testing.T) { k.check(t, g.url+"/v1", k.checks, "checks", "all", models[0], models[1]) })
 		}
 	}
 }
 
 // check runs a script and makes each check that it reports a subtest; there must be this many.
-func (k sdk) check(t *testing.T, url string, checks int, script string, args ...string) {
-	env, args := k.script(script, args...)
-	command := exec.Command(args[0], args[1:]...)
-	command.Env = append(append(os.Environ(), "BASE_URL="+url+"/v1"), env...)
-	var stderr strings.Builder
-	command.Stderr = &stderr
-	output, err := command.Output()
-	if err != nil {
-		t.Fatalf("%v\n%s", err, stderr.String())
-	}
-	reports := strings.Split(strings.TrimSpace(string(output)), "\n")
+func (k sdk) check(t *testing.T, base string, checks int, script string, args ...string) {
+	t.Helper()
+	reports := strings.Split(strings.TrimSpace(k.run(t, base, script, args...)), "\n")
 	for _, line := range reports {
 		var report struct{ Check, Error string }
 		if err := json.Unmarshal([]byte(line), &report); err != nil {
@@ -71,6 +65,20 @@ func (k sdk) check(t *testing.T, url string, checks int, script string, args ...
 	if len(reports) != checks {
 		t.Errorf("%d checks, want %d", len(reports), checks)
 	}
+}
+
+// run runs a script and returns its output.
+func (k sdk) run(t *testing.T, base, script string, args ...string) (output string) {
+	t.Helper()
+	env, args := k.script(script, args...)
+	command := exec.Command(args[0], args[1:]...)
+	command.Env = append(append(os.Environ(), "BASE_URL="+base), env...)
+	var stdout, stderr strings.Builder
+	command.Stdout, command.Stderr = &stdout, &stderr
+	if err := command.Run(); err != nil {
+		t.Fatalf("%v\n%s", err, stderr.String())
+	}
+	return stdout.String()
 }
 
 // If the upstream is killed during a stream, the SDK must raise an error: nothing may look like a complete answer.
@@ -103,7 +111,7 @@ func TestSDKRaisesWhenCutOff(t *testing.T) {
 func TestOpenAIGo(t *testing.T) {
 	g := sharedGateway(t)
 	client := openaigo.NewClient(option.WithBaseURL(g.url+"/v1"), option.WithAPIKey("unused"), option.WithMaxRetries(0))
-	for _, s := range chatServers {
+	for _, s := range append(chatServers, translated) {
 		question := openaigo.ChatCompletionNewParams{Model: s.model, Messages: []openaigo.ChatCompletionMessageParamUnion{openaigo.UserMessage("hi")}}
 		t.Run("chat, "+s.name, func(t *testing.T) {
 			answer, err := client.Chat.Completions.New(t.Context(), question)
@@ -184,7 +192,7 @@ func TestSashabaranovGoOpenAI(t *testing.T) {
 	config := goopenai.DefaultConfig("unused")
 	config.BaseURL = g.url + "/v1"
 	client := goopenai.NewClientWithConfig(config)
-	for _, s := range chatServers {
+	for _, s := range append(chatServers, translated) {
 		question := goopenai.ChatCompletionRequest{Model: s.model, Messages: []goopenai.ChatCompletionMessage{{Role: "user", Content: "hi"}}}
 		t.Run("chat, "+s.name, func(t *testing.T) {
 			answer, err := client.CreateChatCompletion(t.Context(), question)

@@ -61,6 +61,32 @@ func runOllama(port int, home string) (*server, error) {
 	return s, p.waitReady(s.url() + "/api/version")
 }
 
+// runFake starts an imitation of OpenAI's or Anthropic's API. Its model, fake, follows the same words in a prompt as the test models.
+func runFake(kind string) (*server, error) {
+	port, err := freePort()
+	if err != nil {
+		return nil, err
+	}
+	addr := fmt.Sprintf("127.0.0.1:%d", port)
+	p, err := startProcess("fakellm", nil, installed.fakellm, "-steered", "-kind", kind, "-model", "fake", "-listen", addr)
+	if err != nil {
+		return nil, err
+	}
+	s := &server{process: p, addr: addr}
+	return s, p.waitReady(s.url() + "/v1/models")
+}
+
+// startFake starts an imitated API that only this test uses.
+func startFake(t *testing.T, kind string) *server {
+	t.Helper()
+	s, err := runFake(kind)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.stopAfter(t)
+	return s
+}
+
 // startLlama starts a llama.cpp server that only this test uses and may kill.
 func startLlama(t *testing.T, model string, flags ...string) *server {
 	t.Helper()
@@ -125,6 +151,7 @@ func (s *server) runner(t *testing.T) int {
 // A serverSet is the servers that most tests share. No test may stop or suspend one of them.
 type serverSet struct {
 	ollama, llama, embed, slow *server
+	openai, anthropic          *server // imitated
 	home                       string
 }
 
@@ -159,12 +186,18 @@ func (f *serverSet) start() (err error) {
 	if f.embed, err = runLlama("tiny-embed", "--embeddings", "--ctx", "512"); err != nil {
 		return err
 	}
-	f.slow, err = runLlama("slow")
+	if f.slow, err = runLlama("slow"); err != nil {
+		return err
+	}
+	if f.openai, err = runFake("openai"); err != nil {
+		return err
+	}
+	f.anthropic, err = runFake("anthropic")
 	return err
 }
 
 func stopShared() {
-	for _, s := range []*server{shared.ollama, shared.llama, shared.embed, shared.slow} {
+	for _, s := range []*server{shared.ollama, shared.llama, shared.embed, shared.slow, shared.openai, shared.anthropic} {
 		if s != nil {
 			s.kill()
 		}
@@ -253,6 +286,10 @@ func sharedGateway(t *testing.T) *gateway {
 		upstream llama llamacpp LLAMA
 		upstream embed llamacpp EMBED
 		upstream slow llamacpp SLOW
+		upstream openai openai OPENAI
+		upstream anthropic anthropic ANTHROPIC {
+			api_key unused
+		}
 
 		model ollama-chat ollama/tiny:latest
 		model ollama-embed ollama/tiny-embed:latest
@@ -260,11 +297,13 @@ func sharedGateway(t *testing.T) *gateway {
 		model llama-chat llama/tiny
 		model llama-embed embed/tiny-embed
 		model llama-slow slow/slow
+		model openai-chat openai/fake
+		model claude-chat anthropic/fake
 		model org/chat:v1 {
 			to llama/tiny
 		}
 		discover
-	}`, "OLLAMA", f.ollama.url(), "LLAMA", f.llama.url(), "EMBED", f.embed.url(), "SLOW", f.slow.url()))
+	}`, "OLLAMA", f.ollama.url(), "LLAMA", f.llama.url(), "EMBED", f.embed.url(), "SLOW", f.slow.url(), "OPENAI", f.openai.url(), "ANTHROPIC", f.anthropic.url()))
 }
 
 // fill replaces placeholders in a text, given as pairs of name and value.
@@ -280,3 +319,6 @@ var chatServers = []struct{ name, model, target string }{
 	{"ollama", "ollama-chat", "ollama/tiny:latest"},
 	{"llamacpp", "llama-chat", "llama/tiny"},
 }
+
+// translated is a model whose upstream has Anthropic's API, so that the gateway translates for the clients of OpenAI's.
+var translated = struct{ name, model, target string }{"anthropic", "claude-chat", "anthropic/fake"}

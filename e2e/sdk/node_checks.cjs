@@ -26,6 +26,9 @@ async function all(events) {
 }
 const text = (chunks) => chunks.map((c) => c.choices[0]?.delta.content ?? "").join("");
 
+// Anthropic's API has nothing but chat, and the SDK must see that.
+const chatOnly = (asked) => assert.rejects(asked, (error) => error instanceof OpenAI.BadRequestError && error.code === "invalid_request");
+
 const checks = {
   async chat(model) {
     const answer = await client.chat.completions.create({ model, messages: say("hi") });
@@ -71,6 +74,7 @@ const checks = {
     assert.deepEqual(JSON.parse(calls[0].function.arguments), { city: "Paris" });
   },
   async completions(model) {
+    if (model === "claude-chat") return chatOnly(client.completions.create({ model, prompt: "hi" }));
     const answer = await client.completions.create({ model, prompt: "LONG", max_tokens: 3 });
     assert.equal(answer.choices[0].text, " one two three");
   },
@@ -97,6 +101,7 @@ const checks = {
     await assert.rejects(asked, (error) => error instanceof OpenAI.BadRequestError && error.type === "exceed_context_size_error");
   },
   async responses(model) {
+    if (model === "claude-chat") return chatOnly(client.responses.create({ model, input: "hi" }));
     if (model === "ollama-chat") { // it has no such endpoint; the SDK must see that, not something else
       await assert.rejects(client.responses.create({ model, input: "hi" }), OpenAI.NotFoundError);
       return;
