@@ -279,9 +279,9 @@ func (a *answer) check() error {
 	return nil
 }
 
-// learn asks the upstream itself what a correct answer is.
-func (p *pass) learn(ctx context.Context) (*want, error) {
-	c, err := dial(ctx, p.servers.running[direct].addr)
+// learn asks a side what a correct answer is.
+func (p *pass) learn(ctx context.Context, from side) (*want, error) {
+	c, err := dial(ctx, p.servers.running[from].addr)
 	if err != nil {
 		return nil, err
 	}

@@ -140,7 +140,7 @@ func (b *bench) run(ctx context.Context, sc *scenario) (samples [sides][]sample,
 		return samples, err
 	}
 	p := pass{scenario: sc, servers: &b.servers}
-	if p.want, err = p.learn(ctx); err != nil {
+	if p.want, err = p.learn(ctx, direct); err != nil {
 		return samples, fmt.Errorf("asking the upstream directly: %w", err)
 	}
 	if err := b.warmUp(ctx, p); err != nil {

@@ -73,6 +73,29 @@ func cacheHits(ctx context.Context, p *pass) (sample, error) {
 	return s, nil
 }
 
+// translated measures requests of a client of another API, and compares their CPU time with that of the same request to OpenAI's API at
+// the same process. The other sides only know the latter.
+func translated(a api) func(context.Context, *pass) (sample, error) {
+	return func(ctx context.Context, p *pass) (sample, error) {
+		untranslated, err := saturated(ctx, p)
+		if err != nil || p.side != ours {
+			return untranslated, err
+		}
+		own, translating := *p.scenario, *p
+		own.name, own.api = own.name+"-translated", a
+		translating.scenario = &own
+		if translating.want, err = translating.learn(ctx, ours); err != nil {
+			return nil, fmt.Errorf("asking for a translated answer: %w", err)
+		}
+		s, err := saturated(ctx, &translating)
+		if err != nil {
+			return nil, err
+		}
+		s[translatedShare] = s[cpuPerRequest] / untranslated[cpuPerRequest]
+		return s, nil
+	}
+}
+
 // pacedStreams measures one stream on every connection, at the upstream's pace.
 func pacedStreams(ctx context.Context, p *pass) (sample, error) {
 	l, err := p.load(ctx, p.scenario.size)

@@ -17,23 +17,24 @@ import (
 type figure string
 
 const (
-	cpuPerRequest figure = "cpu_per_request_us"
-	cpuPerEvent   figure = "cpu_per_event_us"
-	hitShare      figure = "cpu_of_relayed"
-	requestRate   figure = "requests_per_second"
-	eventRate     figure = "events_per_second"
-	latency50     figure = "latency_p50_ms"
-	latency99     figure = "latency_p99_ms"
-	first50       figure = "first_token_p50_ms"
-	first99       figure = "first_token_p99_ms"
-	gap50         figure = "event_gap_p50_ms"
-	gap99         figure = "event_gap_p99_ms"
-	rssNow        figure = "rss_mib"
-	rssIdle       figure = "rss_idle_mib"
-	rssPerStream  figure = "rss_per_stream_kib"
-	streamsHeld   figure = "streams_held"
-	bodyCopies    figure = "body_copies"
-	bodyCopies10  figure = "body_copies_after_10"
+	cpuPerRequest   figure = "cpu_per_request_us"
+	cpuPerEvent     figure = "cpu_per_event_us"
+	hitShare        figure = "cpu_of_relayed"
+	translatedShare figure = "cpu_of_untranslated"
+	requestRate     figure = "requests_per_second"
+	eventRate       figure = "events_per_second"
+	latency50       figure = "latency_p50_ms"
+	latency99       figure = "latency_p99_ms"
+	first50         figure = "first_token_p50_ms"
+	first99         figure = "first_token_p99_ms"
+	gap50           figure = "event_gap_p50_ms"
+	gap99           figure = "event_gap_p99_ms"
+	rssNow          figure = "rss_mib"
+	rssIdle         figure = "rss_idle_mib"
+	rssPerStream    figure = "rss_per_stream_kib"
+	streamsHeld     figure = "streams_held"
+	bodyCopies      figure = "body_copies"
+	bodyCopies10    figure = "body_copies_after_10"
 )
 
 // labels are the names of the figures in print, in this order.
@@ -44,6 +45,7 @@ var labels = []struct {
 	{cpuPerRequest, "CPU per request, µs"},
 	{cpuPerEvent, "CPU per event, µs"},
 	{hitShare, "CPU ÷ that of a relayed one"},
+	{translatedShare, "CPU ÷ that of an untranslated one"},
 	{requestRate, "requests/s"},
 	{eventRate, "events/s"},
 	{latency50, "latency p50, ms"},

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strings"
@@ -14,6 +15,7 @@ type scenario struct {
 	connections int
 	size        int // of the request body in bytes
 	stream      bool
+	api         api
 	header      string // more header lines of the request
 	site        string // more directives of the site, for both proxies
 	directives  string // more directives of llm_proxy
@@ -22,6 +24,15 @@ type scenario struct {
 	proxiesOnly bool // the upstream itself is not measured
 	bars        []bar
 }
+
+// An api is the API of the client, by the path of its requests.
+type api string
+
+const (
+	openAI    api = "/v1/chat/completions"
+	anthropic api = "/v1/messages"
+	ollama    api = "/api/chat"
+)
 
 // A bar is a limit for the median of a figure's ratio to reverse_proxy, or of the figure itself.
 type bar struct {
@@ -88,6 +99,8 @@ func scenarios() []scenario {
 			upstream: upstream{tokens: 200}, measure: cacheHits,
 			bars: []bar{{figure: cpuPerEvent, limit: 0.5}},
 		},
+		clientOf("anthropic-16", anthropic),
+		clientOf("ollama-16", ollama),
 		{
 			name: "stream-memory", title: fmt.Sprintf("memory of %d open streams, an event a second", openStreams),
 			connections: openStreams, size: kilobyte, stream: true, proxiesOnly: true,
@@ -115,21 +128,35 @@ func whole(name string, size, connections int, bars ...bar) scenario {
 	}
 }
 
+// clientOf returns a scenario of answers that are translated for a client of another API than the upstream's.
+func clientOf(name string, a api) scenario {
+	return scenario{
+		name: name, title: fmt.Sprintf("1 KB requests to %s and answers, translated to OpenAI's API and back, 16 connections", a),
+		connections: 16, size: kilobyte, upstream: upstream{bytes: kilobyte}, measure: translated(a),
+		bars: []bar{{figure: translatedShare, limit: 1.15, absolute: true}},
+	}
+}
+
 // request returns what openai-python sends, with `messages` before `model`, but without its many X-Stainless headers:
 // reverse_proxy copies each of them, which would flatter llm_proxy.
 func (sc *scenario) request(size int) []byte {
 	begin, end := `{"messages":[{"role":"user","content":"`, `"}],"model":"m"}`
-	if sc.stream {
+	switch {
+	case sc.stream:
 		end = `"}],"model":"m","stream":true}`
+	case sc.api == anthropic:
+		end = `"}],"model":"m","max_tokens":4096}`
+	case sc.api == ollama:
+		end = `"}],"model":"m","stream":false}`
 	}
 	const words = "The quick brown fox jumps over the lazy dog. "
 	n := size - len(begin) - len(end)
 	body := begin + strings.Repeat(words, n/len(words)+1)[:n] + end
-	return fmt.Appendf(nil, "POST /v1/chat/completions HTTP/1.1\r\n"+
+	return fmt.Appendf(nil, "POST %s HTTP/1.1\r\n"+
 		"Host: 127.0.0.1\r\n"+
 		"Accept: application/json\r\n"+
 		"Content-Type: application/json\r\n"+
 		"User-Agent: OpenAI/Python 2.8.1\r\n"+
 		"Authorization: Bearer sk-bench\r\n"+
-		"%sContent-Length: %d\r\n\r\n%s", sc.header, len(body), body)
+		"%sContent-Length: %d\r\n\r\n%s", cmp.Or(sc.api, openAI), sc.header, len(body), body)
 }
