@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what the end-to-end tests need into a cache outside the repository, unless it is there already: Ollama, llama.cpp's
-# server, the official SDKs of OpenAI and Anthropic for Python and Node, Claude Code, and the test models. The tests find everything under $cache/current.
+# server, the official SDKs of OpenAI, Anthropic and Ollama for Python and Node, Claude Code, and the test models. The tests find everything under $cache/current.
 # Whatever cannot be installed is an error; nothing is skipped.
 set -euo pipefail
 cd "$(dirname "$0")"
@@ -55,13 +55,13 @@ build_ollama() {
 install_python() {
 	python3 -m venv "$1"
 	"$1/bin/pip" install --quiet --disable-pip-version-check --only-binary :all: -r sdk/requirements.txt
-	"$1/bin/python" -c 'import anthropic, openai, xllamacpp; xllamacpp.Server'
+	"$1/bin/python" -c 'import anthropic, httpx, langchain_ollama, ollama, openai, xllamacpp; xllamacpp.Server'
 }
 
 install_node() {
 	cp sdk/package.json "$1"
 	npm install --prefix "$1" --no-package-lock --no-audit --no-fund --ignore-scripts --loglevel=error
-	NODE_PATH=$1/node_modules node -e 'require("openai"); require("@anthropic-ai/sdk")'
+	NODE_PATH=$1/node_modules node -e 'require("openai"); require("@anthropic-ai/sdk"); require("ollama")'
 }
 
 # install_claude_code installs the program for this platform, which npm chooses among the optional dependencies. It needs no Node.
