@@ -249,3 +249,35 @@ func BenchmarkCapabilities(b *testing.B) {
 		})
 	}
 }
+
+// If the configuration adds num_ctx to every request, models are loaded with that window, whatever they are loaded with now.
+func TestPinnedContextWindow(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name   string
+		pinned string
+		openAI bool
+		want   int
+	}{
+		{"pinned", "4096", false, 4096},
+		{"more than it was trained with", "999999", false, 131072},
+		{"by an API without options", "4096", true, 8192},
+		{"nonsense", `"many"`, false, 8192},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			u := serve(t, Ollama, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				body := `{"models":[{"name":"m:latest","context_length":8192}]}`
+				if r.URL.Path == "/api/show" {
+					body = `{"model_info":{"llama.context_length":131072}}`
+				}
+				_, _ = w.Write([]byte(body))
+			}), func(c *Config) { c.OpenAI, c.Params = tt.openAI, []Param{{"num_ctx", []byte(tt.pinned)}} })
+			u.Capabilities("m")
+			u.refreshCapabilities(t.Context())
+			if got := u.Capabilities("m").ContextWindow; got != tt.want {
+				t.Errorf("%d tokens, want %d", got, tt.want)
+			}
+		})
+	}
+}

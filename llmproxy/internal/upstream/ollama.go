@@ -121,7 +121,7 @@ func ollamaWork(p *probe) (Work, bool) {
 
 // ollamaCapabilities asks which models are loaded with which context window, and what each model can do. A model that is not
 // loaded will have the window that its Modelfile sets, or else one that only the server knows, but never a larger one than it was
-// trained with.
+// trained with. If the configuration has one for all requests, every model gets that.
 func ollamaCapabilities(p *probe, names []string) map[string]router.Capabilities {
 	loaded, err := ollamaLoaded(p)
 	if err != nil {
@@ -131,7 +131,7 @@ func ollamaCapabilities(p *probe, names []string) map[string]router.Capabilities
 	for _, name := range names {
 		model := ollamaShow(p, name)
 		for _, m := range loaded {
-			if m.Context > 0 && (m.Name == name || m.Name == name+ollamaLatest) {
+			if m.Context > 0 && p.u.pinnedWindow() == 0 && (m.Name == name || m.Name == name+ollamaLatest) {
 				model.ContextWindow = m.Context
 			}
 		}
@@ -152,13 +152,20 @@ func ollamaShow(p *probe, model string) (c router.Capabilities) {
 	if p.json(http.MethodPost, "/api/show", map[string]any{"model": model}, &shown) != nil {
 		return c
 	}
+	trained := 0
 	for name, value := range shown.Info {
 		if n, ok := value.(float64); ok && strings.HasSuffix(name, ".context_length") {
-			c.ContextWindow = int(n)
+			trained = int(n)
 		}
 	}
+	c.ContextWindow = trained
 	if m := numCtx.FindStringSubmatch(shown.Parameters); m != nil {
 		c.ContextWindow, _ = strconv.Atoi(m[1]) // digits
+	}
+	if n := p.u.pinnedWindow(); n > 0 {
+		if c.ContextWindow = n; trained > 0 {
+			c.ContextWindow = min(n, trained)
+		}
 	}
 	if len(shown.Capabilities) == 0 {
 		return c // an old version that does not list capabilities
@@ -171,6 +178,16 @@ func ollamaShow(p *probe, model string) (c router.Capabilities) {
 		}
 	}
 	return c
+}
+
+// pinnedWindow returns the num_ctx that the configuration adds to requests, or zero.
+func (u *Upstream) pinnedWindow() int {
+	i := slices.IndexFunc(u.Params, func(p Param) bool { return p.Name == "num_ctx" })
+	if i < 0 || u.API() != dialect.Ollama {
+		return 0
+	}
+	n, _ := strconv.Atoi(string(u.Params[i].Value)) // the server reports an invalid one
+	return n
 }
 
 // An ollamaModel is a loaded model.
