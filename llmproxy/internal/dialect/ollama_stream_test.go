@@ -181,6 +181,7 @@ func TestOllamaStream(t *testing.T) {
 		}, ollamaAnswer{Reason: "stop", Calls: []ollamaToolCall{ollamaCall("x", 0, "f", map[string]any{"a": 1.0}), ollamaCall("y", 1, "g", map[string]any{"b": 2.0})}}},
 		{"calls without index, ID or arguments", []string{call(`"function":{"name":"f"}`), call(`"function":{"name":"g","arguments":{"a":"\n"}}`), finish("stop")},
 			ollamaAnswer{Reason: "stop", Calls: []ollamaToolCall{ollamaCall("", 0, "f", map[string]any{}), ollamaCall("", 1, "g", map[string]any{"a": "\n"})}}},
+		{"a call without a name", []string{call(`"index":0,"id":"x","function":{"arguments":"{}"}`), chunk(`{"content":"a"}`), finish("stop")}, ollamaAnswer{Content: "a", Reason: "stop"}},
 		{"a call that is cut off", []string{call(`"index":3,"id":"x","function":{"name":"f","arguments":"{\"a\":"}`), finish("length")},
 			ollamaAnswer{Reason: "length", Calls: []ollamaToolCall{ollamaCall("x", 0, "f", map[string]any{"arguments": `{"a":`})}}},
 		{"a refusal, and a second choice", []string{chunk(`{"refusal":"No."}`), `{"choices":[{"index":1,"delta":{"content":"b"}}]}`, finish("stop")}, ollamaAnswer{Content: "No.", Reason: "stop"}},
@@ -461,6 +462,7 @@ func TestRandomOllamaStreams(t *testing.T) {
 func FuzzOllamaStream(f *testing.F) {
 	f.Add([]byte(chunk(`{"content":"a"}`)+"\n"+finish("stop")+"\n"+usageChunk), false)
 	f.Add([]byte(chunk(`{"tool_calls":[{"index":0,"id":"x","function":{"name":"f","arguments":"{}"}}]}`)+"\n"+chunk(`{"reasoning":"h"}`)), true)
+	f.Add([]byte(chunk(`{"tool_calls":[{}]}`)), false)
 	f.Fuzz(func(t *testing.T, chunks []byte, generate bool) {
 		s := OllamaStream{Model: "m", Generate: generate}
 		var lines []byte

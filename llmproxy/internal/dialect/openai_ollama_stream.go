@@ -1,6 +1,7 @@
 package dialect
 
 import (
+	"slices"
 	"strconv"
 	"time"
 
@@ -236,7 +237,7 @@ func (s *OllamaStream) End(b []byte) []byte {
 	}
 	s.ended = true
 	now := time.Now()
-	if len(s.calls) > 0 {
+	if s.dropNameless(); len(s.calls) > 0 {
 		if s.first.IsZero() {
 			s.first = now
 		}
@@ -250,6 +251,11 @@ func (s *OllamaStream) End(b []byte) []byte {
 	b = s.text(b, nil, nil)
 	b = s.endMessage(b)
 	return append(s.appendEnd(b, now), '\n')
+}
+
+// dropNameless removes calls that name no tool, which clients cannot decode.
+func (s *OllamaStream) dropNameless() {
+	s.calls = slices.DeleteFunc(s.calls, func(c collectedCall) bool { return c.name == "" })
 }
 
 // appendCalls appends the tool calls with running indices.
@@ -356,6 +362,7 @@ func OllamaFromChat(answer []byte, s *OllamaStream) ([]byte, bool) {
 		s.collect(call)
 		return true
 	})
+	s.dropNameless()
 	now := time.Now()
 	b := s.begin(make([]byte, 0, len(answer)+256), now)
 	b = s.text(b, m.content, m.thinking)
