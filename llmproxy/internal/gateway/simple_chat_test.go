@@ -49,7 +49,11 @@ func TestSimpleChat(t *testing.T) {
 					t.Errorf("Content-Type %s", contentType)
 				}
 				sent := string(second.Requests()[0].Body)
-				if !strings.Contains(sent, `_tokens":7`) || !strings.Contains(sent, `"Hi"`) || strings.Contains(sent, "session") {
+				limit := `_tokens":7`
+				if kind == upstream.Ollama {
+					limit = `"num_predict":7`
+				}
+				if !strings.Contains(sent, limit) || !strings.Contains(sent, `"Hi"`) || strings.Contains(sent, "session") {
 					t.Errorf("the upstream got %s", sent)
 				}
 				rec := s.record()
