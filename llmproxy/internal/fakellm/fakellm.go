@@ -36,7 +36,6 @@ type Server struct {
 	models    []string
 	slots     chan struct{} // nil means unlimited
 	canned    *canned       // the answers of a benchmark; nil otherwise
-	steered   bool
 	ids       atomic.Int64
 	generated atomic.Int64 // tokens sent
 	script    script
@@ -62,12 +61,6 @@ func Slots(n int) Option {
 // Benchmark makes the server cheap: its answers to chat completions are rendered once, and it keeps no requests.
 func Benchmark(l Load) Option {
 	return func(s *Server) { s.canned = &canned{load: l} }
-}
-
-// Steered lets the prompt decide about the answers for which there is no script, as with the model of the end-to-end tests; see
-// steer.
-func Steered() Option {
-	return func(s *Server) { s.steered = true }
 }
 
 // Kinds returns the names of the kinds that New accepts, sorted.

@@ -264,6 +264,7 @@ type script struct {
 	mu     sync.Mutex
 	next   []Answer
 	always Answer
+	steer  func(request []byte) Answer // replaces always; nil unless the server is Steered
 	paths  map[string]Answer
 	loaded chan struct{} // closed when loading ends; nil while no model is loading
 }
@@ -324,8 +325,8 @@ func (s *script) assign(x *exchange) (onPath bool) {
 	case onPath || !x.generates():
 	case len(s.next) > 0:
 		a, s.next = s.next[0], s.next[1:]
-	case x.server.steered:
-		a = steer(x.body)
+	case s.steer != nil:
+		a = s.steer(x.body)
 	default:
 		a = s.always
 	}

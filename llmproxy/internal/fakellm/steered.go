@@ -11,6 +11,11 @@ import (
 	"time"
 )
 
+// Steered lets the prompt decide about the answers for which Next has none, as with the model of the end-to-end tests; see steer.
+func Steered() Option {
+	return func(s *Server) { s.script.steer = steer }
+}
+
 // steer returns the answer that a conversation asks for. The rules are those of e2e/testmodel/mktiny.py, so that the same test gets
 // the same answer of a real server; the first one that applies decides:
 //
