@@ -201,7 +201,11 @@ func invalidKey(r *http.Request) *openai.Error {
 	return &openai.Error{Status: http.StatusUnauthorized, Type: exchange.InvalidRequest, Code: "invalid_api_key", Message: message}
 }
 
-func modelNotAllowed(model string) *openai.Error {
+// CheckModel refuses a model that the key may not use.
+func CheckModel(k *keys.Key, model string) *openai.Error {
+	if k.May(model) {
+		return nil
+	}
 	return &openai.Error{Status: http.StatusForbidden, Type: exchange.InvalidRequest, Param: "model", Code: "model_not_allowed",
 		Message: "This API key may not use the model \"" + model + "\". GET /v1/models lists the models that it may use."}
 }

@@ -79,10 +79,10 @@ func (a *Access) Reserve(res *Reservation, r *http.Request, h http.Header, key *
 	if a == nil {
 		return nil, nil
 	}
-	if !key.May(model) {
+	if err := CheckModel(key, model); err != nil {
 		a.Refund(res)
 		a.SetQuotaHeaders(r, h, key)
-		return res, modelNotAllowed(model)
+		return res, err
 	}
 	var ofModel []*ratelimit.Limit
 	if len(a.Models) > 0 {

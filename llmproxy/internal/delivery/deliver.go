@@ -263,7 +263,7 @@ func (s *run) finalError() *openai.Error {
 	if e.Header == nil {
 		e.Header = http.Header{}
 	}
-	s.x.SetAnswerHeaders(e.Header, s.attempts())
+	s.x.SetAnswerHeaders(e.Header, attempts(s.rec))
 	if f.Verdict == router.Overloaded && f.RetryAfter > 0 && !s.draining() {
 		e.Header["Retry-After"] = []string{exchange.RetryAfter(f.RetryAfter)}
 	}
@@ -271,9 +271,9 @@ func (s *run) finalError() *openai.Error {
 }
 
 // attempts returns what was tried and how it ended: "2; gpu/llama3 unreachable, openai/gpt-4o overloaded".
-func (s *run) attempts() string {
-	b := strconv.AppendInt(nil, int64(len(s.rec.Attempts)), 10)
-	for i, a := range s.rec.Attempts {
+func attempts(rec *exchange.Record) string {
+	b := strconv.AppendInt(nil, int64(len(rec.Attempts)), 10)
+	for i, a := range rec.Attempts {
 		separator := ", "
 		if i == 0 {
 			separator = "; "

@@ -4,24 +4,40 @@ import (
 	"net/http"
 	"strconv"
 
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/access"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/dialect"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/exchange"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/keys"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
 )
 
-// countTokens answers POST /v1/messages/count_tokens with an estimate. Clients use it to decide when a conversation must be shortened.
+// countTokens answers POST /v1/messages/count_tokens. Clients use it to decide when a conversation must be shortened. It counts as a
+// request, but not as tokens or money.
 func (g *Gateway) countTokens(x *exchange.Exchange, key *keys.Key, held *held) *openai.Error {
-	g.Access.SetQuotaHeaders(x.Request, x.Writer.Header(), key)
-	body, err := g.readBody(x, held)
+	body, err := g.admit(x, key, held)
 	if err != nil {
 		return err
 	}
-	if !key.May(x.Record.Model) {
-		return exchange.ModelNotFound(x.Record.Model)
+	header := x.Writer.Header()
+	if err := access.CheckModel(key, x.Record.Model); err != nil {
+		g.Access.Refund(held.reservation)
+		g.Access.SetQuotaHeaders(x.Request, header, key)
+		return err
 	}
-	x.Writer.Header()["X-Llm-Estimated"] = []string{"true"}
-	x.SendJSON(append(strconv.AppendInt([]byte(`{"input_tokens":`), int64(body.JSON().Signals().PromptTokens), 10), '}'))
+	plan, local, err := g.plan(x, body, key != nil && key.LocalOnly)
+	if err != nil {
+		return err
+	}
+	count, err := g.delivery.Count(x.Request.Context(), x, &exchange.PlannedRequest{Plan: plan, Body: body, LocalOnly: local})
+	if err != nil {
+		return err
+	}
+	if count.Answer != nil {
+		x.SendJSON(count.Answer.Body)
+		return nil
+	}
+	header["X-Llm-Estimated"] = []string{"true"}
+	x.SendJSON(append(strconv.AppendInt([]byte(`{"input_tokens":`), int64(count.Estimate), 10), '}'))
 	return nil
 }
 

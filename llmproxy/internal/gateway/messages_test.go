@@ -320,21 +320,6 @@ func TestMessagesAreCached(t *testing.T) {
 	}
 }
 
-func TestCountTokens(t *testing.T) {
-	t.Parallel()
-	s, _, _ := messagesSetup(t, "gpt gpt/x")
-	got := s.post("/v1/messages/count_tokens", `{"model":"gpt","messages":[{"role":"user","content":"`+strings.Repeat("word ", 100)+`"}]}`)
-	var count struct {
-		Input int `json:"input_tokens"`
-	}
-	if err := json.Unmarshal([]byte(got.body), &count); err != nil || count.Input < 100 || count.Input > 150 || got.header.Get("X-Llm-Estimated") != "true" {
-		t.Errorf("%v, %s, %v", err, got.body, got.header)
-	}
-	if got := s.post("/v1/messages/count_tokens", `{"model":"other","messages":[]}`); got.status != 400 || !strings.HasPrefix(got.body, `{"type":"error"`) {
-		t.Errorf("status %d: %s", got.status, got.body)
-	}
-}
-
 // The list of models has the format of the client's API.
 func TestMessagesModels(t *testing.T) {
 	t.Parallel()

@@ -64,28 +64,34 @@ func (g *Gateway) serve(x *exchange.Exchange, task Task, held *held) *openai.Err
 	return exchange.NotServed(x.Request.URL.Path, task.closed)
 }
 
+// admit reserves what the body does not influence, and then reads the body.
+func (g *Gateway) admit(x *exchange.Exchange, key *keys.Key, held *held) (body *reqbody.Body, err *openai.Error) {
+	header := x.Writer.Header()
+	if held.reservation, err = g.Access.Admit(x.Request, header, key); err != nil {
+		return nil, err
+	}
+	if body, err = g.readBody(x, held); err == nil {
+		err = access.CheckSelector(key, x.Record.JSON)
+	}
+	if err != nil {
+		g.Access.Refund(held.reservation)
+		g.Access.SetQuotaHeaders(x.Request, header, key)
+	}
+	return body, err
+}
+
 // generate answers a request to generate, from an upstream or from the cache.
 func (g *Gateway) generate(x *exchange.Exchange, key *keys.Key, held *held) *openai.Error {
 	rec, header := x.Record, x.Writer.Header()
-	reservation, err := g.Access.Admit(x.Request, header, key)
-	held.reservation = reservation
+	body, err := g.admit(x, key, held)
 	if err != nil {
-		return err
-	}
-	body, err := g.readBody(x, held)
-	if err == nil {
-		err = access.CheckSelector(key, rec.JSON)
-	}
-	if err != nil {
-		g.Access.Refund(reservation)
-		g.Access.SetQuotaHeaders(x.Request, header, key)
 		return err
 	}
 	if x.API == dialect.Ollama {
 		rec.Model = g.catalog.TaggedName(x.Request.Context(), rec.Model, key.May)
 	}
 	local := key != nil && key.LocalOnly
-	if held.reservation, err = g.Access.Reserve(reservation, x.Request, header, key, rec.Model, &demand{g, x, body}); err != nil {
+	if held.reservation, err = g.Access.Reserve(held.reservation, x.Request, header, key, rec.Model, &demand{g, x, body}); err != nil {
 		return err
 	}
 	plan, local, err := g.plan(x, body, local)

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/dialect"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/jsonspan"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/reqbody"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/sse"
@@ -66,9 +67,7 @@ func (u *Upstream) prepareMessages(t *Template, model string) *openai.Error {
 	e := &t.edit
 	if u.Passes(t) {
 		e.Reset(&t.Original.Object)
-		if messages, ok := e.Get("messages"); ok && bytes.Contains(messages, []byte(dialect.Unsigned)) {
-			e.Set("messages", dialect.WithoutUnsigned(messages))
-		}
+		withoutUnsigned(e)
 	} else {
 		body, err := dialect.MessagesFromChat(&t.JSON.Object, u.defaultMaxTokens())
 		if err != nil {
@@ -92,6 +91,13 @@ func (u *Upstream) prepareMessages(t *Template, model string) *openai.Error {
 	}
 	t.body, t.path = reqbody.NewPayload(e.Segments(), t.Memory), openai.Messages.Path
 	return nil
+}
+
+// withoutUnsigned removes the thinking of other upstreams.
+func withoutUnsigned(e *jsonspan.Edit) {
+	if messages, ok := e.Get("messages"); ok && bytes.Contains(messages, []byte(dialect.Unsigned)) {
+		e.Set("messages", dialect.WithoutUnsigned(messages))
+	}
 }
 
 // defaultMaxTokens returns the max_tokens of a request that has none: the one in params, if it is there.

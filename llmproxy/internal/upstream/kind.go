@@ -61,6 +61,8 @@ type Kind struct {
 	work func(*probe) (Work, bool)
 	// prefillRate is how many tokens of a prompt a replica reads a second in the worst case; by default that of a CPU.
 	prefillRate int
+	// counters count the tokens of a prompt of Anthropic's API, one after the other until one can. Nil if servers of this kind cannot.
+	counters []countWay
 
 	// loadModel loads a model, and reports whether the server answered. It is for servers that load a model on the first request
 	// for it and abort the load if that client leaves. Nil for all others.

@@ -20,6 +20,7 @@ import (
 var LlamaCpp = &Kind{
 	Name: "llamacpp", LocalAddress: "127.0.0.1:8080", basePath: "/v1", local: true,
 	chat:         dialect.ChatOptions{TopK: true, Reasoning: true, Thinking: dialect.Template},
+	counters:     []countWay{countByMessages, countByTemplate},
 	slots:        1, // the minimum, until the server was asked
 	fetchSlots:   llamaCppSlots,
 	detect:       isLlamaCpp,

@@ -92,6 +92,7 @@ type Upstream struct {
 	refusals     refusals
 	readings     workReadings
 	prefill      prefillRates
+	counting     atomic.Int32 // requests that it counts tokens for
 }
 
 // New returns a new Upstream.

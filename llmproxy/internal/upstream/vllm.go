@@ -18,6 +18,7 @@ import (
 var VLLM = &Kind{
 	Name: "vllm", LocalAddress: "127.0.0.1:8000", basePath: "/v1", local: true,
 	chat:         dialect.ChatOptions{TopK: true, Reasoning: true, Thinking: dialect.Template},
+	counters:     []countWay{countByMessages, countByTokenize},
 	detect:       isVLLM,
 	capabilities: vllmCapabilities,
 	health:       vllmHealth,
