@@ -13,7 +13,10 @@ import (
 type ChunkStream struct {
 	// Names has the client's names of the tools.
 	Names *ToolNames
+	// Unsigned means that the server has no signatures that Anthropic would accept, whatever it sends.
+	Unsigned bool
 
+	sequence  []byte // that ended the answer, as JSON
 	id, model []byte // raw, without quotes
 	created   int64
 	usage     messageUsage
@@ -128,6 +131,9 @@ func (c *ChunkStream) Append(dst, name, data []byte) []byte {
 		if reason := get(delta, "stop_reason"); reason != nil {
 			c.finish = finishReason(str(reason))
 		}
+		if sequence := get(delta, "stop_sequence"); isText(sequence) {
+			c.sequence = bytes.Clone(sequence)
+		}
 	case "message_stop":
 		return c.end(dst)
 	case "ping":
@@ -162,10 +168,19 @@ func (c *ChunkStream) emit(dst []byte, delta, finish string) []byte {
 	if finish == "" {
 		b = append(b, "null}]}"...)
 	} else {
-		b = append(append(append(b, '"'), finish...), `"}]}`...)
+		b = append(append(append(b, '"'), finish...), '"')
+		b = append(appendSequence(b, c.sequence), "}]}"...)
 	}
 	c.chunk = b
 	return sse.AppendData(dst, b)
+}
+
+// appendSequence appends the stop sequence that ended an answer to a choice, as vLLM does. OpenAI's API does not say which one it was.
+func appendSequence(b, sequence []byte) []byte {
+	if !isText(sequence) {
+		return b
+	}
+	return append(append(b, `,"stop_reason":`...), sequence...)
 }
 
 // begin begins a chunk up to its choices.
@@ -280,7 +295,7 @@ func (c *ChunkStream) closeBlock(dst []byte, index int) []byte {
 		w.text("arguments", string(block.input))
 		w.raw("}}]")
 		dst = c.emitValue(dst, "tool_calls", w.b)
-	case block.kind == "thinking" && len(block.signature) > 0:
+	case block.kind == "thinking" && len(block.signature) > 0 && !c.Unsigned:
 		w := writer{[]byte(`[{"type":"thinking"`)}
 		w.rawText("thinking", block.text)
 		w.rawText("signature", block.signature)
@@ -320,16 +335,17 @@ func finishReason(stop string) string {
 	return "stop"
 }
 
-// ChatFromMessage translates a whole message to a chat completion. It returns false if the answer is not a message.
-func ChatFromMessage(answer []byte, names *ToolNames) ([]byte, bool) {
-	var v [5][]byte
-	object(answer, []string{"id", "model", "content", "stop_reason", "usage"}, v[:])
+// ChatFromMessage translates a whole message to a chat completion. Signed means that Anthropic would accept the signatures of its thinking.
+// It returns false if the answer is not a message.
+func ChatFromMessage(answer []byte, names *ToolNames, signed bool) ([]byte, bool) {
+	var v [6][]byte
+	object(answer, []string{"id", "model", "content", "stop_reason", "usage", "stop_sequence"}, v[:])
 	if v[2] == nil || v[2][0] != '[' {
 		return nil, false
 	}
 	var usage messageUsage
 	usage.add(v[4])
-	var text, thinking, signed, calls writer
+	var text, thinking, blocks, calls writer
 	_ = jsonspan.EachElement(v[2], func(block []byte) bool { // it is a list
 		var b [7][]byte
 		object(block, []string{"type", "text", "thinking", "signature", "id", "name", "input"}, b[:])
@@ -342,13 +358,13 @@ func ChatFromMessage(answer []byte, names *ToolNames) ([]byte, bool) {
 			if raw, ok := jsonspan.RawString(b[2]); ok {
 				thinking.b = append(thinking.b, raw...)
 			}
-			if isText(b[3]) {
-				signed.comma()
-				signed.b = append(signed.b, block...)
+			if signed && isText(b[3]) {
+				blocks.comma()
+				blocks.b = append(blocks.b, block...)
 			}
 		case "redacted_thinking":
-			signed.comma()
-			signed.b = append(signed.b, block...)
+			blocks.comma()
+			blocks.b = append(blocks.b, block...)
 		case "tool_use":
 			if len(calls.b) > 0 {
 				calls.raw(",")
@@ -381,9 +397,9 @@ func ChatFromMessage(answer []byte, names *ToolNames) ([]byte, bool) {
 	if len(thinking.b) > 0 {
 		w.rawText("reasoning_content", thinking.b)
 	}
-	if len(signed.b) > 0 {
+	if len(blocks.b) > 0 {
 		w.key("thinking_blocks")
-		w.b = append(append(append(w.b, '['), signed.b...), ']')
+		w.b = append(append(append(w.b, '['), blocks.b...), ']')
 	}
 	if len(calls.b) > 0 {
 		w.key("tool_calls")
@@ -393,7 +409,8 @@ func ChatFromMessage(answer []byte, names *ToolNames) ([]byte, bool) {
 	if finish == "stop" && len(calls.b) > 0 {
 		finish = "tool_calls"
 	}
-	w.raw(`},"logprobs":null,"finish_reason":"` + finish + `"}],"usage":`)
+	w.raw(`},"logprobs":null,"finish_reason":"` + finish + `"`)
+	w.b = append(appendSequence(w.b, v[5]), `}],"usage":`...)
 	w.b = append(usage.appendJSON(w.b), '}')
 	return w.b, true
 }

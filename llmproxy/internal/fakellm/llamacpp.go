@@ -65,9 +65,12 @@ var llamacpp = &kind{
 		"/v1/completions": renderCompletion,
 		"/v1/embeddings":  renderEmbeddings,
 		"/v1/responses":   renderResponse,
+		messagesPath:      llamaMessages.render,
 		"/v1/rerank":      renderRerank(false),
 	},
 	probes: map[string]func(x *exchange) reply{
+		// Only version 0.5 has it.
+		inputTokensPath:                  constant(`{"input_tokens":12,"object":"response.input_tokens"}`),
 		"GET /health":                    constant(`{"status":"ok"}`),
 		"GET /v1/health":                 constant(`{"status":"ok"}`),
 		"GET /v1/models":                 llamaModels,
@@ -98,6 +101,8 @@ var llamacpp = &kind{
 		wrongMethod:  llamaNotFound, // never a 405
 	},
 }
+
+const inputTokensPath = "POST /v1/chat/completions/input_tokens"
 
 var llamaNotFound = apiError{status: http.StatusNotFound, body: `{"error":{"message":"File Not Found","type":"not_found_error","code":404}}`}
 

@@ -77,6 +77,7 @@ var ollama = &kind{
 		"/v1/completions":          renderCompletion,
 		"/v1/embeddings":           renderEmbeddings,
 		"/v1/responses":            renderResponse,
+		messagesPath:               ollamaMessages.render,
 		"/v1/audio/transcriptions": renderTranscription,
 		"/api/chat":                renderOllama,
 		"/api/generate":            renderOllama,

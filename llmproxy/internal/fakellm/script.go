@@ -19,12 +19,13 @@ type Answer struct {
 	raw         *rawAnswer
 	events      []string
 
-	thinking []string
-	tokens   []string
-	calls    []toolCall
-	finish   string
-	usage    usage
-	header   []string // pairs of name and value
+	thinking     []string
+	tokens       []string
+	calls        []toolCall
+	finish       string
+	stopSequence string
+	usage        usage
+	header       []string // pairs of name and value
 
 	roleFirst, noFinish, noDone bool
 	batch                       int
@@ -161,6 +162,9 @@ func (a Answer) With(header ...string) Answer {
 
 // Finish sets the finish_reason; default "stop", or "tool_calls" if there are any.
 func (a Answer) Finish(reason string) Answer { a.finish = reason; return a }
+
+// StopSequence says which stop sequence ended the answer, where a server says so.
+func (a Answer) StopSequence(text string) Answer { a.stopSequence = text; return a }
 
 // Usage sets the reported token counts; default 12 input tokens, none of them cached, and one output token more than the
 // answer has.

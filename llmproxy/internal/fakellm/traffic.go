@@ -16,7 +16,7 @@ const (
 )
 
 // probePaths are the paths at which a POST does not ask to generate.
-var probePaths = []string{"/api/show", "/tokenize"}
+var probePaths = []string{"/api/show", "/tokenize", "/v1/chat/completions/input_tokens"}
 
 // A Request is one that the server received.
 type Request struct {

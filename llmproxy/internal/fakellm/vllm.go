@@ -76,6 +76,7 @@ var vllm = &kind{
 			return x.json(fmt.Sprintf(`{"id":"embd-%032x","created":%s,%s}`, x.id, created, x.embeddings()))
 		},
 		"/v1/responses":            renderResponse,
+		messagesPath:               vllmMessages.render,
 		"/v1/rerank":               renderRerank(true),
 		"/v1/audio/transcriptions": renderTranscription,
 		"/v1/audio/translations":   renderTranscription,

@@ -110,11 +110,11 @@ func (u *Upstream) defaultMaxTokens() int {
 	return n
 }
 
-// chatFromMessages makes an answer in Anthropic's format one in OpenAI's.
-func chatFromMessages(res *http.Response) error {
+// chatFromMessages makes an answer in Anthropic's format one in OpenAI's. Signed means that signatures of thinking are real.
+func chatFromMessages(res *http.Response, signed bool) error {
 	start := bufio.NewReader(res.Body)
 	if !startsObject(start) {
-		res.Body = &chunkReader{body: res.Body, events: sse.NewReader(start, sse.MaxEvent)}
+		res.Body = &chunkReader{body: res.Body, events: sse.NewReader(start, sse.MaxEvent), stream: dialect.ChunkStream{Unsigned: !signed}}
 		res.ContentLength = -1
 		return nil
 	}
@@ -123,7 +123,7 @@ func chatFromMessages(res *http.Response) error {
 	if err != nil {
 		return err
 	}
-	if chat, ok := dialect.ChatFromMessage(body, nil); ok {
+	if chat, ok := dialect.ChatFromMessage(body, nil, signed); ok {
 		body = chat
 	}
 	res.Body, res.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))

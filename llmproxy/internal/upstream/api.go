@@ -24,8 +24,11 @@ func (u *Upstream) Passes(t *Template) bool {
 // Prepare translates the request for the next attempt, if the upstream has another API than OpenAI's. The error says why that is
 // impossible; another upstream may be able to take the request.
 func (u *Upstream) Prepare(t *Template, model string) *openai.Error {
-	t.body = nil
+	t.body, t.native = nil, false
 	switch {
+	case u.goesNative(t):
+		t.prepareNative(model)
+		return nil
 	case u.API() == dialect.Anthropic:
 		return u.prepareMessages(t, model)
 	case u.usesOllama(t):
@@ -58,8 +61,8 @@ func (t *Template) translateFor(k *Kind) *openai.Error {
 func (u *Upstream) TranslateAnswer(t *Template, res *http.Response) error {
 	passes := u.Passes(t)
 	switch {
-	case u.API() == dialect.Anthropic && !passes:
-		return chatFromMessages(res)
+	case t.native, u.API() == dialect.Anthropic && !passes:
+		return chatFromMessages(res, !t.native)
 	case u.usesOllama(t):
 		return fromOllama(t, res, passes)
 	}

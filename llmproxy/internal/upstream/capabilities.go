@@ -40,6 +40,8 @@ const (
 type capabilities struct {
 	table      atomic.Pointer[capabilityTable]
 	refreshing atomic.Bool
+	version    atomic.Pointer[version] // the oldest of the replicas; nil until all are known
+	versions   []version               // of the replicas; only a refresh uses them
 
 	mu       sync.Mutex
 	reported map[string]router.Capabilities
@@ -161,6 +163,7 @@ func (u *Upstream) RefreshCapabilities() {
 			u.Discover(ctx) // detects the kind
 		}
 		u.refreshCapabilities(ctx)
+		u.learnVersions(ctx)
 	}()
 }
 

@@ -63,6 +63,8 @@ type Kind struct {
 	prefillRate int
 	// counters count the tokens of a prompt of Anthropic's API, one after the other until one can. Nil if servers of this kind cannot.
 	counters []countWay
+	// version asks a server for its version. Nil for kinds without a Messages API of their own.
+	version func(*probe) version
 
 	// loadModel loads a model, and reports whether the server answered. It is for servers that load a model on the first request
 	// for it and abort the load if that client leaves. Nil for all others.

@@ -21,6 +21,7 @@ var LlamaCpp = &Kind{
 	Name: "llamacpp", LocalAddress: "127.0.0.1:8080", basePath: "/v1", local: true,
 	chat:         dialect.ChatOptions{TopK: true, Reasoning: true, Thinking: dialect.Template},
 	counters:     []countWay{countByMessages, countByTemplate},
+	version:      llamaCppVersion,
 	slots:        1, // the minimum, until the server was asked
 	fetchSlots:   llamaCppSlots,
 	detect:       isLlamaCpp,

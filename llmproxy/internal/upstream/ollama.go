@@ -26,6 +26,7 @@ var Ollama = &Kind{
 	api:          dialect.Ollama,
 	chat:         dialect.ChatOptions{Reasoning: true, Thinking: dialect.EffortOrNone},
 	adapt:        adaptToOllama,
+	version:      versionAt("/api/version"),
 	detect:       isOllama,
 	catalog:      "/api/tags",
 	capabilities: ollamaCapabilities,

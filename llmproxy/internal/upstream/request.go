@@ -48,6 +48,7 @@ type Template struct {
 	translated *openai.Request
 	body       Payload
 	path       string
+	native     bool // body is for the Messages API of a server whose API is OpenAI's
 	edit       jsonspan.Edit
 	id         [1]string // the value of its header
 }

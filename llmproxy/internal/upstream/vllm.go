@@ -19,6 +19,7 @@ var VLLM = &Kind{
 	Name: "vllm", LocalAddress: "127.0.0.1:8000", basePath: "/v1", local: true,
 	chat:         dialect.ChatOptions{TopK: true, Reasoning: true, Thinking: dialect.Template},
 	counters:     []countWay{countByMessages, countByTokenize},
+	version:      versionAt("/version"),
 	detect:       isVLLM,
 	capabilities: vllmCapabilities,
 	health:       vllmHealth,

@@ -1,0 +1,303 @@
+package upstream
+
+import (
+	"bytes"
+	"context"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/jsonspan"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/reqbody"
+)
+
+// Ollama, vLLM and llama.cpp have a Messages API of their own, beside their chat API. Each of the two carries things that the other one
+// loses. A request goes to the former if that keeps something which a translation to the latter would lose, and loses nothing itself.
+// The answer is translated to OpenAI's format and back, which adds what these servers leave out: pings, signatures, the usage of an answer
+// that was cut, the reason of its end.
+
+// A nativeRow says from which version on a server's Messages API keeps a feature of a request that a translation to its chat API loses.
+type nativeRow struct {
+	kind   string
+	from   version
+	keeps  feature
+	reason string
+}
+
+var nativeRows = []nativeRow{
+	{"ollama", version{0, 14, 0}, topK, "the chat API has no top_k"},
+	{"ollama", version{0, 14, 0}, thinkingOn, "the chat API refuses it for a model that does not think; here it answers without thinking"},
+	{"ollama", version{0, 14, 0}, replayedThinking, "the chat API does not read reasoning_content"},
+	{"ollama", version{0, 14, 0}, imagesBesideText, "the chat API makes a message of each image and of each text"},
+	{"ollama", version{0, 32, 15}, imagesInResults, "a result keeps its images"},
+	{"vllm", version{0, 22, 0}, deferredTools, "a tool that is found by a search is added to the tools of the template"},
+	{"vllm", version{0, 25, 0}, systemInside, "the server knows whether the template takes a system message that is not the first"},
+	{"llamacpp", version{0, 5, 0}, imagesInResults, "a result keeps its images"},
+	{"llamacpp", version{0, 5, 0}, stopSequences, "the chat API does not say which sequence ended the answer"},
+	{"llamacpp", version{0, 5, 0}, namedTool, "the chat API ignores the name, so that no tool has to be called; here one has to"},
+	{"llamacpp", version{0, 5, 0}, thinkingOn, "the budget limits the thinking"},
+}
+
+// lossRows say until which version a server's Messages API loses a feature of a request; without a version, all do.
+var lossRows = []struct {
+	kind   string
+	until  version
+	loses  feature
+	reason string
+}{
+	{"ollama", version{0, 32, 15}, effort | imagesInResults, "they are dropped"},
+	{"ollama", version{}, schema | failedResults | documents | strictTools, "they are dropped"},
+	{"ollama", version{}, severalTexts, "they are joined without a space"},
+	{"ollama", version{}, foreignBlocks, "web_search would run at ollama.com"},
+	{"vllm", version{0, 25, 0}, schema | effort, "they are dropped"},
+	{"vllm", version{0, 32, 0}, thinkingOff, "it is dropped"},
+	{"vllm", version{}, thinkingOn, "a budget is refused by a server without --reasoning-parser"},
+	{"vllm", version{}, failedResults, "is_error is dropped"},
+	{"vllm", version{}, documents | foreignBlocks, "they are refused"},
+	{"llamacpp", version{}, thinkingOff | effort | schema | noTool | failedResults | strictTools | documents | foreignBlocks, "they are dropped"},
+}
+
+// A feature is something that a request for Anthropic's API may have and that not every API carries.
+type feature uint32
+
+const (
+	topK feature = 1 << iota
+	stopSequences
+	thinkingOn // with a budget
+	thinkingOff
+	effort
+	schema    // of the answer
+	noTool    // may be called
+	namedTool // must be called
+	strictTools
+	deferredTools // tools that a search finds
+	systemInside  // system messages among the others
+	severalTexts  // in one message, or one result
+	imagesBesideText
+	imagesInResults
+	failedResults // of tools: is_error
+	documents
+	replayedThinking
+	foreignBlocks // that only Anthropic's own tools make
+)
+
+// A version is a version of a server: major, minor, patch. The zero value is unknown.
+type version [3]int
+
+// parseVersion reads a version such as 0.25.1rc2.dev3+g1234 or 0.14.0-rc1. It returns the zero value for anything else.
+func parseVersion(text string) (v version) {
+	for i := range v {
+		digits := len(text) - len(strings.TrimLeft(text, "0123456789"))
+		n, err := strconv.Atoi(text[:digits])
+		if err != nil {
+			return version{}
+		}
+		v[i] = n
+		if text = text[digits:]; !strings.HasPrefix(text, ".") {
+			break
+		}
+		text = text[1:]
+	}
+	return v
+}
+
+func (v version) compare(w version) int { return slices.Compare(v[:], w[:]) }
+
+// before reports whether v is older than w.
+func (v version) before(w version) bool { return v.compare(w) < 0 }
+
+// losesLess reports whether the Messages API of a server of this kind and version loses less of a request with these features than a
+// translation to its chat API.
+func (k *Kind) losesLess(v version, has feature) bool {
+	kept := false
+	for _, row := range nativeRows {
+		kept = kept || row.kind == k.Name && row.keeps&has != 0 && !v.before(row.from)
+	}
+	if !kept {
+		return false
+	}
+	for _, row := range lossRows {
+		if row.kind == k.Name && row.loses&has != 0 && (row.until == version{} || v.before(row.until)) {
+			return false
+		}
+	}
+	return true
+}
+
+// goesNative reports whether the next attempt should use the Messages API of the server itself.
+func (u *Upstream) goesNative(t *Template) bool {
+	k := u.ActualKind()
+	if k.version == nil || t.Own == nil || t.Own.Endpoint != openai.Messages || len(u.Params)+len(u.Drop) > 0 { // these name members of the chat API
+		return false
+	}
+	v := u.capabilities.version.Load()
+	return v != nil && k.losesLess(*v, featuresOf(&t.Original.Object))
+}
+
+// prepareNative makes the body of a request for the server's own Messages API.
+func (t *Template) prepareNative(model string) {
+	t.native, t.added = true, nil
+	e := &t.edit
+	e.Reset(&t.Original.Object)
+	e.SetString("model", model)
+	if _, ok := e.Get("system"); ok { // as the translation has it: one text, without what only Anthropic reads
+		e.Drop("system")
+		if text := systemOf(t.JSON); text != nil {
+			e.Set("system", text)
+		}
+	}
+	if t.MaxOutput > 0 {
+		e.Set("max_tokens", strconv.AppendInt(nil, int64(t.MaxOutput), 10))
+	}
+	t.body, t.path = reqbody.NewPayload(e.Segments(), t.Memory), openai.Messages.Path
+}
+
+// systemOf returns the system prompt of a chat request, or nil.
+func systemOf(chat *openai.Request) (text []byte) {
+	messages, _ := chat.Get("messages")
+	_ = jsonspan.EachElement(messages, func(first []byte) bool { // the translation has made a list
+		if jsonspan.EqualString(member(first, "role"), "system") {
+			text = member(first, "content")
+		}
+		return false
+	})
+	return text
+}
+
+// featuresOf returns the features that a request has. The request was translated before, so it is valid.
+func featuresOf(request *jsonspan.Object) (has feature) {
+	set := func(f feature, is bool) {
+		if is {
+			has |= f
+		}
+	}
+	for _, m := range request.Members {
+		value := m.Value.Of(request.Body)
+		if jsonspan.IsNull(value) {
+			continue
+		}
+		switch string(jsonspan.Unescape(m.Key.Of(request.Body))) {
+		case "top_k":
+			has |= topK
+		case "stop_sequences":
+			set(stopSequences, len(bytes.TrimSpace(value[1:])) > 1)
+		case "thinking":
+			kind := member(value, "type")
+			set(thinkingOn, jsonspan.EqualString(kind, "enabled"))
+			set(thinkingOff, jsonspan.EqualString(kind, "disabled"))
+		case "output_config":
+			set(effort, member(value, "effort") != nil)
+			set(schema, member(value, "format") != nil)
+		case "output_format":
+			has |= schema
+		case "tool_choice":
+			kind := member(value, "type")
+			set(noTool, jsonspan.EqualString(kind, "none"))
+			set(namedTool, jsonspan.EqualString(kind, "tool"))
+		case "tools":
+			_ = jsonspan.EachElement(value, func(tool []byte) bool {
+				set(strictTools, string(member(tool, "strict")) == "true")
+				set(deferredTools, string(member(tool, "defer_loading")) == "true")
+				return true
+			})
+		case "messages":
+			_ = jsonspan.EachElement(value, func(message []byte) bool {
+				set(systemInside, jsonspan.EqualString(member(message, "role"), "system"))
+				has |= featuresOfBlocks(member(message, "content"), false)
+				return true
+			})
+		}
+	}
+	return has
+}
+
+// featuresOfBlocks returns the features that the content of a message has, or of the result of a tool.
+func featuresOfBlocks(content []byte, inResult bool) (has feature) {
+	texts, images := 0, 0
+	_ = jsonspan.EachElement(content, func(block []byte) bool { // a string has no elements
+		kind, _ := jsonspan.String(member(block, "type"))
+		switch kind {
+		case "text":
+			texts++
+		case "image":
+			images++
+		case "thinking":
+			has |= replayedThinking
+		case "tool_use", "redacted_thinking":
+		case "tool_reference", "tool_addition", "tool_removal":
+			has |= deferredTools
+		case "tool_result":
+			if string(member(block, "is_error")) == "true" {
+				has |= failedResults
+			}
+			has |= featuresOfBlocks(member(block, "content"), true)
+		case "document", "search_result":
+			has |= documents
+		default:
+			has |= foreignBlocks
+		}
+		return true
+	})
+	if texts > 1 {
+		has |= severalTexts
+	}
+	switch {
+	case images > 0 && inResult:
+		has |= imagesInResults
+	case images > 0 && texts > 0:
+		has |= imagesBesideText
+	}
+	return has
+}
+
+// member returns a member of an object, or nil.
+func member(object []byte, name string) (found []byte) {
+	_ = jsonspan.EachMember(object, func(key, value []byte) bool { // what is not an object has no members
+		if string(key) == name && !jsonspan.IsNull(value) {
+			found = value
+		}
+		return true
+	})
+	return found
+}
+
+// learnVersions asks every replica for its version, and remembers the oldest one as soon as all have told theirs. A replica that does not
+// answer keeps the version that it had.
+func (u *Upstream) learnVersions(ctx context.Context) {
+	k, c := u.ActualKind(), &u.capabilities
+	if k.version == nil || len(u.Bases) == 0 {
+		return
+	}
+	if c.versions == nil {
+		c.versions = make([]version, len(u.Bases))
+	}
+	for i, base := range u.Bases {
+		if v := k.version(&probe{ctx: ctx, u: u, base: base, timeout: probeTimeout}); v != (version{}) {
+			c.versions[i] = v
+		}
+	}
+	oldest := slices.MinFunc(c.versions, version.compare)
+	if oldest != (version{}) {
+		c.version.Store(&oldest)
+	}
+}
+
+// versionAt returns a function that reads the version from the JSON at a path.
+func versionAt(path string) func(*probe) version {
+	return func(p *probe) version {
+		answer, _ := p.object(path) // nil without an answer
+		return parseVersion(text(answer["version"]))
+	}
+}
+
+// llamaCppVersion tells version 0.5.0, whose Messages API was studied, by an endpoint that older ones lack. The number of a build says
+// nothing if it was built from a source package. The request does not generate.
+func llamaCppVersion(p *probe) version {
+	status, _, err := p.do(http.MethodPost, "chat/completions/input_tokens", []byte(`{"messages":[{"role":"user","content":"Hi"}]}`))
+	if err != nil || status != http.StatusOK {
+		return version{}
+	}
+	return version{0, 5, 0}
+}
