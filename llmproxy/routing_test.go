@@ -152,3 +152,53 @@ func TestLocalOnlyAndLimits(t *testing.T) {
 
 // message is a chat request for the model auto.
 func message(content string) string { return question("auto", content) }
+
+// Rules of content, the llm matcher and placeholders read requests for Anthropic's API like those for OpenAI's.
+func TestRoutesMessagesByContent(t *testing.T) {
+	fake := fakellm.Start(t, "openai")
+	caddyfile, url := site(t, `	llm_proxy {
+		upstream u openai `+fake.URL()+`
+		model coder {
+			@hard expression {llm.prompt_tokens} > 4000 || {llm.tools} > 1
+			@title llm {
+				content "(?i)write a title"
+				max_tokens <100
+				endpoint messages count_tokens
+			}
+			@images llm images >0
+			@schema llm json_schema
+			@agent header X-Claude-Code-Agent-Id *
+			route @hard u/hard
+			route @title u/title
+			route @images u/images
+			route @schema u/schema
+			route @agent u/agent
+			route u/rest
+		}
+	}`)
+	if err := load(t, caddyfile); err != nil {
+		t.Fatal(err)
+	}
+	const tool = `{"name":"f","input_schema":{"type":"object"}}`
+	const pixel = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+	for _, test := range []struct{ name, part, header, target string }{
+		{"nothing matches", `"messages":[{"role":"user","content":"Hi"}]`, "", "u/rest"},
+		{"a long system prompt", `"system":[{"type":"text","text":"` + strings.Repeat("word ", 4000) + `"}],"messages":[{"role":"user","content":"Hi"}]`, "", "u/hard"},
+		{"tools", `"tools":[` + tool + `,` + strings.Replace(tool, `"f"`, `"g"`, 1) + `],"messages":[{"role":"user","content":"Hi"}]`, "", "u/hard"},
+		{"content", `"messages":[{"role":"user","content":[{"type":"text","text":"Please write a title."}]}]`, "", "u/title"},
+		{"an image", `"messages":[{"role":"user","content":[{"type":"image","source":{"type":"base64","media_type":"image/png","data":"` + pixel + `"}}]}]`, "", "u/images"},
+		{"a schema", `"output_config":{"format":{"type":"json_schema","schema":{"type":"object"}}},"messages":[{"role":"user","content":"Hi"}]`, "", "u/schema"},
+		{"a header", `"messages":[{"role":"user","content":"Hi"}]`, "X-Claude-Code-Agent-Id", "u/agent"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			var header []string
+			if test.header != "" {
+				header = []string{test.header, "a"}
+			}
+			res := send(t, newRequest(t, http.MethodPost, url+"/v1/messages?beta=true", `{"model":"coder","max_tokens":50,`+test.part+`}`, header...))
+			if got := res.Header.Get("X-LLM-Target"); got != test.target || res.StatusCode != http.StatusOK {
+				t.Errorf("status %d, target %q: %s", res.StatusCode, got, text(t, res))
+			}
+		})
+	}
+}

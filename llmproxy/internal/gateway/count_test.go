@@ -67,7 +67,8 @@ func TestCountTokens(t *testing.T) {
 			}
 			var asked []string
 			for _, r := range append(fake.Requests(), fake.Probes()...) { // /tokenize counts as a probe, and is the last
-				if r.Method == http.MethodPost {
+				switch r.Path {
+				case countPath, "/apply-template", "/tokenize", "/v1/messages", chatPath:
 					asked = append(asked, r.Path)
 					if !strings.Contains(string(r.Body), `"model":"x"`) || r.Header.Get("X-Api-Key")+r.Header.Get("Authorization") == "" {
 						t.Errorf("%s got %v, %s", r.Path, r.Header, r.Body)

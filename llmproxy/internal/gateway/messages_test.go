@@ -225,41 +225,88 @@ func TestUntranslatableRequests(t *testing.T) {
 	}
 }
 
-// Invalid requests are refused in Anthropic's format, with the place, and nothing is sent to an upstream.
+// Invalid requests are refused in Anthropic's format, with the place and the ID of the request, and nothing is sent to an upstream, whatever
+// API that has.
 func TestInvalidMessages(t *testing.T) {
 	t.Parallel()
-	deep := strings.Repeat(`[`, 100_000)
+	const max = 512 << 10
+	deep := func(n int) string { return strings.Repeat(`[`, n) + strings.Repeat(`]`, n) }
+	user := func(blocks string) string {
+		return `{"model":"m","max_tokens":1,"messages":[{"role":"user","content":[` + blocks + `]}]}`
+	}
 	for _, test := range []struct {
 		name, body string
 		status     int
 		want       string
 	}{
 		{"no JSON", `{"model":`, 400, "The request body is not a JSON object"},
-		{"a key twice", `{"model":"m","model":"n","max_tokens":1,"messages":[]}`, 400, `Duplicate key`},
-		{"a key in disguise", `{"model":"m","mod\u0065l":"n","max_tokens":1,"messages":[]}`, 400, `another spelling`},
-		{"deep nesting", `{"model":"m","max_tokens":1,"messages":` + deep + `}`, 400, "nest"},
-		{"too large", `{"model":"m","max_tokens":1,"messages":[{"role":"user","content":"` + strings.Repeat("x", 40<<10) + `"}]}`, 413, "request_too_large"},
+		{"a key twice", `{"model":"m","model":"n","max_tokens":1,"messages":[]}`, 400, `Duplicate key \"model\" at byte 14`},
+		{"a key in disguise", `{"model":"m","mod\u0065l":"n","max_tokens":1,"messages":[]}`, 400, `another spelling of \"model\"`},
+		{"a key in capitals", `{"Model":"m","max_tokens":1,"messages":[]}`, 400, `another spelling of \"model\"`},
+		{"messages twice", `{"model":"m","max_tokens":1,"messages":[],"messages":[]}`, 400, `Duplicate key \"messages\"`},
+		{"max_tokens twice", `{"model":"m","max_tokens":1,"max_tokens":9,"messages":[]}`, 400, `Duplicate key \"max_tokens\"`},
+		{"deep nesting", `{"model":"m","max_tokens":1,"messages":` + deep(100_000) + `}`, 400, "nest"},
+		{"deep nesting in a result", user(`{"type":"tool_result","tool_use_id":"a","content":` + deep(100_000) + `}`), 400, "nest"},
+		{"deep nesting in an unknown member", `{"model":"m","max_tokens":1,"messages":[{"role":"user","content":"Hi"}],"x":` + deep(100_000) + `}`, 400, "nest"},
+		{"too large", user(`{"type":"text","text":"` + strings.Repeat("x", max) + `"}`), 413, "request_too_large"},
 		{"no model", `{"max_tokens":1,"messages":[{"role":"user","content":"Hi"}]}`, 400, "does not name a model"},
 		{"no max_tokens", `{"model":"m","messages":[{"role":"user","content":"Hi"}]}`, 400, "max_tokens: is missing"},
-		{"a result without its call", `{"model":"m","max_tokens":1,"messages":[{"role":"user","content":[{"type":"tool_result","tool_use_id":"a"}]}]}`, 400, "messages.0.content.0.tool_use_id: "},
+		{"max_tokens is no number", `{"model":"m","max_tokens":"1","messages":[{"role":"user","content":"Hi"}]}`, 400, "max_tokens: "},
+		{"no messages", `{"model":"m","max_tokens":1,"messages":[]}`, 400, "messages: is empty"},
+		{"messages are no list", `{"model":"m","max_tokens":1,"messages":"Hi"}`, 400, "messages: must be a list"},
+		{"content is no list", `{"model":"m","max_tokens":1,"messages":[{"role":"user","content":"Hi"},{"role":"user","content":{}}]}`, 400, "messages.1.content: "},
+		{"a block without a type", user(`{"text":"a"}`), 400, "messages.0.content.0: "},
+		{"a text that is none", user(`{"type":"text","text":1}`), 400, "messages.0.content.0.text: "},
+		{"a result without its call", user(`{"type":"text","text":"a"},{"type":"tool_result","tool_use_id":"a"}`), 400, "messages.0.content.1.tool_use_id: "},
+		{"a call without a name", `{"model":"m","max_tokens":1,"messages":[{"role":"assistant","content":[{"type":"tool_use","id":"a","input":{}}]}]}`, 400, "messages.0.content.0.name: "},
 		{"an unknown role", `{"model":"m","max_tokens":1,"messages":[{"role":"owl","content":"Hi"}]}`, 400, "messages.0.role: "},
+		{"an image that is none", user(`{"type":"image","source":{"type":"base64","media_type":"image/png","data":"SGVsbG8gV29ybGQh"}}`), 400, "messages.0.content.0.source.data: is not a base64 image"},
+		{"an image that is not base64", user(`{"type":"image","source":{"type":"base64","media_type":"image/png","data":"iVBORw0KGgo!"}}`), 400, "messages.0.content.0.source.data: "},
+		{"an image in a file of this machine", user(`{"type":"image","source":{"type":"url","url":"file:///etc/passwd"}}`), 400, "messages.0.content.0.source.url: "},
+		{"a tool choice that is none", `{"model":"m","max_tokens":1,"tools":[{"name":"f","input_schema":{}}],"tool_choice":{"type":"maybe"},"messages":[{"role":"user","content":"Hi"}]}`, 400, "tool_choice.type: "},
 	} {
-		t.Run(test.name, func(t *testing.T) {
-			t.Parallel()
-			claude := fakellm.Start(t, "anthropic")
-			s := &setup{t: t}
-			s.config.MaxBody = 32 << 10
-			if test.status == 400 {
-				s.config.MaxBody = 0
+		for path, also := range map[string]bool{"/v1/messages": true, countPath: !strings.Contains(test.name, "max_tokens") || strings.Contains(test.name, "twice")} {
+			if !also { // a request to count needs no max_tokens
+				continue
 			}
-			s.up("claude", upstream.Anthropic, nil, claude.URL())
-			s.serve("m claude/x")
-			got := s.post("/v1/messages", test.body)
-			if got.status != test.status || !strings.HasPrefix(got.body, `{"type":"error","error":{"type":"`) || !strings.Contains(got.body, test.want) || len(claude.Requests()) != 0 {
-				t.Errorf("status %d: %.300s; %d requests", got.status, got.body, len(claude.Requests()))
-			}
-		})
+			t.Run(test.name+path, func(t *testing.T) {
+				t.Parallel()
+				claude, gpt := fakellm.Start(t, "anthropic"), fakellm.Start(t, "openai")
+				s := &setup{t: t}
+				s.config.MaxBody = max
+				s.up("claude", upstream.Anthropic, nil, claude.URL())
+				s.up("gpt", upstream.OpenAI, nil, gpt.URL())
+				s.serve("m claude/x|gpt/x")
+				got := s.post(path, test.body)
+				if got.status != test.status || !strings.HasPrefix(got.body, `{"type":"error","error":{"type":"`) || !strings.Contains(got.body, test.want) {
+					t.Errorf("status %d: %.300s", got.status, got.body)
+				}
+				if id := got.header.Get("Request-Id"); id == "" || !strings.Contains(got.body, `"request_id":"`+id+`"`) {
+					t.Errorf("request-id %q: %.300s", id, got.body)
+				}
+				if n := len(claude.Requests()) + len(gpt.Requests()); n != 0 {
+					t.Errorf("%d requests", n)
+				}
+			})
+		}
 	}
+}
+
+// A body that is too large by its Content-Length is refused before any of it has arrived.
+func TestMessagesTooLargeAreNotRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &setup{t: t, bubble: new(bubble)}
+		s.up("echo", upstream.Echo, nil)
+		s.config.MaxBody = 1 << 20
+		s.serve("m echo")
+		for _, path := range []string{"/v1/messages", countPath} {
+			c := s.sendTo(path, "Content-Length: 1048577", "")
+			res, body := readReply(t, c)
+			if res.StatusCode != http.StatusRequestEntityTooLarge || !strings.HasPrefix(body, `{"type":"error","error":{"type":"request_too_large"`) || res.Header.Get("Request-Id") == "" {
+				t.Errorf("status %d: %s", res.StatusCode, body)
+			}
+		}
+	})
 }
 
 // While a client of Anthropic's API waits for a stream, it gets that API's pings, and a failure is its event.

@@ -19,6 +19,12 @@ import (
 // send sends the beginning of a request with a body on a connection of its own, and returns the connection.
 func (s *setup) send(framing, body string) net.Conn {
 	s.t.Helper()
+	return s.sendTo("/v1/chat/completions", framing, body)
+}
+
+// sendTo is like send for another path.
+func (s *setup) sendTo(path, framing, body string) net.Conn {
+	s.t.Helper()
 	address := strings.TrimPrefix(s.server.URL, "http://")
 	dial := net.Dial
 	if s.bubble != nil {
@@ -29,7 +35,7 @@ func (s *setup) send(framing, body string) net.Conn {
 		s.t.Fatal(err)
 	}
 	s.t.Cleanup(func() { c.Close() })
-	if _, err := io.WriteString(c, "POST /v1/chat/completions HTTP/1.1\r\nHost: "+address+"\r\nContent-Type: application/json\r\n"+framing+"\r\n\r\n"+body); err != nil {
+	if _, err := io.WriteString(c, "POST "+path+" HTTP/1.1\r\nHost: "+address+"\r\nContent-Type: application/json\r\n"+framing+"\r\n\r\n"+body); err != nil {
 		s.t.Fatal(err)
 	}
 	return c
