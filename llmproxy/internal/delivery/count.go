@@ -3,6 +3,7 @@ package delivery
 import (
 	"context"
 	"net/http"
+	"strconv"
 	"time"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/exchange"
@@ -27,7 +28,13 @@ type Count struct {
 // upstream. The error is the upstream's own, for an invalid request.
 func (d *Delivery) Count(ctx context.Context, x *exchange.Exchange, planned *exchange.PlannedRequest) (Count, *openai.Error) {
 	rec := x.Record
-	defer func() { x.SetAnswerHeaders(x.Writer.Header(), attempts(rec)) }()
+	defer func() {
+		made := strconv.Itoa(len(rec.Attempts))
+		if rec.Target == "" { // an estimate: how the attempt failed
+			made = attempts(rec)
+		}
+		x.SetAnswerHeaders(x.Writer.Header(), made)
+	}()
 	estimate := Count{Estimate: planned.Body.JSON().Signals().PromptTokens}
 	walk := router.Walk{Plan: planned.Plan, Model: rec.Model, LocalOnly: planned.LocalOnly, Fits: d.fits(x, planned)}
 	step, ok := walk.Next()

@@ -34,9 +34,11 @@ type ChatOptions struct {
 	Counting bool
 	// CompletionTokens means that the server wants max_completion_tokens instead of max_tokens.
 	CompletionTokens bool
-	// Signed keeps what only Anthropic's API understands, so that MessagesFromChat finds it: the settings of thinking, and thinking
-	// with its signature.
+	// Signed keeps what only Anthropic's API understands, because the request may still go there: the settings of thinking, thinking with
+	// its signature, tools that run there, and files that are stored there.
 	Signed bool
+	// Inline means that the server does not fetch images, so that they must be part of the request.
+	Inline bool
 	// Ollama means that the request will reach an Ollama server or be translated again: what only Ollama has is kept.
 	Ollama bool
 	// Model is the model of requests that cannot name one.
@@ -121,7 +123,11 @@ func (c *chatWriter) write(r *jsonspan.Object) *openai.Error {
 		case "output_format": // the name of output_config.format in a beta
 			c.format(value)
 		case "mcp_servers", "container":
-			if !isEmpty(value) {
+			switch {
+			case isEmpty(value):
+			case c.options.Signed:
+				c.member(key, value)
+			default:
 				problem = invalid(key, "only Anthropic's own API has this; send the request to a model there, or leave it out")
 			}
 		}
@@ -297,7 +303,7 @@ func (c *chatWriter) user(content []byte, place string) *openai.Error {
 	results := 0
 	problem := eachBlock(content, place, func(kind string, block []byte, place string) *openai.Error {
 		if kind != "tool_result" {
-			return addPart(&parts, kind, block, place)
+			return c.addPart(&parts, kind, block, place)
 		}
 		results++
 		return c.toolResult(block, place, &parts)
@@ -332,7 +338,7 @@ func (c *chatWriter) toolResult(block []byte, place string, parts *writer) *open
 	default:
 		if problem := eachBlock(content, place+".content", func(kind string, block []byte, place string) *openai.Error {
 			if kind != "text" {
-				return addPart(parts, kind, block, place)
+				return c.addPart(parts, kind, block, place)
 			}
 			raw, ok := jsonspan.RawString(get(block, "text"))
 			if !ok {
@@ -359,7 +365,12 @@ func (c *chatWriter) toolResult(block []byte, place string, parts *writer) *open
 }
 
 // addPart adds a block of a user's message as a part of OpenAI's.
-func addPart(parts *writer, kind string, block []byte, place string) *openai.Error {
+func (c *chatWriter) addPart(parts *writer, kind string, block []byte, place string) *openai.Error {
+	if c.options.Signed && isElsewhere(kind, block) {
+		parts.comma()
+		parts.b = append(parts.b, block...)
+		return nil
+	}
 	switch kind {
 	case "text":
 		raw, ok := jsonspan.RawString(get(block, "text"))
@@ -370,13 +381,24 @@ func addPart(parts *writer, kind string, block []byte, place string) *openai.Err
 			addText(parts, raw)
 		}
 	case "image":
-		return addImage(parts, get(block, "source"), place+".source")
+		return c.addImage(parts, get(block, "source"), place+".source")
 	case "document":
-		return addDocument(parts, block, place)
+		return c.addDocument(parts, block, place)
 	case "search_result":
 		addSearchResult(parts, block)
 	}
 	return nil // blocks that only Anthropic's own tools make are left out
+}
+
+// isElsewhere reports whether the content of a block is not in the request, and only Anthropic's API can fetch it.
+func isElsewhere(kind string, block []byte) bool {
+	switch source := str(get(get(block, "source"), "type")); kind {
+	case "image":
+		return source == "file"
+	case "document":
+		return source == "file" || source == "url"
+	}
+	return false
 }
 
 // addText adds a part of text, which is already escaped.
@@ -388,7 +410,7 @@ func addText(parts *writer, raw []byte) {
 	parts.b = append(append(parts.b, raw...), `"}`...)
 }
 
-func addImage(parts *writer, source []byte, place string) *openai.Error {
+func (c *chatWriter) addImage(parts *writer, source []byte, place string) *openai.Error {
 	var v [3][]byte
 	object(source, []string{"type", "data", "url"}, v[:])
 	var url string
@@ -404,6 +426,9 @@ func addImage(parts *writer, source []byte, place string) *openai.Error {
 		if url = str(v[2]); !strings.HasPrefix(url, "https://") && !strings.HasPrefix(url, "http://") {
 			return invalid(place+".url", "must begin with https://")
 		}
+		if c.options.Inline {
+			return invalid(place+".url", "the server of this model does not fetch images; send the image as base64")
+		}
 	default:
 		return invalid(place, fmt.Sprintf("a source of type %.40q exists at Anthropic only; send the image as base64", kind))
 	}
@@ -417,7 +442,7 @@ func addImage(parts *writer, source []byte, place string) *openai.Error {
 
 const pdf = "application/pdf"
 
-func addDocument(parts *writer, block []byte, place string) *openai.Error {
+func (c *chatWriter) addDocument(parts *writer, block []byte, place string) *openai.Error {
 	var v [2][]byte
 	object(block, []string{"source", "title"}, v[:])
 	source, title := v[0], str(v[1])
@@ -440,7 +465,9 @@ func addDocument(parts *writer, block []byte, place string) *openai.Error {
 			}
 			return nil
 		}
-		return eachBlock(s[3], place+".source.content", func(kind string, block []byte, place string) *openai.Error { return addPart(parts, kind, block, place) })
+		return eachBlock(s[3], place+".source.content", func(kind string, block []byte, place string) *openai.Error {
+			return c.addPart(parts, kind, block, place)
+		})
 	case "base64":
 		data := str(s[2])
 		switch {
@@ -620,6 +647,10 @@ func (c *chatWriter) tool(tool []byte, place string) *openai.Error {
 	object(tool, []string{"name", "description", "input_schema", "type", "strict"}, v[:])
 	name, kind := str(v[0]), str(v[3])
 	switch {
+	case kind != "" && kind != "custom" && c.options.Signed:
+		c.comma()
+		c.b = append(c.b, tool...)
+		return nil
 	case kind != "" && kind != "custom":
 		return invalid(place+".type", fmt.Sprintf("the tool %.60q is part of Anthropic's own API; the model of this request does not have it", kind))
 	case name == "":

@@ -418,6 +418,10 @@ func (m *messagesWriter) content(content []byte, place string) *openai.Error {
 			m.addText(get(part, "refusal"))
 			return nil
 		}
+		if isElsewhere(kind, part) { // from a client of Anthropic's API
+			m.add(part)
+			return nil
+		}
 		block, err := mediaBlock(kind, part, place)
 		if err == nil {
 			m.add(block)

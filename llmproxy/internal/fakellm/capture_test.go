@@ -17,10 +17,10 @@ import (
 // replayOnly are captures that the fakes cannot reproduce: tool calls, reasoning, Anthropic's API, and servers that were started differently.
 var replayOnly = []string{
 	"llamacpp/chat-tools.txt", "llamacpp/chat-tools-stream.txt", "llamacpp/chat-reasoning-stream.txt", "llamacpp/embeddings-disabled.txt",
-	"llamacpp/chat-reasoning.txt", "llamacpp/chat-tool-result.txt", "llamacpp/messages.txt", "llamacpp/messages-stream.txt",
+	"llamacpp/chat-reasoning.txt", "llamacpp/chat-tool-result.txt",
 	"vllm/chat-tools.txt", "vllm/chat-tools-stream.txt", "vllm/responses.txt", "vllm/responses-stream.txt",
 	"vllm/err-image.txt", "vllm/err-embeddings.txt", "vllm/err-content-type.txt", "vllm/err-empty-messages.txt",
-	"ollama/v1-messages.txt", "ollama/v1-messages-stream.txt", "ollama/v1-chat-reasoning.txt",
+	"ollama/v1-chat-reasoning.txt",
 	"ollama/v1-chat-tools.txt", "ollama/v1-chat-tools-stream.txt", "ollama/v1-chat-reasoning-stream.txt", "ollama/err-v1-image.txt",
 }
 

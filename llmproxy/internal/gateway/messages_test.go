@@ -225,6 +225,76 @@ func TestUntranslatableRequests(t *testing.T) {
 	}
 }
 
+// What only Anthropic's API has reaches it as it is, is counted there, and is a clear error at other upstreams.
+func TestOnlyAnthropicTakes(t *testing.T) {
+	t.Parallel()
+	const hi = `"messages":[{"role":"user","content":"Hi"}]`
+	for name, test := range map[string]struct{ part, place string }{
+		"a tool that runs there": {`"tools":[{"name":"f","input_schema":{"type":"object"}},{"type":"web_search_20250305","name":"web_search","max_uses":5}],` + hi, "tools.1.type: "},
+		"servers of tools":       {`"mcp_servers":[{"type":"url","url":"https://example.com"}],` + hi, "mcp_servers: "},
+		"a container":            {`"container":"c1",` + hi, "container: "},
+		"an image by its ID":     {`"messages":[{"role":"user","content":[{"type":"image","source":{"type":"file","file_id":"f1"}},{"type":"text","text":"Hi"}]}]`, "messages.0.content.0.source: "},
+		"a document by its URL":  {`"messages":[{"role":"user","content":[{"type":"text","text":"Hi"},{"type":"document","source":{"type":"url","url":"https://example.com/a.pdf"}}]}]`, "messages.0.content.1.source: "},
+		"a document in a result": {`"messages":[{"role":"assistant","content":[{"type":"tool_use","id":"a","name":"f","input":{}}]},{"role":"user","content":[{"type":"tool_result","tool_use_id":"a","content":[{"type":"document","source":{"type":"file","file_id":"f1"}}]}]}]`, "messages.1.content.0.content.0.source: "},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			for _, cached := range []bool{false, true} {
+				claude, gpt := fakellm.Start(t, "anthropic"), fakellm.Start(t, "openai")
+				s := &setup{t: t}
+				if cached {
+					s.config.Cache = rules(t, nil)
+				}
+				s.up("claude", upstream.Anthropic, nil, claude.URL())
+				s.up("gpt", upstream.OpenAI, nil, gpt.URL())
+				s.serve("claude claude/x", "gpt gpt/x", "both gpt/x|claude/x")
+				body := func(model string) string { return `{"model":"` + model + `","max_tokens":10,` + test.part + `}` }
+				for _, model := range []string{"claude", "both"} {
+					got := s.post("/v1/messages", body(model))
+					sent := last(claude)
+					if got.status != 200 || len(gpt.Requests()) != 0 || !cached && string(sent.Body) != strings.Replace(body(model), model, "x", 1) {
+						t.Errorf("%s, cached %v: status %d: %s, sent %s", model, cached, got.status, got.body, sent.Body)
+					}
+				}
+				if got := s.post(countPath, body("claude")); got.body != `{"input_tokens":14}` {
+					t.Errorf("count: %s", got.body)
+				}
+				if got := s.post("/v1/messages", body("gpt")); got.status != 400 || !strings.HasPrefix(got.body, `{"type":"error","error":{"type":"invalid_request_error","message":"`+test.place) || len(gpt.Requests()) != 0 {
+					t.Errorf("gpt: status %d: %s", got.status, got.body)
+				}
+			}
+		})
+	}
+}
+
+// An image by its URL goes to servers that fetch it, and is a clear error where none does.
+func TestMessagesImagesByURL(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		fake string
+		kind *upstream.Kind
+		want string // in the request; empty if there is none
+	}{
+		{"anthropic", upstream.Anthropic, `{"type":"url","url":"https://example.com/a.png"}`},
+		{"openai", upstream.OpenAI, `{"type":"image_url","image_url":{"url":"https://example.com/a.png"}}`},
+		{"vllm", upstream.VLLM, `{"type":"image_url","image_url":{"url":"https://example.com/a.png"}}`},
+		{"ollama", upstream.Ollama, ""},
+	} {
+		fake := fakellm.Start(t, test.fake)
+		s := &setup{t: t}
+		s.up("u", test.kind, nil, fake.URL())
+		s.serve("m u/x")
+		got := s.post("/v1/messages", `{"model":"m","max_tokens":9,"messages":[{"role":"user","content":[{"type":"text","text":"Hi"},{"type":"image","source":{"type":"url","url":"https://example.com/a.png"}}]}]}`)
+		sent := fake.Requests()
+		switch {
+		case test.want == "" && (got.status != 400 || !strings.Contains(got.body, `"message":"messages.0.content.1.source.url: `) || len(sent) != 0):
+			t.Errorf("%s: status %d: %s", test.fake, got.status, got.body)
+		case test.want != "" && (got.status != 200 || !strings.Contains(string(sent[len(sent)-1].Body), test.want)):
+			t.Errorf("%s: status %d: %s", test.fake, got.status, got.body)
+		}
+	}
+}
+
 // Invalid requests are refused in Anthropic's format, with the place and the ID of the request, and nothing is sent to an upstream, whatever
 // API that has.
 func TestInvalidMessages(t *testing.T) {

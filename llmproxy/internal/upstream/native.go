@@ -50,13 +50,13 @@ var lossRows = []struct {
 	{"ollama", version{0, 32, 15}, effort | imagesInResults, "they are dropped"},
 	{"ollama", version{}, schema | failedResults | documents | strictTools, "they are dropped"},
 	{"ollama", version{}, severalTexts, "they are joined without a space"},
-	{"ollama", version{}, foreignBlocks, "web_search would run at ollama.com"},
+	{"ollama", version{}, onlyAnthropic, "web_search would run at ollama.com"},
 	{"vllm", version{0, 25, 0}, schema | effort, "they are dropped"},
 	{"vllm", version{0, 32, 0}, thinkingOff, "it is dropped"},
 	{"vllm", version{}, thinkingOn, "a budget is refused by a server without --reasoning-parser"},
 	{"vllm", version{}, failedResults, "is_error is dropped"},
-	{"vllm", version{}, documents | foreignBlocks, "they are refused"},
-	{"llamacpp", version{}, thinkingOff | effort | schema | noTool | failedResults | strictTools | documents | foreignBlocks, "they are dropped"},
+	{"vllm", version{}, documents | onlyAnthropic, "they are refused"},
+	{"llamacpp", version{}, thinkingOff | effort | schema | noTool | failedResults | strictTools | documents | onlyAnthropic, "they are dropped"},
 }
 
 // A feature is something that a request for Anthropic's API may have and that not every API carries.
@@ -80,7 +80,7 @@ const (
 	failedResults // of tools: is_error
 	documents
 	replayedThinking
-	foreignBlocks // that only Anthropic's own tools make
+	onlyAnthropic // tools, blocks and files that its API alone has
 )
 
 // A version is a version of a server: major, minor, patch. The zero value is unknown.
@@ -200,8 +200,12 @@ func featuresOf(request *jsonspan.Object) (has feature) {
 			_ = jsonspan.EachElement(value, func(tool []byte) bool {
 				set(strictTools, string(member(tool, "strict")) == "true")
 				set(deferredTools, string(member(tool, "defer_loading")) == "true")
+				kind := member(tool, "type")
+				set(onlyAnthropic, kind != nil && !jsonspan.EqualString(kind, "custom"))
 				return true
 			})
+		case "mcp_servers", "container":
+			has |= onlyAnthropic
 		case "messages":
 			_ = jsonspan.EachElement(value, func(message []byte) bool {
 				set(systemInside, jsonspan.EqualString(member(message, "role"), "system"))
@@ -223,6 +227,9 @@ func featuresOfBlocks(content []byte, inResult bool) (has feature) {
 			texts++
 		case "image":
 			images++
+			if jsonspan.EqualString(member(member(block, "source"), "type"), "file") {
+				has |= onlyAnthropic
+			}
 		case "thinking":
 			has |= replayedThinking
 		case "tool_use", "redacted_thinking":
@@ -236,7 +243,7 @@ func featuresOfBlocks(content []byte, inResult bool) (has feature) {
 		case "document", "search_result":
 			has |= documents
 		default:
-			has |= foreignBlocks
+			has |= onlyAnthropic
 		}
 		return true
 	})

@@ -41,7 +41,7 @@ var featuresTests = map[feature]string{
 	failedResults:    `"messages":[{"role":"user","content":[{"type":"tool_result","is_error":true,"content":"no"}]}]`,
 	documents:        `"messages":[{"role":"user","content":[{"type":"tool_result","content":[{"type":"document"}]}]}]`,
 	replayedThinking: `"messages":[{"role":"assistant","content":[{"type":"thinking","thinking":"a"}]}]`,
-	foreignBlocks:    `"messages":[{"role":"assistant","content":[{"type":"server_tool_use"}]}]`,
+	onlyAnthropic:    `"messages":[{"role":"assistant","content":[{"type":"server_tool_use"}]}]`,
 	0: `"stop_sequences":[ ],"thinking":{"type":"adaptive"},"tool_choice":{"type":"any"},"tools":[{"name":"f","strict":false}],"system":[{"type":"text","text":"a"},{"type":"text","text":"b"}],
 		"top_k":null,"messages":[{"role":"user","content":"a"},{"role":"assistant","content":[{"type":"text","text":"a"},{"type":"tool_use"},{"type":"redacted_thinking"}]},{"role":"user","content":[{"type":"tool_result","is_error":false,"content":[{"type":"text","text":"a"}]}]}]`,
 }
@@ -55,6 +55,26 @@ func TestFeaturesOf(t *testing.T) {
 		}
 		if got := featuresOf(&o); got != want {
 			t.Errorf("%s has %b, want %b", part, got, want)
+		}
+	}
+}
+
+// What only Anthropic's API has never goes to the Messages API of another server: Ollama's would search the web with it.
+func TestOnlyAnthropic(t *testing.T) {
+	t.Parallel()
+	for _, part := range []string{
+		`"tools":[{"name":"f","type":"custom"},{"name":"web_search","type":"web_search_20250305"}]`, `"mcp_servers":[{}]`, `"container":"c"`,
+		`"messages":[{"role":"user","content":[{"type":"image","source":{"type":"file","file_id":"f"}}]}]`,
+	} {
+		var o jsonspan.Object
+		if err := o.Scan([]byte(`{"top_k":1,` + part + `}`)); err != nil {
+			t.Fatal(err)
+		}
+		has := featuresOf(&o)
+		for _, k := range []*Kind{Ollama, VLLM, LlamaCpp} {
+			if has&onlyAnthropic == 0 || k.losesLess(version{99, 0, 0}, has) {
+				t.Errorf("%s: %s has %b", k.Name, part, has)
+			}
 		}
 	}
 }

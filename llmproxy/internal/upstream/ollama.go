@@ -24,7 +24,7 @@ import (
 var Ollama = &Kind{
 	Name: "ollama", LocalAddress: "127.0.0.1:11434", basePath: "/v1", local: true, slots: 1, truncates: true,
 	api:          dialect.Ollama,
-	chat:         dialect.ChatOptions{Reasoning: true, Thinking: dialect.EffortOrNone},
+	chat:         dialect.ChatOptions{Reasoning: true, Thinking: dialect.EffortOrNone, Inline: true},
 	adapt:        adaptToOllama,
 	version:      versionAt("/api/version"),
 	detect:       isOllama,
