@@ -97,7 +97,7 @@ func FuzzChatFromMessage(f *testing.F) {
 		if o.Scan(answer) != nil {
 			return
 		}
-		chat, ok := ChatFromMessage(answer, nil)
+		chat, ok := ChatFromMessage(answer, nil, true)
 		if !ok {
 			return
 		}

@@ -42,7 +42,7 @@ var goldens = map[string]func(t *testing.T, in []byte) []byte{
 		return []byte(indented(t, body) + "\n")
 	},
 	"messages-answer": func(t *testing.T, in []byte) []byte {
-		body, ok := ChatFromMessage(in, nil)
+		body, ok := ChatFromMessage(in, nil, true)
 		if !ok {
 			t.Fatal("not translated")
 		}
@@ -142,7 +142,7 @@ func TestStreamsAndAnswersAgree(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		chat, ok := ChatFromMessage(answer, nil)
+		chat, ok := ChatFromMessage(answer, nil, true)
 		if !ok {
 			t.Fatalf("%s is not translated", file)
 		}

@@ -40,7 +40,7 @@ func (c nativeCase) start(t *testing.T, change func(*setup), models ...string) (
 	t.Helper()
 	fake := fakellm.Start(t, c.fake, fakellm.Models("x"))
 	s := &setup{t: t}
-	s.up("u", c.kind, nil, fake.URL())
+	s.up("u", c.kind, usesOpenAI, fake.URL())
 	if change != nil {
 		change(s)
 	}
@@ -52,6 +52,9 @@ func (c nativeCase) start(t *testing.T, change func(*setup), models ...string) (
 	})
 	return s, fake
 }
+
+// usesOpenAI chooses OpenAI's API of an upstream that has another one, too.
+func usesOpenAI(c *upstream.Config) { c.OpenAI = true }
 
 // last returns the request that the server received last.
 func last(fake *fakellm.Server) fakellm.Request {
@@ -120,19 +123,24 @@ func TestNativeNeedsItsVersion(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
 		version fakellm.Answer
-		change  func(*upstream.Config)
+		params  []upstream.Param
+		own     bool // Ollama's own API is used, which loses nothing that the Messages API keeps
 	}{
-		"old":      {fakellm.Raw(200, http.Header{"Content-Type": {"application/json"}}, []byte(`{"version":"0.13.5"}`)), nil},
-		"silent":   {fakellm.Status(404), nil},
-		"params":   {fakellm.Raw(200, http.Header{"Content-Type": {"application/json"}}, []byte(`{"version":"0.32.15"}`)), func(c *upstream.Config) { c.Params = []upstream.Param{{Name: "seed", Value: []byte("1")}} }},
-		"no model": {fakellm.Raw(200, http.Header{"Content-Type": {"application/json"}}, []byte(`{"version":"dev"}`)), nil},
+		"old":      {fakellm.Raw(200, http.Header{"Content-Type": {"application/json"}}, []byte(`{"version":"0.13.5"}`)), nil, false},
+		"silent":   {fakellm.Status(404), nil, false},
+		"params":   {fakellm.Raw(200, http.Header{"Content-Type": {"application/json"}}, []byte(`{"version":"0.32.15"}`)), []upstream.Param{{Name: "seed", Value: []byte("1")}}, false},
+		"no model": {fakellm.Raw(200, http.Header{"Content-Type": {"application/json"}}, []byte(`{"version":"dev"}`)), nil, false},
+		"own API":  {fakellm.Raw(200, http.Header{"Content-Type": {"application/json"}}, []byte(`{"version":"0.32.15"}`)), nil, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			fake := fakellm.Start(t, "ollama", fakellm.Models("x"))
 			fake.OnPath("/api/version", test.version)
 			s := &setup{t: t}
-			s.up("u", upstream.Ollama, test.change, fake.URL())
+			s.up("u", upstream.Ollama, func(c *upstream.Config) {
+				c.OpenAI = !test.own
+				c.Params = test.params
+			}, fake.URL())
 			s.serve("m u/x")
 			asked := func() (n int) {
 				for _, p := range fake.Probes() {
@@ -146,7 +154,7 @@ func TestNativeNeedsItsVersion(t *testing.T) {
 			until(t, func() bool { return asked() > 0 })
 			s.upstreams[0].RefreshCapabilities() // does nothing before the first one has ended
 			for range 3 {
-				if got := s.post("/v1/messages", nativeOllama.body(false, "")); got.status != 200 || last(fake).Path != chatPath {
+				if got := s.post("/v1/messages", nativeOllama.body(false, "")); got.status != 200 || last(fake).Path == "/v1/messages" {
 					t.Errorf("status %d, %s: %s", got.status, last(fake).Path, got.body)
 				}
 			}

@@ -2,9 +2,11 @@ package upstream
 
 import (
 	"net/http"
+	"strconv"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/dialect"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/reqbody"
 )
 
 // API returns the API that the upstream has, or that of its APIs which the configuration chooses.
@@ -39,6 +41,39 @@ func (u *Upstream) Prepare(t *Template, model string) *openai.Error {
 	}
 	t.chat = t.JSON
 	return nil
+}
+
+// goesNative reports whether the next attempt should use the Messages API of the server itself.
+func (u *Upstream) goesNative(t *Template) bool {
+	k := u.ActualKind()
+	switch {
+	case k.version == nil, t.Own == nil, t.Own.Endpoint != openai.Messages:
+		return false
+	case u.API() != dialect.OpenAI: // the tables compare with OpenAI's chat API
+		return false
+	case len(u.Params)+len(u.Drop) > 0: // they name members of the chat API
+		return false
+	}
+	v := u.capabilities.version.Load()
+	return v != nil && losesLess(k.Name, *v, featuresOf(&t.Original.Object))
+}
+
+// prepareNative makes the body of a request for the server's own Messages API.
+func (t *Template) prepareNative(model string) {
+	t.native, t.added = true, nil
+	e := &t.edit
+	e.Reset(&t.Original.Object)
+	e.SetString("model", model)
+	if _, ok := e.Get("system"); ok { // as the translation has it: one text, without what only Anthropic reads
+		e.Drop("system")
+		if text := systemOf(t.JSON); text != nil {
+			e.Set("system", text)
+		}
+	}
+	if t.MaxOutput > 0 {
+		e.Set("max_tokens", strconv.AppendInt(nil, int64(t.MaxOutput), 10))
+	}
+	t.body, t.path = reqbody.NewPayload(e.Segments(), t.Memory), openai.Messages.Path
 }
 
 // translateFor translates the client's request once more, in the way of this kind.

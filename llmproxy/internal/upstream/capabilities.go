@@ -3,6 +3,7 @@ package upstream
 import (
 	"context"
 	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -260,4 +261,33 @@ func (u *Upstream) LearnTokens(model string, estimate, counted int) {
 func (u *Upstream) Truncated(model string, estimate, counted int) bool {
 	window := u.Capabilities(model).ContextWindow
 	return u.ActualKind().truncates && counted > 0 && float64(counted) < 0.6*float64(estimate) && (window == 0 || estimate > window)
+}
+
+// learnVersions asks every replica for its version, and remembers the oldest one as soon as all have told theirs. A replica that does not
+// answer keeps the version that it had.
+func (u *Upstream) learnVersions(ctx context.Context) {
+	k, c := u.ActualKind(), &u.capabilities
+	if k.version == nil || len(u.Bases) == 0 {
+		return
+	}
+	if c.versions == nil {
+		c.versions = make([]version, len(u.Bases))
+	}
+	for i, base := range u.Bases {
+		if v := k.version(&probe{ctx: ctx, u: u, base: base, timeout: probeTimeout}); v != (version{}) {
+			c.versions[i] = v
+		}
+	}
+	oldest := slices.MinFunc(c.versions, version.compare)
+	if oldest != (version{}) {
+		c.version.Store(&oldest)
+	}
+}
+
+// versionAt returns a function that reads the version from the JSON at a path.
+func versionAt(path string) func(*probe) version {
+	return func(p *probe) version {
+		answer, _ := p.object(path) // nil without an answer
+		return parseVersion(text(answer["version"]))
+	}
 }

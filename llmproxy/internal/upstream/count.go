@@ -30,9 +30,6 @@ const (
 	maxCountAnswer = 64 << 10 // bytes
 )
 
-// A countWay is a way in which servers of a kind count the tokens of a prompt. Original is the client's request, chat its translation.
-type countWay func(p *probe, original, chat *jsonspan.Object, model string) (int64, error)
-
 // CountTokens asks a replica how many tokens the prompt of a request for Anthropic's API has, without generating. The context must bound
 // the time.
 func (u *Upstream) CountTokens(ctx context.Context, t *Template, r *replica.Replica, model string) (*Count, error) {
@@ -96,61 +93,4 @@ func (u *Upstream) countByAnthropic(ctx context.Context, t *Template, r *replica
 		}
 	}
 	return &Count{res.StatusCode, res.Header, body}, nil
-}
-
-// withModel returns a request with another model.
-func withModel(request *jsonspan.Object, model string) []byte {
-	var e jsonspan.Edit
-	e.Reset(request)
-	e.SetString("model", model)
-	return e.Bytes()
-}
-
-// askCount sends a request and decodes the answer.
-func (p *probe) askCount(path string, request []byte, answer any) error {
-	status, body, err := p.do(http.MethodPost, path, request)
-	if err == nil && status != http.StatusOK {
-		err = fmt.Errorf("status %d for %s", status, path)
-	}
-	if err != nil {
-		return err
-	}
-	return json.Unmarshal(body, answer)
-}
-
-// countByMessages asks the server's own imitation of Anthropic's API.
-func countByMessages(p *probe, original, _ *jsonspan.Object, model string) (int64, error) {
-	var answer struct {
-		Tokens int64 `json:"input_tokens"`
-	}
-	err := p.askCount("messages/count_tokens", withModel(original, model), &answer)
-	return answer.Tokens, err
-}
-
-// countByTokenize asks vLLM's tokenizer, which applies the template of the model.
-func countByTokenize(p *probe, _, chat *jsonspan.Object, model string) (int64, error) {
-	var answer struct{ Count int64 }
-	err := p.askCount("/tokenize", withModel(chat, model), &answer)
-	return answer.Count, err
-}
-
-// countByTemplate lets llama.cpp make a prompt of the messages and then tokens of the prompt.
-func countByTemplate(p *probe, _, chat *jsonspan.Object, model string) (int64, error) {
-	var prompt struct {
-		Model   string `json:"model"` // for router mode
-		Content string `json:"content"`
-		Special bool   `json:"add_special"`
-	}
-	var template struct{ Prompt string }
-	if err := p.askCount("/apply-template", withModel(chat, model), &template); err != nil {
-		return 0, err
-	}
-	prompt.Model, prompt.Content, prompt.Special = model, template.Prompt, true
-	body, err := json.Marshal(prompt)
-	if err != nil {
-		return 0, err
-	}
-	var answer struct{ Tokens []int64 }
-	err = p.askCount("/tokenize", body, &answer)
-	return int64(len(answer.Tokens)), err
 }

@@ -106,3 +106,6 @@ func KindNamed(name string) (*Kind, error) {
 
 // BuiltIn reports whether upstreams of this kind are part of this process and have no address.
 func (k *Kind) BuiltIn() bool { return k.transport != nil }
+
+// A countWay is a way in which servers of a kind count the tokens of a prompt. Original is the client's request, chat its translation.
+type countWay func(p *probe, original, chat *jsonspan.Object, model string) (int64, error)

@@ -2,12 +2,13 @@ package upstream
 
 import (
 	"bytes"
+	"encoding/json"
 	"net/http"
 	"regexp"
 	"strings"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/dialect"
-
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/jsonspan"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router/replica"
 )
@@ -124,4 +125,35 @@ func llamaCppCapabilities(p *probe, names []string) map[string]router.Capabiliti
 		found[name] = c
 	}
 	return found
+}
+
+// llamaCppVersion tells version 0.5.0, whose Messages API was studied, by an endpoint that older ones lack. The number of a build says
+// nothing if it was built from a source package. The request does not generate.
+func llamaCppVersion(p *probe) version {
+	status, _, err := p.do(http.MethodPost, "chat/completions/input_tokens", []byte(`{"messages":[{"role":"user","content":"Hi"}]}`))
+	if err != nil || status != http.StatusOK {
+		return version{}
+	}
+	return version{0, 5, 0}
+}
+
+// countByTemplate lets llama.cpp make a prompt of the messages and then tokens of the prompt.
+func countByTemplate(p *probe, _, chat *jsonspan.Object, model string) (int64, error) {
+	var prompt struct {
+		Model   string `json:"model"` // for router mode
+		Content string `json:"content"`
+		Special bool   `json:"add_special"`
+	}
+	var template struct{ Prompt string }
+	if err := p.askCount("/apply-template", withModel(chat, model), &template); err != nil {
+		return 0, err
+	}
+	prompt.Model, prompt.Content, prompt.Special = model, template.Prompt, true
+	body, err := json.Marshal(prompt)
+	if err != nil {
+		return 0, err
+	}
+	var answer struct{ Tokens []int64 }
+	err = p.askCount("/tokenize", body, &answer)
+	return int64(len(answer.Tokens)), err
 }

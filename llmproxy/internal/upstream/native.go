@@ -2,15 +2,12 @@ package upstream
 
 import (
 	"bytes"
-	"context"
-	"net/http"
 	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/jsonspan"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
-	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/reqbody"
 )
 
 // Ollama, vLLM and llama.cpp have a Messages API of their own, beside their chat API. Each of the two carries things that the other one
@@ -108,50 +105,22 @@ func (v version) compare(w version) int { return slices.Compare(v[:], w[:]) }
 // before reports whether v is older than w.
 func (v version) before(w version) bool { return v.compare(w) < 0 }
 
-// losesLess reports whether the Messages API of a server of this kind and version loses less of a request with these features than a
+// losesLess reports whether the Messages API of a server of a kind and version loses less of a request with these features than a
 // translation to its chat API.
-func (k *Kind) losesLess(v version, has feature) bool {
+func losesLess(kind string, v version, has feature) bool {
 	kept := false
 	for _, row := range nativeRows {
-		kept = kept || row.kind == k.Name && row.keeps&has != 0 && !v.before(row.from)
+		kept = kept || row.kind == kind && row.keeps&has != 0 && !v.before(row.from)
 	}
 	if !kept {
 		return false
 	}
 	for _, row := range lossRows {
-		if row.kind == k.Name && row.loses&has != 0 && (row.until == version{} || v.before(row.until)) {
+		if row.kind == kind && row.loses&has != 0 && (row.until == version{} || v.before(row.until)) {
 			return false
 		}
 	}
 	return true
-}
-
-// goesNative reports whether the next attempt should use the Messages API of the server itself.
-func (u *Upstream) goesNative(t *Template) bool {
-	k := u.ActualKind()
-	if k.version == nil || t.Own == nil || t.Own.Endpoint != openai.Messages || len(u.Params)+len(u.Drop) > 0 { // these name members of the chat API
-		return false
-	}
-	v := u.capabilities.version.Load()
-	return v != nil && k.losesLess(*v, featuresOf(&t.Original.Object))
-}
-
-// prepareNative makes the body of a request for the server's own Messages API.
-func (t *Template) prepareNative(model string) {
-	t.native, t.added = true, nil
-	e := &t.edit
-	e.Reset(&t.Original.Object)
-	e.SetString("model", model)
-	if _, ok := e.Get("system"); ok { // as the translation has it: one text, without what only Anthropic reads
-		e.Drop("system")
-		if text := systemOf(t.JSON); text != nil {
-			e.Set("system", text)
-		}
-	}
-	if t.MaxOutput > 0 {
-		e.Set("max_tokens", strconv.AppendInt(nil, int64(t.MaxOutput), 10))
-	}
-	t.body, t.path = reqbody.NewPayload(e.Segments(), t.Memory), openai.Messages.Path
 }
 
 // systemOf returns the system prompt of a chat request, or nil.
@@ -268,43 +237,4 @@ func member(object []byte, name string) (found []byte) {
 		return true
 	})
 	return found
-}
-
-// learnVersions asks every replica for its version, and remembers the oldest one as soon as all have told theirs. A replica that does not
-// answer keeps the version that it had.
-func (u *Upstream) learnVersions(ctx context.Context) {
-	k, c := u.ActualKind(), &u.capabilities
-	if k.version == nil || len(u.Bases) == 0 {
-		return
-	}
-	if c.versions == nil {
-		c.versions = make([]version, len(u.Bases))
-	}
-	for i, base := range u.Bases {
-		if v := k.version(&probe{ctx: ctx, u: u, base: base, timeout: probeTimeout}); v != (version{}) {
-			c.versions[i] = v
-		}
-	}
-	oldest := slices.MinFunc(c.versions, version.compare)
-	if oldest != (version{}) {
-		c.version.Store(&oldest)
-	}
-}
-
-// versionAt returns a function that reads the version from the JSON at a path.
-func versionAt(path string) func(*probe) version {
-	return func(p *probe) version {
-		answer, _ := p.object(path) // nil without an answer
-		return parseVersion(text(answer["version"]))
-	}
-}
-
-// llamaCppVersion tells version 0.5.0, whose Messages API was studied, by an endpoint that older ones lack. The number of a build says
-// nothing if it was built from a source package. The request does not generate.
-func llamaCppVersion(p *probe) version {
-	status, _, err := p.do(http.MethodPost, "chat/completions/input_tokens", []byte(`{"messages":[{"role":"user","content":"Hi"}]}`))
-	if err != nil || status != http.StatusOK {
-		return version{}
-	}
-	return version{0, 5, 0}
 }

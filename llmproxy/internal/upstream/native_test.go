@@ -72,7 +72,7 @@ func TestOnlyAnthropic(t *testing.T) {
 		}
 		has := featuresOf(&o)
 		for _, k := range []*Kind{Ollama, VLLM, LlamaCpp} {
-			if has&onlyAnthropic == 0 || k.losesLess(version{99, 0, 0}, has) {
+			if has&onlyAnthropic == 0 || losesLess(k.Name, version{99, 0, 0}, has) {
 				t.Errorf("%s: %s has %b", k.Name, part, has)
 			}
 		}
@@ -95,7 +95,7 @@ func TestNativeTables(t *testing.T) {
 			}
 			older[i] = 99
 		}
-		if !k.losesLess(row.from, row.keeps) || k.losesLess(older, row.keeps) || k.losesLess(row.from, 0) {
+		if !losesLess(k.Name, row.from, row.keeps) || losesLess(k.Name, older, row.keeps) || losesLess(k.Name, row.from, 0) {
 			t.Errorf("%+v decides nothing", row)
 		}
 	}
@@ -106,7 +106,7 @@ func TestNativeTables(t *testing.T) {
 			continue
 		}
 		for _, n := range nativeRows {
-			if n.kind == row.kind && (row.until == version{} || n.from.before(row.until)) && k.losesLess(n.from, n.keeps|row.loses) {
+			if n.kind == row.kind && (row.until == version{} || n.from.before(row.until)) && losesLess(k.Name, n.from, n.keeps|row.loses) {
 				t.Errorf("%s loses %b for %b", k.Name, row.loses, n.keeps)
 			}
 		}

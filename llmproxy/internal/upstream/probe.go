@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/jsonspan"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router/replica"
 )
 
@@ -169,4 +170,33 @@ func (p *probe) object(path string) (map[string]json.RawMessage, error) {
 func (p *probe) ok(path string) bool {
 	status, _, _ := p.get(path)
 	return status == http.StatusOK
+}
+
+// askCount sends a request and decodes the answer.
+func (p *probe) askCount(path string, request []byte, answer any) error {
+	status, body, err := p.do(http.MethodPost, path, request)
+	if err == nil && status != http.StatusOK {
+		err = fmt.Errorf("status %d for %s", status, path)
+	}
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(body, answer)
+}
+
+// withModel returns a request with another model.
+func withModel(request *jsonspan.Object, model string) []byte {
+	var e jsonspan.Edit
+	e.Reset(request)
+	e.SetString("model", model)
+	return e.Bytes()
+}
+
+// countByMessages asks the server's own imitation of Anthropic's API.
+func countByMessages(p *probe, original, _ *jsonspan.Object, model string) (int64, error) {
+	var answer struct {
+		Tokens int64 `json:"input_tokens"`
+	}
+	err := p.askCount("messages/count_tokens", withModel(original, model), &answer)
+	return answer.Tokens, err
 }

@@ -6,7 +6,7 @@ import (
 	"regexp"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/dialect"
-
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/jsonspan"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router/replica"
 )
@@ -86,4 +86,11 @@ func vllmCapabilities(p *probe, _ []string) map[string]router.Capabilities {
 		found[m.ID] = router.Capabilities{ContextWindow: m.ContextWindow}
 	}
 	return found
+}
+
+// countByTokenize asks vLLM's tokenizer, which applies the template of the model.
+func countByTokenize(p *probe, _, chat *jsonspan.Object, model string) (int64, error) {
+	var answer struct{ Count int64 }
+	err := p.askCount("/tokenize", withModel(chat, model), &answer)
+	return answer.Count, err
 }
