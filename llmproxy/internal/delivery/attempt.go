@@ -170,6 +170,7 @@ func (a *attempt) expect() relay.Expect {
 		e.Endpoint, e.Events = a.template.Own.Endpoint, a.template.Own.Events
 		return e
 	}
+	e.Whole = a.x.Own != nil
 	if form := a.planned.Body.Form; form != nil {
 		e.Choices = form.Choices()
 	}

@@ -150,7 +150,7 @@ type run struct {
 func (d *Delivery) Deliver(ctx context.Context, x *exchange.Exchange, planned *exchange.PlannedRequest, to exchange.Client) *openai.Error {
 	s := &run{Delivery: d, ctx: ctx, x: x, planned: planned, client: to, rec: x.Record}
 	s.template.Endpoint, s.template.Own, s.template.ID, s.template.Header = x.Endpoint, x.Own, x.Record.ID, x.Request.Header
-	s.template.JSON, s.template.Memory = planned.Body.JSON(), planned.Body.Memory()
+	s.template.JSON, s.template.Memory, s.template.Answers = planned.Body.JSON(), planned.Body.Memory(), d.Memory
 	s.template.Original, s.template.Passable = planned.Body.Original(), !planned.Shared
 	if form := planned.Body.Form; form != nil {
 		s.template.Form = func(model string) upstream.Payload { return form.WithModel(model) }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/exchange"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/memory"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/relay"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/upstream"
@@ -77,14 +78,14 @@ func because(reason string) string {
 // unfit returns the error for an answer that may be good, but has a form that the client cannot read. SDKs must not retry: the upstream
 // would be paid for the same again.
 func (f *failure) unfit(name string) *openai.Error {
-	message := name + " sent an event that is too long to be passed on."
+	message := name + " sent an event or an answer that is too long to be passed on."
 	var encoding *upstream.EncodingError
 	switch {
 	case errors.Is(f.err, relay.ErrUnexpectedStream):
 		message = name + " answered with a stream that cannot be converted into the answer that was asked for. Send the request with \"stream\": true."
 	case errors.Is(f.err, relay.ErrNoStream), errors.Is(f.err, exchange.ErrStreamBegun):
 		message = name + " did not answer with a stream, and its answer cannot be converted into one. Send the request without \"stream\"."
-	case errors.Is(f.err, relay.ErrNoMemory):
+	case errors.Is(f.err, memory.ErrUsedUp):
 		return exchange.Overloaded()
 	case errors.As(f.err, &encoding):
 		message = fmt.Sprintf("%s answered with Content-Encoding %.20q, which this gateway neither requests nor supports. The operator must turn that off.", name, encoding.Coding)

@@ -6,7 +6,13 @@
 // send on what they would have kept. It stands on the lowest floor.
 package memory
 
-import "sync/atomic"
+import (
+	"errors"
+	"sync/atomic"
+)
+
+// ErrUsedUp means that there was no memory left for an answer that can only be sent when all of it has been read.
+var ErrUsedUp = errors.New("the memory for requests is used up, and the answer cannot be converted without holding it")
 
 // Usage is how many bytes are reserved. There is one for the process, because all of its sites share the machine's memory. It survives
 // reloads, and is safe for concurrent use. The zero Usage is ready.

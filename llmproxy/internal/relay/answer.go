@@ -34,6 +34,8 @@ type Expect struct {
 	HideUsage bool
 	// Choices is the number of choices that must have finished for a stream without [DONE] to be complete.
 	Choices int
+	// Whole means that the client gets a translation of the answer, so that one that is not a stream must be held until it is complete.
+	Whole bool
 	// Base64 converts embeddings from lists of numbers to base64, which the request asked for.
 	Base64 bool
 	// Count counts the text of every answer. Otherwise, it is counted only if the upstream may not report its tokens.
@@ -116,13 +118,10 @@ var (
 	ErrNoStream = errors.New("the upstream did not answer with a stream, and its answer cannot be converted into one")
 )
 
-// ErrNoMemory means that there was no memory left for an answer that can only be sent when all of it has been read.
-var ErrNoMemory = errors.New("the memory for requests is used up, and the answer cannot be converted without holding it")
-
 // IsUnfit reports whether an answer failed only because of its form or its size. The upstream would send the same form again, and what
 // it sent may have cost money.
 func IsUnfit(err error) bool {
-	return errors.Is(err, ErrUnexpectedStream) || errors.Is(err, ErrNoStream) || errors.Is(err, sse.ErrTooLong) || errors.Is(err, ErrNoMemory)
+	return errors.Is(err, ErrUnexpectedStream) || errors.Is(err, ErrNoStream) || errors.Is(err, sse.ErrTooLong) || errors.Is(err, memory.ErrUsedUp)
 }
 
 // An EventError is an error that the upstream sent with status 200: as an event or as the whole answer.

@@ -3,6 +3,7 @@ package relay
 import (
 	"net/http"
 
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/memory"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
 )
 
@@ -18,7 +19,7 @@ type convertedAnswer struct {
 func convert(whole *wholeAnswer, expect Expect) (Answer, error) {
 	if !whole.complete && whole.head.Len() < maxConverted {
 		whole.release()
-		return nil, ErrNoMemory
+		return nil, memory.ErrUsedUp
 	}
 	if !whole.complete || !Split(expect.Endpoint, whole.head.Bytes(), func([]byte, bool) {}) {
 		whole.release()

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/memory"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/sse"
 )
 
@@ -89,8 +90,11 @@ func holdJoined(s *streamAnswer, begun ...[]byte) (*wholeAnswer, error) {
 
 // holdWhole holds JSON. If it turns out to be a stream, that is joined.
 func holdWhole(res *http.Response, expect Expect) (Answer, error) {
-	a := newWhole(res, expect)
-	if err := a.read(maxHeld); err != nil {
+	a, limit := newWhole(res, expect), int64(maxHeld)
+	if expect.Whole {
+		limit = maxConverted
+	}
+	if err := a.read(limit); err != nil {
 		a.release()
 		return nil, err
 	}
@@ -98,6 +102,13 @@ func holdWhole(res *http.Response, expect Expect) (Answer, error) {
 		defer a.release()
 		unread(res, a.head.Bytes(), 0)
 		return holdPeeked(res, expect, labeled(res.Header))
+	}
+	if expect.Whole && !a.complete {
+		defer a.release()
+		if a.head.Len() < maxConverted {
+			return nil, memory.ErrUsedUp
+		}
+		return nil, sse.ErrTooLong
 	}
 	return a.prepared()
 }

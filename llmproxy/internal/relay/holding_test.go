@@ -6,7 +6,42 @@ import (
 	"testing/iotest"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/memory"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/sse"
 )
+
+// An answer that the client gets translated is held as a whole, within its limit and the memory.
+func TestTranslatedWholeIsHeld(t *testing.T) {
+	t.Parallel()
+	whole := func(n int) string {
+		return `{"choices":[{"index":0,"message":{"role":"assistant","content":"` + strings.Repeat("x", n) + `"},"finish_reason":"stop"}]}`
+	}
+	for _, test := range []struct {
+		name    string
+		maximum int64
+		size    int
+		held    string
+	}{
+		{"small, without memory", 0, 100, ""},
+		{"large", 64 << 20, 3_000_000, ""},
+		{"large, without memory", 0, 3_000_000, memory.ErrUsedUp.Error()},
+		{"with memory for one copy only", 6 << 20, 3_000_000, memory.ErrUsedUp.Error()},
+		{"too large", 256 << 20, maxConverted, sse.ErrTooLong.Error()},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			usage := new(memory.Usage)
+			expect := Expect{Endpoint: endpoint(t, "/v1/chat/completions"), Choices: 1, Whole: true, Memory: memory.NewAccount(usage, test.maximum)}
+			body := whole(test.size)
+			got := pass(t, "application/json", strings.NewReader(body), expect, newClient())
+			if got.Held != test.held || got.Sent != "" || test.held == "" && got.Body != body {
+				t.Errorf("held %q, sent %q, %d bytes; want %q", got.Held, got.Sent, len(got.Body), test.held)
+			}
+			if usage.Bytes() != 0 {
+				t.Errorf("%d bytes are still reserved", usage.Bytes())
+			}
+		})
+	}
+}
 
 // When the memory is used up, an answer is not thrown away: it is sent as it arrives. Only one that must be held as a whole to be converted
 // cannot be sent, beyond what each answer may hold in any case. Whatever happens, all memory is given back.
@@ -33,9 +68,9 @@ func TestHoldingIsBounded(t *testing.T) {
 		{"stream", "text/event-stream", stream(300_000), true, ""},
 		{"stream with a large event before its content", "text/event-stream", empty(300_000), true, ""},
 		{"small whole to a stream", "application/json", whole(100), true, ""},
-		{"large whole to a stream", "application/json", whole(300_000), true, ErrNoMemory.Error()},
+		{"large whole to a stream", "application/json", whole(300_000), true, memory.ErrUsedUp.Error()},
 		{"small stream to a whole", "text/event-stream", stream(100), false, ""},
-		{"large stream to a whole", "text/event-stream", stream(300_000), false, ErrNoMemory.Error()},
+		{"large stream to a whole", "text/event-stream", stream(300_000), false, memory.ErrUsedUp.Error()},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()

@@ -3,6 +3,7 @@ package relay
 import (
 	"errors"
 
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/memory"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/sse"
 )
@@ -52,7 +53,7 @@ func (s *streamAnswer) addTo(joiner *openai.Joiner, batch []byte) error {
 			return ErrUnexpectedStream
 		}
 		if s.joined += int64(len(event.Data)); !s.memory.fits(s.joined) {
-			return ErrNoMemory
+			return memory.ErrUsedUp
 		}
 	}
 	return nil

@@ -38,6 +38,7 @@ type wholeAnswer struct {
 	texts    bool                     // the answer is text
 	count    bool                     // count the text even if the usage is known
 	complete bool                     // head is the complete answer
+	kept     bool                     // the client keeps a copy of the answer
 	base64   *openai.EmbeddingEncoder // converts embeddings to base64; nil if the request did not ask for that
 	meter    Meter
 }
@@ -45,7 +46,7 @@ type wholeAnswer struct {
 func newWhole(res *http.Response, expect Expect) *wholeAnswer {
 	a := wholes.Get().(*wholeAnswer)
 	a.res, a.progress, a.endpoint, a.memory, a.head = res, expect.Progress, expect.Endpoint, holding{account: expect.Memory}, buffers.Get().(*bytes.Buffer)
-	a.count, a.texts = expect.Count, expect.Endpoint.Texts && !expect.Endpoint.Vectors
+	a.count, a.kept, a.texts = expect.Count, expect.Whole, expect.Endpoint.Texts && !expect.Endpoint.Vectors
 	a.head.Reset()
 	if expect.Base64 {
 		a.base64 = new(openai.EmbeddingEncoder)
@@ -61,7 +62,7 @@ func (a *wholeAnswer) read(limit int64) error {
 		a.limited.R = &a.open
 		defer a.open.stop()
 	}
-	for size := int64(freeHolding); a.memory.fits(size); size = min(4*size, limit) {
+	for size := int64(freeHolding); a.fits(size); size = min(4*size, limit) {
 		if n := a.res.ContentLength; n > 0 {
 			a.head.Grow(int(min(n, size)) - a.head.Len() + bytes.MinRead)
 		}
@@ -74,6 +75,14 @@ func (a *wholeAnswer) read(limit int64) error {
 		}
 	}
 	return nil
+}
+
+// fits reserves the memory for n bytes of the answer.
+func (a *wholeAnswer) fits(n int64) bool {
+	if a.kept && n > freeHolding {
+		n *= 2
+	}
+	return a.memory.fits(n)
 }
 
 // prepared returns the answer, ready to be sent. It releases one that cannot be sent.

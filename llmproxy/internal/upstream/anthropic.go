@@ -111,24 +111,19 @@ func (u *Upstream) defaultMaxTokens() int {
 }
 
 // chatFromMessages makes an answer in Anthropic's format one in OpenAI's. Signed means that signatures of thinking are real.
-func chatFromMessages(res *http.Response, signed bool) error {
+func chatFromMessages(t *Template, res *http.Response, signed bool) error {
 	start := bufio.NewReader(res.Body)
 	if !startsObject(start) {
 		res.Body = &chunkReader{body: res.Body, events: sse.NewReader(start, sse.MaxEvent), stream: dialect.ChunkStream{Unsigned: !signed}}
 		res.ContentLength = -1
 		return nil
 	}
-	body, err := io.ReadAll(io.LimitReader(start, sse.MaxEvent))
-	res.Body.Close()
-	if err != nil {
-		return err
-	}
-	if chat, ok := dialect.ChatFromMessage(body, nil, signed); ok {
-		body = chat
-	}
-	res.Body, res.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
-	delete(res.Header, "Content-Length")
-	return nil
+	return translateWhole(t, res, start, func(message []byte) ([]byte, error) {
+		if chat, ok := dialect.ChatFromMessage(message, nil, signed); ok {
+			return chat, nil
+		}
+		return message, nil
+	})
 }
 
 // startsObject reports whether an answer begins as JSON does. Services that imitate the API label their answers in many ways.

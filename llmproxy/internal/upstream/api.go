@@ -97,7 +97,7 @@ func (u *Upstream) TranslateAnswer(t *Template, res *http.Response) error {
 	passes := u.Passes(t)
 	switch {
 	case t.native, u.API() == dialect.Anthropic && !passes:
-		return chatFromMessages(res, !t.native)
+		return chatFromMessages(t, res, !t.native)
 	case u.usesOllama(t):
 		return fromOllama(t, res, passes)
 	}

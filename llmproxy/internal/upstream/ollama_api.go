@@ -2,7 +2,6 @@ package upstream
 
 import (
 	"bufio"
-	"bytes"
 	"errors"
 	"io"
 	"net/http"
@@ -14,7 +13,6 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/ollama"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/reqbody"
-	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/sse"
 )
 
 // usesOllama reports whether a request goes to Ollama's own API, which chats and embeds. Its other endpoints are those of OpenAI's API.
@@ -156,32 +154,21 @@ func fromOllama(t *Template, res *http.Response, passes bool) error {
 	return wholeFromOllama(t, res, body)
 }
 
-// maxOllamaAnswer bounds a whole answer, in bytes. The largest have embeddings.
-const maxOllamaAnswer = 4 * sse.MaxEvent
-
-func wholeFromOllama(t *Template, res *http.Response, body io.ReadCloser) error {
-	defer body.Close()
-	answer, err := io.ReadAll(io.LimitReader(body, maxOllamaAnswer+1))
-	switch {
-	case err != nil:
-		return err
-	case len(answer) > maxOllamaAnswer:
-		return sse.ErrTooLong
-	}
+// wholeFromOllama makes a whole answer of Ollama's API one in OpenAI's format.
+func wholeFromOllama(t *Template, res *http.Response, body io.Reader) error {
 	translate := dialect.ChatFromOllamaAnswer
 	if t.Endpoint.Vectors {
 		translate = dialect.EmbeddingsFromEmbed
 	}
-	translated, ok := translate(answer)
-	if failed, _ := openai.ParseError(answer); !ok && failed.Message == "" {
-		return errNotOllama
-	}
-	if ok {
-		answer = translated
-	}
-	res.Body, res.ContentLength = io.NopCloser(bytes.NewReader(answer)), int64(len(answer))
-	delete(res.Header, "Content-Length")
-	return nil
+	return translateWhole(t, res, body, func(answer []byte) ([]byte, error) {
+		if translated, ok := translate(answer); ok {
+			return translated, nil
+		}
+		if failed, _ := openai.ParseError(answer); failed.Message == "" {
+			return nil, errNotOllama
+		}
+		return answer, nil
+	})
 }
 
 // rootPath returns the path below which Ollama's own API is. The base of its OpenAI API ends with /v1.

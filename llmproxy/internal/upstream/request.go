@@ -12,6 +12,7 @@ import (
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/dialect"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/jsonspan"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/memory"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/reqbody"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router/replica"
@@ -34,6 +35,8 @@ type Template struct {
 	Passable bool
 	// Memory holds the JSON, or is nil if the memory is not reused.
 	Memory *reqbody.Memory
+	// Answers is the account of what is held of answers; nil for no maximum.
+	Answers *memory.Account
 	// Form returns the request's form with another model in it. It is nil for JSON.
 	Form func(model string) Payload
 	// MaxOutput bounds the tokens of output that the next attempt asks for; zero leaves the request's own bound.

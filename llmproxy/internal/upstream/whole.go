@@ -1,0 +1,75 @@
+package upstream
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net/http"
+	"sync"
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/memory"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/sse"
+)
+
+const (
+	// freeAnswer is how many bytes of an answer are read without a reservation.
+	freeAnswer = 16 << 10
+	// maxTranslated bounds a whole answer that is translated, in bytes. The largest ones have embeddings.
+	maxTranslated = 4 * sse.MaxEvent
+)
+
+// translateWhole replaces an answer, whose body begins with what was peeked at, by its translation. The memory that both take is
+// reserved until the answer is closed.
+func translateWhole(t *Template, res *http.Response, body io.Reader, translate func([]byte) ([]byte, error)) error {
+	w := &translatedWhole{account: t.Answers}
+	err := w.read(body)
+	res.Body.Close()
+	var translated []byte
+	if err == nil {
+		translated, err = translate(w.answer.Bytes())
+	}
+	if err != nil {
+		w.Close()
+		return err
+	}
+	w.answer = bytes.Buffer{}
+	w.Reader = bytes.NewReader(translated)
+	res.Body, res.ContentLength = w, int64(len(translated))
+	delete(res.Header, "Content-Length")
+	return nil
+}
+
+// A translatedWhole is the body of a translated answer.
+type translatedWhole struct {
+	*bytes.Reader
+	account  *memory.Account
+	reserved int64
+	answer   bytes.Buffer
+	release  sync.Once
+}
+
+// read reads the answer, and reserves twice its size, because the translation takes about as much.
+func (w *translatedWhole) read(body io.Reader) error {
+	for limit := int64(freeAnswer); limit <= maxTranslated; limit *= 4 {
+		if more := 2*limit - w.reserved; limit > freeAnswer {
+			if !w.account.Reserve(more) {
+				return memory.ErrUsedUp
+			}
+			w.reserved += more
+		}
+		_, err := io.CopyN(&w.answer, body, limit-int64(w.answer.Len()))
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return sse.ErrTooLong
+}
+
+// Close implements io.Closer.
+func (w *translatedWhole) Close() error {
+	w.release.Do(func() { w.account.Release(w.reserved) })
+	return nil
+}
