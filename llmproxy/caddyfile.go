@@ -34,6 +34,7 @@ func names[T any](s subdirectives[T]) []string { return slices.Sorted(maps.Keys(
 //	llm_proxy [<addresses...>] {
 //	    upstream <name> <kind> [<addresses...>] {
 //	        api_key             <key>
+//	        api_version         <version>
 //	        insecure_http
 //	        header_up           [+|-]<field> [<value> [<replacement>]]
 //	        params              <name> <value>

@@ -41,6 +41,9 @@ func parseUpstream(d *dispenser, h *Handler) error {
 	if err := parseBlock(d, "upstream", upstreamSubdirectives, u, nil); err != nil {
 		return err
 	}
+	if err := u.checkAPIVersion(); err != nil {
+		return d.WrapErr(err)
+	}
 	h.Upstreams = append(h.Upstreams, u)
 	return nil
 }
@@ -59,11 +62,13 @@ func incompleteUpstream(words []string) string {
 
 // otherKinds are kinds that people write for servers and services that have another one here.
 var otherKinds = map[string]string{
+	"azure_openai": "azure", "azure-openai": "azure", "azure_ai": "azure", "google": "gemini", "google_ai_studio": "gemini", "open_router": "openrouter",
+	"mistralai": "mistral", "together_ai": "together", "togetherai": "together", "fireworks_ai": "fireworks", "grok": "xai", "x.ai": "xai",
+
 	"llama.cpp": "llamacpp", "llama-cpp": "llamacpp", "llama_cpp": "llamacpp", "llama-server": "llamacpp", "gpt": "openai", "chatgpt": "openai",
 	"compatible": "openai", "openai-compatible": "openai", "openai_compatible": "openai", "custom": "openai", "custom_openai": "openai",
 	"lmstudio": "openai", "lm-studio": "openai", "lm_studio": "openai", "localai": "openai", "litellm": "openai", "sglang": "openai", "tgi": "openai",
-	"groq": "openai", "openrouter": "openai", "mistral": "openai", "deepseek": "openai", "xai": "openai", "together": "openai",
-	"together_ai": "openai", "fireworks": "openai", "fireworks_ai": "openai", "perplexity": "openai", "cerebras": "openai", "hosted_vllm": "vllm",
+	"perplexity": "openai", "hosted_vllm": "vllm",
 	"ollama_chat": "ollama", "local": "auto",
 }
 
@@ -83,7 +88,12 @@ func (u *Upstream) checkKind() error {
 		return fmt.Errorf("upstream: the name comes before the kind; write upstream %s %s", u.Kind, u.Name)
 	}
 	if other := otherKinds[strings.ToLower(u.Kind)]; other != "" {
-		return fmt.Errorf("upstream %q: unknown kind of upstream %q; write %s, and its base URL as the address", u.Name, u.Kind, other)
+		kind, _ := upstream.KindNamed(other)
+		address := ", and its base URL as the address"
+		if kind.ServiceBase != "" && kind != upstream.OpenAI {
+			address = ""
+		}
+		return fmt.Errorf("upstream %q: unknown kind of upstream %q; write %s%s", u.Name, u.Kind, other, address)
 	}
 	var names []string
 	for _, k := range upstream.Kinds {
@@ -98,6 +108,7 @@ func (u *Upstream) checkKind() error {
 var upstreamSubdirectives = subdirectives[*Upstream]{
 	"insecure_http":       func(d *dispenser, u *Upstream) error { return parseFlag(d, &u.InsecureHTTP) },
 	"api_key":             parseAPIKey,
+	"api_version":         func(d *dispenser, u *Upstream) error { return parseString(d, &u.APIVersion) },
 	"header_up":           parseHeaderUp,
 	"params":              parseParams,
 	"drop":                func(d *dispenser, u *Upstream) error { return parseStrings(d, &u.Drop) },

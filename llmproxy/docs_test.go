@@ -46,6 +46,7 @@ var fence = regexp.MustCompile("(?s)```caddyfile\n(.*?)```")
 func TestDocumentedCaddyfilesLoad(t *testing.T) {
 	t.Setenv("OPENAI_API_KEY", "sk-test")
 	t.Setenv("ANTHROPIC_API_KEY", "sk-test")
+	t.Setenv("AZURE_API_KEY", "test")
 	t.Setenv("ALICE_KEY", "sk-alice")
 	example := read(t, "../Caddyfile.example")
 	sources := map[string]string{

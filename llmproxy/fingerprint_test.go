@@ -29,6 +29,7 @@ func TestFingerprintHasOnlyWhatAnswersDependOn(t *testing.T) {
 		{"Addresses", "the same, spelled otherwise", false, func(u *Upstream) { u.Addresses = []string{"http://10.0.0.1:8000/v1"} }},
 		{"Addresses", "one more", false, func(u *Upstream) { u.Addresses = append(u.Addresses, "http://10.0.0.2:8000") }},
 		{"APIKey", "another", false, func(u *Upstream) { u.APIKey = "other" }},
+		{"APIVersion", "set", true, func(u *Upstream) { u.APIVersion = "2024-10-21" }},
 		{"InsecureHTTP", "set", false, func(u *Upstream) { u.InsecureHTTP = true }},
 		{"Headers", "another value", true, func(u *Upstream) { u.Headers.Set["X-Team"] = []string{"b"} }},
 		{"Headers", "none", true, func(u *Upstream) { u.Headers = nil }},

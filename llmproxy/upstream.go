@@ -31,8 +31,8 @@ type Upstream struct {
 	// The name of the upstream in targets and headers. It has no slash, asterisk or white space.
 	Name string `json:"name"`
 
-	// What the upstream is: ollama, vllm, llamacpp, openai (every OpenAI-compatible service), echo, or auto to detect it.
-	// Default: auto.
+	// What the upstream is: ollama, vllm, llamacpp, openai (every OpenAI-compatible service), anthropic, azure, gemini, openrouter, groq,
+	// mistral, deepseek, together, fireworks, xai, cerebras, echo, or auto to detect it. Default: auto.
 	Kind string `json:"kind,omitempty"`
 
 	// The addresses of its replicas. Without a scheme they are http, or https for known services and
@@ -44,6 +44,10 @@ type Upstream struct {
 	// The API key, sent as a bearer token. Global placeholders such as {env.OPENAI_API_KEY} are replaced when the
 	// configuration is loaded. Default: none.
 	APIKey string `json:"api_key,omitempty"`
+
+	// The version of Azure's older API, such as 2024-10-21, which has the deployment in the path. Only for azure. Default: the current
+	// API, which has no version.
+	APIVersion string `json:"api_version,omitempty"`
 
 	// Send the API key also to a public address over http://, where everybody on the way can read it. Default: false, which makes
 	// such a configuration an error.
@@ -167,7 +171,7 @@ func provisionUpstreams(ctx caddy.Context, closer *state.Closer, configs []*Upst
 
 func (u *Upstream) provision(ctx caddy.Context, closer *state.Closer, here place) (c upstream.Config, err error) {
 	c = upstream.Config{
-		Name: u.Name, Params: sortedParams(u.Params), Drop: u.Drop, MaxConcurrent: u.MaxConcurrent, Local: u.Local,
+		Name: u.Name, APIVersion: u.APIVersion, Params: sortedParams(u.Params), Drop: u.Drop, MaxConcurrent: u.MaxConcurrent, Local: u.Local,
 		Timers:  upstream.Timers{FirstToken: time.Duration(u.FirstTokenTimeout), Idle: time.Duration(u.IdleTimeout), Total: time.Duration(u.Timeout), Load: time.Duration(u.LoadTimeout)},
 		Queue:   replica.QueueConfig{Size: defaultQueuePlaces},
 		Replica: func(base string) *replica.Replica { return acquireReplica(closer, base) },
@@ -179,6 +183,9 @@ func (u *Upstream) provision(ctx caddy.Context, closer *state.Closer, here place
 		return c, err
 	}
 	c.OpenAI, c.AllowOptions = u.API == openAIAPI, u.AllowOptions
+	if err = u.checkAPIVersion(); err != nil {
+		return c, at(here.in("api_version", 0), err)
+	}
 	if c.Bases, err = u.bases(c.Kind); err != nil {
 		return c, err
 	}
@@ -204,6 +211,14 @@ func (u *Upstream) provision(ctx caddy.Context, closer *state.Closer, here place
 		}
 	}
 	return c, nil
+}
+
+// checkAPIVersion returns an error if the upstream has a version of an API that only Azure has.
+func (u *Upstream) checkAPIVersion() error {
+	if u.APIVersion != "" && u.Kind != upstream.Azure.Name {
+		return fmt.Errorf("api_version is only for the kind azure; remove it, or write azure instead of %s", cmp.Or(u.Kind, upstream.Auto.Name))
+	}
+	return nil
 }
 
 func (u *Upstream) kind() (*upstream.Kind, error) {
@@ -338,12 +353,13 @@ func sortedParams(configured map[string]json.RawMessage) (list []upstream.Param)
 func (u *Upstream) fingerprint(bases []*url.URL) (string, error) {
 	counts := struct {
 		Kind, Base string
+		APIVersion string `json:",omitempty"`
 		Headers    *headers.HeaderOps
 		Params     map[string]json.RawMessage
 		Drop       []string
 		API        string
 		Allow      []string
-	}{Kind: u.Kind, Headers: u.Headers, Params: u.Params, Drop: slices.Sorted(slices.Values(u.Drop)), API: cmp.Or(u.API, nativeAPI), Allow: slices.Sorted(slices.Values(u.AllowOptions))}
+	}{Kind: u.Kind, APIVersion: u.APIVersion, Headers: u.Headers, Params: u.Params, Drop: slices.Sorted(slices.Values(u.Drop)), API: cmp.Or(u.API, nativeAPI), Allow: slices.Sorted(slices.Values(u.AllowOptions))}
 	if len(bases) > 0 {
 		counts.Base = bases[0].String()
 	}

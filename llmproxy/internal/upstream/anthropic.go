@@ -113,7 +113,7 @@ func (u *Upstream) defaultMaxTokens() int {
 // chatFromMessages makes an answer in Anthropic's format one in OpenAI's. Signed means that signatures of thinking are real.
 func chatFromMessages(t *Template, res *http.Response, signed bool) error {
 	start := bufio.NewReader(res.Body)
-	if !startsObject(start) {
+	if !startsJSON(start) {
 		res.Body = &chunkReader{body: res.Body, events: sse.NewReader(start, sse.MaxEvent), stream: dialect.ChunkStream{Unsigned: !signed}}
 		res.ContentLength = -1
 		return nil
@@ -126,8 +126,8 @@ func chatFromMessages(t *Template, res *http.Response, signed bool) error {
 	})
 }
 
-// startsObject reports whether an answer begins as JSON does. Services that imitate the API label their answers in many ways.
-func startsObject(answer *bufio.Reader) bool {
+// startsJSON reports whether an answer begins as JSON does. Services that imitate the API label their answers in many ways.
+func startsJSON(answer *bufio.Reader) bool {
 	for i := 1; ; i++ {
 		head, err := answer.Peek(i)
 		if err != nil {
@@ -136,7 +136,7 @@ func startsObject(answer *bufio.Reader) bool {
 		switch head[i-1] {
 		case ' ', '\t', '\r', '\n':
 		default:
-			return head[i-1] == '{'
+			return head[i-1] == '{' || head[i-1] == '['
 		}
 	}
 }

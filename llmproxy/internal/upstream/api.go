@@ -92,7 +92,8 @@ func (t *Template) translateFor(k *Kind) *openai.Error {
 	return nil
 }
 
-// TranslateAnswer makes an answer in the format of another API one in OpenAI's, unless the client gets it as it is.
+// TranslateAnswer makes an answer in the format of another API one in OpenAI's, unless the client gets it as it is. It also repairs
+// answers that OpenAI's clients would not understand.
 func (u *Upstream) TranslateAnswer(t *Template, res *http.Response) error {
 	passes := u.Passes(t)
 	switch {
@@ -100,6 +101,9 @@ func (u *Upstream) TranslateAnswer(t *Template, res *http.Response) error {
 		return chatFromMessages(t, res, !t.native)
 	case u.usesOllama(t):
 		return fromOllama(t, res, passes)
+	}
+	if newRepair := u.ActualKind().repair; newRepair != nil && t.Endpoint.Name == "chat" {
+		return repairAnswer(res, newRepair())
 	}
 	return nil
 }

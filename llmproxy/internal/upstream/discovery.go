@@ -201,6 +201,9 @@ func (u *Upstream) discover(ctx context.Context, last *Discovery) *Discovery {
 // discoverReplica asks one address. The list of models comes first, because it is needed anyway and says most about the server. Whatever
 // else is asked for must be answered soon, or is done without: it must not cost the list, and requests may be waiting.
 func (u *Upstream) discoverReplica(p *probe, present bool) (found replicaDiscovery) {
+	if u.Kind.unlisted {
+		return replicaDiscovery{kind: u.Kind}
+	}
 	list := p.list()
 	found.models, found.err = list.models, list.err
 	p.timeout = probeTimeout

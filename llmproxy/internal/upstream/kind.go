@@ -39,6 +39,14 @@ type Kind struct {
 	api dialect.API
 	// chat is how a request that was translated to OpenAI's format should look.
 	chat dialect.ChatOptions
+	// unlisted means that the list of models does not say which ones can be used, so that it is not read.
+	unlisted bool
+	// keyHeader is the header with the API key; empty for a bearer token.
+	keyHeader string
+	// statesUsage means that streams have the usage without being asked for it.
+	statesUsage bool
+	// repair returns a new repair of a chat answer in which servers of this kind differ from OpenAI. Nil if they do not.
+	repair func() repair
 	// adapt changes a request that OpenAI would understand so that this kind does.
 	adapt func(*jsonspan.Edit)
 	// detect reports whether a server, whose list of models was asked for first, is of this kind. Many servers imitate others, so
@@ -86,7 +94,9 @@ type Kind struct {
 }
 
 // Kinds are all kinds, in the order in which an unknown server is tested for them.
-var Kinds = []*Kind{Ollama, VLLM, LlamaCpp, OpenAI, Anthropic, Echo, Auto}
+var Kinds = []*Kind{
+	Ollama, VLLM, LlamaCpp, OpenAI, Anthropic, Azure, Gemini, OpenRouter, Groq, Mistral, DeepSeek, Together, Fireworks, XAI, Cerebras, Echo, Auto,
+}
 
 // Auto stands for a kind that is detected by asking the server. Until it is, the upstream counts as OpenAI-compatible.
 var Auto = &Kind{Name: "auto", basePath: "/v1"}

@@ -126,7 +126,7 @@ var errNotOllama = errors.New("the answer is not one of Ollama's API")
 // them if the client gets them as they are.
 func fromOllama(t *Template, res *http.Response, passes bool) error {
 	start := bufio.NewReader(res.Body)
-	if !startsObject(start) { // the relay says what is wrong with it
+	if !startsJSON(start) { // the relay says what is wrong with it
 		res.Body = struct {
 			io.Reader
 			io.Closer

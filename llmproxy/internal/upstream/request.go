@@ -110,13 +110,9 @@ func (u *Upstream) NewRequest(ctx context.Context, t *Template, replica *replica
 	}
 	body := payload.Open()
 	base := u.base(replica)
-	root := base.Path
-	if strings.HasPrefix(path, "/api/") {
-		root = rootPath(root)
-	}
 	req := (&http.Request{
 		Method: http.MethodPost,
-		URL:    &url.URL{Scheme: base.Scheme, Host: base.Host, Path: root + path},
+		URL:    u.url(base, path, model),
 		Host:   base.Host,
 		Proto:  "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 		Header:        u.header(t),
@@ -129,6 +125,17 @@ func (u *Upstream) NewRequest(ctx context.Context, t *Template, replica *replica
 		u.HeaderUp(req)
 	}
 	return req
+}
+
+// url returns the URL of an endpoint at a replica.
+func (u *Upstream) url(base *url.URL, path, model string) *url.URL {
+	switch {
+	case u.APIVersion != "":
+		return u.deploymentURL(base, path, model)
+	case strings.HasPrefix(path, "/api/"): // Ollama's own API
+		return &url.URL{Scheme: base.Scheme, Host: base.Host, Path: rootPath(base.Path) + path}
+	}
+	return &url.URL{Scheme: base.Scheme, Host: base.Host, Path: base.Path + path}
 }
 
 func (u *Upstream) header(t *Template) http.Header {
@@ -164,7 +171,11 @@ func (u *Upstream) authorize(h http.Header) {
 		u.authorizeMessages(h)
 		return
 	}
-	if u.APIKey != "" {
+	switch name := u.ActualKind().keyHeader; {
+	case u.APIKey == "":
+	case name != "":
+		h[name] = []string{u.APIKey}
+	default:
 		h["Authorization"] = []string{"Bearer " + u.APIKey}
 	}
 }
@@ -175,7 +186,7 @@ func (u *Upstream) requestUsage(t *Template, model string) {
 	if e.Has("stream_options") {
 		ask = usageOption
 	}
-	if t.chat.IncludeUsage || t.Without == ask.name || u.refuses(model, ask) {
+	if t.chat.IncludeUsage || u.ActualKind().statesUsage || t.Without == ask.name || u.refuses(model, ask) {
 		return
 	}
 	t.chat.RequestUsage(e)

@@ -29,8 +29,10 @@ type Config struct {
 	Bases []*url.URL
 	// Replica returns the state of a replica, which all upstreams with that base URL share. If it is nil, nothing is shared.
 	Replica func(base string) *replica.Replica
-	// APIKey is sent as a bearer token, unless it is empty.
+	// APIKey is sent as a bearer token, or in the header of the kind, unless it is empty.
 	APIKey string
+	// APIVersion selects Azure's older API, which has versions; empty for the current one.
+	APIVersion string
 	// Fingerprint represents everything in the configuration that answers may depend on.
 	Fingerprint string
 	// HeaderUp, if set, changes a request's headers last.

@@ -1,0 +1,167 @@
+package upstream
+
+import (
+	"bufio"
+	"bytes"
+	"io"
+	"net/http"
+	"strconv"
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/jsonspan"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/sse"
+)
+
+// A repair makes the data of an event, or a whole answer, what OpenAI would have sent. It may remember what came before.
+type repair func(data []byte) []byte
+
+// repairAnswer repairs a chat answer while it is read.
+func repairAnswer(res *http.Response, r repair) error {
+	start := bufio.NewReader(res.Body)
+	if !startsJSON(start) {
+		res.Body = &repairedStream{body: res.Body, events: sse.NewReader(start, sse.MaxEvent), repair: r}
+		res.ContentLength = -1
+		return nil
+	}
+	body, err := io.ReadAll(io.LimitReader(start, sse.MaxEvent))
+	res.Body.Close()
+	if err != nil {
+		return err
+	}
+	body = r(body)
+	res.Body, res.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
+	delete(res.Header, "Content-Length")
+	return nil
+}
+
+// A repairedStream is a stream whose events are repaired.
+type repairedStream struct {
+	body    io.ReadCloser
+	events  *sse.Reader
+	repair  repair
+	batch   []byte // reused
+	pending []byte // the part of it that was not read yet
+	err     error
+}
+
+// Read implements io.Reader.
+func (r *repairedStream) Read(p []byte) (int, error) {
+	for len(r.pending) == 0 && r.err == nil {
+		var batch []byte
+		batch, r.err = r.events.Next()
+		r.batch = r.batch[:0]
+		for len(batch) > 0 {
+			var e sse.Event
+			e, batch = sse.Cut(batch)
+			data := e.Data
+			if e.HasData {
+				data = r.repair(e.Data)
+			}
+			if bytes.Equal(data, e.Data) {
+				r.batch = append(r.batch, e.Raw...)
+			} else {
+				r.batch = sse.AppendData(r.batch, data)
+			}
+		}
+		r.pending = r.batch
+	}
+	if len(r.pending) == 0 {
+		return 0, r.err
+	}
+	n := copy(p, r.pending)
+	r.pending = r.pending[n:]
+	return n, nil
+}
+
+// Close implements io.Closer.
+func (r *repairedStream) Close() error {
+	r.events.Close()
+	return r.body.Close()
+}
+
+// eachChoice visits the choices of a chunk or an answer.
+func eachChoice(data []byte, visit func(choice []byte)) {
+	_ = jsonspan.EachMember(data, func(key, value []byte) bool { // the relay reports what is no chunk
+		if string(key) == "choices" {
+			_ = jsonspan.EachElement(value, func(choice []byte) bool { // it may be null
+				visit(choice)
+				return true
+			})
+		}
+		return true
+	})
+}
+
+// repairReasons returns a repair that replaces "eos" by the finish reason that it stands for.
+func repairReasons() repair {
+	return func(data []byte) []byte {
+		p := patch{src: data}
+		eachChoice(data, func(choice []byte) {
+			_ = jsonspan.EachMember(choice, func(key, value []byte) bool { // the relay reports what is no choice
+				if string(key) == "finish_reason" && jsonspan.EqualString(value, "eos") {
+					p.replace(value, `"stop"`)
+				}
+				return true
+			})
+		})
+		return p.bytes()
+	}
+}
+
+// repairToolCalls returns a repair that numbers the tool calls of a stream, each of which comes whole, and says that an answer with tool
+// calls ends because of them. Clients join the parts of a call by its index.
+func repairToolCalls() repair {
+	calls := map[string]int{} // of each choice so far, by its index
+	return func(data []byte) []byte {
+		p := patch{src: data}
+		eachChoice(data, func(choice []byte) {
+			index, called := "0", 0
+			_ = jsonspan.EachMember(choice, func(key, value []byte) bool { // the relay reports what is no choice
+				switch string(key) {
+				case "index":
+					index = string(value)
+				case "delta", "message":
+					eachCall(value, func([]byte) { called++ })
+				}
+				return true
+			})
+			_ = jsonspan.EachMember(choice, func(key, value []byte) bool {
+				switch {
+				case string(key) == "delta":
+					numberCalls(&p, value, calls[index])
+				case string(key) == "finish_reason" && calls[index]+called > 0 && jsonspan.EqualString(value, "stop"):
+					p.replace(value, `"tool_calls"`)
+				}
+				return true
+			})
+			calls[index] += called
+		})
+		return p.bytes()
+	}
+}
+
+// numberCalls gives the tool calls of a delta, before which there were some, their indexes, unless they have them.
+func numberCalls(p *patch, delta []byte, before int) {
+	eachCall(delta, func(call []byte) {
+		numbered := false
+		_ = jsonspan.EachMember(call, func(key, _ []byte) bool { // the relay reports what is no call
+			numbered = numbered || string(key) == "index"
+			return true
+		})
+		if !numbered && len(call) > 2 {
+			p.replace(call[:1], `{"index":`+strconv.Itoa(before)+`,`)
+		}
+		before++
+	})
+}
+
+func eachCall(delta []byte, visit func(call []byte)) {
+	_ = jsonspan.EachMember(delta, func(key, value []byte) bool { // it may be null
+		if string(key) == "tool_calls" {
+			_ = jsonspan.EachElement(value, func(call []byte) bool { // it may be null
+				visit(call)
+				return true
+			})
+		}
+		return true
+	})
+}

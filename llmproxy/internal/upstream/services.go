@@ -1,0 +1,139 @@
+package upstream
+
+import (
+	"bytes"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/dialect"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/jsonspan"
+)
+
+// The kinds of hosted services with OpenAI's API, a row each: where the service is, and how it differs from OpenAI's. What a row does
+// not name is as at OpenAI's.
+var (
+	// Azure takes the name of a deployment as the model, and lists the models of the region instead. The address is that of the resource.
+	Azure = &Kind{Name: "azure", basePath: "/openai/v1", prefillRate: rateOfBatches, keyHeader: "Api-Key", unlisted: true}
+
+	// Gemini numbers no tool calls in its streams, and ends an answer that calls tools as if it did not.
+	Gemini = &Kind{
+		Name: "gemini", ServiceBase: "https://generativelanguage.googleapis.com/v1beta/openai", basePath: "/v1beta/openai", prefillRate: rateOfBatches,
+		repair: repairToolCalls,
+	}
+
+	// OpenRouter has members with which a client could choose another model, or who runs it.
+	OpenRouter = &Kind{
+		Name: "openrouter", ServiceBase: "https://openrouter.ai/api/v1", basePath: "/api/v1", prefillRate: rateOfBatches,
+		adapt: requestForm{drop: []string{"models", "route", "provider", "plugins"}}.adapt,
+	}
+
+	Groq = &Kind{Name: "groq", ServiceBase: "https://api.groq.com/openai/v1", basePath: "/openai/v1", prefillRate: rateOfBatches}
+
+	// Mistral refuses members that it does not know. Its streams have the usage without being asked for it.
+	Mistral = &Kind{
+		Name: "mistral", ServiceBase: "https://api.mistral.ai/v1", basePath: "/v1", prefillRate: rateOfBatches, statesUsage: true,
+		adapt: requestForm{
+			rename: [][2]string{{"max_completion_tokens", "max_tokens"}, {"seed", "random_seed"}},
+			drop:   []string{"stream_options", "user", "store", "metadata", "service_tier"},
+			system: true,
+		}.adapt,
+	}
+
+	// DeepSeek demands the reasoning of earlier turns with tool calls.
+	DeepSeek = &Kind{
+		Name: "deepseek", ServiceBase: "https://api.deepseek.com/v1", basePath: "/v1", prefillRate: rateOfBatches,
+		chat:  dialect.ChatOptions{Reasoning: true},
+		adapt: requestForm{rename: [][2]string{{"max_completion_tokens", "max_tokens"}}, system: true}.adapt,
+	}
+
+	// Together has no tool_choice "none", and a finish reason of its own.
+	Together = &Kind{
+		Name: "together", ServiceBase: "https://api.together.xyz/v1", basePath: "/v1", prefillRate: rateOfBatches,
+		adapt:  requestForm{noTools: true}.adapt,
+		repair: repairReasons,
+	}
+
+	Fireworks = &Kind{Name: "fireworks", ServiceBase: "https://api.fireworks.ai/inference/v1", basePath: "/inference/v1", prefillRate: rateOfBatches}
+	XAI       = &Kind{Name: "xai", ServiceBase: "https://api.x.ai/v1", basePath: "/v1", prefillRate: rateOfBatches}
+	Cerebras  = &Kind{Name: "cerebras", ServiceBase: "https://api.cerebras.ai/v1", basePath: "/v1", prefillRate: rateOfBatches}
+)
+
+// deploymentPaths are the endpoints that have the deployment in their path if an Azure upstream has an API version.
+var deploymentPaths = []string{
+	"/chat/completions", "/completions", "/embeddings", "/audio/transcriptions", "/audio/translations", "/audio/speech", "/images/generations",
+	"/images/edits",
+}
+
+// deploymentURL returns the URL of an endpoint of Azure's older API, which has versions, and the deployment in its path.
+func (u *Upstream) deploymentURL(base *url.URL, path, deployment string) *url.URL {
+	root := strings.TrimSuffix(base.Path, "/v1")
+	full := &url.URL{Scheme: base.Scheme, Host: base.Host, Path: root + path, RawQuery: url.Values{"api-version": {u.APIVersion}}.Encode()}
+	if slices.Contains(deploymentPaths, path) {
+		full.Path, full.RawPath = root+"/deployments/"+deployment+path, root+"/deployments/"+url.PathEscape(deployment)+path
+	}
+	return full
+}
+
+// A requestForm is how the requests to a service differ from those to OpenAI.
+type requestForm struct {
+	rename  [][2]string // members, from and to
+	drop    []string    // members
+	system  bool        // messages of the role developer get the role system
+	noTools bool        // a request that forbids tools has none instead
+}
+
+func (f requestForm) adapt(e *jsonspan.Edit) {
+	for _, r := range f.rename {
+		if e.Has(r[0]) {
+			e.Rename(r[0], r[1])
+		}
+	}
+	for _, name := range f.drop {
+		e.Drop(name)
+	}
+	if messages, ok := e.Get("messages"); f.system && ok && bytes.Contains(messages, developer) {
+		e.Set("messages", withSystemRole(messages))
+	}
+	if choice, _ := e.Get("tool_choice"); f.noTools && jsonspan.EqualString(choice, "none") {
+		e.Drop("tools")
+		e.Drop("tool_choice")
+	}
+}
+
+var developer = []byte(`"developer"`)
+
+// withSystemRole returns messages in which the role system replaces developer.
+func withSystemRole(messages []byte) []byte {
+	p := patch{src: messages}
+	_ = jsonspan.EachElement(messages, func(message []byte) bool { // the service reports what is no list
+		_ = jsonspan.EachMember(message, func(key, value []byte) bool { // or no message
+			if string(key) == "role" && bytes.Equal(value, developer) {
+				p.replace(value, `"system"`)
+			}
+			return true
+		})
+		return true
+	})
+	return p.bytes()
+}
+
+// A patch replaces parts of a text from left to right. All other bytes stay as they are.
+type patch struct {
+	src, out []byte
+	from     int // what precedes it in src is in out
+}
+
+// replace replaces a part of the text, which shares its memory.
+func (p *patch) replace(part []byte, with string) {
+	at := cap(p.src) - cap(part)
+	p.out = append(append(p.out, p.src[p.from:at]...), with...)
+	p.from = at + len(part)
+}
+
+func (p *patch) bytes() []byte {
+	if p.out == nil {
+		return p.src
+	}
+	return append(p.out, p.src[p.from:]...)
+}

@@ -1,0 +1,167 @@
+package upstream
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+	"testing/iotest"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/router/replica"
+)
+
+// serviceOf returns an upstream of a hosted service, at the resource's address if the kind needs one.
+func serviceOf(t *testing.T, kind *Kind, apiVersion string) *Upstream {
+	t.Helper()
+	address := kind.ServiceBase
+	if kind == Azure {
+		address = "res.openai.azure.com"
+	}
+	base, err := kind.ParseAddress(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return New(Config{Name: "u", Kind: kind, Bases: []*url.URL{base}, APIKey: "secret", APIVersion: apiVersion, Replica: func(string) *replica.Replica { return new(replica.Replica) }})
+}
+
+// Each service gets a request as it understands it.
+func TestServiceRequests(t *testing.T) {
+	t.Parallel()
+	const chat = "/v1/chat/completions"
+	for _, tt := range []struct {
+		name       string
+		kind       *Kind
+		apiVersion string
+		path, body string
+		url, want  string
+	}{
+		{"azure", Azure, "", chat, `{"model":"m"}`, "https://res.openai.azure.com/openai/v1/chat/completions", `{"model":"there"}`},
+		{"azure with a version", Azure, "2024-10-21", chat, `{"model":"m"}`, "https://res.openai.azure.com/openai/deployments/there/chat/completions?api-version=2024-10-21", `{"model":"there"}`},
+		{"azure with a version, embeddings", Azure, "2024-10-21", "/v1/embeddings", `{"model":"m"}`, "https://res.openai.azure.com/openai/deployments/there/embeddings?api-version=2024-10-21", `{"model":"there"}`},
+		{"azure with a version, responses", Azure, "2025-03-01-preview", "/v1/responses", `{"model":"m"}`, "https://res.openai.azure.com/openai/responses?api-version=2025-03-01-preview", `{"model":"there"}`},
+		{"gemini", Gemini, "", chat, `{"model":"m","extra_body":{"google":{}}}`, "https://generativelanguage.googleapis.com/v1beta/openai/chat/completions", `{"model":"there","extra_body":{"google":{}}}`},
+		{"openrouter", OpenRouter, "", chat, `{"models":["dear/one"],"model":"m","route":"fallback","provider":{},"plugins":[],"transforms":[]}`, "https://openrouter.ai/api/v1/chat/completions", `{"model":"there","transforms":[]}`},
+		{"groq", Groq, "", chat, `{"model":"m","seed":1}`, "https://api.groq.com/openai/v1/chat/completions", `{"model":"there","seed":1}`},
+		{"mistral", Mistral, "", chat, `{"model":"m","seed":1,"max_completion_tokens":2,"user":"x","stream":true,"stream_options":{"include_usage":true},"messages":[{"role":"developer","content":"developer"},{"content":"a","role":"user"}]}`,
+			"https://api.mistral.ai/v1/chat/completions", `{"model":"there","random_seed":1,"max_tokens":2,"stream":true,"messages":[{"role":"system","content":"developer"},{"content":"a","role":"user"}]}`},
+		{"mistral, a stream", Mistral, "", chat, `{"model":"m","stream":true}`, "https://api.mistral.ai/v1/chat/completions", `{"model":"there","stream":true}`},
+		{"deepseek", DeepSeek, "", chat, `{"max_completion_tokens":2,"model":"m","messages":[{"role": "developer"}, 1]}`, "https://api.deepseek.com/v1/chat/completions", `{"max_tokens":2,"model":"there","messages":[{"role": "system"}, 1]}`},
+		{"deepseek, no developer", DeepSeek, "", chat, `{"model":"m","messages":[ {"role":"user","content":"a \"developer\""} ]}`, "https://api.deepseek.com/v1/chat/completions", `{"model":"there","messages":[ {"role":"user","content":"a \"developer\""} ]}`},
+		{"together without tools", Together, "", chat, `{"model":"m","tools":[{}],"tool_choice":"none"}`, "https://api.together.xyz/v1/chat/completions", `{"model":"there"}`},
+		{"together with tools", Together, "", chat, `{"model":"m","tools":[{}],"tool_choice":"auto"}`, "https://api.together.xyz/v1/chat/completions", `{"model":"there","tools":[{}],"tool_choice":"auto"}`},
+		{"fireworks", Fireworks, "", chat, `{"model":"m"}`, "https://api.fireworks.ai/inference/v1/chat/completions", `{"model":"there"}`},
+		{"xai", XAI, "", chat, `{"model":"m"}`, "https://api.x.ai/v1/chat/completions", `{"model":"there"}`},
+		{"cerebras", Cerebras, "", chat, `{"model":"m"}`, "https://api.cerebras.ai/v1/chat/completions", `{"model":"there"}`},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			u := serviceOf(t, tt.kind, tt.apiVersion)
+			template := templateOf(t, tt.path, tt.body)
+			if err := u.Prepare(template, "there"); err != nil {
+				t.Fatal(err)
+			}
+			req := u.NewRequest(context.Background(), template, u.Replicas[0], "there")
+			if got := req.URL.String(); got != tt.url {
+				t.Errorf("URL %s, want %s", got, tt.url)
+			}
+			if got := sent(t, req); got != tt.want {
+				t.Errorf("body %s\nwant %s", got, tt.want)
+			}
+			header, value := "Authorization", "Bearer secret"
+			if tt.kind == Azure {
+				header, value = "Api-Key", "secret"
+			}
+			if got := req.Header[header]; len(got) != 1 || got[0] != value || tt.kind == Azure && req.Header["Authorization"] != nil {
+				t.Errorf("headers %v", req.Header)
+			}
+		})
+	}
+}
+
+// A deployment whose name has a slash stays one part of the path.
+func TestDeploymentIsEscaped(t *testing.T) {
+	t.Parallel()
+	u := serviceOf(t, Azure, "2024-10-21")
+	if got, want := u.url(u.Bases[0], "/embeddings", "a/../b").RequestURI(), "/openai/deployments/a%2F..%2Fb/embeddings?api-version=2024-10-21"; got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+}
+
+// Azure lists models that are not deployed, so its list is not asked for.
+func TestAzureIsNotListed(t *testing.T) {
+	t.Parallel()
+	u := serviceOf(t, Azure, "")
+	u.Transport = roundTrip(func(*http.Request) (*http.Response, error) {
+		t.Error("the list was asked for")
+		return nil, io.EOF
+	})
+	if d := u.Discover(t.Context()); d.Err != nil || len(d.Models) != 0 {
+		t.Errorf("found %+v", d)
+	}
+}
+
+// What OpenAI's clients would not understand in an answer is repaired; all else stays as it is.
+func TestRepairs(t *testing.T) {
+	t.Parallel()
+	chunk := func(delta, reason string) string {
+		return fmt.Sprintf(`data: {"choices":[{"delta":%s,"finish_reason":%s,"index":0}],"model":"x"}`, delta, reason) + "\n\n"
+	}
+	const call, more = `{"id":"a","type":"function","function":{"name":"f","arguments":"{}"},"extra_content":{"google":{"thought_signature":"s"}}}`, `{"id":"b","function":{"name":"g","arguments":""}}`
+	indexed := func(call string, index int) string { return fmt.Sprintf(`{"index":%d,%s`, index, call[1:]) }
+	const done = "data: [DONE]\n\n"
+	for _, tt := range []struct {
+		name     string
+		kind     *Kind
+		in, want string
+	}{
+		{"gemini: calls in one chunk", Gemini, chunk(`{"tool_calls":[`+call+`,`+more+`]}`, `"stop"`) + done, chunk(`{"tool_calls":[`+indexed(call, 0)+`,`+indexed(more, 1)+`]}`, `"tool_calls"`) + done},
+		{"gemini: calls in two chunks", Gemini, chunk(`{"tool_calls":[`+call+`]}`, "null") + chunk(`{"tool_calls":[`+more+`]}`, "null") + chunk(`{}`, `"stop"`) + done,
+			chunk(`{"tool_calls":[`+indexed(call, 0)+`]}`, "null") + chunk(`{"tool_calls":[`+indexed(more, 1)+`]}`, "null") + chunk(`{}`, `"tool_calls"`) + done},
+		{"gemini: an index", Gemini, chunk(`{"tool_calls":[`+indexed(call, 7)+`]}`, "null"), chunk(`{"tool_calls":[`+indexed(call, 7)+`]}`, "null")},
+		{"gemini: text", Gemini, ": hi\n\n" + chunk(`{"content":"a"}`, `"stop"`) + done, ": hi\n\n" + chunk(`{"content":"a"}`, `"stop"`) + done},
+		{"gemini: cut off by a limit", Gemini, chunk(`{"tool_calls":[`+call+`]}`, `"length"`), chunk(`{"tool_calls":[`+indexed(call, 0)+`]}`, `"length"`)},
+		{"gemini: whole", Gemini, ` {"choices":[{"finish_reason":"stop","message":{"tool_calls":[` + call + `]}}]}`, ` {"choices":[{"finish_reason":"tool_calls","message":{"tool_calls":[` + call + `]}}]}`},
+		{"gemini: an error", Gemini, `[{"error":{"code":400}}]`, `[{"error":{"code":400}}]`},
+		{"together: eos", Together, chunk(`{"content":"a"}`, "null") + chunk(`{}`, `"eos"`) + done, chunk(`{"content":"a"}`, "null") + chunk(`{}`, `"stop"`) + done},
+		{"together: whole", Together, `{"choices":[{"finish_reason":"eos"},{"finish_reason":"length"}]}`, `{"choices":[{"finish_reason":"stop"},{"finish_reason":"length"}]}`},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			u := serviceOf(t, tt.kind, "")
+			for name, src := range map[string]io.Reader{"whole": strings.NewReader(tt.in), "byte by byte": iotest.OneByteReader(strings.NewReader(tt.in))} {
+				res := &http.Response{Header: http.Header{}, Body: io.NopCloser(src), ContentLength: -1}
+				if err := u.TranslateAnswer(templateOf(t, "/v1/chat/completions", `{"model":"m"}`), res); err != nil {
+					t.Fatal(err)
+				}
+				got, err := io.ReadAll(res.Body)
+				if err != nil || res.Body.Close() != nil {
+					t.Errorf("%s: %v", name, err)
+				}
+				if diff := cmp.Diff(tt.want, string(got)); diff != "" {
+					t.Errorf("%s (-want +got):\n%s", name, diff)
+				}
+			}
+		})
+	}
+}
+
+// FuzzRepairs checks that a repair leaves valid JSON valid, and does not panic on anything else.
+func FuzzRepairs(f *testing.F) {
+	f.Add([]byte(`{"choices":[{"delta":{"tool_calls":[{},{"id":"a"}]},"finish_reason":"stop"}]}`))
+	f.Add([]byte(`{"choices":[{"finish_reason":"eos","finish_reason":"eos"`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		for _, newRepair := range []func() repair{repairToolCalls, repairReasons} {
+			once := newRepair()(bytes.Clone(data))
+			if json.Valid(data) && !json.Valid(once) {
+				t.Errorf("%q became %q", data, once)
+			}
+		}
+	})
+}
