@@ -118,27 +118,12 @@ func chatFromMessages(t *Template, res *http.Response, signed bool) error {
 		res.ContentLength = -1
 		return nil
 	}
-	return translateWhole(t, res, start, func(message []byte) ([]byte, error) {
+	return translateWhole(t.Answers, res, start, func(message []byte) ([]byte, error) {
 		if chat, ok := dialect.ChatFromMessage(message, nil, signed); ok {
 			return chat, nil
 		}
 		return message, nil
 	})
-}
-
-// startsJSON reports whether an answer begins as JSON does. Services that imitate the API label their answers in many ways.
-func startsJSON(answer *bufio.Reader) bool {
-	for i := 1; ; i++ {
-		head, err := answer.Peek(i)
-		if err != nil {
-			return false
-		}
-		switch head[i-1] {
-		case ' ', '\t', '\r', '\n':
-		default:
-			return head[i-1] == '{' || head[i-1] == '['
-		}
-	}
 }
 
 // A chunkReader reads a stream of Anthropic's API as one of OpenAI's.

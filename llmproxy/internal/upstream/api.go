@@ -103,7 +103,7 @@ func (u *Upstream) TranslateAnswer(t *Template, res *http.Response) error {
 		return fromOllama(t, res, passes)
 	}
 	if newRepair := u.ActualKind().repair; newRepair != nil && t.Endpoint.Name == "chat" {
-		return repairAnswer(res, newRepair())
+		return repairAnswer(t.Answers, res, newRepair())
 	}
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"strconv"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/jsonspan"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/memory"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/sse"
 )
 
@@ -15,22 +16,14 @@ import (
 type repair func(data []byte) []byte
 
 // repairAnswer repairs a chat answer while it is read.
-func repairAnswer(res *http.Response, r repair) error {
+func repairAnswer(account *memory.Account, res *http.Response, r repair) error {
 	start := bufio.NewReader(res.Body)
 	if !startsJSON(start) {
 		res.Body = &repairedStream{body: res.Body, events: sse.NewReader(start, sse.MaxEvent), repair: r}
 		res.ContentLength = -1
 		return nil
 	}
-	body, err := io.ReadAll(io.LimitReader(start, sse.MaxEvent))
-	res.Body.Close()
-	if err != nil {
-		return err
-	}
-	body = r(body)
-	res.Body, res.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
-	delete(res.Header, "Content-Length")
-	return nil
+	return translateWhole(account, res, start, func(answer []byte) ([]byte, error) { return r(answer), nil })
 }
 
 // A repairedStream is a stream whose events are repaired.

@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"bufio"
 	"bytes"
 	"errors"
 	"io"
@@ -20,8 +21,8 @@ const (
 
 // translateWhole replaces an answer, whose body begins with what was peeked at, by its translation. The memory that both take is
 // reserved until the answer is closed.
-func translateWhole(t *Template, res *http.Response, body io.Reader, translate func([]byte) ([]byte, error)) error {
-	w := &translatedWhole{account: t.Answers}
+func translateWhole(account *memory.Account, res *http.Response, body io.Reader, translate func([]byte) ([]byte, error)) error {
+	w := &translatedWhole{account: account}
 	err := w.read(body)
 	res.Body.Close()
 	var translated []byte
@@ -72,4 +73,19 @@ func (w *translatedWhole) read(body io.Reader) error {
 func (w *translatedWhole) Close() error {
 	w.release.Do(func() { w.account.Release(w.reserved) })
 	return nil
+}
+
+// startsJSON reports whether an answer begins as JSON does. Services that imitate the API label their answers in many ways.
+func startsJSON(answer *bufio.Reader) bool {
+	for i := 1; ; i++ {
+		head, err := answer.Peek(i)
+		if err != nil {
+			return false
+		}
+		switch head[i-1] {
+		case ' ', '\t', '\r', '\n':
+		default:
+			return head[i-1] == '{' || head[i-1] == '['
+		}
+	}
 }

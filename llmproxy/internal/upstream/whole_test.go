@@ -42,7 +42,7 @@ func TestTranslateWhole(t *testing.T) {
 			}
 			res := &http.Response{Header: http.Header{"Content-Length": {"1"}}, Body: countCloser{src, &closed}}
 			var got int64
-			err := translateWhole(&Template{Answers: memory.NewAccount(usage, test.maximum)}, res, res.Body, func(answer []byte) ([]byte, error) {
+			err := translateWhole(memory.NewAccount(usage, test.maximum), res, res.Body, func(answer []byte) ([]byte, error) {
 				got = int64(len(answer))
 				return []byte(`{"translated":true}`), test.translate
 			})
