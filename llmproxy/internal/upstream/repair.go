@@ -158,3 +158,23 @@ func eachCall(delta []byte, visit func(call []byte)) {
 		return true
 	})
 }
+
+// A patch replaces parts of a text from left to right. All other bytes stay as they are.
+type patch struct {
+	src, out []byte
+	from     int // what precedes it in src is in out
+}
+
+// replace replaces a part of the text, which shares its memory.
+func (p *patch) replace(part []byte, with string) {
+	at := cap(p.src) - cap(part)
+	p.out = append(append(p.out, p.src[p.from:at]...), with...)
+	p.from = at + len(part)
+}
+
+func (p *patch) bytes() []byte {
+	if p.out == nil {
+		return p.src
+	}
+	return append(p.out, p.src[p.from:]...)
+}
