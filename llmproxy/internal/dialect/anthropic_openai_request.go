@@ -32,8 +32,6 @@ type ChatOptions struct {
 	Reasoning bool
 	// Counting means that only the prompt is of interest, so that max_tokens may be missing.
 	Counting bool
-	// CompletionTokens means that the server wants max_completion_tokens instead of max_tokens.
-	CompletionTokens bool
 	// Signed keeps what only Anthropic's API understands, because the request may still go there: the settings of thinking, thinking with
 	// its signature, tools that run there, and files that are stored there.
 	Signed bool
@@ -98,9 +96,6 @@ func (c *chatWriter) write(r *jsonspan.Object) *openai.Error {
 		case "max_tokens":
 			if n, err := strconv.Atoi(string(value)); err != nil || n < 1 {
 				problem = invalid(key, fmt.Sprintf("must be a whole number of at least 1, not %.40s", value))
-			}
-			if c.options.CompletionTokens {
-				key = "max_completion_tokens"
 			}
 			c.member(key, value)
 		case "stop_sequences":

@@ -46,6 +46,8 @@ type Endpoint struct {
 	Becomes *openai.Endpoint
 	// Request translates a request. Names are the names of tools that were changed; the answer must be translated with them.
 	Request func(r *jsonspan.Object, o ChatOptions) (body []byte, names *ToolNames, err *openai.Error)
+	// Plain reports whether the translation of a request is the same with all options. Nil if it never is.
+	Plain func(r *jsonspan.Object) bool
 	// Answer returns a new translation of an answer. Nil for an endpoint that only counts tokens.
 	Answer func(About) Answer
 	// Events reads the events of a stream that passes as the upstream sent it.
@@ -79,10 +81,10 @@ var endpoints = map[*openai.Endpoint]*Endpoint{}
 
 func init() {
 	for _, e := range append([]*Endpoint{
-		{Endpoint: openai.Messages, API: Anthropic, Becomes: chat, Request: ChatFromMessages, Answer: messageAnswer, Events: anthropic.Events{}},
+		{Endpoint: openai.Messages, API: Anthropic, Becomes: chat, Request: ChatFromMessages, Plain: plainMessages, Answer: messageAnswer, Events: anthropic.Events{}},
 		{Endpoint: openai.CountTokens, API: Anthropic, Becomes: chat, Request: chatToCount},
-		{Endpoint: SimpleChat, API: Simple, Becomes: chat, Request: chatFromSimple(false), Answer: simpleAnswer},
-		{Endpoint: SimpleChatStream, API: Simple, Becomes: chat, Request: chatFromSimple(true), Answer: simpleAnswer},
+		{Endpoint: SimpleChat, API: Simple, Becomes: chat, Request: chatFromSimple(false), Plain: always, Answer: simpleAnswer},
+		{Endpoint: SimpleChatStream, API: Simple, Becomes: chat, Request: chatFromSimple(true), Plain: always, Answer: simpleAnswer},
 	}, ollamaEndpoints...) {
 		endpoints[e.Endpoint] = e
 	}
@@ -96,6 +98,8 @@ func chatToCount(r *jsonspan.Object, o ChatOptions) (body []byte, names *ToolNam
 	o.Counting = true
 	return ChatFromMessages(r, o)
 }
+
+func always(*jsonspan.Object) bool { return true }
 
 func messageAnswer(a About) Answer {
 	return &MessageStream{Model: a.Model, Names: a.Names, InputTokens: a.PromptTokens}

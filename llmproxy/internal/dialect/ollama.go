@@ -10,8 +10,8 @@ var embeddings, _ = openai.LookupEndpoint("/v1/embeddings")
 
 // ollamaEndpoints are the endpoints of Ollama's API.
 var ollamaEndpoints = []*Endpoint{
-	{Endpoint: openai.OllamaChat, API: Ollama, Becomes: chat, Request: ollamaRequest(ChatFromOllama), Answer: ollamaChat, Events: ollama.Events{}},
-	{Endpoint: openai.OllamaGenerate, API: Ollama, Becomes: chat, Request: ollamaRequest(ChatFromGenerate), Answer: ollamaGenerate, Events: ollama.Events{}},
+	{Endpoint: openai.OllamaChat, API: Ollama, Becomes: chat, Request: ollamaRequest(ChatFromOllama), Plain: plainOllama, Answer: ollamaChat, Events: ollama.Events{}},
+	{Endpoint: openai.OllamaGenerate, API: Ollama, Becomes: chat, Request: ollamaRequest(ChatFromGenerate), Plain: plainOllama, Answer: ollamaGenerate, Events: ollama.Events{}},
 	{Endpoint: openai.OllamaEmbed, API: Ollama, Becomes: embeddings, Request: withoutNames(EmbeddingsFromOllama), Answer: ollamaEmbed},
 	{Endpoint: openai.OllamaEmbeddings, API: Ollama, Becomes: embeddings, Request: withoutNames(EmbeddingsFromOllama), Answer: ollamaEmbeddings},
 }

@@ -296,9 +296,6 @@ func (c *ollamaReader) option(name string, value []byte) bool {
 			return false
 		}
 		name = "max_tokens"
-		if c.options.CompletionTokens {
-			name = "max_completion_tokens"
-		}
 		c.member(name, value)
 		return true
 	}

@@ -21,7 +21,7 @@ func TestOllamaRequests(t *testing.T) {
 	t.Parallel()
 	var (
 		all       = with(AllOptions, ChatFromOllama)
-		strict    = with(ChatOptions{CompletionTokens: true}, ChatFromOllama)
+		strict    = with(ChatOptions{}, ChatFromOllama)
 		template  = with(ChatOptions{Thinking: Template, TopK: true, Reasoning: true}, ChatFromOllama)
 		generate  = with(AllOptions, ChatFromGenerate)
 		generated = with(ChatOptions{}, ChatFromGenerate)
@@ -45,7 +45,7 @@ func TestOllamaRequests(t *testing.T) {
 		{
 			"other services get what they know", strict,
 			`{"stream":false,"options":{"temperature":0.10,"num_ctx":9,"num_predict":7,"top_k":4},"format":{"type":"object"},"think":"max","keep_alive":-1,"messages":[{"role":"user","content":"Hi"}]}`,
-			`{"stream":false,"temperature":0.10,"max_completion_tokens":7,"response_format":{"type":"json_schema","json_schema":{"name":"answer","schema":{"type":"object"}}},"reasoning_effort":"high","messages":[{"role":"user","content":"Hi"}]}`,
+			`{"stream":false,"temperature":0.10,"max_tokens":7,"response_format":{"type":"json_schema","json_schema":{"name":"answer","schema":{"type":"object"}}},"reasoning_effort":"high","messages":[{"role":"user","content":"Hi"}]}`,
 		},
 		{
 			"thinking by template, and no limit", template,

@@ -60,9 +60,9 @@ func TestChatFromMessages(t *testing.T) {
 			`{"max_tokens":9,"stop":["a","b"],"temperature":0.50,"top_p":0.9,"top_k":4,"user":"u","messages":[{"role":"user","content":"Hi"}]}`,
 		},
 		{
-			"the parameters of OpenAI", ChatOptions{CompletionTokens: true},
+			"the parameters of OpenAI", ChatOptions{},
 			`{"max_tokens":9,"top_k":4,"messages":[{"role":"user","content":"Hi"},{"role":"assistant","content":[{"type":"thinking","thinking":"hm","signature":"s"},{"type":"text","text":"Yes"}]}]}`,
-			`{"max_completion_tokens":9,"messages":[{"role":"user","content":"Hi"},{"role":"assistant","content":"Yes"}]}`,
+			`{"max_tokens":9,"messages":[{"role":"user","content":"Hi"},{"role":"assistant","content":"Yes"}]}`,
 		},
 		{
 			"tools, parallel calls, results and text after them", all,

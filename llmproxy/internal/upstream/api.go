@@ -36,8 +36,8 @@ func (u *Upstream) Prepare(t *Template, model string) *openai.Error {
 	case u.usesOllama(t):
 		return u.prepareOllama(t, model)
 	}
-	if k := u.ActualKind(); t.Original != nil && k.chat != dialect.AllOptions {
-		return t.translateFor(k)
+	if t.Original != nil && (t.Own.Plain == nil || !t.Own.Plain(&t.Original.Object)) {
+		return t.translateFor(u.ActualKind())
 	}
 	t.chat = t.JSON
 	return nil

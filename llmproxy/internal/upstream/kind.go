@@ -41,6 +41,9 @@ type Kind struct {
 	chat dialect.ChatOptions
 	// unlisted means that the list of models does not say which ones can be used, so that it is not read.
 	unlisted bool
+	// completionTokens means that requests that were translated bound the answer by max_completion_tokens: models that reason refuse
+	// max_tokens, which is the name that other servers know.
+	completionTokens bool
 	// keyHeader is the header with the API key; empty for a bearer token.
 	keyHeader string
 	// statesUsage means that streams have the usage without being asked for it.

@@ -6,6 +6,8 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 )
 
+const openAIHost = "api.openai.com"
+
 // OpenAI is the kind of OpenAI's API, and of every service and server that is compatible with it.
 //
 // It has no limit of slots, since a service itself answers 429 when it is busy, and is never probed. Its errors are those of all

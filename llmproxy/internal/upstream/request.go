@@ -127,6 +127,12 @@ func (u *Upstream) NewRequest(ctx context.Context, t *Template, replica *replica
 	return req
 }
 
+// limitsCompletion reports whether the limit of a translated request has to be max_completion_tokens. Servers that are compatible with OpenAI
+// may know only max_tokens, which OpenAI's own models that reason refuse.
+func (u *Upstream) limitsCompletion() bool {
+	return u.ActualKind().completionTokens || u.ActualKind() == OpenAI && u.Bases[0].Hostname() == openAIHost
+}
+
 // url returns the URL of an endpoint at a replica.
 func (u *Upstream) url(base *url.URL, path, model string) *url.URL {
 	switch {
@@ -207,6 +213,9 @@ func (u *Upstream) payload(t *Template, model string) Payload {
 	e := &t.edit
 	e.Reset(&t.chat.Object)
 	e.SetString("model", model)
+	if t.Own != nil && u.limitsCompletion() {
+		e.Rename("max_tokens", "max_completion_tokens")
+	}
 	if adapt := u.ActualKind().adapt; adapt != nil {
 		adapt(e)
 	}

@@ -14,6 +14,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/dialect"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router/replica"
 )
 
@@ -80,6 +82,49 @@ func TestServiceRequests(t *testing.T) {
 			}
 			if got := req.Header[header]; len(got) != 1 || got[0] != value || tt.kind == Azure && req.Header["Authorization"] != nil {
 				t.Errorf("headers %v", req.Header)
+			}
+		})
+	}
+}
+
+// A translated request bounds its answer by the name that the server knows.
+func TestTranslatedLimit(t *testing.T) {
+	t.Parallel()
+	const message = `{"model":"m","max_tokens":9,"messages":[{"role":"user","content":"Hi"}]}`
+	for _, tt := range []struct {
+		name, address string
+		kind          *Kind
+		want          string
+	}{
+		{"OpenAI", "https://api.openai.com", OpenAI, `"max_completion_tokens":9`},
+		{"a compatible service", "https://api.example.com", OpenAI, `"max_tokens":9`},
+		{"Azure", "https://res.openai.azure.com", Azure, `"max_completion_tokens":9`},
+		{"vLLM", "http://127.0.0.1:8000", VLLM, `"max_tokens":9`},
+		{"Mistral", "https://api.mistral.ai", Mistral, `"max_tokens":9`},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			base, err := tt.kind.ParseAddress(tt.address)
+			if err != nil {
+				t.Fatal(err)
+			}
+			u := New(Config{Name: "u", Kind: tt.kind, Bases: []*url.URL{base}, Replica: func(string) *replica.Replica { return new(replica.Replica) }})
+			original := new(openai.Request)
+			if err := original.Parse([]byte(message)); err != nil {
+				t.Fatal(err)
+			}
+			own := dialect.EndpointOf(openai.Messages)
+			chat, _, problem := own.Request(&original.Object, dialect.AllOptions)
+			if problem != nil {
+				t.Fatal(problem)
+			}
+			template := templateOf(t, "/v1/chat/completions", string(chat))
+			template.Own, template.Original = own, original
+			if problem := u.Prepare(template, "there"); problem != nil {
+				t.Fatal(problem)
+			}
+			if got := sent(t, u.NewRequest(context.Background(), template, u.Replicas[0], "there")); !strings.Contains(got, tt.want) || strings.Count(got, "_tokens") != 1 {
+				t.Errorf("sent %s, want %s", got, tt.want)
 			}
 		})
 	}
