@@ -15,7 +15,8 @@ func postTo(t *testing.T, url, body string, header ...string) (status int, answe
 	return res.StatusCode, text(t, res)
 }
 
-// The simple chat has the keys, the limits, the routes and the log of every other request.
+// The simple chat has the keys, the limits, the routes and the log of every other request. What is left of limits belongs to a key's name, so
+// those here have names of their own.
 func TestSimpleChat(t *testing.T) {
 	gpu, big := fakellm.Start(t, "ollama", fakellm.Models("small")), fakellm.Start(t, "openai")
 	gpu.Always(fakellm.Text("Hel", "lo"))
@@ -33,11 +34,11 @@ func TestSimpleChat(t *testing.T) {
 		}
 		model other big/other
 		simple_chat
-		key alice secret-of-alice {
+		key simple-alice secret-of-alice {
 			models auto
 			rate 4/d
 		}
-		key bob secret-of-bob {
+		key simple-bob secret-of-bob {
 			models other
 		}
 	}
@@ -64,7 +65,7 @@ func TestSimpleChat(t *testing.T) {
 			}
 		}
 	})
-	for _, want := range []string{`"endpoint":"simple_chat"`, `"model":"auto"`, `"route":"auto/@long"`, `"target":"gpu/small"`, `"key":"alice"`} {
+	for _, want := range []string{`"endpoint":"simple_chat"`, `"model":"auto"`, `"route":"auto/@long"`, `"target":"gpu/small"`, `"key":"simple-alice"`} {
 		if !strings.Contains(logs, want) {
 			t.Errorf("%s is not in the access log: %s", want, logs)
 		}
