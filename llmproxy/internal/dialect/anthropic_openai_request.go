@@ -247,43 +247,28 @@ func eachBlock(list []byte, place string, visit func(kind string, block []byte, 
 	return problem
 }
 
-func (c *chatWriter) messages(list []byte) (problem *openai.Error) {
-	i := -1
-	err := jsonspan.EachElement(list, func(message []byte) bool {
-		i++
-		place := "messages." + strconv.Itoa(i)
+func (c *chatWriter) messages(list []byte) *openai.Error {
+	return eachMessage(list, func(message []byte, place string) *openai.Error {
 		var v [2][]byte
 		object(message, []string{"role", "content"}, v[:])
 		role, content := str(v[0]), v[1]
 		switch {
-		case message[0] != '{':
-			problem = invalid(place, "must be an object with role and content")
 		case content == nil || content[0] != '"' && content[0] != '[':
-			problem = invalid(place+".content", "must be a string or a list of blocks")
+			return invalid(place+".content", "must be a string or a list of blocks")
 		case role == "user" && content[0] == '"', role == "assistant" && content[0] == '"':
 			c.message(role)
 			c.member("content", content)
 			c.raw("}")
+			return nil
 		case role == "user":
-			problem = c.user(content, place+".content")
+			return c.user(content, place+".content")
 		case role == "assistant":
-			problem = c.assistant(content, place+".content")
+			return c.assistant(content, place+".content")
 		case role == "system": // newer versions of the API have it in the middle of a conversation
-			problem = c.system(content, place+".content")
-		default:
-			problem = invalid(place+".role", fmt.Sprintf("%.40q is no role; use user or assistant", role))
+			return c.system(content, place+".content")
 		}
-		return problem == nil
+		return invalid(place+".role", fmt.Sprintf("%.40q is no role; use user or assistant", role))
 	})
-	switch {
-	case problem != nil:
-		return problem
-	case err != nil:
-		return invalid("messages", "must be a list of messages")
-	case i < 0:
-		return invalid("messages", "is empty; send at least one message")
-	}
-	return nil
 }
 
 // message begins a message.

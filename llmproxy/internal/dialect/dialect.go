@@ -98,6 +98,57 @@ func str(value []byte) string {
 // isText reports whether a value is a string that is not empty.
 func isText(value []byte) bool { return len(value) > 2 && value[0] == '"' }
 
+// callPart reads a part of a tool call in a chunk. Without an index, it is negative. Arguments are a string or, on some servers, an object.
+func callPart(raw []byte) (index int, id, name string, arguments []byte) {
+	index = -1
+	_ = jsonspan.EachMember(raw, func(key, value []byte) bool { // the relay has checked that it is JSON
+		switch string(key) {
+		case "index":
+			if n, err := strconv.Atoi(string(value)); err == nil {
+				index = n
+			}
+		case "id":
+			id = str(value)
+		case "function", "custom":
+			_ = jsonspan.EachMember(value, func(key, value []byte) bool { // it may be null
+				switch string(key) {
+				case "name":
+					name = str(value)
+				case "arguments", "input":
+					arguments = value
+				}
+				return true
+			})
+		}
+		return true
+	})
+	return index, id, name, arguments
+}
+
+// eachMessage visits the messages of a request with their places.
+func eachMessage(list []byte, visit func(message []byte, place string) *openai.Error) (problem *openai.Error) {
+	i := -1
+	err := jsonspan.EachElement(list, func(message []byte) bool {
+		i++
+		place := "messages." + strconv.Itoa(i)
+		if message[0] != '{' {
+			problem = invalid(place, "must be an object with role and content")
+			return false
+		}
+		problem = visit(message, place)
+		return problem == nil
+	})
+	switch {
+	case problem != nil:
+		return problem
+	case err != nil:
+		return invalid("messages", "must be a list of messages")
+	case i < 0:
+		return invalid("messages", "is empty; send at least one message")
+	}
+	return nil
+}
+
 // A ToolNames maps the names of tools that the other format does not allow to allowed ones, and back.
 type ToolNames struct{ original map[string]string }
 

@@ -181,6 +181,8 @@ func TestOllamaStream(t *testing.T) {
 		}, ollamaAnswer{Reason: "stop", Calls: []ollamaToolCall{ollamaCall("x", 0, "f", map[string]any{"a": 1.0}), ollamaCall("y", 1, "g", map[string]any{"b": 2.0})}}},
 		{"calls without index, ID or arguments", []string{call(`"function":{"name":"f"}`), call(`"function":{"name":"g","arguments":{"a":"\n"}}`), finish("stop")},
 			ollamaAnswer{Reason: "stop", Calls: []ollamaToolCall{ollamaCall("", 0, "f", map[string]any{}), ollamaCall("", 1, "g", map[string]any{"a": "\n"})}}},
+		{"calls with one index", []string{call(`"index":0,"id":"x","function":{"name":"f","arguments":"{}"}`), call(`"index":0,"id":"y","function":{"name":"g","arguments":"{"}`), call(`"index":0,"function":{"arguments":"}"}`), finish("tool_calls")},
+			ollamaAnswer{Reason: "stop", Calls: []ollamaToolCall{ollamaCall("x", 0, "f", map[string]any{}), ollamaCall("y", 1, "g", map[string]any{})}}},
 		{"a call without a name", []string{call(`"index":0,"id":"x","function":{"arguments":"{}"}`), chunk(`{"content":"a"}`), finish("stop")}, ollamaAnswer{Content: "a", Reason: "stop"}},
 		{"a call that is cut off", []string{call(`"index":3,"id":"x","function":{"name":"f","arguments":"{\"a\":"}`), finish("length")},
 			ollamaAnswer{Reason: "length", Calls: []ollamaToolCall{ollamaCall("x", 0, "f", map[string]any{"arguments": `{"a":`})}}},

@@ -284,29 +284,11 @@ func (m *messagesWriter) choice(choice []byte, oneAtATime bool) *openai.Error {
 	return nil
 }
 
-func (m *messagesWriter) messages(list []byte) (problem *openai.Error) {
-	i := -1
-	err := jsonspan.EachElement(list, func(message []byte) bool {
-		i++
-		place := "messages." + strconv.Itoa(i)
-		if message[0] != '{' {
-			problem = invalid(place, "must be an object with role and content")
-			return false
-		}
-		problem = m.message(message, place)
-		return problem == nil
-	})
-	switch {
-	case problem != nil:
-		return problem
-	case err != nil:
-		return invalid("messages", "must be a list of messages")
+func (m *messagesWriter) messages(list []byte) *openai.Error {
+	if err := eachMessage(list, m.message); err != nil {
+		return err
 	}
-	m.endTurn()
-	switch {
-	case i < 0:
-		return invalid("messages", "is empty; send at least one message")
-	case m.turns == 0:
+	if m.endTurn(); m.turns == 0 {
 		return invalid("messages", "must have a message with content besides the system prompt")
 	}
 	return nil

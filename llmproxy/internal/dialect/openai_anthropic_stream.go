@@ -371,28 +371,7 @@ func (m *MessageStream) close(dst []byte) []byte {
 
 // call adds a part of a tool call. One call is open at a time; the parts of others wait.
 func (m *MessageStream) call(dst, raw []byte) []byte {
-	index, id, name, arguments := -1, "", "", []byte(nil)
-	_ = jsonspan.EachMember(raw, func(key, value []byte) bool { // the relay has checked that it is JSON
-		switch string(key) {
-		case "index":
-			if n, err := strconv.Atoi(string(value)); err == nil {
-				index = n
-			}
-		case "id":
-			id = str(value)
-		case "function", "custom":
-			_ = jsonspan.EachMember(value, func(key, value []byte) bool { // it may be null
-				switch string(key) {
-				case "name":
-					name = str(value)
-				case "arguments", "input":
-					arguments = value
-				}
-				return true
-			})
-		}
-		return true
-	})
+	index, id, name, arguments := callPart(raw)
 	c := m.callOf(index, id, name)
 	if c == nil {
 		return dst

@@ -141,27 +141,9 @@ func (w *ollamaRequestWriter) think() {
 	}
 }
 
-func (w *ollamaRequestWriter) messages(list []byte) (problem *openai.Error) {
-	i := -1
-	err := jsonspan.EachElement(list, func(message []byte) bool {
-		i++
-		place := "messages." + strconv.Itoa(i)
-		if message[0] != '{' {
-			problem = invalid(place, "must be an object with role and content")
-			return false
-		}
-		problem = w.addMessage(message, place)
-		return problem == nil
-	})
-	switch {
-	case problem != nil:
-		return problem
-	case err != nil:
-		return invalid("messages", "must be a list of messages")
-	case i < 0: // without messages, Ollama would only load the model
-		return invalid("messages", "is empty; send at least one message")
-	}
-	return nil
+// messages writes the messages. Without one, Ollama would only load the model.
+func (w *ollamaRequestWriter) messages(list []byte) *openai.Error {
+	return eachMessage(list, w.addMessage)
 }
 
 func (w *ollamaRequestWriter) addMessage(message []byte, place string) *openai.Error {

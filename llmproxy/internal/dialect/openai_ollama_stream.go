@@ -176,28 +176,7 @@ func appendLogprobs(b, logprobs []byte) []byte {
 
 // collect adds a part of a tool call.
 func (s *OllamaStream) collect(raw []byte) {
-	index, id, name, arguments := -1, "", "", []byte(nil)
-	_ = jsonspan.EachMember(raw, func(key, value []byte) bool { // the relay has checked that it is JSON
-		switch string(key) {
-		case "index":
-			if n, err := strconv.Atoi(string(value)); err == nil {
-				index = n
-			}
-		case "id":
-			id = str(value)
-		case "function", "custom":
-			_ = jsonspan.EachMember(value, func(key, value []byte) bool { // it may be null
-				switch string(key) {
-				case "name":
-					name = str(value)
-				case "arguments", "input":
-					arguments = value
-				}
-				return true
-			})
-		}
-		return true
-	})
+	index, id, name, arguments := callPart(raw)
 	c := s.callOf(index, id, name)
 	if fragment, ok := jsonspan.RawString(arguments); ok {
 		c.arguments = append(c.arguments, fragment...)
@@ -206,7 +185,8 @@ func (s *OllamaStream) collect(raw []byte) {
 	}
 }
 
-// callOf returns the call that a part belongs to. Without an index, a new ID or name begins a new call.
+// callOf returns the call that a part belongs to. Without an index, a new ID or name begins a new call, and so does another ID with a name:
+// old versions of Ollama sent all calls with index 0.
 func (s *OllamaStream) callOf(index int, id, name string) *collectedCall {
 	if index < 0 {
 		if last := len(s.calls) - 1; last >= 0 && (id == "" && name == "" || id != "" && s.calls[last].id == id) {
@@ -214,9 +194,12 @@ func (s *OllamaStream) callOf(index int, id, name string) *collectedCall {
 		}
 		index = len(s.calls)
 	}
-	for i := range s.calls {
+	for i := len(s.calls) - 1; i >= 0; i-- {
 		c := &s.calls[i]
 		if c.index == index {
+			if id != "" && c.id != "" && c.id != id && name != "" {
+				break
+			}
 			if c.name == "" {
 				c.name = name
 			}
