@@ -16,6 +16,7 @@ import (
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/jsonspan"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/sse"
 )
 
 // invalid returns the error for a request that cannot be translated. The place is written as Anthropic does: messages.0.content.1.
@@ -97,6 +98,12 @@ func str(value []byte) string {
 
 // isText reports whether a value is a string that is not empty.
 func isText(value []byte) bool { return len(value) > 2 && value[0] == '"' }
+
+// maxWaiting bounds what a translated stream holds back, in bytes.
+const maxWaiting = sse.MaxEvent
+
+// errWaiting ends a stream that would hold back more.
+var errWaiting = &openai.Error{Status: http.StatusBadGateway, Type: "server_error", Code: "upstream_error", Message: "The tool calls of the answer are too long to be translated."}
 
 // callPart reads a part of a tool call in a chunk. Without an index, it is negative. Arguments are a string or, on some servers, an object.
 func callPart(raw []byte) (index int, id, name string, arguments []byte) {

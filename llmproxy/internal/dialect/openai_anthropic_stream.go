@@ -34,12 +34,14 @@ type MessageStream struct {
 
 	started  bool
 	ended    bool
+	failed   bool
 	open     blockKind
 	block    int // index of the open block, or of the next one
 	calls    []*streamedCall
 	current  *streamedCall // whose block is open
 	tools    bool          // the message has a tool call
 	waiting  []waitingText // until the open call is complete
+	held     int           // bytes of texts and arguments that have waited
 	finish   []byte        // the last finish reason, raw
 	sequence []byte        // the stop sequence, if the server says which one
 	usage    tokens.Usage
@@ -278,9 +280,12 @@ func eachPart(parts []byte, visit func(kind blockKind, raw []byte)) {
 // text adds text or thinking, quotes included. While a call is incomplete, it waits.
 func (m *MessageStream) text(dst []byte, kind blockKind, raw []byte) []byte {
 	switch {
-	case !isText(raw):
+	case !isText(raw) || m.failed:
 		return dst
 	case m.current != nil && !m.current.json.complete():
+		if m.held += len(raw); m.held > maxWaiting {
+			return m.fail(dst)
+		}
 		m.waiting = append(m.waiting, waitingText{kind, bytes.Clone(raw)})
 		return dst
 	}
@@ -382,7 +387,7 @@ func (m *MessageStream) call(dst, raw []byte) []byte {
 		fragment = quoted[1 : len(quoted)-1]
 	}
 	switch {
-	case c.closed: // its arguments were complete
+	case m.failed, c.closed: // its arguments were complete
 		return dst
 	case c == m.current:
 		dst = m.arguments(dst, fragment)
@@ -391,11 +396,20 @@ func (m *MessageStream) call(dst, raw []byte) []byte {
 		}
 		return dst
 	}
+	if m.held += len(fragment); m.held > maxWaiting {
+		return m.fail(dst)
+	}
 	c.pending = append(c.pending, fragment...)
 	if c.name == "" || m.current != nil && !m.current.json.complete() { // it cannot be opened yet
 		return dst
 	}
 	return m.openCall(dst, c)
+}
+
+// fail ends the stream with an error, because too much waits.
+func (m *MessageStream) fail(dst []byte) []byte {
+	m.ended, m.failed, m.calls, m.waiting = true, true, nil, nil
+	return m.emit(dst, "error", AppendError(m.event[:0], errWaiting, ""))
 }
 
 // release adds what has waited for the open call: texts, and then other calls until one is incomplete.

@@ -25,6 +25,7 @@ type OllamaStream struct {
 	usage   tokens.Usage
 	timings timings
 	calls   []collectedCall
+	held    int // bytes of their arguments
 	ended   bool
 }
 
@@ -90,8 +91,12 @@ func (s *OllamaStream) choice(b, choice []byte) []byte {
 	if len(m.calls) > 0 && m.calls[0] == '[' {
 		_ = jsonspan.EachElement(m.calls, func(call []byte) bool { // the relay has checked that it is JSON
 			s.collect(call)
-			return true
+			return s.held <= maxWaiting
 		})
+	}
+	if s.held > maxWaiting {
+		s.ended, s.calls = true, nil
+		return append(AppendOllamaError(b, errWaiting), '\n')
 	}
 	if m.content == nil && m.thinking == nil {
 		return b
@@ -178,6 +183,7 @@ func appendLogprobs(b, logprobs []byte) []byte {
 func (s *OllamaStream) collect(raw []byte) {
 	index, id, name, arguments := callPart(raw)
 	c := s.callOf(index, id, name)
+	s.held += len(arguments)
 	if fragment, ok := jsonspan.RawString(arguments); ok {
 		c.arguments = append(c.arguments, fragment...)
 	} else if len(arguments) > 0 && arguments[0] == '{' {

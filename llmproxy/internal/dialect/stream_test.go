@@ -1,6 +1,7 @@
 package dialect
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
@@ -442,5 +443,35 @@ func TestChunkStreamsOfOddEvents(t *testing.T) {
 				t.Error(diff)
 			}
 		})
+	}
+}
+
+// What a stream holds back is bounded: too much ends it with an error.
+func TestWaitingIsBounded(t *testing.T) {
+	t.Parallel()
+	first := `{"choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"id":"x","function":{"name":"f","arguments":"{"}}]}}]}`
+	fragment := strings.Repeat("a", 1<<20)
+	for name, more := range map[string]string{
+		"arguments of another call": `{"choices":[{"index":0,"delta":{"tool_calls":[{"index":1,"id":"y","function":{"name":"g","arguments":"` + fragment + `"}},{"index":1,"function":{"arguments":"a"}}]}}]}`,
+		"text":                      `{"choices":[{"index":0,"delta":{"content":"` + fragment + `"}}]}`,
+	} {
+		for _, s := range []interface {
+			Append(b, data []byte) []byte
+		}{&MessageStream{Model: "m"}, &OllamaStream{Model: "m"}} {
+			if _, ok := s.(*OllamaStream); ok && name == "text" {
+				continue // it never waits
+			}
+			s.Append(nil, []byte(first))
+			var out []byte
+			for i := 0; len(out) == 0 || !bytes.Contains(out, []byte(errWaiting.Message)); i++ {
+				if i > maxWaiting/len(fragment) {
+					t.Fatalf("%s: %T has held %d MiB", name, s, i)
+				}
+				out = s.Append(nil, []byte(more))
+			}
+			if rest := s.Append(nil, []byte("[DONE]")); len(rest) > 0 {
+				t.Errorf("%s: %T: %s after the error", name, s, rest)
+			}
+		}
 	}
 }
