@@ -235,8 +235,8 @@ func withType(parameters any) any {
 // mergeChat returns messages as they come back: the system prompt first, one message for each run of a role, results before the rest.
 func mergeChat(messages []any) []any {
 	type turn struct {
-		role                                                     string
-		results, parts, texts, calls, blocks, reasoning, content []any
+		role                                            string
+		results, parts, texts, calls, blocks, reasoning []any
 	}
 	var system []string
 	var turns []*turn

@@ -28,7 +28,7 @@ func chatFromSimple(stream bool) func(*jsonspan.Object, ChatOptions) ([]byte, *T
 	return func(r *jsonspan.Object, o ChatOptions) ([]byte, *ToolNames, *openai.Error) {
 		request := goopenai.ChatCompletionRequest{Model: o.Model, Stream: stream}
 		var err *openai.Error
-		if request.Messages, request.MaxTokens, err = readSimple(r); err != nil {
+		if request.Messages, request.MaxCompletionTokens, err = readSimple(r); err != nil {
 			return nil, nil, err
 		}
 		body, failed := json.Marshal(request)

@@ -18,7 +18,7 @@ func TestChatFromSimple(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct{ name, body, want, problem string }{
 		{"message", `{"message":"Hello"}`, `{"model":"m","messages":[{"role":"user","content":"Hello"}],"stream":false}`, ""},
-		{"limit", `{"message":"Hello","max_tokens":5}`, `{"model":"m","messages":[{"role":"user","content":"Hello"}],"max_tokens":5,"stream":false}`, ""},
+		{"limit", `{"message":"Hello","max_tokens":5}`, `{"model":"m","messages":[{"role":"user","content":"Hello"}],"max_completion_tokens":5,"stream":false}`, ""},
 		{"null limit", `{"max_tokens":null,"message":"Hello"}`, `{"model":"m","messages":[{"role":"user","content":"Hello"}],"stream":false}`, ""},
 		{"unknown members", `{"Message":1,"message":"Hello","session":{"id":[1]},"temperature":"hot"}`, `{"model":"m","messages":[{"role":"user","content":"Hello"}],"stream":false}`, ""},
 		{"characters", `{"m\u0065ssage":"\"Grüße\"\n\ud83d\ude00"}`, `{"model":"m","messages":[{"role":"user","content":"\"Grüße\"\n😀"}],"stream":false}`, ""},

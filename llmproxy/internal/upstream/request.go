@@ -127,10 +127,14 @@ func (u *Upstream) NewRequest(ctx context.Context, t *Template, replica *replica
 	return req
 }
 
-// limitsCompletion reports whether the limit of a translated request has to be max_completion_tokens. Servers that are compatible with OpenAI
-// may know only max_tokens, which OpenAI's own models that reason refuse.
-func (u *Upstream) limitsCompletion() bool {
-	return u.ActualKind().completionTokens || u.ActualKind() == OpenAI && u.Bases[0].Hostname() == openAIHost
+// nameLimit gives the limit of a translated request the name that the server knows. Servers that are compatible with OpenAI may know only
+// max_tokens, which OpenAI's own models that reason refuse.
+func (u *Upstream) nameLimit(e *jsonspan.Edit) {
+	if u.ActualKind().completionTokens || u.ActualKind() == OpenAI && u.Bases[0].Hostname() == openAIHost {
+		e.Rename("max_tokens", "max_completion_tokens")
+	} else {
+		e.Rename("max_completion_tokens", "max_tokens")
+	}
 }
 
 // url returns the URL of an endpoint at a replica.
@@ -213,8 +217,8 @@ func (u *Upstream) payload(t *Template, model string) Payload {
 	e := &t.edit
 	e.Reset(&t.chat.Object)
 	e.SetString("model", model)
-	if t.Own != nil && u.limitsCompletion() {
-		e.Rename("max_tokens", "max_completion_tokens")
+	if t.Own != nil {
+		u.nameLimit(e)
 	}
 	if adapt := u.ActualKind().adapt; adapt != nil {
 		adapt(e)
