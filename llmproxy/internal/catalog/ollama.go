@@ -194,7 +194,7 @@ func (c *Catalog) index(route *router.Upstream) int {
 	return slices.IndexFunc(c.Upstreams, func(u *upstream.Upstream) bool { return u.Route == route })
 }
 
-// ollamaEntry returns the entry of a model, which may be named with or without ":latest", or by a pattern. It returns nil if there is none.
+// ollamaEntry returns the entry of a model, which may be named with or without ":latest", or match a pattern. It returns nil for an unknown model.
 func (c *Catalog) ollamaEntry(ctx context.Context, model string, localOnly bool, may func(string) bool) *modelEntry {
 	other, hasOther := otherTag(model)
 	var found *modelEntry

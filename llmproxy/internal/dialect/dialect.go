@@ -99,6 +99,15 @@ func str(value []byte) string {
 // isText reports whether a value is a string that is not empty.
 func isText(value []byte) bool { return len(value) > 2 && value[0] == '"' }
 
+// firstChoice returns the first of an answer's choices, or nil. Other APIs than OpenAI's have one.
+func firstChoice(choices []byte) (first []byte) {
+	_ = jsonspan.EachElement(choices, func(choice []byte) bool { // an answer without choices has none
+		first = choice
+		return false
+	})
+	return first
+}
+
 // maxWaiting bounds what a translated stream holds back, in bytes.
 const maxWaiting = sse.MaxEvent
 

@@ -280,7 +280,7 @@ func (c *ollamaReader) readOptions(options []byte) *openai.Error {
 	return nil
 }
 
-// option writes an option under OpenAI's name. It reports false if there is none.
+// option writes an option under OpenAI's name, and reports whether OpenAI has one.
 func (c *ollamaReader) option(name string, value []byte) bool {
 	switch name {
 	case "temperature", "top_p", "seed", "stop", "presence_penalty", "frequency_penalty":

@@ -351,7 +351,7 @@ func (m *messagesWriter) addSystem(content []byte, place string) *openai.Error {
 	})
 }
 
-// begin says whose content follows. It begins a message only with the first block, because an empty message is none.
+// begin sets the role of the content that follows. The message begins with its first block, because Anthropic refuses empty messages.
 func (m *messagesWriter) begin(role string) { m.next = role }
 
 func (m *messagesWriter) endTurn() {

@@ -569,11 +569,7 @@ func (m *MessageStream) Whole(answer []byte) ([]byte, bool) {
 func MessageFromChat(answer []byte, model string, names *ToolNames) ([]byte, bool) {
 	var v [3][]byte
 	object(answer, []string{"id", "choices", "usage"}, v[:])
-	var choice []byte
-	_ = jsonspan.EachElement(v[1], func(first []byte) bool { // an answer without choices has none
-		choice = first
-		return false
-	})
+	choice := firstChoice(v[1])
 	var c [3][]byte
 	object(choice, []string{"message", "finish_reason", "stop_reason"}, c[:])
 	if c[0] == nil {

@@ -333,11 +333,7 @@ func (t *timings) read(value []byte) {
 func OllamaFromChat(answer []byte, s *OllamaStream) ([]byte, bool) {
 	var v [3][]byte
 	object(answer, []string{"choices", "usage", "timings"}, v[:])
-	var choice []byte
-	_ = jsonspan.EachElement(v[0], func(first []byte) bool { // an answer without choices has none
-		choice = first
-		return false
-	})
+	choice := firstChoice(v[0])
 	var c [3][]byte
 	object(choice, []string{"message", "finish_reason", "logprobs"}, c[:])
 	if c[0] == nil {

@@ -479,7 +479,7 @@ func TestMessagesFromChatRefuses(t *testing.T) {
 		{"nothing but empty messages", `{"messages":[{"role":"user","content":""}]}`, "messages: must have a message with content"},
 		{"image in the system prompt", `{"messages":[{"role":"system","content":[{"type":"image_url"}]}]}`, "messages.0.content.0: only text"},
 		{"content that is a number", `{"messages":[{"role":"user","content":1}]}`, "messages.0.content: must be a list"},
-		{"image that is none", `{"messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"data:image/png;base64,aGVsbG8="}}]}]}`, "messages.0.content.0: is not a base64 image"},
+		{"invalid image", `{"messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"data:image/png;base64,aGVsbG8="}}]}]}`, "messages.0.content.0: is not a base64 image"},
 		{"image whose base64 is malformed", `{"messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"data:image/png;base64,` + png[:60] + "*" + png[61:] + `"}}]}]}`, "messages.0.content.0: is not a base64 image"},
 		{"image of a file", `{"messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"file:///etc/passwd"}}]}]}`, "messages.0.content.0: the URL of an image"},
 		{"image not in base64", `{"messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"data:image/svg+xml,<svg/>"}}]}]}`, "messages.0.content.0: the URL of an image"},

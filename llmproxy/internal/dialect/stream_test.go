@@ -103,7 +103,7 @@ func TestMessageStream(t *testing.T) {
 			message{[]map[string]any{tool("x", "f", map[string]any{"a": 1.0})}, "tool_use", nil, usage(0, 0, 0)}},
 		{"parts of a call without an index", []string{call(`"id":"x","function":{"name":"f","arguments":"{\"a\":"}`), call(`"id":"x","function":{"arguments":"1"}`), call(`"function":{"arguments":"}"}`), finish("tool_calls")},
 			message{[]map[string]any{tool("x", "f", map[string]any{"a": 1.0})}, "tool_use", nil, usage(0, 0, 0)}},
-		{"a call without a name is none", []string{call(`"index":0,"id":"x","function":{"arguments":"{}"}`), finish("tool_calls")}, message{[]map[string]any{text("")}, "end_turn", nil, usage(0, 0, 0)}},
+		{"a call without a name is left out", []string{call(`"index":0,"id":"x","function":{"arguments":"{}"}`), finish("tool_calls")}, message{[]map[string]any{text("")}, "end_turn", nil, usage(0, 0, 0)}},
 		{"a legacy function call", []string{chunk(`{"function_call":{"name":"f","arguments":"{\"a\""}}`), chunk(`{"function_call":{"arguments":":1}"}}`), finish("function_call")},
 			message{[]map[string]any{tool("ID", "f", map[string]any{"a": 1.0})}, "tool_use", nil, usage(0, 0, 0)}},
 		{"text and a refusal in one chunk", []string{chunk(`{"content":"a","refusal":"b"}`), finish("stop")}, message{[]map[string]any{text("ab")}, "end_turn", nil, usage(0, 0, 0)}},

@@ -273,7 +273,7 @@ func TestMessagesImagesByURL(t *testing.T) {
 	for _, test := range []struct {
 		fake string
 		kind *upstream.Kind
-		want string // in the request; empty if there is none
+		want string // in the request; empty if the member is absent
 	}{
 		{"anthropic", upstream.Anthropic, `{"type":"url","url":"https://example.com/a.png"}`},
 		{"openai", upstream.OpenAI, `{"type":"image_url","image_url":{"url":"https://example.com/a.png"}}`},
@@ -326,14 +326,14 @@ func TestInvalidMessages(t *testing.T) {
 		{"messages are no list", `{"model":"m","max_tokens":1,"messages":"Hi"}`, 400, "messages: must be a list"},
 		{"content is no list", `{"model":"m","max_tokens":1,"messages":[{"role":"user","content":"Hi"},{"role":"user","content":{}}]}`, 400, "messages.1.content: "},
 		{"a block without a type", user(`{"text":"a"}`), 400, "messages.0.content.0: "},
-		{"a text that is none", user(`{"type":"text","text":1}`), 400, "messages.0.content.0.text: "},
+		{"invalid text", user(`{"type":"text","text":1}`), 400, "messages.0.content.0.text: "},
 		{"a result without its call", user(`{"type":"text","text":"a"},{"type":"tool_result","tool_use_id":"a"}`), 400, "messages.0.content.1.tool_use_id: "},
 		{"a call without a name", `{"model":"m","max_tokens":1,"messages":[{"role":"assistant","content":[{"type":"tool_use","id":"a","input":{}}]}]}`, 400, "messages.0.content.0.name: "},
 		{"an unknown role", `{"model":"m","max_tokens":1,"messages":[{"role":"owl","content":"Hi"}]}`, 400, "messages.0.role: "},
-		{"an image that is none", user(`{"type":"image","source":{"type":"base64","media_type":"image/png","data":"SGVsbG8gV29ybGQh"}}`), 400, "messages.0.content.0.source.data: is not a base64 image"},
+		{"invalid image", user(`{"type":"image","source":{"type":"base64","media_type":"image/png","data":"SGVsbG8gV29ybGQh"}}`), 400, "messages.0.content.0.source.data: is not a base64 image"},
 		{"an image that is not base64", user(`{"type":"image","source":{"type":"base64","media_type":"image/png","data":"iVBORw0KGgo!"}}`), 400, "messages.0.content.0.source.data: "},
 		{"an image in a file of this machine", user(`{"type":"image","source":{"type":"url","url":"file:///etc/passwd"}}`), 400, "messages.0.content.0.source.url: "},
-		{"a tool choice that is none", `{"model":"m","max_tokens":1,"tools":[{"name":"f","input_schema":{}}],"tool_choice":{"type":"maybe"},"messages":[{"role":"user","content":"Hi"}]}`, 400, "tool_choice.type: "},
+		{"invalid tool choice", `{"model":"m","max_tokens":1,"tools":[{"name":"f","input_schema":{}}],"tool_choice":{"type":"maybe"},"messages":[{"role":"user","content":"Hi"}]}`, 400, "tool_choice.type: "},
 	} {
 		for path, also := range map[string]bool{"/v1/messages": true, countPath: !strings.Contains(test.name, "max_tokens") || strings.Contains(test.name, "twice")} {
 			if !also { // a request to count needs no max_tokens

@@ -30,9 +30,9 @@ const (
 type loadedModels struct {
 	mu      sync.Mutex
 	models  []LoadedModel
-	at      time.Time     // of the list; zero if there is none
+	at      time.Time     // of the list; zero before the first one
 	asked   time.Time     // when the running request for a list began
-	running chan struct{} // closed when that request ends; nil if there is none
+	running chan struct{} // closed when that request ends; nil while no request is running
 }
 
 // Loaded returns the models that the upstream had loaded when it last said so. It waits for a new list only for a moment, and not at all
