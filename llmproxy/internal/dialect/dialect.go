@@ -168,22 +168,32 @@ func eachMessage(list []byte, visit func(message []byte, place string) *openai.E
 // A ToolNames maps the names of tools that the other format does not allow to allowed ones, and back.
 type ToolNames struct{ original map[string]string }
 
-// allow returns the name under which the other format gets a tool. OpenAI allows 64 letters, digits, _ and -.
+// allow returns the name under which the other format gets a tool.
 func (t *ToolNames) allow(name string) string {
-	const longest, digits = 64, 8
-	if len(name) <= longest && isID(name) {
+	short := shortName(name)
+	if short != name {
+		if t.original == nil {
+			t.original = map[string]string{}
+		}
+		t.original[short] = name
+	}
+	return short
+}
+
+// longestName is the length of the longest name of a tool that OpenAI allows.
+const longestName = 64
+
+// shortName returns a name that OpenAI allows for a tool: letters, digits, _ and -. It has a hash if the name is not allowed itself.
+func shortName(name string) string {
+	const digits = 8
+	if len(name) <= longestName && isID(name) {
 		return name
 	}
 	h := fnv.New32a()
 	h.Write([]byte(name))
 	hash := strconv.FormatUint(1<<32|uint64(h.Sum32()), 16)[1:]
 	short := safeID(name)
-	short = short[:min(len(short), longest-digits-1)] + "_" + hash
-	if t.original == nil {
-		t.original = map[string]string{}
-	}
-	t.original[short] = name
-	return short
+	return short[:min(len(short), longestName-digits-1)] + "_" + hash
 }
 
 // Original returns the name by which the client knows a tool.

@@ -1,0 +1,124 @@
+package dialect
+
+import (
+	"encoding/base64"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/jsonspan"
+)
+
+// A ResponseRequest is what the translation of an answer has to know about the request of the Responses API.
+type ResponseRequest struct {
+	// Echo has the members of the request that every response repeats, as JSON members with commas between them: as the client sent them,
+	// or OpenAI's defaults.
+	Echo []byte
+
+	tools map[string]responseTool // by the names that the model sees, if they are not functions that the client knows by the same name
+}
+
+// tool returns the tool that a model calls by a name.
+func (r *ResponseRequest) tool(name string) responseTool {
+	if t, ok := r.tools[name]; ok {
+		return t
+	}
+	return responseTool{name: name}
+}
+
+// addTool returns the name under which the model gets a tool.
+func (r *ResponseRequest) addTool(t responseTool) string {
+	name := t.name
+	if t.namespace != "" {
+		name = strings.TrimSuffix(t.namespace, "__") + "__" + name
+	}
+	name = shortName(name)
+	for base, n := name, 2; ; n++ {
+		known, taken := r.tools[name]
+		if !taken || known == t {
+			break
+		}
+		suffix := "_" + strconv.Itoa(n)
+		name = base[:min(len(base), longestName-len(suffix))] + suffix
+	}
+	if r.tools == nil {
+		r.tools = map[string]responseTool{}
+	}
+	r.tools[name] = t
+	return name
+}
+
+// A responseTool is a tool as a client of the Responses API knows it. For the model, every tool is a function.
+type responseTool struct {
+	kind            toolKind
+	namespace, name string // the namespace is empty for most tools
+}
+
+// A toolKind is the kind of a tool that the client runs.
+type toolKind uint8
+
+const (
+	functionTool toolKind = iota
+	customTool            // takes any text
+	localShellTool
+	shellTool
+	applyPatchTool
+	toolSearchTool
+)
+
+// callItems are the items with which such a tool is called, and those with its output. The argument is the member of the call with the
+// arguments: a string for functions and custom tools, otherwise an object.
+var callItems = [...]struct{ call, output, argument string }{
+	functionTool:   {"function_call", "function_call_output", "arguments"},
+	customTool:     {"custom_tool_call", "custom_tool_call_output", "input"},
+	localShellTool: {"local_shell_call", "local_shell_call_output", "action"},
+	shellTool:      {"shell_call", "shell_call_output", "action"},
+	applyPatchTool: {"apply_patch_call", "apply_patch_call_output", "operation"},
+	toolSearchTool: {"tool_search_call", "tool_search_output", "arguments"},
+}
+
+// customInput is the only parameter of a function that stands for a custom tool. It is a string.
+const customInput = "input"
+
+// customArguments returns the arguments of that function for the input of a custom tool.
+func customArguments(input string) []byte {
+	return append(jsonspan.AppendString([]byte(`{"`+customInput+`":`), input), '}')
+}
+
+// reasoningMembers are the members of a chat message that have its reasoning. Some models need all of them back, unchanged, while they
+// call tools.
+var reasoningMembers = []string{"reasoning_content", "reasoning", "reasoning_details", "thinking_blocks"}
+
+// ownReasoning begins an encrypted_content that the gateway made.
+const ownReasoning = "llm_proxy_"
+
+var reasoningEncoding = base64.RawURLEncoding.Strict()
+
+// encodeReasoning returns an encrypted_content for the reasoning of a chat message: some of reasoningMembers, as JSON members with commas
+// between them. The client sends it back, because the gateway stores nothing.
+func encodeReasoning(members []byte) string {
+	return ownReasoning + reasoningEncoding.EncodeToString(members)
+}
+
+// decodeReasoning returns the members that encodeReasoning was given. It returns false for anything else, such as the encrypted_content of
+// a service.
+func decodeReasoning(encrypted string) (members []byte, ok bool) {
+	rest, ok := strings.CutPrefix(encrypted, ownReasoning)
+	if !ok {
+		return nil, false
+	}
+	members, err := reasoningEncoding.DecodeString(rest)
+	if err != nil || len(members) == 0 {
+		return nil, false
+	}
+	var o jsonspan.Object
+	if o.Scan(slices.Concat([]byte("{"), members, []byte("}"))) != nil {
+		return nil, false
+	}
+	for _, m := range o.Members { // the client may have made it up
+		if !slices.Contains(reasoningMembers, string(m.Key.Of(o.Body))) {
+			return nil, false
+		}
+	}
+	return members, true
+}
