@@ -2,9 +2,7 @@ package dialect
 
 import (
 	"bytes"
-	"cmp"
 	"crypto/rand"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -37,7 +35,7 @@ type MessageStream struct {
 	failed   bool
 	open     blockKind
 	block    int // index of the open block, or of the next one
-	calls    []*streamedCall
+	calls    streamedCalls
 	current  *streamedCall // whose block is open
 	tools    bool          // the message has a tool call
 	waiting  []waitingText // until the open call is complete
@@ -60,50 +58,11 @@ const (
 	toolBlock
 )
 
-// A streamedCall is a tool call of the stream.
-type streamedCall struct {
-	index   int
-	id      string
-	name    string
-	pending []byte // arguments that came while another block was open, raw
-	closed  bool
-	json    progress // of the arguments
-}
-
 // A waitingText is text or thinking that waits.
 type waitingText struct {
 	kind blockKind
 	raw  []byte // quotes included
 }
-
-// A progress follows the arguments of a call as they arrive, to know when they are complete.
-type progress struct {
-	depth           int
-	quoted, escaped bool
-	begun           bool
-}
-
-// add adds a part of the arguments.
-func (p *progress) add(text []byte) {
-	for _, c := range text {
-		switch {
-		case p.escaped:
-			p.escaped = false
-		case c == '\\':
-			p.escaped = p.quoted
-		case c == '"':
-			p.quoted = !p.quoted
-		case p.quoted:
-		case c == '{' || c == '[':
-			p.depth++
-			p.begun = true
-		case c == '}' || c == ']':
-			p.depth--
-		}
-	}
-}
-
-func (p *progress) complete() bool { return p.begun && p.depth <= 0 && !p.quoted }
 
 // Append translates the data of one event, and appends what it becomes.
 func (m *MessageStream) Append(dst, data []byte) []byte {
@@ -377,15 +336,8 @@ func (m *MessageStream) close(dst []byte) []byte {
 // call adds a part of a tool call. One call is open at a time; the parts of others wait.
 func (m *MessageStream) call(dst, raw []byte) []byte {
 	index, id, name, arguments := callPart(raw)
-	c := m.callOf(index, id, name)
-	if c == nil {
-		return dst
-	}
-	fragment, _ := jsonspan.RawString(arguments)
-	if len(arguments) > 0 && arguments[0] == '{' { // some servers send the object itself
-		quoted := jsonspan.AppendString(nil, string(arguments))
-		fragment = quoted[1 : len(quoted)-1]
-	}
+	c := m.calls.of(index, id, name)
+	fragment := rawArguments(arguments)
 	switch {
 	case m.failed, c.closed: // its arguments were complete
 		return dst
@@ -428,37 +380,6 @@ func (m *MessageStream) release(dst []byte) []byte {
 		}
 	}
 	return dst
-}
-
-// callOf returns the call that a part belongs to. Without an index, a new ID or name begins a new call, and so does a new ID with a name
-// after a complete call: old versions of Ollama sent all calls with index 0.
-func (m *MessageStream) callOf(index int, id, name string) *streamedCall {
-	var c *streamedCall
-	for _, known := range m.calls { // the last one that it can be
-		if index < 0 && id != "" && known.id == id {
-			return known
-		}
-		if index < 0 || known.index == index {
-			c = known
-		}
-	}
-	if c != nil {
-		switch another := id != "" && c.id != "" && c.id != id; {
-		case index < 0 && (another || name != "" && (id == "" || c.id == "") && c.name != ""):
-			c = nil
-		case another && name != "" && c.name != "" && (c.json.complete() || c.closed):
-			c = nil
-		}
-	}
-	if c == nil {
-		if index < 0 {
-			index = len(m.calls)
-		}
-		c = &streamedCall{index: index}
-		m.calls = append(m.calls, c)
-	}
-	c.id, c.name = cmp.Or(c.id, id), cmp.Or(c.name, name)
-	return c
 }
 
 // openCall closes what is open and opens the block of a call, with what has come of it.
@@ -506,7 +427,7 @@ func (m *MessageStream) End(dst []byte) []byte {
 		dst = m.start(dst, "")
 	}
 	m.ended = true
-	for dst = m.close(dst); len(m.waiting) > 0 || m.hasCall(); {
+	for dst = m.close(dst); len(m.waiting) > 0 || m.calls.wait(); {
 		dst = m.close(m.release(dst))
 	}
 	if m.block == 0 {
@@ -518,11 +439,6 @@ func (m *MessageStream) End(dst []byte) []byte {
 	b = append(appendUsage(b, m.usage), '}')
 	dst = m.emit(dst, "message_delta", b)
 	return m.emit(dst, "message_stop", append(m.event[:0], `{"type":"message_stop"}`...))
-}
-
-// hasCall reports whether a call waits to be opened.
-func (m *MessageStream) hasCall() bool {
-	return slices.ContainsFunc(m.calls, func(c *streamedCall) bool { return !c.closed && c.name != "" })
 }
 
 // appendStop appends stop_reason and stop_sequence for a finish reason. Some servers say "stop" although the answer calls a tool.
