@@ -93,6 +93,20 @@ func init() {
 // EndpointOf returns the translations of an endpoint of another API than OpenAI's.
 func EndpointOf(e *openai.Endpoint) *Endpoint { return endpoints[e] }
 
+// byChat are the endpoints of OpenAI's API that chat can replace.
+var byChat = map[string]func(r *jsonspan.Object) (body []byte, answer Answer, err *openai.Error){
+	"completions": func(r *jsonspan.Object) (body []byte, answer Answer, err *openai.Error) {
+		body, err = ChatFromCompletion(r)
+		return body, new(CompletionAnswer), err
+	},
+}
+
+// ByChat translates a request to an endpoint of OpenAI's API to one for chat, for a server without that endpoint. It also returns the
+// translation of the answer.
+func ByChat(e *openai.Endpoint, r *jsonspan.Object) (body []byte, answer Answer, err *openai.Error) {
+	return byChat[e.Name](r)
+}
+
 // chatToCount is ChatFromMessages for a request to count the tokens of a prompt.
 func chatToCount(r *jsonspan.Object, o ChatOptions) (body []byte, names *ToolNames, err *openai.Error) {
 	o.Counting = true

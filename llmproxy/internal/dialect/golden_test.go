@@ -34,6 +34,24 @@ var goldens = map[string]func(t *testing.T, in []byte) []byte{
 		}
 		return []byte(indented(t, body) + "\n")
 	},
+	"completion-request": func(t *testing.T, in []byte) []byte {
+		body, err := ChatFromCompletion(scan(t, string(in)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return []byte(indented(t, body) + "\n")
+	},
+	"completion-answer": func(t *testing.T, in []byte) []byte {
+		body, ok := new(CompletionAnswer).Whole(in)
+		if !ok {
+			t.Fatal("not translated")
+		}
+		return []byte(indented(t, body) + "\n")
+	},
+	"completion-stream": func(_ *testing.T, in []byte) []byte {
+		var c CompletionAnswer
+		return eachEvent(in, func(out []byte, e *sse.Event) []byte { return c.Append(out, e.Data) })
+	},
 	"chat-answer": func(t *testing.T, in []byte) []byte {
 		body, ok := MessageFromChat(in, "m", nil)
 		if !ok {
@@ -126,6 +144,9 @@ func TestGoldens(t *testing.T) {
 			}
 			check(api+"-request", server+"-"+name, c.RequestBody)
 			check(api+"-"+form, server+"-"+name, c.Body)
+			if api == "chat" && !strings.Contains(name, "tool") {
+				check("completion-"+form, server+"-"+name, c.Body)
+			}
 		}
 	}
 }

@@ -205,7 +205,7 @@ func (c *choice) add(key, value []byte) bool {
 		return eachMember(value, c.addDelta)
 	case "message":
 		return c.addMessage(value)
-	case "text":
+	case "text", "reasoning_content", "reasoning": // of completions
 		return c.fields.addText(key, value)
 	case "token_ids":
 		return c.fields.addArray(key, value)

@@ -140,7 +140,7 @@ func (e *Event) readChoices(choices []byte) (n int) {
 			case "message": // a server that cannot stream sends its message in one chunk
 				isMessage = hasContent(value)
 				e.Content = e.Content || isMessage
-			case "text":
+			case "text", "reasoning_content", "reasoning": // of completions
 				e.Content = e.Content || !isEmpty(value)
 			case "finish_reason":
 				if namesReason(value) {

@@ -3,7 +3,6 @@ package upstream
 import (
 	"bufio"
 	"bytes"
-	"io"
 	"net/http"
 	"regexp"
 	"slices"
@@ -22,7 +21,7 @@ import (
 // OpenAI's clients are translated, and so are the answers.
 var Anthropic = &Kind{
 	Name: "anthropic", ServiceBase: "https://api.anthropic.com/v1", KeyVariable: "ANTHROPIC_API_KEY", AutoModel: "claude-haiku-4-5", basePath: "/v1",
-	api: dialect.Anthropic,
+	api: dialect.Anthropic, lacks: completions,
 	errors: []errorRow{
 		{text: "credit balance is too low", is: router.Misconfigured}, // status 400
 		{typ: "billing_error", is: router.Misconfigured},
@@ -56,7 +55,8 @@ func isMessagesHeader(name string) bool {
 
 // prepareMessages makes the body of a request for Anthropic's API: the client's own request, or a translation.
 func (u *Upstream) prepareMessages(t *Template, model string) *openai.Error {
-	if t.Endpoint.Name != "chat" || t.JSON == nil {
+	request := t.request()
+	if t.endpoint() != chatEndpoint || request == nil {
 		return &openai.Error{Status: http.StatusBadRequest, Type: "invalid_request_error", Code: "invalid_request", Message: "Anthropic's API has chat only."}
 	}
 	if t.Own != nil && t.Own.API != dialect.Anthropic { // its members that the translation would not see
@@ -69,7 +69,7 @@ func (u *Upstream) prepareMessages(t *Template, model string) *openai.Error {
 		e.Reset(&t.Original.Object)
 		withoutUnsigned(e)
 	} else {
-		body, err := dialect.MessagesFromChat(&t.JSON.Object, u.defaultMaxTokens())
+		body, err := dialect.MessagesFromChat(&request.Object, u.defaultMaxTokens())
 		if err != nil {
 			return err
 		}
@@ -114,8 +114,16 @@ func (u *Upstream) defaultMaxTokens() int {
 func chatFromMessages(t *Template, res *http.Response, signed bool) error {
 	start := bufio.NewReader(res.Body)
 	if !startsJSON(start) {
-		res.Body = &chunkReader{body: res.Body, events: sse.NewReader(start, sse.MaxEvent), stream: dialect.ChunkStream{Unsigned: !signed}}
-		res.ContentLength = -1
+		stream := dialect.ChunkStream{Unsigned: !signed}
+		translateStream(res, start, func(b []byte, e *sse.Event) []byte {
+			switch {
+			case e.HasData:
+				return stream.Append(b, e.Name, e.Data)
+			case e.OnlyComments:
+				return append(b, e.Raw...)
+			}
+			return b
+		})
 		return nil
 	}
 	return translateWhole(t.Answers, res, start, func(message []byte) ([]byte, error) {
@@ -124,48 +132,6 @@ func chatFromMessages(t *Template, res *http.Response, signed bool) error {
 		}
 		return message, nil
 	})
-}
-
-// A chunkReader reads a stream of Anthropic's API as one of OpenAI's.
-type chunkReader struct {
-	body    io.ReadCloser
-	events  *sse.Reader
-	stream  dialect.ChunkStream
-	chunks  []byte // translated so far
-	pending []byte // the part of it that was not read yet
-	err     error
-}
-
-// Read implements io.Reader.
-func (r *chunkReader) Read(p []byte) (int, error) {
-	for len(r.pending) == 0 && r.err == nil {
-		var batch []byte
-		batch, r.err = r.events.Next()
-		r.chunks = r.chunks[:0]
-		for len(batch) > 0 {
-			var e sse.Event
-			e, batch = sse.Cut(batch)
-			switch {
-			case e.HasData:
-				r.chunks = r.stream.Append(r.chunks, e.Name, e.Data)
-			case e.OnlyComments:
-				r.chunks = append(r.chunks, e.Raw...)
-			}
-		}
-		r.pending = r.chunks
-	}
-	if len(r.pending) == 0 {
-		return 0, r.err
-	}
-	n := copy(p, r.pending)
-	r.pending = r.pending[n:]
-	return n, nil
-}
-
-// Close implements io.Closer.
-func (r *chunkReader) Close() error {
-	r.events.Close()
-	return r.body.Close()
 }
 
 // copyMessagesHeaders copies the headers of an answer of Anthropic's API that its clients read: the request's ID and what is left of the

@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"net/http"
+	"slices"
 	"strconv"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/dialect"
@@ -26,7 +27,13 @@ func (u *Upstream) Passes(t *Template) bool {
 // Prepare translates the request for the next attempt, if the upstream has another API than OpenAI's. The error says why that is
 // impossible; another upstream may be able to take the request.
 func (u *Upstream) Prepare(t *Template, model string) *openai.Error {
-	t.body, t.native = nil, false
+	t.body, t.native, t.detour = nil, false, nil
+	if slices.Contains(u.ActualKind().lacks, t.Endpoint.Name) {
+		var err *openai.Error
+		if t.detour, err = newDetour(t.Endpoint, t.JSON); err != nil {
+			return err
+		}
+	}
 	switch {
 	case u.goesNative(t):
 		t.prepareNative(model)
@@ -39,7 +46,7 @@ func (u *Upstream) Prepare(t *Template, model string) *openai.Error {
 	if t.Original != nil && (t.Own.Plain == nil || !t.Own.Plain(&t.Original.Object)) {
 		return t.translateFor(u.ActualKind())
 	}
-	t.chat = t.JSON
+	t.chat = t.request()
 	return nil
 }
 
@@ -95,6 +102,13 @@ func (t *Template) translateFor(k *Kind) *openai.Error {
 // TranslateAnswer makes an answer in the format of another API one in OpenAI's, unless the client gets it as it is. It also repairs
 // answers that OpenAI's clients would not understand.
 func (u *Upstream) TranslateAnswer(t *Template, res *http.Response) error {
+	if err := u.translateToOpenAI(t, res); err != nil || t.detour == nil {
+		return err
+	}
+	return t.detour.translateAnswer(t.Answers, res)
+}
+
+func (u *Upstream) translateToOpenAI(t *Template, res *http.Response) error {
 	passes := u.Passes(t)
 	switch {
 	case t.native, u.API() == dialect.Anthropic && !passes:
@@ -102,7 +116,7 @@ func (u *Upstream) TranslateAnswer(t *Template, res *http.Response) error {
 	case u.usesOllama(t):
 		return fromOllama(t, res, passes)
 	}
-	if newRepair := u.ActualKind().repair; newRepair != nil && t.Endpoint.Name == "chat" {
+	if newRepair := u.ActualKind().repair; newRepair != nil && t.endpoint() == chatEndpoint {
 		return repairAnswer(t.Answers, res, newRepair())
 	}
 	return nil

@@ -39,6 +39,8 @@ type Kind struct {
 	api dialect.API
 	// chat is how a request that was translated to OpenAI's format should look.
 	chat dialect.ChatOptions
+	// lacks are the names of endpoints that servers of this kind do not have, and that dialect.ByChat replaces by chat.
+	lacks []string
 	// unlisted means that the list of models does not say which ones can be used, so that it is not read.
 	unlisted bool
 	// completionTokens means that requests that were translated bound the answer by max_completion_tokens: models that reason refuse

@@ -17,7 +17,7 @@ import (
 
 // usesOllama reports whether a request goes to Ollama's own API, which chats and embeds. Its other endpoints are those of OpenAI's API.
 func (u *Upstream) usesOllama(t *Template) bool {
-	return u.API() == dialect.Ollama && t.JSON != nil && (t.Endpoint.Name == "chat" || t.Endpoint.Name == "embeddings")
+	return u.API() == dialect.Ollama && t.JSON != nil && (t.endpoint() == chatEndpoint || t.Endpoint.Name == "embeddings")
 }
 
 // prepareOllama makes the body of a request for Ollama's own API: the client's own request, or a translation.
@@ -52,7 +52,7 @@ func (u *Upstream) editOllama(t *Template) {
 
 // translateToOllama translates a request in OpenAI's format, changed as the configuration says.
 func (u *Upstream) translateToOllama(t *Template, model string) *openai.Error {
-	source := &t.JSON.Object
+	source := &t.request().Object
 	if t.Own != nil { // of the client's request, JSON keeps what only its own API has
 		options := u.ActualKind().chat
 		options.TopK = true

@@ -3,7 +3,6 @@ package upstream
 import (
 	"bufio"
 	"bytes"
-	"io"
 	"net/http"
 	"strconv"
 
@@ -19,56 +18,17 @@ type repair func(data []byte) []byte
 func repairAnswer(account *memory.Account, res *http.Response, r repair) error {
 	start := bufio.NewReader(res.Body)
 	if !startsJSON(start) {
-		res.Body = &repairedStream{body: res.Body, events: sse.NewReader(start, sse.MaxEvent), repair: r}
-		res.ContentLength = -1
+		translateStream(res, start, func(b []byte, e *sse.Event) []byte {
+			if e.HasData {
+				if data := r(e.Data); !bytes.Equal(data, e.Data) {
+					return sse.AppendData(b, data)
+				}
+			}
+			return append(b, e.Raw...)
+		})
 		return nil
 	}
 	return translateWhole(account, res, start, func(answer []byte) ([]byte, error) { return r(answer), nil })
-}
-
-// A repairedStream is a stream whose events are repaired.
-type repairedStream struct {
-	body    io.ReadCloser
-	events  *sse.Reader
-	repair  repair
-	batch   []byte // reused
-	pending []byte // the part of it that was not read yet
-	err     error
-}
-
-// Read implements io.Reader.
-func (r *repairedStream) Read(p []byte) (int, error) {
-	for len(r.pending) == 0 && r.err == nil {
-		var batch []byte
-		batch, r.err = r.events.Next()
-		r.batch = r.batch[:0]
-		for len(batch) > 0 {
-			var e sse.Event
-			e, batch = sse.Cut(batch)
-			data := e.Data
-			if e.HasData {
-				data = r.repair(e.Data)
-			}
-			if bytes.Equal(data, e.Data) {
-				r.batch = append(r.batch, e.Raw...)
-			} else {
-				r.batch = sse.AppendData(r.batch, data)
-			}
-		}
-		r.pending = r.batch
-	}
-	if len(r.pending) == 0 {
-		return 0, r.err
-	}
-	n := copy(p, r.pending)
-	r.pending = r.pending[n:]
-	return n, nil
-}
-
-// Close implements io.Closer.
-func (r *repairedStream) Close() error {
-	r.events.Close()
-	return r.body.Close()
 }
 
 // eachChoice visits the choices of a chunk or an answer.

@@ -46,7 +46,8 @@ type Template struct {
 	added   *addition // what the gateway added to the last request; nil if nothing
 
 	// For the next attempt, by Prepare: chat is the request, or body is for path if the upstream has another API than OpenAI's.
-	// Translated is storage for both.
+	// Translated is storage for both. The detour is nil if the server has the endpoint.
+	detour     *detour
 	chat       *openai.Request
 	translated *openai.Request
 	body       Payload
@@ -54,6 +55,22 @@ type Template struct {
 	native     bool // body is for the Messages API of a server whose API is OpenAI's
 	edit       jsonspan.Edit
 	id         [1]string // the value of its header
+}
+
+// endpoint returns the endpoint of OpenAI's API that the next attempt's request is for.
+func (t *Template) endpoint() *openai.Endpoint {
+	if t.detour != nil {
+		return chatEndpoint
+	}
+	return t.Endpoint
+}
+
+// request returns the next attempt's request in OpenAI's format, before it is changed for the upstream. It is nil for a form.
+func (t *Template) request() *openai.Request {
+	if t.detour != nil {
+		return &t.detour.request
+	}
+	return t.JSON
 }
 
 // A Payload is a request body that can be sent more than once.
@@ -106,7 +123,7 @@ var (
 func (u *Upstream) NewRequest(ctx context.Context, t *Template, replica *replica.Replica, model string) *http.Request {
 	payload, path := t.body, t.path
 	if payload == nil {
-		payload, path = u.payload(t, model), t.Endpoint.Path
+		payload, path = u.payload(t, model), t.endpoint().Path
 	}
 	body := payload.Open()
 	base := u.base(replica)
@@ -212,12 +229,12 @@ func (u *Upstream) payload(t *Template, model string) Payload {
 	}
 	t.added = nil
 	if t.chat == nil {
-		t.chat = t.JSON
+		t.chat = t.request()
 	}
 	e := &t.edit
 	e.Reset(&t.chat.Object)
 	e.SetString("model", model)
-	if t.Own != nil {
+	if t.Own != nil || t.detour != nil {
 		u.nameLimit(e)
 	}
 	if adapt := u.ActualKind().adapt; adapt != nil {
@@ -229,7 +246,7 @@ func (u *Upstream) payload(t *Template, model string) Payload {
 	if t.MaxOutput > 0 {
 		clampOutput(e, t.MaxOutput)
 	}
-	if t.chat.Stream && t.Endpoint.UsageOnRequest {
+	if t.chat.Stream && t.endpoint().UsageOnRequest {
 		u.requestUsage(t, model)
 	}
 	for _, name := range u.Drop {

@@ -19,7 +19,7 @@ var (
 	// Gemini numbers no tool calls in its streams, and ends an answer that calls tools as if it did not.
 	Gemini = &Kind{
 		Name: "gemini", ServiceBase: "https://generativelanguage.googleapis.com/v1beta/openai", basePath: "/v1beta/openai", prefillRate: rateOfBatches,
-		repair: repairToolCalls,
+		repair: repairToolCalls, lacks: completions,
 	}
 
 	// OpenRouter has members with which a client could choose another model, or who runs it.
@@ -28,11 +28,15 @@ var (
 		adapt: requestForm{drop: []string{"models", "route", "provider", "plugins"}}.adapt,
 	}
 
-	Groq = &Kind{Name: "groq", ServiceBase: "https://api.groq.com/openai/v1", basePath: "/openai/v1", prefillRate: rateOfBatches}
+	Groq = &Kind{
+		Name: "groq", ServiceBase: "https://api.groq.com/openai/v1", basePath: "/openai/v1", prefillRate: rateOfBatches,
+		lacks: completions,
+	}
 
 	// Mistral refuses members that it does not know. Its streams have the usage without being asked for it.
 	Mistral = &Kind{
 		Name: "mistral", ServiceBase: "https://api.mistral.ai/v1", basePath: "/v1", prefillRate: rateOfBatches, statesUsage: true,
+		lacks: completions,
 		adapt: requestForm{
 			rename: [][2]string{{"max_completion_tokens", "max_tokens"}, {"seed", "random_seed"}},
 			drop:   []string{"stream_options", "user", "store", "metadata", "service_tier"},
@@ -43,6 +47,7 @@ var (
 	// DeepSeek demands the reasoning of earlier turns with tool calls.
 	DeepSeek = &Kind{
 		Name: "deepseek", ServiceBase: "https://api.deepseek.com/v1", basePath: "/v1", prefillRate: rateOfBatches,
+		lacks: completions,
 		chat:  dialect.ChatOptions{Reasoning: true},
 		adapt: requestForm{rename: [][2]string{{"max_completion_tokens", "max_tokens"}}, system: true}.adapt,
 	}
@@ -54,10 +59,15 @@ var (
 		repair: repairReasons,
 	}
 
+	// XAI has completions, but its models that reason, which are all new ones, refuse them.
+	XAI = &Kind{Name: "xai", ServiceBase: "https://api.x.ai/v1", basePath: "/v1", prefillRate: rateOfBatches, lacks: completions}
+
 	Fireworks = &Kind{Name: "fireworks", ServiceBase: "https://api.fireworks.ai/inference/v1", basePath: "/inference/v1", prefillRate: rateOfBatches}
-	XAI       = &Kind{Name: "xai", ServiceBase: "https://api.x.ai/v1", basePath: "/v1", prefillRate: rateOfBatches}
 	Cerebras  = &Kind{Name: "cerebras", ServiceBase: "https://api.cerebras.ai/v1", basePath: "/v1", prefillRate: rateOfBatches}
 )
+
+// completions are OpenAI's older completions, which many services never had.
+var completions = []string{"completions"}
 
 // deploymentPaths are the endpoints that have the deployment in their path if an Azure upstream has an API version.
 var deploymentPaths = []string{

@@ -1,0 +1,55 @@
+package upstream
+
+import (
+	"bufio"
+	"errors"
+	"net/http"
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/dialect"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/memory"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/sse"
+)
+
+// A detour is the way by chat of a request to an endpoint that the server does not have.
+type detour struct {
+	request openai.Request // for chat
+	answer  dialect.Answer // makes the answer one of the endpoint
+}
+
+var chatEndpoint, _ = openai.LookupEndpoint("/v1/chat/completions")
+
+// newDetour returns the way by chat of a request.
+func newDetour(e *openai.Endpoint, request *openai.Request) (*detour, *openai.Error) {
+	body, answer, err := dialect.ByChat(e, &request.Object)
+	if err != nil {
+		return nil, err
+	}
+	d := &detour{answer: answer}
+	return d, d.request.Parse(body)
+}
+
+var errNotChat = errors.New("the answer is not one of the chat API")
+
+// translateAnswer makes an answer of chat one of the endpoint that the client called.
+func (d *detour) translateAnswer(account *memory.Account, res *http.Response) error {
+	start := bufio.NewReader(res.Body)
+	if !startsJSON(start) {
+		translateStream(res, start, func(b []byte, e *sse.Event) []byte {
+			if !e.HasData || e.ErrorField != nil || string(e.Name) == "error" { // the relay reads errors
+				return append(b, e.Raw...)
+			}
+			return d.answer.Append(b, e.Data)
+		})
+		return nil
+	}
+	return translateWhole(account, res, start, func(answer []byte) ([]byte, error) {
+		if translated, ok := d.answer.Whole(answer); ok {
+			return translated, nil
+		}
+		if failed, _ := openai.ParseError(answer); failed.Message == "" {
+			return nil, errNotChat
+		}
+		return answer, nil
+	})
+}
