@@ -28,11 +28,7 @@ func (r *ResponseRequest) tool(name string) responseTool {
 
 // addTool returns the name under which the model gets a tool.
 func (r *ResponseRequest) addTool(t responseTool) string {
-	name := t.name
-	if t.namespace != "" {
-		name = strings.TrimSuffix(t.namespace, "__") + "__" + name
-	}
-	name = shortName(name)
+	name := t.modelName()
 	for base, n := name, 2; ; n++ {
 		known, taken := r.tools[name]
 		if !taken || known == t {
@@ -48,10 +44,36 @@ func (r *ResponseRequest) addTool(t responseTool) string {
 	return name
 }
 
+// nameOf returns the name under which the model knows a tool that it has called. Clients may write a name and a namespace as one.
+func (r *ResponseRequest) nameOf(t responseTool) string {
+	name := t.modelName()
+	known, taken := r.tools[name]
+	if !taken {
+		return r.addTool(t)
+	}
+	if known != t {
+		for other, known := range r.tools {
+			if known == t {
+				return other
+			}
+		}
+	}
+	return name
+}
+
 // A responseTool is a tool as a client of the Responses API knows it. For the model, every tool is a function.
 type responseTool struct {
 	kind            toolKind
 	namespace, name string // the namespace is empty for most tools
+}
+
+// modelName returns the name of the function that stands for the tool, unless another tool has it. It is how Codex itself writes a name with
+// its namespace where there are no namespaces.
+func (t responseTool) modelName() string {
+	if t.namespace == "" {
+		return shortName(t.name)
+	}
+	return shortName(strings.TrimRight(t.namespace, "_") + "__" + strings.TrimLeft(t.name, "_"))
 }
 
 // A toolKind is the kind of a tool that the client runs.
@@ -86,8 +108,8 @@ func customArguments(input string) []byte {
 }
 
 // reasoningMembers are the members of a chat message that have its reasoning. Some models need all of them back, unchanged, while they
-// call tools.
-var reasoningMembers = []string{"reasoning_content", "reasoning", "reasoning_details", "thinking_blocks"}
+// call tools. The last is a list of those tool calls that have extra_content, in which Gemini's signatures are: their id, and that member.
+var reasoningMembers = []string{"reasoning_content", "reasoning", "reasoning_details", "thinking_blocks", "tool_calls"}
 
 // ownReasoning begins an encrypted_content that the gateway made.
 const ownReasoning = "llm_proxy_"

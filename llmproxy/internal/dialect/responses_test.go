@@ -12,6 +12,7 @@ func TestReasoningComesBack(t *testing.T) {
 		`"reasoning_content":"hm"`,
 		`"reasoning_content":"a\n\u00e9 ","thinking_blocks":[{"type":"thinking","thinking":"a","signature":"s+/="}]`,
 		`"reasoning":"x","reasoning_details":[{"type":"reasoning.encrypted","data":"…"}]`,
+		`"tool_calls":[{"id":"a","extra_content":{"google":{"thought_signature":"s"}}}]`,
 	} {
 		got, ok := decodeReasoning(encodeReasoning([]byte(members)))
 		if !ok || string(got) != members {
@@ -64,6 +65,16 @@ func TestResponseTools(t *testing.T) {
 	for _, name := range []string{"f", "apply_patch", "calendar__add", "mcp__github__search"} {
 		if !names[name] {
 			t.Errorf("no tool has the name %q", name)
+		}
+	}
+	for tool, want := range map[responseTool]string{
+		{namespace: "mcp__github", name: "search"}:      r.addTool(tools[4]), // as the client says it
+		{name: "calendar__add"}:                         "calendar__add",     // as the model says it
+		{kind: customTool, name: "mcp__github__search"}: "mcp__github__search",
+		{name: "of_an_earlier_turn"}:                    "of_an_earlier_turn",
+	} {
+		if got := r.nameOf(tool); got != want {
+			t.Errorf("a call of %+v is one of %q instead of %q", tool, got, want)
 		}
 	}
 	if got := r.tool("unknown"); got != (responseTool{name: "unknown"}) {
