@@ -74,7 +74,7 @@ func gzipped(text string) string {
 	return packed.String()
 }
 
-func zstandard(t *testing.T, text string) string {
+func zstandard(t testing.TB, text string) string {
 	t.Helper()
 	enc, err := zstd.NewWriter(nil)
 	if err != nil {
