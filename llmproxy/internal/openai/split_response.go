@@ -1,6 +1,7 @@
 package openai
 
 import (
+	"slices"
 	"strconv"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/jsonspan"
@@ -32,8 +33,10 @@ func splitResponse(body []byte, visit func(name string, data []byte, usage bool)
 	start.Reset(&response)
 	start.Set("status", inProgress)
 	start.Set("output", emptyArray)
-	if start.Has("usage") {
-		start.Set("usage", []byte("null"))
+	for _, later := range [...]string{"usage", "completed_at", "incomplete_details"} {
+		if start.Has(later) {
+			start.Set(later, null)
+		}
 	}
 	begun := start.Bytes()
 	s.emit("response.created", field{key: []byte("response"), value: begun})
@@ -49,6 +52,7 @@ var (
 	inProgress  = []byte(`"in_progress"`)
 	emptyArray  = []byte("[]")
 	emptyString = []byte(`""`)
+	null        = []byte("null")
 )
 
 // A responseSplitter makes the events of one stream.
@@ -98,6 +102,7 @@ func (s *responseSplitter) item(item []byte) bool {
 			begun.Set(string(empty.key), empty.value)
 		}
 	}
+	begun.Drop("encrypted_content")
 	index := field{key: []byte("output_index"), value: number(s.output)}
 	s.emit("response.output_item.added", index, field{key: []byte("item"), value: begun.Bytes()})
 	s.content(&parsed)
@@ -116,17 +121,19 @@ func (s *responseSplitter) content(item *jsonspan.Object) {
 	case `"message"`:
 		s.parts(item, "content")
 	case `"function_call"`:
-		s.argument(item, "arguments", "response.function_call_arguments")
+		name, _ := item.Get("name")
+		s.argument(item, "arguments", "response.function_call_arguments", field{key: []byte("name"), value: name})
 	case `"custom_tool_call"`:
 		s.argument(item, "input", "response.custom_tool_call_input")
 	}
 }
 
-// argument visits the events of a tool call's argument.
-func (s *responseSplitter) argument(item *jsonspan.Object, key, kind string) {
+// argument visits the events of a tool call's argument. The last one has more members, unless their values are nil.
+func (s *responseSplitter) argument(item *jsonspan.Object, key, kind string, more ...field) {
 	if value, ok := item.Get(key); ok && value[0] == '"' {
 		s.emitOf(kind+".delta", field{key: []byte("delta"), value: value})
-		s.emitOf(kind+".done", field{key: []byte(key), value: value})
+		more = slices.DeleteFunc(more, func(f field) bool { return f.value == nil })
+		s.emitOf(kind+".done", append([]field{{key: []byte(key), value: value}}, more...)...)
 	}
 }
 
@@ -166,16 +173,27 @@ func (s *responseSplitter) part(part []byte, isSummary bool, i int) {
 		begun.Set(text, emptyString)
 	}
 	annotations, _ := parsed.Get("annotations")
-	if begun.Has("annotations") {
-		begun.Set("annotations", emptyArray)
+	logprobs, _ := parsed.Get("logprobs")
+	for _, list := range [...]string{"annotations", "logprobs"} {
+		if begun.Has(list) {
+			begun.Set(list, emptyArray)
+		}
 	}
 	s.emitOf(around+".added", at, field{key: []byte("part"), value: begun.Bytes()})
 	if hasText {
+		event := []field{at, {key: []byte("delta"), value: value}}
+		if kind == "response.output_text" { // SDKs require them
+			if len(logprobs) == 0 || logprobs[0] != '[' {
+				logprobs = emptyArray
+			}
+			event = append(event, field{key: []byte("logprobs"), value: logprobs})
+		}
 		if !isEmpty(value) {
-			s.emitOf(kind+".delta", at, field{key: []byte("delta"), value: value})
+			s.emitOf(kind+".delta", event...)
 		}
 		s.annotations(annotations, at)
-		s.emitOf(kind+".done", at, field{key: []byte(text), value: value})
+		event[1].key = []byte(text)
+		s.emitOf(kind+".done", event...)
 	}
 	s.emitOf(around+".done", at, field{key: []byte("part"), value: part})
 }
