@@ -1,6 +1,10 @@
 package dialect
 
-import "testing"
+import (
+	"fmt"
+	"strings"
+	"testing"
+)
 
 func BenchmarkMessageStream(b *testing.B) {
 	data := []byte(`{"id":"chatcmpl-1","object":"chat.completion.chunk","created":1795424811,"model":"m","system_fingerprint":"fp","choices":[{"index":0,"delta":{"content":" token"},"logprobs":null,"finish_reason":null}]}`)
@@ -9,6 +13,60 @@ func BenchmarkMessageStream(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		dst = m.Append(dst[:0], data)
+	}
+}
+
+func BenchmarkResponseStream(b *testing.B) {
+	const chunk = `{"id":"chatcmpl-1","object":"chat.completion.chunk","created":1795424811,"model":"m","system_fingerprint":"fp","choices":[{"index":0,"delta":%s,"logprobs":null,"finish_reason":null}]}`
+	for _, bench := range []struct{ name, first, delta string }{
+		{"text", `{"content":"a"}`, `{"content":" token"}`},
+		{"reasoning", `{"reasoning_content":"a"}`, `{"reasoning_content":" token"}`},
+		{"arguments", `{"tool_calls":[{"index":0,"id":"x","function":{"name":"f","arguments":"{\"a\":\""}}]}`, `{"tool_calls":[{"index":0,"function":{"arguments":" token"}}]}`},
+		{"input", `{"tool_calls":[{"index":0,"id":"x","function":{"name":"apply_patch","arguments":"{\"input\":\""}}]}`, `{"tool_calls":[{"index":0,"function":{"arguments":" token\\n"}}]}`},
+	} {
+		b.Run(bench.name, func(b *testing.B) {
+			s := newResponseStream()
+			dst := s.Append(nil, fmt.Appendf(nil, chunk, bench.first))
+			data, begun := fmt.Appendf(nil, chunk, bench.delta), len(s.output)
+			b.ReportAllocs()
+			for b.Loop() {
+				dst = s.Append(dst[:0], data)
+				if len(s.output) > 64<<10 { // an answer of 16,000 tokens
+					s.output, s.held = s.output[:begun], 0
+				}
+			}
+		})
+	}
+}
+
+// BenchmarkResponse is a stream from its beginning to its end, with the tools of an agent.
+func BenchmarkResponse(b *testing.B) {
+	request := &ResponseRequest{Echo: []byte(responseEcho + `,"x":"` + strings.Repeat("tool ", 8<<10) + `"`)}
+	var chunks [][]byte
+	for range 200 {
+		chunks = append(chunks, []byte(chunk(`{"content":" token"}`)))
+	}
+	chunks = append(chunks, []byte(finish("stop")), []byte(usageChunk))
+	var dst []byte
+	b.ReportAllocs()
+	for b.Loop() {
+		s := ResponseStream{Request: request, Model: "m"}
+		for _, data := range chunks {
+			dst = s.Append(dst[:0], data)
+		}
+	}
+}
+
+// BenchmarkWhole translates a whole answer of 1 KiB.
+func BenchmarkWhole(b *testing.B) {
+	answer := fmt.Appendf(nil, `{"id":"chatcmpl-1","object":"chat.completion","created":1795424811,"model":"m","choices":[{"index":0,"message":{"role":"assistant","content":"%s"},"logprobs":null,"finish_reason":"stop"}],"usage":{"prompt_tokens":10,"completion_tokens":170,"total_tokens":180}}`, strings.Repeat("token ", 130))
+	request := &ResponseRequest{Echo: []byte(responseEcho)}
+	b.SetBytes(int64(len(answer)))
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, ok := (&ResponseStream{Request: request}).Whole(answer); !ok {
+			b.Fatal("not translated")
+		}
 	}
 }
 

@@ -3,9 +3,12 @@ package dialect
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/dialect/dialecttest"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/jsonspan"
@@ -143,5 +146,60 @@ func FuzzChunkStream(f *testing.F) {
 			return out
 		})
 		dialecttest.ReadChat(t, c.Append(stream, nil, []byte(`{"type":"message_stop"}`)))
+	})
+}
+
+// Any chunks become a response of the grammar of its events, or an error.
+func FuzzResponseStream(f *testing.F) {
+	addGoldens(f, "chat-stream")
+	f.Add([]byte("data: {\"choices\":[{\"delta\":{\"tool_calls\":[{\"index\":0,\"function\":{\"name\":\"apply_patch\",\"arguments\":\"{\\\"input\\\":\\\"a\\\\n\"}}]}}]}\n\n"))
+	f.Add([]byte("data: {\"choices\":[{\"delta\":{\"content\":\"a\",\"annotations\":[{\"url_citation\":{}}]},\"finish_reason\":\"length\"}]}\n\n"))
+	f.Fuzz(func(t *testing.T, in []byte) {
+		s := newResponseStream()
+		stream := eachEvent(in, func(out []byte, e *sse.Event) []byte { return s.Append(out, e.Data) })
+		dialecttest.ReadResponse(t, s.End(stream))
+	})
+}
+
+// Any answer becomes a response, or nothing.
+func FuzzWholeResponse(f *testing.F) {
+	addGoldens(f, "chat-answer")
+	f.Fuzz(func(t *testing.T, answer []byte) {
+		if body, ok := newResponseStream().Whole(answer); ok {
+			dialecttest.ReadWholeResponse(t, body)
+		}
+	})
+}
+
+// The input of a custom tool is the same in whatever parts it comes, and that of the arguments if those are what they should be.
+func FuzzCustomReader(f *testing.F) {
+	f.Add(`{"input":"a\n\u00e9\ud83d\ude00 \ud83d \q"}`, 3)
+	f.Add("*** Begin", 1)
+	f.Fuzz(func(t *testing.T, arguments string, size int) {
+		if !utf8.ValidString(arguments) || size < 1 {
+			return
+		}
+		read := func(size int) string {
+			var r customReader
+			var raw []byte
+			for part := range slices.Chunk([]byte(arguments), size) {
+				raw = r.add(raw, part)
+			}
+			quoted := fmt.Appendf(nil, `"%s"`, r.end(raw))
+			if !json.Valid(quoted) {
+				t.Fatalf("%q becomes %q", arguments, quoted)
+			}
+			return str(quoted)
+		}
+		whole := read(len(arguments) + 1)
+		if parts := read(size); parts != whole {
+			t.Errorf("%q becomes %q, and in parts %q", arguments, whole, parts)
+		}
+		var o jsonspan.Object
+		if o.Scan([]byte(arguments)) == nil && len(o.Members) == 1 {
+			if want := get([]byte(arguments), customInput); isText(want) && str(want) != whole {
+				t.Errorf("%q becomes %q", arguments, whole)
+			}
+		}
 	})
 }

@@ -72,6 +72,21 @@ var goldens = map[string]func(t *testing.T, in []byte) []byte{
 		dialecttest.ReadMessage(t, out)
 		return out
 	},
+	"response-stream": func(t *testing.T, in []byte) []byte {
+		s := newResponseStream()
+		out := eachEvent(in, func(out []byte, e *sse.Event) []byte { return s.Append(out, e.Data) })
+		dialecttest.ReadResponse(t, out)
+		return []byte(withoutID(out, s))
+	},
+	"response-answer": func(t *testing.T, in []byte) []byte {
+		s := newResponseStream()
+		body, ok := s.Whole(in)
+		if !ok {
+			t.Fatal("not translated")
+		}
+		dialecttest.ReadWholeResponse(t, body)
+		return []byte(indented(t, []byte(withoutID(body, s))) + "\n")
+	},
 	"messages-stream": func(t *testing.T, in []byte) []byte {
 		var c ChunkStream
 		out := eachEvent(in, func(out []byte, e *sse.Event) []byte { return c.Append(out, e.Name, e.Data) })
@@ -79,6 +94,9 @@ var goldens = map[string]func(t *testing.T, in []byte) []byte{
 		return out
 	},
 }
+
+// goldenInputs are the kinds that share the examples of another one.
+var goldenInputs = map[string]string{"response-stream": "chat-stream", "response-answer": "chat-answer"}
 
 func eachEvent(in []byte, add func(out []byte, e *sse.Event) []byte) (out []byte) {
 	for len(in) > 0 {
@@ -91,7 +109,7 @@ func eachEvent(in []byte, add func(out []byte, e *sse.Event) []byte) (out []byte
 }
 
 // newID is an ID that the gateway made.
-var newID = regexp.MustCompile(`(toolu|msg)_[A-Z2-7]{26}`)
+var newID = regexp.MustCompile(`(toolu|msg|call)_[A-Z2-7]{26}`)
 
 func TestGoldens(t *testing.T) {
 	t.Parallel()
@@ -108,7 +126,11 @@ func TestGoldens(t *testing.T) {
 		})
 	}
 	for kind := range goldens {
-		files, err := filepath.Glob(filepath.Join("testdata", "golden", kind, "*.in.*"))
+		from := kind
+		if input, ok := goldenInputs[kind]; ok {
+			from = input
+		}
+		files, err := filepath.Glob(filepath.Join("testdata", "golden", from, "*.in.*"))
 		if err != nil || len(files) == 0 {
 			t.Fatalf("no examples of %s, %v", kind, err)
 		}
@@ -144,6 +166,9 @@ func TestGoldens(t *testing.T) {
 			}
 			check(api+"-request", server+"-"+name, c.RequestBody)
 			check(api+"-"+form, server+"-"+name, c.Body)
+			if api == "chat" {
+				check("response-"+form, server+"-"+name, c.Body)
+			}
 			if api == "chat" && !strings.Contains(name, "tool") {
 				check("completion-"+form, server+"-"+name, c.Body)
 			}

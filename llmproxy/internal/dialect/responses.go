@@ -12,7 +12,7 @@ import (
 // A ResponseRequest is what the translation of an answer has to know about the request of the Responses API.
 type ResponseRequest struct {
 	// Echo has the members of the request that every response repeats, as JSON members with commas between them: as the client sent them,
-	// or OpenAI's defaults.
+	// or OpenAI's defaults. The service tier is not one of them: the answer states it.
 	Echo []byte
 
 	tools map[string]responseTool // by the names that the model sees, if they are not functions that the client knows by the same name
@@ -89,14 +89,14 @@ const (
 )
 
 // callItems are the items with which such a tool is called, and those with its output. The argument is the member of the call with the
-// arguments: a string for functions and custom tools, otherwise an object.
-var callItems = [...]struct{ call, output, argument string }{
-	functionTool:   {"function_call", "function_call_output", "arguments"},
-	customTool:     {"custom_tool_call", "custom_tool_call_output", "input"},
-	localShellTool: {"local_shell_call", "local_shell_call_output", "action"},
-	shellTool:      {"shell_call", "shell_call_output", "action"},
-	applyPatchTool: {"apply_patch_call", "apply_patch_call_output", "operation"},
-	toolSearchTool: {"tool_search_call", "tool_search_output", "arguments"},
+// arguments: a string for functions and custom tools, otherwise an object. The ID of a call begins with id.
+var callItems = [...]struct{ call, output, argument, id string }{
+	functionTool:   {"function_call", "function_call_output", "arguments", "fc_"},
+	customTool:     {"custom_tool_call", "custom_tool_call_output", "input", "ctc_"},
+	localShellTool: {"local_shell_call", "local_shell_call_output", "action", "lsh_"},
+	shellTool:      {"shell_call", "shell_call_output", "action", "sh_"},
+	applyPatchTool: {"apply_patch_call", "apply_patch_call_output", "operation", "apc_"},
+	toolSearchTool: {"tool_search_call", "tool_search_output", "arguments", "tsc_"},
 }
 
 // customInput is the only parameter of a function that stands for a custom tool. It is a string.

@@ -226,7 +226,7 @@ func (c *responseReader) chooseTool(kind string, choice []byte) *openai.Error {
 var echoed = [...]struct{ name, otherwise string }{
 	{"frequency_penalty", "0"}, {"instructions", "null"}, {"max_output_tokens", "null"}, {"max_tool_calls", "null"}, {"metadata", "{}"},
 	{"parallel_tool_calls", "true"}, {"presence_penalty", "0"}, {"prompt_cache_key", "null"}, {"reasoning", `{"effort":null,"summary":null}`},
-	{"safety_identifier", "null"}, {"service_tier", `"auto"`}, {"temperature", "1"}, {"text", `{"format":{"type":"text"}}`},
+	{"safety_identifier", "null"}, {"temperature", "1"}, {"text", `{"format":{"type":"text"}}`},
 	{"tool_choice", `"auto"`}, {"tools", "[]"}, {"top_logprobs", "0"}, {"top_p", "1"}, {"truncation", `"disabled"`}, {"user", "null"},
 }
 

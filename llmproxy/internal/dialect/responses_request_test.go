@@ -354,13 +354,13 @@ func TestEcho(t *testing.T) {
 		{
 			"defaults", `{"model":"m","input":"Hi"}`,
 			`{"background":false,"previous_response_id":null,"store":false,"frequency_penalty":0,"instructions":null,"max_output_tokens":null,"max_tool_calls":null,"metadata":{},"parallel_tool_calls":true,"presence_penalty":0,
-				"prompt_cache_key":null,"reasoning":{"effort":null,"summary":null},"safety_identifier":null,"service_tier":"auto","temperature":1,"text":{"format":{"type":"text"}},"tool_choice":"auto","tools":[],"top_logprobs":0,"top_p":1,"truncation":"disabled","user":null}`,
+				"prompt_cache_key":null,"reasoning":{"effort":null,"summary":null},"safety_identifier":null,"temperature":1,"text":{"format":{"type":"text"}},"tool_choice":"auto","tools":[],"top_logprobs":0,"top_p":1,"truncation":"disabled","user":null}`,
 		},
 		{
 			"what the client sent", `{"model":"m","store":true,"instructions":"A\n","max_output_tokens":100,"max_tool_calls":2,"metadata":{"a":"b"},"parallel_tool_calls":false,"presence_penalty":0.50,"frequency_penalty":1e0,"prompt_cache_key":"k",
 				"reasoning":{"effort":"low"},"safety_identifier":"s","service_tier":"flex","temperature":0.70,"text":{"verbosity":"low"},"tool_choice":"none","tools":[` + "\r\n" + `{"type":"web_search"}],"top_logprobs":1,"top_p":null,"truncation":"auto","user":"u","input":"Hi"}`,
 			`{"background":false,"previous_response_id":null,"store":false,"frequency_penalty":1e0,"instructions":"A\n","max_output_tokens":100,"max_tool_calls":2,"metadata":{"a":"b"},"parallel_tool_calls":false,"presence_penalty":0.50,
-				"prompt_cache_key":"k","reasoning":{"effort":"low"},"safety_identifier":"s","service_tier":"flex","temperature":0.70,"text":{"verbosity":"low"},"tool_choice":"none","tools":[{"type":"web_search"}],"top_logprobs":1,"top_p":1,"truncation":"auto","user":"u"}`,
+				"prompt_cache_key":"k","reasoning":{"effort":"low"},"safety_identifier":"s","temperature":0.70,"text":{"verbosity":"low"},"tool_choice":"none","tools":[{"type":"web_search"}],"top_logprobs":1,"top_p":1,"truncation":"auto","user":"u"}`,
 		},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -13,6 +13,7 @@ type streamedCall struct {
 	id      string
 	name    string
 	pending []byte   // arguments that came while something else was open, raw
+	extra   []byte   // its extra_content, raw
 	closed  bool     // it has been open, and nothing can be added
 	json    progress // of the arguments
 }
