@@ -215,13 +215,13 @@ func (c *chatWriter) system(value []byte, place string) *openai.Error {
 // eachString visits the strings of a list.
 func eachString(list []byte, place string, visit func(s []byte)) *openai.Error {
 	good := true
-	err := jsonspan.EachElement(list, func(s []byte) bool {
+	isList := jsonspan.Elements(list, func(s []byte) bool {
 		if good = s[0] == '"'; good {
 			visit(s)
 		}
 		return good
 	})
-	if err != nil || !good {
+	if !isList || !good {
 		return invalid(place, "must be a list of strings")
 	}
 	return nil
@@ -230,7 +230,7 @@ func eachString(list []byte, place string, visit func(s []byte)) *openai.Error {
 // eachBlock visits the blocks of a list with their type and their place in the request.
 func eachBlock(list []byte, place string, visit func(kind string, block []byte, place string) *openai.Error) (problem *openai.Error) {
 	i := -1
-	err := jsonspan.EachElement(list, func(block []byte) bool {
+	isList := jsonspan.Elements(list, func(block []byte) bool {
 		i++
 		at := place + "." + strconv.Itoa(i)
 		kind := get(block, "type")
@@ -241,7 +241,7 @@ func eachBlock(list []byte, place string, visit func(kind string, block []byte, 
 		problem = visit(str(kind), block, at)
 		return problem == nil
 	})
-	if err != nil && problem == nil {
+	if !isList && problem == nil {
 		return invalid(place, "must be a list")
 	}
 	return problem
@@ -476,7 +476,7 @@ func addSearchResult(parts *writer, block []byte) {
 	var v [3][]byte
 	object(block, []string{"title", "source", "content"}, v[:])
 	text := strings.TrimSpace(str(v[0]) + "\n" + str(v[1]))
-	_ = jsonspan.EachElement(v[2], func(part []byte) bool { // a result without content has no parts
+	jsonspan.Elements(v[2], func(part []byte) bool { // a result without content has no parts
 		text += "\n" + str(get(part, "text"))
 		return true
 	})
@@ -583,12 +583,12 @@ func (c *chatWriter) tools(list, choice []byte) *openai.Error {
 		c.raw("[")
 		i := -1
 		var problem *openai.Error
-		err := jsonspan.EachElement(list, func(tool []byte) bool {
+		isList := jsonspan.Elements(list, func(tool []byte) bool {
 			i++
 			problem = c.tool(tool, "tools."+strconv.Itoa(i))
 			return problem == nil
 		})
-		if err != nil || problem != nil {
+		if !isList || problem != nil {
 			if problem == nil {
 				problem = invalid("tools", "must be a list")
 			}
@@ -715,7 +715,7 @@ func (c *chatWriter) format(value []byte) {
 func WithoutUnsigned(messages []byte) []byte {
 	w := writer{make([]byte, 0, len(messages))}
 	w.raw("[")
-	_ = jsonspan.EachElement(messages, func(message []byte) bool { // the upstream reports what is not a list
+	jsonspan.Elements(messages, func(message []byte) bool { // the upstream reports what is not a list
 		var o jsonspan.Object
 		content := get(message, "content")
 		if content == nil || content[0] != '[' || !bytes.Contains(content, []byte(Unsigned)) || o.Scan(message) != nil {
@@ -724,7 +724,7 @@ func WithoutUnsigned(messages []byte) []byte {
 			return true
 		}
 		kept := writer{[]byte{'['}}
-		_ = jsonspan.EachElement(content, func(block []byte) bool { // it is a list
+		jsonspan.Elements(content, func(block []byte) bool { // it is a list
 			if str(get(block, "signature")) != Unsigned {
 				kept.comma()
 				kept.b = append(kept.b, block...)

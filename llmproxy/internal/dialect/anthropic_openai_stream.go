@@ -42,7 +42,7 @@ type streamedBlock struct {
 type messageUsage struct{ input, output, written, read, thinking int64 }
 
 func (u *messageUsage) add(value []byte) {
-	_ = jsonspan.EachMember(value, func(key, value []byte) bool { // an absent usage has no members
+	jsonspan.Members(value, func(key, value []byte) bool { // an absent usage has no members
 		n, err := strconv.ParseInt(string(value), 10, 64)
 		switch string(key) {
 		case "output_tokens_details":
@@ -87,7 +87,7 @@ func (c *ChunkStream) Append(dst, name, data []byte) []byte {
 	}
 	var index int
 	var kind, message, block, delta, usage, failure []byte
-	_ = jsonspan.EachMember(data, func(key, value []byte) bool { // the relay has checked that it is JSON
+	_ = jsonspan.EachMember(data, func(key, value []byte) bool { // what an upstream sends is validated here; the relay reports what it becomes
 		switch string(key) {
 		case "type":
 			kind, _ = jsonspan.RawString(value)
@@ -242,7 +242,7 @@ func (c *ChunkStream) openBlock(dst []byte, index int, block []byte) []byte {
 
 func (c *ChunkStream) delta(dst []byte, index int, delta []byte) []byte {
 	var kind, text []byte
-	_ = jsonspan.EachMember(delta, func(key, value []byte) bool { // the relay has checked that it is JSON
+	jsonspan.Members(delta, func(key, value []byte) bool { // the relay has checked that it is JSON
 		switch string(key) {
 		case "type":
 			kind, _ = jsonspan.RawString(value)
@@ -346,7 +346,7 @@ func ChatFromMessage(answer []byte, names *ToolNames, signed bool) ([]byte, bool
 	var usage messageUsage
 	usage.add(v[4])
 	var text, thinking, blocks, calls writer
-	_ = jsonspan.EachElement(v[2], func(block []byte) bool { // it is a list
+	jsonspan.Elements(v[2], func(block []byte) bool { // it is a list
 		var b [7][]byte
 		object(block, []string{"type", "text", "thinking", "signature", "id", "name", "input"}, b[:])
 		switch str(b[0]) {

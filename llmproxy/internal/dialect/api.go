@@ -48,8 +48,11 @@ type Endpoint struct {
 	Request func(r *jsonspan.Object, o ChatOptions) (body []byte, names *ToolNames, err *openai.Error)
 	// Plain reports whether the translation of a request is the same with all options. Nil if it never is.
 	Plain func(r *jsonspan.Object) bool
-	// Answer returns a new translation of an answer. Nil for an endpoint that only counts tokens.
-	Answer func(About) Answer
+	// Whole translates a whole answer, and appends what it becomes. It returns false if that is not an answer. Nil for an endpoint that only
+	// counts tokens.
+	Whole func(b, answer []byte, a *About) ([]byte, bool)
+	// Stream returns a new translation of a stream. Nil for an endpoint without streams.
+	Stream func(a *About) Stream
 	// Events reads the events of a stream that passes as the upstream sent it.
 	Events openai.EventReader
 }
@@ -60,18 +63,16 @@ type About struct {
 	Model string
 	// Names has the client's names of the tools.
 	Names *ToolNames
-	// PromptTokens is an estimate, for as long as the upstream has not counted, or if it does not.
+	// PromptTokens is an estimate for a stream, for as long as the upstream has not counted, or if it does not.
 	PromptTokens int64
 	// Started is when the request arrived.
 	Started time.Time
 }
 
-// An Answer translates one answer from OpenAI's format: either a stream event by event, or all of it at once.
-type Answer interface {
+// A Stream translates a stream from OpenAI's format, event by event.
+type Stream interface {
 	// Append appends what the data of one event becomes, which may be nothing.
 	Append(b, data []byte) []byte
-	// Whole returns what a whole answer becomes. It returns false if that is not an answer.
-	Whole(answer []byte) ([]byte, bool)
 }
 
 var chat, _ = openai.LookupEndpoint("/v1/chat/completions")
@@ -81,10 +82,10 @@ var endpoints = map[*openai.Endpoint]*Endpoint{}
 
 func init() {
 	for _, e := range append([]*Endpoint{
-		{Endpoint: openai.Messages, API: Anthropic, Becomes: chat, Request: ChatFromMessages, Plain: plainMessages, Answer: messageAnswer, Events: anthropic.Events{}},
+		{Endpoint: openai.Messages, API: Anthropic, Becomes: chat, Request: ChatFromMessages, Plain: plainMessages, Whole: MessageFromChat, Stream: messageStream, Events: anthropic.Events{}},
 		{Endpoint: openai.CountTokens, API: Anthropic, Becomes: chat, Request: chatToCount},
-		{Endpoint: SimpleChat, API: Simple, Becomes: chat, Request: chatFromSimple(false), Plain: always, Answer: simpleAnswer},
-		{Endpoint: SimpleChatStream, API: Simple, Becomes: chat, Request: chatFromSimple(true), Plain: always, Answer: simpleAnswer},
+		{Endpoint: SimpleChat, API: Simple, Becomes: chat, Request: chatFromSimple(false), Plain: always, Whole: SimpleFromChat, Stream: simpleStream},
+		{Endpoint: SimpleChatStream, API: Simple, Becomes: chat, Request: chatFromSimple(true), Plain: always, Whole: SimpleFromChat, Stream: simpleStream},
 	}, ollamaEndpoints...) {
 		endpoints[e.Endpoint] = e
 	}
@@ -115,6 +116,6 @@ func chatToCount(r *jsonspan.Object, o ChatOptions) (body []byte, names *ToolNam
 
 func always(*jsonspan.Object) bool { return true }
 
-func messageAnswer(a About) Answer {
+func messageStream(a *About) Stream {
 	return &MessageStream{Model: a.Model, Names: a.Names, InputTokens: a.PromptTokens}
 }

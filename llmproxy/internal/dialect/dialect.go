@@ -69,7 +69,7 @@ func (w *writer) number(name string, n int64) {
 // Without an object, all are nil.
 func object(value []byte, names []string, values [][]byte) {
 	clear(values)
-	_ = jsonspan.EachMember(value, func(key, v []byte) bool { // a value that is not an object has no members
+	jsonspan.Members(value, func(key, v []byte) bool { // a value that is not an object has no members
 		for i, name := range names {
 			if string(key) == name && !jsonspan.IsNull(v) {
 				values[i] = v
@@ -81,7 +81,7 @@ func object(value []byte, names []string, values [][]byte) {
 
 // get returns one member of an object, or nil.
 func get(value []byte, name string) (found []byte) {
-	_ = jsonspan.EachMember(value, func(key, v []byte) bool { // a value that is not an object has no members
+	jsonspan.Members(value, func(key, v []byte) bool { // a value that is not an object has no members
 		if string(key) == name && !jsonspan.IsNull(v) {
 			found = v
 		}
@@ -101,7 +101,7 @@ func isText(value []byte) bool { return len(value) > 2 && value[0] == '"' }
 
 // firstChoice returns the first of an answer's choices, or nil. Other APIs than OpenAI's have one.
 func firstChoice(choices []byte) (first []byte) {
-	_ = jsonspan.EachElement(choices, func(choice []byte) bool { // an answer without choices has none
+	jsonspan.Elements(choices, func(choice []byte) bool { // an answer without choices has none
 		first = choice
 		return false
 	})
@@ -117,7 +117,7 @@ var errWaiting = &openai.Error{Status: http.StatusBadGateway, Type: "server_erro
 // callPart reads a part of a tool call in a chunk. Without an index, it is negative. Arguments are a string or, on some servers, an object.
 func callPart(raw []byte) (index int, id, name string, arguments []byte) {
 	index = -1
-	_ = jsonspan.EachMember(raw, func(key, value []byte) bool { // the relay has checked that it is JSON
+	jsonspan.Members(raw, func(key, value []byte) bool { // the relay has checked that it is JSON
 		switch string(key) {
 		case "index":
 			if n, err := strconv.Atoi(string(value)); err == nil {
@@ -126,7 +126,7 @@ func callPart(raw []byte) (index int, id, name string, arguments []byte) {
 		case "id":
 			id = str(value)
 		case "function", "custom":
-			_ = jsonspan.EachMember(value, func(key, value []byte) bool { // it may be null
+			jsonspan.Members(value, func(key, value []byte) bool { // it may be null
 				switch string(key) {
 				case "name":
 					name = str(value)
@@ -144,7 +144,7 @@ func callPart(raw []byte) (index int, id, name string, arguments []byte) {
 // eachMessage visits the messages of a request with their places.
 func eachMessage(list []byte, visit func(message []byte, place string) *openai.Error) (problem *openai.Error) {
 	i := -1
-	err := jsonspan.EachElement(list, func(message []byte) bool {
+	isList := jsonspan.Elements(list, func(message []byte) bool {
 		i++
 		place := "messages." + strconv.Itoa(i)
 		if message[0] != '{' {
@@ -157,7 +157,7 @@ func eachMessage(list []byte, visit func(message []byte, place string) *openai.E
 	switch {
 	case problem != nil:
 		return problem
-	case err != nil:
+	case !isList:
 		return invalid("messages", "must be a list of messages")
 	case i < 0:
 		return invalid("messages", "is empty; send at least one message")

@@ -78,7 +78,7 @@ func FuzzMessageFromChat(f *testing.F) {
 		if o.Scan(answer) != nil {
 			return
 		}
-		message, ok := MessageFromChat(answer, "m", nil)
+		message, ok := MessageFromChat(nil, answer, &About{Model: "m"})
 		if !ok {
 			return
 		}

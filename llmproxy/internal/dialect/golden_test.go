@@ -53,7 +53,7 @@ var goldens = map[string]func(t *testing.T, in []byte) []byte{
 		return eachEvent(in, func(out []byte, e *sse.Event) []byte { return c.Append(out, e.Data) })
 	},
 	"chat-answer": func(t *testing.T, in []byte) []byte {
-		body, ok := MessageFromChat(in, "m", nil)
+		body, ok := MessageFromChat(nil, in, &About{Model: "m"})
 		if !ok {
 			t.Fatal("not translated")
 		}
@@ -192,7 +192,7 @@ func TestStreamsAndAnswersAgree(t *testing.T) {
 		if !ok {
 			t.Fatalf("%s is not translated", file)
 		}
-		whole, _ := MessageFromChat(chat, "claude-x", nil)
+		whole, _ := MessageFromChat(nil, chat, &About{Model: "claude-x"})
 		m := MessageStream{Model: "claude-x"}
 		var stream []byte
 		if !split(chat, func(data []byte) { stream = m.Append(stream, data) }) {

@@ -10,10 +10,10 @@ var embeddings, _ = openai.LookupEndpoint("/v1/embeddings")
 
 // ollamaEndpoints are the endpoints of Ollama's API.
 var ollamaEndpoints = []*Endpoint{
-	{Endpoint: openai.OllamaChat, API: Ollama, Becomes: chat, Request: ollamaRequest(ChatFromOllama), Plain: plainOllama, Answer: ollamaChat, Events: ollama.Events{}},
-	{Endpoint: openai.OllamaGenerate, API: Ollama, Becomes: chat, Request: ollamaRequest(ChatFromGenerate), Plain: plainOllama, Answer: ollamaGenerate, Events: ollama.Events{}},
-	{Endpoint: openai.OllamaEmbed, API: Ollama, Becomes: embeddings, Request: withoutNames(EmbeddingsFromOllama), Answer: ollamaEmbed},
-	{Endpoint: openai.OllamaEmbeddings, API: Ollama, Becomes: embeddings, Request: withoutNames(EmbeddingsFromOllama), Answer: ollamaEmbeddings},
+	{Endpoint: openai.OllamaChat, API: Ollama, Becomes: chat, Request: ollamaRequest(ChatFromOllama), Plain: plainOllama, Whole: OllamaFromChat, Stream: ollamaStream, Events: ollama.Events{}},
+	{Endpoint: openai.OllamaGenerate, API: Ollama, Becomes: chat, Request: ollamaRequest(ChatFromGenerate), Plain: plainOllama, Whole: GenerateFromChat, Stream: generateStream, Events: ollama.Events{}},
+	{Endpoint: openai.OllamaEmbed, API: Ollama, Becomes: embeddings, Request: withoutNames(EmbeddingsFromOllama), Whole: EmbedFromEmbeddings},
+	{Endpoint: openai.OllamaEmbeddings, API: Ollama, Becomes: embeddings, Request: withoutNames(EmbeddingsFromOllama), Whole: EmbeddingFromEmbeddings},
 }
 
 // withoutNames returns a translation of requests that changes no names of tools.
@@ -39,39 +39,10 @@ func ollamaRequest(translate func(*jsonspan.Object, ChatOptions) ([]byte, *opena
 	})
 }
 
-// A lineAnswer is an Answer of /api/chat or /api/generate.
-type lineAnswer struct{ OllamaStream }
+func ollamaStream(a *About) Stream { return &OllamaStream{Model: a.Model, Started: a.Started} }
 
-// Whole implements Answer.
-func (a *lineAnswer) Whole(answer []byte) ([]byte, bool) {
-	return OllamaFromChat(answer, &a.OllamaStream)
-}
-
-func ollamaChat(a About) Answer {
-	return &lineAnswer{OllamaStream{Model: a.Model, Started: a.Started}}
-}
-
-func ollamaGenerate(a About) Answer {
-	return &lineAnswer{OllamaStream{Model: a.Model, Started: a.Started, Generate: true}}
-}
-
-// A vectorAnswer is an Answer with embeddings.
-type vectorAnswer struct {
-	OllamaStream
-	legacy bool
-}
-
-// Whole implements Answer.
-func (a *vectorAnswer) Whole(answer []byte) ([]byte, bool) {
-	return EmbedFromEmbeddings(answer, &a.OllamaStream, a.legacy)
-}
-
-func ollamaEmbed(a About) Answer {
-	return &vectorAnswer{OllamaStream: OllamaStream{Model: a.Model, Started: a.Started}}
-}
-
-func ollamaEmbeddings(a About) Answer {
-	return &vectorAnswer{OllamaStream: OllamaStream{Model: a.Model, Started: a.Started}, legacy: true}
+func generateStream(a *About) Stream {
+	return &OllamaStream{Model: a.Model, Started: a.Started, Generate: true}
 }
 
 // ShownModel returns the model that a request for /api/show names, as "model" or, in old clients, as "name".

@@ -28,7 +28,7 @@ var (
 func exact(value []byte, place string, names []string) (map[string][]byte, *openai.Error) {
 	v := make(map[string][]byte, len(names))
 	var problem *openai.Error
-	err := jsonspan.EachMember(value, func(key, value []byte) bool {
+	isObject := jsonspan.Members(value, func(key, value []byte) bool {
 		name := string(key)
 		if !slices.Contains(names, name) {
 			i := -1
@@ -47,7 +47,7 @@ func exact(value []byte, place string, names []string) (map[string][]byte, *open
 		v[name] = value
 		return true
 	})
-	if problem == nil && err != nil {
+	if problem == nil && !isObject {
 		problem = invalid(place, "must be an object")
 	}
 	for name, value := range v {
@@ -254,7 +254,7 @@ func (c *ollamaReader) readOptions(options []byte) *openai.Error {
 	var rest writer
 	var problem *openai.Error
 	var seen []string
-	err := jsonspan.EachMember(options, func(key, value []byte) bool {
+	isObject := jsonspan.Members(options, func(key, value []byte) bool {
 		name := string(jsonspan.Unescape(key))
 		if slices.Contains(seen, name) {
 			problem = invalid("options."+name, "the key is there twice; send it once")
@@ -270,7 +270,7 @@ func (c *ollamaReader) readOptions(options []byte) *openai.Error {
 	switch {
 	case problem != nil:
 		return problem
-	case err != nil:
+	case !isObject:
 		return invalid("options", "must be an object")
 	}
 	if len(rest.b) > 0 && c.options.Ollama {
@@ -354,7 +354,7 @@ func (c *ollamaReader) tools(list []byte) *openai.Error {
 	c.raw("[")
 	i := -1
 	var problem *openai.Error
-	err := jsonspan.EachElement(list, func(tool []byte) bool {
+	isList := jsonspan.Elements(list, func(tool []byte) bool {
 		i++
 		function := get(tool, "function")
 		if function == nil {
@@ -370,7 +370,7 @@ func (c *ollamaReader) tools(list []byte) *openai.Error {
 		c.b = append(append(c.b, function...), '}')
 		return true
 	})
-	if problem == nil && err != nil {
+	if problem == nil && !isList {
 		problem = invalid("tools", "must be a list")
 	}
 	c.raw("]")
@@ -379,7 +379,7 @@ func (c *ollamaReader) tools(list []byte) *openai.Error {
 
 func (c *ollamaReader) messages(list []byte) (problem *openai.Error) {
 	i := -1
-	err := jsonspan.EachElement(list, func(message []byte) bool {
+	isList := jsonspan.Elements(list, func(message []byte) bool {
 		i++
 		problem = c.addMessage(message, "messages."+strconv.Itoa(i))
 		return problem == nil
@@ -387,7 +387,7 @@ func (c *ollamaReader) messages(list []byte) (problem *openai.Error) {
 	switch {
 	case problem != nil:
 		return problem
-	case list != nil && err != nil:
+	case list != nil && !isList:
 		return invalid("messages", "must be a list of messages")
 	case i < 0:
 		return invalid("messages", "is empty; send at least one message")
@@ -473,7 +473,7 @@ func (c *ollamaReader) addImages(parts *writer, list []byte, place string) (prob
 		return nil
 	}
 	i := -1
-	err := jsonspan.EachElement(list, func(image []byte) bool {
+	isList := jsonspan.Elements(list, func(image []byte) bool {
 		i++
 		data := str(image)
 		media := imageType(data)
@@ -491,7 +491,7 @@ func (c *ollamaReader) addImages(parts *writer, list []byte, place string) (prob
 		parts.b = append(jsonspan.AppendString(parts.b, "data:"+media+";base64,"+data), "}}"...)
 		return true
 	})
-	if problem == nil && err != nil {
+	if problem == nil && !isList {
 		problem = invalid(place, "must be a list of base64 strings")
 	}
 	return problem
@@ -503,7 +503,7 @@ func (c *ollamaReader) assistant(v map[string][]byte, content []byte, place stri
 	var calls writer
 	i := -1
 	var problem *openai.Error
-	err := jsonspan.EachElement(v["tool_calls"], func(call []byte) bool {
+	isList := jsonspan.Elements(v["tool_calls"], func(call []byte) bool {
 		i++
 		problem = c.call(&calls, call, place+".tool_calls."+strconv.Itoa(i))
 		return problem == nil
@@ -511,7 +511,7 @@ func (c *ollamaReader) assistant(v map[string][]byte, content []byte, place stri
 	switch {
 	case problem != nil:
 		return problem
-	case v["tool_calls"] != nil && err != nil:
+	case v["tool_calls"] != nil && !isList:
 		return invalid(place+".tool_calls", "must be a list")
 	}
 	c.message("assistant")

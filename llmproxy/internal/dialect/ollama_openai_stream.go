@@ -147,7 +147,7 @@ func appendTimings(b []byte, l *ollama.Line) []byte {
 // running indices, because those of Ollama may repeat.
 func appendOllamaCalls(b, calls []byte, n int, streamed bool) ([]byte, int) {
 	w := writer{b}
-	_ = jsonspan.EachElement(calls, func(call []byte) bool { // without calls, there is no list
+	jsonspan.Elements(calls, func(call []byte) bool { // without calls, there is no list
 		var v [2][]byte
 		object(call, []string{"id", "function"}, v[:])
 		var f [2][]byte
@@ -228,7 +228,7 @@ func EmbeddingsFromEmbed(answer []byte) ([]byte, bool) {
 	}
 	w := writer{append(make([]byte, 0, len(answer)+256), `{"object":"list","data":[`...)}
 	i := 0
-	err := jsonspan.EachElement(v[1], func(vector []byte) bool {
+	isList := jsonspan.Elements(v[1], func(vector []byte) bool {
 		w.comma()
 		w.raw(`{"object":"embedding"`)
 		w.number("index", int64(i))
@@ -237,7 +237,7 @@ func EmbeddingsFromEmbed(answer []byte) ([]byte, bool) {
 		i++
 		return true
 	})
-	if err != nil {
+	if !isList {
 		return nil, false
 	}
 	w.raw("]")

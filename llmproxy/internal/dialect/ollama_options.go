@@ -48,7 +48,7 @@ func editOptions(e *jsonspan.Edit, wanted func(name string) bool) {
 		return
 	}
 	kept, dropped := writer{[]byte{'{'}}, false
-	_ = jsonspan.EachMember(options, func(key, value []byte) bool { // the upstream reports what is not an object
+	jsonspan.Members(options, func(key, value []byte) bool { // the upstream reports what is not an object
 		name := string(jsonspan.Unescape(key))
 		if !wanted(name) {
 			dropped = true

@@ -244,7 +244,7 @@ func TestOllamaDurations(t *testing.T) {
 func TestOllamaFromChat(t *testing.T) {
 	t.Parallel()
 	const answer = `{"id":"c","choices":[{"index":0,"message":{"role":"assistant","content":"Hi","reasoning_content":"hm","tool_calls":[{"id":"x","type":"function","function":{"name":"f","arguments":"{\"a\":1}"}}]},"logprobs":{"content":[{"token":"Hi"}]},"finish_reason":"tool_calls"}],"usage":{"prompt_tokens":30,"completion_tokens":5}}`
-	got, ok := OllamaFromChat([]byte(answer), &OllamaStream{Model: "m"})
+	got, ok := OllamaFromChat(nil, []byte(answer), &About{Model: "m"})
 	if !ok {
 		t.Fatal("not translated")
 	}
@@ -252,12 +252,12 @@ func TestOllamaFromChat(t *testing.T) {
 	if diff := cmp.Diff(want, readOllama(t, append(got, '\n'), false)); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}
-	got, ok = OllamaFromChat([]byte(`{"choices":[{"message":{"content":"Hi"},"finish_reason":"length"}]}`), &OllamaStream{Model: "m", Generate: true})
+	got, ok = GenerateFromChat(nil, []byte(`{"choices":[{"message":{"content":"Hi"},"finish_reason":"length"}]}`), &About{Model: "m"})
 	if diff := cmp.Diff(ollamaAnswer{Content: "Hi", Reason: "length"}, readOllama(t, append(got, '\n'), true)); diff != "" || !ok {
 		t.Errorf("-want +got:\n%s", diff)
 	}
 	for _, answer := range []string{`{}`, `{"choices":[]}`, `[]`, `{"choices":[{"message":null}]}`} {
-		if got, ok := OllamaFromChat([]byte(answer), &OllamaStream{}); ok {
+		if got, ok := OllamaFromChat(nil, []byte(answer), &About{}); ok {
 			t.Errorf("%s becomes %s", answer, got)
 		}
 	}
@@ -267,19 +267,19 @@ func TestEmbeddings(t *testing.T) {
 	t.Parallel()
 	const chat = `{"object":"list","data":[{"object":"embedding","index":0,"embedding":[0.10,2]},{"object":"embedding","index":1,"embedding":[3]}],"model":"m","usage":{"prompt_tokens":7,"total_tokens":7}}`
 	const ollama = `{"model":"m","embeddings":[[0.10,2],[3]],"total_duration":1,"load_duration":1,"prompt_eval_count":7}`
-	if got, ok := EmbedFromEmbeddings([]byte(chat), &OllamaStream{Model: "m"}, false); !ok || string(got) != ollama {
+	if got, ok := EmbedFromEmbeddings(nil, []byte(chat), &About{Model: "m"}); !ok || string(got) != ollama {
 		t.Errorf("%s", got)
 	}
 	if got, ok := EmbeddingsFromEmbed([]byte(ollama)); !ok || string(got) != chat {
 		t.Errorf("%s", got)
 	}
 	for in, want := range map[string]string{chat: `{"embedding":[0.10,2]}`, `{"data":[]}`: `{"embedding":[]}`} {
-		if got, ok := EmbedFromEmbeddings([]byte(in), &OllamaStream{}, true); !ok || string(got) != want {
+		if got, ok := EmbeddingFromEmbeddings(nil, []byte(in), &About{}); !ok || string(got) != want {
 			t.Errorf("%s", got)
 		}
 	}
 	for _, in := range []string{`{}`, `{"data":[{"embedding":"AAAA"}]}`, `{"data":[{}]}`} {
-		if got, ok := EmbedFromEmbeddings([]byte(in), &OllamaStream{}, false); ok {
+		if got, ok := EmbedFromEmbeddings(nil, []byte(in), &About{}); ok {
 			t.Errorf("%s becomes %s", in, got)
 		}
 	}

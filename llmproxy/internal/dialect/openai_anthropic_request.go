@@ -204,7 +204,7 @@ func (m *messagesWriter) tools(v map[string][]byte) *openai.Error {
 	m.raw("[")
 	i := -1
 	var problem *openai.Error
-	err := jsonspan.EachElement(list, func(tool []byte) bool {
+	isList := jsonspan.Elements(list, func(tool []byte) bool {
 		i++
 		var t [2][]byte
 		object(tool, []string{"type", "function"}, t[:])
@@ -234,7 +234,7 @@ func (m *messagesWriter) tools(v map[string][]byte) *openai.Error {
 	if problem != nil {
 		return problem
 	}
-	if err != nil {
+	if !isList {
 		return invalid("tools", "must be a list")
 	}
 	m.raw("]")
@@ -308,7 +308,7 @@ func (m *messagesWriter) message(message []byte, place string) *openai.Error {
 		return m.result(str(v[3]), v[1], place)
 	case "assistant":
 		m.begin("assistant")
-		_ = jsonspan.EachElement(v[4], func(block []byte) bool { // most messages have no thinking
+		jsonspan.Elements(v[4], func(block []byte) bool { // most messages have no thinking
 			if isSigned(str(get(block, "type")), block) {
 				m.add(block)
 			}
@@ -514,7 +514,7 @@ func (m *messagesWriter) result(id string, content []byte, place string) *openai
 
 func (m *messagesWriter) calls(list []byte, place string) (problem *openai.Error) {
 	i := -1
-	err := jsonspan.EachElement(list, func(call []byte) bool {
+	isList := jsonspan.Elements(list, func(call []byte) bool {
 		i++
 		at := place + ".tool_calls." + strconv.Itoa(i)
 		var c [2][]byte
@@ -549,7 +549,7 @@ func (m *messagesWriter) calls(list []byte, place string) (problem *openai.Error
 		m.add(w.b)
 		return true
 	})
-	if err != nil && list != nil && problem == nil {
+	if !isList && list != nil && problem == nil {
 		return invalid(place+".tool_calls", "must be a list")
 	}
 	return problem

@@ -74,7 +74,7 @@ func (m *MessageStream) Append(dst, data []byte) []byte {
 	}
 	var choices []byte
 	var id string
-	_ = jsonspan.EachMember(data, func(key, value []byte) bool { // the relay has checked that it is JSON
+	jsonspan.Members(data, func(key, value []byte) bool { // the relay has checked that it is JSON
 		switch string(key) {
 		case "id":
 			if !m.started {
@@ -90,7 +90,7 @@ func (m *MessageStream) Append(dst, data []byte) []byte {
 	if !m.started {
 		dst = m.start(dst, id)
 	}
-	_ = jsonspan.EachElement(choices, func(choice []byte) bool { // the last chunk has none
+	jsonspan.Elements(choices, func(choice []byte) bool { // the last chunk has none
 		dst = m.choice(dst, choice)
 		return true
 	})
@@ -139,7 +139,7 @@ func (m *MessageStream) emit(dst []byte, name string, data []byte) []byte {
 func (m *MessageStream) choice(dst, choice []byte) []byte {
 	var delta, finish, sequence []byte
 	first := true
-	_ = jsonspan.EachMember(choice, func(key, value []byte) bool { // the relay has checked that it is JSON
+	jsonspan.Members(choice, func(key, value []byte) bool { // the relay has checked that it is JSON
 		switch string(key) {
 		case "index":
 			first = string(value) == "0"
@@ -168,7 +168,7 @@ func (m *MessageStream) choice(dst, choice []byte) []byte {
 
 func (m *MessageStream) delta(dst, delta []byte) []byte {
 	var reasoning, content, refusal, calls, call, thinking []byte
-	_ = jsonspan.EachMember(delta, func(key, value []byte) bool { // it may be null
+	jsonspan.Members(delta, func(key, value []byte) bool { // it may be null
 		switch string(key) {
 		case "reasoning_content", "reasoning":
 			if isText(value) {
@@ -197,7 +197,7 @@ func (m *MessageStream) delta(dst, delta []byte) []byte {
 		dst = m.text(dst, textBlock, content)
 	}
 	dst = m.text(dst, textBlock, refusal)
-	_ = jsonspan.EachElement(calls, func(call []byte) bool { // it may be null
+	jsonspan.Elements(calls, func(call []byte) bool { // it may be null
 		dst = m.call(dst, call)
 		return true
 	})
@@ -215,7 +215,7 @@ func (m *MessageStream) parts(dst, parts []byte) []byte {
 
 // eachPart visits the texts and the thinking in a list of parts.
 func eachPart(parts []byte, visit func(kind blockKind, raw []byte)) {
-	_ = jsonspan.EachElement(parts, func(part []byte) bool { // the relay has checked that it is JSON
+	jsonspan.Elements(parts, func(part []byte) bool { // the relay has checked that it is JSON
 		var v [3][]byte
 		object(part, []string{"text", "refusal", "thinking"}, v[:])
 		for _, text := range v[:2] {
@@ -226,7 +226,7 @@ func eachPart(parts []byte, visit func(kind blockKind, raw []byte)) {
 		if isText(v[2]) {
 			visit(thinkingBlock, v[2])
 		}
-		_ = jsonspan.EachElement(v[2], func(inner []byte) bool { // it may be a string
+		jsonspan.Elements(v[2], func(inner []byte) bool { // it may be a string
 			if text := get(inner, "text"); isText(text) {
 				visit(thinkingBlock, text)
 			}
@@ -259,7 +259,7 @@ func (m *MessageStream) text(dst []byte, kind blockKind, raw []byte) []byte {
 // which only the signature is new. A whole answer that was made a stream has both in one delta; of that, blocks returns only the
 // reasoning that is not in the blocks.
 func (m *MessageStream) blocks(dst, blocks, reasoning []byte) (_, rest []byte) {
-	_ = jsonspan.EachElement(blocks, func(block []byte) bool { // it may be null
+	jsonspan.Elements(blocks, func(block []byte) bool { // it may be null
 		var v [3][]byte
 		object(block, []string{"type", "thinking", "signature"}, v[:])
 		switch {
@@ -476,29 +476,24 @@ func appendUsage(b []byte, u tokens.Usage) []byte {
 	return append(strconv.AppendInt(b, u.Output, 10), '}')
 }
 
-// Whole implements Answer.
-func (m *MessageStream) Whole(answer []byte) ([]byte, bool) {
-	return MessageFromChat(answer, m.Model, m.Names)
-}
-
-// MessageFromChat translates a whole chat completion to a message. It returns false if the answer has no choice.
-func MessageFromChat(answer []byte, model string, names *ToolNames) ([]byte, bool) {
+// MessageFromChat translates a whole chat completion to a message, and appends it. It returns false if the answer has no choice.
+func MessageFromChat(b, answer []byte, a *About) ([]byte, bool) {
 	var v [3][]byte
 	object(answer, []string{"id", "choices", "usage"}, v[:])
 	choice := firstChoice(v[1])
 	var c [3][]byte
 	object(choice, []string{"message", "finish_reason", "stop_reason"}, c[:])
 	if c[0] == nil {
-		return nil, false
+		return b, false
 	}
-	w := writer{make([]byte, 0, len(answer)+256)}
+	w := writer{slices.Grow(b, len(answer)+256)}
 	w.raw("{")
 	w.text("id", messageID(str(v[0])))
 	w.raw(`,"type":"message","role":"assistant"`)
-	w.text("model", model)
+	w.text("model", a.Model)
 	w.key("content")
 	w.raw("[")
-	calls := w.content(c[0], names)
+	calls := w.content(c[0], a.Names)
 	w.raw("],")
 	if !isText(c[2]) {
 		c[2] = nil
@@ -515,7 +510,7 @@ func (w *writer) content(message []byte, names *ToolNames) (calls bool) {
 	var v [7][]byte
 	object(message, []string{"reasoning_content", "reasoning", "content", "refusal", "tool_calls", "thinking_blocks", "function_call"}, v[:])
 	blocks := 0
-	_ = jsonspan.EachElement(v[5], func(block []byte) bool { // only translated answers have them
+	jsonspan.Elements(v[5], func(block []byte) bool { // only translated answers have them
 		blocks++
 		w.comma()
 		w.b = append(w.b, block...)
@@ -565,7 +560,7 @@ func (w *writer) content(message []byte, names *ToolNames) (calls bool) {
 		w.member("input", argumentsObject(f[1]))
 		w.raw("}")
 	}
-	_ = jsonspan.EachElement(v[4], func(value []byte) bool { // without calls, there is no list
+	jsonspan.Elements(v[4], func(value []byte) bool { // without calls, there is no list
 		var c [2][]byte
 		object(value, []string{"id", "function"}, c[:])
 		call(str(c[0]), c[1])

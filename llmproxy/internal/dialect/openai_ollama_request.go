@@ -100,7 +100,7 @@ func (w *ollamaRequestWriter) appendOptions() {
 			}
 		}
 	}
-	_ = jsonspan.EachMember(w.v["options"], func(key, value []byte) bool { // most requests have no object of this name
+	jsonspan.Members(w.v["options"], func(key, value []byte) bool { // most requests have no object of this name
 		if name := string(jsonspan.Unescape(key)); !slices.Contains(written, name) {
 			add(name, value)
 		}
@@ -248,7 +248,7 @@ func (w *ollamaRequestWriter) calls(list []byte, place string) (problem *openai.
 	w.key("tool_calls")
 	w.raw("[")
 	i := -1
-	_ = jsonspan.EachElement(list, func(call []byte) bool { // what is not a list has no calls
+	jsonspan.Elements(list, func(call []byte) bool { // what is not a list has no calls
 		i++
 		at := place + ".tool_calls." + strconv.Itoa(i)
 		var c [2][]byte
@@ -331,11 +331,11 @@ func checkTexts(input []byte) (problem *openai.Error) {
 		return nil
 	}
 	tokens := false
-	err := jsonspan.EachElement(input, func(item []byte) bool {
+	isList := jsonspan.Elements(input, func(item []byte) bool {
 		tokens = item[0] != '"'
 		return !tokens
 	})
-	if tokens || err != nil {
+	if tokens || !isList {
 		return invalid("input", "must be a string or a list of strings; Ollama takes no tokens")
 	}
 	return nil

@@ -46,7 +46,7 @@ func (s *OllamaStream) Append(b, data []byte) []byte {
 		return s.End(b)
 	}
 	var choices []byte
-	_ = jsonspan.EachMember(data, func(key, value []byte) bool { // the relay has checked that it is JSON
+	jsonspan.Members(data, func(key, value []byte) bool { // the relay has checked that it is JSON
 		switch string(key) {
 		case "choices":
 			choices = value
@@ -59,7 +59,7 @@ func (s *OllamaStream) Append(b, data []byte) []byte {
 		}
 		return true
 	})
-	_ = jsonspan.EachElement(choices, func(choice []byte) bool { // the last chunk has none
+	jsonspan.Elements(choices, func(choice []byte) bool { // the last chunk has none
 		b = s.choice(b, choice)
 		return true
 	})
@@ -69,7 +69,7 @@ func (s *OllamaStream) Append(b, data []byte) []byte {
 func (s *OllamaStream) choice(b, choice []byte) []byte {
 	var delta, logprobs []byte
 	first := true
-	_ = jsonspan.EachMember(choice, func(key, value []byte) bool { // the relay has checked that it is JSON
+	jsonspan.Members(choice, func(key, value []byte) bool { // the relay has checked that it is JSON
 		switch string(key) {
 		case "index":
 			first = string(value) == "0"
@@ -89,7 +89,7 @@ func (s *OllamaStream) choice(b, choice []byte) []byte {
 	}
 	m := readOllamaDelta(delta)
 	if len(m.calls) > 0 && m.calls[0] == '[' {
-		_ = jsonspan.EachElement(m.calls, func(call []byte) bool { // the relay has checked that it is JSON
+		jsonspan.Elements(m.calls, func(call []byte) bool { // the relay has checked that it is JSON
 			s.collect(call)
 			return s.held <= maxWaiting
 		})
@@ -116,7 +116,7 @@ func (s *OllamaStream) choice(b, choice []byte) []byte {
 type delta struct{ content, thinking, calls []byte }
 
 func readOllamaDelta(value []byte) (d delta) {
-	_ = jsonspan.EachMember(value, func(key, value []byte) bool { // it may be null
+	jsonspan.Members(value, func(key, value []byte) bool { // it may be null
 		switch string(key) {
 		case "content", "refusal":
 			if isText(value) {
@@ -310,7 +310,7 @@ func (s *OllamaStream) appendEnd(b []byte, now time.Time) []byte {
 type timings struct{ total, load, prompt, eval time.Duration }
 
 func (t *timings) read(value []byte) {
-	_ = jsonspan.EachMember(value, func(key, value []byte) bool { // it may be null
+	jsonspan.Members(value, func(key, value []byte) bool { // it may be null
 		ms, err := strconv.ParseFloat(string(value), 64)
 		d := time.Duration(min(ms, 1e12) * float64(time.Millisecond))
 		switch {
@@ -328,28 +328,36 @@ func (t *timings) read(value []byte) {
 	})
 }
 
-// OllamaFromChat translates a whole chat completion to an answer of /api/chat, or of /api/generate. The stream says which, and has the
-// model and the time of the start. It returns false if the answer has no choice.
-func OllamaFromChat(answer []byte, s *OllamaStream) ([]byte, bool) {
+// OllamaFromChat translates a whole chat completion to an answer of /api/chat, and appends it. It returns false if the answer has no choice.
+func OllamaFromChat(b, answer []byte, a *About) ([]byte, bool) {
+	return ollamaFromChat(b, answer, &OllamaStream{Model: a.Model, Started: a.Started})
+}
+
+// GenerateFromChat is OllamaFromChat for /api/generate.
+func GenerateFromChat(b, answer []byte, a *About) ([]byte, bool) {
+	return ollamaFromChat(b, answer, &OllamaStream{Model: a.Model, Started: a.Started, Generate: true})
+}
+
+func ollamaFromChat(b, answer []byte, s *OllamaStream) ([]byte, bool) {
 	var v [3][]byte
 	object(answer, []string{"choices", "usage", "timings"}, v[:])
 	choice := firstChoice(v[0])
 	var c [3][]byte
 	object(choice, []string{"message", "finish_reason", "logprobs"}, c[:])
 	if c[0] == nil {
-		return nil, false
+		return b, false
 	}
 	s.usage, _ = openai.ParseUsage(v[1])
 	s.timings.read(v[2])
 	s.finish = c[1]
 	m := readOllamaDelta(c[0])
-	_ = jsonspan.EachElement(m.calls, func(call []byte) bool { // without calls, there is no list
+	jsonspan.Elements(m.calls, func(call []byte) bool { // without calls, there is no list
 		s.collect(call)
 		return true
 	})
 	s.dropNameless()
 	now := time.Now()
-	b := s.begin(make([]byte, 0, len(answer)+256), now)
+	b = s.begin(slices.Grow(b, len(answer)+256), now)
 	b = s.text(b, m.content, m.thinking)
 	if len(s.calls) > 0 {
 		b = s.appendCalls(b)
@@ -359,43 +367,30 @@ func OllamaFromChat(answer []byte, s *OllamaStream) ([]byte, bool) {
 	return s.appendEnd(b, now), true
 }
 
-// EmbedFromEmbeddings translates an answer of OpenAI's embeddings to one of /api/embed, or of the older /api/embeddings, which has one
-// vector. It returns false if the answer has no list, or a vector that is not a list of numbers.
-func EmbedFromEmbeddings(answer []byte, s *OllamaStream, legacy bool) ([]byte, bool) {
+// EmbedFromEmbeddings translates an answer of OpenAI's embeddings to one of /api/embed, and appends it. It returns false if the answer has
+// no list, or a vector that is not a list of numbers.
+func EmbedFromEmbeddings(b, answer []byte, a *About) ([]byte, bool) {
 	var v [2][]byte
 	object(answer, []string{"data", "usage"}, v[:])
-	w := writer{make([]byte, 0, len(answer)+256)}
-	vectors, good := 0, true
-	if legacy {
-		w.raw(`{"embedding":`)
-	} else {
-		w.raw("{")
-		w.text("model", s.Model)
-		w.raw(`,"embeddings":[`)
-	}
-	err := jsonspan.EachElement(v[0], func(item []byte) bool {
-		vector := get(item, "embedding")
-		good = len(vector) > 0 && vector[0] == '['
-		if vectors++; !legacy {
+	w := writer{append(slices.Grow(b, len(answer)+256), '{')}
+	w.text("model", a.Model)
+	w.raw(`,"embeddings":[`)
+	good := true
+	isList := jsonspan.Elements(v[0], func(item []byte) bool {
+		var vector []byte
+		if vector, good = vectorOf(item); good {
 			w.comma()
+			w.b = append(w.b, vector...)
 		}
-		w.b = append(w.b, vector...)
-		return good && !legacy
+		return good
 	})
-	if err != nil || !good {
-		return nil, false
-	}
-	if legacy {
-		if vectors == 0 {
-			w.raw("[]")
-		}
-		w.raw("}")
-		return w.b, true
+	if !isList || !good {
+		return b, false
 	}
 	usage, _ := openai.ParseUsage(v[1])
 	total := time.Duration(1)
-	if !s.Started.IsZero() {
-		total = max(time.Since(s.Started), 1)
+	if !a.Started.IsZero() {
+		total = max(time.Since(a.Started), 1)
 	}
 	w.raw("]")
 	w.number("total_duration", int64(total))
@@ -403,6 +398,25 @@ func EmbedFromEmbeddings(answer []byte, s *OllamaStream, legacy bool) ([]byte, b
 	w.number("prompt_eval_count", usage.Input)
 	w.raw("}")
 	return w.b, true
+}
+
+// EmbeddingFromEmbeddings is EmbedFromEmbeddings for the older /api/embeddings, which has one vector.
+func EmbeddingFromEmbeddings(b, answer []byte, _ *About) ([]byte, bool) {
+	vector, good := []byte("[]"), true
+	isList := jsonspan.Elements(get(answer, "data"), func(item []byte) bool {
+		vector, good = vectorOf(item)
+		return false
+	})
+	if !isList || !good {
+		return b, false
+	}
+	return append(append(append(b, `{"embedding":`...), vector...), '}'), true
+}
+
+// vectorOf returns the vector of an item. It returns false if that is not a list of numbers.
+func vectorOf(item []byte) (vector []byte, ok bool) {
+	vector = get(item, "embedding")
+	return vector, len(vector) > 0 && vector[0] == '['
 }
 
 // AppendOllamaLoad appends the answer to a request that only loads a model, or unloads it.

@@ -19,7 +19,7 @@ func plainMessages(r *jsonspan.Object) bool {
 		switch {
 		case !slices.Contains(plainMembers, string(key)):
 			return false
-		case string(key) == "messages" && containsAny(value, `thinking"`, `"source"`, `\u`):
+		case string(key) == "messages" && hasLists(value) && containsAny(value, `thinking"`, `"source"`, `\u`):
 			return false
 		case string(key) == "tools" && !plainTools(value):
 			return false
@@ -31,12 +31,12 @@ func plainMessages(r *jsonspan.Object) bool {
 // plainTools reports whether all tools are functions of the client.
 func plainTools(tools []byte) bool {
 	plain := true
-	err := jsonspan.EachElement(tools, func(tool []byte) bool {
+	isList := jsonspan.Elements(tools, func(tool []byte) bool {
 		kind := get(tool, "type")
 		plain = kind == nil || string(kind) == `"custom"`
 		return plain
 	})
-	return plain && err == nil && !bytes.Contains(tools, []byte(`\u`))
+	return plain && isList && !bytes.Contains(tools, []byte(`\u`))
 }
 
 var (
@@ -63,8 +63,8 @@ func plainOllama(r *jsonspan.Object) bool {
 // plainTexts reports whether messages say nothing but texts.
 func plainTexts(messages []byte) bool {
 	plain := true
-	err := jsonspan.EachElement(messages, func(message []byte) bool {
-		failed := jsonspan.EachMember(message, func(key, value []byte) bool {
+	isList := jsonspan.Elements(messages, func(message []byte) bool {
+		isObject := jsonspan.Members(message, func(key, value []byte) bool {
 			switch string(key) {
 			case "content":
 			case "role":
@@ -74,10 +74,10 @@ func plainTexts(messages []byte) bool {
 			}
 			return plain
 		})
-		plain = plain && failed == nil
+		plain = plain && isObject
 		return plain
 	})
-	return plain && err == nil
+	return plain && isList
 }
 
 var plainRoles = []string{`"user"`, `"assistant"`, `"system"`}
@@ -85,12 +85,15 @@ var plainRoles = []string{`"user"`, `"assistant"`, `"system"`}
 // hasOnly reports whether an object has only members with these names, whose values are not negative.
 func hasOnly(object []byte, names []string) bool {
 	plain := true
-	err := jsonspan.EachMember(object, func(key, value []byte) bool {
+	isObject := jsonspan.Members(object, func(key, value []byte) bool {
 		plain = slices.Contains(names, string(key)) && (string(key) != "num_predict" || value[0] > '0')
 		return plain
 	})
-	return plain && err == nil
+	return plain && isObject
 }
+
+// hasLists reports whether a list contains lists, such as the blocks of a content. It may be wrong if a text contains a bracket.
+func hasLists(list []byte) bool { return bytes.IndexByte(list[1:], '[') >= 0 }
 
 func containsAny(text []byte, words ...string) bool {
 	return slices.ContainsFunc(words, func(word string) bool { return bytes.Contains(text, []byte(word)) })

@@ -94,7 +94,7 @@ func simpleText(message []byte) string {
 	var v [2][]byte
 	object(message, []string{"content", "refusal"}, v[:])
 	text := str(v[0])
-	_ = jsonspan.EachElement(v[0], func(part []byte) bool { // of Mistral's reasoning models, beside their thoughts
+	jsonspan.Elements(v[0], func(part []byte) bool { // of Mistral's reasoning models, beside their thoughts
 		text += str(get(part, "text"))
 		return true
 	})
@@ -104,8 +104,8 @@ func simpleText(message []byte) string {
 	return text
 }
 
-// A SimpleAnswer translates an answer of OpenAI's chat completions to the simple chat. A stream has the text in events, and then [DONE].
-type SimpleAnswer struct {
+// A SimpleStream translates a stream of OpenAI's chat completions to the simple chat: the text in events, and then [DONE].
+type SimpleStream struct {
 	endsCR bool // the text so far ends with a CR, so that an LF after it belongs to the same line break
 	ended  bool
 	event  []byte // reused
@@ -114,13 +114,13 @@ type SimpleAnswer struct {
 // simpleDone ends a stream.
 const simpleDone = "[DONE]"
 
-func simpleAnswer(About) Answer { return new(SimpleAnswer) }
+func simpleStream(*About) Stream { return new(SimpleStream) }
 
-// Whole implements Answer. It returns false if the answer has no message.
-func (s *SimpleAnswer) Whole(answer []byte) ([]byte, bool) {
+// SimpleFromChat translates a whole chat completion to the simple chat, and appends it. It returns false if the answer has no message.
+func SimpleFromChat(b, answer []byte, _ *About) ([]byte, bool) {
 	found := false
-	b := []byte(`{"response":`)
-	_ = jsonspan.EachElement(get(answer, "choices"), func(choice []byte) bool { // without choices, nothing is found
+	b = append(b, `{"response":`...)
+	jsonspan.Elements(get(answer, "choices"), func(choice []byte) bool { // without choices, nothing is found
 		if message := get(choice, "message"); message != nil {
 			found, b = true, jsonspan.AppendString(b, simpleText(message))
 		}
@@ -129,8 +129,8 @@ func (s *SimpleAnswer) Whole(answer []byte) ([]byte, bool) {
 	return append(b, '}'), found
 }
 
-// Append implements Answer.
-func (s *SimpleAnswer) Append(dst, data []byte) []byte {
+// Append implements Stream.
+func (s *SimpleStream) Append(dst, data []byte) []byte {
 	if s.ended {
 		return dst
 	}
@@ -138,7 +138,7 @@ func (s *SimpleAnswer) Append(dst, data []byte) []byte {
 		s.ended = true
 		return sse.AppendData(dst, data)
 	}
-	_ = jsonspan.EachElement(get(data, "choices"), func(choice []byte) bool { // the last chunk has none
+	jsonspan.Elements(get(data, "choices"), func(choice []byte) bool { // the last chunk has none
 		dst = s.text(dst, simpleText(get(choice, "delta")))
 		return false
 	})
@@ -150,7 +150,7 @@ func (s *SimpleAnswer) Append(dst, data []byte) []byte {
 // A reader that goes by lines instead of events must not lose anything either. Those of httpx end wherever Python's splitlines finds the
 // end of a line, so all of these become line breaks. No line is [DONE], which would be taken for the end: such a line continues in an
 // event of its own.
-func (s *SimpleAnswer) text(dst []byte, text string) []byte {
+func (s *SimpleStream) text(dst []byte, text string) []byte {
 	if text == "" {
 		return dst
 	}

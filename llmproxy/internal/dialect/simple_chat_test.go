@@ -69,7 +69,7 @@ func TestSimpleWhole(t *testing.T) {
 		{"no message", `{"choices":[{"text":"a"}]}`, ""},
 		{"no object", `[]`, ""},
 	} {
-		got, ok := new(SimpleAnswer).Whole([]byte(test.body))
+		got, ok := SimpleFromChat(nil, []byte(test.body), &About{})
 		if ok != (test.want != "") || ok && string(got) != test.want {
 			t.Errorf("%s: got %s, %v; want %s", test.name, got, ok, test.want)
 		}
@@ -79,7 +79,7 @@ func TestSimpleWhole(t *testing.T) {
 // simple returns the stream of the simple chat for texts that come one by one.
 func simple(t testing.TB, texts ...string) string {
 	t.Helper()
-	var s SimpleAnswer
+	var s SimpleStream
 	stream := s.Append(nil, []byte(`{"choices":[{"index":0,"delta":{"role":"assistant","content":""}}]}`))
 	for _, text := range texts {
 		content, err := json.Marshal(text)

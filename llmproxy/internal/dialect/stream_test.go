@@ -147,7 +147,7 @@ func TestMessageStream(t *testing.T) {
 
 func TestMessageFromChat(t *testing.T) {
 	t.Parallel()
-	got, ok := MessageFromChat([]byte(`{"id":"c","choices":[{"index":0,"message":{"role":"assistant","content":"Hi","reasoning_content":"hm","tool_calls":[{"id":"x","type":"function","function":{"name":"f","arguments":"{\"a\":1}"}},{"id":"y","function":{"name":"g","arguments":"{\"a\":"}}]},"finish_reason":"stop"}],"usage":{"prompt_tokens":30,"completion_tokens":5,"prompt_tokens_details":{"cached_tokens":10}}}`), "m", nil)
+	got, ok := MessageFromChat(nil, []byte(`{"id":"c","choices":[{"index":0,"message":{"role":"assistant","content":"Hi","reasoning_content":"hm","tool_calls":[{"id":"x","type":"function","function":{"name":"f","arguments":"{\"a\":1}"}},{"id":"y","function":{"name":"g","arguments":"{\"a\":"}}]},"finish_reason":"stop"}],"usage":{"prompt_tokens":30,"completion_tokens":5,"prompt_tokens_details":{"cached_tokens":10}}}`), &About{Model: "m"})
 	if !ok {
 		t.Fatal("not translated")
 	}
@@ -156,7 +156,7 @@ func TestMessageFromChat(t *testing.T) {
 		t.Errorf("-want +got:\n%s", diff)
 	}
 	for _, answer := range []string{`{}`, `{"choices":[]}`, `[]`, `{"choices":[{"message":null}]}`} {
-		if got, ok := MessageFromChat([]byte(answer), "m", nil); ok {
+		if got, ok := MessageFromChat(nil, []byte(answer), &About{Model: "m"}); ok {
 			t.Errorf("%s becomes %s", answer, got)
 		}
 	}

@@ -54,7 +54,11 @@ func (anthropic) SetHeaders(h http.Header) {
 				h["Anthropic-Ratelimit-"+unit+"-"+kind] = v
 			}
 		}
-		if reset, err := time.ParseDuration(h.Get("X-Ratelimit-Reset-" + unit)); err == nil {
+		v := h["X-Ratelimit-Reset-"+unit]
+		if len(v) == 0 {
+			continue
+		}
+		if reset, err := time.ParseDuration(v[0]); err == nil {
 			h["Anthropic-Ratelimit-"+unit+"-Reset"] = []string{time.Now().Add(reset).UTC().Format(time.RFC3339)}
 		}
 	}

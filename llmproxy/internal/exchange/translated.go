@@ -4,9 +4,12 @@ import (
 	"bytes"
 	"context"
 	"net/http"
+	"strconv"
+	"sync"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/dialect"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/relay"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/sse"
 )
 
@@ -21,30 +24,34 @@ type Translator interface {
 type TranslatedClient struct {
 	Client
 	exchange *Exchange
-	answer   dialect.Answer
+	about    dialect.About
+	stream   dialect.Stream // of the answer, if it is one
 	streams  bool
 	passing  bool
-	whole    bytes.Buffer
-	events   []byte // reused
+	whole    bytes.Buffer // an answer that comes in several parts
+	done     bool         // a whole answer has been sent
+	events   []byte       // reused
 	sent     int64
 }
 
 // Translated returns the exchange's client for a request that named a model, and whose tools are known under names.
 func (x *Exchange) Translated(model string, names *dialect.ToolNames) *TranslatedClient {
-	about := dialect.About{Model: model, Names: names, PromptTokens: int64(x.Record.Signals().PromptTokens), Started: x.Record.Started}
-	return &TranslatedClient{Client: &x.Writer, exchange: x, answer: x.Own.Answer(about)}
+	return &TranslatedClient{Client: &x.Writer, exchange: x, about: dialect.About{Model: model, Names: names, Started: x.Record.Started}}
 }
 
 // Commit implements relay.Client.
 func (c *TranslatedClient) Commit(ctx context.Context, stream bool) (begun bool, err error) {
-	c.streams = stream
+	if c.streams = stream; stream && c.exchange.Own.Stream != nil {
+		c.about.PromptTokens = int64(c.exchange.Record.Signals().PromptTokens)
+		c.stream = c.exchange.Own.Stream(&c.about)
+	}
 	return c.Client.Commit(ctx, stream)
 }
 
 // Pass implements Translator.
 func (c *TranslatedClient) Pass(passing bool) { c.passing = passing }
 
-// WriteHeader implements http.ResponseWriter. The header of a whole answer is sent in Finish, because its length is not known yet.
+// WriteHeader implements http.ResponseWriter. The header of a whole answer is sent with it, because its length is not known yet.
 func (c *TranslatedClient) WriteHeader(status int) {
 	if c.streams || c.passing {
 		c.Client.WriteHeader(status)
@@ -64,6 +71,9 @@ func (c *TranslatedClient) ErrorEvent(e *openai.Error, state openai.ResponseStat
 func (c *TranslatedClient) Write(p []byte) (int, error) {
 	switch {
 	case !c.streams && !c.passing:
+		if c.whole.Len() == 0 && isWhole(c.Header(), p) && c.sendWhole(p) {
+			return len(p), nil
+		}
 		return c.whole.Write(p)
 	case c.passing && !(c.streams && c.exchange.API.Lines()):
 		n, err := c.Client.Write(p)
@@ -104,7 +114,7 @@ func (c *TranslatedClient) appendEvent(b []byte, e *sse.Event) []byte {
 		failed, _ := openai.ParseError(e.Data)
 		return append(b, c.Client.ErrorEvent(&failed, openai.ResponseState{})...)
 	}
-	return c.answer.Append(b, e.Data)
+	return c.stream.Append(b, e.Data)
 }
 
 var errorPrefix = []byte(`{"error":{`)
@@ -125,16 +135,39 @@ func (c *TranslatedClient) Flush() error {
 	return c.Client.Flush()
 }
 
-// Finish sends a whole answer, after it has been delivered.
+// Finish sends a whole answer that came in several parts, after it has been delivered.
 func (c *TranslatedClient) Finish() *openai.Error {
-	if !c.streams && !c.passing {
-		whole, ok := c.answer.Whole(c.whole.Bytes())
-		if !ok {
-			return UpstreamError("The upstream's answer is not what this endpoint answers with.")
-		}
-		c.Header()["Content-Type"] = jsonType
-		c.sent = c.exchange.Writer.writeJSON(http.StatusOK, whole)
+	if !c.streams && !c.passing && !c.done && !c.sendWhole(c.whole.Bytes()) {
+		return UpstreamError("The upstream's answer is not what this endpoint answers with.")
 	}
 	c.exchange.Record.Bytes = c.sent
 	return nil
+}
+
+// isWhole reports whether p is the whole body of the answer whose header is h.
+func isWhole(h http.Header, p []byte) bool {
+	n, err := strconv.Atoi(h.Get("Content-Length"))
+	return err == nil && n == len(p)
+}
+
+// wholes pools the memory for translated answers, except for large ones.
+var wholes = sync.Pool{New: func() any { return new([]byte) }}
+
+const maxPooled = 256 << 10
+
+// sendWhole sends a whole answer. It returns false if it is none.
+func (c *TranslatedClient) sendWhole(answer []byte) bool {
+	pooled := wholes.Get().(*[]byte)
+	defer wholes.Put(pooled)
+	whole, ok := c.exchange.Own.Whole((*pooled)[:0], answer, &c.about)
+	if !ok {
+		return false
+	}
+	if cap(whole) <= maxPooled {
+		*pooled = whole
+	}
+	delete(c.Header(), "Content-Length")                           // the upstream's
+	m, _ := relay.ReplayWhole(c.Client, "application/json", whole) // the client may have left; the record shows the intended answer
+	c.done, c.sent = true, m.Bytes
+	return true
 }

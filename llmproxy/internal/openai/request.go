@@ -60,10 +60,23 @@ func checkedKey(key []byte) (index int, exact bool) {
 // Parse reads the body of a request and keeps a reference to it. The error can be sent to the client.
 func (r *Request) Parse(body []byte) *Error {
 	r.Reset()
-	r.N = 1
 	if err := r.Scan(body); err != nil {
 		return invalid("", "The request body is not a JSON object: "+err.Error()+". Send one JSON object in UTF-8 with nothing before or after it.")
 	}
+	return r.readMembers()
+}
+
+// ParseTranslated is Parse for a body that is a translation of a request that was parsed, so that it is known to be JSON.
+func (r *Request) ParseTranslated(body []byte) *Error {
+	r.Reset()
+	r.ScanChecked(body)
+	return r.readMembers()
+}
+
+// readMembers reads the members that were found.
+func (r *Request) readMembers() *Error {
+	r.N = 1
+	body := r.Body
 	var seen uint32
 	for _, m := range r.Members {
 		key := m.Key.Of(body)

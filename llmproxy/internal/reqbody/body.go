@@ -38,6 +38,12 @@ type Body struct {
 	members  [8]jsonspan.Member // storage for the members of request, enough for what SDKs send
 }
 
+// A translation is what a Body has in addition if its request was translated.
+type translation struct {
+	original openai.Request
+	members  [8]jsonspan.Member // storage for the members of the translated request
+}
+
 // JSON returns the request's JSON, or nil if the body is a form.
 func (b *Body) JSON() *openai.Request {
 	if !b.isJSON {
@@ -176,13 +182,14 @@ func (b *Body) readJSON(s *source, e *openai.Endpoint, began time.Time) *openai.
 // accept translates a request that was parsed, if that is necessary, and records what it says.
 func (b *Body) accept(e *openai.Endpoint, translate func(*openai.Request) ([]byte, *openai.Error)) *openai.Error {
 	if translate != nil {
-		original := b.request
-		body, err := translate(&original)
+		t := &translation{original: b.request}
+		body, err := translate(&t.original)
 		if err != nil {
 			return err
 		}
-		b.original, b.request = &original, openai.Request{}
-		if err := b.request.Parse(body); err != nil {
+		b.original, b.request = &t.original, openai.Request{}
+		b.request.Members = t.members[:0]
+		if err := b.request.ParseTranslated(body); err != nil {
 			return err
 		}
 	}

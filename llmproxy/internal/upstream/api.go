@@ -92,7 +92,7 @@ func (t *Template) translateFor(k *Kind) *openai.Error {
 		return err
 	}
 	t.translated = new(openai.Request)
-	if err := t.translated.Parse(body); err != nil {
+	if err := t.translated.ParseTranslated(body); err != nil {
 		return err
 	}
 	t.chat = t.translated

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"sync"
 
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/jsonspan"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/memory"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/sse"
 )
@@ -20,14 +21,14 @@ const (
 )
 
 // translateWhole replaces an answer, whose body begins with what was peeked at, by its translation. The memory that both take is
-// reserved until the answer is closed.
+// reserved until the answer is closed. What is not JSON stays as it is, so that the relay reports it.
 func translateWhole(account *memory.Account, res *http.Response, body io.Reader, translate func([]byte) ([]byte, error)) error {
 	w := &translatedWhole{account: account}
 	err := w.read(body)
 	res.Body.Close()
-	var translated []byte
-	if err == nil {
-		translated, err = translate(w.answer.Bytes())
+	translated := w.answer.Bytes()
+	if err == nil && jsonspan.Walk(translated, func(_, _ []byte) {}, func([]byte) {}) == nil {
+		translated, err = translate(translated)
 	}
 	if err != nil {
 		w.Close()

@@ -36,7 +36,7 @@ func TestTranslateWhole(t *testing.T) {
 			t.Parallel()
 			usage := new(memory.Usage)
 			closed := 0
-			var src io.Reader = io.LimitReader(zeros{}, test.size)
+			src := io.MultiReader(strings.NewReader(`["`), io.LimitReader(zeros{}, test.size-4), strings.NewReader(`"]`))
 			if test.read != nil {
 				src = io.MultiReader(src, iotest.ErrReader(test.read))
 			}
@@ -57,7 +57,7 @@ func TestTranslateWhole(t *testing.T) {
 			}
 			text, err := io.ReadAll(res.Body)
 			if err != nil || string(text) != `{"translated":true}` || got != test.size || res.ContentLength != int64(len(text)) || res.Header["Content-Length"] != nil {
-				t.Errorf("%q, %v of %d bytes, length %d", text, err, got, res.ContentLength)
+				t.Errorf("%.100q, %v of %d bytes, length %d", text, err, got, res.ContentLength)
 			}
 			if test.size > freeAnswer && usage.Bytes() < 2*test.size {
 				t.Errorf("%d bytes are reserved for %d", usage.Bytes(), test.size)
@@ -68,6 +68,24 @@ func TestTranslateWhole(t *testing.T) {
 				t.Errorf("%d bytes are reserved after the end", usage.Bytes())
 			}
 		})
+	}
+}
+
+// What is not JSON is not translated, so that the relay can say so.
+func TestTranslateWholeOfNoJSON(t *testing.T) {
+	t.Parallel()
+	for _, answer := range []string{`<html>`, `{"content":[{"type":"text","text":"Hel`, `{"content":[]} {}`} {
+		res := &http.Response{Header: http.Header{}, Body: http.NoBody}
+		err := translateWhole(nil, res, strings.NewReader(answer), func([]byte) ([]byte, error) {
+			t.Errorf("%s is translated", answer)
+			return nil, nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := io.ReadAll(res.Body); err != nil || string(got) != answer {
+			t.Errorf("%q becomes %q, %v", answer, got, err)
+		}
 	}
 }
 
