@@ -51,9 +51,9 @@ func ShownModel(body []byte) (string, *openai.Error) {
 	if err != nil {
 		return "", err
 	}
-	model := str(v["model"])
+	model := str(v.get("model"))
 	if model == "" {
-		model = str(v["name"])
+		model = str(v.get("name"))
 	}
 	if model == "" {
 		return "", invalid("model", "is missing; name the model to describe")

@@ -23,37 +23,40 @@ var (
 	ollamaFunctionKeys = []string{"name", "arguments", "index"}
 )
 
-// exact reads the members of an object that have one of the names; null counts as absent. Ollama reads keys without regard to case, and
-// of two equal ones it takes the last, so a key in another spelling and a second one are errors.
-func exact(value []byte, place string, names []string) (map[string][]byte, *openai.Error) {
-	v := make(map[string][]byte, len(names))
-	var problem *openai.Error
+// exactMembers are the members of an object that have one of the names; the value of an absent one is nil, and so is null.
+type exactMembers struct {
+	names  []string
+	values [20][]byte // in the order of the names
+}
+
+// get returns the value of a member, or nil.
+func (m *exactMembers) get(name string) []byte {
+	if i := slices.Index(m.names, name); i >= 0 && !jsonspan.IsNull(m.values[i]) {
+		return m.values[i]
+	}
+	return nil
+}
+
+// exact reads the members of an object that have one of the names. Ollama reads keys without regard to case, and of two equal ones it
+// takes the last, so a key in another spelling and a second one are errors.
+func exact(value []byte, place string, names []string) (v exactMembers, problem *openai.Error) {
+	v.names = names
 	isObject := jsonspan.Members(value, func(key, value []byte) bool {
-		name := string(key)
-		if !slices.Contains(names, name) {
-			i := -1
-			if jsonspan.Ambiguous(key) {
-				i = slices.IndexFunc(names, func(name string) bool { return jsonspan.EqualFold(key, name) })
-			}
-			if i >= 0 {
+		i := slices.Index(names, string(key))
+		switch {
+		case i >= 0 && v.values[i] != nil:
+			problem = invalid(placeIn(place, names[i]), "the key is there twice; send it once")
+		case i >= 0:
+			v.values[i] = value
+		case jsonspan.Ambiguous(key):
+			if i = slices.IndexFunc(names, func(name string) bool { return jsonspan.EqualFold(key, name) }); i >= 0 {
 				problem = invalid(placeIn(place, names[i]), fmt.Sprintf("the key is spelled %q, which servers interpret differently; write it as %q", key, names[i]))
 			}
-			return problem == nil
 		}
-		if _, twice := v[name]; twice {
-			problem = invalid(placeIn(place, name), "the key is there twice; send it once")
-			return false
-		}
-		v[name] = value
-		return true
+		return problem == nil
 	})
 	if problem == nil && !isObject {
 		problem = invalid(place, "must be an object")
-	}
-	for name, value := range v {
-		if jsonspan.IsNull(value) {
-			delete(v, name)
-		}
 	}
 	return v, problem
 }
@@ -81,6 +84,9 @@ func LoadsOnly(r *jsonspan.Object) (unload, ok bool) {
 
 // isZeroDuration reports whether a duration as Ollama reads it, a number of seconds or a text such as "5m", is zero.
 func isZeroDuration(value []byte) bool {
+	if value == nil {
+		return false
+	}
 	if text := str(value); text != "" {
 		d, err := time.ParseDuration(text)
 		return err == nil && d == 0
@@ -96,15 +102,15 @@ func ChatFromOllama(r *jsonspan.Object, o ChatOptions) ([]byte, *openai.Error) {
 		return nil, err
 	}
 	c := newOllamaReader(r, o)
-	if err := c.common(v); err != nil {
+	if err := c.common(&v); err != nil {
 		return nil, err
 	}
-	if err := c.tools(v["tools"]); err != nil {
+	if err := c.tools(v.get("tools")); err != nil {
 		return nil, err
 	}
 	c.key("messages")
 	c.raw("[")
-	if err := c.messages(v["messages"]); err != nil {
+	if err := c.messages(v.get("messages")); err != nil {
 		return nil, err
 	}
 	c.raw("]}")
@@ -119,7 +125,7 @@ func ChatFromGenerate(r *jsonspan.Object, o ChatOptions) ([]byte, *openai.Error)
 		return nil, err
 	}
 	c := newOllamaReader(r, o)
-	if err := c.common(v); err != nil {
+	if err := c.common(&v); err != nil {
 		return nil, err
 	}
 	for _, own := range []struct{ name, why string }{
@@ -128,7 +134,7 @@ func ChatFromGenerate(r *jsonspan.Object, o ChatOptions) ([]byte, *openai.Error)
 		{"suffix", "text after the answer"},
 		{"context", "the tokens of an earlier answer; send the conversation to /api/chat"},
 	} {
-		value := v[own.name]
+		value := v.get(own.name)
 		switch {
 		case value == nil || isEmpty(value) || string(value) == "false":
 		case !o.Ollama:
@@ -139,12 +145,12 @@ func ChatFromGenerate(r *jsonspan.Object, o ChatOptions) ([]byte, *openai.Error)
 	}
 	c.key("messages")
 	c.raw("[")
-	if system := v["system"]; isText(system) {
+	if system := v.get("system"); isText(system) {
 		c.message("system")
 		c.member("content", system)
 		c.raw("}")
 	}
-	prompt := v["prompt"]
+	prompt := v.get("prompt")
 	if prompt == nil {
 		prompt = []byte(`""`)
 	}
@@ -152,7 +158,7 @@ func ChatFromGenerate(r *jsonspan.Object, o ChatOptions) ([]byte, *openai.Error)
 		return nil, invalid("prompt", "must be a string")
 	}
 	var images writer
-	if err := c.addImages(&images, v["images"], "images"); err != nil {
+	if err := c.addImages(&images, v.get("images"), "images"); err != nil {
 		return nil, err
 	}
 	c.user(prompt, images.b)
@@ -167,9 +173,9 @@ func EmbeddingsFromOllama(r *jsonspan.Object, o ChatOptions) ([]byte, *openai.Er
 	if err != nil {
 		return nil, err
 	}
-	input := v["input"]
+	input := v.get("input")
 	if input == nil {
-		input = v["prompt"]
+		input = v.get("prompt")
 	}
 	switch {
 	case input == nil:
@@ -179,13 +185,13 @@ func EmbeddingsFromOllama(r *jsonspan.Object, o ChatOptions) ([]byte, *openai.Er
 	}
 	w := writer{append(make([]byte, 0, len(r.Body)+32), '{')}
 	for _, name := range []string{"model", "dimensions"} {
-		if value := v[name]; value != nil {
+		if value := v.get(name); value != nil {
 			w.member(name, value)
 		}
 	}
 	w.member("input", input)
 	for _, name := range []string{"truncate", "keep_alive", "options"} {
-		if value := v[name]; value != nil && o.Ollama {
+		if value := v.get(name); value != nil && o.Ollama {
 			w.member(name, value)
 		}
 	}
@@ -211,11 +217,11 @@ func newOllamaReader(r *jsonspan.Object, o ChatOptions) *ollamaReader {
 }
 
 // common writes the members that chat and generate have in common.
-func (c *ollamaReader) common(v map[string][]byte) *openai.Error {
-	if model := v["model"]; model != nil {
+func (c *ollamaReader) common(v *exactMembers) *openai.Error {
+	if model := v.get("model"); model != nil {
 		c.member("model", model)
 	}
-	switch stream := v["stream"]; string(stream) {
+	switch stream := v.get("stream"); string(stream) {
 	case "", "true":
 		c.member("stream", []byte("true"))
 		c.member("stream_options", []byte(`{"include_usage":true}`))
@@ -224,22 +230,22 @@ func (c *ollamaReader) common(v map[string][]byte) *openai.Error {
 	default:
 		return invalid("stream", fmt.Sprintf("must be true or false, not %.40s", stream))
 	}
-	if err := c.readOptions(v["options"]); err != nil {
+	if err := c.readOptions(v.get("options")); err != nil {
 		return err
 	}
-	if err := c.format(v["format"]); err != nil {
+	if err := c.format(v.get("format")); err != nil {
 		return err
 	}
-	if err := c.think(v["think"]); err != nil {
+	if err := c.think(v.get("think")); err != nil {
 		return err
 	}
 	for _, name := range []string{"logprobs", "top_logprobs"} {
-		if value := v[name]; value != nil && string(value) != "0" {
+		if value := v.get(name); value != nil && string(value) != "0" {
 			c.member(name, value)
 		}
 	}
 	for _, name := range []string{"keep_alive", "truncate", "shift"} {
-		if value := v[name]; value != nil && c.options.Ollama {
+		if value := v.get(name); value != nil && c.options.Ollama {
 			c.member(name, value)
 		}
 	}
@@ -401,14 +407,14 @@ func (c *ollamaReader) addMessage(message []byte, place string) *openai.Error {
 	if err != nil {
 		return err
 	}
-	content := v["content"]
+	content := v.get("content")
 	if content == nil {
 		content = []byte(`""`)
 	}
 	if content[0] != '"' {
 		return invalid(place+".content", "must be a string; images belong into the list images")
 	}
-	role := strings.ToLower(str(v["role"]))
+	role := strings.ToLower(str(v.get("role")))
 	if role != "tool" {
 		c.flushImages()
 	}
@@ -416,7 +422,7 @@ func (c *ollamaReader) addMessage(message []byte, place string) *openai.Error {
 	if role == "user" {
 		images = new(writer)
 	}
-	if err := c.addImages(images, v["images"], place+".images"); err != nil {
+	if err := c.addImages(images, v.get("images"), place+".images"); err != nil {
 		return err
 	}
 	switch role {
@@ -427,9 +433,9 @@ func (c *ollamaReader) addMessage(message []byte, place string) *openai.Error {
 		c.member("content", content)
 		c.raw("}")
 	case "assistant":
-		return c.assistant(v, content, place)
+		return c.assistant(&v, content, place)
 	case "tool":
-		return c.result(v, content, place)
+		return c.result(&v, content, place)
 	default:
 		return invalid(place+".role", fmt.Sprintf("%.40q is no role; use system, user, assistant or tool", role))
 	}
@@ -498,12 +504,12 @@ func (c *ollamaReader) addImages(parts *writer, list []byte, place string) (prob
 }
 
 // assistant writes a message of the assistant.
-func (c *ollamaReader) assistant(v map[string][]byte, content []byte, place string) *openai.Error {
+func (c *ollamaReader) assistant(v *exactMembers, content []byte, place string) *openai.Error {
 	c.open = c.open[:0]
 	var calls writer
 	i := -1
 	var problem *openai.Error
-	isList := jsonspan.Elements(v["tool_calls"], func(call []byte) bool {
+	isList := jsonspan.Elements(v.get("tool_calls"), func(call []byte) bool {
 		i++
 		problem = c.call(&calls, call, place+".tool_calls."+strconv.Itoa(i))
 		return problem == nil
@@ -511,7 +517,7 @@ func (c *ollamaReader) assistant(v map[string][]byte, content []byte, place stri
 	switch {
 	case problem != nil:
 		return problem
-	case v["tool_calls"] != nil && !isList:
+	case v.get("tool_calls") != nil && !isList:
 		return invalid(place+".tool_calls", "must be a list")
 	}
 	c.message("assistant")
@@ -519,7 +525,7 @@ func (c *ollamaReader) assistant(v map[string][]byte, content []byte, place stri
 		content = []byte("null")
 	}
 	c.member("content", content)
-	if thinking := v["thinking"]; isText(thinking) && c.options.Reasoning {
+	if thinking := v.get("thinking"); isText(thinking) && c.options.Reasoning {
 		c.member("reasoning_content", thinking)
 	}
 	if len(calls.b) > 0 {
@@ -536,40 +542,40 @@ func (c *ollamaReader) call(calls *writer, call []byte, place string) *openai.Er
 	if err != nil {
 		return err
 	}
-	f, err := exact(v["function"], place+".function", ollamaFunctionKeys)
+	f, err := exact(v.get("function"), place+".function", ollamaFunctionKeys)
 	if err != nil {
 		return err
 	}
-	arguments := f["arguments"]
+	arguments := f.get("arguments")
 	switch {
-	case !isText(f["name"]):
+	case !isText(f.get("name")):
 		return invalid(place+".function.name", "is missing")
 	case arguments == nil:
 		arguments = []byte("{}")
 	case arguments[0] != '{':
 		return invalid(place+".function.arguments", "must be an object")
 	}
-	id := str(v["id"])
+	id := str(v.get("id"))
 	if id == "" {
 		id = "call_" + strconv.Itoa(c.calls)
 	}
 	c.calls++
-	c.open = append(c.open, openCall{id, str(f["name"])})
+	c.open = append(c.open, openCall{id, str(f.get("name"))})
 	if len(calls.b) > 0 {
 		calls.raw(",")
 	}
 	calls.raw("{")
 	calls.text("id", id)
 	calls.raw(`,"type":"function","function":{`)
-	calls.member("name", f["name"])
+	calls.member("name", f.get("name"))
 	calls.text("arguments", string(arguments))
 	calls.raw("}}")
 	return nil
 }
 
 // result writes the result of a tool. It belongs to the call with its ID, to the first open one of its name, or to the first open one.
-func (c *ollamaReader) result(v map[string][]byte, content []byte, place string) *openai.Error {
-	id, name := str(v["tool_call_id"]), str(v["tool_name"])
+func (c *ollamaReader) result(v *exactMembers, content []byte, place string) *openai.Error {
+	id, name := str(v.get("tool_call_id")), str(v.get("tool_name"))
 	i := slices.IndexFunc(c.open, func(call openCall) bool { return call.id == id })
 	if i < 0 {
 		i = slices.IndexFunc(c.open, func(call openCall) bool { return call.name == name })
