@@ -1,8 +1,6 @@
 package dialect
 
 import (
-	"time"
-
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/anthropic"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/jsonspan"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
@@ -55,24 +53,6 @@ type Endpoint struct {
 	Stream func(a *About) Stream
 	// Events reads the events of a stream that passes as the upstream sent it.
 	Events openai.EventReader
-}
-
-// About is what the translation of an answer has to know about the request.
-type About struct {
-	// Model is the name that the client asked for.
-	Model string
-	// Names has the client's names of the tools.
-	Names *ToolNames
-	// PromptTokens is an estimate for a stream, for as long as the upstream has not counted, or if it does not.
-	PromptTokens int64
-	// Started is when the request arrived.
-	Started time.Time
-}
-
-// A Stream translates a stream from OpenAI's format, event by event.
-type Stream interface {
-	// Append appends what the data of one event becomes, which may be nothing.
-	Append(b, data []byte) []byte
 }
 
 var chat, _ = openai.LookupEndpoint("/v1/chat/completions")

@@ -3,6 +3,7 @@ package dialect
 import (
 	"bytes"
 	"crypto/rand"
+	"slices"
 	"strconv"
 	"strings"
 
