@@ -84,6 +84,7 @@ func (e *modelEntry) ollama() ollamaModel {
 		m.Digest = hex.EncodeToString(digest[:])
 	}
 	_ = json.Unmarshal(e.detail("details"), &m.Details) // other servers' members of this name may be anything
+	m.Details.Parent = cmp.Or(m.Details.Parent, e.Parent)
 	if m.Details.Families == nil {
 		m.Details.Families = []string{}
 	}

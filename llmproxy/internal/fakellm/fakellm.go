@@ -34,8 +34,9 @@ const maxBody = 64 << 20
 type Server struct {
 	kind      *kind
 	models    []string
-	slots     chan struct{} // nil means unlimited
-	canned    *canned       // the answers of a benchmark; nil otherwise
+	parents   map[string]string // of the models that are adapters
+	slots     chan struct{}     // nil means unlimited
+	canned    *canned           // the answers of a benchmark; nil otherwise
 	ids       atomic.Int64
 	generated atomic.Int64 // tokens sent
 	script    script
@@ -50,6 +51,17 @@ type Option func(*Server)
 // model. Without this option the server lists "tiny" and accepts any name.
 func Models(names ...string) Option {
 	return func(s *Server) { s.models = slices.Clone(names) }
+}
+
+// Adapters adds adapters (LoRA) of a model, which are listed as models.
+func Adapters(parent string, names ...string) Option {
+	return func(s *Server) {
+		s.models = append(s.names(), names...)
+		s.parents = map[string]string{}
+		for _, name := range names {
+			s.parents[name] = parent
+		}
+	}
 }
 
 // Slots lets n requests generate at once. The others wait in an unbounded queue, as they do at every local server; only vLLM

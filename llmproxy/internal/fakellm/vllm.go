@@ -157,9 +157,14 @@ func vllmUsage(u usage, noDetails string) string {
 	return fmt.Sprintf(`{"prompt_tokens":%d,"total_tokens":%d,"completion_tokens":%d%s}`, u.input, u.input+u.output, u.output, noDetails)
 }
 
-func vllmModel(_ *exchange, id string) string {
-	return `{"id":` + quote(id) + `,"object":"model","created":` + created + `,"owned_by":"vllm","root":` + quote(id) +
-		`,"parent":null,"max_model_len":4096,"permission":[{"id":"modelperm-1","object":"model_permission","created":` + created +
+// vllmModel describes a model or, with its file and without a context window, an adapter.
+func vllmModel(x *exchange, id string) string {
+	root, parent, window := id, "null", "4096"
+	if of, ok := x.server.parents[id]; ok {
+		root, parent, window = "/adapters/"+id, quote(of), "null"
+	}
+	return `{"id":` + quote(id) + `,"object":"model","created":` + created + `,"owned_by":"vllm","root":` + quote(root) +
+		`,"parent":` + parent + `,"max_model_len":` + window + `,"permission":[{"id":"modelperm-1","object":"model_permission","created":` + created +
 		`,"allow_create_engine":false,"allow_sampling":true,"allow_logprobs":true,"allow_search_indices":false,"allow_view":true,` +
 		`"allow_fine_tuning":false,"organization":"*","group":null,"is_blocking":false}]}`
 }

@@ -22,6 +22,8 @@ type Model struct {
 	Created int64
 	// Owner is empty if the list does not state it.
 	Owner string
+	// Parent is the model of which this one is an adapter (LoRA), or empty.
+	Parent string
 	// ContextWindow is in tokens, or zero if the list does not state it.
 	ContextWindow int
 	// MaxOutput is in tokens, or zero if the list does not state it.
@@ -110,6 +112,7 @@ func parseModels(body []byte) ([]Model, error) {
 			}
 		}
 	}
+	models.inherit()
 	return models.models, nil
 }
 
@@ -137,9 +140,20 @@ func (s *modelSet) add(m Model) {
 	s.models = append(s.models, m)
 }
 
+// inherit gives adapters the limits of their models, which vLLM states only for these.
+func (s *modelSet) inherit() {
+	for i := range s.models {
+		m := &s.models[i]
+		if at, ok := s.at[m.Parent]; ok {
+			parent := s.models[at]
+			m.ContextWindow, m.MaxOutput = cmp.Or(m.ContextWindow, parent.ContextWindow), cmp.Or(m.MaxOutput, parent.MaxOutput)
+		}
+	}
+}
+
 // Merge adds what m lacks. Of two numbers of tokens, the smaller one counts.
 func (m *Model) Merge(other Model) {
-	m.Created, m.Owner = cmp.Or(m.Created, other.Created), cmp.Or(m.Owner, other.Owner)
+	m.Created, m.Owner, m.Parent = cmp.Or(m.Created, other.Created), cmp.Or(m.Owner, other.Owner), cmp.Or(m.Parent, other.Parent)
 	m.Size, m.Digest = cmp.Or(m.Size, other.Size), cmp.Or(m.Digest, other.Digest)
 	m.ContextWindow, m.MaxOutput = smallest(m.ContextWindow, other.ContextWindow), smallest(m.MaxOutput, other.MaxOutput)
 	for _, d := range other.Details {
@@ -233,7 +247,7 @@ func (e modelEntry) model() (m Model, ok bool) {
 	for _, name := range []string{"created", "created_at", "modified_at"} {
 		m.Created = cmp.Or(m.Created, unixTime(object[name]))
 	}
-	m.Size, m.Digest = byteCount(object["size"]), text(object["digest"])
+	m.Size, m.Digest, m.Parent = byteCount(object["size"]), text(object["digest"]), text(object["parent"])
 	for _, name := range []string{"owned_by", "owner", "organization", "publisher"} {
 		m.Owner = cmp.Or(m.Owner, text(object[name]))
 	}
@@ -243,7 +257,7 @@ func (e modelEntry) model() (m Model, ok bool) {
 	}
 	for _, name := range modelDetails {
 		value := object[name]
-		if tellsSomething(value) && (name != "name" || text(value) != m.ID) && len(value) <= maxModelDetail && json.Valid(value) {
+		if tellsSomething(value) && (name != "name" || text(value) != m.ID) && (name != "root" || !isPath(text(value))) && len(value) <= maxModelDetail && json.Valid(value) {
 			m.Details = append(m.Details, ModelDetail{Name: name, Value: bytes.Clone(value)}) // the body is not kept
 		}
 	}
@@ -252,6 +266,12 @@ func (e modelEntry) model() (m Model, ok bool) {
 
 func validModelID(id string) bool {
 	return id != "" && len(id) <= maxModelName && strings.TrimSpace(id) == id && !strings.ContainsFunc(id, unicode.IsControl)
+}
+
+// isPath reports whether a text is the path of a file on the server, which is nobody else's business. The name of a model may have a
+// slash in it, too.
+func isPath(s string) bool {
+	return strings.HasPrefix(s, "/") || strings.HasPrefix(s, ".") || strings.HasPrefix(s, "~") || len(s) > 2 && s[1] == ':'
 }
 
 func tellsSomething(value []byte) bool {

@@ -71,7 +71,13 @@ func TestParseModels(t *testing.T) {
 
 		// What servers tell.
 		{"vLLM", `{"data":[{"id":"a","object":"model","created":1700000000,"owned_by":"vllm","root":"org/a","parent":null,"max_model_len":131072,"permission":[{"id":"x"}]},{"id":"b","root":"/lora","parent":"a","max_model_len":null}]}`,
-			[]Model{{ID: "a", Created: 1700000000, Owner: "vllm", ContextWindow: 131072, Details: []ModelDetail{{"root", json.RawMessage(`"org/a"`)}}}, {ID: "b", Details: []ModelDetail{{"root", json.RawMessage(`"/lora"`)}, {"parent", json.RawMessage(`"a"`)}}}}},
+			[]Model{{ID: "a", Created: 1700000000, Owner: "vllm", ContextWindow: 131072, Details: []ModelDetail{{"root", json.RawMessage(`"org/a"`)}}}, {ID: "b", Parent: "a", ContextWindow: 131072, Details: []ModelDetail{{"parent", json.RawMessage(`"a"`)}}}}},
+		{"an adapter before its model, one with a window of its own, one of a model that is not there", `{"data":[{"id":"x","root":"./x","parent":"a"},{"id":"a","max_model_len":8192,"max_output_tokens":1024},{"id":"y","parent":"a","max_model_len":4096},{"id":"z","parent":"c"},{"id":"s","parent":"s"}]}`,
+			[]Model{
+				{ID: "x", Parent: "a", ContextWindow: 8192, MaxOutput: 1024, Details: []ModelDetail{{"parent", json.RawMessage(`"a"`)}}}, {ID: "a", ContextWindow: 8192, MaxOutput: 1024},
+				{ID: "y", Parent: "a", ContextWindow: 4096, MaxOutput: 1024, Details: []ModelDetail{{"parent", json.RawMessage(`"a"`)}}}, {ID: "z", Parent: "c", Details: []ModelDetail{{"parent", json.RawMessage(`"c"`)}}},
+				{ID: "s", Parent: "s", Details: []ModelDetail{{"parent", json.RawMessage(`"s"`)}}},
+			}},
 		{"llama.cpp's command line stays here", `{"data":[{"id":"a","status":{"value":"loaded","args":["--api-key","secret"],"preset":"secret"}}]}`, []Model{a}},
 		{"prices stay here", `{"data":[{"id":"a","pricing":{"prompt":"0.1"}}]}`, []Model{a}},
 		{"a detail that is too long", `{"data":[{"id":"a","description":"` + strings.Repeat("x", maxModelDetail) + `"}]}`, []Model{a}},
