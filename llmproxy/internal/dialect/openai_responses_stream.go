@@ -818,17 +818,29 @@ func (s *ResponseStream) endCall(dst []byte) []byte {
 	}
 	action := argumentsObject(append(append([]byte{'"'}, s.current.pending...), '"'))
 	s.beginCall()
-	if s.tool.kind == localShellTool && get(action, "type") == nil {
-		w := writer{append(s.output, `{"type":"exec"`...)}
-		_ = jsonspan.EachMember(action, func(key, value []byte) bool { // it is an object
-			w.member(string(key), value)
-			return true
-		})
-		s.output = append(w.b, '}')
+	if s.tool.kind == localShellTool {
+		s.output = appendExec(s.output, action)
 	} else {
 		s.output = append(s.output, action...)
 	}
 	return s.emitItem(dst, "response.output_item.added", `,"status":"in_progress"}`)
+}
+
+// appendExec appends the action of local_shell with the members that the model is not asked for, and SDKs require.
+func appendExec(b, action []byte) []byte {
+	w := writer{append(b, `{"type":"exec"`...)}
+	hasEnv := false
+	_ = jsonspan.EachMember(action, func(key, value []byte) bool { // it is an object
+		if name := string(key); name != "type" {
+			hasEnv = hasEnv || name == "env"
+			w.member(name, value)
+		}
+		return true
+	})
+	if !hasEnv {
+		w.raw(`,"env":{}`)
+	}
+	return append(w.b, '}')
 }
 
 // Finished reports whether the upstream has finished the answer. Some servers close the stream then, without [DONE].

@@ -164,7 +164,7 @@ func TestResponseStream(t *testing.T) {
 		{"a custom tool with nothing", []string{callChunk(custom + `""}}`), finish("tool_calls")}, []map[string]any{customCall("x", "apply_patch", "")}},
 		{"a custom tool that breaks off", []string{callChunk(custom + `"{\"input\":\"a\\"}}`), finish("tool_calls")}, []map[string]any{customCall("x", "apply_patch", `a\`)}},
 		{"a shell on the client's machine", []string{callChunk(`{"index":0,"id":"x","function":{"name":"local_shell","arguments":"{\"command\":"}}`), callChunk(`{"index":0,"function":{"arguments":"[\"ls\"]}"}}`)},
-			[]map[string]any{{"type": "local_shell_call", "status": "completed", "call_id": "x", "action": map[string]any{"type": "exec", "command": []any{"ls"}}}}},
+			[]map[string]any{{"type": "local_shell_call", "status": "completed", "call_id": "x", "action": map[string]any{"type": "exec", "command": []any{"ls"}, "env": map[string]any{}}}}},
 		{"other tools of the client", []string{
 			callChunk(`{"index":0,"id":"x","function":{"name":"shell","arguments":"{\"commands\":[\"ls\"]}"}}`), callChunk(`{"index":1,"id":"y","function":{"name":"patch","arguments":"{\"type\":\"delete_file\",\"path\":\"p\"}"}}`), callChunk(`{"index":2,"id":"z","function":{"name":"tool_search","arguments":"{\n\"query\":\"q\"}"}}`),
 		}, []map[string]any{

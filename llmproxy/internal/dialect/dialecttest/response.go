@@ -223,7 +223,7 @@ var itemShapes = map[string]shape{
 	"reasoning":        {"summary": listOf(has(partShapes["summary_text"]))},
 	"function_call":    {"call_id": isName, "name": isName, "arguments": isString},
 	"custom_tool_call": {"call_id": isName, "name": isName, "input": isString},
-	"local_shell_call": {"call_id": isName, "action": has(shape{"type": oneOf("exec")})},
+	"local_shell_call": {"call_id": isName, "action": has(shape{"type": oneOf("exec"), "env": isObject})},
 	"shell_call":       {"call_id": isName, "action": isObject},
 	"apply_patch_call": {"call_id": isName, "operation": isObject},
 	"tool_search_call": {"call_id": isName, "arguments": isObject, "execution": oneOf("client")},
