@@ -152,7 +152,7 @@ func (s *ResponseStream) Append(dst, data []byte) []byte {
 	if !ok {
 		return s.failWith(dst, errNoJSON)
 	}
-	_ = jsonspan.EachElement(choices, func(choice []byte) bool { // the last chunk has none
+	jsonspan.Elements(choices, func(choice []byte) bool { // the last chunk has none
 		if !s.started {
 			dst = s.start(dst)
 		}
@@ -200,6 +200,10 @@ func (s *ResponseStream) read(data []byte) (choices []byte, ok bool) {
 			if value[0] == '{' {
 				s.timings = append(s.timings[:0], value...)
 			}
+		default:
+			if s.whole {
+				s.count(openai.UsageIn(key, value))
+			}
 		}
 		return true
 	})
@@ -215,7 +219,7 @@ func (s *ResponseStream) count(usage []byte) {
 func (s *ResponseStream) choice(dst, choice []byte) []byte {
 	var delta, message, logprobs []byte
 	first := true
-	_ = jsonspan.EachMember(choice, func(key, value []byte) bool { // it has been read as a part of the chunk
+	jsonspan.Members(choice, func(key, value []byte) bool { // it has been read as a part of the chunk
 		switch string(key) {
 		case "index":
 			first = string(value) == "0"
@@ -240,7 +244,7 @@ func (s *ResponseStream) choice(dst, choice []byte) []byte {
 // delta adds what a chunk, or a whole message, says.
 func (s *ResponseStream) delta(dst, delta, logprobs []byte) []byte {
 	var reasoning, content, refusal, calls, call, blocks, details, annotations []byte
-	_ = jsonspan.EachMember(delta, func(key, value []byte) bool { // it may be null
+	jsonspan.Members(delta, func(key, value []byte) bool { // it may be null
 		switch string(key) {
 		case "reasoning_content", "reasoning":
 			if isText(value) {
@@ -281,7 +285,7 @@ func (s *ResponseStream) delta(dst, delta, logprobs []byte) []byte {
 	}
 	dst = s.annotate(dst, annotations)
 	dst = s.text(dst, refusalText, refusal)
-	_ = jsonspan.EachElement(calls, func(call []byte) bool { // it may be null
+	jsonspan.Elements(calls, func(call []byte) bool { // it may be null
 		dst = s.call(dst, call)
 		return true
 	})
@@ -644,7 +648,7 @@ func (s *ResponseStream) encrypt(hasText bool) bool {
 
 // annotate adds the citations of a text.
 func (s *ResponseStream) annotate(dst, list []byte) []byte {
-	_ = jsonspan.EachElement(list, func(annotation []byte) bool { // it may be null
+	jsonspan.Elements(list, func(annotation []byte) bool { // it may be null
 		citation := get(annotation, "url_citation")
 		if citation == nil || s.failed || s.busy() {
 			return true
@@ -830,7 +834,7 @@ func (s *ResponseStream) endCall(dst []byte) []byte {
 func appendExec(b, action []byte) []byte {
 	w := writer{append(b, `{"type":"exec"`...)}
 	hasEnv := false
-	_ = jsonspan.EachMember(action, func(key, value []byte) bool { // it is an object
+	jsonspan.Members(action, func(key, value []byte) bool { // it is an object
 		if name := string(key); name != "type" {
 			hasEnv = hasEnv || name == "env"
 			w.member(name, value)
@@ -882,18 +886,15 @@ func (s *ResponseStream) complete(dst []byte) []byte {
 
 // Whole returns the response that a whole chat completion becomes. It returns false if the answer has no choice.
 func (s *ResponseStream) Whole(answer []byte) ([]byte, bool) {
+	s.whole = true
 	choices, ok := s.read(answer)
 	var c [4][]byte
 	object(firstChoice(choices), []string{"message", "finish_reason", "logprobs", "usage"}, c[:])
 	if !ok || c[0] == nil || jsonspan.EqualString(c[1], "error") {
 		return nil, false
 	}
-	s.count(c[3])                                                  // of Moonshot
-	_ = jsonspan.EachMember(answer, func(key, value []byte) bool { // it has been read
-		s.count(openai.UsageIn(key, value))
-		return true
-	})
-	s.whole, s.ended, s.reason = true, true, c[1]
+	s.count(c[3]) // of Moonshot
+	s.ended, s.reason = true, c[1]
 	s.begin()
 	status := "completed"
 	if s.incomplete() != "" {
