@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/jsonspan"
 )
 
 func BenchmarkMessageStream(b *testing.B) {
@@ -87,5 +89,35 @@ func BenchmarkCompletionAnswer(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		dst = c.Append(dst[:0], data)
+	}
+}
+
+func BenchmarkChatFromResponse(b *testing.B) {
+	request := []byte(`{"model":"m","instructions":"You are a coding agent. You are expected to be precise, safe, and helpful.","stream":true,"store":false,"include":["reasoning.encrypted_content"],"input":[{"type":"message","role":"user","content":[{"type":"input_text","text":"Create a.txt, then list the files"}]},{"type":"message","role":"assistant","content":[{"type":"output_text","text":"I look."}]},{"type":"function_call","id":"fc_1","name":"exec_command","arguments":"{\"cmd\": \"ls\"}","call_id":"call_1"},{"type":"function_call_output","call_id":"call_1","output":"a.txt\nb.txt\n"}],"tools":[{"type":"function","name":"exec_command","description":"Runs a command, and returns its output.","strict":false,"parameters":{"type":"object","properties":{"cmd":{"type":"string"}},"required":["cmd"],"additionalProperties":false}},{"type":"web_search"}],"tool_choice":"auto","parallel_tool_calls":true,"reasoning":{"effort":"low","summary":"auto"},"prompt_cache_key":"k"}`)
+	var o jsonspan.Object
+	if err := o.Scan(request); err != nil {
+		b.Fatal(err)
+	}
+	b.SetBytes(int64(len(request)))
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, _, err := ChatFromResponse(&o, ChatOptions{Reasoning: true}); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkChatFromMessages(b *testing.B) {
+	request := []byte(`{"model":"m","max_tokens":4096,"system":"You are a coding agent. You are expected to be precise, safe, and helpful.","stream":true,"messages":[{"role":"user","content":[{"type":"text","text":"Create a.txt, then list the files"}]},{"role":"assistant","content":[{"type":"text","text":"I look."},{"type":"tool_use","id":"call_1","name":"exec_command","input":{"cmd": "ls"}}]},{"role":"user","content":[{"type":"tool_result","tool_use_id":"call_1","content":"a.txt\nb.txt\n"}]}],"tools":[{"name":"exec_command","description":"Runs a command, and returns its output.","input_schema":{"type":"object","properties":{"cmd":{"type":"string"}},"required":["cmd"],"additionalProperties":false}}],"tool_choice":{"type":"auto"}}`)
+	var o jsonspan.Object
+	if err := o.Scan(request); err != nil {
+		b.Fatal(err)
+	}
+	b.SetBytes(int64(len(request)))
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, _, err := ChatFromMessages(&o, ChatOptions{Reasoning: true}); err != nil {
+			b.Fatal(err)
+		}
 	}
 }

@@ -7,11 +7,13 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"unicode/utf8"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/dialect/dialecttest"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/jsonspan"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/sse"
 )
 
@@ -47,6 +49,37 @@ func FuzzChatFromMessages(f *testing.F) {
 				t.Errorf("%s is refused with status %d, %q", body, err.Status, err.Param)
 			case err == nil && !json.Valid(chat):
 				t.Errorf("%s becomes %s", body, chat)
+			}
+		}
+	})
+}
+
+// Requests of any JSON become JSON without duplicate keys, and what responses repeat of them is JSON on one line; or an error names a place.
+func FuzzChatFromResponse(f *testing.F) {
+	addGoldens(f, "response-request")
+	for _, name := range []string{"apply-patch", "code-mode", "results"} {
+		f.Add(readFile(f, filepath.Join("testdata", "codex", name+".json")))
+	}
+	f.Add([]byte(`{"tools":[{"type":"shell"}],"tool_choice":{"type":"allowed_tools","mode":"auto","tools":[{"type":"shell"}]},"input":[{"type":"shell_call","call_id":"a","action":{}},{"role":"user","content":"Hi"},{"type":"shell_call_output","call_id":"a","output":[]},{"type":"reasoning","encrypted_content":"llm_proxy_InJlYXNvbmluZ19jb250ZW50IjoiaG0i"},{"role":"assistant","content":"x"}]}`))
+	f.Fuzz(func(t *testing.T, body []byte) {
+		var o openai.Request
+		if o.Parse(body) != nil {
+			return
+		}
+		for _, options := range []ChatOptions{AllOptions, {}, {Reasoning: true, Inline: true}} {
+			chat, about, err := ChatFromResponse(&o.Object, options)
+			if err != nil {
+				if err.Status != 400 || err.Param == "" {
+					t.Errorf("%s is refused with status %d, %q", body, err.Status, err.Param)
+				}
+				continue
+			}
+			var translated openai.Request
+			if err := translated.Parse(chat); err != nil || !json.Valid(chat) {
+				t.Errorf("%s becomes %s, %v", body, chat, err)
+			}
+			if echo := "{" + string(about.Echo) + "}"; !json.Valid([]byte(echo)) || strings.ContainsAny(echo, "\r\n") {
+				t.Errorf("of %s, responses repeat %q", body, echo)
 			}
 		}
 	})

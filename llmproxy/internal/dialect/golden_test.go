@@ -52,6 +52,13 @@ var goldens = map[string]func(t *testing.T, in []byte) []byte{
 		var c CompletionAnswer
 		return eachEvent(in, func(out []byte, e *sse.Event) []byte { return c.Append(out, e.Data) })
 	},
+	"response-request": func(t *testing.T, in []byte) []byte {
+		body, _, err := ChatFromResponse(scan(t, string(in)), ChatOptions{Reasoning: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return []byte(indented(t, body) + "\n")
+	},
 	"chat-answer": func(t *testing.T, in []byte) []byte {
 		body, ok := MessageFromChat(nil, in, &About{Model: "m"})
 		if !ok {
@@ -98,6 +105,15 @@ var goldens = map[string]func(t *testing.T, in []byte) []byte{
 // goldenInputs are the kinds that share the examples of another one.
 var goldenInputs = map[string]string{"response-stream": "chat-stream", "response-answer": "chat-answer"}
 
+func readFile(t testing.TB, file string) []byte {
+	t.Helper()
+	b, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
 func eachEvent(in []byte, add func(out []byte, e *sse.Event) []byte) (out []byte) {
 	for len(in) > 0 {
 		var e sse.Event
@@ -135,13 +151,16 @@ func TestGoldens(t *testing.T) {
 			t.Fatalf("no examples of %s, %v", kind, err)
 		}
 		for _, file := range files {
-			in, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
+			in := readFile(t, file)
 			name, _, _ := strings.Cut(filepath.Base(file), ".")
 			check(kind, name, in)
 		}
+	}
+	for _, name := range []string{"llamacpp/responses", "llamacpp/responses-stream", "ollama/v1-responses", "vllm/responses", "vllm/responses-stream"} {
+		check("response-request", strings.ReplaceAll(name, "/", "-"), fakellm.LoadCapture(t, name+".txt").RequestBody)
+	}
+	for _, name := range []string{"apply-patch", "code-mode", "compaction", "first", "image-and-schema", "results"} {
+		check("response-request", "codex-"+name, readFile(t, filepath.Join("testdata", "codex", name+".json")))
 	}
 	for server, names := range map[string][]string{
 		"llamacpp": {

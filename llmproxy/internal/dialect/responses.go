@@ -67,6 +67,14 @@ type responseTool struct {
 	namespace, name string // the namespace is empty for most tools
 }
 
+// namespaceOf returns a namespace, or "" for the one in which all functions are: Codex may name it.
+func namespaceOf(value []byte) string {
+	if name := str(value); name != "functions" {
+		return name
+	}
+	return ""
+}
+
 // modelName returns the name of the function that stands for the tool, unless another tool has it. It is how Codex itself writes a name with
 // its namespace where there are no namespaces.
 func (t responseTool) modelName() string {

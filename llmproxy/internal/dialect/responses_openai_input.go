@@ -414,7 +414,7 @@ func (c *conversationReader) call(kind toolKind, i item, place string) *openai.E
 	if id == nil { // as Codex may have local_shell_call
 		id = i.id
 	}
-	t := responseTool{kind: kind, namespace: str(i.namespace), name: str(i.name)}
+	t := responseTool{kind: kind, namespace: namespaceOf(i.namespace), name: str(i.name)}
 	if kind > customTool {
 		t.namespace, t.name = "", toolTypes[kind]
 	}

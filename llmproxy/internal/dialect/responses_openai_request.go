@@ -27,20 +27,18 @@ type responseReader struct {
 	options ChatOptions
 	about   *ResponseRequest
 	tools   toolList
+	v       responseMembers
+	echo    [len(echoed)][]byte
 }
 
-// translatedMembers are the members of the Responses API that chat does not have, or has in another form. All others mean the same there,
-// or are left to the server, which may have parameters of its own.
-var translatedMembers = []string{
-	"input", "instructions", "tools", "tool_choice", "parallel_tool_calls", "max_output_tokens", "text", "reasoning", "include", "top_logprobs",
-	"stream_options", "n", "prompt", "moderation",
-	// These have no effect on an answer that is neither stored nor made with tools of a service.
-	"store", "metadata", "client_metadata", "truncation", "max_tool_calls", "background", "background_options", "context_management", "image",
-	"access_programs", "previous_response_id", "conversation",
+// responseMembers are members of a request that are translated. Those that are not there are nil.
+type responseMembers struct {
+	input, instructions, tools, choice, parallel, limit, text, reasoning, include, topLogprobs []byte
+	stream                                                                                     bool
 }
 
 // refusedMembers are members without which the answer would lack what the client relies on.
-var refusedMembers = []struct{ name, why string }{
+var refusedMembers = [...]struct{ name, why string }{
 	{"previous_response_id", "the server of this model stores no responses; send the whole conversation as input"},
 	{"conversation", "the server of this model stores no conversations; send the whole conversation as input"},
 	{"prompt", "the server of this model stores no prompts; send instructions and input"},
@@ -49,72 +47,128 @@ var refusedMembers = []struct{ name, why string }{
 }
 
 // movedMembers are members of chat that have another name in the Responses API, as OpenAI says in its errors.
-var movedMembers = []struct{ name, to string }{
+var movedMembers = [...]struct{ name, to string }{
 	{"messages", "input"}, {"max_tokens", "max_output_tokens"}, {"max_completion_tokens", "max_output_tokens"}, {"response_format", "text.format"},
 	{"reasoning_effort", "reasoning.effort"}, {"verbosity", "text.verbosity"}, {"logprobs", "include"}, {"functions", "tools"},
 	{"function_call", "tool_choice"},
 }
 
 func (c *responseReader) write(r *jsonspan.Object) *openai.Error {
-	v := present(r)
-	for _, m := range refusedMembers {
-		if value := v[m.name]; value != nil && !isEmpty(value) && string(value) != "false" {
-			return invalid(m.name, m.why)
-		}
-	}
-	for _, m := range movedMembers {
-		if v[m.name] != nil {
-			return invalid(m.name, "the Responses API has "+m.to+" instead")
-		}
-	}
-	if n := v["n"]; n != nil && string(n) != "1" {
-		return invalid("n", "the Responses API gives one answer; leave it out, and send the request several times")
-	}
 	c.raw("{")
 	for _, m := range r.Members {
 		key, value := m.Key.Of(r.Body), m.Value.Of(r.Body)
-		if !jsonspan.IsNull(value) && !slices.Contains(translatedMembers, string(jsonspan.Unescape(key))) {
+		if jsonspan.IsNull(value) {
+			continue
+		}
+		passes, err := c.readMember(jsonspan.Unescape(key), value)
+		if err != nil {
+			return err
+		}
+		if passes {
 			c.comma()
 			c.b = append(append(append(append(c.b, '"'), key...), `":`...), value...)
 		}
 	}
-	if string(v["stream"]) == "true" {
+	if c.v.stream {
 		c.member("stream_options", []byte(`{"include_usage":true}`))
 	}
-	if limit := v["max_output_tokens"]; limit != nil {
-		if n, err := strconv.Atoi(string(limit)); err != nil || n < 1 {
-			return invalid("max_output_tokens", fmt.Sprintf("must be a whole number of at least 1, not %.40s", limit))
+	if c.v.limit != nil {
+		if n, err := strconv.Atoi(string(c.v.limit)); err != nil || n < 1 {
+			return invalid("max_output_tokens", fmt.Sprintf("must be a whole number of at least 1, not %.40s", c.v.limit))
 		}
-		c.member("max_tokens", limit)
+		c.member("max_tokens", c.v.limit)
 	}
-	if err := c.format(get(v["text"], "format")); err != nil {
+	if err := c.format(get(c.v.text, "format")); err != nil {
 		return err
 	}
-	c.logprobs(v)
-	if err := c.conversation(v); err != nil {
+	c.logprobs()
+	if err := c.conversation(); err != nil {
 		return err
 	}
 	c.raw("}")
-	c.about.Echo = appendEcho(make([]byte, 0, 512+len(v["tools"])+len(v["instructions"])), v)
+	c.about.Echo = c.appendEcho(make([]byte, 0, 640+len(c.v.tools)+len(c.v.instructions)))
 	return nil
 }
 
+// readMember reads a member. It passes if it means the same in chat, or is left to the server, which may have parameters of its own.
+func (c *responseReader) readMember(key, value []byte) (passes bool, problem *openai.Error) {
+	for i := range echoed {
+		if string(key) == echoed[i].name {
+			c.echo[i] = value
+		}
+	}
+	switch string(key) {
+	case "input":
+		c.v.input = value
+	case "instructions":
+		c.v.instructions = value
+	case "tools":
+		c.v.tools = value
+	case "tool_choice":
+		c.v.choice = value
+	case "parallel_tool_calls":
+		c.v.parallel = value
+	case "max_output_tokens":
+		c.v.limit = value
+	case "text":
+		c.v.text = value
+	case "reasoning":
+		c.v.reasoning = value
+	case "include":
+		c.v.include = value
+	case "top_logprobs":
+		c.v.topLogprobs = value
+	case "stream":
+		c.v.stream = string(value) == "true"
+		return true, nil
+	case "n":
+		if string(value) != "1" {
+			return false, invalid("n", "the Responses API gives one answer; leave it out, and send the request several times")
+		}
+	case "stream_options":
+	case "store", "metadata", "client_metadata", "truncation", "max_tool_calls", "background_options", "context_management", "image", "access_programs":
+		// These have no effect on an answer that is neither stored nor made with tools of a service.
+	default:
+		return c.passes(key, value)
+	}
+	return false, nil
+}
+
+// passes reports whether an unknown member passes.
+func (c *responseReader) passes(key, value []byte) (bool, *openai.Error) {
+	for _, m := range &refusedMembers {
+		if string(key) != m.name {
+			continue
+		}
+		if isEmpty(value) || string(value) == "false" {
+			return false, nil
+		}
+		return false, invalid(m.name, m.why)
+	}
+	for _, m := range &movedMembers {
+		if string(key) == m.name {
+			return false, invalid(m.name, "the Responses API has "+m.to+" instead")
+		}
+	}
+	return true, nil
+}
+
 // conversation writes the messages and the tools.
-func (c *responseReader) conversation(v map[string][]byte) *openai.Error {
-	choice := v["tool_choice"]
-	if jsonspan.EqualString(get(choice, "type"), "allowed_tools") {
-		c.tools.allowed = get(choice, "tools")
+func (c *responseReader) conversation() *openai.Error {
+	if jsonspan.EqualString(get(c.v.choice, "type"), "allowed_tools") {
+		c.tools.allowed = get(c.v.choice, "tools")
 	}
 	c.tools.about = c.about
-	if list := v["tools"]; list != nil {
-		if err := c.tools.add(list, "tools"); err != nil {
+	if c.v.tools != nil {
+		c.tools.b = make([]byte, 0, len(c.v.tools)+256)
+		if err := c.tools.add(c.v.tools, "tools"); err != nil {
 			return err
 		}
 	}
 	c.tools.loading = true
-	input := conversationReader{options: c.options, tools: &c.tools, effort: get(v["reasoning"], "effort"), verbosity: get(v["text"], "verbosity")}
-	input.messages.b = make([]byte, 0, len(v["input"])+256)
-	if err := input.read(v["instructions"], v["input"]); err != nil {
+	input := conversationReader{options: c.options, tools: &c.tools, effort: get(c.v.reasoning, "effort"), verbosity: get(c.v.text, "verbosity")}
+	input.messages.b = make([]byte, 0, len(c.v.input)+256)
+	if err := input.read(c.v.instructions, c.v.input); err != nil {
 		return err
 	}
 	if input.effort != nil {
@@ -130,11 +184,11 @@ func (c *responseReader) conversation(v map[string][]byte) *openai.Error {
 	if len(c.tools.b) > 0 {
 		c.key("tools")
 		c.b = append(append(append(c.b, '['), c.tools.b...), ']')
-		if parallel := v["parallel_tool_calls"]; parallel != nil { // OpenAI refuses it without tools
-			c.member("parallel_tool_calls", parallel)
+		if c.v.parallel != nil { // OpenAI refuses it without tools
+			c.member("parallel_tool_calls", c.v.parallel)
 		}
 	}
-	return c.choice(choice)
+	return c.choose(c.v.choice)
 }
 
 // format writes the format of the answer.
@@ -161,10 +215,9 @@ func (c *responseReader) format(format []byte) *openai.Error {
 }
 
 // logprobs asks for the probabilities of the tokens, if the request does.
-func (c *responseReader) logprobs(v map[string][]byte) {
-	top := v["top_logprobs"]
-	wanted := top != nil && string(top) != "0"
-	_ = jsonspan.EachElement(v["include"], func(name []byte) bool { // most requests include nothing
+func (c *responseReader) logprobs() {
+	wanted := c.v.topLogprobs != nil && string(c.v.topLogprobs) != "0"
+	_ = jsonspan.EachElement(c.v.include, func(name []byte) bool { // most requests include nothing
 		wanted = wanted || jsonspan.EqualString(name, "message.output_text.logprobs")
 		return true
 	})
@@ -172,13 +225,13 @@ func (c *responseReader) logprobs(v map[string][]byte) {
 		return
 	}
 	c.member("logprobs", []byte("true"))
-	if top != nil {
-		c.member("top_logprobs", top)
+	if c.v.topLogprobs != nil {
+		c.member("top_logprobs", c.v.topLogprobs)
 	}
 }
 
-// choice writes which tools the model may or must call.
-func (c *responseReader) choice(choice []byte) *openai.Error {
+// choose writes which tools the model may or must call.
+func (c *responseReader) choose(choice []byte) *openai.Error {
 	kind := str(choice)
 	if kind == "" {
 		kind = str(get(choice, "type"))
@@ -231,19 +284,24 @@ var echoed = [...]struct{ name, otherwise string }{
 }
 
 // appendEcho appends the members that every response repeats. They are on one line, because events of a stream are.
-func appendEcho(b []byte, v map[string][]byte) []byte {
+func (c *responseReader) appendEcho(b []byte) []byte {
 	w := writer{append(b, `"background":false,"previous_response_id":null,"store":false`...)}
-	for _, m := range echoed {
-		if value := v[m.name]; value != nil {
-			w.member(m.name, value)
+	for i, m := range &echoed {
+		if c.echo[i] != nil {
+			w.member(m.name, c.echo[i])
 		} else {
 			w.key(m.name)
 			w.raw(m.otherwise)
 		}
 	}
-	for i := range w.b {
-		if w.b[i] == '\n' || w.b[i] == '\r' { // white space: strings have escapes
-			w.b[i] = ' '
+	for _, end := range []byte("\n\r") { // white space: strings have escapes
+		for rest := w.b; ; {
+			i := bytes.IndexByte(rest, end)
+			if i < 0 {
+				break
+			}
+			rest[i] = ' '
+			rest = rest[i+1:]
 		}
 	}
 	return w.b

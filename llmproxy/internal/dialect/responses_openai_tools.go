@@ -48,7 +48,7 @@ func (l *toolList) addNamespace(namespace []byte, place string) *openai.Error {
 	if !isText(v[0]) {
 		return invalid(place+".name", "is missing")
 	}
-	name, description := str(v[0]), v[1]
+	name, description := namespaceOf(v[0]), v[1]
 	return eachBlock(v[2], place+".tools", func(kind string, tool []byte, place string) *openai.Error {
 		if kind != "function" && kind != "custom" {
 			return invalid(place+".type", fmt.Sprintf("a tool of type %.60q cannot be part of a namespace; use function or custom", kind))
@@ -74,7 +74,7 @@ func (l *toolList) addTool(kind string, tool []byte, namespace string, above []b
 		}
 		if t.name = str(v[0]); kind == "custom" {
 			t.kind = customTool
-			f.descriptions[2], f.parameters, f.strict = grammar(v[4]), []byte(customParameters), nil
+			f.descriptions[2], f.parameters, f.strict = customDescription(v[4]), []byte(customParameters), nil
 		}
 	case kind == "local_shell":
 		t.kind, f = localShellTool, function{descriptions: [3][]byte{[]byte(localShellDescription)}, parameters: []byte(localShellParameters)}
@@ -170,7 +170,7 @@ func (l *toolList) allows(t responseTool) (allowed bool) {
 		object(tool, []string{"type", "name", "namespace"}, v[:])
 		switch kind := str(v[0]); {
 		case kind == "namespace":
-			allowed = t.namespace != "" && t.namespace == str(v[1])
+			allowed = t.kind <= customTool && t.namespace == namespaceOf(v[1])
 		default:
 			allowed = kind == toolTypes[t.kind] && t.isNamed(v[1], v[2])
 		}
@@ -184,7 +184,7 @@ func (t responseTool) isNamed(name, namespace []byte) bool {
 	if t.kind > customTool { // there is only one
 		return true
 	}
-	return t.name == str(name) && (namespace == nil || t.namespace == str(namespace))
+	return t.name == str(name) && (namespace == nil || t.namespace == namespaceOf(namespace))
 }
 
 // find returns the name of the function that a tool_choice names, or "".
@@ -199,26 +199,25 @@ func (l *toolList) find(kind toolKind, choice []byte) string {
 	return ""
 }
 
-// grammar returns the description of the input of a custom tool, as JSON.
-func grammar(format []byte) []byte {
+// customDescription returns how to call a function that stands for a custom tool, as JSON. Descriptions of such tools may say that they take
+// no JSON, so this comes last.
+func customDescription(format []byte) []byte {
+	const how = "Call it with the text of the input as the argument " + customInput + "."
 	var v [3][]byte
 	object(format, []string{"type", "syntax", "definition"}, v[:])
-	if str(v[0]) != "grammar" || !isText(v[2]) {
-		return nil
+	definition := str(v[2])
+	switch {
+	case str(v[0]) != "grammar" || definition == "":
+		return []byte(`"` + how + `"`)
+	case jsonspan.EqualString(v[1], "regex"):
+		return jsonspan.AppendString(nil, how+" The text must match this regular expression:\n"+definition)
 	}
-	words := "The input must match this grammar:\n"
-	switch str(v[1]) {
-	case "lark":
-		words = "The input must match this Lark grammar:\n"
-	case "regex":
-		words = "The input must match this regular expression:\n"
-	}
-	return jsonspan.AppendString(nil, words+str(v[2]))
+	return jsonspan.AppendString(nil, how+" The text must match this Lark grammar:\n"+definition)
 }
 
 // The functions that stand for tools without parameters of their own. Their arguments become the argument of the call's item.
 const (
-	customParameters = `{"type":"object","properties":{"` + customInput + `":{"type":"string","description":"The input of the tool, as plain text."}},"required":["` + customInput + `"],"additionalProperties":false}`
+	customParameters = `{"type":"object","properties":{"` + customInput + `":{"type":"string","description":"The text of the input, as it is."}},"required":["` + customInput + `"],"additionalProperties":false}`
 
 	localShellDescription = `"Runs a command on the user's machine, and returns its output."`
 	localShellParameters  = `{"type":"object","properties":{` +

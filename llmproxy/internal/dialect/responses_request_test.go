@@ -122,7 +122,7 @@ func TestChatFromResponse(t *testing.T) {
 			`{"tools":[{"type":"custom","name":"p","description":"d","format":{"type":"grammar","syntax":"lark","definition":"start: \"x\""}},{"type":"custom","name":"q","format":{"type":"grammar","syntax":"regex","definition":"a+"}},{"type":"custom","name":"r","format":{"type":"text"}}],"tool_choice":{"type":"custom","name":"p"},"input":[` + hi + `,
 				{"type":"custom_tool_call","id":"ctc_1","call_id":"a","name":"p","input":"*** \"a\"\n"},{"type":"custom_tool_call_output","call_id":"a","output":"ok"}]}`,
 			`{"messages":[` + hi + `,{"role":"assistant","content":null,"tool_calls":[{"id":"a","type":"function","function":{"name":"p","arguments":"{\"input\":\"*** \\\"a\\\"\\n\"}"}}]},{"role":"tool","tool_call_id":"a","content":"ok"}],
-				"tools":[{"type":"function","function":{"name":"p","description":"d\n\nThe input must match this Lark grammar:\nstart: \"x\"","parameters":` + customParameters + `}},{"type":"function","function":{"name":"q","description":"The input must match this regular expression:\na+","parameters":` + customParameters + `}},{"type":"function","function":{"name":"r","parameters":` + customParameters + `}}],
+				"tools":[{"type":"function","function":{"name":"p","description":"d\n\nCall it with the text of the input as the argument input. The text must match this Lark grammar:\nstart: \"x\"","parameters":` + customParameters + `}},{"type":"function","function":{"name":"q","description":"Call it with the text of the input as the argument input. The text must match this regular expression:\na+","parameters":` + customParameters + `}},{"type":"function","function":{"name":"r","description":"Call it with the text of the input as the argument input.","parameters":` + customParameters + `}}],
 				"tool_choice":{"type":"function","function":{"name":"p"}}}`,
 		},
 		{
@@ -130,7 +130,13 @@ func TestChatFromResponse(t *testing.T) {
 			`{"tools":[{"type":"namespace","name":"mcp__x__","description":"X","tools":[{"type":"function","name":"f","description":"d","parameters":{"type":"object"},"strict":false,"defer_loading":true},{"type":"custom","name":"c","description":"e"}]},` + f + `],"tool_choice":{"type":"function","name":"f","namespace":"mcp__x__"},"input":[
 				{"type":"function_call","call_id":"a","name":"f","namespace":"mcp__x__","arguments":"{}"},{"type":"custom_tool_call","call_id":"b","name":"c","namespace":"mcp__x__","input":"i"},{"type":"function_call_output","call_id":"a","output":"1"},{"type":"custom_tool_call_output","call_id":"b","output":"2"}]}`,
 			`{"messages":[{"role":"assistant","content":null,"tool_calls":[{"id":"a","type":"function","function":{"name":"mcp__x__f","arguments":"{}"}},{"id":"b","type":"function","function":{"name":"mcp__x__c","arguments":"{\"input\":\"i\"}"}}]},{"role":"tool","tool_call_id":"a","content":"1"},{"role":"tool","tool_call_id":"b","content":"2"}],
-				"tools":[{"type":"function","function":{"name":"mcp__x__f","description":"X\n\nd","parameters":{"type":"object"},"strict":false}},{"type":"function","function":{"name":"mcp__x__c","description":"e","parameters":` + customParameters + `}},` + chatF + `],"tool_choice":{"type":"function","function":{"name":"mcp__x__f"}}}`,
+				"tools":[{"type":"function","function":{"name":"mcp__x__f","description":"X\n\nd","parameters":{"type":"object"},"strict":false}},{"type":"function","function":{"name":"mcp__x__c","description":"e\n\nCall it with the text of the input as the argument input.","parameters":` + customParameters + `}},` + chatF + `],"tool_choice":{"type":"function","function":{"name":"mcp__x__f"}}}`,
+		},
+		{
+			"the namespace of all functions", all,
+			`{"tools":[{"type":"namespace","name":"functions","description":"","tools":[` + f + `,{"type":"custom","name":"exec","description":"e"}]}],"tool_choice":{"type":"custom","name":"exec","namespace":"functions"},"input":[{"type":"custom_tool_call","call_id":"a","name":"exec","namespace":"functions","input":"i"},{"type":"custom_tool_call_output","call_id":"a","name":"exec","output":"1"}]}`,
+			`{"messages":[{"role":"assistant","content":null,"tool_calls":[{"id":"a","type":"function","function":{"name":"exec","arguments":"{\"input\":\"i\"}"}}]},{"role":"tool","tool_call_id":"a","content":"1"}],
+				"tools":[` + chatF + `,{"type":"function","function":{"name":"exec","description":"e\n\nCall it with the text of the input as the argument input.","parameters":` + customParameters + `}}],"tool_choice":{"type":"function","function":{"name":"exec"}}}`,
 		},
 		{
 			"tools of the user's machine", all,
@@ -261,6 +267,7 @@ func TestChatFromResponseRefuses(t *testing.T) {
 		{"compacted conversation of older versions", input(`{"type":"compaction_summary","encrypted_content":"x"}`), "input.0: only the service"},
 		{"compacted context", input(`{"type":"context_compaction","encrypted_content":"x"}`), "input.0: only the service"},
 		{"wish to compact", input(`{"role":"user","content":"Hi"},{"type":"compaction_trigger"}`), "input.1: the server of this model does not compact"},
+		{"wish of Codex to compact", string(readFile(t, "testdata/codex/compaction-trigger.json")), "input.12: the server of this model does not compact"},
 		{"approval of a call", input(`{"type":"mcp_approval_response","approval_request_id":"x","approve":true}`), "input.0: the server of this model does not call MCP servers"},
 		{"use of a computer", input(`{"type":"computer_call","call_id":"a","action":{}}`), "input.0: this model cannot use a computer"},
 		{"screenshot", input(`{"type":"computer_call_output","call_id":"a","output":{}}`), "input.0: this model cannot use a computer"},
