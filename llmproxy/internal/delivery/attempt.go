@@ -145,9 +145,7 @@ func (a *attempt) perform() *failure {
 		return a.reject(err)
 	}
 	defer answer.Close()
-	if a.template.Without != "" {
-		a.u.LearnRefused(a.model, a.template.Without)
-	}
+	a.u.LearnRefused(a.model, &a.template)
 	begun, err := a.client.Commit(a.ctx, answer.Streams())
 	if err != nil {
 		return a.fail(a.verdict(err), err)
@@ -170,7 +168,7 @@ func (a *attempt) expect() relay.Expect {
 		e.Endpoint, e.Events = a.template.Own.Endpoint, a.template.Own.Events
 		return e
 	}
-	e.Whole = a.x.Own != nil
+	e.Whole, e.NameReasoning = a.x.Own != nil, a.u.NamesReasoning(&a.template)
 	if form := a.planned.Body.Form; form != nil {
 		e.Choices = form.Choices()
 	}

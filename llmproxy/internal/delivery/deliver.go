@@ -225,15 +225,11 @@ func (s *run) keep(f *failure) {
 // adjust changes the request by what the target has said that it takes. Other targets may take other requests.
 func (s *run) adjust(candidate router.Candidate) {
 	if s.adjusted != candidate.Target {
-		s.adjusted, s.template.MaxOutput, s.template.Without = candidate.Target, 0, ""
+		s.adjusted = candidate.Target
+		s.template.Unadjusted()
 	}
-	if s.last == nil || s.last.Verdict != router.Adjustable || s.last.configured != candidate.Target {
-		return
-	}
-	if s.last.MaxOutput > 0 {
-		s.template.MaxOutput = s.last.MaxOutput
-	} else {
-		s.template.Without = s.last.Adjust
+	if s.last != nil && s.last.Verdict == router.Adjustable && s.last.configured == candidate.Target {
+		s.template.Adjust(s.last.Finding)
 	}
 }
 

@@ -11,29 +11,16 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
 )
 
-// A Thinking is the way in which a server lets a request turn its model's thinking on or off.
-type Thinking uint8
-
-const (
-	// Effort is OpenAI's reasoning_effort. It cannot turn thinking off, because many models do not know the effort none.
-	Effort Thinking = iota
-	// EffortOrNone is reasoning_effort, too, and none turns thinking off.
-	EffortOrNone
-	// Template is chat_template_kwargs.enable_thinking, which vLLM and llama.cpp hand to the model's template.
-	Template
-)
-
 // ChatOptions is what a translated request has to say in the way of the server that gets it.
 type ChatOptions struct {
-	Thinking Thinking
 	// TopK means that the server knows top_k.
 	TopK bool
 	// Reasoning means that the server takes reasoning_content back in messages of the assistant.
 	Reasoning bool
 	// Counting means that only the prompt is of interest, so that max_tokens may be missing.
 	Counting bool
-	// Signed keeps what only Anthropic's API understands, because the request may still go there: the settings of thinking, thinking with
-	// its signature, tools that run there, and files that are stored there.
+	// Signed keeps what only Anthropic's API understands, because the request may still go there: thinking with its signature, tools that
+	// run there, and files that are stored there.
 	Signed bool
 	// Inline means that the server does not fetch images, so that they must be part of the request.
 	Inline bool
@@ -62,7 +49,7 @@ type chatWriter struct {
 	options ChatOptions
 	names   *ToolNames
 	calls   []string // the IDs of the tool calls so far
-	effort  string   // that output_config asks for, or else the budget of thinking
+	effort  []byte   // that output_config asks for
 	schema  []byte   // of the answer
 }
 
@@ -111,8 +98,8 @@ func (c *chatWriter) write(r *jsonspan.Object) *openai.Error {
 			if user := get(value, "user_id"); isText(user) {
 				c.member("user", user)
 			}
-		case "thinking":
-			c.thinking(value)
+		case "thinking": // the upstream knows how its servers are told
+			c.member(key, value)
 		case "output_config":
 			c.output(value)
 		case "output_format": // the name of output_config.format in a beta
@@ -136,8 +123,8 @@ func (c *chatWriter) write(r *jsonspan.Object) *openai.Error {
 	if stream {
 		c.member("stream_options", []byte(`{"include_usage":true}`))
 	}
-	if c.effort != "" {
-		c.text("reasoning_effort", c.effort)
+	if c.effort != nil {
+		c.member("reasoning_effort", c.effort)
 	}
 	if c.schema != nil {
 		c.key("response_format")
@@ -652,52 +639,12 @@ func (c *chatWriter) tool(tool []byte, place string) *openai.Error {
 	return nil
 }
 
-// thinking turns the model's thinking on or off. "Adaptive" leaves it to the model, which is what it does without being told.
-func (c *chatWriter) thinking(value []byte) {
-	if c.options.Signed {
-		c.member("thinking", value)
-		return
-	}
-	var v [2][]byte
-	object(value, []string{"type", "budget_tokens"}, v[:])
-	kind := str(v[0])
-	if c.options.Thinking == Template {
-		switch kind {
-		case "enabled":
-			c.member("chat_template_kwargs", []byte(`{"enable_thinking":true}`))
-		case "disabled":
-			c.member("chat_template_kwargs", []byte(`{"enable_thinking":false}`))
-		}
-		return
-	}
-	if kind == "disabled" && c.options.Thinking == EffortOrNone {
-		c.effort = "none"
-	}
-	if budget, err := strconv.Atoi(string(v[1])); kind == "enabled" && err == nil && c.effort == "" {
-		switch {
-		case budget < 4<<10:
-			c.effort = "low"
-		case budget < 16<<10:
-			c.effort = "medium"
-		default:
-			c.effort = "high"
-		}
-	}
-}
-
 // output translates output_config: the effort, and the schema of the answer.
 func (c *chatWriter) output(value []byte) {
 	var v [2][]byte
 	object(value, []string{"effort", "format"}, v[:])
-	switch effort := str(v[0]); {
-	case c.effort == "none": // thinking is off
-	case effort == "low", effort == "medium", effort == "high":
-		c.effort = effort
-	case effort == "xhigh", effort == "max":
-		c.effort = "high"
-		if c.options.Signed {
-			c.effort = effort
-		}
+	if isText(v[0]) {
+		c.effort = v[0]
 	}
 	c.format(v[1])
 }

@@ -42,7 +42,7 @@ func FuzzChatFromMessages(f *testing.F) {
 		if o.Scan(body) != nil {
 			return
 		}
-		for _, options := range []ChatOptions{AllOptions, {}, {Thinking: Template, Reasoning: true}, {Thinking: EffortOrNone, Counting: true}} {
+		for _, options := range []ChatOptions{AllOptions, {}, {TopK: true, Reasoning: true}, {Counting: true}} {
 			chat, _, err := ChatFromMessages(&o, options)
 			switch {
 			case err != nil && (err.Status != 400 || err.Param == ""):

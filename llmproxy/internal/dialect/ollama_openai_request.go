@@ -324,30 +324,16 @@ func (c *ollamaReader) format(value []byte) *openai.Error {
 	return nil
 }
 
-// think turns the model's thinking on or off, or says how much.
+// think checks what turns the model's thinking on or off, or says how much.
 func (c *ollamaReader) think(value []byte) *openai.Error {
-	on, level := string(value) == "true", str(value)
-	switch {
-	case value == nil:
+	switch string(value) {
+	case "":
 		return nil
-	case on, string(value) == "false", level == "low", level == "medium", level == "high", level == "max":
+	case "true", "false", `"low"`, `"medium"`, `"high"`, `"max"`:
 	default:
 		return invalid("think", fmt.Sprintf(`must be true, false, "low", "medium", "high" or "max", not %.40s`, value))
 	}
-	if c.options.Ollama {
-		c.member("think", value)
-	}
-	switch {
-	case level == "max" && !c.options.Ollama:
-		c.text("reasoning_effort", "high")
-	case level != "":
-		c.text("reasoning_effort", level)
-	case c.options.Thinking == Template:
-		c.key("chat_template_kwargs")
-		c.raw(`{"enable_thinking":` + string(value) + "}")
-	case !on && c.options.Ollama: // other servers refuse it for models that always think
-		c.text("reasoning_effort", "none")
-	}
+	c.member("think", value) // the upstream knows how its servers are told
 	return nil
 }
 

@@ -83,11 +83,6 @@ func DefaultOllamaOwn(e *jsonspan.Edit, name string, value []byte) {
 		name = "num_predict"
 	case "repetition_penalty":
 		name = "repeat_penalty"
-	case "reasoning_effort":
-		if think := thinkOf(str(value)); think != "" {
-			e.Default("think", []byte(think))
-		}
-		return
 	}
 	if !isOllamaOption(name) {
 		e.Default(name, value)
@@ -115,9 +110,9 @@ func SetOllamaOption(e *jsonspan.Edit, name string, value []byte) {
 // thinkOf returns the value of think for a reasoning_effort, or "". Not every version knows a level above high.
 func thinkOf(effort string) string {
 	switch effort {
-	case "none":
+	case "none", "minimal":
 		return "false"
-	case "minimal", "low":
+	case "low":
 		return `"low"`
 	case "medium":
 		return `"medium"`

@@ -22,7 +22,7 @@ func TestOllamaRequests(t *testing.T) {
 	var (
 		all       = with(AllOptions, ChatFromOllama)
 		strict    = with(ChatOptions{}, ChatFromOllama)
-		template  = with(ChatOptions{Thinking: Template, TopK: true, Reasoning: true}, ChatFromOllama)
+		local     = with(ChatOptions{TopK: true, Reasoning: true}, ChatFromOllama)
 		generate  = with(AllOptions, ChatFromGenerate)
 		generated = with(ChatOptions{}, ChatFromGenerate)
 		embed     = with(AllOptions, EmbeddingsFromOllama)
@@ -45,17 +45,12 @@ func TestOllamaRequests(t *testing.T) {
 		{
 			"other services get what they know", strict,
 			`{"stream":false,"options":{"temperature":0.10,"num_ctx":9,"num_predict":7,"top_k":4},"format":{"type":"object"},"think":"max","keep_alive":-1,"messages":[{"role":"user","content":"Hi"}]}`,
-			`{"stream":false,"temperature":0.10,"max_tokens":7,"response_format":{"type":"json_schema","json_schema":{"name":"answer","schema":{"type":"object"}}},"reasoning_effort":"high","messages":[{"role":"user","content":"Hi"}]}`,
+			`{"stream":false,"temperature":0.10,"max_tokens":7,"response_format":{"type":"json_schema","json_schema":{"name":"answer","schema":{"type":"object"}}},"think":"max","messages":[{"role":"user","content":"Hi"}]}`,
 		},
 		{
-			"thinking by template, and no limit", template,
+			"no thinking, and no limit", local,
 			`{"stream":false,"options":{"num_predict":-1,"min_p":0.1},"think":false,"format":"","messages":[{"role":"user","content":"Hi"}]}`,
-			`{"stream":false,"min_p":0.1,"chat_template_kwargs":{"enable_thinking":false},"messages":[{"role":"user","content":"Hi"}]}`,
-		},
-		{
-			"no thinking", all,
-			`{"stream":false,"think":false,"messages":[{"role":"user","content":"Hi"}]}`,
-			`{"stream":false,"think":false,"reasoning_effort":"none","messages":[{"role":"user","content":"Hi"}]}`,
+			`{"stream":false,"min_p":0.1,"think":false,"messages":[{"role":"user","content":"Hi"}]}`,
 		},
 		{
 			"images", all,
@@ -63,7 +58,7 @@ func TestOllamaRequests(t *testing.T) {
 			`{"stream":false,"messages":[{"role":"user","content":[{"type":"text","text":"See"},{"type":"image_url","image_url":{"url":"data:image/png;base64,` + png + `"}}]},{"role":"user","content":[{"type":"image_url","image_url":{"url":"data:image/png;base64,` + png + `"}}]}]}`,
 		},
 		{
-			"tools, calls without IDs and results by name", template,
+			"tools, calls without IDs and results by name", local,
 			`{"stream":false,"tools":[{"function":{"name":"f"}},{"type":"function","function":{"name":"g"}}],"messages":[{"role":"user","content":"Hi"},{"role":"assistant","content":"","thinking":"hm","tool_calls":[{"function":{"name":"f","arguments":{"x": 1}}},{"id":"own","function":{"index":1,"name":"g"}}]},{"role":"tool","tool_name":"g","content":"2","images":["` + png + `"]},{"role":"tool","content":"1"},{"role":"user","content":"Go on"}]}`,
 			`{"stream":false,"tools":[{"type":"function","function":{"name":"f"}},{"type":"function","function":{"name":"g"}}],"messages":[{"role":"user","content":"Hi"},{"role":"assistant","content":null,"reasoning_content":"hm","tool_calls":[{"id":"call_0","type":"function","function":{"name":"f","arguments":"{\"x\": 1}"}},{"id":"own","type":"function","function":{"name":"g","arguments":"{}"}}]},{"role":"tool","tool_call_id":"own","content":"2"},{"role":"tool","tool_call_id":"call_0","content":"1"},{"role":"user","content":[{"type":"image_url","image_url":{"url":"data:image/png;base64,` + png + `"}}]},{"role":"user","content":"Go on"}]}`,
 		},
@@ -256,8 +251,6 @@ func TestDefaultOllama(t *testing.T) {
 		{"beside other options", `{"options":{"seed":1}}`, `{"options":{"seed":1,"num_ctx":9}}`, own("num_ctx", "9")},
 		{"which is there", `{"options":{"num_ctx":1}}`, `{"options":{"num_ctx":1}}`, own("num_ctx", "9")},
 		{"under OpenAI's name", `{}`, `{"options":{"num_predict":9}}`, own("max_tokens", "9")},
-		{"thinking", `{}`, `{"think":"low"}`, own("reasoning_effort", `"minimal"`)},
-		{"unknown effort", `{}`, `{}`, own("reasoning_effort", `"some"`)},
 		{"a member", `{}`, `{"keep_alive":"1h"}`, own("keep_alive", `"1h"`)},
 		{"dropped", `{"seed":2,"options":{"seed":1,"top_k":3}}`, `{"options":{"top_k":3}}`, drop("seed")},
 	} {

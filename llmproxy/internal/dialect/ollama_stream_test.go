@@ -521,7 +521,7 @@ func FuzzOllamaRequests(f *testing.F) {
 		if o.Scan(body) != nil {
 			return
 		}
-		for _, options := range []ChatOptions{AllOptions, {}, {Thinking: Template}} {
+		for _, options := range []ChatOptions{AllOptions, {}, {TopK: true}} {
 			for _, translate := range []translation{with(options, ChatFromOllama), with(options, ChatFromGenerate), with(options, EmbeddingsFromOllama)} {
 				chat, err := translate(&o)
 				if err != nil {

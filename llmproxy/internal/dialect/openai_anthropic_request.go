@@ -156,6 +156,11 @@ func (m *messagesWriter) stop(value []byte) *openai.Error {
 // output writes the effort and the schema of the answer.
 func (m *messagesWriter) output(v map[string][]byte) {
 	effort := str(v["reasoning_effort"])
+	if think := v["think"]; think != nil { // Ollama's name
+		if effort = str(think); string(think) == "false" {
+			effort = "none"
+		}
+	}
 	if t := v["thinking"]; t != nil && t[0] == '{' { // some services have it beside OpenAI's parameters, too
 		m.member("thinking", t)
 		if effort == "none" {

@@ -11,7 +11,7 @@ import (
 // requests are. A request that is taken for a complicated one by mistake is only translated twice.
 
 // plainMembers are the members of the Messages API that say the same to all servers. Tools and messages are looked into.
-var plainMembers = append([]string{"model", "temperature", "top_p", "stream", "system", "messages", "tools", "tool_choice", "max_tokens", "stop_sequences", "metadata"}, droppedMembers...)
+var plainMembers = append([]string{"model", "temperature", "top_p", "stream", "system", "messages", "tools", "tool_choice", "max_tokens", "stop_sequences", "metadata", "thinking", "output_config"}, droppedMembers...)
 
 func plainMessages(r *jsonspan.Object) bool {
 	for _, m := range r.Members {
@@ -40,7 +40,7 @@ func plainTools(tools []byte) bool {
 }
 
 var (
-	plainOllamaMembers = []string{"model", "messages", "prompt", "system", "stream", "options", "tools"}
+	plainOllamaMembers = []string{"model", "messages", "prompt", "system", "stream", "options", "tools", "think"}
 	plainOptions       = []string{"temperature", "top_p", "seed", "stop", "presence_penalty", "frequency_penalty", "num_predict"}
 )
 

@@ -12,7 +12,7 @@ import (
 // The translation of a plain request is the same with all options.
 func TestPlainRequests(t *testing.T) {
 	t.Parallel()
-	options := []ChatOptions{{}, {Thinking: Template, TopK: true, Reasoning: true}, {Thinking: EffortOrNone, Reasoning: true, Inline: true}}
+	options := []ChatOptions{{}, {TopK: true, Reasoning: true}, {Reasoning: true, Inline: true}}
 	plain := map[API]int{}
 	check := func(e *Endpoint, body []byte) {
 		t.Helper()
@@ -62,13 +62,13 @@ func TestPlain(t *testing.T) {
 		{"thinking in the conversation", messages(scan(t, `{"messages":[{"role":"assistant","content":[{"type":"thinking","thinking":"a"}]}]}`)), false},
 		{"hidden thinking", messages(scan(t, `{"messages":[{"role":"assistant","content":[{"type":"th\u0069nking"}]}]}`)), false},
 		{"an image", messages(scan(t, `{"messages":[{"role":"user","content":[{"type":"image","source":{"type":"url"}}]}]}`)), false},
-		{"thinking", messages(scan(t, `{"messages":[],"thinking":{"type":"enabled"}}`)), false},
+		{"thinking", messages(scan(t, `{"messages":[],"thinking":{"type":"enabled"},"output_config":{"effort":"low"}}`)), true},
 		{"Ollama: a question", chat(scan(t, `{"model":"m","messages":[{"role":"user","content":"Hi"}],"options":{"temperature":0,"num_predict":5}}`)), true},
 		{"Ollama: num_ctx", chat(scan(t, `{"messages":[],"options":{"num_ctx":5}}`)), false},
 		{"Ollama: no limit", chat(scan(t, `{"messages":[],"options":{"num_predict":-1}}`)), false},
 		{"Ollama: a result", chat(scan(t, `{"messages":[{"role":"Tool","content":"1"}]}`)), false},
 		{"Ollama: images", chat(scan(t, `{"messages":[{"role":"user","content":"1","images":["x"]}]}`)), false},
-		{"Ollama: think", chat(scan(t, `{"messages":[],"think":true}`)), false},
+		{"Ollama: think", chat(scan(t, `{"messages":[],"think":true}`)), true},
 	} {
 		if diff := cmp.Diff(test.want, test.got); diff != "" {
 			t.Errorf("%s: %s", test.name, diff)

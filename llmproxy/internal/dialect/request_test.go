@@ -93,59 +93,9 @@ func TestChatFromMessages(t *testing.T) {
 			`{"max_tokens":9,"messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"https://x/y.png"}},{"type":"file","file":{"filename":"t.pdf","file_data":"data:application/pdf;base64,JVBERg=="}},{"type":"text","text":"plain"},{"type":"text","text":"T\nS\nfound"}]}]}`,
 		},
 		{
-			"thinking by effort", all,
-			`{"max_tokens":9,"thinking":{"type":"enabled","budget_tokens":8192},"messages":[{"role":"user","content":"Hi"}]}`,
-			`{"max_tokens":9,"reasoning_effort":"medium","messages":[{"role":"user","content":"Hi"}]}`,
-		},
-		{
-			"thinking by template", ChatOptions{Thinking: Template},
-			`{"max_tokens":9,"thinking":{"type":"disabled"},"messages":[{"role":"user","content":"Hi"}]}`,
-			`{"max_tokens":9,"chat_template_kwargs":{"enable_thinking":false},"messages":[{"role":"user","content":"Hi"}]}`,
-		},
-		{
-			"adaptive thinking with an effort and a schema", all,
-			`{"max_tokens":9,"thinking":{"type":"adaptive"},"output_config":{"effort":"max","format":{"type":"json_schema","schema":{"type":"object"}}},"messages":[{"role":"user","content":"Hi"}]}`,
-			`{"max_tokens":9,"reasoning_effort":"high","response_format":{"type":"json_schema","json_schema":{"name":"answer","strict":true,"schema":{"type":"object"}}},"messages":[{"role":"user","content":"Hi"}]}`,
-		},
-		{
-			"an effort beats a budget, in either order", all,
-			`{"max_tokens":9,"output_config":{"effort":"low"},"thinking":{"type":"enabled","budget_tokens":20000},"messages":[{"role":"user","content":"Hi"}]}`,
-			`{"max_tokens":9,"reasoning_effort":"low","messages":[{"role":"user","content":"Hi"}]}`,
-		},
-		{
-			"a small budget", all,
-			`{"max_tokens":9,"thinking":{"type":"enabled","budget_tokens":1024},"messages":[{"role":"user","content":"Hi"}]}`,
-			`{"max_tokens":9,"reasoning_effort":"low","messages":[{"role":"user","content":"Hi"}]}`,
-		},
-		{
-			"a large budget", all,
-			`{"max_tokens":9,"thinking":{"type":"enabled","budget_tokens":16384},"messages":[{"role":"user","content":"Hi"}]}`,
-			`{"max_tokens":9,"reasoning_effort":"high","messages":[{"role":"user","content":"Hi"}]}`,
-		},
-		{
-			"thinking on by template", ChatOptions{Thinking: Template},
-			`{"max_tokens":9,"thinking":{"type":"enabled","budget_tokens":1024},"messages":[{"role":"user","content":"Hi"}]}`,
-			`{"max_tokens":9,"chat_template_kwargs":{"enable_thinking":true},"messages":[{"role":"user","content":"Hi"}]}`,
-		},
-		{
-			"thinking off by effort", ChatOptions{Thinking: EffortOrNone},
-			`{"max_tokens":9,"thinking":{"type":"disabled"},"messages":[{"role":"user","content":"Hi"}]}`,
-			`{"max_tokens":9,"reasoning_effort":"none","messages":[{"role":"user","content":"Hi"}]}`,
-		},
-		{
-			"thinking off beats an effort before it", ChatOptions{Thinking: EffortOrNone},
-			`{"max_tokens":9,"output_config":{"effort":"low"},"thinking":{"type":"disabled"},"messages":[{"role":"user","content":"Hi"}]}`,
-			`{"max_tokens":9,"reasoning_effort":"none","messages":[{"role":"user","content":"Hi"}]}`,
-		},
-		{
-			"thinking off beats an effort after it", ChatOptions{Thinking: EffortOrNone},
-			`{"max_tokens":9,"thinking":{"type":"disabled"},"output_config":{"effort":"low"},"messages":[{"role":"user","content":"Hi"}]}`,
-			`{"max_tokens":9,"reasoning_effort":"none","messages":[{"role":"user","content":"Hi"}]}`,
-		},
-		{
-			"thinking off where the effort none may be unknown", all,
-			`{"max_tokens":9,"thinking":{"type":"disabled"},"messages":[{"role":"user","content":"Hi"}]}`,
-			`{"max_tokens":9,"messages":[{"role":"user","content":"Hi"}]}`,
+			"thinking, an effort and a schema, of which the upstream makes what its servers know", all,
+			`{"max_tokens":9,"thinking":{"type":"enabled","budget_tokens": 8192},"output_config":{"effort":"xhigh","format":{"type":"json_schema","schema":{"type":"object"}}},"messages":[{"role":"user","content":"Hi"}]}`,
+			`{"max_tokens":9,"thinking":{"type":"enabled","budget_tokens": 8192},"reasoning_effort":"xhigh","response_format":{"type":"json_schema","json_schema":{"name":"answer","strict":true,"schema":{"type":"object"}}},"messages":[{"role":"user","content":"Hi"}]}`,
 		},
 		{
 			"thinking for the pipeline", AllOptions,
@@ -400,6 +350,14 @@ func TestMessagesFromChat(t *testing.T) {
 		{
 			"an effort that is unknown", `{"reasoning_effort":"heroic","messages":[{"role":"user","content":"Hi"}]}`,
 			`{"max_tokens":4096,"messages":[{"role":"user","content":[{"type":"text","text":"Hi"}]}]}`,
+		},
+		{
+			"Ollama's thinking, off", `{"think":false,"messages":[{"role":"user","content":"Hi"}]}`,
+			`{"max_tokens":4096,"thinking":{"type":"disabled"},"messages":[{"role":"user","content":[{"type":"text","text":"Hi"}]}]}`,
+		},
+		{
+			"Ollama's thinking, a level", `{"think":"max","messages":[{"role":"user","content":"Hi"}]}`,
+			`{"max_tokens":4096,"output_config":{"effort":"max"},"messages":[{"role":"user","content":[{"type":"text","text":"Hi"}]}]}`,
 		},
 		{
 			"thinking as Anthropic has it", `{"thinking":{"type":"enabled","budget_tokens":2048},"reasoning_effort":"none","messages":[{"role":"user","content":"Hi"}]}`,

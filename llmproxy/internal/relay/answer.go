@@ -32,6 +32,8 @@ type Expect struct {
 	Stream bool
 	// HideUsage removes the usage event of a stream, which only the gateway asked for.
 	HideUsage bool
+	// NameReasoning adds the name by which OpenAI's clients know the reasoning of an answer, because the upstream has another one.
+	NameReasoning bool
 	// Choices is the number of choices that must have finished for a stream without [DONE] to be complete.
 	Choices int
 	// Whole means that the client gets a translation of the answer, so that one that is not a stream must be held until it is complete.

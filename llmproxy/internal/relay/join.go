@@ -13,6 +13,8 @@ import (
 func (s *streamAnswer) join(begun ...[]byte) ([]byte, error) {
 	joiner := openai.NewJoiner(s.expect.Endpoint)
 	s.expect.HideUsage = false
+	defer func(name bool) { s.expect.NameReasoning = name }(s.expect.NameReasoning)
+	s.expect.NameReasoning = false // only in the whole answer
 	var ended error
 	for !s.done {
 		var batch []byte

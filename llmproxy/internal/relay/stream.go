@@ -303,6 +303,12 @@ func (s *streamAnswer) inspect(e *sse.Event) (keep bool, err error) {
 	}
 	s.meter.Events++
 	s.content = s.content || x.Text.Bytes > 0 || s.hasContent(e)
+	if s.expect.NameReasoning {
+		if named, ok := openai.NameReasoning(e.Data); ok {
+			s.instead = sse.AppendData(nil, named)
+			return false, nil
+		}
+	}
 	return true, nil
 }
 

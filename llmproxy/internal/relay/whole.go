@@ -40,12 +40,14 @@ type wholeAnswer struct {
 	complete bool                     // head is the complete answer
 	kept     bool                     // the client keeps a copy of the answer
 	base64   *openai.EmbeddingEncoder // converts embeddings to base64; nil if the request did not ask for that
+	naming   bool                     // name the reasoning
 	meter    Meter
 }
 
 func newWhole(res *http.Response, expect Expect) *wholeAnswer {
 	a := wholes.Get().(*wholeAnswer)
 	a.res, a.progress, a.endpoint, a.memory, a.head = res, expect.Progress, expect.Endpoint, holding{account: expect.Memory}, buffers.Get().(*bytes.Buffer)
+	a.naming = expect.NameReasoning
 	a.count, a.kept, a.texts = expect.Count, expect.Whole, expect.Endpoint.Texts && !expect.Endpoint.Vectors
 	a.head.Reset()
 	if expect.Base64 {
@@ -105,6 +107,12 @@ func (a *wholeAnswer) prepare() error {
 	if a.complete {
 		if err := a.parse(); err != nil {
 			return err
+		}
+	}
+	if a.naming && a.complete {
+		if named, ok := openai.NameReasoning(a.head.Bytes()); ok {
+			a.head.Reset()
+			a.head.Write(named)
 		}
 	}
 	if a.base64 != nil {

@@ -27,12 +27,14 @@ var (
 	usageOption = &addition{"stream_options.include_usage", []string{"include_usage", "includeusage"}}
 )
 
-// unknownWords are how servers say that a request has a member that they do not know, without saying which one.
-var unknownWords = []string{
-	"unknown parameter", "unknown_parameter", "unknown field", "unknown argument", "unknown name", "unrecognized", "unsupported parameter",
-	"unsupported_parameter", "extra_forbidden", "extra inputs", "extra fields", "additional propert", "additionalpropert", "unexpected keyword",
-	"unexpected field", "unexpected propert", "unexpected parameter",
-}
+// toggleAddition is what knob.toggle adds.
+var toggleAddition = &addition{templateMember, []string{templateMember, "chat_template", "enable_thinking"}}
+
+// effortAddition has the words by which errors call an effort. It may be the client's own: that is a wish as well.
+var effortAddition = &addition{effortMember, []string{
+	effortMember, "reasoning effort", "reasoning.effort", "reasoning value", "think value", "support thinking", "support reasoning", "works in thinking mode", "thinking level",
+	"thinking_level", "thinking budget", "thinking is not", "reasoning is not", "effort parameter",
+}}
 
 // refusedBy reports whether an error with this status may be about the addition.
 func (a *addition) refusedBy(status int, body []byte) bool {
@@ -58,7 +60,7 @@ func (a *addition) refusedBy(status int, body []byte) bool {
 // ClassifyAnswer returns what an answer with a status other than 200 to the last request of a template means. An error that is only
 // about something that the gateway added is Adjustable.
 func (u *Upstream) ClassifyAnswer(t *Template, status int, header http.Header, body []byte) Finding {
-	if f, ok := t.refused(status, body); ok {
+	if f, ok := t.refusal(status, body); ok {
 		return f
 	}
 	return u.ActualKind().Classify(status, header, body)
@@ -66,41 +68,80 @@ func (u *Upstream) ClassifyAnswer(t *Template, status int, header http.Header, b
 
 // ClassifyEvent is ClassifyAnswer for an error that came with status 200. Value is that of the member "error".
 func (u *Upstream) ClassifyEvent(t *Template, value []byte) Finding {
-	if f, ok := t.refused(0, value); ok {
+	if f, ok := t.refusal(0, value); ok {
 		return f
 	}
 	return u.ActualKind().ClassifyEvent(value)
 }
 
-func (t *Template) refused(status int, body []byte) (Finding, bool) {
-	if t.added == nil || !t.added.refusedBy(status, body) {
+// refusal returns the finding of an error that is about something that the gateway added, or about the client's wish.
+func (t *Template) refusal(status int, body []byte) (Finding, bool) {
+	for _, a := range t.added {
+		if a.refusedBy(status, body) {
+			return Finding{Outcome: router.Outcome{Verdict: router.Adjustable, Adjust: a.name}}, true
+		}
+	}
+	if t.said == unsaid || !effortAddition.refusedBy(status, body) {
 		return Finding{}, false
 	}
-	return Finding{Outcome: router.Outcome{Verdict: router.Adjustable, Adjust: t.added.name}}, true
+	f := Finding{Outcome: router.Outcome{Verdict: router.Adjustable, Adjust: effortMember + " " + effortNames[t.said]}}
+	f.takes = takenInstead(t.said, string(bytes.ToLower(body)), t.takes != 0)
+	return f, true
 }
+
+// Adjust changes the requests of the next attempts by what the target has said of the last one.
+func (t *Template) Adjust(f Finding) {
+	switch {
+	case f.MaxOutput > 0:
+		t.MaxOutput = f.MaxOutput
+	case f.takes != 0:
+		t.takes = f.takes
+	default:
+		t.without = append(t.without, f.Adjust)
+	}
+}
+
+// Unadjusted undoes all adjustments, because another target may take other requests.
+func (t *Template) Unadjusted() { t.MaxOutput, t.takes, t.without = 0, 0, t.without[:0] }
+
+// refused reports whether the target has refused an addition to this request.
+func (t *Template) refused(a *addition) bool { return slices.Contains(t.without, a.name) }
 
 const (
 	refusedFor  = time.Hour // a server may be updated
 	maxRefusals = 64        // of an upstream that are remembered
 )
 
-// refusals remember which models of an upstream refuse which additions.
+// refusals remember which models of an upstream refuse which additions, and which efforts they take.
 type refusals struct {
-	mu    sync.RWMutex
-	until map[refusal]time.Time
+	mu      sync.RWMutex
+	until   map[refusal]time.Time
+	efforts map[string]learnedEfforts // by model
 }
 
 type refusal struct{ model, addition string }
 
-// LearnRefused remembers that a model takes requests without an addition, but refused one with it.
-func (u *Upstream) LearnRefused(model, addition string) {
+// LearnRefused remembers what was adjusted before a model took a request.
+func (u *Upstream) LearnRefused(model string, t *Template) {
+	if len(t.without) == 0 && t.takes == 0 {
+		return
+	}
 	r := &u.refusals
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.until == nil || len(r.until) >= maxRefusals {
-		r.until = map[refusal]time.Time{}
+	until := time.Now().Add(refusedFor)
+	for _, name := range t.without {
+		if r.until == nil || len(r.until) >= maxRefusals {
+			r.until = map[refusal]time.Time{}
+		}
+		r.until[refusal{model, name}] = until
 	}
-	r.until[refusal{model, addition}] = time.Now().Add(refusedFor)
+	if t.takes != 0 {
+		if r.efforts == nil || len(r.efforts) >= maxRefusals {
+			r.efforts = map[string]learnedEfforts{}
+		}
+		r.efforts[model] = learnedEfforts{t.takes, until}
+	}
 }
 
 func (u *Upstream) refuses(model string, a *addition) bool {
@@ -108,4 +149,20 @@ func (u *Upstream) refuses(model string, a *addition) bool {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	return len(r.until) > 0 && time.Now().Before(r.until[refusal{model, a.name}])
+}
+
+// takes returns the efforts that a model was found to take; zero if nothing is known.
+func (r *refusals) takes(model string) efforts {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	if learned := r.efforts[model]; time.Now().Before(learned.until) {
+		return learned.takes
+	}
+	return 0
+}
+
+// A learnedEfforts is what a model was found to take.
+type learnedEfforts struct {
+	takes efforts
+	until time.Time
 }

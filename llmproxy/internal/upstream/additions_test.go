@@ -94,14 +94,14 @@ func TestWhoseOptionIsRefused(t *testing.T) {
 			if tt.want != router.Adjustable {
 				return
 			}
-			template.Without = f.Adjust
+			template.Adjust(f)
 			if got := sent(t, u.NewRequest(t.Context(), template, u.Replicas[0], "m")); got != tt.again {
 				t.Errorf("then it sends %s, want %s", got, tt.again)
 			}
 			if f := u.ClassifyAnswer(template, 400, nil, []byte(tt.error)); f.Verdict != router.ClientError {
 				t.Errorf("without it, the error is %s", f.Verdict)
 			}
-			u.LearnRefused("m", f.Adjust)
+			u.LearnRefused("m", template)
 			if got := sent(t, u.NewRequest(t.Context(), templateOf(t, "/v1/chat/completions", tt.request), u.Replicas[0], "m")); got != tt.again {
 				t.Errorf("the next request is %s, want %s", got, tt.again)
 			}

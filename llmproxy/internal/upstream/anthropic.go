@@ -68,6 +68,9 @@ func (u *Upstream) prepareMessages(t *Template, model string) *openai.Error {
 	if u.Passes(t) {
 		e.Reset(&t.Original.Object)
 		withoutUnsigned(e)
+		if t.Original.Model != model {
+			generationOf(model).fit(e, u.telling(t, model).takes)
+		}
 	} else {
 		body, err := dialect.MessagesFromChat(&request.Object, u.defaultMaxTokens())
 		if err != nil {
@@ -80,8 +83,11 @@ func (u *Upstream) prepareMessages(t *Template, model string) *openai.Error {
 		e.Reset(&t.translated.Object)
 	}
 	e.SetString("model", model)
+	u.tellClaude(t, model)
 	for _, p := range u.Params {
-		e.Default(p.Name, p.Value)
+		if p.Name != effortMember { // Anthropic's API has no such member
+			e.Default(p.Name, p.Value)
+		}
 	}
 	if t.MaxOutput > 0 {
 		e.Set("max_tokens", strconv.AppendInt(nil, int64(t.MaxOutput), 10))
@@ -91,6 +97,45 @@ func (u *Upstream) prepareMessages(t *Template, model string) *openai.Error {
 	}
 	t.body, t.path = reqbody.NewPayload(e.Segments(), t.Memory), openai.Messages.Path
 	return nil
+}
+
+// thinkingAddition is the thinking that a client of another API has no name for.
+var thinkingAddition = &addition{"thinking", []string{"adaptive thinking", "thinking.type", "thinking is not", "support thinking"}}
+
+// tellClaude makes a request say what it wishes in the way of the model.
+func (u *Upstream) tellClaude(t *Template, model string) {
+	t.added, t.said = t.added[:0], unsaid
+	about := claudeTelling{defaultLimit: dialect.DefaultMaxTokens}
+	if about.wished, about.limited = u.wishForClaude(t); about.wished == unsaid {
+		return
+	}
+	about.takes = u.telling(t, model).takes
+	about.noThinking = t.refused(thinkingAddition) || u.refuses(model, thinkingAddition)
+	said, on := generationOf(model).tell(&t.edit, about)
+	if t.said = said; on {
+		t.added = append(t.added, thinkingAddition)
+	}
+}
+
+// wishForClaude returns what a request wishes for that does not say it in Anthropic's language: a translated request, or one that lacks what
+// the configuration says. Limited means that the client or the configuration bounds the answer.
+func (u *Upstream) wishForClaude(t *Template) (wished effort, limited bool) {
+	request := &t.request().Object
+	if !mayWish(request) && len(u.Params) == 0 {
+		return unsaid, false
+	}
+	chat := new(jsonspan.Edit)
+	chat.Reset(request)
+	if t.Own == nil && chat.Has("thinking") || u.Passes(t) && (t.edit.Has("thinking") || chat.Has(effortMember)) {
+		return unsaid, false
+	}
+	wished = wishIn(chat).effort
+	for _, p := range u.Params {
+		if p.Name == effortMember && wished == unsaid {
+			wished = effortNamed(p.Value)
+		}
+	}
+	return wished, chat.Has("max_tokens") || chat.Has("max_completion_tokens") || u.defaultMaxTokens() > 0
 }
 
 // withoutUnsigned removes the thinking of other upstreams.

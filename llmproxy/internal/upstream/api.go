@@ -67,7 +67,7 @@ func (u *Upstream) goesNative(t *Template) bool {
 
 // prepareNative makes the body of a request for the server's own Messages API.
 func (t *Template) prepareNative(model string) {
-	t.native, t.added = true, nil
+	t.native, t.added, t.said = true, t.added[:0], unsaid
 	e := &t.edit
 	e.Reset(&t.Original.Object)
 	e.SetString("model", model)

@@ -20,6 +20,7 @@ type Finding struct {
 	ContextWindow int
 	// MaxOutput is how many tokens of output an Adjustable error allows.
 	MaxOutput int
+	takes     efforts // that an Adjustable error leaves; zero if it is not about that
 }
 
 // Classify returns what an answer with a status other than 200 means.

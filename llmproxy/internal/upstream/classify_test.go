@@ -144,7 +144,7 @@ func TestClassify(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			if diff := cmp.Diff(test.want, test.kind.Classify(test.status, http.Header{}, []byte(test.body))); diff != "" {
+			if diff := cmp.Diff(test.want, test.kind.Classify(test.status, http.Header{}, []byte(test.body)), cmp.AllowUnexported(Finding{})); diff != "" {
 				t.Error(diff)
 			}
 		})

@@ -53,6 +53,14 @@ func (u *Upstream) CountTokens(ctx context.Context, t *Template, r *replica.Repl
 	if err := translated.Scan(chat); err != nil {
 		return nil, err
 	}
+	if mayWish(&translated) { // the template may make another prompt of it
+		e := &t.edit
+		e.Reset(&translated)
+		u.knob().tell(e, telling{takes: u.knob().takes, translated: true})
+		if err := translated.Scan(e.Bytes()); err != nil {
+			return nil, err
+		}
+	}
 	p := &probe{ctx: ctx, u: u, base: u.base(r)}
 	var errs []error
 	for _, count := range k.counters {

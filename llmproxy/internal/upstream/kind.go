@@ -46,6 +46,10 @@ type Kind struct {
 	// completionTokens means that requests that were translated bound the answer by max_completion_tokens: models that reason refuse
 	// max_tokens, which is the name that other servers know.
 	completionTokens bool
+	// knob is how servers of this kind are told how much their models should think. Nil for OpenAI's way.
+	knob *knob
+	// saysReasoning means that answers call their reasoning "reasoning".
+	saysReasoning bool
 	// keyHeader is the header with the API key; empty for a bearer token.
 	keyHeader string
 	// statesUsage means that streams have the usage without being asked for it.

@@ -20,7 +20,8 @@ import (
 // /slots or /metrics more often than every 2 s does not notice clients that left.
 var LlamaCpp = &Kind{
 	Name: "llamacpp", LocalAddress: "127.0.0.1:8080", basePath: "/v1", local: true,
-	chat:         dialect.ChatOptions{TopK: true, Reasoning: true, Thinking: dialect.Template},
+	chat:         dialect.ChatOptions{TopK: true, Reasoning: true},
+	knob:         llamaCppKnob,
 	counters:     []countWay{countByMessages, countByTemplate},
 	version:      llamaCppVersion,
 	slots:        1, // the minimum, until the server was asked

@@ -44,16 +44,16 @@ var lossRows = []struct {
 	loses  feature
 	reason string
 }{
-	{"ollama", version{0, 32, 15}, effort | imagesInResults, "they are dropped"},
+	{"ollama", version{0, 32, 15}, setsEffort | imagesInResults, "they are dropped"},
 	{"ollama", version{}, schema | failedResults | documents | strictTools, "they are dropped"},
 	{"ollama", version{}, severalTexts, "they are joined without a space"},
 	{"ollama", version{}, onlyAnthropic, "web_search would run at ollama.com"},
-	{"vllm", version{0, 25, 0}, schema | effort, "they are dropped"},
+	{"vllm", version{0, 25, 0}, schema | setsEffort, "they are dropped"},
 	{"vllm", version{0, 32, 0}, thinkingOff, "it is dropped"},
 	{"vllm", version{}, thinkingOn, "a budget is refused by a server without --reasoning-parser"},
 	{"vllm", version{}, failedResults, "is_error is dropped"},
 	{"vllm", version{}, documents | onlyAnthropic, "they are refused"},
-	{"llamacpp", version{}, thinkingOff | effort | schema | noTool | failedResults | strictTools | documents | onlyAnthropic, "they are dropped"},
+	{"llamacpp", version{}, thinkingOff | setsEffort | schema | noTool | failedResults | strictTools | documents | onlyAnthropic, "they are dropped"},
 }
 
 // A feature is something that a request for Anthropic's API may have and that not every API carries.
@@ -64,7 +64,7 @@ const (
 	stopSequences
 	thinkingOn // with a budget
 	thinkingOff
-	effort
+	setsEffort
 	schema    // of the answer
 	noTool    // may be called
 	namedTool // must be called
@@ -157,7 +157,7 @@ func featuresOf(request *jsonspan.Object) (has feature) {
 			set(thinkingOn, jsonspan.EqualString(kind, "enabled"))
 			set(thinkingOff, jsonspan.EqualString(kind, "disabled"))
 		case "output_config":
-			set(effort, member(value, "effort") != nil)
+			set(setsEffort, member(value, "effort") != nil)
 			set(schema, member(value, "format") != nil)
 		case "output_format":
 			has |= schema

@@ -28,7 +28,7 @@ var featuresTests = map[feature]string{
 	stopSequences:    `"stop_sequences":["a"]`,
 	thinkingOn:       `"thinking":{"type":"enabled","budget_tokens":2000}`,
 	thinkingOff:      `"thinking":{"type":"disabled"}`,
-	effort:           `"output_config":{"effort":"low"}`,
+	setsEffort:       `"output_config":{"effort":"low"}`,
 	schema:           `"output_config":{"format":{"type":"json_schema","schema":{}}}`,
 	noTool:           `"tool_choice":{"type":"none"}`,
 	namedTool:        `"tool_choice":{"type":"tool","name":"f"}`,

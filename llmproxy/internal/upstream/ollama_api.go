@@ -23,8 +23,8 @@ func (u *Upstream) usesOllama(t *Template) bool {
 // prepareOllama makes the body of a request for Ollama's own API: the client's own request, or a translation.
 func (u *Upstream) prepareOllama(t *Template, model string) *openai.Error {
 	var err *openai.Error
-	if t.added = nil; t.Own != nil && t.Own.API == dialect.Ollama {
-		u.editOllama(t)
+	if t.added, t.said = t.added[:0], unsaid; t.Own != nil && t.Own.API == dialect.Ollama {
+		u.editOllama(t, model)
 	} else if err = u.translateToOllama(t, model); err != nil {
 		return err
 	}
@@ -34,12 +34,19 @@ func (u *Upstream) prepareOllama(t *Template, model string) *openai.Error {
 }
 
 // editOllama changes the request of a client of Ollama's API as the configuration says.
-func (u *Upstream) editOllama(t *Template) {
+func (u *Upstream) editOllama(t *Template, model string) {
 	e := &t.edit
 	e.Reset(&t.Original.Object)
 	dialect.RestrictOllama(e, u.AllowOptions)
 	for _, p := range u.Params {
-		dialect.DefaultOllamaOwn(e, p.Name, p.Value)
+		if p.Name != effortMember {
+			dialect.DefaultOllamaOwn(e, p.Name, p.Value)
+			continue
+		}
+		if wished := effortNamed(p.Value); wished != unsaid && !e.Has("think") {
+			t.said = u.telling(t, model).takes.nearest(wished)
+			ollamaKnob.places[0].set(e, t.said)
+		}
 	}
 	if t.MaxOutput > 0 {
 		dialect.SetOllamaOption(e, "num_predict", strconv.AppendInt(nil, int64(t.MaxOutput), 10))
@@ -68,10 +75,12 @@ func (u *Upstream) translateToOllama(t *Template, model string) *openai.Error {
 	e := &t.edit
 	e.Reset(source)
 	dialect.RestrictOllama(e, u.AllowOptions)
-	u.askToThink(t, model)
 	for _, p := range u.Params {
-		dialect.DefaultOllama(e, p.Name, p.Value)
+		if p.Name != effortMember || len(wishIn(e).members) == 0 {
+			dialect.DefaultOllama(e, p.Name, p.Value)
+		}
 	}
+	u.tellThinking(t, source, model)
 	if t.MaxOutput > 0 {
 		clampOutput(e, t.MaxOutput)
 	}
@@ -101,23 +110,6 @@ func (u *Upstream) translateToOllama(t *Template, model string) *openai.Error {
 // invalidTranslation returns the error for a parameter in the configuration that makes the request invalid.
 func invalidTranslation(err error) *openai.Error {
 	return &openai.Error{Status: http.StatusBadRequest, Type: "invalid_request_error", Code: "invalid_request", Message: "The request cannot be translated for Ollama: " + err.Error() + "."}
-}
-
-// thinkMember is what reasoning_effort becomes. OpenAI's models that do not reason refuse reasoning_effort as well, but a client of
-// Anthropic's API asks every model to think.
-var thinkMember = &addition{"think", []string{"does not support thinking"}}
-
-// askToThink leaves out the effort if the model is known to refuse to think.
-func (u *Upstream) askToThink(t *Template, model string) {
-	effort, ok := t.edit.Get("reasoning_effort")
-	if !ok || t.Own == nil || jsonspan.EqualString(effort, "none") {
-		return
-	}
-	if t.Without == thinkMember.name || u.refuses(model, thinkMember) {
-		t.edit.Drop("reasoning_effort")
-		return
-	}
-	t.added = thinkMember
 }
 
 var errNotOllama = errors.New("the answer is not one of Ollama's API")

@@ -41,9 +41,13 @@ type Template struct {
 	Form func(model string) Payload
 	// MaxOutput bounds the tokens of output that the next attempt asks for; zero leaves the request's own bound.
 	MaxOutput int
-	// Without names what the gateway must not add to the next attempt's request, because the target refused it. See Outcome.Adjust.
-	Without string
-	added   *addition // what the gateway added to the last request; nil if nothing
+
+	// What the target has said of this request's earlier attempts; see Adjust.
+	without []string // names of additions that it refused
+	takes   efforts  // that it takes; zero if it has said nothing about that
+
+	added []*addition // what the gateway added to the last request
+	said  effort      // that the last request asked for
 
 	// For the next attempt, by Prepare: chat is the request, or body is for path if the upstream has another API than OpenAI's.
 	// Translated is storage for both. The detour is nil if the server has the endpoint.
@@ -213,12 +217,12 @@ func (u *Upstream) requestUsage(t *Template, model string) {
 	if e.Has("stream_options") {
 		ask = usageOption
 	}
-	if t.chat.IncludeUsage || u.ActualKind().statesUsage || t.Without == ask.name || u.refuses(model, ask) {
+	if t.chat.IncludeUsage || u.ActualKind().statesUsage || t.refused(ask) || u.refuses(model, ask) {
 		return
 	}
 	t.chat.RequestUsage(e)
 	if !slices.Contains(u.Drop, "stream_options") {
-		t.added = ask
+		t.added = append(t.added, ask)
 	}
 }
 
@@ -227,7 +231,7 @@ func (u *Upstream) payload(t *Template, model string) Payload {
 	if t.JSON == nil {
 		return t.Form(model)
 	}
-	t.added = nil
+	t.added = t.added[:0]
 	if t.chat == nil {
 		t.chat = t.request()
 	}
@@ -240,9 +244,8 @@ func (u *Upstream) payload(t *Template, model string) Payload {
 	if adapt := u.ActualKind().adapt; adapt != nil {
 		adapt(e)
 	}
-	for _, p := range u.Params {
-		e.Default(p.Name, p.Value)
-	}
+	u.addParams(e)
+	u.tellThinking(t, &t.chat.Object, model)
 	if t.MaxOutput > 0 {
 		clampOutput(e, t.MaxOutput)
 	}
@@ -256,6 +259,57 @@ func (u *Upstream) payload(t *Template, model string) Payload {
 		e.Drop("stream_options") // OpenAI and vLLM refuse it without stream
 	}
 	return reqbody.NewPayload(e.Segments(), t.Memory)
+}
+
+// addParams adds the configured parameters that a request lacks. A wish about thinking may be there under another name.
+func (u *Upstream) addParams(e *jsonspan.Edit) {
+	for _, p := range u.Params {
+		if p.Name != effortMember || len(wishIn(e).members) == 0 {
+			e.Default(p.Name, p.Value)
+		}
+	}
+}
+
+// tellThinking makes the request for the next attempt say what it wishes in the way of this upstream's servers.
+func (u *Upstream) tellThinking(t *Template, o *jsonspan.Object, model string) {
+	chat := t.endpoint() == chatEndpoint
+	if t.said = unsaid; !mayWish(o) && len(u.Params) == 0 || !chat && t.endpoint().Name != "responses" {
+		return
+	}
+	about := u.telling(t, model)
+	if !chat {
+		t.said = tellResponses(&t.edit, about.takes)
+		return
+	}
+	said, toggled := u.knob().tell(&t.edit, about)
+	if t.said = said; toggled {
+		t.added = append(t.added, toggleAddition)
+	}
+}
+
+// telling returns what is known of a model.
+func (u *Upstream) telling(t *Template, model string) telling {
+	about := telling{takes: t.takes, noToggle: t.refused(toggleAddition) || u.refuses(model, toggleAddition), translated: t.Own != nil || t.detour != nil}
+	if about.takes == 0 {
+		about.takes = u.refusals.takes(model)
+	}
+	if about.takes == 0 {
+		about.takes, about.fixed = takesAt(u.knob().takes, model)
+	}
+	return about
+}
+
+// knob returns how the servers of this upstream are told.
+func (u *Upstream) knob() *knob {
+	if k := u.ActualKind().knob; k != nil && !u.OpenAI {
+		return k
+	}
+	return openAIKnob
+}
+
+// NamesReasoning reports whether the answer for a client of OpenAI's chat API should get the name of reasoning that its clients know.
+func (u *Upstream) NamesReasoning(t *Template) bool {
+	return t.Own == nil && t.Endpoint == chatEndpoint && u.API() == dialect.OpenAI && u.ActualKind().saysReasoning
 }
 
 // clampOutput bounds the output under every name by which the request bounds it, or else as max_tokens.

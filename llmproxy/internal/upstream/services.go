@@ -14,23 +14,26 @@ import (
 // not name is as at OpenAI's.
 var (
 	// Azure takes the name of a deployment as the model, and lists the models of the region instead. The address is that of the resource.
-	Azure = &Kind{Name: "azure", basePath: "/openai/v1", prefillRate: rateOfBatches, keyHeader: "Api-Key", unlisted: true, completionTokens: true}
+	Azure = &Kind{Name: "azure", basePath: "/openai/v1", prefillRate: rateOfBatches, keyHeader: "Api-Key", unlisted: true, completionTokens: true, knob: effortKnob}
 
 	// Gemini numbers no tool calls in its streams, and ends an answer that calls tools as if it did not.
 	Gemini = &Kind{
 		Name: "gemini", ServiceBase: "https://generativelanguage.googleapis.com/v1beta/openai", basePath: "/v1beta/openai", prefillRate: rateOfBatches,
 		repair: repairToolCalls, lacks: completions,
+		knob: geminiKnob,
 	}
 
 	// OpenRouter has members with which a client could choose another model, or who runs it.
 	OpenRouter = &Kind{
 		Name: "openrouter", ServiceBase: "https://openrouter.ai/api/v1", basePath: "/api/v1", prefillRate: rateOfBatches,
-		adapt: requestForm{drop: []string{"models", "route", "provider", "plugins"}}.adapt,
+		adapt:         requestForm{drop: []string{"models", "route", "provider", "plugins"}}.adapt,
+		knob:          openRouterKnob,
+		saysReasoning: true,
 	}
 
 	Groq = &Kind{
 		Name: "groq", ServiceBase: "https://api.groq.com/openai/v1", basePath: "/openai/v1", prefillRate: rateOfBatches,
-		lacks: completions,
+		lacks: completions, knob: groqKnob, saysReasoning: true,
 	}
 
 	// Mistral refuses members that it does not know. Its streams have the usage without being asked for it.
@@ -42,6 +45,7 @@ var (
 			drop:   []string{"stream_options", "user", "store", "metadata", "service_tier"},
 			system: true,
 		}.adapt,
+		knob: mistralKnob,
 	}
 
 	// DeepSeek demands the reasoning of earlier turns with tool calls.
@@ -50,20 +54,23 @@ var (
 		lacks: completions,
 		chat:  dialect.ChatOptions{Reasoning: true},
 		adapt: requestForm{rename: [][2]string{{"max_completion_tokens", "max_tokens"}}, system: true}.adapt,
+		knob:  deepSeekKnob,
 	}
 
 	// Together has no tool_choice "none", and a finish reason of its own.
 	Together = &Kind{
 		Name: "together", ServiceBase: "https://api.together.xyz/v1", basePath: "/v1", prefillRate: rateOfBatches,
-		adapt:  requestForm{noTools: true}.adapt,
-		repair: repairReasons,
+		adapt:         requestForm{noTools: true}.adapt,
+		repair:        repairReasons,
+		knob:          togetherKnob,
+		saysReasoning: true,
 	}
 
 	// XAI has completions, but its models that reason, which are all new ones, refuse them.
-	XAI = &Kind{Name: "xai", ServiceBase: "https://api.x.ai/v1", basePath: "/v1", prefillRate: rateOfBatches, lacks: completions}
+	XAI = &Kind{Name: "xai", ServiceBase: "https://api.x.ai/v1", basePath: "/v1", prefillRate: rateOfBatches, lacks: completions, knob: effortKnob}
 
-	Fireworks = &Kind{Name: "fireworks", ServiceBase: "https://api.fireworks.ai/inference/v1", basePath: "/inference/v1", prefillRate: rateOfBatches}
-	Cerebras  = &Kind{Name: "cerebras", ServiceBase: "https://api.cerebras.ai/v1", basePath: "/v1", prefillRate: rateOfBatches}
+	Fireworks = &Kind{Name: "fireworks", ServiceBase: "https://api.fireworks.ai/inference/v1", basePath: "/inference/v1", prefillRate: rateOfBatches, knob: fireworksKnob}
+	Cerebras  = &Kind{Name: "cerebras", ServiceBase: "https://api.cerebras.ai/v1", basePath: "/v1", prefillRate: rateOfBatches, knob: cerebrasKnob, saysReasoning: true}
 )
 
 // completions are OpenAI's older completions, which many services never had.
