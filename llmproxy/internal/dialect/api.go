@@ -75,17 +75,21 @@ func init() {
 func EndpointOf(e *openai.Endpoint) *Endpoint { return endpoints[e] }
 
 // byChat are the endpoints of OpenAI's API that chat can replace.
-var byChat = map[string]func(r *jsonspan.Object) (body []byte, answer Answer, err *openai.Error){
-	"completions": func(r *jsonspan.Object) (body []byte, answer Answer, err *openai.Error) {
+var byChat = map[string]func(r *jsonspan.Object, o ChatOptions) (body []byte, answer Answer, err *openai.Error){
+	"completions": func(r *jsonspan.Object, _ ChatOptions) (body []byte, answer Answer, err *openai.Error) {
 		body, err = ChatFromCompletion(r)
 		return body, new(CompletionAnswer), err
+	},
+	"responses": func(r *jsonspan.Object, o ChatOptions) (body []byte, answer Answer, err *openai.Error) {
+		body, about, err := ChatFromResponse(r, o)
+		return body, &ResponseStream{Request: about, Model: o.Model}, err
 	},
 }
 
 // ByChat translates a request to an endpoint of OpenAI's API to one for chat, for a server without that endpoint. It also returns the
 // translation of the answer.
-func ByChat(e *openai.Endpoint, r *jsonspan.Object) (body []byte, answer Answer, err *openai.Error) {
-	return byChat[e.Name](r)
+func ByChat(e *openai.Endpoint, r *jsonspan.Object, o ChatOptions) (body []byte, answer Answer, err *openai.Error) {
+	return byChat[e.Name](r, o)
 }
 
 // chatToCount is ChatFromMessages for a request to count the tokens of a prompt.

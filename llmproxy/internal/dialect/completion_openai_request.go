@@ -53,7 +53,7 @@ func onlyPrompt(value []byte) (text []byte, err *openai.Error) {
 	const param = "prompt"
 	prompts := 0
 	if len(value) > 0 && value[0] == '[' {
-		_ = jsonspan.EachElement(value, func(prompt []byte) bool { // the request was scanned
+		jsonspan.Elements(value, func(prompt []byte) bool { // the request was scanned
 			prompts++
 			text = prompt
 			return true

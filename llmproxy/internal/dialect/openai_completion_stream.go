@@ -29,14 +29,14 @@ func (c *CompletionAnswer) Whole(answer []byte) ([]byte, bool) {
 // appendCompletion translates a chunk, or a whole answer. It returns false if that has no list of choices.
 func appendCompletion(b, answer []byte) (_ []byte, ok bool) {
 	w := writer{append(b, '{')}
-	_ = jsonspan.EachMember(answer, func(key, value []byte) bool { // the relay reports what is not JSON
+	jsonspan.Members(answer, func(key, value []byte) bool { // the relay reports what is not JSON
 		switch w.comma(); string(key) {
 		case "object":
 			w.raw(`"object":"text_completion"`)
 		case "choices":
 			ok = value[0] == '['
 			w.raw(`"choices":[`)
-			_ = jsonspan.EachElement(value, func(choice []byte) bool { // it may be null
+			jsonspan.Elements(value, func(choice []byte) bool { // it may be null
 				w.comma()
 				w.textChoice(choice)
 				return true
@@ -55,7 +55,7 @@ func appendCompletion(b, answer []byte) (_ []byte, ok bool) {
 func (w *writer) textChoice(choice []byte) {
 	w.raw("{")
 	var message []byte
-	_ = jsonspan.EachMember(choice, func(key, value []byte) bool { // the relay reports what is not JSON
+	jsonspan.Members(choice, func(key, value []byte) bool { // the relay reports what is not JSON
 		switch string(key) {
 		case "delta", "message":
 			message = value
@@ -80,7 +80,7 @@ func (w *writer) textChoice(choice []byte) {
 			w.b = append(w.b, value[1:len(value)-1]...)
 		}
 	}
-	_ = jsonspan.EachMember(message, func(key, value []byte) bool { // it may be null
+	jsonspan.Members(message, func(key, value []byte) bool { // it may be null
 		switch string(key) {
 		case "content":
 			add(value)

@@ -53,7 +53,7 @@ type item struct {
 }
 
 func readItem(value []byte) (i item) {
-	_ = jsonspan.EachMember(value, func(key, value []byte) bool { // what is no object has no members
+	jsonspan.Members(value, func(key, value []byte) bool { // what is no object has no members
 		if jsonspan.IsNull(value) {
 			return true
 		}
@@ -361,14 +361,14 @@ func (c *conversationReader) reasoning(i item) {
 	c.begin()
 	if i.encrypted != nil {
 		if members, ok := decodeReasoning(str(i.encrypted)); ok {
-			_ = jsonspan.EachMember(slices.Concat([]byte("{"), members, []byte("}")), func(key, value []byte) bool { // it is an object
+			jsonspan.Members(slices.Concat([]byte("{"), members, []byte("}")), func(key, value []byte) bool { // it is an object
 				c.turn.addReasoning(slices.Index(reasoningMembers, string(key)), value)
 				return true
 			})
 			return
 		}
 	}
-	_ = jsonspan.EachElement(i.content, func(part []byte) bool { // most reasoning has no content
+	jsonspan.Elements(i.content, func(part []byte) bool { // most reasoning has no content
 		if text := get(part, "text"); isText(text) {
 			c.turn.addReasoning(0, text)
 		}
@@ -453,7 +453,7 @@ func chatArguments(kind toolKind, argument []byte, place string) ([]byte, *opena
 		return jsonspan.AppendString(nil, string(argument)), nil
 	}
 	w := writer{[]byte{'{'}}
-	_ = jsonspan.EachMember(argument, func(key, value []byte) bool { // it is an object
+	jsonspan.Members(argument, func(key, value []byte) bool { // it is an object
 		if string(key) != "type" && !jsonspan.IsNull(value) { // there is one type
 			w.comma()
 			w.b = append(append(append(append(w.b, '"'), key...), `":`...), value...)
@@ -716,7 +716,7 @@ func (t *assistantTurn) extraOf(id string) (extra []byte) {
 	if len(t.extra) == 0 {
 		return nil
 	}
-	_ = jsonspan.EachElement(slices.Concat([]byte("["), t.extra, []byte("]")), func(call []byte) bool { // it is a list
+	jsonspan.Elements(slices.Concat([]byte("["), t.extra, []byte("]")), func(call []byte) bool { // it is a list
 		if str(get(call, "id")) == id {
 			extra = get(call, "extra_content")
 		}

@@ -217,7 +217,7 @@ func (c *responseReader) format(format []byte) *openai.Error {
 // logprobs asks for the probabilities of the tokens, if the request does.
 func (c *responseReader) logprobs() {
 	wanted := c.v.topLogprobs != nil && string(c.v.topLogprobs) != "0"
-	_ = jsonspan.EachElement(c.v.include, func(name []byte) bool { // most requests include nothing
+	jsonspan.Elements(c.v.include, func(name []byte) bool { // most requests include nothing
 		wanted = wanted || jsonspan.EqualString(name, "message.output_text.logprobs")
 		return true
 	})
@@ -314,7 +314,7 @@ func WithoutOwnReasoning(input []byte) []byte {
 		return input
 	}
 	w := writer{append(make([]byte, 0, len(input)), '[')}
-	_ = jsonspan.EachElement(input, func(item []byte) bool { // the request has been read
+	jsonspan.Elements(input, func(item []byte) bool { // the request has been read
 		if !bytes.HasPrefix(get(item, "encrypted_content"), []byte(`"`+ownReasoning)) {
 			w.comma()
 			w.b = append(w.b, item...)

@@ -165,7 +165,7 @@ func (l *toolList) allows(t responseTool) (allowed bool) {
 	if l.allowed == nil {
 		return true
 	}
-	_ = jsonspan.EachElement(l.allowed, func(tool []byte) bool { // what is no list allows nothing
+	jsonspan.Elements(l.allowed, func(tool []byte) bool { // what is no list allows nothing
 		var v [3][]byte
 		object(tool, []string{"type", "name", "namespace"}, v[:])
 		switch kind := str(v[0]); {
@@ -239,3 +239,12 @@ const (
 		`"diff":{"type":"string","description":"For create_file, all lines of the file, each after a +. For update_file, the hunks: a line with @@, then the lines around the change after a space, removed lines after a -, and added lines after a +. Without line numbers."}},` +
 		`"required":["type","path"],"additionalProperties":false}`
 )
+
+// HasOtherTools reports whether a list of tools of the Responses API has others than functions, which is all that some servers know.
+func HasOtherTools(tools []byte) (found bool) {
+	jsonspan.Elements(tools, func(tool []byte) bool {
+		found = !jsonspan.EqualString(get(tool, "type"), "function")
+		return !found
+	})
+	return found
+}

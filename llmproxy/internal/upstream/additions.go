@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/dialect"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 )
@@ -58,12 +59,16 @@ func (a *addition) refusedBy(status int, body []byte) bool {
 }
 
 // ClassifyAnswer returns what an answer with a status other than 200 to the last request of a template means. An error that is only
-// about something that the gateway added is Adjustable.
+// about something that the gateway added, or about the Responses API itself, is Adjustable.
 func (u *Upstream) ClassifyAnswer(t *Template, status int, header http.Header, body []byte) Finding {
 	if f, ok := t.refusal(status, body); ok {
 		return f
 	}
-	return u.ActualKind().Classify(status, header, body)
+	f := u.ActualKind().Classify(status, header, body)
+	if u.lacksResponses(t, status, body, f.Verdict) {
+		return Finding{Outcome: router.Outcome{Verdict: router.Adjustable, Adjust: responsesAPI.name}}
+	}
+	return f
 }
 
 // ClassifyEvent is ClassifyAnswer for an error that came with status 200. Value is that of the member "error".
@@ -72,6 +77,25 @@ func (u *Upstream) ClassifyEvent(t *Template, value []byte) Finding {
 		return f
 	}
 	return u.ActualKind().ClassifyEvent(value)
+}
+
+// responsesAPI is refused by servers that do not have the Responses API, or do not know the tools of a request.
+var responsesAPI = &addition{name: "responses"}
+
+// lacksResponses reports whether an error means that the request should go by chat: the server does not have the Responses API, or it does
+// not know some of the tools. OpenAI's own errors are about the request.
+func (u *Upstream) lacksResponses(t *Template, status int, body []byte, is router.Verdict) bool {
+	if !t.Endpoint.IsResponses() || t.detour != nil || t.JSON == nil || u.isOpenAI() {
+		return false
+	}
+	switch status {
+	case http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusNotImplemented:
+		return is == router.Unsupported
+	case http.StatusBadRequest, http.StatusUnprocessableEntity, http.StatusInternalServerError:
+		tools, _ := t.JSON.Get("tools")
+		return bytes.Contains(bytes.ToLower(body), []byte("tool")) && dialect.HasOtherTools(tools)
+	}
+	return false
 }
 
 // refusal returns the finding of an error that is about something that the gateway added, or about the client's wish.

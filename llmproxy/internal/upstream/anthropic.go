@@ -21,7 +21,7 @@ import (
 // OpenAI's clients are translated, and so are the answers.
 var Anthropic = &Kind{
 	Name: "anthropic", ServiceBase: "https://api.anthropic.com/v1", KeyVariable: "ANTHROPIC_API_KEY", AutoModel: "claude-haiku-4-5", basePath: "/v1",
-	api: dialect.Anthropic, lacks: completions,
+	api: dialect.Anthropic, lacks: onlyChat,
 	errors: []errorRow{
 		{text: "credit balance is too low", is: router.Misconfigured}, // status 400
 		{typ: "billing_error", is: router.Misconfigured},

@@ -27,12 +27,10 @@ func (u *Upstream) Passes(t *Template) bool {
 // Prepare translates the request for the next attempt, if the upstream has another API than OpenAI's. The error says why that is
 // impossible; another upstream may be able to take the request.
 func (u *Upstream) Prepare(t *Template, model string) *openai.Error {
-	t.body, t.native, t.detour = nil, false, nil
-	if slices.Contains(u.ActualKind().lacks, t.Endpoint.Name) {
-		var err *openai.Error
-		if t.detour, err = newDetour(t.Endpoint, t.JSON); err != nil {
-			return err
-		}
+	t.body, t.native = nil, false
+	var err *openai.Error
+	if t.detour, err = u.detour(t, model); err != nil {
+		return err
 	}
 	switch {
 	case u.goesNative(t):
@@ -48,6 +46,26 @@ func (u *Upstream) Prepare(t *Template, model string) *openai.Error {
 	}
 	t.chat = t.request()
 	return nil
+}
+
+// detour returns the way by chat of the next attempt's request, or nil if it goes to the endpoint that the client called. A server may
+// have that endpoint, but be known to understand less of it than of chat. Then it gets only what chat cannot express.
+func (u *Upstream) detour(t *Template, model string) (*detour, *openai.Error) {
+	k, name := u.ActualKind(), t.Endpoint.Name
+	lacks := slices.Contains(k.lacks, name) || t.Endpoint.IsResponses() && t.refused(responsesAPI)
+	if !lacks && !slices.Contains(k.avoids, name) && !(t.Endpoint.IsResponses() && u.refuses(model, responsesAPI)) {
+		return nil, nil
+	}
+	options := k.chat
+	options.Model = model
+	if k.api != dialect.OpenAI { // the request is translated once more
+		options.Signed, options.Reasoning = true, true
+	}
+	d, err := newDetour(t.Endpoint, t.JSON, options)
+	if err != nil && !lacks {
+		return nil, nil
+	}
+	return d, err
 }
 
 // goesNative reports whether the next attempt should use the Messages API of the server itself.

@@ -11,7 +11,7 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/sse"
 )
 
-// A detour is the way by chat of a request to an endpoint that the server does not have.
+// A detour is the way by chat of a request to an endpoint that the server does not have, or whose answers would lose something.
 type detour struct {
 	request openai.Request // for chat
 	answer  dialect.Answer // makes the answer one of the endpoint
@@ -20,13 +20,13 @@ type detour struct {
 var chatEndpoint, _ = openai.LookupEndpoint("/v1/chat/completions")
 
 // newDetour returns the way by chat of a request.
-func newDetour(e *openai.Endpoint, request *openai.Request) (*detour, *openai.Error) {
-	body, answer, err := dialect.ByChat(e, &request.Object)
+func newDetour(e *openai.Endpoint, request *openai.Request, o dialect.ChatOptions) (*detour, *openai.Error) {
+	body, answer, err := dialect.ByChat(e, &request.Object, o)
 	if err != nil {
 		return nil, err
 	}
 	d := &detour{answer: answer}
-	return d, d.request.Parse(body)
+	return d, d.request.ParseTranslated(body)
 }
 
 var errNotChat = errors.New("the answer is not one of the chat API")

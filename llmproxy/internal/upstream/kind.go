@@ -39,13 +39,16 @@ type Kind struct {
 	api dialect.API
 	// chat is how a request that was translated to OpenAI's format should look.
 	chat dialect.ChatOptions
-	// lacks are the names of endpoints that servers of this kind do not have, and that dialect.ByChat replaces by chat.
+	// lacks are the names of endpoints that servers of this kind do not have, or that lose more than the way by chat, which dialect.ByChat
+	// knows.
 	lacks []string
+	// avoids are the names of endpoints that lose more than the way by chat, but that can do things which chat cannot.
+	avoids []string
 	// unlisted means that the list of models does not say which ones can be used, so that it is not read.
 	unlisted bool
-	// completionTokens means that requests that were translated bound the answer by max_completion_tokens: models that reason refuse
-	// max_tokens, which is the name that other servers know.
-	completionTokens bool
+	// official means that OpenAI's own models answer. Those that reason refuse max_tokens, the name that other servers know for the limit of
+	// an answer.
+	official bool
 	// knob is how servers of this kind are told how much their models should think. Nil for OpenAI's way.
 	knob *knob
 	// saysReasoning means that answers call their reasoning "reasoning".

@@ -22,6 +22,7 @@ var LlamaCpp = &Kind{
 	Name: "llamacpp", LocalAddress: "127.0.0.1:8080", basePath: "/v1", local: true,
 	chat:         dialect.ChatOptions{TopK: true, Reasoning: true},
 	knob:         llamaCppKnob,
+	lacks:        responses, // its own knows functions only, and its events have no numbers and no place
 	counters:     []countWay{countByMessages, countByTemplate},
 	version:      llamaCppVersion,
 	slots:        1, // the minimum, until the server was asked

@@ -26,6 +26,7 @@ var Ollama = &Kind{
 	api:           dialect.Ollama,
 	chat:          dialect.ChatOptions{Reasoning: true, Inline: true},
 	knob:          ollamaKnob,
+	lacks:         responses, // its own knows functions only, and becomes its chat, too
 	saysReasoning: true,
 	adapt:         adaptToOllama,
 	version:       versionAt("/api/version"),

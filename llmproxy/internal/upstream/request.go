@@ -148,10 +148,16 @@ func (u *Upstream) NewRequest(ctx context.Context, t *Template, replica *replica
 	return req
 }
 
+// isOpenAI reports whether OpenAI's own models answer.
+func (u *Upstream) isOpenAI() bool {
+	k := u.ActualKind()
+	return k.official || k == OpenAI && u.Bases[0].Hostname() == openAIHost
+}
+
 // nameLimit gives the limit of a translated request the name that the server knows. Servers that are compatible with OpenAI may know only
 // max_tokens, which OpenAI's own models that reason refuse.
 func (u *Upstream) nameLimit(e *jsonspan.Edit) {
-	if u.ActualKind().completionTokens || u.ActualKind() == OpenAI && u.Bases[0].Hostname() == openAIHost {
+	if u.isOpenAI() {
 		e.Rename("max_tokens", "max_completion_tokens")
 	} else {
 		e.Rename("max_completion_tokens", "max_tokens")
@@ -240,6 +246,8 @@ func (u *Upstream) payload(t *Template, model string) Payload {
 	e.SetString("model", model)
 	if t.Own != nil || t.detour != nil {
 		u.nameLimit(e)
+	} else if t.Endpoint.IsResponses() {
+		withoutOwnReasoning(e)
 	}
 	if adapt := u.ActualKind().adapt; adapt != nil {
 		adapt(e)
@@ -310,6 +318,14 @@ func (u *Upstream) knob() *knob {
 // NamesReasoning reports whether the answer for a client of OpenAI's chat API should get the name of reasoning that its clients know.
 func (u *Upstream) NamesReasoning(t *Template) bool {
 	return t.Own == nil && t.Endpoint == chatEndpoint && u.API() == dialect.OpenAI && u.ActualKind().saysReasoning
+}
+
+// withoutOwnReasoning removes the reasoning of other upstreams, which was encoded for the client.
+func withoutOwnReasoning(e *jsonspan.Edit) {
+	input, _ := e.Get("input")
+	if kept := dialect.WithoutOwnReasoning(input); len(kept) != len(input) {
+		e.Set("input", kept)
+	}
 }
 
 // clampOutput bounds the output under every name by which the request bounds it, or else as max_tokens.

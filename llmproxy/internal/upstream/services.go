@@ -14,12 +14,12 @@ import (
 // not name is as at OpenAI's.
 var (
 	// Azure takes the name of a deployment as the model, and lists the models of the region instead. The address is that of the resource.
-	Azure = &Kind{Name: "azure", basePath: "/openai/v1", prefillRate: rateOfBatches, keyHeader: "Api-Key", unlisted: true, completionTokens: true, knob: effortKnob}
+	Azure = &Kind{Name: "azure", basePath: "/openai/v1", prefillRate: rateOfBatches, keyHeader: "Api-Key", unlisted: true, official: true, knob: effortKnob}
 
 	// Gemini numbers no tool calls in its streams, and ends an answer that calls tools as if it did not.
 	Gemini = &Kind{
 		Name: "gemini", ServiceBase: "https://generativelanguage.googleapis.com/v1beta/openai", basePath: "/v1beta/openai", prefillRate: rateOfBatches,
-		repair: repairToolCalls, lacks: completions,
+		repair: repairToolCalls, lacks: onlyChat,
 		knob: geminiKnob,
 	}
 
@@ -39,7 +39,7 @@ var (
 	// Mistral refuses members that it does not know. Its streams have the usage without being asked for it.
 	Mistral = &Kind{
 		Name: "mistral", ServiceBase: "https://api.mistral.ai/v1", basePath: "/v1", prefillRate: rateOfBatches, statesUsage: true,
-		lacks: completions,
+		lacks: onlyChat,
 		adapt: requestForm{
 			rename: [][2]string{{"max_completion_tokens", "max_tokens"}, {"seed", "random_seed"}},
 			drop:   []string{"stream_options", "user", "store", "metadata", "service_tier"},
@@ -51,7 +51,7 @@ var (
 	// DeepSeek demands the reasoning of earlier turns with tool calls.
 	DeepSeek = &Kind{
 		Name: "deepseek", ServiceBase: "https://api.deepseek.com/v1", basePath: "/v1", prefillRate: rateOfBatches,
-		lacks: completions,
+		lacks: onlyChat,
 		chat:  dialect.ChatOptions{Reasoning: true},
 		adapt: requestForm{rename: [][2]string{{"max_completion_tokens", "max_tokens"}}, system: true}.adapt,
 		knob:  deepSeekKnob,
@@ -73,8 +73,12 @@ var (
 	Cerebras  = &Kind{Name: "cerebras", ServiceBase: "https://api.cerebras.ai/v1", basePath: "/v1", prefillRate: rateOfBatches, knob: cerebrasKnob, saysReasoning: true}
 )
 
-// completions are OpenAI's older completions, which many services never had.
-var completions = []string{"completions"}
+// Many services never had OpenAI's older completions, or do not have its newer responses.
+var (
+	completions = []string{"completions"}
+	responses   = []string{"responses"}
+	onlyChat    = []string{"completions", "responses"}
+)
 
 // deploymentPaths are the endpoints that have the deployment in their path if an Azure upstream has an API version.
 var deploymentPaths = []string{
