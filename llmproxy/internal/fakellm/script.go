@@ -30,10 +30,13 @@ type Answer struct {
 	roleFirst, noFinish, noDone bool
 	batch                       int
 
-	timing timing
-	fault  fault
-	after  int // tokens, or bytes of an answer that is not a stream
+	timing  timing
+	fault   fault
+	after   int            // tokens, or bytes of an answer that is not a stream
+	failure *failureReason // of response.failed
 }
+
+type failureReason struct{ code, message string }
 
 type usage struct{ input, output, cached int }
 
@@ -91,11 +94,11 @@ const (
 // Text answers normally, as a stream or as JSON, whichever the request asks for. Every token is one event of a stream.
 func Text(tokens ...string) Answer { return Answer{tokens: tokens} }
 
-// Thinking begins a chat answer with reasoning. Its tokens count like those of the text that follows.
+// Thinking begins an answer of chat or of the Responses API with reasoning. Its tokens count like those of the text that follows.
 func (a Answer) Thinking(tokens ...string) Answer { a.thinking = tokens; return a }
 
-// Call adds a call of a tool to a chat answer, after the text: Text().Call("get_weather", `{"city":"Paris"}`). A stream has three
-// events of it, which count like tokens.
+// Call adds a call of a tool to an answer of chat or of the Responses API, after the text: Text().Call("get_weather", `{"city":"Paris"}`). A
+// stream has some events of it that count like tokens. If the request has a custom tool of that name, the arguments are its input.
 func (a Answer) Call(tool, arguments string) Answer {
 	a.calls = append(slices.Clip(a.calls), toolCall{tool, arguments})
 	return a
@@ -215,6 +218,12 @@ func (a Answer) Batch(n int) Answer { a.batch = n; return a }
 // For all faults, n counts the tokens of a stream, or the bytes of any other answer; if n is that many or more, only the end is
 // missing. After 0 tokens only the headers were sent, except with RoleFirst.
 func (a Answer) ErrorEventAfter(n int) Answer { return a.failing(errorEvent, n) }
+
+// FailAfter is ErrorEventAfter, but a stream of the Responses API ends with response.failed, which says why.
+func (a Answer) FailAfter(n int, code, message string) Answer {
+	a.failure = &failureReason{code, message}
+	return a.failing(errorEvent, n)
+}
 
 // CutAfter ends the body cleanly after n tokens, as if it were complete.
 func (a Answer) CutAfter(n int) Answer { return a.failing(cut, n) }

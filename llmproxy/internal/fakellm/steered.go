@@ -22,8 +22,8 @@ func Steered() Option {
 //	STATUS 529    this status, which a real server has no word for
 //	BREAK         two words, and then an error, which a real server cannot be made to send
 //	KEPT          "The notes are kept safely."
-//	STORE         with tools, a call of Write: {"file_path":"KEPT.txt","content":"kept"}
-//	FETCH         with tools, a call of Read: {"file_path":"notes.txt"}
+//	STORE         with tools, a call that writes "kept" into KEPT.txt: of Write, or of Codex's tools
+//	FETCH         with tools, a call that reads notes.txt: of Read, or of Codex's tools
 //	LONG          " one two three …" without end
 //	a tool result "It is 21 degrees!"
 //	tools         a call of get_weather: {"city":"Paris"}
@@ -34,16 +34,17 @@ func Steered() Option {
 // end.
 func steer(body []byte) Answer {
 	var request struct {
-		Messages            json.RawMessage
+		Messages, Input     json.RawMessage
 		Tools               []json.RawMessage
 		Stream              bool
 		MaxTokens           int `json:"max_tokens"`
 		MaxCompletionTokens int `json:"max_completion_tokens"`
+		MaxOutputTokens     int `json:"max_output_tokens"`
 	}
 	if json.Unmarshal(body, &request) != nil {
 		return Answer{} // the kind refuses it
 	}
-	talk, tools := string(request.Messages), len(request.Tools) > 0
+	talk, tools := string(request.Messages)+string(request.Input), len(request.Tools) > 0
 	has := func(word string) bool { return strings.Contains(talk, word) }
 	switch status := statusWord.FindStringSubmatch(talk); {
 	case status != nil:
@@ -57,11 +58,11 @@ func steer(body []byte) Answer {
 	case has("KEPT"):
 		return Text("The", " notes", " are", " kept", " safely.")
 	case tools && has("STORE"):
-		return Text().Call("Write", `{"file_path":"KEPT.txt","content":"kept"}`)
+		return Text().Call(steeredTool(body, writing))
 	case tools && has("FETCH"):
-		return Text().Call("Read", `{"file_path":"notes.txt"}`)
+		return Text().Call(steeredTool(body, reading))
 	case has("LONG"):
-		return endless(max(request.MaxTokens, request.MaxCompletionTokens), request.Stream)
+		return endless(max(request.MaxTokens, request.MaxCompletionTokens, request.MaxOutputTokens), request.Stream)
 	case toolResult.MatchString(talk):
 		return Text("It", " is", " 21", " degrees", "!")
 	case tools:
@@ -76,9 +77,44 @@ func steer(body []byte) Answer {
 	return Answer{}
 }
 
+// A steeredCall is a call of a tool, if the request has the tool.
+type steeredCall struct{ tool, arguments string }
+
+// The calls that read and write a file, of which a real model knows only the last ones: those of Codex, some of which depend on its version and the model, and of Claude Code. The first that
+// is possible is made; the last one always is.
+var (
+	reading = []steeredCall{
+		{"exec_command", `{"cmd":"cat notes.txt"}`}, {"shell_command", `{"command":"cat notes.txt"}`}, {"shell", `{"command":["cat","notes.txt"]}`},
+		{"Read", `{"file_path":"notes.txt"}`},
+	}
+	writing = []steeredCall{
+		{"apply_patch", "*** Begin Patch\n*** Add File: KEPT.txt\n+kept\n*** End Patch\n"},
+		{"exec_command", `{"cmd":"echo kept > KEPT.txt"}`}, {"shell_command", `{"command":"echo kept > KEPT.txt"}`}, {"shell", `{"command":["sh","-c","echo kept > KEPT.txt"]}`},
+		{"Write", `{"file_path":"KEPT.txt","content":"kept"}`},
+	}
+)
+
+// steeredTool returns the tool and the arguments of the call. The input of a custom tool is a parameter of the function that stands for it.
+func steeredTool(body []byte, calls []steeredCall) (tool, arguments string) {
+	tools := requestTools(body)
+	for _, call := range calls[:len(calls)-1] {
+		for _, t := range tools {
+			switch {
+			case t.Name != call.tool || t.namespace != "":
+			case call.tool == "apply_patch" && t.Type != "custom":
+				return call.tool, `{"input":` + quote(call.arguments) + `}`
+			default:
+				return call.tool, call.arguments
+			}
+		}
+	}
+	last := calls[len(calls)-1]
+	return last.tool, last.arguments
+}
+
 var (
 	statusWord = regexp.MustCompile(`\bSTATUS (\d{3})\b`)
-	toolResult = regexp.MustCompile(`"role": ?"tool"|"type": ?"tool_result"`)
+	toolResult = regexp.MustCompile(`"role": ?"tool"|"type": ?"(?:tool_result|\w+_call_output)"`)
 	// An image in OpenAI's format, or in Anthropic's.
 	imageType = regexp.MustCompile(`(?:data:|"media_type": ?")(image/\w+)`)
 	imageData = regexp.MustCompile(`(?:;base64,|"data": ?")([\w+/=]+)`)

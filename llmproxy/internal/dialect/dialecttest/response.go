@@ -446,7 +446,7 @@ func (r *responseReader) stopItem(item map[string]any) error {
 	}
 	for name, value := range r.item {
 		switch name {
-		case "status":
+		case "status", "encrypted_content": // OpenAI sends a part of it when the item starts
 		case "arguments", "input":
 			if isString(value) {
 				continue
