@@ -129,7 +129,7 @@ const widestCircle = 6
 // widerCircles are the packages whose files need more of each other, and how many.
 var widerCircles = map[string]int{
 	"llmproxy/internal/upstream": 21, // a kind has functions that ask a server, and the table of kinds names them all
-	"llmproxy/internal/fakellm":  14, // likewise
+	"llmproxy/internal/fakellm":  15, // likewise, and one file for each API
 }
 
 // No two files of a package need each other in a circle wider than a few.
