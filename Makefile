@@ -9,7 +9,7 @@ CONFIG := $(firstword $(wildcard Caddyfile) Caddyfile.example)
 # A count, because a fuzz run that ends by time may fail with "context deadline exceeded" (golang/go#75804).
 FUZZTIME ?= 300000x
 
-.PHONY: help run build test race redis soak e2e monitoring bench fuzz golden check
+.PHONY: help run build test race redis soak simulate e2e monitoring bench fuzz golden check
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z0-9]+:.*## /{printf "%-10s %s\n", $$1, $$2}' Makefile
@@ -37,6 +37,9 @@ monitoring: ## evaluate the dashboard and the alerts of examples/monitoring with
 
 soak: ## for a minute, send requests to an upstream that keeps failing and coming back
 	go test -count 1 -run TestFlappingUpstream -v ./llmproxy/internal/gateway -soak 60s
+
+simulate: ## print how long requests wait in the admission queue, against simpler ones, and draw docs/queue.svg
+	go test -count 1 -run TestSimulation -v ./router/admission -simulate 20000 -picture $(CURDIR)/docs/queue.svg
 
 redis: ## run the tests of shared state with the race detector (needs redis-server and valkey-server)
 	for p in $$(grep -rl --include='*_test.go' '^//go:build redis' . | xargs -n1 dirname | sort -u); do \

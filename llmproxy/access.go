@@ -105,6 +105,9 @@ func clientAddress(r *http.Request) netip.Addr {
 	return address
 }
 
+// clientNetwork returns the client's address, or the /64 of an IPv6 address, of which a client has all.
+func clientNetwork(r *http.Request) netip.Addr { return ratelimit.Network(clientAddress(r)) }
+
 // authenticatedUser returns the user that another handler authenticated, or an empty name.
 func authenticatedUser(r *http.Request) string {
 	repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)

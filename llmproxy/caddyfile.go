@@ -48,6 +48,7 @@ func names[T any](s subdirectives[T]) []string { return slices.Sorted(maps.Keys(
 //	        load_timeout        <duration>
 //	        max_concurrent      <number>
 //	        queue               <places> [<longest_wait>]
+//	        queue_per_key       <places>
 //	        local
 //	        remote
 //	        context             [<model>] <tokens>
@@ -119,6 +120,7 @@ func names[T any](s subdirectives[T]) []string { return slices.Sorted(maps.Keys(
 //	        budget     <budgets...>
 //	        local_only
 //	        priority   high|normal|low
+//	        weight     <number>
 //	        expires    <day|time>
 //	        tags       <words...>
 //	    }

@@ -5,7 +5,7 @@ import (
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/keys"
 	"github.com/caddy-llmproxy/caddy-llmproxy/ratelimit"
-	"github.com/caddy-llmproxy/caddy-llmproxy/router/replica"
+	"github.com/caddy-llmproxy/caddy-llmproxy/router/admission"
 )
 
 func parseKey(d *dispenser, h *Handler) error {
@@ -54,6 +54,7 @@ var keySubdirectives = subdirectives[*keys.Entry]{
 	"budget":     func(d *dispenser, e *keys.Entry) error { return parseBudgets(d, &e.Budget) },
 	"local_only": func(d *dispenser, e *keys.Entry) error { return parseFlag(d, &e.LocalOnly) },
 	"priority":   parseKeyPriority,
+	"weight":     parseKeyWeight,
 	"expires":    func(d *dispenser, e *keys.Entry) error { return parseString(d, &e.Expires) },
 	"tags":       func(d *dispenser, e *keys.Entry) error { return parseStrings(d, &e.Tags) },
 }
@@ -62,10 +63,21 @@ func parseKeyPriority(d *dispenser, e *keys.Entry) error {
 	if err := parseString(d, &e.Priority); err != nil {
 		return err
 	}
-	if _, err := replica.ParsePriority(e.Priority); err != nil {
+	if _, err := admission.ParsePriority(e.Priority); err != nil {
 		return d.Errf("priority: %w", err)
 	}
 	return nil
+}
+
+func parseKeyWeight(d *dispenser, e *keys.Entry) (err error) {
+	var text string
+	if err := parseString(d, &text); err != nil {
+		return err
+	}
+	if e.Weight, err = parseCount(d, "weight", text, 1); err == nil && e.Weight > admission.MaxWeight {
+		err = d.Errf("weight %d is out of range: use 1 to %d", e.Weight, admission.MaxWeight)
+	}
+	return err
 }
 
 func parseSiteLimit(d *dispenser, h *Handler) error {

@@ -121,6 +121,7 @@ var upstreamSubdirectives = subdirectives[*Upstream]{
 	"load_timeout":        func(d *dispenser, u *Upstream) error { return parseDuration(d, &u.LoadTimeout) },
 	"max_concurrent":      parseMaxConcurrent,
 	"queue":               parseQueue,
+	"queue_per_key":       parseQueuePerKey,
 	"local":               parseLocal,
 	"remote":              parseLocal,
 	"context":             parseContext,
@@ -222,6 +223,15 @@ func parseQueue(d *dispenser, u *Upstream) error {
 		u.Queue.LongestWait = caddy.Duration(wait)
 	}
 	return nil
+}
+
+func parseQueuePerKey(d *dispenser, u *Upstream) (err error) {
+	var text string
+	if err := parseString(d, &text); err != nil {
+		return err
+	}
+	u.QueuePerKey, err = parseCount(d, "queue_per_key", text, 1)
+	return err
 }
 
 func parseLocal(d *dispenser, u *Upstream) error {

@@ -133,6 +133,8 @@ func (u *Upstream) check(here place) error {
 		return fmt.Errorf("queue: places %d is negative", u.Queue.Places)
 	case u.Queue != nil && u.Queue.LongestWait < 0:
 		return errors.New("queue: longest_wait is negative")
+	case u.QueuePerKey < 0:
+		return here.in("queue_per_key", 0).errorf("queue_per_key %d is negative", u.QueuePerKey)
 	case u.TransportRaw != nil && u.DialTimeout != 0:
 		return here.in("dial_timeout", 0).errorf("dial_timeout has no effect with a transport; set it in the block of the transport")
 	}

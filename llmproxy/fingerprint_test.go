@@ -49,6 +49,7 @@ func TestFingerprintHasOnlyWhatAnswersDependOn(t *testing.T) {
 		{"LoadTimeout", "set", false, func(u *Upstream) { u.LoadTimeout = caddy.Duration(time.Second) }},
 		{"MaxConcurrent", "set", false, func(u *Upstream) { u.MaxConcurrent = 2 }},
 		{"Queue", "set", false, func(u *Upstream) { u.Queue = &Queue{Places: 2} }},
+		{"QueuePerKey", "set", false, func(u *Upstream) { u.QueuePerKey = 2 }},
 		{"Local", "set", false, func(u *Upstream) { u.Local = &yes }},
 		// Capabilities decide which of the targets in the key takes a request, as load does.
 		{"Context", "set", false, func(u *Upstream) { u.Context = 1000 }},

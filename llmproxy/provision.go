@@ -89,7 +89,7 @@ func (h *Handler) provision(ctx caddy.Context) error {
 	}
 	h.gateway = gateway.New(gateway.Config{
 		Config: delivery.Config{
-			Upstreams: upstreams, Prices: prices, AllowUnmetered: h.AllowUnmetered, Memory: memory, LogPrompts: h.LogPrompts, Draining: drainOnExit(ctx),
+			Upstreams: upstreams, Prices: prices, AllowUnmetered: h.AllowUnmetered, Memory: memory, LogPrompts: h.LogPrompts, Address: clientNetwork, Draining: drainOnExit(ctx),
 			Observe: h.observer.AttemptFailed, Streaming: h.observer.StreamsChanged, Trace: h.observer.Trace, Changed: h.observer.ReplicaChanged,
 		},
 		Models: models, Discover: discover, Auto: auto || simpleChat == catalog.RuleAuto && len(h.Models) == 0, SimpleChat: simpleChat, MaxBody: h.MaxBody, Deadline: time.Duration(h.Deadline),

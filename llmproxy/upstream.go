@@ -23,6 +23,7 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/state"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/upstream"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
+	"github.com/caddy-llmproxy/caddy-llmproxy/router/admission"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router/replica"
 )
 
@@ -105,9 +106,13 @@ type Upstream struct {
 	// The capabilities of single models, by the name of the model at the upstream. They override those of the upstream.
 	ModelLimits map[string]*Capabilities `json:"model_limits,omitempty"`
 
-	// The admission queue in which requests wait for a slot: by the priority of their keys, then first come, first served.
-	// Default: 64 places.
+	// The admission queue in which requests wait for a slot: by the priority of their keys, and fairly among the keys of a
+	// priority. Default: 64 places.
 	Queue *Queue `json:"queue,omitempty"`
+
+	// How many places of the queue the requests of one key may have, or of one client address without a key. Default: half of
+	// them, rounded up.
+	QueuePerKey int `json:"queue_per_key,omitempty"`
 }
 
 // Capabilities are what a model can take. They override what the server reports.
@@ -173,12 +178,13 @@ func (u *Upstream) provision(ctx caddy.Context, closer *state.Closer, here place
 	c = upstream.Config{
 		Name: u.Name, APIVersion: u.APIVersion, Params: sortedParams(u.Params), Drop: u.Drop, MaxConcurrent: u.MaxConcurrent, Local: u.Local,
 		Timers:  upstream.Timers{FirstToken: time.Duration(u.FirstTokenTimeout), Idle: time.Duration(u.IdleTimeout), Total: time.Duration(u.Timeout), Load: time.Duration(u.LoadTimeout)},
-		Queue:   replica.QueueConfig{Size: defaultQueuePlaces},
+		Queue:   admission.Config{Size: defaultQueuePlaces},
 		Replica: func(base string) *replica.Replica { return acquireReplica(closer, base) },
 	}
 	if u.Queue != nil {
-		c.Queue = replica.QueueConfig{Size: u.Queue.Places, MaxWait: time.Duration(u.Queue.LongestWait)}
+		c.Queue = admission.Config{Size: u.Queue.Places, MaxWait: time.Duration(u.Queue.LongestWait)}
 	}
+	c.Queue.PerCaller = u.QueuePerKey
 	if c.Kind, err = u.kind(); err != nil {
 		return c, err
 	}

@@ -1,60 +1,64 @@
-// Package replica holds what is known of one address of an upstream, and decides who may send a request there: slots, the
-// admission queue, the circuit breaker, health and the detection of stuck servers. A Replica is shared by all configurations that
-// name its address, also across reloads, so it holds facts only; the rules are in each configuration's Group.
+// Package replica holds what is known of one address of an upstream, and decides who may send a request there: the circuit breaker,
+// health and the detection of stuck servers, above the admission queue. A Replica is shared by all configurations that name its address,
+// also across reloads, so it holds facts only; the rules are in each configuration's Group.
 //
 // It never sends anything and starts neither goroutines nor timers: its callers make the attempts and the probes and report how they
-// ended. It stands above package router, whose verdicts are reported to it, and which sees a replica through the interface
-// router.Replica. It imports no other package of this project.
+// ended. It stands above router/admission, which has its slots, and above package router, whose verdicts are reported to it, and which
+// sees a replica through the interface router.Replica.
 package replica
 
 import (
-	"math"
-	"sync/atomic"
-
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
+	"github.com/caddy-llmproxy/caddy-llmproxy/router/admission"
 )
 
 // A Replica is one address of an upstream. It is safe for concurrent use. The zero value with an Address is ready for use.
 type Replica struct {
 	Address string
-	slots   slots
+	queue   admission.Queue
 	health  health
 	silence silence
 }
 
 var _ router.Replica = (*Replica)(nil)
 
+// InFlight returns the number of requests that hold a slot.
+func (r *Replica) InFlight() int { return r.queue.InFlight() }
+
+// Waiting returns the number of requests that wait for a slot here, including those that wait for other replicas as well.
+func (r *Replica) Waiting() int { return r.queue.Waiting() }
+
 // A Group is the replicas of one upstream under the rules of one configuration.
 type Group struct {
 	Replicas []*Replica
-	// Queue bounds the admission queue of each replica.
-	Queue QueueConfig
-	limit atomic.Uint32
+	admission.Rules
 }
-
-// Limit returns how many requests may be in flight at one replica; zero means no limit.
-func (g *Group) Limit() int { return int(g.limit.Load()) }
 
 // SetLimit sets how many requests may be in flight at one replica; zero means no limit. A higher limit admits waiting requests at
 // once.
 func (g *Group) SetLimit(n int) {
-	g.limit.Store(uint32(min(max(n, 0), math.MaxInt32)))
+	g.Rules.SetLimit(n)
 	for _, r := range g.Replicas {
-		r.slots.admit()
+		r.queue.Admit()
 	}
 }
 
-// Take takes a slot at the ith replica, if one is free and no request waits for it; Replica.Release gives it back. While a single
-// request tries whether the replica has recovered, other requests get no slot, unless force is set because no other replica is left
-// for them.
-func (g *Group) Take(i int, force bool) bool {
+// Place returns the ith replica as a place where a request of a model may wait.
+func (g *Group) Place(i int, model string) admission.Place {
+	return admission.Place{Rules: &g.Rules, Queue: &g.Replicas[i].queue, Model: model}
+}
+
+// Take takes a slot at the ith replica for a request of a model, if one is free and no request waits for it; Slot.Release gives it
+// back. While a single request tries whether the replica has recovered, other requests get no slot, unless force is set because no
+// other replica is left for them.
+func (g *Group) Take(i int, model string, force bool, slot *admission.Slot) bool {
 	r := g.Replicas[i]
-	if !r.slots.take(g.Limit(), false) {
+	if !r.queue.Take(&g.Rules, model, slot) {
 		return false
 	}
 	if force || r.startTrial() {
 		return true
 	}
-	r.Release()
+	slot.Release(admission.Usage{})
 	return false
 }

@@ -75,7 +75,7 @@ func Caller(k *keys.Key) exchange.Caller {
 	if k == nil {
 		return exchange.Caller{}
 	}
-	return exchange.Caller{Key: k.Name, Identity: k.Identity, Tags: k.Tags, Priority: k.Priority}
+	return exchange.Caller{Key: k.Name, Identity: k.Identity, Tags: k.Tags, Priority: k.Priority, Weight: k.Weight}
 }
 
 // limitFailedAuth counts a failed authentication against the address's anonymous rate limit.

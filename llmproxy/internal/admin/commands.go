@@ -135,6 +135,7 @@ func createCommand() *cobra.Command {
 	fl.StringSliceVar(&e.Budget, "budget", nil, "Budgets in US dollars, such as $20/month")
 	fl.BoolVar(&e.LocalOnly, "local-only", false, "Send its requests to local upstreams only")
 	fl.StringVar(&e.Priority, "priority", "", "Priority in the admission queue: high, normal or low (default normal)")
+	fl.IntVar(&e.Weight, "weight", 0, "Share of the slots while requests wait, relative to other keys of its priority (default 1)")
 	fl.StringVar(&e.Expires, "expires", "", "The last day on which the key is valid, in UTC, such as 2026-12-31")
 	fl.StringSliceVar(&e.Tags, "tags", nil, "Tags for the access log")
 	fl.Bool("running", false, "Store the key in the running Caddy")
@@ -222,13 +223,13 @@ func runList(fl caddycmd.Flags, out io.Writer) error {
 	} else if err := requestJSON(fl, http.MethodGet, "/llm_proxy/keys", &list); err != nil {
 		return err
 	}
-	rows := [][]any{{"NAME", "MODELS", "LIMITS", "PRIORITY", "EXPIRES", "KEPT IN"}}
+	rows := [][]any{{"NAME", "MODELS", "LIMITS", "PRIORITY", "WEIGHT", "EXPIRES", "KEPT IN"}}
 	for _, k := range list {
 		limits := slices.Concat(k.Rate, k.Tokens, k.Budget)
 		if k.Concurrent > 0 {
 			limits = append(limits, fmt.Sprint(k.Concurrent, " at once"))
 		}
-		rows = append(rows, []any{k.Name, strings.Join(k.Models, " "), strings.Join(limits, " "), cmp.Or(k.Priority, "normal"), k.Expires, k.KeptIn})
+		rows = append(rows, []any{k.Name, strings.Join(k.Models, " "), strings.Join(limits, " "), cmp.Or(k.Priority, "normal"), cmp.Or(k.Weight, 1), k.Expires, k.KeptIn})
 	}
 	return printTable(out, rows)
 }
@@ -256,6 +257,9 @@ func caddyfileLine(e *keys.Entry) string {
 		b.WriteString("\t\tlocal_only\n")
 	}
 	add("priority", e.Priority)
+	if e.Weight > 0 {
+		add("weight", fmt.Sprint(e.Weight))
+	}
 	add("expires", e.Expires)
 	add("tags", e.Tags...)
 	if b.Len() == 0 {

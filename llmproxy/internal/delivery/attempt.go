@@ -17,6 +17,7 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/relay"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/upstream"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
+	"github.com/caddy-llmproxy/caddy-llmproxy/router/admission"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router/replica"
 	"github.com/caddy-llmproxy/caddy-llmproxy/tokens"
 )
@@ -45,12 +46,14 @@ type attempt struct {
 	watchdog     watchdog
 	last         bool // there is no other target
 	blameless    bool // a failure is not the replica's fault
+	// used is what the request has used at the replica.
+	used admission.Usage
 }
 
 // try makes one attempt and records it. It returns nil if an answer was committed, even if that broke off later.
 func (s *run) try(candidate router.Candidate, last bool) *failure {
 	a := s.newAttempt(candidate, last)
-	defer a.replica.Release()
+	defer func() { s.slot.Release(a.used) }()
 	defer a.close()
 	var failed *failure
 	defer func() { a.record(failed) }() // also if send panics
@@ -230,6 +233,7 @@ func (a *attempt) send(answer relay.Answer, begun bool) {
 		a.learnPrefill()
 	}
 	a.recordCost()
+	a.measure()
 	if rec.Verdict == router.OK && m.Usage.Output > 0 {
 		a.lengths.learn(a.target, m.Usage.Output/answersTo(a.template.JSON))
 	}
@@ -242,6 +246,21 @@ func (a *attempt) send(answer relay.Answer, begun bool) {
 func (a *attempt) learnPrefill() {
 	if usage := a.rec.Usage; a.rec.HasUsage && !a.rec.Estimated {
 		a.u.LearnPrefill(a.model, usage.Input-usage.Cached, a.firstContent)
+	}
+}
+
+// measure notes what the request has used at the replica and how long that took, from which admission learns.
+func (a *attempt) measure() {
+	rec := a.rec
+	if !rec.HasUsage {
+		return
+	}
+	a.used = admission.Usage{
+		Known: true, Complete: rec.Verdict == router.OK && !rec.Estimated,
+		Prompt: int(rec.Usage.Input), Cached: int(rec.Usage.Cached), Output: int(rec.Usage.Output / answersTo(a.template.JSON)),
+	}
+	if rec.Stream {
+		a.used.Prefill, a.used.Decode = a.firstContent, time.Since(a.started)-a.firstContent
 	}
 }
 

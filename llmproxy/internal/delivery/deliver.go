@@ -10,6 +10,7 @@ package delivery
 import (
 	"context"
 	"net/http"
+	"net/netip"
 	"strconv"
 	"sync"
 	"time"
@@ -20,6 +21,7 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/prices"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/upstream"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
+	"github.com/caddy-llmproxy/caddy-llmproxy/router/admission"
 )
 
 // A Config configures a Delivery. Every function in it is optional and must not block.
@@ -31,6 +33,8 @@ type Config struct {
 	Memory *memory.Account
 	// AllowUnmetered lets requests to which a budget applies go where their cost cannot be metered.
 	AllowUnmetered bool
+	// Address returns the address of a client without a key, whose requests share a turn in the admission queues. It may be invalid.
+	Address func(*http.Request) netip.Addr
 	// Draining is done when the process is about to exit. Open streams then end with an error event. Nil means never.
 	Draining context.Context
 	// Observe is called after each failed attempt.
@@ -133,6 +137,9 @@ type run struct {
 	walk     router.Walk
 	pool     int
 	adjusted router.Target // the target whose adjustments the template has
+	// slot is the one that the current attempt has. Described is whether it says already what the request is.
+	slot      admission.Slot
+	described bool
 	// last is the last failure, mostInformative the one to report to the client.
 	last, mostInformative *failure
 	// unpaid is why the budget does not cover a target that would have been tried.
@@ -309,7 +316,7 @@ func (s *run) pay(c router.Candidate) bool {
 	if err == nil {
 		return true
 	}
-	s.upstreams[c.Target.Upstream].Replicas[c.Replica].Release()
+	s.slot.Release(admission.Usage{})
 	s.walk.Failed(router.Outcome{Verdict: router.Unsupported})
 	s.unpaid = err
 	return false

@@ -7,25 +7,25 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/exchange"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/upstream"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
-	"github.com/caddy-llmproxy/caddy-llmproxy/router/replica"
+	"github.com/caddy-llmproxy/caddy-llmproxy/router/admission"
 )
 
 // takeSlot takes a slot at one of the step's candidates. If none is free, it waits in the admission queue. It reports false if the
 // queue is full, if no slot became free in time, if the answer is no longer wanted, or if the process is shutting down.
 func (s *run) takeSlot(step router.Step) (router.Candidate, bool) {
-	take := func(c router.Candidate) bool { return s.upstreams[c.Target.Upstream].Take(c.Replica, step.Force) }
-	if candidate, ok := s.walk.Take(step, take); ok {
+	if candidate, ok := s.walk.Take(step, func(c router.Candidate) bool { return s.takeAt(c, step.Force) }); ok {
 		return candidate, true
 	}
 	began := time.Now()
 	candidates := s.walk.Candidates(step)
-	places := make([]replica.Place, len(candidates))
+	places := make([]admission.Place, len(candidates))
 	for i, c := range candidates {
-		places[i] = replica.Place{Group: &s.upstreams[c.Target.Upstream].Group, Index: c.Replica}
+		places[i] = s.upstreams[c.Target.Upstream].Place(c.Replica, c.Target.ModelFor(s.rec.Model))
 	}
-	ticket, ok := replica.Enqueue(s.rec.Priority, s.walk.LastPool(), places)
+	s.describeFully()
+	ticket, ok := admission.Enqueue(&s.slot, s.walk.LastPool(), places)
 	if !ok {
-		s.leavePool(step, 0)
+		s.leavePool(step, 0, places)
 		return router.Candidate{}, false
 	}
 	defer func() { s.rec.Queue += time.Since(began) }()
@@ -35,32 +35,67 @@ func (s *run) takeSlot(step router.Step) (router.Candidate, bool) {
 	case received && index >= 0:
 		s.walk.Begin(step, candidates[index])
 		return candidates[index], true
-	case received: // a request of a higher priority took the position in the queue
-		s.leavePool(step, 0)
+	case received: // another request took the position in the queue
+		s.leavePool(step, 0, places)
 	case err == nil:
-		s.leavePool(step, time.Since(began))
+		s.leavePool(step, time.Since(began), places)
 	}
 	return router.Candidate{}, false
 }
 
+// takeAt takes a slot at a candidate if one is free.
+func (s *run) takeAt(c router.Candidate, force bool) bool {
+	u := s.upstreams[c.Target.Upstream]
+	if u.Limit() > 0 {
+		s.describe()
+	}
+	return u.Take(c.Replica, c.Target.ModelFor(s.rec.Model), force, &s.slot)
+}
+
+// describe says of the request what admission must know, as far as that is known without reading all of its body.
+func (s *run) describe() {
+	if s.described {
+		return
+	}
+	s.described = true
+	rec := s.rec
+	s.slot.Request = admission.Request{Caller: admission.Caller{Key: rec.Identity}, Priority: rec.Priority, Weight: rec.Weight, Prompt: s.promptTokens()}
+	if rec.Identity == "" && s.Address != nil {
+		s.slot.Caller.Address = s.Address(s.x.Request)
+	}
+}
+
+// describeFully says all that admission can use, for a request that has to wait anyway.
+func (s *run) describeFully() {
+	s.describe()
+	if request := s.template.JSON; request != nil {
+		signals := request.Signals()
+		s.slot.Prompt, s.slot.MaxOutput = signals.PromptTokens, signals.MaxTokens
+	}
+}
+
 // leavePool records that a pool had no free slot in time. No upstream has seen the request.
-func (s *run) leavePool(step router.Step, waited time.Duration) {
+func (s *run) leavePool(step router.Step, waited time.Duration, places []admission.Place) {
 	s.walk.Skip(step)
 	s.keep(&failure{
-		Finding: upstream.Finding{Outcome: router.Outcome{Verdict: router.Overloaded, RetryAfter: retryAfterQueue(waited)}},
+		Finding: upstream.Finding{Outcome: router.Outcome{Verdict: router.Overloaded, RetryAfter: retryAfterQueue(waited, s.slot.Forecast(places))}},
 		spill:   true, waited: waited,
 	})
 }
 
 // The bounds of Retry-After for a request that got no slot. SDKs ignore a wait of more than a minute.
 const (
-	minQueueRetry = time.Second
-	maxQueueRetry = 30 * time.Second
+	minQueueRetry     = time.Second
+	maxQueueRetry     = 30 * time.Second
+	maxPredictedRetry = time.Minute
 )
 
-// retryAfterQueue returns a fraction of the time that the request waited in vain. By then, some of the requests ahead of it will
-// have finished.
-func retryAfterQueue(waited time.Duration) time.Duration {
+// retryAfterQueue returns the predicted wait of a request that got no slot. If that is unknown, it is a fraction of the time that the
+// request waited in vain: by then, some of the requests ahead of it will have finished.
+func retryAfterQueue(waited time.Duration, f admission.Forecast) time.Duration {
+	if f.Known {
+		return min(max(f.Wait, minQueueRetry), maxPredictedRetry)
+	}
 	return min(max(waited/4, minQueueRetry), maxQueueRetry)
 }
 

@@ -5,7 +5,7 @@ import (
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
-	"github.com/caddy-llmproxy/caddy-llmproxy/router/replica"
+	"github.com/caddy-llmproxy/caddy-llmproxy/router/admission"
 	"github.com/caddy-llmproxy/caddy-llmproxy/tokens"
 )
 
@@ -38,9 +38,10 @@ type Caller struct {
 	Key string
 	// Identity distinguishes a key from a user of the same name. It is empty if callers need no key.
 	Identity string
-	// Tags and Priority are those of the key.
+	// Tags, Priority and Weight are those of the key.
 	Tags     []string
-	Priority replica.Priority
+	Priority admission.Priority
+	Weight   int
 	// KeyInQuery reports whether the query string contains a valid key, which logs then show.
 	KeyInQuery bool
 }

@@ -10,7 +10,7 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/fakellm"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/keys"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/upstream"
-	"github.com/caddy-llmproxy/caddy-llmproxy/router/replica"
+	"github.com/caddy-llmproxy/caddy-llmproxy/router/admission"
 )
 
 // The key's priority decides who of those that wait is next, and who has to go when the waiting room is full.
@@ -28,7 +28,7 @@ func TestPriorityOfKeys(t *testing.T) {
 			s, release := &setup{t: t}, make(chan struct{})
 			local, remote := fakellm.Start(t, "openai"), fakellm.Start(t, "openai")
 			local.Next(fakellm.Text("slow").Hold(release))
-			s.up("gpu", upstream.OpenAI, func(c *upstream.Config) { c.MaxConcurrent, c.Queue = 1, replica.QueueConfig{Size: 3} }, local.URL())
+			s.up("gpu", upstream.OpenAI, func(c *upstream.Config) { c.MaxConcurrent, c.Queue = 1, admission.Config{Size: 3} }, local.URL())
 			s.up("api", upstream.OpenAI, nil, remote.URL())
 			s.guarded(&keys.Entry{Name: "hi", Priority: "high"}, &keys.Entry{Name: "mid"}, &keys.Entry{Name: "lo", Priority: "low"}, &keys.Entry{Name: "batch", Priority: "low"})
 			s.serve(test.model)
@@ -67,5 +67,39 @@ func TestPriorityOfKeys(t *testing.T) {
 				t.Error(diff)
 			}
 		})
+	}
+}
+
+// A key that sends many requests does not delay another key's one by more than the request that has begun.
+func TestKeysTakeTurns(t *testing.T) {
+	t.Parallel()
+	s, release := &setup{t: t}, make(chan struct{})
+	local := fakellm.Start(t, "openai")
+	local.Next(fakellm.Text("slow").Hold(release))
+	s.up("gpu", upstream.OpenAI, func(c *upstream.Config) { c.MaxConcurrent, c.Queue = 1, admission.Config{Size: 8} }, local.URL())
+	s.guarded(&keys.Entry{Name: "greedy"}, &keys.Entry{Name: "polite"})
+	s.serve("m gpu/x")
+	answers := make(chan reply, 5)
+	for i, key := range []string{"greedy", "greedy", "greedy", "greedy", "polite"} {
+		body := strings.Replace(chat("m", true), "Hi", key, 1)
+		go func() { answers <- s.post("/v1/chat/completions", body, "Authorization", "Bearer secret-"+key) }()
+		until(t, func() bool { return len(local.Requests()) == 1 && s.upstreams[0].Replicas[0].Waiting() == i })
+	}
+	close(release)
+	var order []string
+	for range 5 {
+		if got := <-answers; got.status != http.StatusOK {
+			t.Errorf("status %d: %s", got.status, got.body)
+		}
+	}
+	for _, r := range local.Requests() {
+		key := "greedy"
+		if strings.Contains(string(r.Body), `"polite"`) {
+			key = "polite"
+		}
+		order = append(order, key)
+	}
+	if diff := cmp.Diff([]string{"greedy", "polite", "greedy", "greedy", "greedy"}, order); diff != "" {
+		t.Error(diff)
 	}
 }

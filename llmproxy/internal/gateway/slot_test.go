@@ -10,11 +10,11 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/fakellm"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/upstream"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
-	"github.com/caddy-llmproxy/caddy-llmproxy/router/replica"
+	"github.com/caddy-llmproxy/caddy-llmproxy/router/admission"
 )
 
 // occupied is a gateway whose local upstream has one slot, which is taken until release is closed.
-func occupied(t *testing.T, queue replica.QueueConfig, models ...string) (s *setup, local, remote *fakellm.Server, release chan struct{}, first <-chan reply) {
+func occupied(t *testing.T, queue admission.Config, models ...string) (s *setup, local, remote *fakellm.Server, release chan struct{}, first <-chan reply) {
 	t.Helper()
 	release = make(chan struct{})
 	local, remote = fakellm.Start(t, "openai"), fakellm.Start(t, "openai")
@@ -32,7 +32,7 @@ func occupied(t *testing.T, queue replica.QueueConfig, models ...string) (s *set
 
 func TestWaitsForASlot(t *testing.T) {
 	t.Parallel()
-	s, local, _, release, first := occupied(t, replica.QueueConfig{Size: 1}, "m gpu/x")
+	s, local, _, release, first := occupied(t, admission.Config{Size: 1}, "m gpu/x")
 	second := make(chan reply, 1)
 	go func() { second <- s.post("/v1/chat/completions", chat("m", true)) }()
 	replica := s.upstreams[0].Replicas[0]
@@ -56,7 +56,7 @@ func TestWaitsForASlot(t *testing.T) {
 }
 
 func TestFullQueueSpills(t *testing.T) {
-	for name, room := range map[string]replica.QueueConfig{"no place": {}, "waited too long": {Size: 1, MaxWait: 20 * time.Millisecond}} {
+	for name, room := range map[string]admission.Config{"no place": {}, "waited too long": {Size: 1, MaxWait: 20 * time.Millisecond}} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s, _, remote, release, _ := occupied(t, room, "m gpu/x | api/y")
@@ -73,7 +73,7 @@ func TestFullQueueSpills(t *testing.T) {
 }
 
 func TestFullQueueIsToldToComeBack(t *testing.T) {
-	for name, room := range map[string]replica.QueueConfig{"no place": {}, "waited too long": {Size: 1, MaxWait: 20 * time.Millisecond}} {
+	for name, room := range map[string]admission.Config{"no place": {}, "waited too long": {Size: 1, MaxWait: 20 * time.Millisecond}} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s, local, _, release, _ := occupied(t, room, "m gpu/x")
@@ -92,7 +92,7 @@ func TestFullQueueIsToldToComeBack(t *testing.T) {
 // Who leaves the line is gone at once, and no upstream ever sees the request.
 func TestLeavingTheQueue(t *testing.T) {
 	t.Parallel()
-	s, local, _, release, first := occupied(t, replica.QueueConfig{Size: 1}, "m gpu/x")
+	s, local, _, release, first := occupied(t, admission.Config{Size: 1}, "m gpu/x")
 	replica := s.upstreams[0].Replicas[0]
 	leave := s.start(chat("m", true))
 	until(t, func() bool { return replica.Waiting() == 1 })

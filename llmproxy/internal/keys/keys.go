@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/ratelimit"
-	"github.com/caddy-llmproxy/caddy-llmproxy/router/replica"
+	"github.com/caddy-llmproxy/caddy-llmproxy/router/admission"
 )
 
 // An Entry is a key as it is written: in the configuration, in the file of keys, and in answers of the admin API.
@@ -34,6 +34,10 @@ type Entry struct {
 
 	// Which of those that wait for a slot of a replica get it first: high, normal or low. Default: normal.
 	Priority string `json:"priority,omitempty"`
+
+	// Its share of the slots while requests wait, relative to the other keys of its priority: one with 3 gets three times as much as
+	// one with 1. From 1 to 1000. Default: 1.
+	Weight int `json:"weight,omitempty"`
 
 	// When it ends: 2026-12-31, which is its last day in UTC, or 2026-12-31T18:00:00Z. Default: never.
 	Expires string `json:"expires,omitempty"`
@@ -68,13 +72,16 @@ func (e *Entry) compile(kind string) (*Key, error) {
 	if err != nil {
 		return nil, err
 	}
-	priority, err := replica.ParsePriority(e.Priority)
+	priority, err := admission.ParsePriority(e.Priority)
 	if err != nil {
 		return nil, err
 	}
+	if e.Weight < 0 || e.Weight > admission.MaxWeight {
+		return nil, fmt.Errorf("weight %d is out of range: use 1 to %d", e.Weight, admission.MaxWeight)
+	}
 	return &Key{
-		Name: e.Name, Identity: identity, Models: e.Models, LocalOnly: e.LocalOnly, Priority: priority, Expires: expires, Tags: e.Tags,
-		Limits: limits,
+		Name: e.Name, Identity: identity, Models: e.Models, LocalOnly: e.LocalOnly, Priority: priority, Weight: e.Weight, Expires: expires,
+		Tags: e.Tags, Limits: limits,
 	}, nil
 }
 

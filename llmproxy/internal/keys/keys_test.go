@@ -90,6 +90,7 @@ func TestCompileRefuses(t *testing.T) {
 		{"budget", []*Entry{{Name: "a", Secret: Digest("x"), Limits: Limits{Budget: []string{"$1/m"}}}}, nil, "shorter than an hour"},
 		{"expires", []*Entry{{Name: "a", Secret: Digest("x"), Expires: "soon"}}, nil, "invalid expires"},
 		{"priority", []*Entry{{Name: "a", Secret: Digest("x"), Priority: "critical"}}, nil, "use high, normal or low"},
+		{"weight", []*Entry{{Name: "a", Secret: Digest("x"), Weight: 1001}}, nil, "use 1 to 1000"},
 		{"user with a secret", nil, []*Entry{entry("a", "x")}, "another handler authenticates"},
 		{"user twice", nil, []*Entry{{Name: "a"}, {Name: "a"}}, `duplicate user "a"`},
 	} {
@@ -103,7 +104,7 @@ func TestCompileRefuses(t *testing.T) {
 func TestFile(t *testing.T) {
 	t.Parallel()
 	text := `{"keys":[{"name":"alice","secret":"` + Digest("x") + `","models":["local"],"rate":["60/m","1000/d"],"tokens":["100k/m"],"concurrent":4,
-		"budget":["$20/30d"],"local_only":true,"priority":"high","expires":"2027-01-31","tags":["team-a"]}]}`
+		"budget":["$20/30d"],"local_only":true,"priority":"high","weight":3,"expires":"2027-01-31","tags":["team-a"]}]}`
 	f, err := ParseFile([]byte(text))
 	if err != nil {
 		t.Fatal(err)

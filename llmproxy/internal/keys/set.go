@@ -12,7 +12,7 @@ import (
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/ratelimit"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
-	"github.com/caddy-llmproxy/caddy-llmproxy/router/replica"
+	"github.com/caddy-llmproxy/caddy-llmproxy/router/admission"
 )
 
 // A Key is a client and what it may do. It is immutable.
@@ -21,7 +21,8 @@ type Key struct {
 	Identity  string   // the name with its kind: a key and a user of the same name are different callers
 	Models    []string // patterns; nil for all
 	LocalOnly bool
-	Priority  replica.Priority
+	Priority  admission.Priority
+	Weight    int       // zero for 1
 	Expires   time.Time // zero for never
 	Tags      []string
 	Limits    []*ratelimit.Limit

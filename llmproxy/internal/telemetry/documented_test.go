@@ -13,7 +13,7 @@ import (
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/exchange"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
-	"github.com/caddy-llmproxy/caddy-llmproxy/router/replica"
+	"github.com/caddy-llmproxy/caddy-llmproxy/router/admission"
 	"github.com/caddy-llmproxy/caddy-llmproxy/tokens"
 )
 
@@ -87,7 +87,7 @@ func readDocs(t *testing.T, pattern string) string {
 func TestLogFieldsAreDocumented(t *testing.T) {
 	t.Parallel()
 	rec := &exchange.Record{ID: "id", Duration: time.Minute, Err: &openai.Error{Code: "code"}}
-	rec.Caller = exchange.Caller{Key: "key", Tags: []string{"tag"}, Priority: replica.High}
+	rec.Caller = exchange.Caller{Key: "key", Tags: []string{"tag"}, Priority: admission.High}
 	rec.RequestInfo = exchange.RequestInfo{Model: "model", Stream: true, Prompt: "prompt"}
 	rec.Routing = exchange.Routing{Shadow: "shadow", SessionRoute: true, LocalOnly: true}
 	rec.Answer = exchange.Answer{Warning: "warning", HasUsage: true, HasCost: true, Usage: tokens.Usage{Output: 2}, Attempts: make([]exchange.Attempt, 1)}

@@ -7,7 +7,7 @@ import (
 	"go.uber.org/zap/zapcore"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/exchange"
-	"github.com/caddy-llmproxy/caddy-llmproxy/router/replica"
+	"github.com/caddy-llmproxy/caddy-llmproxy/router/admission"
 )
 
 // logObject is a record as the access log shows it. docs/logs.md explains each field.
@@ -20,7 +20,7 @@ func (l logObject) MarshalLogObject(enc zapcore.ObjectEncoder) error {
 	if len(l.Tags) > 0 {
 		zap.Strings("tags", l.Tags).AddTo(enc)
 	}
-	if l.Priority != replica.Normal {
+	if l.Priority != admission.Normal {
 		enc.AddString("priority", l.Priority.String())
 	}
 	enc.AddString("endpoint", l.Endpoint)

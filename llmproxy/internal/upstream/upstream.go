@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
+	"github.com/caddy-llmproxy/caddy-llmproxy/router/admission"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router/replica"
 )
 
@@ -48,7 +49,7 @@ type Config struct {
 	// MaxConcurrent is how many requests may be at one replica at once. Zero means the kind's default.
 	MaxConcurrent int
 	// Queue bounds the admission queue of each replica.
-	Queue replica.QueueConfig
+	Queue admission.Config
 	// Local is whether the upstream runs on the operator's machines. If it is nil, the kind decides.
 	Local *bool
 	// Override applies to all models of the upstream, ModelOverrides to single ones.

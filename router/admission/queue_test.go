@@ -1,4 +1,4 @@
-package replica
+package admission
 
 import (
 	"math/rand/v2"
@@ -15,10 +15,26 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// groupsOf returns n groups of one replica each, with the given numbers of slots and of positions in the queue.
-func groupsOf(n, slots, size int) (list []*Group) {
+// A group is one replica under the rules of one configuration.
+type group struct {
+	Rules
+	queue *Queue
+}
+
+func (g *group) place() Place { return Place{&g.Rules, g.queue, "m"} }
+
+func (g *group) take(slot *Slot) bool { return g.queue.Take(&g.Rules, "m", slot) }
+
+func (g *group) SetLimit(n int) {
+	g.Rules.SetLimit(n)
+	g.queue.Admit()
+}
+
+// groupsOf returns n groups of one replica each, with the given numbers of slots and of positions in the queue, which one caller may
+// fill.
+func groupsOf(n, slots, size int) (list []*group) {
 	for range n {
-		g := &Group{Replicas: []*Replica{{}}, Queue: QueueConfig{Size: size}}
+		g := &group{queue: new(Queue), Rules: Rules{Queue: Config{Size: size, PerCaller: size}}}
 		g.SetLimit(slots)
 		list = append(list, g)
 	}
@@ -26,15 +42,19 @@ func groupsOf(n, slots, size int) (list []*Group) {
 }
 
 // enter takes a slot at one of the groups, or else a ticket for all of them. Both are nil if the queues are full.
-func enter(p Priority, groups ...*Group) (*Replica, *Ticket) {
+func enter(p Priority, groups ...*group) (*Slot, *Ticket) { return enterAs("", p, groups...) }
+
+// enterAs is enter for the request of a key.
+func enterAs(key string, p Priority, groups ...*group) (*Slot, *Ticket) {
+	slot := &Slot{Request: Request{Caller: Caller{Key: key}, Priority: p}}
 	var places []Place
 	for _, g := range groups {
-		if g.Take(0, false) {
-			return g.Replicas[0], nil
+		if g.take(slot) {
+			return slot, nil
 		}
-		places = append(places, Place{g, 0})
+		places = append(places, g.place())
 	}
-	ticket, _ := Enqueue(p, true, places)
+	ticket, _ := Enqueue(slot, true, places)
 	return nil, ticket
 }
 
@@ -49,23 +69,27 @@ func got(t *Ticket) string {
 }
 
 // expectIdle fails the test unless a replica has the given number of requests in flight and none waiting.
-func expectIdle(t *testing.T, r *Replica, inFlight int) {
+func expectIdle(t *testing.T, r *Queue, inFlight int) {
 	t.Helper()
-	if r.InFlight() != inFlight || r.Waiting() != 0 || r.slots.held != 0 || len(r.slots.queue) != 0 {
-		t.Errorf("%d in flight, want %d; %d waiting, %d hold a position", r.InFlight(), inFlight, r.Waiting(), r.slots.held)
+	flows := 0
+	for _, c := range r.classes {
+		flows += len(c.flows)
+	}
+	if r.InFlight() != inFlight || r.Waiting() != 0 || r.held != 0 || flows != 0 {
+		t.Errorf("%d in flight, want %d; %d waiting, %d hold a position, %d flows", r.InFlight(), inFlight, r.Waiting(), r.held, flows)
 	}
 }
 
 func TestFirstComeFirstServed(t *testing.T) {
 	t.Parallel()
 	g := groupsOf(1, 1, 3)[0]
-	r, _ := enter(Normal, g)
+	slot, _ := enter(Normal, g)
 	var tickets []*Ticket
 	for range 3 {
 		_, ticket := enter(Normal, g)
 		tickets = append(tickets, ticket)
 	}
-	if r, ticket := enter(Normal, g); r != nil || ticket != nil {
+	if slot, ticket := enter(Normal, g); slot != nil || ticket != nil {
 		t.Fatal("a fourth request found a position in a queue of three")
 	}
 	tickets[1].Leave()
@@ -74,14 +98,14 @@ func TestFirstComeFirstServed(t *testing.T) {
 		t.Fatal("the position of a request that left is not free")
 	}
 	tickets[1] = late
-	r.Release()
+	slot.Release(Usage{})
 	var order []int
 	for range 3 {
 		for i, ticket := range tickets {
 			if got(ticket) == "0" {
 				order = append(order, i)
 				ticket.Leave()
-				r.Release()
+				ticket.slot.Release(Usage{})
 				break
 			}
 		}
@@ -89,7 +113,7 @@ func TestFirstComeFirstServed(t *testing.T) {
 	if diff := cmp.Diff([]int{0, 2, 1}, order); diff != "" {
 		t.Error(diff)
 	}
-	expectIdle(t, r, 0)
+	expectIdle(t, g.queue, 0)
 }
 
 // A request gets the first slot that is free at any replica, and then leaves the other queues.
@@ -106,7 +130,7 @@ func TestFirstFreeSlot(t *testing.T) {
 	if _, three := enter(Normal, gs...); three != nil {
 		t.Fatal("two queues of one position each hold three requests")
 	}
-	b.Release()
+	b.Release(Usage{})
 	if at := got(one); at != "1" {
 		t.Errorf("the first request got %q, want 1, which was free first", at)
 	}
@@ -114,42 +138,44 @@ func TestFirstFreeSlot(t *testing.T) {
 	if at := got(two); at != "" {
 		t.Errorf("the second request got %q although no slot is free", at)
 	}
-	a.Release()
+	a.Release(Usage{})
 	if at := got(two); at != "0" {
 		t.Errorf("the second request got %q, want 0", at)
 	}
 	two.Leave()
-	expectIdle(t, a, 1)
-	expectIdle(t, b, 1)
+	expectIdle(t, gs[0].queue, 1)
+	expectIdle(t, gs[1].queue, 1)
 }
 
 // A slot that was granted to a ticket while it was leaving is not lost.
 func TestLeaveReleasesTheSlot(t *testing.T) {
 	t.Parallel()
 	g := groupsOf(1, 1, 1)[0]
-	r, _ := enter(Normal, g)
+	slot, _ := enter(Normal, g)
 	_, ticket := enter(Normal, g)
-	r.Release()
+	slot.Release(Usage{})
 	ticket.Leave()
-	expectIdle(t, r, 0)
+	expectIdle(t, g.queue, 0)
 }
 
 // Two configurations may share a replica: requests of the stricter one wait, and a higher limit admits them.
 func TestGroupsShareAReplica(t *testing.T) {
 	t.Parallel()
-	r := &Replica{}
-	group := func(limit int) *Group {
-		g := &Group{Replicas: []*Replica{r}, Queue: QueueConfig{Size: 4}}
+	r := new(Queue)
+	under := func(limit int) *group {
+		g := &group{queue: r, Rules: Rules{Queue: Config{Size: 4}}}
 		g.SetLimit(limit)
 		return g
 	}
-	wide, narrow := group(3), group(1)
+	wide, narrow := under(3), under(1)
+	var slots []*Slot
 	for range 3 {
-		enter(Normal, wide)
+		slot, _ := enter(Normal, wide)
+		slots = append(slots, slot)
 	}
 	_, ticket := enter(Normal, narrow)
-	r.Release()
-	r.Release()
+	slots[0].Release(Usage{})
+	slots[2].Release(Usage{})
 	if got(ticket) != "" {
 		t.Error("admitted over its limit")
 	}
@@ -168,8 +194,9 @@ func TestGroupsShareAReplica(t *testing.T) {
 // A line is the requests, by name, that wait for the one slot of a group.
 type line struct {
 	t       *testing.T
-	group   *Group
-	replica *Replica
+	group   *group
+	queue   *Queue
+	slot    *Slot // the one that is taken
 	names   []string
 	tickets []*Ticket
 }
@@ -179,15 +206,18 @@ func fullLine(t *testing.T, size int, maxWait time.Duration) *line {
 	t.Helper()
 	g := groupsOf(1, 1, size)[0]
 	g.Queue.MaxWait = maxWait
-	r, _ := enter(Normal, g)
-	return &line{t: t, group: g, replica: r}
+	slot, _ := enter(Normal, g)
+	return &line{t: t, group: g, queue: g.queue, slot: slot}
 }
 
 // come adds a request. It reports whether the request got a position.
-func (l *line) come(name string, p Priority) bool {
+func (l *line) come(name string, p Priority) bool { return l.comeAs("", name, p) }
+
+// comeAs is come for the request of a key.
+func (l *line) comeAs(key, name string, p Priority) bool {
 	l.t.Helper()
-	r, ticket := enter(p, l.group)
-	if r != nil {
+	slot, ticket := enterAs(key, p, l.group)
+	if slot != nil {
 		l.t.Fatal("a slot is free")
 	}
 	if ticket != nil {
@@ -206,6 +236,9 @@ func (l *line) leave(displaced bool) (names string) {
 				l.t.Errorf("%s got %d", l.names[i], index)
 			}
 			names += l.names[i]
+			if index >= 0 {
+				l.slot = l.tickets[i].slot
+			}
 			l.tickets[i].Leave()
 			l.names, l.tickets = slices.Delete(l.names, i, i+1), slices.Delete(l.tickets, i, i+1)
 			i--
@@ -219,15 +252,15 @@ func (l *line) leave(displaced bool) (names string) {
 func (l *line) served() (order string) {
 	l.t.Helper()
 	for len(l.tickets) > 0 {
-		l.replica.Release()
+		l.slot.Release(Usage{})
 		names := l.leave(false)
 		if names == "" {
 			l.t.Fatalf("no request got the slot; %v wait", l.names)
 		}
 		order += names
 	}
-	l.replica.Release()
-	expectIdle(l.t, l.replica, 0)
+	l.slot.Release(Usage{})
+	expectIdle(l.t, l.queue, 0)
 	return order
 }
 
@@ -312,9 +345,9 @@ func TestNoQueue(t *testing.T) {
 	t.Parallel()
 	l := fullLine(t, 2, time.Minute)
 	l.come("l1", Low)
-	other := &Group{Replicas: []*Replica{l.replica}}
+	other := &group{queue: l.queue}
 	other.SetLimit(1)
-	if _, ok := Enqueue(High, true, []Place{{other, 0}}); ok {
+	if _, ok := Enqueue(&Slot{Request: Request{Priority: High}}, true, []Place{other.place()}); ok {
 		t.Error("a queue without positions admitted a request")
 	}
 	if got := l.served(); got != "l1" {
@@ -348,11 +381,11 @@ func TestNoClassStarves(t *testing.T) {
 		l.come("low", Low)
 		begun := time.Now()
 		for waited := time.Duration(0); waited < maxWait; waited = time.Since(begun) {
-			for l.replica.slots.held < 8 { // keeps the queue full
+			for l.queue.held < 8 { // keeps the queue full
 				l.come("high", High)
 			}
 			time.Sleep(work)
-			l.replica.Release()
+			l.slot.Release(Usage{})
 			if l.leave(false) == "low" {
 				if waited = time.Since(begun); waited > maxWait/2+8*work {
 					t.Errorf("the low request waited for %s", waited)
@@ -374,26 +407,26 @@ func TestSlotsUnderLoad(t *testing.T) {
 		for i := range 64 {
 			all.Go(func() {
 				for range 50 {
-					r, ticket := enter(Normal, gs[i%2], gs[1-i%2])
-					if r == nil {
+					slot, ticket := enterAs(strconv.Itoa(i%5), Normal, gs[i%2], gs[1-i%2])
+					if slot == nil {
 						if i%3 == 0 {
 							ticket.Leave()
 							continue
 						}
-						at := <-ticket.Granted()
+						<-ticket.Granted()
 						ticket.Leave()
-						r = gs[(i+at)%2].Replicas[0]
+						slot = ticket.slot
 					}
-					if n := r.InFlight(); n > limit {
+					if n := slot.queue.InFlight(); n > limit {
 						t.Errorf("%d at once, over the limit of %d", n, limit)
 					}
-					r.Release()
+					slot.Release(Usage{})
 				}
 			})
 		}
 		all.Wait()
 		for _, g := range gs {
-			expectIdle(t, g.Replicas[0], 0)
+			expectIdle(t, g.queue, 0)
 		}
 	})
 }
@@ -409,8 +442,8 @@ func TestPrioritiesUnderLoad(t *testing.T) {
 	for i := range 300 {
 		all.Go(func() {
 			for range 100 {
-				r, ticket := enter(Priority(rand.IntN(3)-1), gs[i%2], gs[1-i%2])
-				if r == nil {
+				slot, ticket := enterAs(strconv.Itoa(i%7), Priority(rand.IntN(3)-1), gs[i%2], gs[1-i%2])
+				if slot == nil {
 					if ticket == nil {
 						rejected.Add(1)
 						runtime.Gosched()
@@ -426,17 +459,18 @@ func TestPrioritiesUnderLoad(t *testing.T) {
 						lost.Add(1)
 						continue
 					}
-					r = gs[(i+at)%2].Replicas[0]
+					slot = ticket.slot
 				}
 				runtime.Gosched() // lets other requests come meanwhile
-				r.slots.mu.Lock()
-				held := r.slots.held
-				r.slots.mu.Unlock()
+				r := slot.queue
+				r.mu.Lock()
+				held := r.held
+				r.mu.Unlock()
 				if n := r.InFlight(); n > limit || held > size {
 					t.Errorf("%d at once, over the limit of %d, or %d in a queue of %d", n, limit, held, size)
 				}
 				served.Add(1)
-				r.Release()
+				slot.Release(Usage{Known: true, Prompt: rand.IntN(1000), Output: rand.IntN(1000)})
 			}
 		})
 	}
@@ -446,35 +480,43 @@ func TestPrioritiesUnderLoad(t *testing.T) {
 		t.Error("the test needs requests of all three kinds")
 	}
 	for _, g := range gs {
-		expectIdle(t, g.Replicas[0], 0)
+		expectIdle(t, g.queue, 0)
 	}
 }
 
 func BenchmarkSlot(b *testing.B) {
 	g := groupsOf(1, 4, 0)[0]
 	b.ReportAllocs()
+	slot := Slot{Request: Request{Caller: Caller{Key: "alice"}, Prompt: 100}}
 	for b.Loop() {
-		g.Take(0, false)
-		g.Replicas[0].Release()
+		g.take(&slot)
+		slot.Release(Usage{})
 	}
 }
 
-// BenchmarkQueue measures how a slot passes from one request to the next in a full queue.
+// BenchmarkQueue measures how a slot passes from one request to the next in a full queue of several callers.
 func BenchmarkQueue(b *testing.B) {
-	for _, waiting := range []int{1, 64} {
+	for _, waiting := range []int{1, 64, 4096} {
 		b.Run(strconv.Itoa(waiting), func(b *testing.B) {
 			g := groupsOf(1, 1, waiting)[0]
-			r, _ := enter(Normal, g)
-			line := make([]*Ticket, waiting)
-			for i := range line {
-				_, line[i] = enter(Normal, g)
+			slot, _ := enter(Normal, g)
+			line := make(map[*Slot]*Ticket, waiting)
+			come := func(i int) {
+				waits := &Slot{Request: Request{Caller: Caller{Key: strconv.Itoa(i % 100)}, Prompt: 100}}
+				line[waits], _ = Enqueue(waits, true, []Place{g.place()})
+			}
+			for i := range waiting {
+				come(i)
 			}
 			b.ReportAllocs()
-			for i := 0; b.Loop(); i = (i + 1) % waiting {
-				r.Release()
-				<-line[i].Granted()
-				line[i].Leave()
-				_, line[i] = enter(Normal, g)
+			for i := 0; b.Loop(); i++ {
+				slot.Release(Usage{Known: true, Prompt: 100, Output: 100})
+				next := g.queue.inUse
+				<-line[next].Granted()
+				line[next].Leave()
+				delete(line, next)
+				slot = next
+				come(i)
 			}
 		})
 	}

@@ -1,0 +1,238 @@
+package admission
+
+import (
+	"math"
+	"time"
+)
+
+// Usage is what a request has used at a replica, and how long that took.
+type Usage struct {
+	// Known reports whether the tokens are known. Complete means that the answer came to its end and that the server counted them, so that
+	// something can be learned from it.
+	Known, Complete bool
+	// Prompt and Output are tokens. Cached is how many tokens of the prompt the server had in its cache.
+	Prompt, Cached, Output int
+	// Prefill is how long the first content took, and Decode how long the rest of the answer took. They are zero if they are unknown,
+	// for example because the answer was not a stream.
+	Prefill, Decode time.Duration
+}
+
+const (
+	// enoughSamples is how many answers of a model must be known before anything is predicted from them.
+	enoughSamples = 20
+	// maxAge is the age at which what was learned no longer counts: the server may run on other hardware or with other settings.
+	maxAge = 10 * time.Minute
+	// maxModels bounds the models of a replica whose rates are learned, because clients choose names for patterns.
+	maxModels = 64
+	// memory is how much an earlier answer counts beside the next one.
+	memory = 0.97
+	// longMemory is the same for what varies much from one answer to the next.
+	longMemory = 0.995
+	// usualOutput is the assumed length of an answer in tokens until enough are known.
+	usualOutput = 256
+	// usualPromptCost is how much of an output token one token of a prompt costs until it has been measured.
+	usualPromptCost = 0.1
+)
+
+// rates are what a replica's answers have shown of the models there.
+type rates struct {
+	models map[string]*rate
+	none   rate // of a model of which nothing is known
+}
+
+// A rate is how fast a model answers at a replica, and how long its answers are. Newer answers count more.
+type rate struct {
+	samples int
+	last    time.Time
+	prefill fit     // seconds by tokens that were not in the server's cache
+	time    float64 // the sum of decoding, in seconds
+	tokens  float64 // that were decoded meanwhile
+	prompts float64 // tokens of all prompts, and those of them that were cached
+	cached  float64
+	outputs lengths
+}
+
+// of returns what is known of a model.
+func (r *rates) of(model string) *rate {
+	if known := r.models[model]; known != nil {
+		return known
+	}
+	return &r.none
+}
+
+// learn adds an answer to what is known of a model, and returns that.
+func (r *rates) learn(model string, used Usage) *rate {
+	known := r.models[model]
+	if !used.Complete {
+		return r.of(model)
+	}
+	if known == nil {
+		if len(r.models) >= maxModels {
+			return &r.none
+		}
+		if r.models == nil {
+			r.models = map[string]*rate{}
+		}
+		known = new(rate)
+		r.models[model] = known
+	}
+	known.prompts = known.prompts*memory + float64(used.Prompt)
+	known.cached = known.cached*memory + float64(used.Cached)
+	known.outputs.learn(used.Output)
+	if used.Prefill > 0 {
+		known.samples++
+		known.last = time.Now()
+		known.prefill.learn(float64(used.Prompt-used.Cached), used.Prefill.Seconds())
+	}
+	if used.Decode > 0 && used.Output > 1 {
+		known.time = known.time*memory + used.Decode.Seconds()
+		known.tokens = known.tokens*memory + float64(used.Output-1)
+	}
+	return known
+}
+
+// isReliable reports whether enough is known for a prediction, and recent.
+func (r *rate) isReliable() bool {
+	return r.samples >= enoughSamples && r.tokens > 0 && time.Since(r.last) < maxAge
+}
+
+// perToken returns how long the model decodes one token, in seconds.
+func (r *rate) perToken() float64 {
+	if r.tokens == 0 {
+		return 0
+	}
+	return r.time / r.tokens
+}
+
+// cost returns what a request costs its caller, in tokens of output. A token of a prompt costs as much less as the server reads
+// it faster, because what callers share is the time of the slots.
+func (r *rate) cost(uncached int, output float64) float64 {
+	prompt := usualPromptCost
+	if r.isReliable() && r.perToken() > 0 {
+		prompt = min(max(r.prefill.slope()/r.perToken(), 0.001), 1)
+	}
+	return float64(max(uncached, 0))*prompt + output + 1
+}
+
+// An expectation is what a request is expected to take.
+type expectation struct {
+	cost            float64 // for its caller
+	prefill, decode float64 // seconds; zero if they are unknown
+}
+
+// service returns for how long the request is expected to hold its slot, in seconds.
+func (x expectation) service() float64 { return x.prefill + x.decode }
+
+// expect returns what a request is expected to take.
+func (r *rate) expect(q *Request) expectation {
+	uncached := q.Prompt
+	if r.prompts > 0 {
+		uncached = int(float64(q.Prompt) * (1 - r.cached/r.prompts))
+	}
+	output := r.outputs.mean(q.MaxOutput)
+	x := expectation{cost: r.cost(uncached, output)}
+	if r.isReliable() {
+		x.prefill, x.decode = r.prefill.at(float64(uncached)), output*r.perToken()
+	}
+	return x
+}
+
+// A fit is a straight line through points, in which older points count less.
+type fit struct{ n, x, y, xx, xy float64 }
+
+func (l *fit) learn(x, y float64) {
+	l.n = l.n*memory + 1
+	l.x = l.x*memory + x
+	l.y = l.y*memory + y
+	l.xx = l.xx*memory + x*x
+	l.xy = l.xy*memory + x*y
+}
+
+// slope returns how much y grows with x. If that cannot be told, because all x are alike, all of y counts as caused by x.
+func (l *fit) slope() float64 {
+	spread := l.n*l.xx - l.x*l.x
+	if spread > 0.01*l.n*l.xx {
+		if slope := (l.n*l.xy - l.x*l.y) / spread; slope > 0 {
+			return slope
+		}
+	}
+	if l.x == 0 {
+		return 0
+	}
+	return l.y / l.x
+}
+
+// at returns y at x, which is never negative.
+func (l *fit) at(x float64) float64 {
+	slope := l.slope()
+	return max(l.y/l.n-slope*l.x/l.n, 0) + slope*x
+}
+
+// lengths is a histogram of the lengths of answers, in which older answers count less.
+type lengths struct {
+	answers [buckets]float64 // by their length
+	tokens  [buckets]float64 // of these answers
+	grown   float64          // what the next answer counts; growing it is the same as shrinking all others
+}
+
+const (
+	buckets      = 48   // enough for answers of a million tokens
+	firstBucket  = 8.0  // the longest answer of the first bucket, in tokens
+	bucketGrowth = 1.28 // of the longest answer from one bucket to the next
+	maxGrown     = 1e9
+)
+
+var logGrowth = math.Log(bucketGrowth)
+
+func bucketOf(tokens int) int {
+	if tokens <= firstBucket {
+		return 0
+	}
+	return min(int(math.Ceil(math.Log(float64(tokens)/firstBucket)/logGrowth)), buckets-1)
+}
+
+// bucketBounds returns the lengths of the shortest and of the longest answer of a bucket.
+func bucketBounds(i int) (shortest, longest float64) {
+	longest = firstBucket * math.Pow(bucketGrowth, float64(i))
+	if i == 0 {
+		return 0, longest
+	}
+	return longest / bucketGrowth, longest
+}
+
+func (l *lengths) learn(tokens int) {
+	if l.grown == 0 || l.grown > maxGrown {
+		for i := range l.answers {
+			l.answers[i] /= max(l.grown, 1)
+			l.tokens[i] /= max(l.grown, 1)
+		}
+		l.grown = 1
+	}
+	l.grown /= longMemory
+	b := bucketOf(tokens)
+	l.answers[b] += l.grown
+	l.tokens[b] += l.grown * float64(tokens)
+}
+
+// mean returns the expected length of an answer that may not be longer than limit, if that is not zero.
+func (l *lengths) mean(limit int) float64 {
+	answers, tokens := 0.0, 0.0
+	for i, n := range l.answers {
+		if n == 0 {
+			continue
+		}
+		length := l.tokens[i] / n
+		if limit > 0 {
+			length = min(length, float64(limit))
+		}
+		answers += n
+		tokens += n * length
+	}
+	switch {
+	case answers > 0:
+		return tokens / answers
+	case limit > 0:
+		return float64(min(limit, usualOutput))
+	}
+	return usualOutput
+}

@@ -1,0 +1,258 @@
+// Package admission decides which request gets the next slot of a server: it counts the slots in use, queues the requests that find none,
+// shares the slots among callers by priority, weight and tokens, and forecasts how long a request will wait, from how fast the server was.
+//
+// It decides from plain numbers, which its callers feed: the limit of the slots, the tokens that requests are expected to use, and what
+// they have really used. It sends nothing, and starts neither goroutines nor timers. It stands on the lowest floor and imports no other
+// package of this project; router/replica stands above it.
+package admission
+
+import (
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// A Caller is whose turn a request takes: that of its key, or of its address if it has none. The zero value is a caller, too.
+type Caller struct {
+	Key     string
+	Address netip.Addr
+}
+
+// A Request is what admission knows about a request.
+type Request struct {
+	Caller   Caller
+	Priority Priority
+	// Weight is the caller's share of the slots, relative to that of others in its class: from 1 to MaxWeight. Zero means 1.
+	Weight int
+	// Prompt is an estimate of the tokens of the prompt.
+	Prompt int
+	// MaxOutput is the longest answer in tokens, or zero if the request does not limit it.
+	MaxOutput int
+}
+
+// MaxWeight is the largest weight of a caller.
+const MaxWeight = 1000
+
+// A Slot is the right of one request to be at a replica. Its owner fills in the Request, gets the slot from Queue.Take or from a Ticket,
+// and gives it back with Release. Afterwards it may be used again.
+type Slot struct {
+	Request
+	queue      *Queue
+	flow       *flow // that pays for it; nil if no request of the caller has waited since it was taken
+	model      string
+	cost       float64 // that the flow has paid
+	taken      time.Time
+	prev, next *Slot // in the list of slots in use
+}
+
+// A Queue is the requests in flight at a replica, and those that wait for it. All configurations that name the replica share it, so it
+// holds facts only; the rules come with each request. Its lock is held for a few steps only, and never while anything is sent. A request
+// that finds a free slot takes it without allocating. The zero value is ready to use.
+type Queue struct {
+	inFlight, waiting atomic.Int32 // written with the lock held
+	mu                sync.Mutex
+	inUse             *Slot // the list of slots in use
+	classes           [len(priorities)]class
+	// held is how many of the waiting requests hold a position in this replica's queue. The others hold one in another queue.
+	held  int
+	rates rates
+}
+
+// Take takes a slot for a request of a model, if one is free and no request waits for it. Slot.Release gives it back.
+func (s *Queue) Take(rules *Rules, model string, slot *Slot) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.waiting.Load() > 0 || !s.hasRoom(rules.Limit()) {
+		return false
+	}
+	slot.model = model
+	s.begin(slot)
+	return true
+}
+
+// hasRoom reports whether one more request may be in flight. The caller holds the lock.
+func (s *Queue) hasRoom(limit int) bool { return limit == 0 || int(s.inFlight.Load()) < limit }
+
+// begin puts a slot into use. The caller holds the lock.
+func (s *Queue) begin(slot *Slot) {
+	slot.queue, slot.taken = s, time.Now()
+	slot.prev, slot.next = nil, s.inUse
+	if s.inUse != nil {
+		s.inUse.prev = slot
+	}
+	s.inUse = slot
+	s.inFlight.Add(1)
+}
+
+// Release gives the slot back; the next waiting request, if any, gets it. Used is what the request has used, and how long that took.
+func (slot *Slot) Release(used Usage) {
+	s := slot.queue
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if slot.prev == nil {
+		s.inUse = slot.next
+	} else {
+		slot.prev.next = slot.next
+	}
+	if slot.next != nil {
+		slot.next.prev = slot.prev
+	}
+	s.inFlight.Add(-1)
+	model := s.rates.learn(slot.model, used)
+	if slot.flow != nil {
+		if used.Known {
+			s.classes[slot.Priority-Low].charge(slot.flow, model.cost(used.Prompt-used.Cached, float64(used.Output))-slot.cost)
+		}
+		slot.flow = nil
+	}
+	slot.prev, slot.next, slot.cost = nil, nil, 0
+	s.admit()
+}
+
+// InFlight returns the number of requests that hold a slot.
+func (s *Queue) InFlight() int { return int(s.inFlight.Load()) }
+
+// Waiting returns the number of requests that wait for a slot here, including those that wait for other replicas as well.
+func (s *Queue) Waiting() int { return int(s.waiting.Load()) }
+
+// Admit gives free slots to waiting requests. It must be called when a limit has changed.
+func (s *Queue) Admit() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.admit()
+}
+
+// admit gives free slots to waiting requests, in their order. The caller holds the lock.
+func (s *Queue) admit() {
+	for {
+		c, e := s.next()
+		if e == nil || !s.hasRoom(e.rules.Limit()) {
+			return
+		}
+		if e.ticket.claim() { // otherwise the request has left, or got a slot at another replica
+			slot := e.ticket.slot
+			slot.model, slot.flow, slot.cost = e.model, e.flow, e.cost
+			c.served(e)
+			if e.expected > 0 {
+				e.flow.learnWait(time.Since(e.arrived).Seconds(), e.expected)
+			}
+			s.begin(slot)
+			e.ticket.granted <- e.index
+		}
+		s.remove(e)
+	}
+}
+
+// next returns the request that is served next, with its class: of those that are next in their classes, the one that is due first.
+func (s *Queue) next() (of *class, first *entry) {
+	for i := len(s.classes) - 1; i >= 0; i-- {
+		c := &s.classes[i]
+		if len(c.backlog) == 0 {
+			continue
+		}
+		if e := c.backlog[0].first; first == nil || e.due.Before(first.due) {
+			of, first = c, e
+		}
+	}
+	return of, first
+}
+
+// join adds an entry to the queue. The caller holds the lock.
+func (s *Queue) join(e *entry) {
+	c := &s.classes[e.ticket.slot.Priority-Low]
+	x := s.rates.of(e.model).expect(&e.ticket.slot.Request)
+	e.cost, e.service = x.cost, x.service()
+	c.learnCost(e.cost, e.rules.Limit())
+	e.flow = c.flowOf(s, e.ticket.slot)
+	c.push(e)
+	s.waiting.Add(1)
+}
+
+// remove removes an entry from the queue, and frees its position. The caller holds the lock.
+func (s *Queue) remove(e *entry) {
+	if e.holds {
+		e.holds = false
+		s.held--
+		e.flow.held--
+	}
+	s.classes[e.ticket.slot.Priority-Low].remove(e)
+	s.waiting.Add(-1)
+}
+
+// leave removes an entry from the queue if it is still there.
+func (s *Queue) leave(e *entry) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if e.queued {
+		s.remove(e)
+	}
+}
+
+// hold lets an entry join the queue with a position of its own. In a full queue it may displace another request.
+func (s *Queue) hold(e *entry, displace bool) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	q, slot := e.rules.Queue, e.ticket.slot
+	own := 0
+	if f := s.classes[slot.Priority-Low].flows[slot.Caller]; f != nil {
+		own = f.held
+	}
+	if own >= q.perCaller() {
+		return false
+	}
+	if s.held >= q.Size {
+		if !displace || s.held > q.Size || q.Size == 0 { // another configuration allows more
+			return false
+		}
+		victim := s.victim(e, own)
+		if victim == nil {
+			return false
+		}
+		if victim.ticket.claim() {
+			victim.ticket.granted <- displaced
+		} // otherwise it got a slot at another replica and is about to leave
+		s.remove(victim)
+	}
+	s.join(e)
+	e.holds = true
+	s.held++
+	e.flow.held++
+	s.admit() // a slot may have been released since this request asked for one
+	return true
+}
+
+// follow lets an entry join the queue without a position, because it holds one in another queue.
+func (s *Queue) follow(e *entry) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.join(e)
+	s.admit()
+}
+
+// victim returns the request that loses its position to an entry whose caller holds own positions: the last one of the caller that
+// holds most, in the lowest class below the entry's, unless that request has aged and is due before the entry; or else in the same
+// class, if its caller holds at least two positions more. It returns nil if there is none.
+func (s *Queue) victim(e *entry, own int) *entry {
+	p := e.ticket.slot.Priority
+	for class := Low; class <= p; class++ {
+		var greediest *flow
+		for _, f := range s.classes[class-Low].backlog {
+			if greediest == nil || f.held > greediest.held || f.held == greediest.held && f.last.arrived.After(greediest.last.arrived) {
+				greediest = f
+			}
+		}
+		if greediest == nil || class == p && greediest.held < own+2 {
+			continue
+		}
+		for last := greediest.last; last != nil; last = last.before {
+			if last.holds {
+				if class == p || last.due.After(e.due) {
+					return last
+				}
+				break
+			}
+		}
+	}
+	return nil
+}
