@@ -1,6 +1,7 @@
 package dialect
 
 import (
+	"bytes"
 	"fmt"
 	"slices"
 	"strconv"
@@ -112,7 +113,7 @@ func (c *conversationReader) read(instructions, input []byte) *openai.Error {
 	}
 	i := -1
 	var problem *openai.Error
-	err := jsonspan.EachElement(input, func(value []byte) bool {
+	isList := jsonspan.Elements(input, func(value []byte) bool {
 		i++
 		place := "input." + strconv.Itoa(i)
 		if value[0] != '{' {
@@ -125,7 +126,7 @@ func (c *conversationReader) read(instructions, input []byte) *openai.Error {
 	switch {
 	case problem != nil:
 		return problem
-	case err != nil:
+	case !isList:
 		return invalid("input", "must be a string or a list of items")
 	case i < 0:
 		return invalid("input", "is empty; send at least one item")
@@ -379,39 +380,37 @@ func (c *conversationReader) reasoning(i item) {
 // addReasoning adds the value of one of reasoningMembers, which is a string or a list. Those of several items are joined.
 func (t *assistantTurn) addReasoning(member int, value []byte) {
 	inner, isString := jsonspan.RawString(value)
-	if !isString && value[0] != '[' {
-		return
-	}
-	if !isString {
-		inner = value[1 : len(value)-1]
-	}
-	if member == len(t.reasoning) {
-		t.extra = joinElements(t.extra, inner)
-		return
-	}
-	if t.texts[member] != isString {
-		t.reasoning[member], t.texts[member] = nil, isString
-	}
-	if isString {
+	switch {
+	case isString && member < len(t.reasoning):
+		if !t.texts[member] {
+			t.reasoning[member], t.texts[member] = nil, true
+		}
 		t.reasoning[member] = append(t.reasoning[member], inner...)
-	} else {
-		t.reasoning[member] = joinElements(t.reasoning[member], inner)
+	case value[0] != '[':
+	case member == len(t.reasoning):
+		t.extra = joinElements(t.extra, value)
+	default:
+		if t.texts[member] {
+			t.reasoning[member], t.texts[member] = nil, false
+		}
+		t.reasoning[member] = joinElements(t.reasoning[member], value)
 	}
 }
 
-// joinElements appends the elements of a list to those of another.
-func joinElements(list, more []byte) []byte {
-	if len(list) > 0 && len(more) > 0 {
-		list = append(list, ',')
+// joinElements appends the elements of a list to others.
+func joinElements(elements, list []byte) []byte {
+	more := bytes.TrimSpace(list[1 : len(list)-1])
+	if len(elements) > 0 && len(more) > 0 {
+		elements = append(elements, ',')
 	}
-	return append(list, more...)
+	return append(elements, more...)
 }
 
 // call adds a call to the turn.
 func (c *conversationReader) call(kind toolKind, i item, place string) *openai.Error {
 	c.begin()
 	id := i.callID
-	if id == nil { // as Codex may have local_shell_call
+	if id == nil && kind == localShellTool { // which is how Codex may have it
 		id = i.id
 	}
 	t := responseTool{kind: kind, namespace: namespaceOf(i.namespace), name: str(i.name)}
@@ -466,7 +465,7 @@ func chatArguments(kind toolKind, argument []byte, place string) ([]byte, *opena
 // output writes the output of a call.
 func (c *conversationReader) output(kind toolKind, i item, place string) *openai.Error {
 	id, itemID := str(i.callID), ""
-	if id == "" && kind == localShellTool { // as OpenAI's SDKs have it
+	if id == "" && kind == localShellTool { // which is how OpenAI's SDKs have it
 		id, itemID = str(i.id), str(i.id)
 	}
 	n := slices.IndexFunc(c.calls, func(call openItem) bool { return call.callID == id || itemID != "" && call.id == itemID })

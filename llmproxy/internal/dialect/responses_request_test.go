@@ -195,6 +195,11 @@ func TestChatFromResponse(t *testing.T) {
 				"tool_calls":[{"id":"a","type":"function","function":{"name":"f","arguments":"{\"x\": 1}"},"extra_content":{"google":{"thought_signature":"t"}}},{"id":"b","type":"function","function":{"name":"f","arguments":"{}"}}]},{"role":"tool","tool_call_id":"a","content":"1"},{"role":"tool","tool_call_id":"b","content":"2"}]}`,
 		},
 		{
+			"our reasoning in odd forms", all,
+			`{"input":[{"type":"reasoning","summary":[],` + encrypted(`"reasoning_details":[ ],"thinking_blocks":"a","tool_calls":"b"`) + `},{"type":"reasoning","summary":[],` + encrypted(`"reasoning_details":[ {"index":0} ],"thinking_blocks":[1],"tool_calls":[ ],"reasoning":{}`) + `},{"type":"reasoning","summary":[],` + encrypted(`"reasoning_details":[ ],"tool_calls":[{"id":"b"},{}],"reasoning":"x"`) + `},` + call + `]}`,
+			`{"messages":[{"role":"assistant","content":null,"reasoning":"x","reasoning_details":[{"index":0}],"thinking_blocks":[1],"tool_calls":[` + chatA + `]}]}`,
+		},
+		{
 			"a server that does not take reasoning back", ChatOptions{},
 			`{"input":[` + hi + `,{"type":"reasoning","summary":[],` + encrypted(`"reasoning":"hm","thinking_blocks":[{"type":"thinking"}]`) + `},{"role":"assistant","content":"Yes"}]}`,
 			`{"messages":[` + hi + `,{"role":"assistant","content":"Yes"}]}`,
@@ -295,7 +300,7 @@ func TestChatFromResponseRefuses(t *testing.T) {
 		{"text of the assistant that is a number", input(`{"role":"assistant","content":[{"type":"output_text","text":1}]}`), "input.0.content.0.text: must be a string"},
 		{"refusal that is a number", input(`{"role":"assistant","content":[{"type":"refusal"}]}`), "input.0.content.0.refusal: must be a string"},
 
-		{"call without an ID", input(`{"type":"function_call","name":"f","arguments":"{}"}`), "input.0.call_id: is missing"},
+		{"call without an ID", input(`{"type":"function_call","id":"fc_1","name":"f","arguments":"{}"}`), "input.0.call_id: is missing"},
 		{"call without a name", input(`{"type":"function_call","call_id":"a","arguments":"{}"}`), "input.0.name: is missing"},
 		{"call without arguments", input(`{"type":"function_call","call_id":"a","name":"f"}`), "input.0.arguments: is missing"},
 		{"call whose arguments are a number", input(`{"type":"function_call","call_id":"a","name":"f","arguments":1}`), "input.0.arguments: must be an object"},

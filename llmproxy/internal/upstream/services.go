@@ -42,7 +42,7 @@ var (
 		lacks: onlyChat,
 		adapt: requestForm{
 			rename: [][2]string{{"max_completion_tokens", "max_tokens"}, {"seed", "random_seed"}},
-			drop:   []string{"stream_options", "user", "store", "metadata", "service_tier"},
+			drop:   []string{"stream_options", "user", "safety_identifier", "store", "metadata", "service_tier", "verbosity"},
 			system: true,
 		}.adapt,
 		knob: mistralKnob,
