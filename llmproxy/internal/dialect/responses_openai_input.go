@@ -142,7 +142,7 @@ var leftOut = []string{
 
 // refusedItems are the items without which the model would not know what the client relies on.
 var refusedItems = map[string]string{
-	"item_reference":        "the server of this model stores no items; send the item itself, and store: false to get items for that",
+	"item_reference":        "the server of this model stores no items; send the item itself, as SDKs do with store: false",
 	"compaction":            "only the service that compacted this conversation can read it; send its items",
 	"compaction_summary":    "only the service that compacted this conversation can read it; send its items",
 	"context_compaction":    "only the service that compacted this conversation can read it; send its items",
