@@ -23,6 +23,9 @@ type Stream interface {
 // An Answer translates one answer of chat to one of another endpoint: either a stream event by event, or all of it at once.
 type Answer interface {
 	Stream
+	// Close appends what a stream lacks, once the upstream has closed it: some servers close it after the last chunk, without [DONE]. An
+	// answer that the upstream has not finished gets no end.
+	Close(b []byte) []byte
 	// Whole returns what a whole answer becomes. It returns false if that is not an answer.
 	Whole(answer []byte) ([]byte, bool)
 }

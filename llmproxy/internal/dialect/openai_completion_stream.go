@@ -21,6 +21,9 @@ func (c *CompletionAnswer) Append(dst, data []byte) []byte {
 	return sse.AppendData(dst, b)
 }
 
+// Close implements Answer. The relay ends a stream of completions itself.
+func (c *CompletionAnswer) Close(b []byte) []byte { return b }
+
 // Whole implements Answer. It returns false if the answer has no list of choices.
 func (c *CompletionAnswer) Whole(answer []byte) ([]byte, bool) {
 	return appendCompletion(make([]byte, 0, len(answer)), answer)

@@ -847,8 +847,13 @@ func appendExec(b, action []byte) []byte {
 	return append(w.b, '}')
 }
 
-// Finished reports whether the upstream has finished the answer. Some servers close the stream then, without [DONE].
-func (s *ResponseStream) Finished() bool { return s.finished }
+// Close implements Answer.
+func (s *ResponseStream) Close(b []byte) []byte {
+	if !s.finished {
+		return b
+	}
+	return s.End(b)
+}
 
 // End appends the end of the response, once the upstream has sent its own.
 func (s *ResponseStream) End(dst []byte) []byte {

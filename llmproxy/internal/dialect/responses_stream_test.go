@@ -222,6 +222,7 @@ func TestResponseEnds(t *testing.T) {
 		{"the usage in the choice", []string{chunk(`{"content":"a"}`), `{"choices":[{"index":0,"delta":{},"finish_reason":"stop","usage":{"prompt_tokens":30,"completion_tokens":5,"cached_tokens":10}}]}`}, "completed", "", "completed", counted},
 		{"the usage all the time", []string{usageChunk, chunk(`{"content":"a"}`), finish("stop")}, "completed", "", "completed", counted},
 		{"a usage of zeros", []string{`{"choices":[],"usage":{"prompt_tokens":0,"completion_tokens":0}}`, chunk(`{"content":"a"}`), finish("stop"), usageChunk}, "completed", "", "completed", counted},
+		{"nothing after the reason", []string{chunk(`{"content":"a"}`), finish("stop")}, "completed", "", "completed", nil},
 		{"a reason from the future", []string{chunk(`{"content":"a"}`), finish("eos"), "[DONE]"}, "completed", "", "completed", nil},
 		{"a placeholder of a reason", []string{`{"choices":[{"index":0,"delta":{"content":"a"},"finish_reason":"null"}]}`, usageChunk, chunk(`{"content":"b"}`), finish("stop")}, "completed", "", "completed", counted},
 		{"the limit", []string{chunk(`{"content":"a"}`), finish("length"), "[DONE]"}, "incomplete", "max_output_tokens", "incomplete", nil},
@@ -237,6 +238,7 @@ func TestResponseEnds(t *testing.T) {
 			for _, data := range test.chunks {
 				stream = s.Append(stream, []byte(data))
 			}
+			stream = s.Close(stream)
 			got := dialecttest.ReadResponse(t, stream)
 			var items []string
 			for _, item := range got.Output {
@@ -245,7 +247,7 @@ func TestResponseEnds(t *testing.T) {
 			if diff := cmp.Diff([]any{test.status, test.incomplete, test.items, test.usage}, []any{got.Status, got.Incomplete, strings.Join(items, " "), got.Usage}); diff != "" {
 				t.Errorf("-want +got:\n%s\n%s", diff, stream)
 			}
-			if more := s.Append(s.End(nil), []byte(usageChunk)); len(more) > 0 || !s.Finished() {
+			if more := s.Close(s.Append(s.End(nil), []byte(usageChunk))); len(more) > 0 {
 				t.Errorf("after the end: %s", more)
 			}
 		})
@@ -275,8 +277,11 @@ func TestResponseStreamsThatFail(t *testing.T) {
 				stream = s.Append(stream, []byte(data))
 			}
 			got, err := dialecttest.CheckResponses(stream)
-			if message, _ := got.Err["message"].(string); (err == nil) != (test.failed != "") || message != test.failed || s.Finished() {
+			if message, _ := got.Err["message"].(string); (err == nil) != (test.failed != "") || message != test.failed {
 				t.Errorf("%v, %v\n%s", got.Err, err, stream)
+			}
+			if more := s.Close(nil); len(more) > 0 {
+				t.Errorf("after the stream was closed: %s", more)
 			}
 			if more := s.Append(nil, []byte(chunk(`{"content":"c"}`))); test.failed != "" && len(s.End(more)) > 0 {
 				t.Errorf("after the error: %s", more)

@@ -206,3 +206,64 @@ func TestReasoningOfResponses(t *testing.T) {
 		t.Errorf("status %d: %s\nsent %s", got.status, got.body, last(other).Body)
 	}
 }
+
+// A stream by chat ends as one of the Responses API does: also if the server leaves something out, or fails.
+func TestEndsOfResponsesByChat(t *testing.T) {
+	t.Parallel()
+	text := fakellm.Text("Hel", "lo")
+	for _, tt := range []struct {
+		name   string
+		answer fakellm.Answer
+		status string
+		why    string // in the error
+	}{
+		{"complete", text, "completed", ""},
+		{"the limit", text.Finish("length"), "incomplete", ""},
+		{"without [DONE]", text.NoDone(), "completed", ""},
+		{"without [DONE] and usage", fakellm.RawEvents(`data: {"choices":[{"index":0,"delta":{"content":"Hello"},"finish_reason":null}]}`, `data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}`), "completed", ""},
+		{"cut", text.CutAfter(1), "failed", "upstream_error"},
+		{"killed in the middle of an event", text.DropAfter(1), "failed", "broke off"},
+		{"an error", text.ErrorEventAfter(1), "failed", "The server had an error"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			fake := fakellm.Start(t, "openai", fakellm.Models("x"))
+			s := &setup{t: t}
+			s.up("u", upstream.DeepSeek, nil, fake.URL())
+			s.serve("m u/x")
+			fake.Always(tt.answer)
+			got := s.post("/v1/responses", `{"model":"m","input":"Hi","stream":true}`)
+			if tt.status != "failed" {
+				if r := readResponse(t, got); r.Status != tt.status || !cmp.Equal(r.Texts("message"), []string{"Hello"}) {
+					t.Errorf("%s: %s", r.Status, got.body)
+				}
+				return
+			}
+			var next int
+			var id string
+			for event := range strings.SplitSeq(strings.TrimSpace(got.body), "\n\n") {
+				var e struct {
+					Type     string
+					Sequence *int `json:"sequence_number"`
+					Response struct {
+						ID, Status string
+						Error      *struct{ Code, Message string }
+					}
+				}
+				_, data, _ := strings.Cut(event, "data: ")
+				if err := json.Unmarshal([]byte(data), &e); err != nil || e.Sequence == nil || *e.Sequence != next {
+					t.Fatalf("event %d is %s, %v", next, event, err)
+				}
+				if next++; next == 1 {
+					id = e.Response.ID
+				}
+				if e.Type == "response.failed" && (e.Response.ID != id || e.Response.Error == nil || !strings.Contains(data, tt.why)) {
+					t.Errorf("%s\nis not the failure of %s", event, id)
+				}
+			}
+			if strings.Count(got.body, "event: response.failed") != 1 || strings.Contains(got.body, "event: response.completed") || strings.Contains(got.body, "[DONE]") {
+				t.Errorf("%s", got.body)
+			}
+		})
+	}
+}

@@ -168,7 +168,7 @@ func chatFromMessages(t *Template, res *http.Response, signed bool) error {
 				return append(b, e.Raw...)
 			}
 			return b
-		})
+		}, nil)
 		return nil
 	}
 	return translateWhole(t.Answers, res, start, func(message []byte) ([]byte, error) {

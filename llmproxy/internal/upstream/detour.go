@@ -40,7 +40,7 @@ func (d *detour) translateAnswer(account *memory.Account, res *http.Response) er
 				return append(b, e.Raw...)
 			}
 			return d.answer.Append(b, e.Data)
-		})
+		}, d.answer.Close)
 		return nil
 	}
 	return translateWhole(account, res, start, func(answer []byte) ([]byte, error) {

@@ -25,7 +25,7 @@ func repairAnswer(account *memory.Account, res *http.Response, r repair) error {
 				}
 			}
 			return append(b, e.Raw...)
-		})
+		}, nil)
 		return nil
 	}
 	return translateWhole(account, res, start, func(answer []byte) ([]byte, error) { return r(answer), nil })
