@@ -93,7 +93,7 @@ func (h *Handler) provision(ctx caddy.Context) error {
 			Observe: h.observer.AttemptFailed, Streaming: h.observer.StreamsChanged, Trace: h.observer.Trace, Changed: h.observer.ReplicaChanged,
 		},
 		Models: models, Discover: discover, Auto: auto || simpleChat == catalog.RuleAuto && len(h.Models) == 0, SimpleChat: simpleChat, MaxBody: h.MaxBody, Deadline: time.Duration(h.Deadline),
-		Access: access, Affinity: acquireAffinity(&h.closer, h.Models), LocalOnly: localOnlyFunc(h.LocalOnly, localOnly),
+		Access: access, Affinity: acquireAffinity(&h.closer, h.Models), Stored: acquireStored(&h.closer), LocalOnly: localOnlyFunc(h.LocalOnly, localOnly),
 		Cache: cache, Account: h.observer.Account,
 	})
 	h.closer.Add(h.gateway.Close)

@@ -123,11 +123,17 @@ func acquireReplica(closer *state.Closer, address string) *replica.Replica {
 	return r
 }
 
+// acquireStored returns what is known of stored responses, which all handlers share.
+func acquireStored(closer *state.Closer) *gateway.StoredResponses {
+	s, _ := state.Acquire(closer.Add, state.Responses, "", func() (*gateway.StoredResponses, error) { return gateway.NewStoredResponses(), nil }) // building it cannot fail
+	return s
+}
+
 // acquireAffinity returns the session affinity, which all handlers share, or nil if no model has routes.
 func acquireAffinity(closer *state.Closer, models []*Model) *gateway.Affinity {
 	if !slices.ContainsFunc(models, func(m *Model) bool { return len(m.Routes) > 0 }) {
 		return nil
 	}
-	a, _ := state.Acquire(closer.Add, state.Sessions, "", func() (*gateway.Affinity, error) { return new(gateway.Affinity), nil }) // building it cannot fail
+	a, _ := state.Acquire(closer.Add, state.Sessions, "", func() (*gateway.Affinity, error) { return gateway.NewAffinity(), nil }) // building it cannot fail
 	return a
 }

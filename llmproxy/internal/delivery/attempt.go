@@ -227,6 +227,9 @@ func (a *attempt) send(answer relay.Answer, begun bool) {
 	}
 	m := answer.Meter()
 	rec.Events, rec.Bytes, rec.Chars = m.Events, m.Bytes, m.Text.Chars
+	if !a.template.ByChat() {
+		rec.ResponseID = m.Response.ID
+	}
 	a.recordUsage(m)
 	if rec.Stream {
 		a.compareUsage(m)

@@ -11,6 +11,9 @@ import (
 // fits returns a function that reports whether a target can take the request. It returns nil if every target can, as far as is
 // known. It also returns nil if no target can: estimates may be wrong, and the upstream's own error says more than ours.
 func (d *Delivery) fits(x *exchange.Exchange, planned *exchange.PlannedRequest) func(router.Target) bool {
+	if planned.StoredAt != "" {
+		return func(t router.Target) bool { return t.Upstream.Name == planned.StoredAt }
+	}
 	request, model := planned.Body.JSON(), x.Record.Model
 	limited := func(t router.Target) bool {
 		return d.upstreams[t.Upstream].Capabilities(t.ModelFor(model)) != router.Capabilities{}

@@ -49,6 +49,9 @@ type PlannedRequest struct {
 	Body *reqbody.Body
 	// LocalOnly means that only local upstreams may be asked.
 	LocalOnly bool
+	// StoredAt is the upstream that stores what the request continues. Only that one may be asked. Empty if it continues nothing, or if the
+	// upstream is not known.
+	StoredAt string
 	// Deadline is when the first content must have arrived. It is zero if there is no deadline.
 	Deadline time.Time
 	// Shared means that the answer is recorded for other clients. It must be in OpenAI's format, and keeps the usage event of a stream

@@ -90,6 +90,8 @@ type Answer struct {
 	// Configured is the target as it is configured: its model is empty if the client chooses it.
 	Configured router.Target
 	Attempts   []Attempt
+	// ResponseID is the ID under which the upstream may have stored a response of the Responses API.
+	ResponseID string
 	// Warning is what is wrong with a successful answer: "truncated" if the upstream silently cut the prompt.
 	Warning string
 	// Usage is what the upstream counted. If it did not, or the client left before it did, Estimated is true and Usage is estimated

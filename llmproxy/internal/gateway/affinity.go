@@ -1,10 +1,8 @@
 package gateway
 
 import (
-	"container/list"
 	"crypto/sha256"
 	"net/http"
-	"sync"
 	"time"
 )
 
@@ -24,15 +22,12 @@ type sessionID [16]byte
 // conversation continues it with a warm prompt cache. When it is full, it forgets the session that has been idle for the longest time.
 // A nil *Affinity remembers nothing.
 type Affinity struct {
-	mu    sync.Mutex
-	byID  map[sessionID]*list.Element
-	order list.List // of *session; the most recently used first
+	recent recent[sessionID, []string] // the rules that each session was routed by
 }
 
-type session struct {
-	id    sessionID
-	rules []string // that the session was routed by
-	used  time.Time
+// NewAffinity returns an Affinity that knows of no session.
+func NewAffinity() *Affinity {
+	return &Affinity{recent[sessionID, []string]{most: maxSessions, idle: sessionIdle}}
 }
 
 // find returns the ID of a request's session and the rules that it was last routed by. If callers need no key, they are distinguished by
@@ -49,20 +44,11 @@ func (a *Affinity) find(r *http.Request, identity, model string) (sessionID, []s
 			}
 			sum := sha256.Sum256([]byte(model + "\x00" + caller + "\x00" + v[0]))
 			id := sessionID(sum[:16])
-			return id, a.get(id)
+			rules, _ := a.recent.get(id)
+			return id, rules
 		}
 	}
 	return sessionID{}, nil
-}
-
-func (a *Affinity) get(id sessionID) []string {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	e := a.byID[id]
-	if e == nil || time.Since(e.Value.(*session).used) > sessionIdle {
-		return nil
-	}
-	return e.Value.(*session).rules
 }
 
 // keep remembers the rules that a session was routed by.
@@ -70,19 +56,5 @@ func (a *Affinity) keep(id sessionID, rules []string) {
 	if id == (sessionID{}) {
 		return
 	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.byID == nil {
-		a.byID = map[sessionID]*list.Element{}
-	}
-	if e := a.byID[id]; e != nil {
-		*e.Value.(*session) = session{id, rules, time.Now()}
-		a.order.MoveToFront(e)
-		return
-	}
-	a.byID[id] = a.order.PushFront(&session{id, rules, time.Now()})
-	if a.order.Len() > maxSessions {
-		oldest := a.order.Back()
-		delete(a.byID, a.order.Remove(oldest).(*session).id)
-	}
+	a.recent.put(id, rules)
 }

@@ -14,7 +14,7 @@ func TestSessionsOfClaudeCodeStay(t *testing.T) {
 	s := &setup{t: t}
 	s.up("box", upstream.VLLM, nil, fakellm.Start(t, "vllm").URL())
 	s.up("claude", upstream.Anthropic, nil, fakellm.Start(t, "anthropic").URL())
-	s.config.Affinity = new(Affinity)
+	s.config.Affinity = NewAffinity()
 	s.models = []router.Model{{Name: "coder", Routes: []router.RouteConfig{{Name: "@hard", Matcher: onHeader("X-Hard"), Targets: []string{"claude/sonnet"}}, {Targets: []string{"box/qwen"}}}}}
 	s.serve()
 	ask := func(path, session string, header ...string) string {

@@ -48,6 +48,8 @@ type Config struct {
 	LocalOnly func(*http.Request, *exchange.Record) bool
 	// Affinity keeps sessions on their routes; nil if no model has routes.
 	Affinity *Affinity
+	// Stored knows which upstreams store responses; nil to ask whichever the model leads to.
+	Stored *StoredResponses
 	// Cache is the response cache. It may be nil.
 	Cache *answercache.Cache
 	// SimpleChat is the model that answers the simple chat, whose paths are only served if there is one.

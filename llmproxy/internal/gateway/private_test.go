@@ -21,7 +21,7 @@ func house(t *testing.T, inside fakellm.Answer) (s *setup, near, far *fakellm.Se
 	far, address = s.bubble.fake(t, "openai", fakellm.Models("x", "y"))
 	s.up("far", upstream.OpenAI, nil, address)
 	s.config.Discover = true
-	s.config.Affinity = new(Affinity)
+	s.config.Affinity = NewAffinity()
 	s.config.LocalOnly = func(r *http.Request, _ *exchange.Record) bool { return r.Header.Get("X-Privacy") == "local" }
 	to := func(targets ...string) router.PoolConfig {
 		return router.PoolConfig{Targets: targets, Policy: router.LeastBusy}

@@ -24,7 +24,7 @@ func decider(tb testing.TB, kind *upstream.Kind, can upstream.Override, routes .
 	if err != nil {
 		tb.Fatal(err)
 	}
-	g := New(Config{Config: delivery.Config{Upstreams: []*upstream.Upstream{u}}, Models: table, Affinity: new(Affinity)})
+	g := New(Config{Config: delivery.Config{Upstreams: []*upstream.Upstream{u}}, Models: table, Affinity: NewAffinity()})
 	endpoint, _ := openai.LookupEndpoint("/v1/chat/completions")
 	body, failed := reqbody.FromJSON([]byte(chat("m", true)), endpoint)
 	if failed != nil {

@@ -26,7 +26,7 @@ func ruled(t *testing.T) *setup {
 	t.Helper()
 	s := &setup{t: t}
 	s.up("u", upstream.OpenAI, nil, fakellm.Start(t, "openai").URL())
-	s.config.Affinity = new(Affinity)
+	s.config.Affinity = NewAffinity()
 	s.models = []router.Model{
 		{Name: "auto", Routes: []router.RouteConfig{
 			{Name: "@new", Matcher: onHeader("X-1"), Targets: []string{"u/new"}, Shadow: true},
@@ -125,7 +125,7 @@ func TestCallersOfOneName(t *testing.T) {
 			s := &setup{t: t}
 			s.config.Cache = rules(t, nil)
 			s.up("u", upstream.OpenAI, nil, fakellm.Start(t, "openai").URL())
-			s.config.Affinity = new(Affinity)
+			s.config.Affinity = NewAffinity()
 			s.guarded(&keys.Entry{Name: "carol"}, &keys.Entry{Name: "bob"})
 			s.models = []router.Model{{Name: "auto", Routes: []router.RouteConfig{
 				{Name: "@hard", Matcher: onHeader("X-2"), Targets: []string{"u/large"}}, {Targets: []string{"u/small"}}}}}
@@ -143,25 +143,25 @@ func TestCallersOfOneName(t *testing.T) {
 	}
 }
 
-func TestAffinityIsBounded(t *testing.T) {
+func TestRecentIsBounded(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		var p Affinity
-		id := func(i int) sessionID { return sessionID{byte(i), byte(i >> 8), 1} }
-		for i := range maxSessions + 100 {
-			p.keep(id(i), []string{"a"})
+		r := recent[int, string]{most: 100, idle: time.Hour}
+		has := func(key int) bool { _, ok := r.get(key); return ok }
+		for i := range 200 {
+			r.put(i, "a")
 		}
-		if len(p.byID) != maxSessions || p.order.Len() != maxSessions || p.get(id(0)) != nil || p.get(id(100)) == nil {
-			t.Errorf("%d and %d are kept", len(p.byID), p.order.Len())
+		if len(r.byKey) != 100 || r.order.Len() != 100 || has(99) || !has(100) {
+			t.Errorf("%d and %d are kept", len(r.byKey), r.order.Len())
 		}
-		time.Sleep(sessionIdle)
-		p.keep(id(200), []string{"b"})
+		time.Sleep(time.Hour)
+		r.put(150, "b")
 		time.Sleep(time.Second)
-		if p.get(id(201)) != nil {
-			t.Error("an hour of idleness did not end a conversation")
+		if has(151) {
+			t.Error("an hour of idleness did not end a value")
 		}
-		if got := p.get(id(200)); len(got) != 1 || got[0] != "b" {
-			t.Errorf("one that went on has %v", got)
+		if got, _ := r.get(150); got != "b" {
+			t.Errorf("one that was used again is %q", got)
 		}
 	})
 }

@@ -103,13 +103,19 @@ func (g *Gateway) generate(x *exchange.Exchange, key *keys.Key, held *held) *ope
 		return g.loadModel(x, plan, local, body.Original().Model, unload)
 	}
 	planned := &exchange.PlannedRequest{Plan: plan, Body: body, LocalOnly: local}
+	if planned.StoredAt, err = g.Stored.find(x, plan, local); err != nil {
+		g.Access.Refund(held.reservation)
+		return err
+	}
 	if held.reservation.HasBudget() {
 		planned.Budget = held.reservation
 	}
 	if g.Deadline > 0 {
 		planned.Deadline = rec.Started.Add(g.Deadline)
 	}
-	return g.deliverTo(x, planned, held)
+	err = g.deliverTo(x, planned, held)
+	g.Stored.keep(rec)
+	return err
 }
 
 // deliverTo delivers the answer to the client, translated to the API that it uses.

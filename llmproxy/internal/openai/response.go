@@ -17,8 +17,11 @@ type ResponseState struct {
 }
 
 // ReadHead reads the ID, model and time of a response from the event that created it.
-func (s *ResponseState) ReadHead(event []byte) {
-	_ = jsonspan.EachMember(member(event, "response"), func(key, value []byte) bool { // other events have no response
+func (s *ResponseState) ReadHead(event []byte) { s.Read(member(event, "response")) }
+
+// Read reads the ID, model and time of a response that was validated.
+func (s *ResponseState) Read(response []byte) {
+	jsonspan.Members(response, func(key, value []byte) bool { // other events than the first have no response
 		switch string(key) {
 		case "id":
 			s.ID, _ = jsonspan.String(value)

@@ -91,7 +91,7 @@ type Meter struct {
 	Events      int   // events sent to the client
 	Bytes       int64 // bytes of the body sent to the client
 	Text        jsonspan.TextCount
-	Response    openai.ResponseState // of a stream of the Responses API
+	Response    openai.ResponseState // of the Responses API
 }
 
 // read reads the usage in an event. Servers that report it in several events report what was used so far.

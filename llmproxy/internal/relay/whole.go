@@ -135,6 +135,9 @@ func (a *wholeAnswer) parse() error {
 		return eventError(answer.Err)
 	}
 	a.readUsage(&answer)
+	if a.endpoint.IsResponses() {
+		a.meter.Response.Read(a.head.Bytes())
+	}
 	if a.texts && (a.count || a.meter.Usage.Output == 0) { // counting takes as long as parsing
 		a.meter.Text = openai.CountText(a.head.Bytes())
 	}

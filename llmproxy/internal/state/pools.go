@@ -20,6 +20,7 @@ type Pool struct{ pool *caddy.UsagePool }
 var (
 	Replicas     = newPool() // *replica.Replica by address: slots, admission queue, circuit breaker, health
 	Sessions     = newPool() // *gateway.Affinity, only one: the rule that each session was routed by
+	Responses    = newPool() // *gateway.StoredResponses, only one: the upstream that has stored each response
 	Caches       = newPool() // *caching.Cache by name
 	CacheServers = newPool() // *caching.Redis by CacheServer
 	Ledgers      = newPool() // UsageLedger by path or client

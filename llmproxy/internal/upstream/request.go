@@ -69,6 +69,9 @@ func (t *Template) endpoint() *openai.Endpoint {
 	return t.Endpoint
 }
 
+// ByChat reports whether the request goes by chat instead of the endpoint that the client called.
+func (t *Template) ByChat() bool { return t.detour != nil }
+
 // request returns the next attempt's request in OpenAI's format, before it is changed for the upstream. It is nil for a form.
 func (t *Template) request() *openai.Request {
 	if t.detour != nil {
