@@ -20,7 +20,7 @@ main() {
 	provide ollama "$ollama_version" build_ollama 9>&- &
 	local ollama=$!
 	provide python "$(fingerprint sdk/requirements.txt "$(python3 -VV)")" install_python
-	provide node "$(fingerprint sdk/package.json "$(node --version)")" install_node
+	provide node "$(fingerprint sdk/package.json)" install_node
 	provide claude-code "$claude_code_version" install_claude_code
 	wait "$ollama"
 	provide models "$(fingerprint testmodel/* "$ollama_version")" make_models
@@ -55,13 +55,15 @@ build_ollama() {
 install_python() {
 	python3 -m venv "$1"
 	"$1/bin/pip" install --quiet --disable-pip-version-check --only-binary :all: -r sdk/requirements.txt
-	"$1/bin/python" -c 'import anthropic, httpx, langchain_ollama, ollama, openai, xllamacpp; xllamacpp.Server'
+	"$1/bin/python" -c 'import agents, anthropic, httpx, langchain_ollama, ollama, openai, xllamacpp; xllamacpp.Server'
 }
 
+# install_node installs the SDKs, and the Node that runs them: OpenAI's needs a newer one than Debian has.
 install_node() {
 	cp sdk/package.json "$1"
 	npm install --prefix "$1" --no-package-lock --no-audit --no-fund --ignore-scripts --loglevel=error
-	NODE_PATH=$1/node_modules node -e 'require("openai"); require("@anthropic-ai/sdk"); require("ollama")'
+	ln -s "$(find "$1/node_modules" -path '*/node-linux-*/bin/node' -type f)" "$1/node"
+	NODE_PATH=$1/node_modules "$1/node" -e 'require("openai"); require("openai/helpers/zod"); require("@anthropic-ai/sdk"); require("ollama")'
 }
 
 # install_claude_code installs the program for this platform, which npm chooses among the optional dependencies. It needs no Node.

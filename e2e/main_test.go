@@ -21,7 +21,7 @@ import (
 
 // installed are the paths of what install.sh installed. TestMain sets them.
 var installed struct {
-	caddy, fakellm, ollama, python, node, claudeCode, models string
+	caddy, fakellm, ollama, python, node, nodeModules, claudeCode, models string
 }
 
 func TestMain(m *testing.M) {
@@ -49,14 +49,15 @@ func locate() error {
 	}
 	installed.ollama = filepath.Join(current, "ollama", "ollama")
 	installed.python = filepath.Join(current, "python", "bin", "python")
-	installed.node = filepath.Join(current, "node", "node_modules")
+	installed.node = filepath.Join(current, "node", "node")
+	installed.nodeModules = filepath.Join(current, "node", "node_modules")
 	installed.claudeCode = filepath.Join(current, "claude-code", "claude")
 	installed.models = filepath.Join(current, "models")
 
 	if _, err := os.Stat(installed.caddy); err != nil {
 		return fmt.Errorf("%w; run `make build`, or set CADDY to the binary", err)
 	}
-	for _, path := range []string{installed.ollama, installed.python, installed.node, installed.claudeCode, installed.models} {
+	for _, path := range []string{installed.ollama, installed.python, installed.node, installed.nodeModules, installed.claudeCode, installed.models} {
 		if _, err := os.Stat(path); err != nil {
 			return fmt.Errorf("%w; run e2e/install.sh", err)
 		}

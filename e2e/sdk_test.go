@@ -31,7 +31,7 @@ func sdks() []sdk {
 			return nil, append([]string{installed.python, "sdk/python_" + name + ".py"}, args...)
 		}},
 		{"node", 14, func(name string, args ...string) ([]string, []string) {
-			return []string{"NODE_PATH=" + installed.node}, append([]string{"node", "sdk/node_" + name + ".cjs"}, args...)
+			return []string{"NODE_PATH=" + installed.nodeModules}, append([]string{installed.node, "sdk/node_" + name + ".cjs"}, args...)
 		}},
 	}
 }
