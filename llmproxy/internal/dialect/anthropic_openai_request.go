@@ -26,12 +26,14 @@ type ChatOptions struct {
 	Inline bool
 	// Ollama means that the request will reach an Ollama server or be translated again: what only Ollama has is kept.
 	Ollama bool
+	// Extra means that the server takes the extra_content of tool calls back. Others may refuse it.
+	Extra bool
 	// Model is the model of requests that cannot name one.
 	Model string
 }
 
 // AllOptions keep everything of a request. The pipeline reads it in this form; each upstream gets it in its own.
-var AllOptions = ChatOptions{TopK: true, Reasoning: true, Signed: true, Ollama: true}
+var AllOptions = ChatOptions{TopK: true, Reasoning: true, Signed: true, Ollama: true, Extra: true}
 
 // ChatFromMessages translates a request for Anthropic's Messages API to OpenAI's chat completions. The names of tools that OpenAI
 // does not allow are shortened; the answer must be translated with the same names.
@@ -293,7 +295,8 @@ func (c *chatWriter) user(content []byte, place string) *openai.Error {
 func (c *chatWriter) toolResult(block []byte, place string, parts *writer) *openai.Error {
 	var v [3][]byte
 	object(block, []string{"tool_use_id", "content", "is_error"}, v[:])
-	id, content := decodeCallID(str(v[0])), v[1]
+	id, _ := decodeCall(str(v[0]))
+	content := v[1]
 	if !slices.Contains(c.calls, id) {
 		return invalid(place+".tool_use_id", fmt.Sprintf("no message before this one has a tool_use with the ID %.80q", str(v[0])))
 	}
@@ -540,7 +543,8 @@ func isSigned(kind string, block []byte) bool {
 func (c *chatWriter) toolUse(calls *writer, block []byte, place string) *openai.Error {
 	var v [3][]byte
 	object(block, []string{"id", "name", "input"}, v[:])
-	id, name, input := decodeCallID(str(v[0])), str(v[1]), v[2]
+	id, extra := decodeCall(str(v[0]))
+	name, input := str(v[1]), v[2]
 	switch {
 	case id == "":
 		return invalid(place+".id", "is missing; each tool_use has an ID, which its result repeats")
@@ -560,7 +564,11 @@ func (c *chatWriter) toolUse(calls *writer, block []byte, place string) *openai.
 	calls.raw(`,"type":"function","function":{"name":`)
 	calls.b = jsonspan.AppendString(calls.b, c.names.allow(name))
 	calls.raw(`,"arguments":`)
-	calls.b = append(jsonspan.AppendString(calls.b, string(input)), "}}"...)
+	calls.b = append(jsonspan.AppendString(calls.b, string(input)), '}')
+	if extra != nil && c.options.Extra {
+		calls.member("extra_content", extra)
+	}
+	calls.raw("}")
 	return nil
 }
 

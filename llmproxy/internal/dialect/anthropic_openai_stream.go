@@ -230,7 +230,7 @@ func (c *ChunkStream) openBlock(dst []byte, index int, block []byte) []byte {
 		}
 		c.calls++
 		w := writer{strconv.AppendInt([]byte(`[{"index":`), int64(b.call), 10)}
-		w.text("id", callID(str(v[3])))
+		w.text("id", callID(str(v[3]), nil))
 		w.raw(`,"type":"function","function":{`)
 		w.text("name", c.Names.Original(str(v[4])))
 		w.raw(`,"arguments":""}}]`)
@@ -370,7 +370,7 @@ func ChatFromMessage(answer []byte, names *ToolNames, signed bool) ([]byte, bool
 				calls.raw(",")
 			}
 			calls.raw("{")
-			calls.text("id", callID(str(b[4])))
+			calls.text("id", callID(str(b[4]), nil))
 			calls.raw(`,"type":"function","function":{`)
 			calls.text("name", names.Original(str(b[5])))
 			arguments := b[6]

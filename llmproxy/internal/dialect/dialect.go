@@ -247,6 +247,30 @@ func encodeCallID(id string) string {
 	return encoded + callIDs.EncodeToString([]byte(id))
 }
 
+// keeping is between the ID of a tool call and its extra_content, in base64.
+const keeping = "_" + encoded
+
+// encodeCall returns an ID of a tool call that keeps its extra_content as well: the other formats have no place for that, and all clients
+// send the ID back. Gemini demands its signature, which is there, in the next request.
+func encodeCall(id string, extra []byte) string {
+	if id = encodeCallID(id); extra != nil {
+		id += keeping + callIDs.EncodeToString(extra)
+	}
+	return id
+}
+
+// decodeCall returns the ID and the extra_content that encodeCall was given.
+func decodeCall(id string) (original string, extra []byte) {
+	if i := strings.LastIndex(id, keeping); i >= 0 {
+		decoded, err := callIDs.DecodeString(id[i+len(keeping):])
+		var o jsonspan.Object
+		if err == nil && o.Scan(decoded) == nil { // the client may have made it up
+			id, extra = id[:i], decoded
+		}
+	}
+	return decodeCallID(id), extra
+}
+
 // decodeCallID returns the ID that encodeCallID was given.
 func decodeCallID(id string) string {
 	if rest, ok := strings.CutPrefix(id, encoded); ok {

@@ -541,7 +541,7 @@ func (c *ollamaReader) call(calls *writer, call []byte, place string) *openai.Er
 	case arguments[0] != '{':
 		return invalid(place+".function.arguments", "must be an object")
 	}
-	id := str(v.get("id"))
+	id, extra := decodeCall(str(v.get("id")))
 	if id == "" {
 		id = "call_" + strconv.Itoa(c.calls)
 	}
@@ -555,13 +555,18 @@ func (c *ollamaReader) call(calls *writer, call []byte, place string) *openai.Er
 	calls.raw(`,"type":"function","function":{`)
 	calls.member("name", f.get("name"))
 	calls.text("arguments", string(arguments))
-	calls.raw("}}")
+	calls.raw("}")
+	if extra != nil && c.options.Extra {
+		calls.member("extra_content", extra)
+	}
+	calls.raw("}")
 	return nil
 }
 
 // result writes the result of a tool. It belongs to the call with its ID, to the first open one of its name, or to the first open one.
 func (c *ollamaReader) result(v *exactMembers, content []byte, place string) *openai.Error {
-	id, name := str(v.get("tool_call_id")), str(v.get("tool_name"))
+	id, _ := decodeCall(str(v.get("tool_call_id")))
+	name := str(v.get("tool_name"))
 	i := slices.IndexFunc(c.open, func(call openCall) bool { return call.id == id })
 	if i < 0 {
 		i = slices.IndexFunc(c.open, func(call openCall) bool { return call.name == name })

@@ -349,7 +349,10 @@ func (m *MessageStream) call(dst, raw []byte) []byte {
 		}
 		return dst
 	}
-	if m.held += len(fragment); m.held > maxWaiting {
+	if extra := get(raw, "extra_content"); extra != nil {
+		c.extra = bytes.Clone(extra)
+	}
+	if m.held += len(fragment) + len(c.extra); m.held > maxWaiting {
 		return m.fail(dst)
 	}
 	c.pending = append(c.pending, fragment...)
@@ -388,7 +391,7 @@ func (m *MessageStream) openCall(dst []byte, c *streamedCall) []byte {
 	dst = m.close(dst)
 	m.current, m.tools = c, true
 	block := append([]byte(nil), `{"type":"tool_use","id":`...)
-	block = jsonspan.AppendString(block, callID(c.id))
+	block = jsonspan.AppendString(block, callID(c.id, c.extra))
 	block = append(block, `,"name":`...)
 	block = jsonspan.AppendString(block, m.Names.Original(c.name))
 	block = append(block, `,"input":{}}`...)
@@ -399,11 +402,11 @@ func (m *MessageStream) openCall(dst []byte, c *streamedCall) []byte {
 }
 
 // callID returns the ID of a tool call, or a new one if the server gave none.
-func callID(id string) string {
+func callID(id string, extra []byte) string {
 	if id == "" {
-		return "toolu_" + rand.Text()
+		id = "toolu_" + rand.Text()
 	}
-	return encodeCallID(id)
+	return encodeCall(id, extra)
 }
 
 func (m *MessageStream) arguments(dst, fragment []byte) []byte {
@@ -546,7 +549,7 @@ func (w *writer) content(message []byte, names *ToolNames) (calls bool) {
 		add(textBlock, v[2])
 	}
 	add(textBlock, v[3])
-	call := func(id string, function []byte) {
+	call := func(id string, function, extra []byte) {
 		var f [2][]byte
 		object(function, []string{"name", "arguments"}, f[:])
 		if !isText(f[0]) {
@@ -556,18 +559,18 @@ func (w *writer) content(message []byte, names *ToolNames) (calls bool) {
 		blocks++
 		w.comma()
 		w.raw(`{"type":"tool_use"`)
-		w.text("id", callID(id))
+		w.text("id", callID(id, extra))
 		w.text("name", names.Original(str(f[0])))
 		w.member("input", argumentsObject(f[1]))
 		w.raw("}")
 	}
 	jsonspan.Elements(v[4], func(value []byte) bool { // without calls, there is no list
-		var c [2][]byte
-		object(value, []string{"id", "function"}, c[:])
-		call(str(c[0]), c[1])
+		var c [3][]byte
+		object(value, []string{"id", "function", "extra_content"}, c[:])
+		call(str(c[0]), c[1], c[2])
 		return true
 	})
-	call("", v[6])
+	call("", v[6], nil)
 	if blocks == 0 {
 		w.raw(`{"type":"text","text":""}`)
 	}

@@ -1,6 +1,7 @@
 package dialect
 
 import (
+	"bytes"
 	"slices"
 	"strconv"
 	"time"
@@ -35,6 +36,7 @@ type collectedCall struct {
 	id, name  string
 	arguments []byte // raw
 	object    []byte // arguments that came as an object
+	extra     []byte // its extra_content
 }
 
 // Append translates the data of one event, and appends what it becomes.
@@ -183,7 +185,10 @@ func appendLogprobs(b, logprobs []byte) []byte {
 func (s *OllamaStream) collect(raw []byte) {
 	index, id, name, arguments := callPart(raw)
 	c := s.callOf(index, id, name)
-	s.held += len(arguments)
+	if extra := get(raw, "extra_content"); extra != nil {
+		c.extra = bytes.Clone(extra)
+	}
+	s.held += len(arguments) + len(c.extra)
 	if fragment, ok := jsonspan.RawString(arguments); ok {
 		c.arguments = append(c.arguments, fragment...)
 	} else if len(arguments) > 0 && arguments[0] == '{' {
@@ -253,8 +258,8 @@ func (s *OllamaStream) appendCalls(b []byte) []byte {
 	for i, c := range s.calls {
 		w.comma()
 		w.raw("{")
-		if c.id != "" {
-			w.text("id", c.id)
+		if id := ollamaCallID(c.id, c.extra, i); id != "" {
+			w.text("id", id)
 		}
 		w.key("function")
 		w.raw("{")
@@ -265,6 +270,17 @@ func (s *OllamaStream) appendCalls(b []byte) []byte {
 	}
 	w.raw("]")
 	return w.b
+}
+
+// ollamaCallID returns the ID of a tool call, which may be empty.
+func ollamaCallID(id string, extra []byte, i int) string {
+	if extra == nil {
+		return id
+	}
+	if id == "" {
+		id = "call_" + strconv.Itoa(i)
+	}
+	return encodeCall(id, extra)
 }
 
 // whole returns the arguments of a call as an object.

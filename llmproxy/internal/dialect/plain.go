@@ -19,7 +19,7 @@ func plainMessages(r *jsonspan.Object) bool {
 		switch {
 		case !slices.Contains(plainMembers, string(key)):
 			return false
-		case string(key) == "messages" && hasLists(value) && containsAny(value, `thinking"`, `"source"`, `\u`):
+		case string(key) == "messages" && hasLists(value) && containsAny(value, `thinking"`, `"source"`, `\u`, encoded):
 			return false
 		case string(key) == "tools" && !plainTools(value):
 			return false

@@ -3,6 +3,7 @@ package upstream
 import (
 	"bytes"
 	"net/url"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -16,11 +17,12 @@ var (
 	// Azure takes the name of a deployment as the model, and lists the models of the region instead. The address is that of the resource.
 	Azure = &Kind{Name: "azure", basePath: "/openai/v1", prefillRate: rateOfBatches, keyHeader: "Api-Key", unlisted: true, official: true, knob: effortKnob}
 
-	// Gemini numbers no tool calls in its streams, and ends an answer that calls tools as if it did not.
+	// Gemini numbers no tool calls in its streams, and ends an answer that calls tools as if it did not. Its models demand their signatures
+	// with the tool calls of earlier turns.
 	Gemini = &Kind{
 		Name: "gemini", ServiceBase: "https://generativelanguage.googleapis.com/v1beta/openai", basePath: "/v1beta/openai", prefillRate: rateOfBatches,
 		repair: repairToolCalls, lacks: onlyChat,
-		knob: geminiKnob,
+		adapt: adaptToGemini, knob: geminiKnob, chat: dialect.ChatOptions{Extra: true},
 	}
 
 	// OpenRouter has members with which a client could choose another model, or who runs it.
@@ -121,6 +123,35 @@ func (f requestForm) adapt(e *jsonspan.Edit) {
 		e.Drop("tool_choice")
 	}
 }
+
+// unsignedCall stands for the signature of a tool call that another model made, or whose signature the client has lost. Google documents it
+// for that. Without a signature, Gemini refuses the conversation since version 3.
+const unsignedCall = `"extra_content":{"google":{"thought_signature":"skip_thought_signature_validator"}}`
+
+// adaptToGemini adds that to the first call of each message, which is the one that has to be signed.
+func adaptToGemini(e *jsonspan.Edit) {
+	messages, _ := e.Get("messages")
+	if model, _ := e.Get("model"); !bytes.Contains(messages, []byte(`"tool_calls"`)) || olderGemini.Match(model) {
+		return
+	}
+	p := patch{src: messages}
+	_ = jsonspan.EachElement(messages, func(message []byte) bool { // the service reports what is no list
+		first := true
+		eachCall(message, func(call []byte) {
+			if first && len(call) > 2 && member(call, "extra_content") == nil {
+				p.replace(call[:1], "{"+unsignedCall+",")
+			}
+			first = false
+		})
+		return true
+	})
+	if p.out != nil {
+		e.Set("messages", p.bytes())
+	}
+}
+
+// olderGemini matches the names of models that sign nothing, or do not demand it.
+var olderGemini = regexp.MustCompile(`gemini-[12](\D|$)`)
 
 var developer = []byte(`"developer"`)
 

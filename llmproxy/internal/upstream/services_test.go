@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"regexp"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -49,6 +50,10 @@ func TestServiceRequests(t *testing.T) {
 		{"azure with a version, embeddings", Azure, "2024-10-21", "/v1/embeddings", `{"model":"m"}`, "https://res.openai.azure.com/openai/deployments/there/embeddings?api-version=2024-10-21", `{"model":"there"}`},
 		{"azure with a version, responses", Azure, "2025-03-01-preview", "/v1/responses", `{"model":"m"}`, "https://res.openai.azure.com/openai/responses?api-version=2025-03-01-preview", `{"model":"there"}`},
 		{"gemini", Gemini, "", chat, `{"model":"m","extra_body":{"google":{}}}`, "https://generativelanguage.googleapis.com/v1beta/openai/chat/completions", `{"model":"there","extra_body":{"google":{}}}`},
+		{"gemini, signed calls", Gemini, "", chat, `{"model":"m","messages":[{"role":"assistant","tool_calls":[{"id":"a","extra_content":{"google":{"thought_signature":"s"}}},{"id":"b"}]}]}`,
+			"https://generativelanguage.googleapis.com/v1beta/openai/chat/completions", `{"model":"there","messages":[{"role":"assistant","tool_calls":[{"id":"a","extra_content":{"google":{"thought_signature":"s"}}},{"id":"b"}]}]}`},
+		{"gemini, calls of another model", Gemini, "", chat, `{"model":"m","messages":[{"role":"assistant", "tool_calls":[ {"id":"a"},{"id":"b"}]},{"role":"assistant","tool_calls":null},{"role":"tool"}]}`,
+			"https://generativelanguage.googleapis.com/v1beta/openai/chat/completions", `{"model":"there","messages":[{"role":"assistant", "tool_calls":[ {"extra_content":{"google":{"thought_signature":"skip_thought_signature_validator"}},"id":"a"},{"id":"b"}]},{"role":"assistant","tool_calls":null},{"role":"tool"}]}`},
 		{"openrouter", OpenRouter, "", chat, `{"models":["dear/one"],"model":"m","route":"fallback","provider":{},"plugins":[],"transforms":[]}`, "https://openrouter.ai/api/v1/chat/completions", `{"model":"there","transforms":[]}`},
 		{"groq", Groq, "", chat, `{"model":"m","seed":1}`, "https://api.groq.com/openai/v1/chat/completions", `{"model":"there","seed":1}`},
 		{"mistral", Mistral, "", chat, `{"model":"m","seed":1,"max_completion_tokens":2,"user":"x","safety_identifier":"y","prompt_cache_key":"k","verbosity":"low","stream":true,"stream_options":{"include_usage":true},"messages":[{"role":"developer","content":"developer"},{"content":"a","role":"user"}]}`,
@@ -84,6 +89,73 @@ func TestServiceRequests(t *testing.T) {
 				t.Errorf("headers %v", req.Header)
 			}
 		})
+	}
+}
+
+// Models that sign nothing get no signatures.
+func TestOlderGemini(t *testing.T) {
+	t.Parallel()
+	u := serviceOf(t, Gemini, "")
+	for model, signed := range map[string]bool{"gemini-2.5-pro": false, "gemini-1.5-flash": false, "gemini-2": false, "gemini-3-pro": true, "models/gemini-3.5-flash": true, "gemini-flash-latest": true, "gemini-20": true} {
+		template := templateOf(t, "/v1/chat/completions", `{"model":"m","messages":[{"role":"assistant","tool_calls":[{"id":"a"}]}]}`)
+		if err := u.Prepare(template, model); err != nil {
+			t.Fatal(err)
+		}
+		if got := sent(t, u.NewRequest(context.Background(), template, u.Replicas[0], model)); strings.Contains(got, "thought_signature") != signed {
+			t.Errorf("%s: %s", model, got)
+		}
+	}
+}
+
+// A signature of Gemini goes through the clients of other APIs, who keep nothing but the ID of a call, and back.
+func TestSignaturesComeBack(t *testing.T) {
+	t.Parallel()
+	const signature = `{"google":{"thought_signature":"s+/="}}`
+	const answer = `{"choices":[{"index":0,"message":{"role":"assistant","tool_calls":[{"id":"a","type":"function","function":{"name":"f","arguments":"{}"},"extra_content":` + signature + `},{"id":"b","type":"function","function":{"name":"f","arguments":"{}"}}]},"finish_reason":"stop"}]}`
+	const chunk = `{"choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"id":"a","function":{"name":"f","arguments":"{}"},"extra_content":` + signature + `},{"index":1,"id":"b","function":{"name":"f","arguments":"{}"}}]},"finish_reason":"tool_calls"}]}`
+	calls := func(t *testing.T, path string, whole bool) []string {
+		clients, _ := openai.LookupEndpoint(path)
+		to, about := dialect.EndpointOf(clients), &dialect.About{Model: "m"}
+		var translated []byte
+		if whole {
+			translated, _ = to.Whole(nil, []byte(answer), about)
+		} else {
+			stream := to.Stream(about)
+			translated = stream.Append(stream.Append(nil, []byte(chunk)), []byte("[DONE]"))
+		}
+		var ids []string
+		for _, m := range regexp.MustCompile(`"id":"((?:a|b)[^"]*)"`).FindAllSubmatch(translated, -1) {
+			ids = append(ids, string(m[1]))
+		}
+		if len(ids) != 2 || ids[1] != "b" {
+			t.Fatalf("the calls %q in %s", ids, translated)
+		}
+		return ids
+	}
+	for _, tt := range []struct{ name, path, request string }{
+		{"Anthropic's API", messagesPath, `{"model":"m","max_tokens":9,"messages":[{"role":"user","content":"Hi"},{"role":"assistant","content":[{"type":"tool_use","id":"A","name":"f","input":{}},{"type":"tool_use","id":"B","name":"f","input":{}}]},
+			{"role":"user","content":[{"type":"tool_result","tool_use_id":"A","content":"1"},{"type":"tool_result","tool_use_id":"B","content":"2"}]}]}`},
+		{"Ollama's API", ollamaPath, `{"model":"m","messages":[{"role":"user","content":"Hi"},{"role":"assistant","content":"","tool_calls":[{"id":"A","function":{"name":"f","arguments":{}}},{"id":"B","function":{"name":"f","arguments":{}}}]},
+			{"role":"tool","tool_call_id":"A","content":"1"},{"role":"tool","tool_call_id":"B","content":"2"}]}`},
+	} {
+		for _, whole := range []bool{true, false} {
+			t.Run(fmt.Sprintf("%s, whole %v", tt.name, whole), func(t *testing.T) {
+				t.Parallel()
+				ids := calls(t, tt.path, whole)
+				body := strings.ReplaceAll(strings.ReplaceAll(tt.request, `"A"`, `"`+ids[0]+`"`), `"B"`, `"`+ids[1]+`"`)
+				for kind, signed := range map[*Kind]int{Gemini: 1, Mistral: 0, VLLM: 0} {
+					template := askedWith(t, tt.path, body)
+					u := upstreamOf(t, kind, nil)
+					if err := u.Prepare(template, "gemini-3-pro"); err != nil {
+						t.Fatal(err)
+					}
+					got := sent(t, u.NewRequest(t.Context(), template, u.Replicas[0], "gemini-3-pro"))
+					if strings.Count(got, `"id":"a"`) != 1 || strings.Count(got, `"tool_call_id":"a"`) != 1 || strings.Count(got, signature) != signed || strings.Count(got, "extra_content") != signed {
+						t.Errorf("%s gets %s", kind.Name, got)
+					}
+				}
+			})
+		}
 	}
 }
 

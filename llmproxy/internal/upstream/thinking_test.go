@@ -73,13 +73,19 @@ func asked(t testing.TB, s said) *Template {
 	if s.path == chatPath {
 		return templateOf(t, chatPath, body)
 	}
+	return askedWith(t, s.path, body)
+}
+
+// askedWith returns the template of a client's request to an endpoint of another API than OpenAI's.
+func askedWith(t testing.TB, path, body string) *Template {
+	t.Helper()
 	original := new(openai.Request)
 	if err := original.Parse([]byte(body)); err != nil {
 		t.Fatal(err)
 	}
-	clients, ok := openai.LookupEndpoint(s.path)
+	clients, ok := openai.LookupEndpoint(path)
 	if !ok {
-		t.Fatalf("no endpoint %s", s.path)
+		t.Fatalf("no endpoint %s", path)
 	}
 	own := dialect.EndpointOf(clients)
 	chat, _, problem := own.Request(&original.Object, dialect.AllOptions)
