@@ -13,6 +13,7 @@ import (
 	"net/netip"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/exchange"
@@ -64,6 +65,7 @@ type Delivery struct {
 	Health    *HealthChecker
 	upstreams map[*router.Upstream]*upstream.Upstream
 	lengths   lengths
+	holding   atomic.Int32 // requests that are held
 
 	mu      sync.Mutex
 	running map[*attempt]struct{}
@@ -142,6 +144,8 @@ type run struct {
 	described bool
 	// last is the last failure, mostInformative the one to report to the client.
 	last, mostInformative *failure
+	began                 time.Time
+	held                  bool // it counts as held
 	// unpaid is why the budget does not cover a target that would have been tried.
 	unpaid *openai.Error
 }
@@ -162,10 +166,32 @@ func (d *Delivery) Deliver(ctx context.Context, x *exchange.Exchange, planned *e
 	if form := planned.Body.Form; form != nil {
 		s.template.Form = func(model string) upstream.Payload { return form.WithModel(model) }
 	}
-	s.walk = router.Walk{Plan: planned.Plan, Model: s.rec.Model, LocalOnly: planned.LocalOnly, Fits: d.fits(x, planned)}
+	s.began = time.Now()
+	defer s.release()
+	s.restart()
 	if err := s.requireMeter(); err != nil {
 		return err
 	}
+	for !s.followPlan() {
+		if !s.hold() {
+			return s.finalError()
+		}
+	}
+	return nil
+}
+
+// restart returns to the start of the plan.
+func (s *run) restart() {
+	fits := s.walk.Fits
+	if s.walk.Plan == nil {
+		fits = s.fits(s.x, s.planned)
+	}
+	s.walk = router.Walk{Plan: s.planned.Plan, Model: s.rec.Model, LocalOnly: s.planned.LocalOnly, Fits: fits}
+	s.pool, s.last, s.mostInformative, s.unpaid = 0, nil, nil, nil
+}
+
+// followPlan makes one attempt after another. It reports whether an answer was committed.
+func (s *run) followPlan() bool {
 	for {
 		step, ok := s.walk.Next()
 		if !ok || !s.pause(step) {
@@ -188,7 +214,7 @@ func (d *Delivery) Deliver(ctx context.Context, x *exchange.Exchange, planned *e
 		s.adjust(candidate)
 		failed := s.try(candidate, s.walk.Last())
 		if failed == nil {
-			return nil
+			return true
 		}
 		s.walk.Failed(failed.Outcome)
 		s.keep(failed)
@@ -196,7 +222,7 @@ func (d *Delivery) Deliver(ctx context.Context, x *exchange.Exchange, planned *e
 			break
 		}
 	}
-	return s.finalError()
+	return false
 }
 
 // mustStop reports whether no further attempt may start: the answer is no longer wanted, the process is shutting down, or the
@@ -255,6 +281,9 @@ func (s *run) finalError() *openai.Error {
 	}
 	s.rec.Verdict, s.rec.Target, s.rec.Configured = f.Verdict, f.target, f.configured
 	e := f.apiError()
+	if f.spill {
+		s.refuseHeld(e)
+	}
 	switch {
 	case s.draining() && f.Verdict.TryNext():
 		e = shuttingDown()

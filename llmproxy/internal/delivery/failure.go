@@ -138,10 +138,11 @@ func (f *failure) upstreamError() *openai.Error {
 }
 
 func (f *failure) queueFull() *openai.Error {
-	message := "All slots are taken and the admission queue is full. Try again in a moment."
+	message := "All slots are taken and the admission queue is full."
 	if f.waited > 0 {
-		message = "No slot became free within " + f.waited.Round(time.Millisecond).String() + ". Try again later."
+		message = "No slot became free within " + f.waited.Round(time.Millisecond).String() + "."
 	}
+	message += " Try again in " + exchange.RetryAfter(f.RetryAfter) + " s." // Codex reads the number in response.failed
 	return &openai.Error{Status: http.StatusTooManyRequests, Type: "rate_limit_error", Code: "queue_full", Message: message}
 }
 

@@ -2,9 +2,11 @@ package delivery
 
 import (
 	"errors"
+	"net/http"
 	"time"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/exchange"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/upstream"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router/admission"
@@ -97,6 +99,80 @@ func retryAfterQueue(waited time.Duration, f admission.Forecast) time.Duration {
 		return min(max(f.Wait, minQueueRetry), maxPredictedRetry)
 	}
 	return min(max(waited/4, minQueueRetry), maxQueueRetry)
+}
+
+// Agents that use the Responses API end their turn if a request is refused, or after a few attempts: Codex up to 0.170 never repeats one
+// after status 429. So a stream of the Responses API that gets no place in an admission queue is held, and pinged like one that waits
+// there. This is decided by what was asked for, not by who asks: the events of such a stream can say later what went wrong
+// (response.failed), and the names of agents and their forks are many.
+const (
+	// maxHeld bounds how many requests are held at once. A held one has no place in a queue, and those that come later may get one first.
+	maxHeld = 64
+	// holdPause is the time between two attempts to get a place.
+	holdPause = time.Second
+	// longestHold is the longest wait for a place, unless the configuration of a queue says otherwise.
+	longestHold = 5 * time.Minute
+)
+
+// hold waits before another attempt to get a place in the queues, all of which have refused the request. It reports false if the request
+// is not held.
+func (s *run) hold() bool {
+	f := s.mostInformative
+	if f == nil || !f.spill || !s.holdable() || len(s.rec.Attempts) > 0 || s.mustStop() {
+		return false
+	}
+	left := s.untilDeadline(time.Until(s.began.Add(s.longestHold())))
+	if left <= 0 {
+		if s.held {
+			f.waited = time.Since(s.began)
+		}
+		return false
+	}
+	if !s.held {
+		if s.holding.Add(1) > maxHeld {
+			s.holding.Add(-1)
+			return false
+		}
+		s.held = true
+	}
+	began := time.Now()
+	_, _, err := wait[struct{}](s, nil, min(left, holdPause))
+	s.rec.Queue += time.Since(began)
+	s.restart()
+	return err == nil
+}
+
+// holdable reports whether a request may be held.
+func (s *run) holdable() bool { return s.x.Endpoint.IsResponses() && s.rec.Stream }
+
+// release ends the holding of a request.
+func (s *run) release() {
+	if s.held {
+		s.holding.Add(-1)
+	}
+}
+
+// longestHold returns how long the request may wait for a place: as long as in the queue that lets requests wait longest. It is zero if
+// there is no queue.
+func (s *run) longestHold() (longest time.Duration) {
+	s.planned.Plan.Any(s.planned.LocalOnly, func(t router.Target) bool {
+		switch queue := s.upstreams[t.Upstream].Group.Queue; {
+		case queue.Size == 0:
+		case queue.MaxWait == 0:
+			longest = max(longest, longestHold)
+		default:
+			longest = max(longest, queue.MaxWait)
+		}
+		return false
+	})
+	return longest
+}
+
+// refuseHeld gives the error of a refused stream of the Responses API the status that agents repeat requests after.
+func (s *run) refuseHeld(e *openai.Error) {
+	if s.holdable() {
+		e.Status = http.StatusServiceUnavailable
+	}
 }
 
 // pause waits before a step: for as long as the step says or, if its candidate is loading, until that is ready. It reports false if

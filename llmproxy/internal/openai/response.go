@@ -54,7 +54,7 @@ func (s *ResponseState) Sent(events []byte) {
 }
 
 // AppendFailedResponse appends the data of the event response.failed, which ends a stream of the Responses API. Codex understands only
-// this event and ignores "error".
+// this event and ignores "error". Of OpenAI's codes, it waits only after rate_limit_exceeded for as long as the message says.
 func (e *Error) AppendFailedResponse(b []byte, s ResponseState) []byte {
 	if s.Created == 0 {
 		s.Created = time.Now().Unix()
@@ -66,7 +66,11 @@ func (e *Error) AppendFailedResponse(b []byte, s ResponseState) []byte {
 	b = append(b, `,"object":"response","created_at":`...)
 	b = strconv.AppendInt(b, s.Created, 10)
 	b = append(b, `,"status":"failed","error":{"code":`...)
-	b = appendStringOrNull(b, e.Code)
+	code := e.Code
+	if code == "queue_full" {
+		code = "rate_limit_exceeded"
+	}
+	b = appendStringOrNull(b, code)
 	b = append(b, `,"message":`...)
 	b = jsonspan.AppendString(b, e.Message)
 	b = append(b, `},"incomplete_details":null,"model":`...)

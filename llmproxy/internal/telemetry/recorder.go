@@ -123,7 +123,7 @@ func (m *recorder) recordRare(model string, rec *exchange.Record) {
 		c.input.Add(float64(rec.SavedInput))
 		c.output.Add(float64(rec.SavedOutput))
 	}
-	if rec.Status == http.StatusTooManyRequests && rec.Err != nil && len(rec.Attempts) == 0 {
+	if rec.Err != nil && len(rec.Attempts) == 0 && (rec.Status == http.StatusTooManyRequests || rec.Err.Code == "queue_full") {
 		limited.WithLabelValues(model, rec.Err.Code).Inc()
 	}
 	if rec.Queue > 0 {
