@@ -10,10 +10,12 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/access"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/delivery"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/keys"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/keystore"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/telemetry"
 	"github.com/caddy-llmproxy/caddy-llmproxy/ratelimit"
+	"github.com/caddy-llmproxy/caddy-llmproxy/router/admission"
 )
 
 // A SiteLimit limits all requests together.
@@ -60,6 +62,26 @@ func (h *Handler) provisionAccess(ctx caddy.Context, store *storage) (*access.Ac
 	}
 	a.Limiter, err = store.limiter()
 	return a, err
+}
+
+// provisionSpillBudgets returns the budgets of requests that go on to the next pool because of load.
+func (h *Handler) provisionSpillBudgets(store *storage) (map[*admission.Spill]delivery.SpillBudget, error) {
+	budgets := map[*admission.Spill]delivery.SpillBudget{}
+	for i, m := range h.Models {
+		limits, err := m.spillLimits()
+		if err != nil {
+			return nil, modelPlace(i).errorf("model %q: %w", m.Name, err)
+		}
+		if len(limits) == 0 {
+			continue
+		}
+		limiter, err := store.limiter()
+		if err != nil {
+			return nil, err
+		}
+		budgets[m.spill] = &access.SpillBudget{Limiter: limiter, Limits: limits, Used: h.observer.BudgetUsed}
+	}
+	return budgets, nil
 }
 
 // modelLimits returns the limits of models, by name.

@@ -63,6 +63,8 @@ func names[T any](s subdirectives[T]) []string { return slices.Sorted(maps.Keys(
 //	        weight    <numbers...>
 //	        lb_policy <policy>
 //	        fallback  <targets...>
+//	        spill     <duration>
+//	        spill_budget <budgets...>
 //	        local_only
 //	        @<name> <matcher> | { ... }
 //	        route [@<name>] <targets...> {

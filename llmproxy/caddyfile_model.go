@@ -49,8 +49,10 @@ var modelSubdirectives = subdirectives[*Model]{
 		m.Fallbacks = append(m.Fallbacks, pool)
 		return err
 	},
-	"limit": parseModelLimit,
-	"route": parseRoute,
+	"spill":        func(d *dispenser, m *Model) error { return parseDuration(d, &m.Spill) },
+	"spill_budget": func(d *dispenser, m *Model) error { return parseBudgets(d, &m.SpillBudget) },
+	"limit":        parseModelLimit,
+	"route":        parseRoute,
 	"local_only": func(d *dispenser, m *Model) error {
 		if d.NextArg() {
 			return d.Err("local_only of a model takes no matcher; write it outside of the model")

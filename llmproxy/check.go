@@ -16,6 +16,7 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/prices"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/state"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/upstream"
+	"github.com/caddy-llmproxy/caddy-llmproxy/ratelimit"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 )
 
@@ -223,7 +224,30 @@ func (m *Model) check() error {
 	if _, err := m.Limit.For(""); err != nil {
 		return fmt.Errorf("limit: %w", err)
 	}
-	return nil
+	return m.checkSpill()
+}
+
+func (m *Model) checkSpill() error {
+	switch {
+	case m.Spill < 0:
+		return errors.New("spill is negative")
+	case m.Spill > 0 && len(m.Fallbacks) == 0:
+		return errors.New("spill needs a pool to go on to; add `fallback upstream/model`")
+	case m.Spill == 0 && len(m.SpillBudget) > 0:
+		return errors.New("spill_budget has no effect without spill; add one such as `spill 5s`")
+	}
+	_, err := m.spillLimits()
+	return err
+}
+
+// spillLimits returns the limits of what requests cost that go on to the next pool because of load.
+func (m *Model) spillLimits() ([]*ratelimit.Limit, error) {
+	limits := keys.Limits{Budget: m.SpillBudget}
+	list, err := limits.For("spill/" + m.Name)
+	if err != nil {
+		return nil, fmt.Errorf("spill_budget: %w", err)
+	}
+	return list, nil
 }
 
 // checkKeys checks keys and users. The secrets of placeholders are not known yet, and are taken to be different.

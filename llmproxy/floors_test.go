@@ -34,7 +34,7 @@ var floor = map[string]int{
 	"llmproxy/internal/dialect/dialecttest": 1,
 	"llmproxy/internal/reqbody":             3,
 	"router/replica":                        3,
-	"router/admission":                      2,
+	"router/admission":                      1,
 	"router":                                2,
 	"caching":                               2,
 	"caching/coalesce":                      0,

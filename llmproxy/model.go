@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -16,6 +17,7 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/keys"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/upstream"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
+	"github.com/caddy-llmproxy/caddy-llmproxy/router/admission"
 )
 
 // A Model is a name that clients use.
@@ -43,8 +45,18 @@ type Model struct {
 	// The next pools of targets, each tried after the previous one failed. A pool may be the name of another model instead.
 	Fallbacks [][]string `json:"fallbacks,omitempty"`
 
+	// Send a request on to the next pool at once if its first token is expected to take longer here and sooner there, and after so
+	// long a wait in any case. Needs a fallback. Default: a request waits for as long as the queue allows.
+	Spill caddy.Duration `json:"spill,omitempty"`
+
+	// US dollars in a window, such as $2/day, that requests may cost which go on to the next pool because of load. If they are used
+	// up, requests wait. Default: no limit.
+	SpillBudget []string `json:"spill_budget,omitempty"`
+
 	// Never send requests for the model to an upstream that is not local, whatever fails. Default: false.
 	LocalOnly bool `json:"local_only,omitempty"`
+
+	spill *admission.Spill // of Spill, once the model is compiled; nil for none
 }
 
 // A Route is a rule of a model.
@@ -85,7 +97,10 @@ func provisionModels(ctx caddy.Context, upstreams []*upstream.Upstream, models [
 func compileModels(upstreams []*router.Upstream, models []*Model, matcherOf func(m, n int, r *Route) (router.Matcher, error)) (*router.Table, error) {
 	list := make([]router.Model, len(models))
 	for i, m := range models {
-		list[i] = router.Model{Name: m.Name, LocalOnly: m.LocalOnly}
+		if m.spill = nil; m.Spill > 0 {
+			m.spill = &admission.Spill{After: time.Duration(m.Spill)}
+		}
+		list[i] = router.Model{Name: m.Name, LocalOnly: m.LocalOnly, Spill: m.spill}
 		for n, r := range m.Routes {
 			route := router.RouteConfig{Targets: r.To, Shadow: r.Shadow}
 			matcher, err := matcherOf(i, n, r)

@@ -82,6 +82,10 @@ func (h *Handler) provision(ctx caddy.Context) error {
 	if err != nil {
 		return err
 	}
+	spillBudgets, err := h.provisionSpillBudgets(store)
+	if err != nil {
+		return err
+	}
 	discover := h.Discover || len(h.Models) == 0
 	simpleChat, err := h.SimpleChat.choose(h.Models, h.Discover)
 	if err != nil {
@@ -89,7 +93,7 @@ func (h *Handler) provision(ctx caddy.Context) error {
 	}
 	h.gateway = gateway.New(gateway.Config{
 		Config: delivery.Config{
-			Upstreams: upstreams, Prices: prices, AllowUnmetered: h.AllowUnmetered, Memory: memory, LogPrompts: h.LogPrompts, Address: clientNetwork, Draining: drainOnExit(ctx),
+			Upstreams: upstreams, Prices: prices, AllowUnmetered: h.AllowUnmetered, Memory: memory, LogPrompts: h.LogPrompts, Address: clientNetwork, SpillBudgets: spillBudgets, Draining: drainOnExit(ctx),
 			Observe: h.observer.AttemptFailed, Streaming: h.observer.StreamsChanged, Trace: h.observer.Trace, Changed: h.observer.ReplicaChanged,
 		},
 		Models: models, Discover: discover, Auto: auto || simpleChat == catalog.RuleAuto && len(h.Models) == 0, SimpleChat: simpleChat, MaxBody: h.MaxBody, Deadline: time.Duration(h.Deadline),

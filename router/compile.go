@@ -6,6 +6,8 @@ import (
 	"maps"
 	"slices"
 	"strings"
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/router/admission"
 )
 
 // A Model is a name that clients use, as configured: pools of targets, each written as "upstream/model", as "upstream" (the name is
@@ -16,6 +18,8 @@ type Model struct {
 	Routes    []RouteConfig
 	Pools     []PoolConfig
 	LocalOnly bool
+	// Spill decides whether requests are better sent on from one of the pools to the next; nil if they wait.
+	Spill *admission.Spill
 }
 
 // A RouteConfig is one rule of a Model, as configured: one pool, or the name of another model.
@@ -275,7 +279,7 @@ func (c *compiler) pool(m *Model, in part, config PoolConfig, referred bool) *Po
 		c.fail(m, in, "model %q: %w", m.Name, err)
 		return nil
 	}
-	pool.localOnly = m.LocalOnly
+	pool.localOnly, pool.spill = m.LocalOnly, m.Spill
 	return pool
 }
 

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/router/admission"
 )
 
 // A Policy is how a pool picks among its targets.
@@ -60,6 +62,7 @@ type Pool struct {
 	candidates []Candidate
 	turn       atomic.Uint64 // of RoundRobin
 	localOnly  bool          // only its local targets may be tried, by any request
+	spill      *admission.Spill
 }
 
 // NewPool returns a new pool of the targets. Weights, if given, has one weight for each target, which its replicas share.

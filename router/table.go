@@ -4,8 +4,8 @@
 //
 // Its decisions are functions of values: the configuration, which is compiled once, what is known of the request, and how the
 // replicas are doing, which it asks through a small interface. It takes no slot, sends nothing, starts neither goroutines nor
-// timers, and knows neither JSON nor HTTP. It stands on the lowest floor and imports no other package of this project;
-// router/replica, which owns the shared state of replicas, stands above it.
+// timers, and knows neither JSON nor HTTP. It stands above router/admission, whose rules for
+// spilling it carries from the configuration to the walk; router/replica, which owns the shared state of replicas, stands above it.
 package router
 
 import "strings"

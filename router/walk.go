@@ -4,6 +4,8 @@ import (
 	"math/rand/v2"
 	"slices"
 	"time"
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/router/admission"
 )
 
 // The bounds of a request's attempts. SDKs make up to three of their own, so that these multiply.
@@ -43,6 +45,8 @@ type Walk struct {
 	pool     int
 	round    round
 	over     bool // no slot became free in time for a retry
+	// deferred is the number of the pool, plus one, that the request has left only because another one was expected to be quicker.
+	deferred int
 }
 
 // A round is one pass through the plan.
@@ -76,6 +80,8 @@ type Step struct {
 	Loading bool
 	// Force reports whether no ready replica is left, so that even one that is reserved for another request's trial may be tried.
 	Force bool
+	// Final reports whether the request must wait for the pool now, because it has tried those that were expected to be quicker.
+	Final bool
 
 	among candidates
 }
@@ -92,6 +98,13 @@ func (w *Walk) Next() (Step, bool) {
 		for ; w.pool < len(w.Plan.Pools); w.pool++ {
 			if left := w.left(w.pool); left != 0 {
 				return Step{Pool: w.pool, Force: w.round != untried, among: left}, true
+			}
+		}
+		if w.deferred > 0 {
+			s := Step{Pool: w.deferred - 1, Final: true}
+			w.deferred, w.pool = 0, s.Pool
+			if s.among = w.left(s.Pool); s.among != 0 {
+				return s, true
 			}
 		}
 	}
@@ -141,6 +154,27 @@ func (w *Walk) Skip(s Step) {
 	w.pool = s.Pool + 1
 }
 
+// Defer leaves the step's pool, because another one is expected to be quicker. It is tried again when no other target is left.
+func (w *Walk) Defer(s Step) {
+	w.pool = s.Pool + 1
+	w.deferred = s.Pool + 1
+}
+
+// Spill returns what decides whether the request is better sent on from the step's pool, and the candidates of the pool to which it would
+// go. It returns nil if nothing decides that, or if there is no such pool.
+func (w *Walk) Spill(s Step) (*admission.Spill, []Candidate) {
+	spill := w.Plan.Pools[s.Pool].spill
+	if spill == nil || s.Final || w.round != untried || w.deferred > 0 {
+		return nil, nil
+	}
+	for i := s.Pool + 1; i < len(w.Plan.Pools); i++ {
+		if left := w.left(i); left != 0 {
+			return spill, w.Candidates(Step{Pool: i, among: left})
+		}
+	}
+	return nil, nil
+}
+
 // NoneFits reports whether no target of a pool can take the request.
 func (w *Walk) NoneFits(pool int) bool {
 	p := w.Plan.Pools[pool]
@@ -158,14 +192,19 @@ func (w *Walk) Last() bool {
 	switch {
 	case len(w.attempts) == maxAttempts, w.round == retries:
 		return true
+	case w.deferred > 0:
+		return false
 	case w.round == notReady && len(w.attempts) != 1:
 		return false
 	}
 	return w.left(w.pool) == 0 && w.LastPool()
 }
 
-// LastPool reports whether no later pool has a candidate left.
+// LastPool reports whether no other pool has a candidate left.
 func (w *Walk) LastPool() bool {
+	if w.deferred > 0 {
+		return false
+	}
 	for i := w.pool + 1; i < len(w.Plan.Pools); i++ {
 		if w.left(i) != 0 {
 			return false

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/router/admission"
 )
 
 func anyCandidate(Candidate) bool { return true }
@@ -31,6 +33,38 @@ func walk(outcomes []Outcome, pools ...*Pool) []string {
 		}
 		got = append(got, at)
 		w.Failed(outcomes[min(len(got), len(outcomes))-1])
+	}
+}
+
+// A pool that was left only because another one was expected to be quicker is tried when the others have failed.
+func TestDeferredPool(t *testing.T) {
+	t.Parallel()
+	spill := &admission.Spill{After: time.Second}
+	a, b, c := poolOf(t, First, nil, "a"), poolOf(t, First, nil, "b"), poolOf(t, First, nil, "c")
+	a.spill, b.spill, c.spill = spill, spill, spill
+	w := Walk{Plan: &Plan{Pools: []*Pool{a, b, c}}}
+	var got []string
+	for {
+		step, ok := w.Next()
+		if !ok || step.Wait > 0 {
+			break
+		}
+		next := "nowhere"
+		if decides, candidates := w.Spill(step); decides == spill {
+			next = candidates[0].Target.Upstream.Name
+		}
+		if step.Pool == 0 && !step.Final {
+			w.Defer(step)
+			got = append(got, "0 deferred to "+next)
+			continue
+		}
+		w.Take(step, anyCandidate)
+		got = append(got, fmt.Sprintf("%d, then %s, final %v, last %v", step.Pool, next, step.Final, w.Last()))
+		w.Failed(Outcome{Verdict: Timeout})
+	}
+	want := []string{"0 deferred to b", "1, then nowhere, final false, last false", "2, then nowhere, final false, last false", "0, then nowhere, final true, last true"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
 	}
 }
 

@@ -37,6 +37,15 @@ func (slot *Slot) Forecast(places []Place) (best Forecast) {
 	return best
 }
 
+// Begun returns what is to be expected of a request that has just got its slot.
+func (slot *Slot) Begun() Forecast {
+	s := slot.queue
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	known := s.rates.of(slot.model)
+	return Forecast{Known: known.isReliable(), FirstToken: seconds(known.expect(&slot.Request).prefill)}
+}
+
 // Forecast returns what is to be expected of a request that waits.
 func (t *Ticket) Forecast() (best Forecast) {
 	for i := range t.entries {

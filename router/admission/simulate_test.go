@@ -28,12 +28,20 @@ const (
 	simQueue   = 64
 )
 
+// The service to which requests go on: how soon it answers, and US dollars per million tokens.
+const (
+	simElsewhere = 700 * time.Millisecond
+	simInput     = 0.15
+	simOutput    = 0.60
+)
+
 // A simPolicy is how requests are admitted. All of them run the same admission queue, as it is used by requests.
 type simPolicy struct {
 	name      string
 	unbounded bool                    // as the servers' own queues are
 	caller    func(key string) string // whose turn a request takes
 	blind     bool                    // every request costs the same
+	spill     time.Duration           // requests go on to another service when they take longer
 }
 
 func ownTurn(key string) string { return key }
@@ -44,6 +52,7 @@ var simPolicies = []simPolicy{
 	{name: "first come, first served", caller: sameTurn, blind: true},
 	{name: "round robin", caller: ownTurn, blind: true},
 	{name: "fair by tokens", caller: ownTurn},
+	{name: "the same with spill 5s", caller: ownTurn, spill: 5 * time.Second},
 }
 
 // simKeys are the keys and what part of the capacity each asks for; the greedy one asks for the rest of the load.
@@ -65,7 +74,8 @@ type simRequest struct {
 	ticket    *Ticket
 	forecast  Forecast
 	started   time.Time
-	first     time.Duration // to the first token; zero if it was rejected
+	first     time.Duration // to the first token; zero if it was refused
+	spilled   bool
 }
 
 func (q *simRequest) prefill() time.Duration {
@@ -135,6 +145,7 @@ func (h *simEvents) Pop() any {
 // A simulation is one run.
 type simulation struct {
 	policy   simPolicy
+	spill    *Spill
 	load     float64
 	random   *rand.Rand
 	group    *group
@@ -156,6 +167,9 @@ func simulate(p simPolicy, load, mean float64, n int, seed uint64) *simulation {
 	s := &simulation{
 		policy: p, load: load, random: rand.New(rand.NewPCG(seed, 7)), group: groupsOf(1, simSlots, simQueue)[0],
 		waiting: map[*Slot]*simRequest{}, atServer: map[*Slot]*simRequest{}, service: map[string]float64{}, offered: map[string]float64{}, clock: time.Now(),
+	}
+	if p.spill > 0 {
+		s.spill = &Spill{After: p.spill}
 	}
 	s.group.Queue = Config{Size: simQueue}
 	if p.unbounded {
@@ -202,7 +216,7 @@ func simulate(p simPolicy, load, mean float64, n int, seed uint64) *simulation {
 			if s.waiting[&e.q.slot] == e.q {
 				delete(s.waiting, &e.q.slot)
 				e.q.ticket.Leave()
-				s.end(e.q)
+				s.refuse(e.q)
 			}
 		case simEnds:
 			s.finish(e.q)
@@ -232,6 +246,10 @@ func (s *simulation) arrive(q *simRequest) {
 		q.slot.Prompt, q.slot.MaxOutput = q.estimated, q.limit
 	}
 	place := []Place{s.group.place()}
+	if s.spill != nil && s.spill.Decide(q.slot.Caller, q.slot.Forecast(place)) {
+		s.refuse(q)
+		return
+	}
 	if s.group.take(&q.slot) {
 		q.forecast = Forecast{Known: !s.policy.blind, FirstToken: seconds(s.group.queue.rates.of("m").expect(&q.slot.Request).prefill)}
 		s.start(q)
@@ -240,12 +258,16 @@ func (s *simulation) arrive(q *simRequest) {
 	full := len(s.waiting) >= s.group.Queue.Size
 	ticket, ok := Enqueue(&q.slot, true, place)
 	if !ok {
-		s.end(q)
+		s.refuse(q)
 		return
 	}
 	q.ticket, q.forecast = ticket, ticket.First
 	s.waiting[&q.slot] = q
-	heap.Push(&s.events, simEvent{s.clock.Add(ticket.MaxWait), simGivesUp, q})
+	longest := ticket.MaxWait
+	if s.spill != nil {
+		longest = s.spill.After
+	}
+	heap.Push(&s.events, simEvent{s.clock.Add(longest), simGivesUp, q})
 	if full {
 		s.dropDisplaced()
 	}
@@ -258,7 +280,7 @@ func (s *simulation) dropDisplaced() {
 		case <-q.ticket.Granted(): // no slot was released, so that it can only be displaced
 			delete(s.waiting, slot)
 			q.ticket.Leave()
-			s.end(q)
+			s.refuse(q)
 		default:
 		}
 	}
@@ -294,6 +316,15 @@ func (s *simulation) finish(q *simRequest) {
 	}
 }
 
+// refuse ends a request that gets no slot, here.
+func (s *simulation) refuse(q *simRequest) {
+	if s.spill != nil {
+		q.spilled = true
+		q.first = s.clock.Sub(q.arrived) + simElsewhere
+	}
+	s.end(q)
+}
+
 // end keeps what became of a request.
 func (s *simulation) end(q *simRequest) {
 	if !s.warm.IsZero() && q.arrived.After(s.warm) {
@@ -309,6 +340,7 @@ type simResult struct {
 	jain, idle                      float64
 	// The share of the answered requests whose first token was predicted within 30 %, and within 30 % or one second.
 	close, closeOrSoon float64
+	spilled, cost      float64 // the share of the requests that went on, and dollars per thousand requests
 }
 
 func (s *simulation) result() (r simResult) {
@@ -318,6 +350,10 @@ func (s *simulation) result() (r simResult) {
 		isPolite, inTime := q.key != "greedy", q.first > 0 && q.first <= 5*time.Second
 		if inTime {
 			r.good++
+		}
+		if q.spilled {
+			r.spilled++
+			r.cost += (float64(q.prompt)*simInput + float64(q.output)*simOutput) / 1e6 * 1000
 		}
 		if isPolite {
 			politeN++
@@ -336,7 +372,7 @@ func (s *simulation) result() (r simResult) {
 		default:
 			greedy = append(greedy, q.first)
 		}
-		if q.forecast.Known {
+		if q.forecast.Known && !q.spilled {
 			predicted++
 			off := q.first - q.forecast.FirstToken
 			isClose := off.Abs().Seconds() <= 0.3*q.forecast.FirstToken.Seconds()
@@ -351,6 +387,7 @@ func (s *simulation) result() (r simResult) {
 	r.politeP50, r.politeP95, r.greedyP95 = percentile(polite, 50), percentile(polite, 95), percentile(greedy, 95)
 	r.good, r.politeGood, r.refused = r.good/float64(len(s.done)), r.politeGood/politeN, r.refused/politeN
 	r.close, r.closeOrSoon = r.close/max(predicted, 1), r.closeOrSoon/max(predicted, 1)
+	r.spilled, r.cost = r.spilled/float64(len(s.done)), r.cost/float64(len(s.done))
 	r.jain, r.idle = s.jain(), s.idle/(simSlots*s.elapsed)
 	return r
 }
@@ -389,9 +426,9 @@ func (s *simulation) jain() float64 {
 type simTable struct{ strings.Builder }
 
 func (t *simTable) header() {
-	const form = "%-24s %4s | %15s | %8s | %14s | %6s | %5s | %5s | %14s\n"
-	fmt.Fprintf(t, form, "", "", "polite keys", "greedy", "first <5 s", "429", "", "", "predicted")
-	fmt.Fprintf(t, form, "admission", "load", "p50         p95", "p95", "polite     all", "polite", "Jain", "idle", "±30 %  or ±1 s")
+	const form = "%-24s %4s | %15s | %8s | %14s | %6s | %5s | %5s | %14s | %13s\n"
+	fmt.Fprintf(t, form, "", "", "polite keys", "greedy", "first <5 s", "429", "", "", "predicted", "spilled, per")
+	fmt.Fprintf(t, form, "admission", "load", "p50         p95", "p95", "polite     all", "polite", "Jain", "idle", "±30 %  or ±1 s", "1000 requests")
 }
 
 func (t *simTable) row(name string, load float64, r simResult) {
@@ -399,8 +436,8 @@ func (t *simTable) row(name string, load float64, r simResult) {
 	if r.closeOrSoon > 0 {
 		predicted = fmt.Sprintf("%4.0f %%   %4.0f %%", 100*r.close, 100*r.closeOrSoon)
 	}
-	fmt.Fprintf(t, "%-24s %4.1f | %5.2f s  %5.1f s | %6.0f s | %4.0f %%  %4.0f %% | %4.0f %% | %5.3f | %3.1f %% | %14s\n", name, load, r.politeP50.Seconds(), r.politeP95.Seconds(),
-		r.greedyP95.Seconds(), 100*r.politeGood, 100*r.good, 100*r.refused, r.jain, 100*r.idle, predicted)
+	fmt.Fprintf(t, "%-24s %4.1f | %5.2f s  %5.1f s | %6.0f s | %4.0f %%  %4.0f %% | %4.0f %% | %5.3f | %3.1f %% | %14s | %4.0f %%  $%.2f\n", name, load, r.politeP50.Seconds(), r.politeP95.Seconds(),
+		r.greedyP95.Seconds(), 100*r.politeGood, 100*r.good, 100*r.refused, r.jain, 100*r.idle, predicted, 100*r.spilled, r.cost)
 }
 
 // drawSimulation returns a picture of the polite keys' p95: bars on a logarithmic scale, in the colors of light and dark pages alike.
@@ -471,9 +508,13 @@ func TestSimulation(t *testing.T) {
 		if fair[0.7].closeOrSoon < 0.8 || fair[1.5].close < 0.6 {
 			t.Errorf("predicted: %.0f %% at 0.7, %.0f %% at 1.5", 100*fair[0.7].closeOrSoon, 100*fair[1.5].close)
 		}
+		spill := results["the same with spill 5s"]
+		if spill[1.5].good < 0.8 || spill[0.7].spilled > 0.1 || spill[1.5].spilled < 0.3 {
+			t.Errorf("with spilling, %.0f %% come within 5 s at 1.5; %.0f %% are spilled, and %.0f %% at 0.7", 100*spill[1.5].good, 100*spill[1.5].spilled, 100*spill[0.7].spilled)
+		}
 		if *simulated > 0 {
 			const many = 1_000_000
-			s := simulate(simPolicies[len(simPolicies)-1], 1.5, mean, many, 1)
+			s := simulate(simPolicies[slices.IndexFunc(simPolicies, func(p simPolicy) bool { return p.name == "fair by tokens" })], 1.5, mean, many, 1)
 			t.Logf("%d requests at 1.5: the server had more than %d at once %d times", many, simSlots, s.exceeded)
 			if s.exceeded > 0 {
 				t.Error("slots were exceeded")

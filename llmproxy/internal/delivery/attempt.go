@@ -204,6 +204,12 @@ func (a *attempt) send(answer relay.Answer, begun bool) {
 	a.replica.Progress()
 	rec.FirstContent, a.firstContent = time.Since(rec.Started), time.Since(a.started)
 	rec.Status, rec.Verdict = http.StatusOK, router.OK
+	if rec.Stream && a.forecast.Known {
+		rec.Predicted, rec.Real = a.forecast.FirstToken, a.firstContent
+		if !a.asked.IsZero() {
+			rec.Real = time.Since(a.asked)
+		}
+	}
 	header := a.client.Header()
 	a.u.CopyHeaders(&a.template, header, a.header)
 	a.x.SetAnswerHeaders(header, strconv.Itoa(len(rec.Attempts)+1))
@@ -236,7 +242,7 @@ func (a *attempt) send(answer relay.Answer, begun bool) {
 		a.learnPrefill()
 	}
 	a.recordCost()
-	a.measure()
+	a.measure(m)
 	if rec.Verdict == router.OK && m.Usage.Output > 0 {
 		a.lengths.learn(a.target, m.Usage.Output/answersTo(a.template.JSON))
 	}
@@ -253,7 +259,7 @@ func (a *attempt) learnPrefill() {
 }
 
 // measure notes what the request has used at the replica and how long that took, from which admission learns.
-func (a *attempt) measure() {
+func (a *attempt) measure(m relay.Meter) {
 	rec := a.rec
 	if !rec.HasUsage {
 		return
@@ -262,7 +268,10 @@ func (a *attempt) measure() {
 		Known: true, Complete: rec.Verdict == router.OK && !rec.Estimated,
 		Prompt: int(rec.Usage.Input), Cached: int(rec.Usage.Cached), Output: int(rec.Usage.Output / answersTo(a.template.JSON)),
 	}
-	if rec.Stream {
+	switch {
+	case m.Timings.Prefill > 0: // what the server says leaves out the time to load the model
+		a.used.Prefill, a.used.Decode = m.Timings.Prefill, m.Timings.Decode
+	case rec.Stream:
 		a.used.Prefill, a.used.Decode = a.firstContent, time.Since(a.started)-a.firstContent
 	}
 }

@@ -2,6 +2,7 @@ package delivery
 
 import (
 	"cmp"
+	"context"
 	"net/http"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/exchange"
@@ -22,6 +23,15 @@ const (
 	// audioTokens is the assumed number of tokens of a second of audio.
 	audioTokens = 10
 )
+
+// A SpillBudget bounds what the requests of a model cost that go on to a later pool because of load.
+type SpillBudget interface {
+	// Covers reports whether the budget covers a request of that cost in US dollars now.
+	Covers(ctx context.Context, cost float64) bool
+	// Pay reserves the likely cost of a request or, near the end of the budget, at least the least cost. It reports false if the budget
+	// does not cover it. Settle replaces the reservation by the real cost, and must be called.
+	Pay(ctx context.Context, least, likely float64) (settle func(cost float64), ok bool)
+}
 
 // An offer is what is known of the cost of a request at a target before it is answered.
 type offer struct {

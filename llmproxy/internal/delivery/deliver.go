@@ -36,6 +36,8 @@ type Config struct {
 	AllowUnmetered bool
 	// Address returns the address of a client without a key, whose requests share a turn in the admission queues. It may be invalid.
 	Address func(*http.Request) netip.Addr
+	// SpillBudgets bound what requests cost that go on to a later pool because of load, by what decides that.
+	SpillBudgets map[*admission.Spill]SpillBudget
 	// Draining is done when the process is about to exit. Open streams then end with an error event. Nil means never.
 	Draining context.Context
 	// Observe is called after each failed attempt.
@@ -138,10 +140,18 @@ type run struct {
 	template upstream.Template
 	walk     router.Walk
 	pool     int
+	route    string        // the rule that led to the plan
 	adjusted router.Target // the target whose adjustments the template has
 	// slot is the one that the current attempt has. Described is whether it says already what the request is.
 	slot      admission.Slot
 	described bool
+	// forecast is what was expected when the request asked for the slot, at the time asked or, if that is zero, when the attempt started.
+	forecast admission.Forecast
+	asked    time.Time
+	// spillPaid settles what was reserved for the request in a later pool; nil if nothing was. Refused means that the budget for that is
+	// used up.
+	spillPaid func(cost float64)
+	refused   bool
 	// last is the last failure, mostInformative the one to report to the client.
 	last, mostInformative *failure
 	began                 time.Time
@@ -159,7 +169,7 @@ type run struct {
 // If an answer that is not a stream of events breaks off after the commit, Deliver panics with http.ErrAbortHandler. Otherwise the
 // client would take the first half of the body for all of it.
 func (d *Delivery) Deliver(ctx context.Context, x *exchange.Exchange, planned *exchange.PlannedRequest, to exchange.Client) *openai.Error {
-	s := &run{Delivery: d, ctx: ctx, x: x, planned: planned, client: to, rec: x.Record}
+	s := &run{Delivery: d, ctx: ctx, x: x, planned: planned, client: to, rec: x.Record, route: x.Record.Route}
 	s.template.Endpoint, s.template.Own, s.template.ID, s.template.Header = x.Endpoint, x.Own, x.Record.ID, x.Request.Header
 	s.template.JSON, s.template.Memory, s.template.Answers = planned.Body.JSON(), planned.Body.Memory(), d.Memory
 	s.template.Original, s.template.Passable = planned.Body.Original(), !planned.Shared
@@ -172,6 +182,7 @@ func (d *Delivery) Deliver(ctx context.Context, x *exchange.Exchange, planned *e
 	if err := s.requireMeter(); err != nil {
 		return err
 	}
+	defer func() { s.settleSpill(s.rec.Cost) }()
 	for !s.followPlan() {
 		if !s.hold() {
 			return s.finalError()
@@ -187,7 +198,7 @@ func (s *run) restart() {
 		fits = s.fits(s.x, s.planned)
 	}
 	s.walk = router.Walk{Plan: s.planned.Plan, Model: s.rec.Model, LocalOnly: s.planned.LocalOnly, Fits: fits}
-	s.pool, s.last, s.mostInformative, s.unpaid = 0, nil, nil, nil
+	s.pool, s.last, s.mostInformative, s.unpaid, s.refused = 0, nil, nil, nil, false
 }
 
 // followPlan makes one attempt after another. It reports whether an answer was committed.
@@ -228,7 +239,7 @@ func (s *run) followPlan() bool {
 // mustStop reports whether no further attempt may start: the answer is no longer wanted, the process is shutting down, or the
 // deadline has passed.
 func (s *run) mustStop() bool {
-	return s.ctx.Err() != nil || s.draining() || !s.planned.Deadline.IsZero() && !time.Now().Before(s.planned.Deadline)
+	return s.ctx.Err() != nil || s.draining() || s.refused || !s.planned.Deadline.IsZero() && !time.Now().Before(s.planned.Deadline)
 }
 
 // enterPool records why a later pool is tried.

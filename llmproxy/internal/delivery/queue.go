@@ -13,36 +13,155 @@ import (
 )
 
 // takeSlot takes a slot at one of the step's candidates. If none is free, it waits in the admission queue. It reports false if the
-// queue is full, if no slot became free in time, if the answer is no longer wanted, or if the process is shutting down.
+// queue is full, if no slot became free in time, if another pool is expected to be quicker, if the answer is no longer wanted, or if the
+// process is shutting down.
 func (s *run) takeSlot(step router.Step) (router.Candidate, bool) {
+	if step.Final { // the pools that were expected to be quicker have failed
+		s.settleSpill(0)
+		s.rec.Route, s.pool = s.route, step.Pool
+	}
+	if s.sendOn(step) {
+		return router.Candidate{}, false
+	}
+	s.forecast, s.asked = admission.Forecast{}, time.Time{}
 	if candidate, ok := s.walk.Take(step, func(c router.Candidate) bool { return s.takeAt(c, step.Force) }); ok {
 		return candidate, true
 	}
-	began := time.Now()
+	return s.waitForSlot(step)
+}
+
+// waitForSlot waits in the admission queue for a slot at one of the step's candidates.
+func (s *run) waitForSlot(step router.Step) (router.Candidate, bool) {
+	began, before := time.Now(), s.last
 	candidates := s.walk.Candidates(step)
-	places := make([]admission.Place, len(candidates))
-	for i, c := range candidates {
-		places[i] = s.upstreams[c.Target.Upstream].Place(c.Replica, c.Target.ModelFor(s.rec.Model))
-	}
+	places := s.places(candidates)
 	s.describeFully()
-	ticket, ok := admission.Enqueue(&s.slot, s.walk.LastPool(), places)
+	ticket, ok := admission.Enqueue(&s.slot, s.walk.LastPool() || !s.coversSpill(step), places)
 	if !ok {
 		s.leavePool(step, 0, places)
 		return router.Candidate{}, false
 	}
+	s.forecast, s.asked = ticket.First, began
 	defer func() { s.rec.Queue += time.Since(began) }()
 	defer ticket.Leave()
-	index, received, err := wait(s, ticket.Granted(), s.untilDeadline(ticket.MaxWait))
+	index, received, err := s.waitForTicket(step, ticket)
 	switch {
 	case received && index >= 0:
 		s.walk.Begin(step, candidates[index])
 		return candidates[index], true
 	case received: // another request took the position in the queue
 		s.leavePool(step, 0, places)
-	case err == nil:
+	case err == nil && s.last == before: // it has not left for another pool
 		s.leavePool(step, time.Since(began), places)
 	}
 	return router.Candidate{}, false
+}
+
+// waitForTicket waits until a ticket has got a slot or lost its position. If the model's requests should not wait so long here, it waits
+// for that time only, and then leaves for the next pool.
+func (s *run) waitForTicket(step router.Step, ticket *admission.Ticket) (index int, received bool, err error) {
+	longest := ticket.MaxWait
+	spill, next := s.walk.Spill(step)
+	if spill == nil || spill.After >= longest {
+		return wait(s, ticket.Granted(), s.untilDeadline(longest))
+	}
+	index, received, err = wait(s, ticket.Granted(), s.untilDeadline(spill.After))
+	if received || err != nil || s.mustStop() {
+		return index, received, err
+	}
+	if s.paySpill(spill, next) {
+		s.leaveForQuicker(step)
+		return index, received, err
+	}
+	return wait(s, ticket.Granted(), s.untilDeadline(longest-spill.After))
+}
+
+// places returns candidates as places where the request may wait.
+func (s *run) places(candidates []router.Candidate) []admission.Place {
+	places := make([]admission.Place, len(candidates))
+	for i, c := range candidates {
+		places[i] = s.upstreams[c.Target.Upstream].Place(c.Replica, c.Target.ModelFor(s.rec.Model))
+	}
+	return places
+}
+
+// sendOn reports whether the request is sent on to the next pool before it has waited, because its first token is expected to take too
+// long here and not there.
+func (s *run) sendOn(step router.Step) bool {
+	spill, next := s.walk.Spill(step)
+	if spill == nil {
+		return false
+	}
+	s.describeFully()
+	here := s.slot.Forecast(s.places(s.walk.Candidates(step)))
+	if !spill.Decide(s.slot.Caller, here) || !s.isQuicker(next, here) || !s.paySpill(spill, next) {
+		return false
+	}
+	s.leaveForQuicker(step)
+	return true
+}
+
+// isQuicker reports whether the first token is expected sooner at one of the candidates. An upstream without a queue is: it is the
+// operator who says that requests should go there instead.
+func (s *run) isQuicker(next []router.Candidate, here admission.Forecast) bool {
+	there := s.slot.Forecast(s.places(next))
+	if there.Known {
+		return there.FirstToken < here.FirstToken
+	}
+	return there.Position == 0
+}
+
+// leaveForQuicker leaves a pool for one that is expected to be quicker. If that fails, the request comes back.
+func (s *run) leaveForQuicker(step router.Step) {
+	s.walk.Defer(step)
+	s.last = &failure{spill: true}
+}
+
+// coversSpill reports whether the request may leave the step's pool because of load.
+func (s *run) coversSpill(step router.Step) bool {
+	spill, next := s.walk.Spill(step)
+	budget := s.SpillBudgets[spill]
+	if budget == nil {
+		return true
+	}
+	least, _, metered := s.costAt(next)
+	return metered && (least == 0 || budget.Covers(s.ctx, least))
+}
+
+// paySpill reserves what the request is likely to cost in the next pool from the budget for that. It reports false if that is not covered.
+func (s *run) paySpill(spill *admission.Spill, next []router.Candidate) bool {
+	s.settleSpill(0)
+	budget := s.SpillBudgets[spill]
+	if budget == nil {
+		return true
+	}
+	least, likely, metered := s.costAt(next)
+	if !metered || likely == 0 {
+		return metered
+	}
+	settle, ok := budget.Pay(s.ctx, least, likely)
+	s.spillPaid = settle
+	return ok
+}
+
+// costAt returns what the request costs at the most expensive of the candidates, and whether that can be metered at all of them.
+func (s *run) costAt(candidates []router.Candidate) (least, likely float64, metered bool) {
+	metered = true
+	for _, c := range candidates {
+		o := s.offer(c.Target)
+		metered = metered && (s.AllowUnmetered || o.canMeter())
+		l, m := o.costs()
+		least, likely = max(least, l), max(likely, m)
+	}
+	return least, likely, metered
+}
+
+// settleSpill replaces what was reserved for the request in a later pool by what it really cost there.
+func (s *run) settleSpill(cost float64) {
+	if s.spillPaid != nil {
+		s.spillPaid(cost)
+		s.spillPaid = nil
+	}
 }
 
 // takeAt takes a slot at a candidate if one is free.
@@ -51,7 +170,13 @@ func (s *run) takeAt(c router.Candidate, force bool) bool {
 	if u.Limit() > 0 {
 		s.describe()
 	}
-	return u.Take(c.Replica, c.Target.ModelFor(s.rec.Model), force, &s.slot)
+	if !u.Take(c.Replica, c.Target.ModelFor(s.rec.Model), force, &s.slot) {
+		return false
+	}
+	if u.Limit() > 0 && s.rec.Stream {
+		s.forecast = s.slot.Begun()
+	}
+	return true
 }
 
 // describe says of the request what admission must know, as far as that is known without reading all of its body.
@@ -76,8 +201,12 @@ func (s *run) describeFully() {
 	}
 }
 
-// leavePool records that a pool had no free slot in time. No upstream has seen the request.
+// leavePool records that a pool had no free slot in time. No upstream has seen the request. If it may not go on to another pool, because
+// the budget for that is used up, it ends here.
 func (s *run) leavePool(step router.Step, waited time.Duration, places []admission.Place) {
+	if spill, next := s.walk.Spill(step); spill != nil && !s.paySpill(spill, next) {
+		s.refused = true
+	}
 	s.walk.Skip(step)
 	s.keep(&failure{
 		Finding: upstream.Finding{Outcome: router.Outcome{Verdict: router.Overloaded, RetryAfter: retryAfterQueue(waited, s.slot.Forecast(places))}},

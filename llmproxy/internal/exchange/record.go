@@ -109,6 +109,9 @@ type Answer struct {
 	Saved float64
 	// Queue is how long the request waited for slots, Paused how long the gateway waited between attempts.
 	Queue, Paused time.Duration
+	// Predicted is the predicted time from when the request asked for a slot to the first content, and Real that time as it was. They are
+	// zero if nothing was predicted.
+	Predicted, Real time.Duration
 	// FirstContent is the time from the start to the first content; zero if there was none.
 	FirstContent time.Duration
 	Events       int   // events sent to the client

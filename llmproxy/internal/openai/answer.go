@@ -1,6 +1,8 @@
 package openai
 
 import (
+	"time"
+
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/jsonspan"
 	"github.com/caddy-llmproxy/caddy-llmproxy/tokens"
 )
@@ -11,6 +13,7 @@ type Answer struct {
 	HasUsage bool
 	// ServiceTier is the service tier that answered; see ParseServiceTier.
 	ServiceTier string
+	Timings     Timings
 	// AudioMillis is the length of the transcribed audio that verbose_json has, in milliseconds.
 	AudioMillis int64
 	// Err is the raw value of an error inside an answer of status 200, as OpenRouter sends it, or nil.
@@ -57,7 +60,13 @@ func (a *Answer) read(key, value []byte) {
 		a.ServiceTier = ParseServiceTier(value)
 	case "duration":
 		a.AudioMillis = parseMillis(value)
-	case "prompt_eval_count": // Ollama's own API
+	case "timings":
+		a.Timings = ParseTimings(value)
+	case "prompt_eval_duration": // Ollama's own API
+		a.Timings.Prefill = parseTiming(value, time.Nanosecond)
+	case "eval_duration":
+		a.Timings.Decode = parseTiming(value, time.Nanosecond)
+	case "prompt_eval_count":
 		larger(&a.Usage.Input, value)
 		a.HasUsage = a.HasUsage || a.Usage.Input > 0
 	case "eval_count":

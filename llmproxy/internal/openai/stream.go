@@ -31,6 +31,7 @@ type Event struct {
 	Reason    []byte             // the raw reason of the last of them
 	Usage     []byte             // the raw usage object, for ParseUsage; or nil
 	Tier      []byte             // the raw service tier, for ParseServiceTier; or nil
+	Timings   []byte             // the raw timings, for ParseTimings; or nil
 	Text      jsonspan.TextCount // set by Next only
 	Err       []byte             // the raw value of an error, an object or a string; or nil
 }
@@ -112,8 +113,12 @@ func readChunk(name, data []byte) Event {
 
 // readMetered reads a member of a chunk or a response that decides what the answer costs.
 func (e *Event) readMetered(key, value []byte) {
-	if string(key) == "service_tier" {
+	switch string(key) {
+	case "service_tier":
 		e.Tier = value
+		return
+	case "timings":
+		e.Timings = value
 		return
 	}
 	usage := UsageIn(key, value)

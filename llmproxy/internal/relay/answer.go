@@ -88,6 +88,7 @@ type Meter struct {
 	HasUsage bool
 	// ServiceTier is the service tier that answered, if it has prices of its own; see openai.ParseServiceTier.
 	ServiceTier string
+	Timings     openai.Timings
 	Events      int   // events sent to the client
 	Bytes       int64 // bytes of the body sent to the client
 	Text        jsonspan.TextCount
@@ -98,6 +99,9 @@ type Meter struct {
 func (m *Meter) read(x *openai.Event) {
 	if x.Tier != nil {
 		m.ServiceTier = openai.ParseServiceTier(x.Tier)
+	}
+	if x.Timings != nil {
+		m.Timings = openai.ParseTimings(x.Timings)
 	}
 	if x.Usage == nil {
 		return

@@ -147,7 +147,7 @@ func (a *wholeAnswer) parse() error {
 // readUsage records what the answer consumed.
 func (a *wholeAnswer) readUsage(answer *openai.Answer) {
 	m := &a.meter
-	m.Usage, m.HasUsage, m.ServiceTier = answer.Usage, answer.HasUsage, answer.ServiceTier
+	m.Usage, m.HasUsage, m.ServiceTier, m.Timings = answer.Usage, answer.HasUsage, answer.ServiceTier, answer.Timings
 	if a.endpoint.Images {
 		m.Usage.Images = a.scanner.Images()
 	}

@@ -19,6 +19,7 @@ var (
 	perToken      = histogram("time_per_output_token_seconds", "Time between two output tokens of a stream, averaged over the stream.", perTokenBuckets, "model", "target")
 	overhead      = histogram("overhead_seconds", "Time spent by the gateway itself: without the upload of the request, waits and attempts.", overheadBuckets)
 	queueWait     = histogram("queue_wait_seconds", "Time spent waiting for a slot, of requests that had to wait.", waitBuckets, "model")
+	forecastRatio = histogram("time_to_first_token_forecast_ratio", "Time from when a request asked for a slot to the first content of its stream, divided by the forecast.", ratioBuckets, "target")
 	tokenCount    = counter("tokens_total", "Tokens used. Cached tokens are part of the input, reasoning tokens of the output.", "model", "target", "type")
 	estimated     = counter("usage_estimated_total", "Answers whose tokens were estimated, because the upstream did not count them.", "model", "target")
 	wasted        = counter("tokens_wasted_total", "Output tokens of streams whose clients disconnected.", "model", "target")
@@ -37,7 +38,7 @@ var (
 	streamsOpen   = gauge("streams_open", "Streams in progress.")
 
 	everyCollector = collectors{
-		requests, latency, firstToken, perToken, overhead, queueWait, tokenCount, estimated, wasted, cost, costReference, costUnknown,
+		requests, latency, firstToken, perToken, overhead, queueWait, forecastRatio, tokenCount, estimated, wasted, cost, costReference, costUnknown,
 		attempts, fallbacks, cacheRequests, cacheTokens, limited, clientClosed, requestBytes, responseBytes, requestsOpen, streamsOpen, replicaCollector{},
 	}
 )
@@ -47,6 +48,7 @@ var (
 	latencyBuckets  = []float64{.01, .02, .04, .08, .16, .32, .64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92, 163.84, 327.68, 655.36}
 	waitBuckets     = []float64{.001, .005, .01, .02, .04, .06, .08, .1, .25, .5, .75, 1, 2.5, 5, 7.5, 10, 15, 20, 30, 45, 60}
 	perTokenBuckets = []float64{.01, .025, .05, .075, .1, .15, .2, .3, .4, .5, .75, 1, 2.5}
+	ratioBuckets    = []float64{.1, .25, .5, .7, .85, 1, 1.15, 1.3, 1.5, 2, 4, 10}
 	overheadBuckets = []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .1, 1}
 )
 

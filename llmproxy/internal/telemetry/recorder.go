@@ -80,6 +80,7 @@ type (
 		estimated, wasted, clientClosed  prometheus.Counter
 		cost, costReference, costUnknown prometheus.Counter
 		firstToken, perToken             prometheus.Observer
+		forecastRatio                    prometheus.Observer
 	}
 )
 
@@ -171,6 +172,9 @@ func (s *series) recordAnswer(rec *exchange.Record) {
 	} else {
 		a.costUnknown.Inc()
 	}
+	if rec.Predicted > 0 {
+		a.forecastRatio.Observe(rec.Real.Seconds() / rec.Predicted.Seconds())
+	}
 	if rec.Stream {
 		a.firstToken.Observe(rec.FirstContent.Seconds())
 		if each := timePerToken(rec); each > 0 {
@@ -186,6 +190,7 @@ func newAnswerSeries(model, target string) *answerSeries {
 		estimated: estimated.WithLabelValues(model, target), wasted: wasted.WithLabelValues(model, target), clientClosed: clientClosed.WithLabelValues(model, target),
 		cost: cost.WithLabelValues(model, target), costReference: costReference.WithLabelValues(model, target), costUnknown: costUnknown.WithLabelValues(model, target),
 		firstToken: firstToken.WithLabelValues(model, target), perToken: perToken.WithLabelValues(model, target),
+		forecastRatio: forecastRatio.WithLabelValues(target),
 	}
 }
 
