@@ -57,6 +57,11 @@ type MatchLLM struct {
 	// Whether the client asks for a stream.
 	Stream *bool `json:"stream,omitempty"`
 
+	// Whether the request is a small job, which a small model can do: no tools, no images, audio or files, a prompt of at most 8000
+	// tokens, and either an answer of at most 128 tokens or a title, tags and the like that a client asks for in the background,
+	// recognized by its prompt or by the header X-OpenWebUI-Task. A route for small jobs leaves session affinity alone.
+	SmallJob *bool `json:"small_job,omitempty"`
+
 	// The endpoint: chat, completions, embeddings, responses, …
 	Endpoint []string `json:"endpoint,omitempty"`
 
@@ -100,12 +105,27 @@ func (m *MatchLLM) MatchWithError(r *http.Request) (bool, error) {
 	case len(m.Model) > 0 && !slices.ContainsFunc(m.Model, func(p string) bool { return router.Match(p, rec.Model) }):
 	case len(m.Key) > 0 && !slices.Contains(m.Key, cmp.Or(rec.Key, authenticatedUser(r))):
 	case m.JSONSchema != nil && *m.JSONSchema != rec.Signals().JSONSchema:
+	case m.SmallJob != nil && *m.SmallJob != isSmallJob(r, rec):
 	case slices.ContainsFunc(m.comparisons, func(c comparison) bool { return !c.holds(rec.Signals()) }):
 	case m.content != nil && !m.content.MatchString(rec.Signals().Content()):
 	default:
 		return true, nil
 	}
 	return false, nil
+}
+
+// Sessionless reports whether the matcher is for small jobs. They are sent in the session of a conversation, but are not part of it.
+func (m *MatchLLM) Sessionless() bool { return m.SmallJob != nil && *m.SmallJob }
+
+// taskHeader is the header in which Open WebUI says for which background task it asks, if its connection is configured to. Without a task
+// it is empty, and in versions that do not know the placeholder it is that.
+const taskHeader = "X-Openwebui-Task"
+
+func isSmallJob(r *http.Request, rec *exchange.Record) bool {
+	if v := r.Header[taskHeader]; len(v) > 0 && v[0] != "" && !strings.HasPrefix(v[0], "{{") {
+		return true
+	}
+	return rec.Signals().SmallJob()
 }
 
 // recordOf returns the gateway's record of the request if the matcher belongs to a route; else it makes one by peeking at the
@@ -229,7 +249,7 @@ func (m *MatchLLM) Cleanup() error {
 //	llm <condition>
 //	llm {
 //	    prompt_tokens|messages|tools|images|audio|max_tokens [<comparisons...>]
-//	    json_schema|stream [true|false]
+//	    json_schema|stream|small_job [true|false]
 //	    endpoint|key|model <names...>
 //	    content <regexp>
 //	}
@@ -269,6 +289,8 @@ func (m *MatchLLM) parseCondition(d *caddyfile.Dispenser) error {
 		return parseBool(d, name, args, &m.JSONSchema)
 	case "stream":
 		return parseBool(d, name, args, &m.Stream)
+	case "small_job":
+		return parseBool(d, name, args, &m.SmallJob)
 	}
 	if len(args) == 0 {
 		return d.ArgErr()
@@ -291,7 +313,7 @@ func (m *MatchLLM) parseCondition(d *caddyfile.Dispenser) error {
 		}
 		m.Content = args[0]
 	default:
-		return d.Errf("unknown condition %q of llm: expected prompt_tokens, messages, tools, images, audio, max_tokens, json_schema, stream, endpoint, key, model or content", name)
+		return d.Errf("unknown condition %q of llm: expected prompt_tokens, messages, tools, images, audio, max_tokens, json_schema, stream, small_job, endpoint, key, model or content", name)
 	}
 	return nil
 }

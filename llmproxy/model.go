@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 
@@ -109,6 +110,9 @@ func compileModels(upstreams []*router.Upstream, models []*Model, matcherOf func
 			}
 			if matcher != nil {
 				route.Name, route.Matcher = "@"+cmp.Or(r.Name, strconv.Itoa(n+1)), matcher
+				if m, ok := matcher.(*requestMatcher); ok {
+					route.Sessionless = m.sessionless()
+				}
 			}
 			list[i].Routes = append(list[i].Routes, route)
 		}
@@ -188,6 +192,17 @@ func loadMatcher(ctx caddy.Context, config any, field string, n int) (*requestMa
 		return nil, fmt.Errorf("loading matchers: %w", err)
 	}
 	return m, nil
+}
+
+// sessionless reports whether one of its matchers says that the requests that it matches are not part of the conversation in whose
+// session they are sent.
+func (m *requestMatcher) sessionless() bool {
+	return slices.ContainsFunc(m.sets, func(set caddyhttp.MatcherSet) bool {
+		return slices.ContainsFunc(set, func(matcher any) bool {
+			m, ok := matcher.(interface{ Sessionless() bool })
+			return ok && m.Sessionless()
+		})
+	})
 }
 
 // Match implements gateway.Matcher. A request whose matcher fails does not match.

@@ -2,6 +2,7 @@ package llmproxy
 
 import (
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -151,6 +152,39 @@ func TestLocalOnlyAndLimits(t *testing.T) {
 }
 
 // message is a chat request for the model auto.
+// The example sends small jobs to the small model, whatever the client's API and session.
+func TestSmallJobsExample(t *testing.T) {
+	small, big := fakellm.Start(t, "ollama"), fakellm.Start(t, "vllm")
+	t.Setenv("OLLAMA_ADDRESS", small.URL())
+	t.Setenv("VLLM_ADDRESS", big.URL())
+	address := freeAddress(t)
+	t.Setenv("SITE_ADDRESS", "http://"+address)
+	if err := load(t, read(t, "../examples/small-jobs/Caddyfile")); err != nil {
+		t.Fatal(err)
+	}
+	const long = `"max_tokens":4096,`
+	title := `{"model":"coder",` + long + `"system":"Generate a concise, sentence-case title (3-7 words)","messages":[{"role":"user","content":"Fix the login"}]}`
+	for _, test := range []struct{ name, path, body, header, route string }{
+		{"a title in Anthropic's API, first in its session", "/v1/messages", title, "", "coder/@small"},
+		{"the conversation", "/v1/messages", `{"model":"coder",` + long + `"messages":[{"role":"user","content":"Fix the login"}]}`, "", "coder"},
+		{"the title of another one", "/v1/messages", title, "", "coder/@small"},
+		{"a short answer", "/v1/chat/completions", `{"model":"coder","max_tokens":20,"messages":[{"role":"user","content":"Spam?"}]}`, "", "coder/@small"},
+		{"a task of Open WebUI", "/v1/chat/completions", question("coder", "My own template"), "title_generation", "coder/@small"},
+		{"Open WebUI without a task", "/v1/chat/completions", question("coder", "Hi"), "", "coder"},
+		{"Open WebUI before it knew tasks", "/v1/chat/completions", question("coder", "Hi"), "{{TASK}}", "coder"},
+		{"tools", "/v1/chat/completions", `{"model":"coder","max_tokens":20,"tools":[{"type":"function","function":{"name":"f"}}],"messages":[{"role":"user","content":"Spam?"}]}`, "", "coder"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			req := newRequest(t, http.MethodPost, "http://"+address+test.path, test.body, "X-Claude-Code-Session-Id", "s", "X-OpenWebUI-Task", test.header)
+			res := send(t, req)
+			body, _ := io.ReadAll(res.Body)
+			if got := res.Header.Get("X-LLM-Route"); got != test.route {
+				t.Errorf("route %q, want %q; %s", got, test.route, body)
+			}
+		})
+	}
+}
+
 func message(content string) string { return question("auto", content) }
 
 // Rules of content, the llm matcher and placeholders read requests for Anthropic's API like those for OpenAI's.

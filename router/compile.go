@@ -30,6 +30,8 @@ type RouteConfig struct {
 	Matcher Matcher
 	Targets []string
 	Shadow  bool
+	// Sessionless is that of the Route.
+	Sessionless bool
 }
 
 // A PoolConfig is one pool of a Model, as configured.
@@ -157,7 +159,7 @@ func (c *compiler) routes(m *Model, via []string) []Route {
 	var routes []Route
 	complete := len(m.Pools) > 0
 	for i, config := range m.Routes {
-		route := Route{Rule: m.Name, Matcher: config.Matcher, Shadow: config.Shadow}
+		route := Route{Rule: m.Name, Matcher: config.Matcher, Shadow: config.Shadow, Sessionless: config.Sessionless}
 		always := config.Matcher == nil
 		if !always {
 			route.Rule += "/" + config.Name

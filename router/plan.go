@@ -25,7 +25,9 @@ type Route struct {
 	Matcher Matcher
 	// Shadow routes are only recorded, not followed.
 	Shadow bool
-	Plan   *Plan
+	// Sessionless routes are for requests that are not part of the conversation in whose session they are sent.
+	Sessionless bool
+	Plan        *Plan
 }
 
 // A Matcher decides which requests take a route. The router only carries it from the configuration to the plan, because it does not

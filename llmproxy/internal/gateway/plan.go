@@ -37,10 +37,12 @@ func (g *Gateway) followRoutes(x *exchange.Exchange, body *reqbody.Body, plan *r
 	}
 	session, previous := g.Affinity.find(x.Request, x.Record.Identity, x.Record.Model)
 	var rules []string
+	apart := false
 	for len(plan.Routes) > 0 {
 		routing.LocalOnly = routing.LocalOnly || plan.LocalOnly
 		route := g.match(x, plan, &routing)
-		if kept := sessionRoute(plan, previous, len(rules)); kept != nil && kept != route && g.mayKeep(x, body, routing.LocalOnly, kept, route) {
+		apart = apart || route.Sessionless
+		if kept := sessionRoute(plan, previous, len(rules)); !apart && kept != nil && kept != route && g.mayKeep(x, body, routing.LocalOnly, kept, route) {
 			route, routing.SessionRoute = kept, true
 		}
 		rules = append(rules, route.Rule)
@@ -48,7 +50,9 @@ func (g *Gateway) followRoutes(x *exchange.Exchange, body *reqbody.Body, plan *r
 	}
 	routing.Route = strings.Join(rules, ">")
 	routing.LocalOnly = routing.LocalOnly || plan.LocalOnly
-	g.Affinity.keep(session, rules)
+	if !apart {
+		g.Affinity.keep(session, rules)
+	}
 	return plan, routing
 }
 
@@ -77,7 +81,7 @@ func sessionRoute(plan *router.Plan, rules []string, depth int) *router.Route {
 		return nil
 	}
 	for i := range plan.Routes {
-		if r := &plan.Routes[i]; r.Rule == rules[depth] && !r.Shadow {
+		if r := &plan.Routes[i]; r.Rule == rules[depth] && !r.Shadow && !r.Sessionless {
 			return r
 		}
 	}

@@ -106,6 +106,35 @@ func TestConversationsStay(t *testing.T) {
 	}
 }
 
+// A request on a sessionless route is not part of the conversation in whose session it is sent: it neither follows the session nor
+// changes it.
+func TestSessionlessRoutes(t *testing.T) {
+	t.Parallel()
+	s := &setup{t: t}
+	s.up("u", upstream.OpenAI, nil, fakellm.Start(t, "openai").URL())
+	s.config.Affinity = NewAffinity()
+	s.models = []router.Model{{Name: "auto", Routes: []router.RouteConfig{
+		{Name: "@title", Matcher: onHeader("X-1"), Targets: []string{"u/tiny"}, Sessionless: true},
+		{Name: "@hard", Matcher: onHeader("X-2"), Targets: []string{"u/large"}},
+		{Targets: []string{"u/small"}},
+	}}}
+	s.serve()
+	for _, step := range []struct{ header, want string }{
+		{"X-1", "auto/@title"}, // the title comes first, and the conversation does not follow it
+		{"X-2", "auto/@hard"},
+		{"X-1", "auto/@title"}, // another one does not follow the conversation
+		{"", "auto/@hard"},
+	} {
+		header := []string{"X-Session-Id", "s"}
+		if step.header != "" {
+			header = append(header, step.header, "1")
+		}
+		if got := s.post("/v1/chat/completions", chat("auto", false), header...).header.Get("X-Llm-Route"); got != step.want {
+			t.Errorf("with %q: %s, want %s", step.header, got, step.want)
+		}
+	}
+}
+
 // A key and a user of the same name are different callers, whatever tells them apart.
 func TestCallersOfOneName(t *testing.T) {
 	t.Parallel()

@@ -28,6 +28,9 @@ type Signals struct {
 	largest size   // of the largest input in a list
 	user    []byte // the content of the last user message
 	content string
+
+	conversation bool   // it has messages or instructions
+	system       []byte // the content of the first message that instructs the model
 }
 
 // A size is how much a model has to read: bytes of text, and tokens for everything else.
@@ -87,6 +90,7 @@ func (s *Signals) readMember(key, value []byte) {
 	case "prompt", "input":
 		s.readInputs(value)
 	case "instructions":
+		s.conversation, s.system = true, value
 		s.readContent(value)
 	case "query":
 		s.readContent(value)
@@ -178,9 +182,11 @@ func (s *Signals) readItem(item []byte) {
 	s.Messages++
 	s.total = s.total.plus(size{len(arguments) + len(toolCalls) + len(functionCall), messageTokens})
 	s.readContent(output)
+	s.conversation = s.conversation || role != nil
 	switch {
 	case content != nil:
 		s.readContent(content)
+		s.noteSystem(role, content)
 		if jsonspan.EqualString(role, "user") {
 			s.user = content
 		}
@@ -243,13 +249,14 @@ const maxContent = 16 << 10
 // Content returns the first 16 KiB of the text of the last user message, with a line break between its parts.
 func (s *Signals) Content() string {
 	if s.content == "" && s.user != nil {
-		s.content = strings.ToValidUTF8(string(appendText(nil, s.user)), "")
+		s.content = strings.ToValidUTF8(string(appendText(nil, s.user, maxContent)), "")
 	}
 	return s.content
 }
 
-func appendText(b, content []byte) []byte {
-	left := maxContent - len(b)
+// appendText appends at most so many bytes of the text of a content.
+func appendText(b, content []byte, most int) []byte {
+	left := most - len(b)
 	if left <= 0 {
 		return b
 	}
@@ -264,7 +271,7 @@ func appendText(b, content []byte) []byte {
 			element = member(element, "text")
 		}
 		if len(element) > 0 && element[0] == '"' {
-			b = appendText(b, element)
+			b = appendText(b, element, most)
 		}
 		return true
 	})
