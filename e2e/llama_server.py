@@ -1,6 +1,6 @@
 """Runs llama.cpp's own HTTP server, which is part of the xllamacpp wheel, in the foreground.
 
-    llama_server.py MODEL.gguf --alias NAME --port PORT [--parallel N] [--ctx N] [--embeddings]
+    llama_server.py MODEL.gguf --alias NAME --port PORT [--parallel N] [--ctx N] [--embeddings] [--template FILE]
 """
 
 import argparse
@@ -15,6 +15,7 @@ parser.add_argument("--port", type=int, required=True)
 parser.add_argument("--parallel", type=int, default=1)
 parser.add_argument("--ctx", type=int, default=4096)
 parser.add_argument("--embeddings", action="store_true")
+parser.add_argument("--template", help="a file with the chat template, instead of the model's own")
 args = parser.parse_args()
 
 params = xllamacpp.CommonParams()
@@ -25,6 +26,9 @@ params.port = args.port
 params.n_parallel = args.parallel
 params.n_ctx = args.ctx
 params.embedding = args.embeddings
+if args.template:
+    with open(args.template) as file:
+        params.chat_template = file.read()
 params.cpuparams.n_threads = 1  # waiting threads spin, which is slow on few or busy cores
 params.fit_params = False
 

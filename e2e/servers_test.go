@@ -287,6 +287,7 @@ func sharedGateway(t *testing.T) *gateway {
 		upstream embed llamacpp EMBED
 		upstream slow llamacpp SLOW
 		upstream openai openai OPENAI
+		upstream chat deepseek OPENAI
 		upstream anthropic anthropic ANTHROPIC {
 			api_key unused
 		}
@@ -298,6 +299,7 @@ func sharedGateway(t *testing.T) *gateway {
 		model llama-embed embed/tiny-embed
 		model llama-slow slow/slow
 		model openai-chat openai/fake
+		model chat-only chat/fake
 		model claude-chat anthropic/fake
 		model org/chat:v1 {
 			to llama/tiny

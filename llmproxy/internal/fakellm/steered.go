@@ -28,6 +28,7 @@ func Steered() Option {
 //	a tool result "It is 21 degrees!"
 //	tools         a call of get_weather: {"city":"Paris"}
 //	an image      its type and its size
+//	a schema      {"ok":true}
 //	THINK         reasoning, and then the usual answer
 //
 // A word counts anywhere in the conversation. So a result of Read that contains STORE leads to the call of Write, and its file to the
@@ -70,6 +71,9 @@ func steer(body []byte) Answer {
 	}
 	if kind, data := imageType.FindStringSubmatch(talk), imageData.FindStringSubmatch(talk); kind != nil && data != nil {
 		return Text("An ", kind[1], fmt.Sprintf(" of %d characters.", len(data[1])))
+	}
+	if wantsSchema.Match(body) {
+		return Text(`{"ok"`, `:true}`)
 	}
 	if has("THINK") {
 		return Text(defaultTokens...).Thinking("The", " user", " wants", " a greeting", ".")
@@ -114,7 +118,9 @@ func steeredTool(body []byte, calls []steeredCall) (tool, arguments string) {
 
 var (
 	statusWord = regexp.MustCompile(`\bSTATUS (\d{3})\b`)
-	toolResult = regexp.MustCompile(`"role": ?"tool"|"type": ?"(?:tool_result|\w+_call_output)"`)
+	// The format of the answer, at OpenAI's chat and Responses API, and at Anthropic's.
+	wantsSchema = regexp.MustCompile(`"(?:response_format|format)": ?\{[^{}]*"type": ?"json_schema"`)
+	toolResult  = regexp.MustCompile(`"role": ?"tool"|"type": ?"(?:tool_result|\w+_call_output)"`)
 	// An image in OpenAI's format, or in Anthropic's.
 	imageType = regexp.MustCompile(`(?:data:|"media_type": ?")(image/\w+)`)
 	imageData = regexp.MustCompile(`(?:;base64,|"data": ?")([\w+/=]+)`)
