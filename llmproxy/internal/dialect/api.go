@@ -80,6 +80,9 @@ var byChat = map[string]func(r *jsonspan.Object, o ChatOptions) (body []byte, an
 		body, err = ChatFromCompletion(r)
 		return body, new(CompletionAnswer), err
 	},
+	"responses_compact": func(*jsonspan.Object, ChatOptions) (body []byte, answer Answer, err *openai.Error) {
+		return nil, nil, invalid("model", "its server cannot compact conversations, which only OpenAI and Azure can; let the client do that (Codex does unless its model provider is named OpenAI)")
+	},
 	"responses": func(r *jsonspan.Object, o ChatOptions) (body []byte, answer Answer, err *openai.Error) {
 		body, about, err := ChatFromResponse(r, o)
 		return body, &ResponseStream{Request: about, Model: o.Model}, err

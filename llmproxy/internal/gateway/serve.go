@@ -193,10 +193,17 @@ func (g *Gateway) listModels(x *exchange.Exchange, key *keys.Key, id string) *op
 		return err
 	}
 	x.Record.Model = id
-	list := g.catalog.ListModels
-	if x.API == dialect.Anthropic {
+	list, query := g.catalog.ListModels, x.Request.URL.Query()
+	switch {
+	case id == "" && query.Has("client_version"):
+		list = func(ctx context.Context, _ string, localOnly bool, may func(string) bool) ([]byte, *openai.Error) {
+			answer, etag, err := g.catalog.ListCodexModels(ctx, localOnly, may)
+			x.Writer.Header()["Etag"] = []string{etag}
+			return answer, err
+		}
+	case x.API == dialect.Anthropic:
 		list = func(ctx context.Context, id string, localOnly bool, may func(string) bool) ([]byte, *openai.Error) {
-			return g.catalog.ListMessagesModels(ctx, id, x.Request.URL.Query(), localOnly, may)
+			return g.catalog.ListMessagesModels(ctx, id, query, localOnly, may)
 		}
 	}
 	answer, err := list(x.Request.Context(), id, key != nil && key.LocalOnly, key.May)

@@ -42,6 +42,8 @@ type Kind struct {
 	// lacks are the names of endpoints that servers of this kind do not have, or that lose more than the way by chat, which dialect.ByChat
 	// knows.
 	lacks []string
+	// compacts means that servers of this kind compact conversations of the Responses API, which nobody can imitate.
+	compacts bool
 	// avoids are the names of endpoints that lose more than the way by chat, but that can do things which chat cannot.
 	avoids []string
 	// unlisted means that the list of models does not say which ones can be used, so that it is not read.
@@ -111,7 +113,7 @@ var Kinds = []*Kind{
 }
 
 // Auto stands for a kind that is detected by asking the server. Until it is, the upstream counts as OpenAI-compatible.
-var Auto = &Kind{Name: "auto", basePath: "/v1"}
+var Auto = &Kind{Name: "auto", basePath: "/v1", compacts: true}
 
 // KindNamed returns the kind with a name.
 func KindNamed(name string) (*Kind, error) {

@@ -72,6 +72,11 @@ func (t *Template) endpoint() *openai.Endpoint {
 // ByChat reports whether the request goes by chat instead of the endpoint that the client called.
 func (t *Template) ByChat() bool { return t.detour != nil }
 
+// usesResponses reports whether the next attempt's request goes to the Responses API of the server itself.
+func (t *Template) usesResponses() bool {
+	return t.detour == nil && strings.HasPrefix(t.Endpoint.Path, "/responses")
+}
+
 // request returns the next attempt's request in OpenAI's format, before it is changed for the upstream. It is nil for a form.
 func (t *Template) request() *openai.Request {
 	if t.detour != nil {
@@ -191,6 +196,9 @@ func (u *Upstream) header(t *Template) http.Header {
 				h[name] = v
 			}
 		}
+	}
+	if t.usesResponses() {
+		copyAgentHeaders(h, t.Header)
 	}
 	h["Content-Type"] = jsonType
 	if t.JSON == nil {
