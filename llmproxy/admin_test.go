@@ -4,10 +4,14 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
+	"regexp"
+	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -293,6 +297,48 @@ func TestPurge(t *testing.T) {
 	}
 	if _, err := runCommand(t, "llm-cache", "purge", "--model", "", "--address", address); err == nil {
 		t.Error("an empty model purges everything")
+	}
+}
+
+func TestAdminListsQueues(t *testing.T) {
+	fake, release := fakellm.Start(t, "vllm"), make(chan struct{})
+	caddyfile, url := site(t, "\tllm_proxy {\n\t\tupstream u vllm "+fake.URL()+" {\n\t\t\tmax_concurrent 1\n\t\t}\n\t\tkey alice secret-alice {\n\t\t\tpriority high\n\t\t}\n\t\tmodel m u/x\n\t}")
+	if err := load(t, caddyfile); err != nil {
+		t.Fatal(err)
+	}
+	send := func(id string) {
+		req := newRequest(t, http.MethodPost, url+"/v1/chat/completions", `{"model":"m","messages":[{"role":"user","content":"Hi"}],"stream":true}`)
+		req.Header.Set("Authorization", "Bearer secret-alice")
+		req.Header.Set("X-Request-Id", id)
+		if res, err := http.DefaultClient.Do(req); err != nil {
+			t.Error(err)
+		} else {
+			io.Copy(io.Discard, res.Body) //nolint:errcheck // what matters is that it ends
+			res.Body.Close()
+		}
+	}
+	var all sync.WaitGroup
+	fake.Next(fakellm.Text("slow").Usage(7, 2, 0).Hold(release))
+	all.Go(func() { send("first") })
+	fake.Wait(t, 1)
+	all.Go(func() { send("second") })
+	waited := regexp.MustCompile(`"waited_seconds":[0-9.]+`)
+	list := func() string {
+		_, list := callAdmin("GET", "/llm_proxy/queues", "")
+		return waited.ReplaceAllString(list, `"waited_seconds":0`)
+	}
+	want := `[{"address":"` + fake.URL() + `/v1","requests":1,"waiting":[{"id":"second","model":"m","key":"alice","priority":"high","position":1,"waited_seconds":0}],"speeds":[]}]` + "\n"
+	deadline := time.Now().Add(time.Minute)
+	for list() != want && time.Now().Before(deadline) {
+		runtime.Gosched()
+	}
+	if diff := cmp.Diff(want, list()); diff != "" {
+		t.Error(diff)
+	}
+	close(release)
+	all.Wait()
+	if got := list(); !strings.Contains(got, `"requests":0,"waiting":[],"speeds":[{"model":"x","answers":2,"counts":false,"prompt_tokens_per_second":`) {
+		t.Errorf("afterwards: %s", got)
 	}
 }
 

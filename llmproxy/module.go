@@ -176,7 +176,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	return nil
 }
 
-// match returns the task of a request, and whose it is. The quota is also found at the path that the client wrote, because
+// match returns the task of a request, and whose it is. The quota and the status are also found at the path that the client wrote, because
 // handle_path /llm/* takes away the beginning of its path.
 func (h *Handler) match(r *http.Request) (gateway.Task, gateway.Claim) {
 	task, claim := h.gateway.Match(r)
@@ -184,8 +184,8 @@ func (h *Handler) match(r *http.Request) (gateway.Task, gateway.Claim) {
 		return task, claim
 	}
 	original, _ := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request)
-	if original.URL != nil && original.URL.Path == access.QuotaPath {
-		task, _ = gateway.TaskOf(access.QuotaPath)
+	if original.URL != nil && (original.URL.Path == access.QuotaPath || original.URL.Path == gateway.StatusPath) {
+		task, _ = gateway.TaskOf(original.URL.Path)
 		return task, gateway.Ours
 	}
 	return task, claim

@@ -21,6 +21,8 @@ type Caller struct {
 
 // A Request is what admission knows about a request.
 type Request struct {
+	// ID and Name are the ID of the request, and the model's name that the client used, for those who look at the queue.
+	ID, Name string
 	Caller   Caller
 	Priority Priority
 	// Weight is the caller's share of the slots, relative to that of others in its class: from 1 to MaxWeight. Zero means 1.

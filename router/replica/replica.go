@@ -22,6 +22,9 @@ type Replica struct {
 
 var _ router.Replica = (*Replica)(nil)
 
+// Queue returns the replica's admission queue.
+func (r *Replica) Queue() *admission.Queue { return &r.queue }
+
 // InFlight returns the number of requests that hold a slot.
 func (r *Replica) InFlight() int { return r.queue.InFlight() }
 

@@ -33,6 +33,7 @@ func (API) Routes() (routes []caddy.AdminRoute) {
 		{"/cache/purge", http.MethodPost, purgeCaches},
 		{"/keys", "", serveKeys},
 		{"/keys/", "", serveKey},
+		{"/queues", http.MethodGet, listQueues},
 		{"/upstreams", http.MethodGet, listReplicas},
 		{"/usage", http.MethodGet, showUsage},
 	} {

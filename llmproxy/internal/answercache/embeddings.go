@@ -333,6 +333,9 @@ func (b *responseBuffer) ErrorEvent(e *openai.Error, _ openai.ResponseState) []b
 // Ping implements exchange.Client.
 func (b *responseBuffer) Ping() {}
 
+// Comment implements exchange.Client.
+func (b *responseBuffer) Comment(string) {}
+
 // LastSent implements exchange.Client.
 func (b *responseBuffer) LastSent() time.Time { return time.Time{} }
 

@@ -170,6 +170,33 @@ func (c *Catalog) ListLoaded(ctx context.Context, localOnly bool, may func(model
 	return encode(map[string]any{"models": models})
 }
 
+// A Resident is a model that a caller may use, where it is served, and whether it is in memory there.
+type Resident struct {
+	ID      string
+	Targets []router.Target
+	// Resident is nil if no server says whether it has the model in memory.
+	Resident *bool
+}
+
+// Residents returns the models that a caller may use.
+func (c *Catalog) Residents(ctx context.Context, localOnly bool, may func(model string) bool) (list []Resident) {
+	loaded := make([][]upstream.LoadedModel, len(c.Upstreams))
+	c.eachUpstream(func(i int, u *upstream.Upstream) { loaded[i] = u.Loaded(ctx) })
+	for _, e := range c.entries(ctx, localOnly, may) {
+		r := Resident{ID: e.ID, Targets: c.targets(ctx, e.ID, localOnly)}
+		for _, t := range r.Targets {
+			if i := c.index(t.Upstream); c.Upstreams[i].ListsLoaded() {
+				is := r.Resident != nil && *r.Resident || loadedEntry(loaded[i], t.ModelFor(e.ID)) != nil
+				r.Resident = &is
+			}
+		}
+		if len(r.Targets) > 0 {
+			list = append(list, r)
+		}
+	}
+	return list
+}
+
 // loadedEntry returns a copy of the entry of a model in a list of loaded models, or nil.
 func loadedEntry(loaded []upstream.LoadedModel, model string) (entry map[string]json.RawMessage) {
 	i := slices.IndexFunc(loaded, func(m upstream.LoadedModel) bool { return m.Is(model) })

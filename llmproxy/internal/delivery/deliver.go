@@ -210,7 +210,7 @@ func (s *run) followPlan() bool {
 		}
 		candidate, ok := s.takeSlot(step)
 		if !ok {
-			if s.mustStop() {
+			if s.refused || s.mustStop() {
 				break
 			}
 			continue
@@ -239,7 +239,7 @@ func (s *run) followPlan() bool {
 // mustStop reports whether no further attempt may start: the answer is no longer wanted, the process is shutting down, or the
 // deadline has passed.
 func (s *run) mustStop() bool {
-	return s.ctx.Err() != nil || s.draining() || s.refused || !s.planned.Deadline.IsZero() && !time.Now().Before(s.planned.Deadline)
+	return s.ctx.Err() != nil || s.draining() || !s.planned.Deadline.IsZero() && !time.Now().Before(s.planned.Deadline)
 }
 
 // enterPool records why a later pool is tried.

@@ -3,6 +3,7 @@ package delivery
 import (
 	"errors"
 	"net/http"
+	"strconv"
 	"time"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/exchange"
@@ -63,9 +64,9 @@ func (s *run) waitForTicket(step router.Step, ticket *admission.Ticket) (index i
 	longest := ticket.MaxWait
 	spill, next := s.walk.Spill(step)
 	if spill == nil || spill.After >= longest {
-		return wait(s, ticket.Granted(), s.untilDeadline(longest))
+		return s.waitAndTell(ticket, s.untilDeadline(longest))
 	}
-	index, received, err = wait(s, ticket.Granted(), s.untilDeadline(spill.After))
+	index, received, err = s.waitAndTell(ticket, s.untilDeadline(spill.After))
 	if received || err != nil || s.mustStop() {
 		return index, received, err
 	}
@@ -73,7 +74,36 @@ func (s *run) waitForTicket(step router.Step, ticket *admission.Ticket) (index i
 		s.leaveForQuicker(step)
 		return index, received, err
 	}
-	return wait(s, ticket.Granted(), s.untilDeadline(longest-spill.After))
+	return s.waitAndTell(ticket, s.untilDeadline(longest-spill.After))
+}
+
+// tellEvery is how often the client of a stream is told its place in the queue, if it asks for that.
+const tellEvery = 5 * time.Second
+
+// waitAndTell waits for a ticket, and tells the client its place meanwhile if it asks for that.
+func (s *run) waitAndTell(ticket *admission.Ticket, limit time.Duration) (index int, received bool, err error) {
+	if !s.x.WantsPosition() {
+		return wait(s, ticket.Granted(), limit)
+	}
+	for due := time.Now().Add(limit); ; {
+		if f := ticket.Forecast(); f.Position > 0 {
+			s.client.Comment(placeInQueue(f))
+		}
+		left := time.Until(due)
+		index, received, err = wait(s, ticket.Granted(), min(left, tellEvery))
+		if received || err != nil || left <= tellEvery {
+			return index, received, err
+		}
+	}
+}
+
+// placeInQueue returns a place in the queue as clients are told it: "queued position=3 wait=12s", without the wait if it is unknown.
+func placeInQueue(f admission.Forecast) string {
+	text := "queued position=" + strconv.Itoa(f.Position)
+	if f.Known {
+		text += " wait=" + f.Wait.Round(time.Second).String()
+	}
+	return text
 }
 
 // places returns candidates as places where the request may wait.
@@ -185,11 +215,18 @@ func (s *run) describe() {
 		return
 	}
 	s.described = true
-	rec := s.rec
-	s.slot.Request = admission.Request{Caller: admission.Caller{Key: rec.Identity}, Priority: rec.Priority, Weight: rec.Weight, Prompt: s.promptTokens()}
-	if rec.Identity == "" && s.Address != nil {
-		s.slot.Caller.Address = s.Address(s.x.Request)
+	s.slot.Request = s.Describe(s.x)
+	s.slot.Prompt = s.promptTokens()
+}
+
+// Describe returns what admission must know of the sender of a request.
+func (d *Delivery) Describe(x *exchange.Exchange) admission.Request {
+	rec := x.Record
+	q := admission.Request{ID: rec.ID, Name: rec.Model, Caller: admission.Caller{Key: rec.Identity}, Priority: rec.Priority, Weight: rec.Weight}
+	if rec.Identity == "" && d.Address != nil {
+		q.Caller.Address = d.Address(x.Request)
 	}
+	return q
 }
 
 // describeFully says all that admission can use, for a request that has to wait anyway.

@@ -173,6 +173,12 @@ func requestID(sent string) string {
 	return string(b)
 }
 
+// WantsPosition reports whether the client wants to be told its place in the queue by comments in its stream.
+func (x *Exchange) WantsPosition() bool {
+	want := x.Request.Header["X-Llm-Queue"]
+	return len(want) > 0 && want[0] == "comments" && x.Record.Stream && x.Endpoint.Streams() && x.Writer.dialect.Ping() != nil
+}
+
 // UntilPing returns how long the client can wait for its answer, or for more of it, before it should be pinged: zero if a ping is due,
 // and forever if the client does not expect a stream of events, or one without pings.
 func (x *Exchange) UntilPing(to Client, now time.Time) time.Duration {

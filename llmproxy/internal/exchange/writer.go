@@ -27,6 +27,8 @@ type Client interface {
 	// Ping sends a keep-alive to a client that is waiting for its answer, or for more of its stream. It may be called from any
 	// goroutine and returns at once, even if the client does not read.
 	Ping()
+	// Comment is Ping with a text of one line. Clients that do not look for it skip it.
+	Comment(text string)
 	// LastSent returns when Ping was last called or something else was last sent. It is zero before the first time.
 	LastSent() time.Time
 	// Busy reports whether a write to the client is in progress. It stays true while the client does not read.
@@ -104,7 +106,12 @@ func (w *Writer) Committed() bool {
 // Ping implements Client. It does nothing while something is being written, nor after the commit of an answer of which no event has
 // been sent. The first ping before the commit sends status 200, so that a later failure can only be reported as an event. Its header
 // is written before Ping returns, because handlers in front of this one may read the record for it; that does not block.
-func (w *Writer) Ping() {
+func (w *Writer) Ping() { w.ping(w.dialect.Ping()) }
+
+// Comment implements Client.
+func (w *Writer) Comment(text string) { w.ping([]byte(": " + text + "\n\n")) }
+
+func (w *Writer) ping(event []byte) {
 	w.mu.Lock()
 	w.sent()
 	if w.closed || w.panicked != nil || w.committed && !w.flowing.Load() || !w.writing.CompareAndSwap(false, true) {
@@ -123,7 +130,7 @@ func (w *Writer) Ping() {
 	}
 	go func() {
 		var n int
-		panicked := recovered(func() { n = w.writePing() })
+		panicked := recovered(func() { n = w.writePing(event) })
 		w.pingDone(n, panicked)
 	}()
 }
@@ -134,8 +141,8 @@ func (w *Writer) beginStream() {
 	w.client.WriteHeader(http.StatusOK)
 }
 
-func (w *Writer) writePing() int {
-	n, err := w.client.Write(w.dialect.Ping())
+func (w *Writer) writePing(event []byte) int {
+	n, err := w.client.Write(event)
 	if err == nil {
 		_ = w.control.Flush() // the request's context reports that the client has left
 	}

@@ -106,6 +106,7 @@ type Task struct {
 	models   bool             // the list of models, or the model modelID
 	modelID  string
 	quota    bool   // the caller's quota
+	status   bool   // the caller's requests that wait
 	closed   string // why the path is not served, and what to do
 	upgrade  bool   // a WebSocket, which is not served
 }

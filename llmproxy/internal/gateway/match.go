@@ -75,6 +75,9 @@ func exactTask(path string) (Task, bool) {
 	if strings.TrimRight(path, "/") == access.QuotaPath {
 		return Task{quota: true}, true
 	}
+	if strings.TrimRight(path, "/") == StatusPath {
+		return Task{status: true}, true
+	}
 	if why, ok := openai.ClosedPath(path); ok {
 		task := Task{closed: why}
 		if strings.HasPrefix(path, "/api/") {

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"encoding/json"
 	"net/http"
 	"strings"
 	"time"
@@ -56,6 +57,9 @@ func (g *Gateway) serve(x *exchange.Exchange, task Task, held *held) *openai.Err
 	case task.quota:
 		x.Record.Endpoint = "usage"
 		return g.showQuota(x, key)
+	case task.status:
+		x.Record.Endpoint = "status"
+		return g.showStatus(x, key)
 	case task.models:
 		x.Record.Endpoint = "models"
 		return g.listModels(x, key, task.modelID)
@@ -181,6 +185,21 @@ func (g *Gateway) showQuota(x *exchange.Exchange, key *keys.Key) *openai.Error {
 	answer, err := g.Access.Quota(x.Request, x.Writer.Header(), key)
 	if err != nil {
 		return err
+	}
+	x.SendJSON(answer)
+	return nil
+}
+
+// showStatus answers GET /llm/status.
+func (g *Gateway) showStatus(x *exchange.Exchange, key *keys.Key) *openai.Error {
+	g.Access.SetQuotaHeaders(x.Request, x.Writer.Header(), key)
+	if err := allowGet(x.Request); err != nil {
+		return err
+	}
+	models := g.catalog.Residents(x.Request.Context(), key != nil && key.LocalOnly, key.May)
+	answer, err := json.Marshal(statusOf(key, g.delivery.Describe(x), g.Upstreams, models, g.delivery.Upstream))
+	if err != nil {
+		return &openai.Error{Status: http.StatusInternalServerError, Type: exchange.ServerError, Message: "The status could not be written as JSON."}
 	}
 	x.SendJSON(answer)
 	return nil

@@ -35,6 +35,9 @@ type loadedModels struct {
 	running chan struct{} // closed when that request ends; nil while no request is running
 }
 
+// ListsLoaded reports whether the upstream says which models it has loaded.
+func (u *Upstream) ListsLoaded() bool { return u.ActualKind().loaded != nil }
+
 // Loaded returns the models that the upstream had loaded when it last said so. It waits for a new list only for a moment, and not at all
 // while a server does not answer: it may hold back its answer for as long as it loads another model.
 func (u *Upstream) Loaded(ctx context.Context) []LoadedModel {
