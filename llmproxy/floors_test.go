@@ -36,6 +36,7 @@ var floor = map[string]int{
 	"router/replica":                        3,
 	"router/admission":                      1,
 	"router":                                2,
+	"router/prefix":                         0,
 	"caching":                               2,
 	"caching/coalesce":                      0,
 	"ratelimit/redislimit":                  3,

@@ -36,7 +36,7 @@ type Model struct {
 	// The weights of the targets in "to". Default: equal.
 	Weights []int `json:"weights,omitempty"`
 
-	// How to choose among the targets in "to": first, round_robin, random, weighted or least_busy. Default: weighted if there
+	// How to choose among the targets in "to": first, round_robin, random, weighted, least_busy or prefix. Default: weighted if there
 	// are weights, else least_busy.
 	LBPolicy string `json:"lb_policy,omitempty"`
 

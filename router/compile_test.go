@@ -5,17 +5,24 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/router/prefix"
 )
 
 // A testReplica is a Replica in a fixed state.
 type testReplica struct {
 	reason   Verdict // why it is not ready; OK if it is
 	inFlight int
+	prefixes prefix.Index
 }
 
 func (r *testReplica) Ready(string) bool     { return r.reason == OK }
 func (r *testReplica) Reason(string) Verdict { return r.reason }
 func (r *testReplica) InFlight() int         { return r.inFlight }
+func (r *testReplica) Cached(model string, h *prefix.Head) (int, bool) {
+	return r.prefixes.Match(model, h)
+}
+func (r *testReplica) WillCache(model string, h *prefix.Head) { r.prefixes.Add(model, h) }
 
 // replicas returns n replicas that are ready and idle.
 func replicas(n int) (list []Replica) {

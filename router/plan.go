@@ -106,6 +106,9 @@ func (p *Plan) Any(localOnly bool, ok func(Target) bool) bool {
 	return p.reaches(localOnly, func(pool *Pool) candidates { return pool.ok(ok) })
 }
 
+// NeedsHead reports whether a pool of the plan, which has no routes, picks by the head of the prompt.
+func (p *Plan) NeedsHead() bool { return slices.ContainsFunc(p.Pools, (*Pool).needsHead) }
+
 // Ready reports whether a request for the plan's model could be sent somewhere now.
 func (p *Plan) Ready(requested string) bool {
 	return p.reaches(false, func(pool *Pool) candidates { return pool.ready(requested) })

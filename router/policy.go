@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/router/admission"
+	"github.com/caddy-llmproxy/caddy-llmproxy/router/prefix"
 )
 
 // A Policy is how a pool picks among its targets.
@@ -22,9 +23,10 @@ const (
 	Random     Policy = "random"      // at random
 	Weighted   Policy = "weighted"    // at random, in proportion to the weights
 	LeastBusy  Policy = "least_busy"  // the fewest requests in flight, at random among equals
+	Prefix     Policy = "prefix"      // where the longest beginning of the prompt is probably cached, unless that is too busy
 )
 
-var policies = []string{string(First), string(RoundRobin), string(Random), string(Weighted), string(LeastBusy)}
+var policies = []string{string(First), string(RoundRobin), string(Random), string(Weighted), string(LeastBusy), string(Prefix)}
 
 // PolicyNames returns the names of all policies.
 func PolicyNames() []string { return slices.Clone(policies) }
@@ -119,6 +121,9 @@ func (p *Pool) ok(ok func(Target) bool) candidates {
 	return p.where(func(c *Candidate) bool { return ok(c.Target) })
 }
 
+// needsHead reports whether the policy picks by the head of the prompt. A single candidate is picked without it.
+func (p *Pool) needsHead() bool { return p.policy == Prefix && len(p.candidates) > 1 }
+
 // pick returns the index of the candidate that the policy prefers among the given ones, of which there must be at least one.
 func (p *Pool) pick(among candidates) int {
 	switch p.policy {
@@ -153,6 +158,39 @@ func (p *Pool) draw(among candidates) int {
 		}
 	}
 	return chosen
+}
+
+// cached picks the candidate that has probably most of the prompt in its cache, among those with at most a quarter more requests than the
+// mean of all ready ones will be. Among equals, it picks one that has had requests of the same session, and then the least busy
+// one. Without any such candidate, it picks the least busy one.
+func (p *Pool) cached(among, ready candidates, requested string, head *prefix.Head) int {
+	inFlight := 0
+	for left := ready; left != 0; left &= left - 1 {
+		inFlight += p.candidates[bits.TrailingZeros64(left)].replica().InFlight()
+	}
+	n := bits.OnesCount64(ready)
+	most := (5*(inFlight+1) + 4*n - 1) / (4 * n) // 1.25 × the mean with this request, rounded up
+	var best candidates
+	bestBlocks, bestSession := 0, false
+	for left := among; left != 0; left &= left - 1 {
+		i := bits.TrailingZeros64(left)
+		c := &p.candidates[i]
+		if c.replica().InFlight() > most {
+			continue
+		}
+		blocks, session := c.replica().Cached(c.Target.ModelFor(requested), head)
+		switch {
+		case blocks == 0 && !session, blocks < bestBlocks, blocks == bestBlocks && bestSession && !session:
+		case best != 0 && blocks == bestBlocks && session == bestSession:
+			best |= 1 << i
+		default:
+			best, bestBlocks, bestSession = 1<<i, blocks, session
+		}
+	}
+	if best == 0 {
+		best = among
+	}
+	return p.leastBusy(best)
 }
 
 func (p *Pool) leastBusy(among candidates) int {

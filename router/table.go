@@ -8,7 +8,11 @@
 // spilling it carries from the configuration to the walk; router/replica, which owns the shared state of replicas, stands above it.
 package router
 
-import "strings"
+import (
+	"strings"
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/router/prefix"
+)
 
 // An Upstream is a server or service that generates, as far as routing needs to know it.
 type Upstream struct {
@@ -24,6 +28,11 @@ type Replica interface {
 	Ready(model string) bool
 	// Reason returns why they may not.
 	Reason(model string) Verdict
+	// Cached returns how much of the beginning of a prompt the replica has probably in the cache of a model, in blocks, and whether it has
+	// had requests of the same session.
+	Cached(model string, head *prefix.Head) (blocks int, session bool)
+	// WillCache records that the replica reads a prompt for a model.
+	WillCache(model string, head *prefix.Head)
 	// InFlight returns the number of requests that are at the replica now.
 	InFlight() int
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/router/admission"
+	"github.com/caddy-llmproxy/caddy-llmproxy/router/prefix"
 )
 
 // The bounds of a request's attempts. SDKs make up to three of their own, so that these multiply.
@@ -39,7 +40,11 @@ type Walk struct {
 	LocalOnly bool
 	// Fits reports whether a target can take the request. Without Fits, all can.
 	Fits func(Target) bool
+	// Head returns the head of the prompt. It is called once at most, and only for a plan that NeedsHead. Without Head, the beginning of the
+	// prompt is unknown.
+	Head func() *prefix.Head
 
+	head     *prefix.Head // nil until it is needed
 	attempts []attempt
 	first    [1]attempt // storage for attempts, of which most requests make one
 	pool     int
@@ -117,7 +122,7 @@ func (w *Walk) Next() (Step, bool) {
 func (w *Walk) Take(s Step, take func(Candidate) bool) (Candidate, bool) {
 	pool := w.Plan.Pools[s.Pool]
 	for among := s.among; among != 0; {
-		i := pool.pick(among)
+		i := w.pick(pool, among, s.among)
 		if c := pool.candidates[i]; take(c) {
 			w.Begin(s, c)
 			return c, true
@@ -125,6 +130,25 @@ func (w *Walk) Take(s Step, take func(Candidate) bool) (Candidate, bool) {
 		among &^= 1 << i
 	}
 	return Candidate{}, false
+}
+
+// pick returns the index of the candidate that the pool's policy prefers among the given ones, of all that the step has.
+func (w *Walk) pick(p *Pool, among, all candidates) int {
+	if p.needsHead() && among&(among-1) != 0 {
+		return p.cached(among, all, w.Model, w.promptHead())
+	}
+	return p.pick(among)
+}
+
+func (w *Walk) promptHead() *prefix.Head {
+	switch {
+	case w.head != nil:
+	case w.Head != nil:
+		w.head = w.Head()
+	default:
+		w.head = new(prefix.Head)
+	}
+	return w.head
 }
 
 // Candidates returns the step's candidates, in the order written.
@@ -143,6 +167,9 @@ func (w *Walk) Begin(s Step, c Candidate) {
 		w.attempts = w.first[:0]
 	}
 	w.attempts = append(w.attempts, attempt{pool: s.Pool, at: c})
+	if w.Plan.Pools[s.Pool].needsHead() {
+		c.replica().WillCache(c.Target.ModelFor(w.Model), w.promptHead())
+	}
 }
 
 // Failed records how the last attempt ended.

@@ -121,6 +121,7 @@ func (r *Replica) Report(model string, o router.Outcome, canProbe bool) (Change,
 		return h.fail(o.Verdict, now)
 	case o.Verdict == router.Unreachable:
 		h.retryAt = now.Add(downFor)
+		r.prefixes.Clear() // it was restarted, or will be
 		if o.Loading {
 			return h.become(Loading, o.Verdict, now)
 		}
@@ -237,6 +238,7 @@ func (r *Replica) ReportProbe(found State) (Change, bool) {
 		h.breaker.forget()
 		return h.become(Up, router.OK, now)
 	}
+	r.prefixes.Clear()
 	return h.become(found, router.Unreachable, now)
 }
 

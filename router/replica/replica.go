@@ -10,6 +10,7 @@ package replica
 import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router/admission"
+	"github.com/caddy-llmproxy/caddy-llmproxy/router/prefix"
 )
 
 // A Replica is one address of an upstream. It is safe for concurrent use. The zero value with an Address is ready for use.
@@ -18,6 +19,8 @@ type Replica struct {
 	queue   admission.Queue
 	health  health
 	silence silence
+	// prefixes are the beginnings of prompts that it has probably in its cache.
+	prefixes prefix.Index
 }
 
 var _ router.Replica = (*Replica)(nil)
@@ -27,6 +30,14 @@ func (r *Replica) Queue() *admission.Queue { return &r.queue }
 
 // InFlight returns the number of requests that hold a slot.
 func (r *Replica) InFlight() int { return r.queue.InFlight() }
+
+// Cached implements router.Replica.
+func (r *Replica) Cached(model string, head *prefix.Head) (blocks int, session bool) {
+	return r.prefixes.Match(model, head)
+}
+
+// WillCache implements router.Replica.
+func (r *Replica) WillCache(model string, head *prefix.Head) { r.prefixes.Add(model, head) }
 
 // Waiting returns the number of requests that wait for a slot here, including those that wait for other replicas as well.
 func (r *Replica) Waiting() int { return r.queue.Waiting() }

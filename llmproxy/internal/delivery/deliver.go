@@ -23,6 +23,7 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/upstream"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router/admission"
+	"github.com/caddy-llmproxy/caddy-llmproxy/router/prefix"
 )
 
 // A Config configures a Delivery. Every function in it is optional and must not block.
@@ -198,6 +199,9 @@ func (s *run) restart() {
 		fits = s.fits(s.x, s.planned)
 	}
 	s.walk = router.Walk{Plan: s.planned.Plan, Model: s.rec.Model, LocalOnly: s.planned.LocalOnly, Fits: fits}
+	if s.planned.Plan.NeedsHead() {
+		s.walk.Head = func() *prefix.Head { return promptHead(s.x, s.template.JSON) }
+	}
 	s.pool, s.last, s.mostInformative, s.unpaid, s.refused = 0, nil, nil, nil, false
 }
 

@@ -4,10 +4,9 @@ import (
 	"crypto/sha256"
 	"net/http"
 	"time"
-)
 
-// sessionHeaders are the headers in which agents send the ID of a session, in order of precedence.
-var sessionHeaders = []string{"X-Claude-Code-Session-Id", "X-Session-Affinity", "Session-Id", "Session_id", "X-Session-Id"}
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/exchange"
+)
 
 const (
 	sessionIdle = time.Hour // a session that is idle for longer is forgotten
@@ -36,19 +35,18 @@ func (a *Affinity) find(r *http.Request, identity, model string) (sessionID, []s
 	if a == nil {
 		return sessionID{}, nil
 	}
-	for _, name := range sessionHeaders {
-		if v := r.Header[name]; len(v) > 0 && v[0] != "" {
-			caller := "identity\x00" + identity
-			if identity == "" {
-				caller = r.Header.Get("Authorization") + "\x00" + r.Header.Get("X-Api-Key") + "\x00" + r.Header.Get("Api-Key")
-			}
-			sum := sha256.Sum256([]byte(model + "\x00" + caller + "\x00" + v[0]))
-			id := sessionID(sum[:16])
-			rules, _ := a.recent.get(id)
-			return id, rules
-		}
+	session := exchange.Session(r.Header)
+	if session == "" {
+		return sessionID{}, nil
 	}
-	return sessionID{}, nil
+	caller := "identity\x00" + identity
+	if identity == "" {
+		caller = r.Header.Get("Authorization") + "\x00" + r.Header.Get("X-Api-Key") + "\x00" + r.Header.Get("Api-Key")
+	}
+	sum := sha256.Sum256([]byte(model + "\x00" + caller + "\x00" + session))
+	id := sessionID(sum[:16])
+	rules, _ := a.recent.get(id)
+	return id, rules
 }
 
 // keep remembers the rules that a session was routed by.

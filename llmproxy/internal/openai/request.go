@@ -28,7 +28,7 @@ func (r *Request) Reset() { *r = Request{Object: jsonspan.Object{Members: r.Memb
 func (r *Request) ReleaseBody() {
 	r.Object = jsonspan.Object{}
 	if r.signals != nil {
-		r.signals.user = nil
+		r.signals.user, r.signals.system = nil, nil
 	}
 }
 
@@ -261,4 +261,19 @@ func (r *Request) Characters() int {
 func (r *Request) WantsBase64() bool {
 	value, ok := r.Get("encoding_format")
 	return ok && jsonspan.EqualString(value, "base64")
+}
+
+// promptMembers are the members that a model reads, in the order in which chat templates write them.
+var promptMembers = [...]string{"tools", "functions", "instructions", "messages", "input", "prompt"}
+
+// Prompt returns the JSON of what the model reads, in the order in which it reads it, whatever the order of the members is. Two requests
+// of a conversation have prompts that begin with the same bytes.
+func (r *Request) Prompt() [][]byte {
+	parts := make([][]byte, 0, len(promptMembers))
+	for _, name := range promptMembers {
+		if value, ok := r.Get(name); ok {
+			parts = append(parts, value)
+		}
+	}
+	return parts
 }
