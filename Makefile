@@ -26,7 +26,7 @@ test: ## run the tests
 race: ## run the tests with the race detector (needs a C compiler)
 	CGO_ENABLED=1 go test -race ./...
 
-e2e: ## test against a real Ollama, a real llama.cpp, the official SDKs and Claude Code, which it installs
+e2e: ## test against a real Ollama, a real llama.cpp, the official SDKs, Claude Code and Codex, which it installs
 	XCADDY_OUT=bin/caddy-xcaddy ./xcaddy.sh
 	e2e/install.sh
 	cd e2e && CADDY=../bin/caddy-xcaddy go test -count=1 -timeout 20m ./...

@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # Installs what the end-to-end tests need into a cache outside the repository, unless it is there already: Ollama, llama.cpp's
-# server, the official SDKs of OpenAI, Anthropic and Ollama for Python and Node, Claude Code, and the test models. The tests find everything under $cache/current.
+# server, the official SDKs of OpenAI, Anthropic and Ollama for Python and Node, Claude Code, Codex, and the test models. The tests find everything under $cache/current.
 # Whatever cannot be installed is an error; nothing is skipped.
 set -euo pipefail
 cd "$(dirname "$0")"
 
 ollama_version=v0.11.4 # the last version whose own CPU engine builds from the Go module alone
 claude_code_version=2.1.332
+codex_version=0.171.0
 cache=${LLMPROXY_E2E_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/caddy-llmproxy-e2e}
 
 main() {
@@ -22,6 +23,7 @@ main() {
 	provide python "$(fingerprint sdk/requirements.txt "$(python3 -VV)")" install_python
 	provide node "$(fingerprint sdk/package.json)" install_node
 	provide claude-code "$claude_code_version" install_claude_code
+	provide codex "$codex_version" install_codex
 	wait "$ollama"
 	provide models "$(fingerprint testmodel/* "$ollama_version")" make_models
 }
@@ -73,6 +75,13 @@ install_claude_code() {
 	[[ $(HOME=$1 "$1/claude" --version) == "$claude_code_version "* ]]
 }
 
+# install_codex installs the program for this platform, as above.
+install_codex() {
+	npm install --prefix "$1" --no-package-lock --no-audit --no-fund --ignore-scripts --loglevel=error "@openai/codex@$codex_version"
+	ln -s "$(find "$1/node_modules/@openai" -path '*/vendor/*/bin/codex' -type f)" "$1/codex"
+	[[ $(HOME=$1 "$1/codex" --version) == "codex-cli $codex_version" ]]
+}
+
 # make_models writes the model files and imports them into Ollama, one of them also under a name with a slash.
 make_models() {
 	cp testmodel/* "$1"
@@ -80,6 +89,7 @@ make_models() {
 		cd "$1"
 		python3 mktiny.py llama tiny.gguf
 		python3 mktiny.py llama tiny-long.gguf --ctx 32768 --name tiny-long
+		python3 mktiny.py llama tiny-codex.gguf --ctx 32768 --name tiny-codex --codex
 		python3 mktiny.py llama slow.gguf --layers 8 --ffn 16384 --name slow
 		python3 mktiny.py bert tiny-embed.gguf --name tiny-embed
 		import_into_ollama "$1"

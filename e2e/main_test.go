@@ -1,5 +1,5 @@
-// Package e2e tests the gateway end to end: the Caddy binary with the plugin, a real Ollama, a real llama.cpp server, the SDKs and
-// Claude Code. It imports nothing of the plugin's code; it sees what users see. APIs that cost money are imitated by fakellm.
+// Package e2e tests the gateway end to end: the Caddy binary with the plugin, a real Ollama, a real llama.cpp server, the SDKs,
+// Claude Code and Codex. It imports nothing of the plugin's code; it sees what users see. APIs that cost money are imitated by fakellm.
 //
 // install.sh installs everything. Whatever is missing is a failure, never a skip.
 package e2e
@@ -21,7 +21,7 @@ import (
 
 // installed are the paths of what install.sh installed. TestMain sets them.
 var installed struct {
-	caddy, fakellm, ollama, python, node, nodeModules, claudeCode, models string
+	caddy, fakellm, ollama, python, node, nodeModules, claudeCode, codex, models string
 }
 
 func TestMain(m *testing.M) {
@@ -52,12 +52,13 @@ func locate() error {
 	installed.node = filepath.Join(current, "node", "node")
 	installed.nodeModules = filepath.Join(current, "node", "node_modules")
 	installed.claudeCode = filepath.Join(current, "claude-code", "claude")
+	installed.codex = filepath.Join(current, "codex", "codex")
 	installed.models = filepath.Join(current, "models")
 
 	if _, err := os.Stat(installed.caddy); err != nil {
 		return fmt.Errorf("%w; run `make build`, or set CADDY to the binary", err)
 	}
-	for _, path := range []string{installed.ollama, installed.python, installed.node, installed.nodeModules, installed.claudeCode, installed.models} {
+	for _, path := range []string{installed.ollama, installed.python, installed.node, installed.nodeModules, installed.claudeCode, installed.codex, installed.models} {
 		if _, err := os.Stat(path); err != nil {
 			return fmt.Errorf("%w; run e2e/install.sh", err)
 		}
