@@ -171,8 +171,10 @@ func (u *Upstream) checkOllama(here place) error {
 		return at(here.in("api", 0), fmt.Errorf("unknown api %q; use %s or %s", u.API, nativeAPI, openAIAPI))
 	case u.API != "" && kind != upstream.Ollama && kind != upstream.Auto:
 		return at(here.in("api", 0), fmt.Errorf("api is for kind ollama; kind %s has one API only", kind.Name))
+	case len(u.AllowOptions) > 0 && len(kind.Restricted()) > 0:
+		return u.checkRestricted(kind.Restricted(), here)
 	case len(u.AllowOptions) > 0 && kind != upstream.Ollama && kind != upstream.Auto:
-		return at(here.in("allow_options", 0), fmt.Errorf("allow_options is for kind ollama; kind %s gets all members that clients send", kind.Name))
+		return at(here.in("allow_options", 0), fmt.Errorf("allow_options is for kinds ollama and openrouter; kind %s gets all members that clients send", kind.Name))
 	case len(u.AllowOptions) > 0 && u.API == openAIAPI:
 		return at(here.in("allow_options", 0), errors.New("allow_options needs api native; Ollama's OpenAI API takes no options"))
 	}
@@ -183,6 +185,16 @@ func (u *Upstream) checkOllama(here place) error {
 			return at(here.in("allow_options", 0), fmt.Errorf("allow_options: %q is not the name of an option, such as num_ctx", name))
 		case near != "" && near != name:
 			return at(here.in("allow_options", 0), fmt.Errorf("allow_options: unknown option %q; did you mean %s?", name, near))
+		}
+	}
+	return nil
+}
+
+// checkRestricted checks the members that clients of a service may use.
+func (u *Upstream) checkRestricted(restricted []string, here place) error {
+	for _, name := range u.AllowOptions {
+		if !slices.Contains(restricted, name) {
+			return at(here.in("allow_options", 0), fmt.Errorf("allow_options: %q is not restricted; use one of %s", name, strings.Join(restricted, ", ")))
 		}
 	}
 	return nil

@@ -68,7 +68,8 @@ type Upstream struct {
 	API string `json:"api,omitempty"`
 
 	// The options of an Ollama server that clients may set although they change how a model is loaded or how long it stays, such
-	// as num_ctx and keep_alive. Default: none; what clients send of them is left out.
+	// as num_ctx and keep_alive. For OpenRouter, which of models, route, provider and plugins they may use. Default: none; what clients
+	// send of them is left out.
 	AllowOptions []string `json:"allow_options,omitempty"`
 
 	// How to connect: any module of http.reverse_proxy.transport. Default: a lean client for http://, and Caddy's http

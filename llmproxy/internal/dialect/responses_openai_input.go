@@ -702,7 +702,7 @@ func (c *conversationReader) writeCalls(m *writer) {
 		m.text("name", call.name)
 		m.member("arguments", call.arguments)
 		m.raw("}")
-		if extra := c.turn.extraOf(str(call.id)); extra != nil {
+		if extra := c.turn.extraOf(str(call.id)); extra != nil && c.options.Extra {
 			m.member("extra_content", extra)
 		}
 		m.raw("}")

@@ -9,7 +9,7 @@ import (
 
 func TestChatFromResponse(t *testing.T) {
 	t.Parallel()
-	all := ChatOptions{Reasoning: true, Signed: true}
+	all := ChatOptions{Reasoning: true, Signed: true, Extra: true}
 	encrypted := func(members string) string { return `"encrypted_content":"` + encodeReasoning([]byte(members)) + `"` }
 	const (
 		hi     = `{"role":"user","content":"Hi"}`

@@ -134,6 +134,10 @@ func TestClassify(t *testing.T) {
 		{"anthropic: too much output after the prompt", OpenAI, 400, "{\"type\":\"error\",\"error\":{\"type\":\"invalid_request_error\",\"message\":\"input length and `max_tokens` exceed context limit: 190000 + 20000 > 200000, decrease input length or `max_tokens`\"}}", output(10000)},
 		{"anthropic: billing", OpenAI, 402, `{"type":"error","error":{"type":"billing_error","message":"x"}}`, is(router.Misconfigured)},
 		{"deepseek: too much output", OpenAI, 400, `{"error":{"message":"Invalid max_tokens value, the valid range of max_tokens is [1, 8192]","type":"invalid_request_error","param":null,"code":"invalid_request_error"}}`, output(8192)},
+		{"deepseek: a schema", DeepSeek, 400, `{"error":{"message":"This response_format type is unavailable now","type":"invalid_request_error","param":null,"code":"invalid_request_error"}}`, fits(0)},
+		{"xai: a penalty", XAI, 400, `{"code":"Client specified an invalid argument","error":"Argument not supported on this model: presencePenalty"}`, fits(0)},
+		{"xai: key", XAI, 400, `{"code":"Client specified an invalid argument","error":"Incorrect API key provided: xa***ey. You can obtain an API key from https://console.x.ai."}`, is(router.Misconfigured)},
+		{"xai: model", XAI, 404, `{"code":"Some requested entity was not found","error":"The model grok-9 does not exist or your team 1 does not have access to it."}`, is(router.Misconfigured)},
 		{"deepseek: balance", OpenAI, 402, `{"error":{"message":"Insufficient Balance","type":"unknown_error","param":null,"code":"invalid_request_error"}}`, is(router.Misconfigured)},
 
 		{"proxy: bad gateway", OpenAI, 502, `<html>502 Bad Gateway</html>`, is(router.Failed)},

@@ -217,6 +217,9 @@ func (u *Upstream) discoverReplica(p *probe, present bool) (found replicaDiscove
 	if fetch := found.kind.fetchSlots; fetch != nil && u.MaxConcurrent == 0 {
 		found.slots = fetch(p)
 	}
+	for i := range found.models {
+		found.models[i].ID = strings.TrimPrefix(found.models[i].ID, found.kind.namePrefix)
+	}
 	if path := found.kind.catalog; path != "" && len(found.models) > 0 {
 		found.models = p.describe(found.models, path)
 	}

@@ -55,6 +55,12 @@ type Kind struct {
 	knob *knob
 	// saysReasoning means that answers call their reasoning "reasoning".
 	saysReasoning bool
+	// restricted are members that clients may use only if the configuration allows it.
+	restricted []string
+	// cannot are features that no model of the service has.
+	cannot router.Feature
+	// namePrefix is what precedes the names of models in the service's list, and may be left out in requests.
+	namePrefix string
 	// keyHeader is the header with the API key; empty for a bearer token.
 	keyHeader string
 	// statesUsage means that streams have the usage without being asked for it.
@@ -127,6 +133,9 @@ func KindNamed(name string) (*Kind, error) {
 	}
 	return Kinds[i], nil
 }
+
+// Restricted returns the members that clients may use only if the configuration allows it.
+func (k *Kind) Restricted() []string { return k.restricted }
 
 // BuiltIn reports whether upstreams of this kind are part of this process and have no address.
 func (k *Kind) BuiltIn() bool { return k.transport != nil }

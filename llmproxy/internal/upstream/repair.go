@@ -107,6 +107,51 @@ func numberCalls(p *patch, delta []byte, before int) {
 	})
 }
 
+// repairParts returns a repair of a content of parts, which Mistral sends if the model thinks. OpenAI's clients expect a text.
+func repairParts() repair {
+	return func(data []byte) []byte {
+		p := patch{src: data}
+		eachChoice(data, func(choice []byte) {
+			_ = jsonspan.EachMember(choice, func(key, value []byte) bool { // the relay reports what is no choice
+				if name := string(key); name != "delta" && name != "message" {
+					return true
+				}
+				_ = jsonspan.EachMember(value, func(key, content []byte) bool { // it may be null
+					if string(key) == "content" && content[0] == '[' {
+						p.replace(content, joinParts(content))
+					}
+					return true
+				})
+				return true
+			})
+		})
+		return p.bytes()
+	}
+}
+
+// joinParts returns the texts of a content as one JSON string and, if the model has thought, the member with that.
+func joinParts(content []byte) string {
+	var text, thoughts string
+	_ = jsonspan.EachElement(content, func(part []byte) bool { // the relay reports what is no list
+		said, _ := jsonspan.String(member(part, "text"))
+		text += said
+		thinking := member(part, "thinking")
+		thought, _ := jsonspan.String(thinking)
+		thoughts += thought
+		_ = jsonspan.EachElement(thinking, func(part []byte) bool { // it may be a text, or nothing
+			thought, _ := jsonspan.String(member(part, "text"))
+			thoughts += thought
+			return true
+		})
+		return true
+	})
+	joined := jsonspan.AppendString(nil, text)
+	if thoughts != "" {
+		joined = jsonspan.AppendString(append(joined, `,"reasoning_content":`...), thoughts)
+	}
+	return string(joined)
+}
+
 func eachCall(delta []byte, visit func(call []byte)) {
 	_ = jsonspan.EachMember(delta, func(key, value []byte) bool { // it may be null
 		if string(key) == "tool_calls" {

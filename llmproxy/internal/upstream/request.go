@@ -260,6 +260,11 @@ func (u *Upstream) payload(t *Template, model string) Payload {
 	} else if t.Endpoint.IsResponses() {
 		withoutOwnReasoning(e)
 	}
+	for _, name := range u.ActualKind().restricted {
+		if !slices.Contains(u.AllowOptions, name) {
+			e.Drop(name)
+		}
+	}
 	if adapt := u.ActualKind().adapt; adapt != nil {
 		adapt(e)
 	}

@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"bytes"
+	"hash/fnv"
 	"net/url"
 	"regexp"
 	"slices"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/dialect"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/jsonspan"
+	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 )
 
 // The kinds of hosted services with OpenAI's API, a row each: where the service is, and how it differs from OpenAI's. What a row does
@@ -21,14 +23,14 @@ var (
 	// with the tool calls of earlier turns.
 	Gemini = &Kind{
 		Name: "gemini", ServiceBase: "https://generativelanguage.googleapis.com/v1beta/openai", basePath: "/v1beta/openai", prefillRate: rateOfBatches,
-		repair: repairToolCalls, lacks: onlyChat,
+		repair: repairToolCalls, lacks: onlyChat, namePrefix: "models/",
 		adapt: adaptToGemini, knob: geminiKnob, chat: dialect.ChatOptions{Extra: true},
 	}
 
 	// OpenRouter has members with which a client could choose another model, or who runs it.
 	OpenRouter = &Kind{
 		Name: "openrouter", ServiceBase: "https://openrouter.ai/api/v1", basePath: "/api/v1", prefillRate: rateOfBatches,
-		adapt:         requestForm{drop: []string{"models", "route", "provider", "plugins"}}.adapt,
+		restricted:    []string{"models", "route", "provider", "plugins"},
 		knob:          openRouterKnob,
 		saysReasoning: true,
 	}
@@ -38,25 +40,29 @@ var (
 		lacks: completions, knob: groqKnob, saysReasoning: true,
 	}
 
-	// Mistral refuses members that it does not know. Its streams have the usage without being asked for it.
+	// Mistral refuses members that it does not know, and IDs of calls that are not like its own. Its streams have the usage without being
+	// asked for it, and a content of parts if the model thinks.
 	Mistral = &Kind{
 		Name: "mistral", ServiceBase: "https://api.mistral.ai/v1", basePath: "/v1", prefillRate: rateOfBatches, statesUsage: true,
 		lacks: onlyChat,
 		adapt: requestForm{
-			rename: [][2]string{{"max_completion_tokens", "max_tokens"}, {"seed", "random_seed"}},
-			drop:   []string{"stream_options", "user", "safety_identifier", "store", "metadata", "service_tier", "verbosity"},
-			system: true,
+			rename:   [][2]string{{"max_completion_tokens", "max_tokens"}, {"seed", "random_seed"}},
+			drop:     []string{"stream_options", "user", "safety_identifier", "store", "metadata", "service_tier", "verbosity"},
+			messages: mistralMessages,
 		}.adapt,
-		knob: mistralKnob,
+		repair: repairParts,
+		knob:   mistralKnob,
 	}
 
-	// DeepSeek demands the reasoning of earlier turns with tool calls.
+	// DeepSeek demands the reasoning of earlier turns with tool calls, and has no schemas for answers.
 	DeepSeek = &Kind{
 		Name: "deepseek", ServiceBase: "https://api.deepseek.com/v1", basePath: "/v1", prefillRate: rateOfBatches,
-		lacks: onlyChat,
-		chat:  dialect.ChatOptions{Reasoning: true},
-		adapt: requestForm{rename: [][2]string{{"max_completion_tokens", "max_tokens"}}, system: true}.adapt,
-		knob:  deepSeekKnob,
+		lacks:  onlyChat,
+		chat:   dialect.ChatOptions{Reasoning: true},
+		adapt:  requestForm{rename: [][2]string{{"max_completion_tokens", "max_tokens"}}, messages: withSystemRole}.adapt,
+		knob:   deepSeekKnob,
+		cannot: router.JSONSchema,
+		errors: []errorRow{{from: 400, text: "response_format type is unavailable", is: router.Unsupported}},
 	}
 
 	// Together has no tool_choice "none", and a finish reason of its own.
@@ -69,7 +75,15 @@ var (
 	}
 
 	// XAI has completions, but its models that reason, which are all new ones, refuse them.
-	XAI = &Kind{Name: "xai", ServiceBase: "https://api.x.ai/v1", basePath: "/v1", prefillRate: rateOfBatches, lacks: completions, knob: effortKnob}
+	XAI = &Kind{
+		Name: "xai", ServiceBase: "https://api.x.ai/v1", basePath: "/v1", prefillRate: rateOfBatches,
+		lacks: completions, knob: effortKnob,
+		errors: []errorRow{
+			{from: 400, text: "Argument not supported", is: router.Unsupported}, // penalties and stop, by models that reason
+			{from: 400, text: "Incorrect API key", is: router.Misconfigured},
+			{from: 404, text: "does not have access to it", is: router.Misconfigured},
+		},
+	}
 
 	Fireworks = &Kind{Name: "fireworks", ServiceBase: "https://api.fireworks.ai/inference/v1", basePath: "/inference/v1", prefillRate: rateOfBatches, knob: fireworksKnob}
 	Cerebras  = &Kind{Name: "cerebras", ServiceBase: "https://api.cerebras.ai/v1", basePath: "/v1", prefillRate: rateOfBatches, knob: cerebrasKnob, saysReasoning: true}
@@ -100,10 +114,10 @@ func (u *Upstream) deploymentURL(base *url.URL, path, deployment string) *url.UR
 
 // A requestForm is how the requests to a service differ from those to OpenAI.
 type requestForm struct {
-	rename  [][2]string // members, from and to
-	drop    []string    // members
-	system  bool        // messages of the role developer get the role system
-	noTools bool        // a request that forbids tools has none instead
+	rename   [][2]string                  // members, from and to
+	drop     []string                     // members
+	messages func(messages []byte) []byte // what they become; nil if they stay
+	noTools  bool                         // a request that forbids tools has none instead
 }
 
 func (f requestForm) adapt(e *jsonspan.Edit) {
@@ -115,8 +129,10 @@ func (f requestForm) adapt(e *jsonspan.Edit) {
 	for _, name := range f.drop {
 		e.Drop(name)
 	}
-	if messages, ok := e.Get("messages"); f.system && ok && bytes.Contains(messages, developer) {
-		e.Set("messages", withSystemRole(messages))
+	if messages, ok := e.Get("messages"); f.messages != nil && ok {
+		if became := f.messages(messages); len(became) != len(messages) || &became[0] != &messages[0] {
+			e.Set("messages", became)
+		}
 	}
 	if choice, _ := e.Get("tool_choice"); f.noTools && jsonspan.EqualString(choice, "none") {
 		e.Drop("tools")
@@ -157,6 +173,9 @@ var developer = []byte(`"developer"`)
 
 // withSystemRole returns messages in which the role system replaces developer.
 func withSystemRole(messages []byte) []byte {
+	if !bytes.Contains(messages, developer) {
+		return messages
+	}
 	p := patch{src: messages}
 	_ = jsonspan.EachElement(messages, func(message []byte) bool { // the service reports what is no list
 		_ = jsonspan.EachMember(message, func(key, value []byte) bool { // or no message
@@ -168,4 +187,71 @@ func withSystemRole(messages []byte) []byte {
 		return true
 	})
 	return p.bytes()
+}
+
+// strangers are members of messages that other services know, and Mistral refuses.
+var strangers = []string{"reasoning_content", "reasoning", "reasoning_details", "thinking_blocks", "refusal", "annotations", "audio", "function_call"}
+
+// mistralMessages returns messages that Mistral takes, also if another model wrote some of them.
+func mistralMessages(messages []byte) []byte {
+	messages = withSystemRole(messages)
+	strange := func(name string) bool { return bytes.Contains(messages, []byte(`"`+name+`"`)) }
+	if !strange("tool_calls") && !strange("tool_call_id") && !slices.ContainsFunc(strangers, strange) {
+		return messages
+	}
+	return editEach(messages, func(message *jsonspan.Edit) {
+		for _, name := range strangers {
+			message.Drop(name)
+		}
+		if id, ok := message.Get("tool_call_id"); ok {
+			message.Set("tool_call_id", mistralCallID(id))
+		}
+		if calls, ok := message.Get("tool_calls"); ok {
+			message.Set("tool_calls", editEach(calls, func(call *jsonspan.Edit) {
+				call.Drop("extra_content")
+				if id, ok := call.Get("id"); ok {
+					call.Set("id", mistralCallID(id))
+				}
+			}))
+		}
+	})
+}
+
+// editEach edits the objects of a list.
+func editEach(list []byte, edit func(*jsonspan.Edit)) []byte {
+	edited := []byte{'['}
+	err := jsonspan.EachElement(list, func(element []byte) bool {
+		if len(edited) > 1 {
+			edited = append(edited, ',')
+		}
+		var o jsonspan.Object
+		if o.Scan(element) == nil {
+			var e jsonspan.Edit
+			e.Reset(&o)
+			edit(&e)
+			element = e.Bytes()
+		}
+		edited = append(edited, element...)
+		return true
+	})
+	if err != nil { // the service reports what is no list
+		return list
+	}
+	return append(edited, ']')
+}
+
+// mistralCallID returns the ID of a tool call, a JSON string, as Mistral has them: nine letters and digits.
+func mistralCallID(id []byte) []byte {
+	const length, digits = 9, "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+	text, ok := jsonspan.String(id)
+	if !ok || len(text) == length && strings.Trim(text, digits) == "" {
+		return id
+	}
+	h := fnv.New64a()
+	h.Write([]byte(text))
+	short := append(make([]byte, 0, length+2), '"')
+	for n := h.Sum64(); len(short) <= length; n /= uint64(len(digits)) {
+		short = append(short, digits[n%uint64(len(digits))])
+	}
+	return append(short, '"')
 }

@@ -17,6 +17,7 @@ import (
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/dialect"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
+	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router/replica"
 )
 
@@ -58,6 +59,9 @@ func TestServiceRequests(t *testing.T) {
 		{"groq", Groq, "", chat, `{"model":"m","seed":1}`, "https://api.groq.com/openai/v1/chat/completions", `{"model":"there","seed":1}`},
 		{"mistral", Mistral, "", chat, `{"model":"m","seed":1,"max_completion_tokens":2,"user":"x","safety_identifier":"y","prompt_cache_key":"k","verbosity":"low","stream":true,"stream_options":{"include_usage":true},"messages":[{"role":"developer","content":"developer"},{"content":"a","role":"user"}]}`,
 			"https://api.mistral.ai/v1/chat/completions", `{"model":"there","random_seed":1,"max_tokens":2,"prompt_cache_key":"k","stream":true,"messages":[{"role":"system","content":"developer"},{"content":"a","role":"user"}]}`},
+		{"mistral, what another model wrote", Mistral, "", chat, `{"model":"m","messages":[{"role":"user","content":"reasoning_content"},{"role":"assistant","content":null,"reasoning_content":"hm","refusal":null,"tool_calls":[{"id":"call_1","type":"function","extra_content":{"google":{}},"function":{"name":"f","arguments":"{}"}},{"id":"abcDEF123"}]},{"role":"tool","tool_call_id":"call_1","content":"1"},{"role":"tool","tool_call_id":"abcDEF123"}]}`,
+			"https://api.mistral.ai/v1/chat/completions", `{"model":"there","messages":[{"role":"user","content":"reasoning_content"},{"role":"assistant","content":null,"tool_calls":[{"id":"9gD2Dimct","type":"function","function":{"name":"f","arguments":"{}"}},{"id":"abcDEF123"}]},{"role":"tool","tool_call_id":"9gD2Dimct","content":"1"},{"role":"tool","tool_call_id":"abcDEF123"}]}`},
+		{"mistral, no list", Mistral, "", chat, `{"model":"m","messages":"tool_calls"}`, "https://api.mistral.ai/v1/chat/completions", `{"model":"there","messages":"tool_calls"}`},
 		{"mistral, a stream", Mistral, "", chat, `{"model":"m","stream":true}`, "https://api.mistral.ai/v1/chat/completions", `{"model":"there","stream":true}`},
 		{"deepseek", DeepSeek, "", chat, `{"max_completion_tokens":2,"model":"m","messages":[{"role": "developer"}, 1]}`, "https://api.deepseek.com/v1/chat/completions", `{"max_tokens":2,"model":"there","messages":[{"role": "system"}, 1]}`},
 		{"deepseek, no developer", DeepSeek, "", chat, `{"model":"m","messages":[ {"role":"user","content":"a \"developer\""} ]}`, "https://api.deepseek.com/v1/chat/completions", `{"model":"there","messages":[ {"role":"user","content":"a \"developer\""} ]}`},
@@ -89,6 +93,55 @@ func TestServiceRequests(t *testing.T) {
 				t.Errorf("headers %v", req.Header)
 			}
 		})
+	}
+}
+
+// A client of OpenRouter may use what the configuration allows.
+func TestAllowedMembers(t *testing.T) {
+	t.Parallel()
+	const body = `{"model":"m","models":["a"],"route":"fallback","provider":{"order":["x"]},"plugins":[]}`
+	u := upstreamOf(t, OpenRouter, func(c *Config) { c.AllowOptions = []string{"provider", "plugins"} })
+	template := templateOf(t, chatPath, body)
+	if err := u.Prepare(template, "there"); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := sent(t, u.NewRequest(t.Context(), template, u.Replicas[0], "there")), `{"model":"there","provider":{"order":["x"]},"plugins":[]}`; got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+}
+
+// The list of Gemini's models has names that clients do not use.
+func TestNamesOfGemini(t *testing.T) {
+	t.Parallel()
+	u := serviceOf(t, Gemini, "")
+	u.Transport = roundTrip(func(req *http.Request) (*http.Response, error) {
+		if req.URL.String() != "https://generativelanguage.googleapis.com/v1beta/openai/models" {
+			return &http.Response{StatusCode: http.StatusNotFound, Body: http.NoBody}, nil
+		}
+		return &http.Response{StatusCode: http.StatusOK, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(
+			`{"object":"list","data":[{"id":"models/gemini-2.5-flash","object":"model","owned_by":"google","display_name":"Gemini 2.5 Flash"},{"id":"other/models/x"}]}`))}, nil
+	})
+	d := u.Discover(t.Context())
+	var names []string
+	for _, m := range d.Models {
+		names = append(names, m.ID)
+	}
+	if diff := cmp.Diff([]string{"gemini-2.5-flash", "other/models/x"}, names); d.Err != nil || diff != "" {
+		t.Errorf("%v: %s", d.Err, diff)
+	}
+}
+
+// DeepSeek has no schemas for answers, unless the configuration knows better.
+func TestWhatDeepSeekCannot(t *testing.T) {
+	t.Parallel()
+	if c := upstreamOf(t, DeepSeek, nil).Capabilities("m"); c.Lacks != router.JSONSchema {
+		t.Errorf("it lacks %b", c.Lacks)
+	}
+	if c := upstreamOf(t, DeepSeek, func(c *Config) { c.Override.Can = router.JSONSchema }).Capabilities("m"); c.Lacks != 0 {
+		t.Errorf("it lacks %b", c.Lacks)
+	}
+	if c := upstreamOf(t, Groq, nil).Capabilities("m"); c.Lacks != 0 {
+		t.Errorf("another one lacks %b", c.Lacks)
 	}
 }
 
@@ -143,7 +196,7 @@ func TestSignaturesComeBack(t *testing.T) {
 				t.Parallel()
 				ids := calls(t, tt.path, whole)
 				body := strings.ReplaceAll(strings.ReplaceAll(tt.request, `"A"`, `"`+ids[0]+`"`), `"B"`, `"`+ids[1]+`"`)
-				for kind, signed := range map[*Kind]int{Gemini: 1, Mistral: 0, VLLM: 0} {
+				for kind, signed := range map[*Kind]int{Gemini: 1, Cerebras: 0, VLLM: 0} {
 					template := askedWith(t, tt.path, body)
 					u := upstreamOf(t, kind, nil)
 					if err := u.Prepare(template, "gemini-3-pro"); err != nil {
@@ -246,6 +299,9 @@ func TestRepairs(t *testing.T) {
 		{"gemini: cut off by a limit", Gemini, chunk(`{"tool_calls":[`+call+`]}`, `"length"`), chunk(`{"tool_calls":[`+indexed(call, 0)+`]}`, `"length"`)},
 		{"gemini: whole", Gemini, ` {"choices":[{"finish_reason":"stop","message":{"tool_calls":[` + call + `]}}]}`, ` {"choices":[{"finish_reason":"tool_calls","message":{"tool_calls":[` + call + `]}}]}`},
 		{"gemini: an error", Gemini, `[{"error":{"code":400}}]`, `[{"error":{"code":400}}]`},
+		{"mistral: parts", Mistral, chunk(`{"role":"assistant","content":[{"type":"thinking","thinking":[{"type":"text","text":"h\"m"}]}]}`, "null") + chunk(`{"content":[{"type":"text","text":"a"},{"type":"reference","reference_ids":[1]},{"type":"text","text":"b"}]}`, "null") + chunk(`{"content":"c"}`, `"stop"`) + done,
+			chunk(`{"role":"assistant","content":"","reasoning_content":"h\"m"}`, "null") + chunk(`{"content":"ab"}`, "null") + chunk(`{"content":"c"}`, `"stop"`) + done},
+		{"mistral: whole", Mistral, `{"choices":[{"finish_reason":"stop","message":{"content":[{"type":"thinking","thinking":"hm"},{"type":"text","text":"a"}],"tool_calls":null}}]}`, `{"choices":[{"finish_reason":"stop","message":{"content":"a","reasoning_content":"hm","tool_calls":null}}]}`},
 		{"together: eos", Together, chunk(`{"content":"a"}`, "null") + chunk(`{}`, `"eos"`) + done, chunk(`{"content":"a"}`, "null") + chunk(`{}`, `"stop"`) + done},
 		{"together: whole", Together, `{"choices":[{"finish_reason":"eos"},{"finish_reason":"length"}]}`, `{"choices":[{"finish_reason":"stop"},{"finish_reason":"length"}]}`},
 	} {
@@ -274,7 +330,7 @@ func FuzzRepairs(f *testing.F) {
 	f.Add([]byte(`{"choices":[{"delta":{"tool_calls":[{},{"id":"a"}]},"finish_reason":"stop"}]}`))
 	f.Add([]byte(`{"choices":[{"finish_reason":"eos","finish_reason":"eos"`))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		for _, newRepair := range []func() repair{repairToolCalls, repairReasons} {
+		for _, newRepair := range []func() repair{repairToolCalls, repairReasons, repairParts} {
 			once := newRepair()(bytes.Clone(data))
 			if json.Valid(data) && !json.Valid(once) {
 				t.Errorf("%q became %q", data, once)

@@ -43,7 +43,7 @@ type Config struct {
 	Drop   []string
 	// OpenAI chooses the OpenAI API of a kind that has another one, too.
 	OpenAI bool
-	// AllowOptions are names of Ollama's restricted options that clients may use; see dialect.OllamaRestricted.
+	// AllowOptions are restricted members that clients may use: Ollama's options (see dialect.OllamaRestricted), and those of the kind.
 	AllowOptions []string
 	Timers       Timers
 	// MaxConcurrent is how many requests may be at one replica at once. Zero means the kind's default.
@@ -118,6 +118,9 @@ func New(c Config) *Upstream {
 		u.Transport = c.Kind.transport
 	}
 	u.capabilities.reported, u.capabilities.learned, u.capabilities.ratios = map[string]router.Capabilities{}, map[string]learnedWindow{}, map[string]float64{}
+	if c.Kind.cannot != 0 {
+		u.capabilities.reported[anyModel] = router.Capabilities{Lacks: c.Kind.cannot}
+	}
 	u.publishCapabilities(time.Time{})
 	u.loads.loaded, u.loads.loading = map[replicaModel]time.Time{}, map[replicaModel]chan struct{}{}
 	return u
