@@ -19,6 +19,7 @@ type scenario struct {
 	header      string // more header lines of the request
 	site        string // more directives of the site, for both proxies
 	directives  string // more directives of llm_proxy
+	kind        string // of its upstream; openai by default
 	upstream    upstream
 	measure     func(context.Context, *pass) (sample, error)
 	proxiesOnly bool // the upstream itself is not measured
@@ -32,6 +33,7 @@ const (
 	openAI    api = "/v1/chat/completions"
 	anthropic api = "/v1/messages"
 	ollama    api = "/api/chat"
+	responses api = "/v1/responses"
 )
 
 // A bar is a limit for the median of a figure's ratio to reverse_proxy, or of the figure itself.
@@ -101,6 +103,7 @@ func scenarios() []scenario {
 		},
 		clientOf("anthropic-16", anthropic),
 		clientOf("ollama-16", ollama),
+		clientOf("responses-16", responses),
 		{
 			name: "stream-memory", title: fmt.Sprintf("memory of %d open streams, an event a second", openStreams),
 			connections: openStreams, size: kilobyte, stream: true, proxiesOnly: true,
@@ -133,7 +136,7 @@ func clientOf(name string, a api) scenario {
 	return scenario{
 		name: name, title: fmt.Sprintf("1 KB requests to %s and answers, translated to OpenAI's API and back, 16 connections", a),
 		connections: 16, size: kilobyte, upstream: upstream{bytes: kilobyte}, measure: translated(a),
-		bars: []bar{{figure: translatedShare, limit: 1.15, absolute: true}},
+		bars: []bar{{figure: translatedShare, limit: 1.15, absolute: true}}, kind: "deepseek", // which has chat only
 	}
 }
 
@@ -148,6 +151,8 @@ func (sc *scenario) request(size int) []byte {
 		end = `"}],"model":"m","max_tokens":4096}`
 	case sc.api == ollama:
 		end = `"}],"model":"m","stream":false}`
+	case sc.api == responses:
+		begin, end = `{"input":"`, `","model":"m"}`
 	}
 	const words = "The quick brown fox jumps over the lazy dog. "
 	n := size - len(begin) - len(end)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -91,7 +92,7 @@ func (s *servers) caddyfile(proxy side, addr string) string {
 	}`
 	if proxy == ours && !s.noise {
 		handler = `llm_proxy {
-		upstream u openai http://` + s.running[direct].addr + `
+		upstream u ` + cmp.Or(s.scenario.kind, "openai") + ` http://` + s.running[direct].addr + `
 		model m u/m
 		` + s.scenario.directives + `
 	}`

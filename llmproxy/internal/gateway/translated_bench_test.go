@@ -26,7 +26,7 @@ func (a answering) RoundTrip(req *http.Request) (*http.Response, error) {
 	return &http.Response{StatusCode: http.StatusOK, Header: header, ContentLength: int64(len(a)), Body: io.NopCloser(strings.NewReader(string(a))), Request: req}, nil
 }
 
-// An answer of 1 KB from an upstream with OpenAI's API, for clients of each API.
+// An answer of 1 KB from an upstream with OpenAI's chat, for clients of each API.
 func BenchmarkClients(b *testing.B) {
 	text := strings.Repeat("The quick brown fox jumps over the lazy dog. ", 23)
 	answer := answering(fmt.Sprintf(`{"id":"chatcmpl-1","object":"chat.completion","created":1,"model":"m","choices":[{"index":0,"message":{"role":"assistant","content":%q},"finish_reason":"stop"}],"usage":{"prompt_tokens":9,"completion_tokens":99,"total_tokens":108}}`, text))
@@ -34,7 +34,7 @@ func BenchmarkClients(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	u := upstream.New(upstream.Config{Name: "u", Kind: upstream.OpenAI, Bases: []*url.URL{base}, Transport: answer})
+	u := upstream.New(upstream.Config{Name: "u", Kind: upstream.DeepSeek, Bases: []*url.URL{base}, Transport: answer}) // which has chat only
 	table, err := router.Compile([]*router.Upstream{u.Route}, []router.Model{{Name: "m", Pools: []router.PoolConfig{{Targets: []string{"u"}, Policy: router.First}}}})
 	if err != nil {
 		b.Fatal(err)
@@ -44,6 +44,7 @@ func BenchmarkClients(b *testing.B) {
 	for _, client := range []struct{ name, path, body string }{
 		{"OpenAI", chatPath, `{"messages":[{"role":"user","content":"` + text + `"}],"model":"m"}`},
 		{"Anthropic", "/v1/messages", `{"messages":[{"role":"user","content":"` + text + `"}],"model":"m","max_tokens":4096}`},
+		{"Responses", "/v1/responses", `{"input":"` + text + `","model":"m"}`},
 		{"Ollama", "/api/chat", `{"messages":[{"role":"user","content":"` + text + `"}],"model":"m","stream":false}`},
 	} {
 		task, ok := TaskOf(client.path)

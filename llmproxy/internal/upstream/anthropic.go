@@ -1,7 +1,6 @@
 package upstream
 
 import (
-	"bufio"
 	"bytes"
 	"net/http"
 	"regexp"
@@ -157,7 +156,7 @@ func (u *Upstream) defaultMaxTokens() int {
 
 // chatFromMessages makes an answer in Anthropic's format one in OpenAI's. Signed means that signatures of thinking are real.
 func chatFromMessages(t *Template, res *http.Response, signed bool) error {
-	start := bufio.NewReader(res.Body)
+	start := startOf(res.Body)
 	if !startsJSON(start) {
 		stream := dialect.ChunkStream{Unsigned: !signed}
 		translateStream(res, start, func(b []byte, e *sse.Event) []byte {

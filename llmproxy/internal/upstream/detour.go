@@ -1,7 +1,6 @@
 package upstream
 
 import (
-	"bufio"
 	"errors"
 	"net/http"
 
@@ -33,7 +32,7 @@ var errNotChat = errors.New("the answer is not one of the chat API")
 
 // translateAnswer makes an answer of chat one of the endpoint that the client called.
 func (d *detour) translateAnswer(account *memory.Account, res *http.Response) error {
-	start := bufio.NewReader(res.Body)
+	start := startOf(res.Body)
 	if !startsJSON(start) {
 		translateStream(res, start, func(b []byte, e *sse.Event) []byte {
 			if !e.HasData || e.ErrorField != nil || string(e.Name) == "error" { // the relay reads errors

@@ -1,7 +1,6 @@
 package upstream
 
 import (
-	"bufio"
 	"errors"
 	"io"
 	"net/http"
@@ -117,7 +116,7 @@ var errNotOllama = errors.New("the answer is not one of Ollama's API")
 // fromOllama makes an answer of Ollama's own API one in OpenAI's format. Lines become events. They stay lines of Ollama's format within
 // them if the client gets them as they are.
 func fromOllama(t *Template, res *http.Response, passes bool) error {
-	start := bufio.NewReader(res.Body)
+	start := startOf(res.Body)
 	if !startsJSON(start) { // the relay says what is wrong with it
 		res.Body = struct {
 			io.Reader

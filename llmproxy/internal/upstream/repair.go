@@ -1,7 +1,6 @@
 package upstream
 
 import (
-	"bufio"
 	"bytes"
 	"net/http"
 	"strconv"
@@ -16,7 +15,7 @@ type repair func(data []byte) []byte
 
 // repairAnswer repairs a chat answer while it is read.
 func repairAnswer(account *memory.Account, res *http.Response, r repair) error {
-	start := bufio.NewReader(res.Body)
+	start := startOf(res.Body)
 	if !startsJSON(start) {
 		translateStream(res, start, func(b []byte, e *sse.Event) []byte {
 			if e.HasData {

@@ -297,7 +297,7 @@ func TestRepairs(t *testing.T) {
 		{"gemini: an index", Gemini, chunk(`{"tool_calls":[`+indexed(call, 7)+`]}`, "null"), chunk(`{"tool_calls":[`+indexed(call, 7)+`]}`, "null")},
 		{"gemini: text", Gemini, ": hi\n\n" + chunk(`{"content":"a"}`, `"stop"`) + done, ": hi\n\n" + chunk(`{"content":"a"}`, `"stop"`) + done},
 		{"gemini: cut off by a limit", Gemini, chunk(`{"tool_calls":[`+call+`]}`, `"length"`), chunk(`{"tool_calls":[`+indexed(call, 0)+`]}`, `"length"`)},
-		{"gemini: whole", Gemini, ` {"choices":[{"finish_reason":"stop","message":{"tool_calls":[` + call + `]}}]}`, ` {"choices":[{"finish_reason":"tool_calls","message":{"tool_calls":[` + call + `]}}]}`},
+		{"gemini: whole", Gemini, ` {"choices":[{"finish_reason":"stop","message":{"tool_calls":[` + call + `]}}]}`, `{"choices":[{"finish_reason":"tool_calls","message":{"tool_calls":[` + call + `]}}]}`},
 		{"gemini: an error", Gemini, `[{"error":{"code":400}}]`, `[{"error":{"code":400}}]`},
 		{"mistral: parts", Mistral, chunk(`{"role":"assistant","content":[{"type":"thinking","thinking":[{"type":"text","text":"h\"m"}]}]}`, "null") + chunk(`{"content":[{"type":"text","text":"a"},{"type":"reference","reference_ids":[1]},{"type":"text","text":"b"}]}`, "null") + chunk(`{"content":"c"}`, `"stop"`) + done,
 			chunk(`{"role":"assistant","content":"","reasoning_content":"h\"m"}`, "null") + chunk(`{"content":"ab"}`, "null") + chunk(`{"content":"c"}`, `"stop"`) + done},

@@ -20,25 +20,41 @@ const (
 	maxTranslated = 4 * sse.MaxEvent
 )
 
-// translateWhole replaces an answer, whose body begins with what was peeked at, by its translation. The memory that both take is
+// translateWhole replaces an answer, whose body is what is left of the given one, by its translation. The memory that both take is
 // reserved until the answer is closed. What is not JSON stays as it is, so that the relay reports it.
 func translateWhole(account *memory.Account, res *http.Response, body io.Reader, translate func([]byte) ([]byte, error)) error {
-	w := &translatedWhole{account: account}
+	w := &translatedWhole{account: account, answer: answers.Get().(*bytes.Buffer)}
+	w.answer.Reset()
+	if n := res.ContentLength; n > 0 {
+		w.answer.Grow(int(min(n, freeAnswer)) + bytes.MinRead)
+	}
 	err := w.read(body)
 	res.Body.Close()
-	translated := w.answer.Bytes()
-	if err == nil && jsonspan.Walk(translated, func(_, _ []byte) {}, func([]byte) {}) == nil {
-		translated, err = translate(translated)
+	answer := w.answer.Bytes()
+	translated := answer
+	if err == nil && jsonspan.Walk(answer, func(_, _ []byte) {}, func([]byte) {}) == nil {
+		translated, err = translate(answer)
 	}
 	if err != nil {
 		w.Close()
 		return err
 	}
-	w.answer = bytes.Buffer{}
+	if !overlap(translated, answer) && w.answer.Cap() <= freeAnswer {
+		answers.Put(w.answer)
+	}
+	w.answer = nil
 	w.Reader = bytes.NewReader(translated)
 	res.Body, res.ContentLength = w, int64(len(translated))
 	delete(res.Header, "Content-Length")
 	return nil
+}
+
+// answers pools the memory into which answers are read before they are translated.
+var answers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
+
+// overlap reports whether two slices end in the same memory.
+func overlap(a, b []byte) bool {
+	return cap(a) > 0 && cap(b) > 0 && &a[:cap(a)][cap(a)-1] == &b[:cap(b)][cap(b)-1]
 }
 
 // A translatedWhole is the body of a translated answer.
@@ -46,7 +62,7 @@ type translatedWhole struct {
 	*bytes.Reader
 	account  *memory.Account
 	reserved int64
-	answer   bytes.Buffer
+	answer   *bytes.Buffer
 	release  sync.Once
 }
 
@@ -59,7 +75,7 @@ func (w *translatedWhole) read(body io.Reader) error {
 			}
 			w.reserved += more
 		}
-		_, err := io.CopyN(&w.answer, body, limit-int64(w.answer.Len()))
+		_, err := io.CopyN(w.answer, body, limit-int64(w.answer.Len()))
 		if errors.Is(err, io.EOF) {
 			return nil
 		}
@@ -76,17 +92,21 @@ func (w *translatedWhole) Close() error {
 	return nil
 }
 
-// startsJSON reports whether an answer begins as JSON does. Services that imitate the API label their answers in many ways.
+// startOf returns a reader of which the first byte can be looked at. Its buffer is small, because larger reads pass it by.
+func startOf(body io.Reader) *bufio.Reader { return bufio.NewReaderSize(body, 16) }
+
+// startsJSON reports whether an answer begins as JSON does, after white space, which is dropped. Services that imitate the API label their
+// answers in many ways.
 func startsJSON(answer *bufio.Reader) bool {
-	for i := 1; ; i++ {
-		head, err := answer.Peek(i)
-		if err != nil {
-			return false
+	for {
+		c, err := answer.ReadByte()
+		switch {
+		case err != nil:
+			return false // the next read fails as well
+		case c == ' ', c == '\t', c == '\r', c == '\n':
+			continue
 		}
-		switch head[i-1] {
-		case ' ', '\t', '\r', '\n':
-		default:
-			return head[i-1] == '{' || head[i-1] == '['
-		}
+		_ = answer.UnreadByte() // cannot fail after a read
+		return c == '{' || c == '['
 	}
 }
