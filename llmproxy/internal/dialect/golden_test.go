@@ -42,7 +42,7 @@ var goldens = map[string]func(t *testing.T, in []byte) []byte{
 		return []byte(indented(t, body) + "\n")
 	},
 	"completion-answer": func(t *testing.T, in []byte) []byte {
-		body, ok := new(CompletionAnswer).Whole(in)
+		body, ok := new(CompletionAnswer).Whole(nil, in)
 		if !ok {
 			t.Fatal("not translated")
 		}
@@ -87,7 +87,7 @@ var goldens = map[string]func(t *testing.T, in []byte) []byte{
 	},
 	"response-answer": func(t *testing.T, in []byte) []byte {
 		s := newResponseStream()
-		body, ok := s.Whole(in)
+		body, ok := s.Whole(nil, in)
 		if !ok {
 			t.Fatal("not translated")
 		}

@@ -1,6 +1,8 @@
 package dialect
 
 import (
+	"slices"
+
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/jsonspan"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/sse"
 )
@@ -25,8 +27,8 @@ func (c *CompletionAnswer) Append(dst, data []byte) []byte {
 func (c *CompletionAnswer) Close(b []byte) []byte { return b }
 
 // Whole implements Answer. It returns false if the answer has no list of choices.
-func (c *CompletionAnswer) Whole(answer []byte) ([]byte, bool) {
-	return appendCompletion(make([]byte, 0, len(answer)), answer)
+func (c *CompletionAnswer) Whole(b, answer []byte) ([]byte, bool) {
+	return appendCompletion(slices.Grow(b, len(answer)), answer)
 }
 
 // appendCompletion translates a chunk, or a whole answer. It returns false if that has no list of choices.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/rand"
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 
@@ -174,40 +175,47 @@ func (s *ResponseStream) Append(dst, data []byte) []byte {
 	return dst
 }
 
-// read reads the members of a chunk or an answer, and returns its choices. It returns false if that is not valid JSON.
+// read reads the members of a chunk, and returns its choices. It returns false if that is not valid JSON.
 func (s *ResponseStream) read(data []byte) (choices []byte, ok bool) {
 	err := jsonspan.EachMember(data, func(key, value []byte) bool {
-		switch string(key) {
-		case "choices":
+		if string(key) == "choices" {
 			choices = value
-		case "model":
-			if isText(value) && !s.started {
-				s.model = append(s.model[:0], value...)
-			}
-		case "created":
-			if n, err := strconv.ParseInt(string(value), 10, 64); err == nil && n > 0 && !s.started {
-				s.created = n
-			}
-		case "service_tier":
-			if isText(value) {
-				s.tier = append(s.tier[:0], value...)
-			}
-		case "system_fingerprint":
-			if isText(value) {
-				s.fingerprint = append(s.fingerprint[:0], value...)
-			}
-		case "timings": // of llama.cpp
-			if value[0] == '{' {
-				s.timings = append(s.timings[:0], value...)
-			}
-		default:
-			if s.whole {
-				s.count(openai.UsageIn(key, value))
-			}
+		} else {
+			s.member(key, value)
 		}
 		return true
 	})
 	return choices, err == nil
+}
+
+// member reads another member of a chunk or an answer than its choices.
+func (s *ResponseStream) member(key, value []byte) {
+	switch string(key) {
+	case "model":
+		if isText(value) && !s.started {
+			s.model = append(s.model[:0], value...)
+		}
+	case "created":
+		if n, err := strconv.ParseInt(string(value), 10, 64); err == nil && n > 0 && !s.started {
+			s.created = n
+		}
+	case "service_tier":
+		if isText(value) {
+			s.tier = append(s.tier[:0], value...)
+		}
+	case "system_fingerprint":
+		if isText(value) {
+			s.fingerprint = append(s.fingerprint[:0], value...)
+		}
+	case "timings": // of llama.cpp
+		if value[0] == '{' {
+			s.timings = append(s.timings[:0], value...)
+		}
+	default:
+		if s.whole {
+			s.count(openai.UsageIn(key, value))
+		}
+	}
 }
 
 func (s *ResponseStream) count(usage []byte) {
@@ -889,14 +897,22 @@ func (s *ResponseStream) complete(dst []byte) []byte {
 	return s.closeItem(dst)
 }
 
-// Whole returns the response that a whole chat completion becomes. It returns false if the answer has no choice.
-func (s *ResponseStream) Whole(answer []byte) ([]byte, bool) {
+// Whole appends the response that a whole chat completion becomes. It returns false if the answer has no choice.
+func (s *ResponseStream) Whole(b, answer []byte) ([]byte, bool) {
 	s.whole = true
-	choices, ok := s.read(answer)
+	var choices []byte
+	ok := jsonspan.Members(answer, func(key, value []byte) bool { // whoever has read the whole answer has checked that it is JSON
+		if string(key) == "choices" {
+			choices = value
+		} else {
+			s.member(key, value)
+		}
+		return true
+	})
 	var c [4][]byte
 	object(firstChoice(choices), []string{"message", "finish_reason", "logprobs", "usage"}, c[:])
 	if !ok || c[0] == nil || jsonspan.EqualString(c[1], "error") {
-		return nil, false
+		return b, false
 	}
 	s.count(c[3]) // of Moonshot
 	s.ended, s.reason = true, c[1]
@@ -905,7 +921,7 @@ func (s *ResponseStream) Whole(answer []byte) ([]byte, bool) {
 	if s.incomplete() != "" {
 		status = "incomplete"
 	}
-	s.output = s.appendHead(make([]byte, 0, len(answer)+len(s.Request.Echo)+512), status)
+	s.output = s.appendHead(slices.Grow(b, len(answer)+len(s.Request.Echo)+512), status)
 	s.delta(nil, c[0], c[2])
 	s.complete(nil)
 	return s.appendTail(s.output), true

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"sync"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/jsonspan"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
@@ -153,6 +154,11 @@ func (c *responseReader) passes(key, value []byte) (bool, *openai.Error) {
 	return true, nil
 }
 
+// drafts pools the memory for messages that follow a system message which is complete only after them, except for large ones.
+var drafts = sync.Pool{New: func() any { return new([]byte) }}
+
+const maxDraft = 64 << 10
+
 // conversation writes the messages and the tools.
 func (c *responseReader) conversation() *openai.Error {
 	if jsonspan.EqualString(get(c.v.choice, "type"), "allowed_tools") {
@@ -167,7 +173,12 @@ func (c *responseReader) conversation() *openai.Error {
 	}
 	c.tools.loading = true
 	input := conversationReader{options: c.options, tools: &c.tools, effort: get(c.v.reasoning, "effort"), verbosity: get(c.v.text, "verbosity")}
-	input.messages.b = make([]byte, 0, len(c.v.input)+256)
+	draft := drafts.Get().(*[]byte)
+	defer drafts.Put(draft)
+	input.messages.b = slices.Grow((*draft)[:0], len(c.v.input)+256)
+	if *draft = nil; cap(input.messages.b) <= maxDraft {
+		*draft = input.messages.b
+	}
 	if err := input.read(c.v.instructions, c.v.input); err != nil {
 		return err
 	}

@@ -39,6 +39,17 @@ func (a *Answer) Parse(body []byte) error {
 	})
 }
 
+// ParseChecked is Parse for an object that is known to be JSON.
+func (a *Answer) ParseChecked(body []byte) {
+	*a = Answer{}
+	jsonspan.Members(body, func(key, value []byte) bool {
+		if !jsonspan.IsNull(value) {
+			a.read(key, value)
+		}
+		return true
+	})
+}
+
 // ValueEnd returns where the object or array that a text begins with ends. It returns false if it is not complete.
 func ValueEnd(text []byte) (end int, ok bool) {
 	s := jsonspan.Scanner{Text: text}

@@ -30,7 +30,7 @@ func (s *ResponseState) Read(response []byte) {
 		case "created_at":
 			s.Created = parseCount(value)
 		}
-		return true
+		return s.ID == "" || s.Model == "" || s.Created == 0
 	})
 }
 

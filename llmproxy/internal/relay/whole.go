@@ -39,6 +39,7 @@ type wholeAnswer struct {
 	count    bool                     // count the text even if the usage is known
 	complete bool                     // head is the complete answer
 	kept     bool                     // the client keeps a copy of the answer
+	checked  bool                     // it is known to be JSON
 	base64   *openai.EmbeddingEncoder // converts embeddings to base64; nil if the request did not ask for that
 	naming   bool                     // name the reasoning
 	meter    Meter
@@ -50,11 +51,16 @@ func newWhole(res *http.Response, expect Expect) *wholeAnswer {
 	a.naming = expect.NameReasoning
 	a.count, a.kept, a.texts = expect.Count, expect.Whole, expect.Endpoint.Texts && !expect.Endpoint.Vectors
 	a.head.Reset()
+	body, ok := res.Body.(checkedBody)
+	a.checked = ok && body.Checked()
 	if expect.Base64 {
 		a.base64 = new(openai.EmbeddingEncoder)
 	}
 	return a
 }
+
+// A checkedBody is a body that may be known to be one JSON object, because it was made of parts of another one.
+type checkedBody interface{ Checked() bool }
 
 // read reads the answer until it ends, the limit is reached, or there is no memory left. It takes memory as the answer arrives.
 func (a *wholeAnswer) read(limit int64) error {
@@ -124,6 +130,10 @@ func (a *wholeAnswer) prepare() error {
 // parse validates the answer and reads it.
 func (a *wholeAnswer) parse() error {
 	var answer openai.Answer
+	if a.checked {
+		answer.ParseChecked(a.head.Bytes())
+		return a.take(&answer)
+	}
 	err := answer.Parse(a.head.Bytes())
 	if err != nil && a.cutTrailer() {
 		err = answer.Parse(a.head.Bytes())
@@ -131,10 +141,15 @@ func (a *wholeAnswer) parse() error {
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrNotJSON, err)
 	}
+	return a.take(&answer)
+}
+
+// take records what the answer says of itself, or returns the error that it is.
+func (a *wholeAnswer) take(answer *openai.Answer) error {
 	if answer.Err != nil {
 		return eventError(answer.Err)
 	}
-	a.readUsage(&answer)
+	a.readUsage(answer)
 	if a.endpoint.IsResponses() {
 		a.meter.Response.Read(a.head.Bytes())
 	}

@@ -170,7 +170,7 @@ func chatFromMessages(t *Template, res *http.Response, signed bool) error {
 		}, nil)
 		return nil
 	}
-	return translateWhole(t.Answers, res, start, func(message []byte) ([]byte, error) {
+	return translateWhole(t.Answers, res, start, func(_, message []byte) ([]byte, error) {
 		if chat, ok := dialect.ChatFromMessage(message, nil, signed); ok {
 			return chat, nil
 		}

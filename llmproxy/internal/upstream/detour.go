@@ -42,8 +42,8 @@ func (d *detour) translateAnswer(account *memory.Account, res *http.Response) er
 		}, d.answer.Close)
 		return nil
 	}
-	return translateWhole(account, res, start, func(answer []byte) ([]byte, error) {
-		if translated, ok := d.answer.Whole(answer); ok {
+	return translateWhole(account, res, start, func(b, answer []byte) ([]byte, error) {
+		if translated, ok := d.answer.Whole(b, answer); ok {
 			return translated, nil
 		}
 		if failed, _ := openai.ParseError(answer); failed.Message == "" {

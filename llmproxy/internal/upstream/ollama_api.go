@@ -151,7 +151,7 @@ func wholeFromOllama(t *Template, res *http.Response, body io.Reader) error {
 	if t.Endpoint.Vectors {
 		translate = dialect.EmbeddingsFromEmbed
 	}
-	return translateWhole(t.Answers, res, body, func(answer []byte) ([]byte, error) {
+	return translateWhole(t.Answers, res, body, func(_, answer []byte) ([]byte, error) {
 		if translated, ok := translate(answer); ok {
 			return translated, nil
 		}

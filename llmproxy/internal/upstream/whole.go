@@ -22,35 +22,41 @@ const (
 
 // translateWhole replaces an answer, whose body is what is left of the given one, by its translation. The memory that both take is
 // reserved until the answer is closed. What is not JSON stays as it is, so that the relay reports it.
-func translateWhole(account *memory.Account, res *http.Response, body io.Reader, translate func([]byte) ([]byte, error)) error {
-	w := &translatedWhole{account: account, answer: answers.Get().(*bytes.Buffer)}
-	w.answer.Reset()
+//
+// Translate may append to b, or return other memory, or the answer itself.
+func translateWhole(account *memory.Account, res *http.Response, body io.Reader, translate func(b, answer []byte) ([]byte, error)) error {
+	w := &translatedWhole{account: account, memory: wholes.Get().(*wholeMemory)}
+	w.memory.in.Reset()
 	if n := res.ContentLength; n > 0 {
-		w.answer.Grow(int(min(n, freeAnswer)) + bytes.MinRead)
+		w.memory.in.Grow(int(min(n, freeAnswer)) + bytes.MinRead)
 	}
 	err := w.read(body)
 	res.Body.Close()
-	answer := w.answer.Bytes()
+	answer := w.memory.in.Bytes()
 	translated := answer
 	if err == nil && jsonspan.Walk(answer, func(_, _ []byte) {}, func([]byte) {}) == nil {
-		translated, err = translate(answer)
+		if translated, err = translate(w.memory.out[:0], answer); !overlap(translated, answer) {
+			w.memory.out, w.checked = translated, err == nil && len(translated) > 0 && translated[0] == '{'
+		}
 	}
 	if err != nil {
 		w.Close()
 		return err
 	}
-	if !overlap(translated, answer) && w.answer.Cap() <= freeAnswer {
-		answers.Put(w.answer)
-	}
-	w.answer = nil
 	w.Reader = bytes.NewReader(translated)
 	res.Body, res.ContentLength = w, int64(len(translated))
 	delete(res.Header, "Content-Length")
 	return nil
 }
 
-// answers pools the memory into which answers are read before they are translated.
-var answers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
+// A wholeMemory is the memory of an answer that is translated, and of what it becomes.
+type wholeMemory struct {
+	in  bytes.Buffer
+	out []byte
+}
+
+// wholes pools the memory of translated answers, except for large ones.
+var wholes = sync.Pool{New: func() any { return new(wholeMemory) }}
 
 // overlap reports whether two slices end in the same memory.
 func overlap(a, b []byte) bool {
@@ -62,9 +68,13 @@ type translatedWhole struct {
 	*bytes.Reader
 	account  *memory.Account
 	reserved int64
-	answer   *bytes.Buffer
+	memory   *wholeMemory
+	checked  bool
 	release  sync.Once
 }
+
+// Checked reports whether the body is known to be a JSON object: a translation of a JSON text is one.
+func (w *translatedWhole) Checked() bool { return w.checked }
 
 // read reads the answer, and reserves twice its size, because the translation takes about as much.
 func (w *translatedWhole) read(body io.Reader) error {
@@ -75,7 +85,7 @@ func (w *translatedWhole) read(body io.Reader) error {
 			}
 			w.reserved += more
 		}
-		_, err := io.CopyN(w.answer, body, limit-int64(w.answer.Len()))
+		_, err := io.CopyN(&w.memory.in, body, limit-int64(w.memory.in.Len()))
 		if errors.Is(err, io.EOF) {
 			return nil
 		}
@@ -88,7 +98,13 @@ func (w *translatedWhole) read(body io.Reader) error {
 
 // Close implements io.Closer.
 func (w *translatedWhole) Close() error {
-	w.release.Do(func() { w.account.Release(w.reserved) })
+	w.release.Do(func() {
+		w.account.Release(w.reserved)
+		if w.Reader = bytes.NewReader(nil); w.memory.in.Cap() <= freeAnswer && cap(w.memory.out) <= freeAnswer {
+			wholes.Put(w.memory)
+		}
+		w.memory = nil
+	})
 	return nil
 }
 
