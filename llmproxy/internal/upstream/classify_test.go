@@ -112,6 +112,8 @@ func TestClassify(t *testing.T) {
 		{"groq: invalid tool call", OpenAI, 400, `{"error":{"message":"Failed to call a function.","type":"invalid_request_error","code":"tool_use_failed","failed_generation":"x"}}`, fits(0)},
 		{"groq: logprobs", OpenAI, 400, `{"error":{"message":"property 'logprobs' is unsupported","type":"invalid_request_error"}}`, fits(0)},
 
+		{"groq: a name", Groq, 400, `{"error":{"message":"'messages.0' : for 'role:user' the following must be satisfied[('messages.0' : property 'name' is unsupported)]","type":"invalid_request_error"}}`, fits(0)},
+		{"groq: several answers", Groq, 400, `{"error":{"message":"'n' : number must be at most 1","type":"invalid_request_error"}}`, fits(0)},
 		{"mistral: unknown member", OpenAI, 422, `{"detail":[{"type":"extra_forbidden","loc":["body","user"],"msg":"Extra inputs are not permitted"}]}`, fits(0)},
 		{"mistral: wrong value", OpenAI, 422, `{"detail":[{"type":"less_than_equal","loc":["body","temperature"],"msg":"Input should be less than or equal to 1.5"}]}`, is(router.ClientError)},
 		{"mistral: model", OpenAI, 400, `{"object":"error","message":"Invalid model: foo","type":"invalid_model","param":null,"code":"1500"}`, is(router.Misconfigured)},

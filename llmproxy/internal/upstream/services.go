@@ -35,9 +35,11 @@ var (
 		saysReasoning: true,
 	}
 
+	// Groq gives one answer at a time, and knows no names in messages.
 	Groq = &Kind{
 		Name: "groq", ServiceBase: "https://api.groq.com/openai/v1", basePath: "/openai/v1", prefillRate: rateOfBatches,
 		lacks: completions, knob: groqKnob, saysReasoning: true,
+		errors: []errorRow{{from: 400, text: "number must be at most 1", is: router.Unsupported}}, // n
 	}
 
 	// Mistral refuses members that it does not know, and IDs of calls that are not like its own. Its streams have the usage without being
