@@ -43,7 +43,10 @@ func (slot *Slot) Begun() Forecast {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	known := s.rates.of(slot.model)
-	return Forecast{Known: known.isReliable(), FirstToken: seconds(known.expect(&slot.Request).prefill)}
+	if !known.isReliable() {
+		return Forecast{}
+	}
+	return Forecast{Known: true, FirstToken: seconds(known.prefill.at(known.uncached(&slot.Request)))}
 }
 
 // Forecast returns what is to be expected of a request that waits.
@@ -139,7 +142,8 @@ const (
 // maxExamined bounds how many slots in use are examined for a forecast; they stand for the others.
 const maxExamined = 64
 
-// medianRank is where among the ends of requests the median of the next one lies, instead of its mean, which a few late ones shift.
+// medianRank is where the median of the next end of a request lies before its mean, which a few late ones shift. It is the less, the more
+// ends are needed.
 const medianRank = 0.3
 
 // untilFree returns how many seconds pass until a slot is free for a request after so much work. It reports false if that is unknown.
@@ -180,7 +184,7 @@ func (s *Queue) untilFree(limit int, ahead work) (float64, bool) {
 	for _, used := range examined {
 		s.rates.of(used.model).addEnds(&ends, &used.Request, now.Sub(used.taken).Seconds(), float64(step))
 	}
-	needed := float64(ahead.requests+1+max(inUse-limit, 0)) - medianRank - float64(max(limit-inUse, 0))
+	needed := float64(ahead.requests+1+max(inUse-limit, 0)) - medianRank/float64(ahead.requests+1) - float64(max(limit-inUse, 0))
 	return ends.until(needed), true
 }
 
@@ -239,7 +243,7 @@ func (r *rate) addEnds(e *ends, q *Request, elapsed, slots float64) {
 		if r.outputs.answers[i] == 0 {
 			continue
 		}
-		shortest, longest := bucketBounds(i)
+		shortest, longest := r.outputs.bounds(i)
 		if limit := float64(q.MaxOutput); limit > 0 {
 			shortest, longest = min(shortest, limit), min(longest, limit)
 		}

@@ -484,13 +484,63 @@ func TestPrioritiesUnderLoad(t *testing.T) {
 	}
 }
 
+// BenchmarkSlot measures a request that nobody waits for: with its forecast, and with what is learned from it.
 func BenchmarkSlot(b *testing.B) {
+	used := Usage{Known: true, Complete: true, Prompt: 1000, Output: 200, Prefill: time.Second, Decode: 5 * time.Second}
+	b.Run("alone", func(b *testing.B) {
+		g := groupsOf(1, 4, 0)[0]
+		slot := Slot{Request: Request{Caller: Caller{Key: "alice"}, Prompt: 100}}
+		b.ReportAllocs()
+		for b.Loop() {
+			g.take(&slot)
+			slot.Release(Usage{})
+		}
+	})
+	b.Run("learning", func(b *testing.B) {
+		g := groupsOf(1, 4, 0)[0]
+		slot := Slot{Request: Request{Caller: Caller{Key: "alice"}, Prompt: 100}}
+		b.ReportAllocs()
+		for b.Loop() {
+			g.take(&slot)
+			slot.Begun()
+			slot.Release(used)
+		}
+	})
+}
+
+// A request that nobody waits for allocates nothing.
+func TestSlotDoesNotAllocate(t *testing.T) {
 	g := groupsOf(1, 4, 0)[0]
-	b.ReportAllocs()
 	slot := Slot{Request: Request{Caller: Caller{Key: "alice"}, Prompt: 100}}
-	for b.Loop() {
+	used := Usage{Known: true, Complete: true, Prompt: 1000, Output: 200, Prefill: time.Second, Decode: 5 * time.Second}
+	if n := testing.AllocsPerRun(100, func() {
 		g.take(&slot)
-		slot.Release(Usage{})
+		slot.Begun()
+		slot.Release(used)
+	}); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
+// BenchmarkForecast measures the forecast for a request behind a full queue.
+func BenchmarkForecast(b *testing.B) {
+	for _, slots := range []int{1, 8, 256} {
+		b.Run(strconv.Itoa(slots), func(b *testing.B) {
+			g := groupsOf(1, slots, 64)[0]
+			learned(g, 100)
+			for range slots {
+				enterAs("a", Normal, g)
+			}
+			for i := range 64 {
+				enterAs(strconv.Itoa(i%10), Normal, g)
+			}
+			slot := Slot{Request: Request{Caller: Caller{Key: "alice"}, Prompt: 100}}
+			places := []Place{g.place()}
+			b.ReportAllocs()
+			for b.Loop() {
+				slot.Forecast(places)
+			}
+		})
 	}
 }
 

@@ -80,9 +80,13 @@ func (r *rates) learn(model string, used Usage) *rate {
 	known.cached = known.cached*memory + float64(used.Cached)
 	known.outputs.learn(used.Output)
 	if used.Prefill > 0 {
+		uncached, took := float64(used.Prompt-used.Cached), used.Prefill.Seconds()
+		if known.samples >= enoughSamples { // the server may have loaded the model first
+			took = min(took, 4*known.prefill.at(uncached)+1)
+		}
 		known.samples++
 		known.last = time.Now()
-		known.prefill.learn(float64(used.Prompt-used.Cached), used.Prefill.Seconds())
+		known.prefill.learn(uncached, took)
 	}
 	if used.Decode > 0 && used.Output > 1 {
 		known.time = known.time*memory + used.Decode.Seconds()
@@ -106,12 +110,12 @@ func (r *rate) perToken() float64 {
 
 // cost returns what a request costs its caller, in tokens of output. A token of a prompt costs as much less as the server reads
 // it faster, because what callers share is the time of the slots.
-func (r *rate) cost(uncached int, output float64) float64 {
+func (r *rate) cost(uncached, output float64) float64 {
 	prompt := usualPromptCost
 	if r.isReliable() && r.perToken() > 0 {
 		prompt = min(max(r.prefill.slope()/r.perToken(), 0.001), 1)
 	}
-	return float64(max(uncached, 0))*prompt + output + 1
+	return max(uncached, 0)*prompt + output + 1
 }
 
 // An expectation is what a request is expected to take.
@@ -125,16 +129,20 @@ func (x expectation) service() float64 { return x.prefill + x.decode }
 
 // expect returns what a request is expected to take.
 func (r *rate) expect(q *Request) expectation {
-	uncached := q.Prompt
-	if r.prompts > 0 {
-		uncached = int(float64(q.Prompt) * (1 - r.cached/r.prompts))
-	}
-	output := r.outputs.mean(q.MaxOutput)
+	uncached, output := r.uncached(q), r.outputs.mean(q.MaxOutput)
 	x := expectation{cost: r.cost(uncached, output)}
 	if r.isReliable() {
-		x.prefill, x.decode = r.prefill.at(float64(uncached)), output*r.perToken()
+		x.prefill, x.decode = r.prefill.at(uncached), output*r.perToken()
 	}
 	return x
+}
+
+// uncached returns how many tokens of a prompt are expected not to be in the server's cache.
+func (r *rate) uncached(q *Request) float64 {
+	if r.prompts == 0 {
+		return float64(q.Prompt)
+	}
+	return float64(q.Prompt) * (1 - r.cached/r.prompts)
 }
 
 // A fit is a straight line through points, in which older points count less.
@@ -191,13 +199,11 @@ func bucketOf(tokens int) int {
 	return min(int(math.Ceil(math.Log(float64(tokens)/firstBucket)/logGrowth)), buckets-1)
 }
 
-// bucketBounds returns the lengths of the shortest and of the longest answer of a bucket.
-func bucketBounds(i int) (shortest, longest float64) {
-	longest = firstBucket * math.Pow(bucketGrowth, float64(i))
-	if i == 0 {
-		return 0, longest
-	}
-	return longest / bucketGrowth, longest
+// bounds returns between which lengths the answers of a bucket that is not empty probably are: around their mean.
+func (l *lengths) bounds(i int) (shortest, longest float64) {
+	mean := l.tokens[i] / l.answers[i]
+	spread := min(mean, firstBucket*math.Pow(bucketGrowth, float64(i))*(1-1/bucketGrowth)/2)
+	return mean - spread, mean + spread
 }
 
 func (l *lengths) learn(tokens int) {

@@ -104,7 +104,7 @@ func (slot *Slot) Release(used Usage) {
 	model := s.rates.learn(slot.model, used)
 	if slot.flow != nil {
 		if used.Known {
-			s.classes[slot.Priority-Low].charge(slot.flow, model.cost(used.Prompt-used.Cached, float64(used.Output))-slot.cost)
+			s.classes[slot.Priority-Low].charge(slot.flow, model.cost(float64(used.Prompt-used.Cached), float64(used.Output))-slot.cost)
 		}
 		slot.flow = nil
 	}

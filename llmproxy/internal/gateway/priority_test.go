@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
@@ -67,6 +68,45 @@ func TestPriorityOfKeys(t *testing.T) {
 				t.Error(diff)
 			}
 		})
+	}
+}
+
+// Three keys send forty requests at once to a server with two slots: it never gets more than two, all are answered, and the keys that send
+// few are not behind the one that sends many.
+func TestFortyRequestsOfThreeKeys(t *testing.T) {
+	t.Parallel()
+	s, release := &setup{t: t}, make(chan struct{})
+	local := fakellm.Start(t, "llamacpp")
+	local.Next(fakellm.Text("slow").Hold(release), fakellm.Text("slow").Hold(release))
+	s.up("gpu", upstream.OpenAI, func(c *upstream.Config) { c.MaxConcurrent, c.Queue = 2, admission.Config{Size: 64} }, local.URL())
+	s.guarded(&keys.Entry{Name: "greedy"}, &keys.Entry{Name: "ann"}, &keys.Entry{Name: "ben"})
+	s.serve("m gpu/x")
+	names := slices.Concat(slices.Repeat([]string{"greedy"}, 30), slices.Repeat([]string{"ann", "ben"}, 5))
+	answers := make(chan reply, len(names))
+	for i, key := range names {
+		body := strings.Replace(chat("m", true), "Hi", key, 1)
+		go func() { answers <- s.post("/v1/chat/completions", body, "Authorization", "Bearer secret-"+key) }()
+		until(t, func() bool {
+			return len(local.Requests()) == min(i+1, 2) && s.upstreams[0].Replicas[0].Waiting() == max(i-1, 0)
+		})
+	}
+	close(release)
+	for range names {
+		if got := <-answers; got.status != http.StatusOK {
+			t.Errorf("status %d: %s", got.status, got.body)
+		}
+	}
+	if n := local.MaxInFlight(); n != 2 {
+		t.Errorf("the server had %d requests at once", n)
+	}
+	last := 0
+	for i, r := range local.Requests() {
+		if !strings.Contains(string(r.Body), `"greedy"`) {
+			last = i
+		}
+	}
+	if last >= 20 {
+		t.Errorf("the last request of the keys that send few was number %d of %d", last+1, len(names))
 	}
 }
 
