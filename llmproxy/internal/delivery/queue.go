@@ -2,6 +2,7 @@ package delivery
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 	"strconv"
 	"time"
@@ -101,7 +102,7 @@ func (s *run) waitAndTell(ticket *admission.Ticket, limit time.Duration) (index 
 func placeInQueue(f admission.Forecast) string {
 	text := "queued position=" + strconv.Itoa(f.Position)
 	if f.Known {
-		text += " wait=" + f.Wait.Round(time.Second).String()
+		text += fmt.Sprintf(" wait=%.0fs", f.Wait.Seconds())
 	}
 	return text
 }
