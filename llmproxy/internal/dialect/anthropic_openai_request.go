@@ -38,18 +38,21 @@ var AllOptions = ChatOptions{TopK: true, Reasoning: true, Signed: true, Ollama: 
 // ChatFromMessages translates a request for Anthropic's Messages API to OpenAI's chat completions. The names of tools that OpenAI
 // does not allow are shortened; the answer must be translated with the same names.
 func ChatFromMessages(r *jsonspan.Object, o ChatOptions) (body []byte, names *ToolNames, err *openai.Error) {
-	c := chatWriter{options: o, names: &ToolNames{}}
+	c := chatWriter{options: o}
 	c.b = make([]byte, 0, len(r.Body)+256)
 	if err := c.write(r); err != nil {
 		return nil, nil, err
 	}
-	return c.b, c.names, nil
+	if c.names.original != nil {
+		names = &ToolNames{c.names.original}
+	}
+	return c.b, names, nil
 }
 
 type chatWriter struct {
 	writer
 	options ChatOptions
-	names   *ToolNames
+	names   ToolNames
 	calls   []string // the IDs of the tool calls so far
 	effort  []byte   // that output_config asks for
 	schema  []byte   // of the answer
@@ -64,15 +67,15 @@ func (c *chatWriter) write(r *jsonspan.Object) *openai.Error {
 	var system, messages, tools, choice []byte
 	stream := false
 	for _, m := range r.Members {
-		key, value := string(jsonspan.Unescape(m.Key.Of(r.Body))), m.Value.Of(r.Body)
-		if jsonspan.IsNull(value) || slices.Contains(droppedMembers, key) {
+		key, value := jsonspan.Unescape(m.Key.Of(r.Body)), m.Value.Of(r.Body)
+		if jsonspan.IsNull(value) || slices.Contains(droppedMembers, string(key)) {
 			continue
 		}
-		switch key {
+		switch string(key) {
 		case "model", "temperature", "top_p":
-			c.member(key, value)
+			c.member(string(key), value)
 		case "stream":
-			c.member(key, value)
+			c.member(string(key), value)
 			stream = string(value) == "true"
 		case "system":
 			system = value
@@ -84,24 +87,24 @@ func (c *chatWriter) write(r *jsonspan.Object) *openai.Error {
 			choice = value
 		case "max_tokens":
 			if n, err := strconv.Atoi(string(value)); err != nil || n < 1 {
-				problem = invalid(key, fmt.Sprintf("must be a whole number of at least 1, not %.40s", value))
+				problem = invalid("max_tokens", fmt.Sprintf("must be a whole number of at least 1, not %.40s", value))
 			}
-			c.member(key, value)
+			c.member(string(key), value)
 		case "stop_sequences":
-			if err := eachString(value, key, func([]byte) {}); err != nil {
+			if err := eachString(value, "stop_sequences", func([]byte) {}); err != nil {
 				return err
 			}
 			c.member("stop", value)
 		case "top_k":
 			if c.options.TopK {
-				c.member(key, value)
+				c.member(string(key), value)
 			}
 		case "metadata":
 			if user := get(value, "user_id"); isText(user) {
 				c.member("user", user)
 			}
 		case "thinking": // the upstream knows how its servers are told
-			c.member(key, value)
+			c.member(string(key), value)
 		case "output_config":
 			c.output(value)
 		case "output_format": // the name of output_config.format in a beta
@@ -110,9 +113,9 @@ func (c *chatWriter) write(r *jsonspan.Object) *openai.Error {
 			switch {
 			case isEmpty(value):
 			case c.options.Signed:
-				c.member(key, value)
+				c.member(string(key), value)
 			default:
-				problem = invalid(key, "only Anthropic's own API has this; send the request to a model there, or leave it out")
+				problem = invalid(string(key), "only Anthropic's own API has this; send the request to a model there, or leave it out")
 			}
 		}
 		if problem != nil {

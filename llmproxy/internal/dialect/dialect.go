@@ -141,12 +141,28 @@ func callPart(raw []byte) (index int, id, name string, arguments []byte) {
 	return index, id, name, arguments
 }
 
+// messagePlaces are the places of most messages, to save allocations.
+var messagePlaces = func() (places [100]string) {
+	for i := range places {
+		places[i] = "messages." + strconv.Itoa(i)
+	}
+	return places
+}()
+
+// messagePlace returns the place of a message.
+func messagePlace(i int) string {
+	if i < len(messagePlaces) {
+		return messagePlaces[i]
+	}
+	return "messages." + strconv.Itoa(i)
+}
+
 // eachMessage visits the messages of a request with their places.
 func eachMessage(list []byte, visit func(message []byte, place string) *openai.Error) (problem *openai.Error) {
 	i := -1
 	isList := jsonspan.Elements(list, func(message []byte) bool {
 		i++
-		place := "messages." + strconv.Itoa(i)
+		place := messagePlace(i)
 		if message[0] != '{' {
 			problem = invalid(place, "must be an object with role and content")
 			return false

@@ -373,7 +373,7 @@ func (c *ollamaReader) messages(list []byte) (problem *openai.Error) {
 	i := -1
 	isList := jsonspan.Elements(list, func(message []byte) bool {
 		i++
-		problem = c.addMessage(message, "messages."+strconv.Itoa(i))
+		problem = c.addMessage(message, messagePlace(i))
 		return problem == nil
 	})
 	switch {
@@ -408,8 +408,10 @@ func (c *ollamaReader) addMessage(message []byte, place string) *openai.Error {
 	if role == "user" {
 		images = new(writer)
 	}
-	if err := c.addImages(images, v.get("images"), place+".images"); err != nil {
-		return err
+	if list := v.get("images"); list != nil {
+		if err := c.addImages(images, list, place+".images"); err != nil {
+			return err
+		}
 	}
 	switch role {
 	case "user":

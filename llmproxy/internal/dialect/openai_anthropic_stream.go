@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"slices"
 	"strconv"
-	"strings"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/jsonspan"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
@@ -73,13 +72,12 @@ func (m *MessageStream) Append(dst, data []byte) []byte {
 	if string(data) == "[DONE]" {
 		return m.End(dst)
 	}
-	var choices []byte
-	var id string
+	var choices, id []byte
 	jsonspan.Members(data, func(key, value []byte) bool { // the relay has checked that it is JSON
 		switch string(key) {
 		case "id":
 			if !m.started {
-				id = str(value)
+				id, _ = jsonspan.RawString(value)
 			}
 		case "choices":
 			choices = value
@@ -108,10 +106,10 @@ func (m *MessageStream) readUsage(key, value []byte) {
 }
 
 // start appends message_start.
-func (m *MessageStream) start(dst []byte, id string) []byte {
+func (m *MessageStream) start(dst, id []byte) []byte {
 	m.started = true
 	b := append(m.event[:0], `{"type":"message_start","message":{"id":`...)
-	b = jsonspan.AppendString(b, messageID(id))
+	b = appendMessageID(b, id)
 	b = append(b, `,"type":"message","role":"assistant","model":`...)
 	b = jsonspan.AppendString(b, m.Model)
 	b = append(b, `,"content":[],"stop_reason":null,"stop_sequence":null,"usage":{"input_tokens":`...)
@@ -120,16 +118,23 @@ func (m *MessageStream) start(dst []byte, id string) []byte {
 	return m.emit(dst, "message_start", b)
 }
 
-// messageID returns an ID in Anthropic's form, which contains the upstream's.
-func messageID(id string) string {
+// appendMessageID appends an ID in Anthropic's form, which contains the upstream's.
+func appendMessageID(b, id []byte) []byte {
 	const prefix = "msg_"
-	switch {
-	case id == "":
-		id = rand.Text()
-	case strings.HasPrefix(id, prefix):
-		return safeID(id)
+	b = append(b, '"')
+	if !bytes.HasPrefix(id, []byte(prefix)) {
+		b = append(b, prefix...)
 	}
-	return prefix + safeID(id)
+	if len(id) == 0 {
+		b = append(b, rand.Text()...)
+	}
+	for _, c := range id {
+		if !isIDByte(c) {
+			c = '_'
+		}
+		b = append(b, c)
+	}
+	return append(b, '"')
 }
 
 func (m *MessageStream) emit(dst []byte, name string, data []byte) []byte {
@@ -428,7 +433,7 @@ func (m *MessageStream) End(dst []byte) []byte {
 		return dst
 	}
 	if !m.started {
-		dst = m.start(dst, "")
+		dst = m.start(dst, nil)
 	}
 	m.ended = true
 	for dst = m.close(dst); len(m.waiting) > 0 || m.calls.wait(); {
@@ -492,7 +497,9 @@ func MessageFromChat(b, answer []byte, a *About) ([]byte, bool) {
 	}
 	w := writer{slices.Grow(b, len(answer)+256)}
 	w.raw("{")
-	w.text("id", messageID(str(v[0])))
+	w.key("id")
+	id, _ := jsonspan.RawString(v[0])
+	w.b = appendMessageID(w.b, id)
 	w.raw(`,"type":"message","role":"assistant"`)
 	w.text("model", a.Model)
 	w.key("content")

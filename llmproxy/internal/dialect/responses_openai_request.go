@@ -14,13 +14,22 @@ import (
 // ChatFromResponse translates a request for OpenAI's Responses API to chat completions. About is for the translation of the answer. The
 // error names what cannot be translated; a server that has the Responses API itself may be able to take such a request.
 func ChatFromResponse(r *jsonspan.Object, o ChatOptions) (body []byte, about *ResponseRequest, err *openai.Error) {
-	c := responseReader{options: o, about: &ResponseRequest{}}
+	c := readers.Get().(*responseReader)
+	defer func() {
+		*c = responseReader{}
+		readers.Put(c)
+	}()
+	about = &ResponseRequest{}
+	*c = responseReader{options: o, about: about}
 	c.b = make([]byte, 0, len(r.Body)+512)
 	if err := c.write(r); err != nil {
 		return nil, nil, err
 	}
-	return c.b, c.about, nil
+	return c.b, about, nil
 }
+
+// readers pools readers of requests, which are large.
+var readers = sync.Pool{New: func() any { return new(responseReader) }}
 
 // A responseReader writes a request for chat while it reads one for the Responses API.
 type responseReader struct {

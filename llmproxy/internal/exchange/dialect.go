@@ -23,10 +23,10 @@ type Dialect interface {
 }
 
 // dialectOf returns the dialect of an API's clients. Requests that do not generate have no endpoint.
-func dialectOf(api dialect.API, e *openai.Endpoint, id string) Dialect {
+func dialectOf(api dialect.API, e *openai.Endpoint, id *string) Dialect {
 	switch api {
 	case dialect.Anthropic:
-		return anthropic(id)
+		return anthropic{id}
 	case dialect.Simple:
 		return simple{}
 	case dialect.Ollama:
@@ -36,14 +36,14 @@ func dialectOf(api dialect.API, e *openai.Endpoint, id string) Dialect {
 }
 
 // anthropic is Anthropic's dialect. Its errors contain the request's ID.
-type anthropic string
+type anthropic struct{ id *string }
 
-func (id anthropic) AppendError(b []byte, e *openai.Error) []byte {
-	return dialect.AppendError(b, e, string(id))
+func (d anthropic) AppendError(b []byte, e *openai.Error) []byte {
+	return dialect.AppendError(b, e, *d.id)
 }
 
-func (id anthropic) AppendErrorEvent(b []byte, e *openai.Error, _ openai.ResponseState) []byte {
-	return sse.AppendEvent(b, "error", dialect.AppendError(nil, e, string(id)))
+func (d anthropic) AppendErrorEvent(b []byte, e *openai.Error, _ openai.ResponseState) []byte {
+	return sse.AppendEvent(b, "error", dialect.AppendError(nil, e, *d.id))
 }
 
 // SetHeaders adds the quota headers under Anthropic's names. It says when a quota is full again as a time, not as a duration.

@@ -80,7 +80,7 @@ func New(w http.ResponseWriter, r *http.Request, api dialect.API, endpoint *open
 			x.Endpoint = x.Own.Becomes
 		}
 	}
-	x.Writer.init(w, dialectOf(api, x.Endpoint, rec.ID), rec)
+	x.Writer.init(w, dialectOf(api, x.Endpoint, &rec.ID), rec)
 	setHeader(w.Header(), "X-Request-Id", &x.values.id, rec.ID)
 	if api == dialect.Anthropic {
 		w.Header()["Request-Id"] = x.values.id[:]

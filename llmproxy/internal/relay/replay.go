@@ -72,7 +72,9 @@ const maxImplicitLength = 2 << 10
 // ReplayWhole sends a complete answer that is not a stream.
 func ReplayWhole(w Client, contentType string, body []byte) (m Meter, err error) {
 	h := w.Header()
-	h["Content-Type"] = []string{contentType}
+	if h["Content-Type"] = jsonType; contentType != jsonType[0] {
+		h["Content-Type"] = []string{contentType}
+	}
 	if len(body) > maxImplicitLength {
 		h["Content-Length"] = []string{strconv.Itoa(len(body))}
 	}
