@@ -42,6 +42,16 @@ func ParsePolicy(name string) (Policy, error) {
 	return "", fmt.Errorf("unknown lb_policy %q: use one of %s", name, strings.Join(policies, ", "))
 }
 
+// A Preference is whether a candidate has the model of a request in memory. It comes before the pool's policy.
+type Preference uint8
+
+// The preferences, from the best one on.
+const (
+	Resident Preference = iota // it has the model in memory
+	Loadable                   // it has to load the model
+	InUse                      // it would probably have to unload another model that is in use
+)
+
 // A Candidate is a target at one replica of its upstream: what a policy picks.
 type Candidate struct {
 	Target  Target

@@ -1,6 +1,7 @@
 package router
 
 import (
+	"math/bits"
 	"math/rand/v2"
 	"slices"
 	"time"
@@ -40,6 +41,8 @@ type Walk struct {
 	LocalOnly bool
 	// Fits reports whether a target can take the request. Without Fits, all can.
 	Fits func(Target) bool
+	// Prefer returns whether a candidate has the model in memory that a client asked for. Without Prefer, all have.
+	Prefer func(c Candidate, requested string) Preference
 	// Head returns the head of the prompt. It is called once at most, and only for a plan that NeedsHead. Without Head, the beginning of the
 	// prompt is unknown.
 	Head func() *prefix.Head
@@ -50,6 +53,8 @@ type Walk struct {
 	pool     int
 	round    round
 	over     bool // no slot became free in time for a retry
+	// inVain are the candidates of the current pool that had no slot in time.
+	inVain candidates
 	// deferred is the number of the pool, plus one, that the request has left only because another one was expected to be quicker.
 	deferred int
 }
@@ -89,6 +94,9 @@ type Step struct {
 	Final bool
 
 	among candidates
+	// resident are those of them that are offered first. Spares means that others were left out for their sake.
+	resident candidates
+	spares   bool
 }
 
 // Next returns what to try next, or false if nothing is left.
@@ -99,17 +107,18 @@ func (w *Walk) Next() (Step, bool) {
 	if s, ok := w.adjusted(); ok {
 		return s, true
 	}
-	for ; w.round < retries; w.round, w.pool = w.round+1, 0 {
-		for ; w.pool < len(w.Plan.Pools); w.pool++ {
-			if left := w.left(w.pool); left != 0 {
-				return Step{Pool: w.pool, Force: w.round != untried, among: left}, true
+	for ; w.round < retries; w.round, w.pool, w.inVain = w.round+1, 0, 0 {
+		for ; w.pool < len(w.Plan.Pools); w.pool, w.inVain = w.pool+1, 0 {
+			if left := w.left(w.pool); left&^w.inVain != 0 {
+				left &^= w.inVain
+				return w.preferring(Step{Pool: w.pool, Force: w.round != untried, among: left}), true
 			}
 		}
 		if w.deferred > 0 {
 			s := Step{Pool: w.deferred - 1, Final: true}
-			w.deferred, w.pool = 0, s.Pool
+			w.deferred, w.pool, w.inVain = 0, s.Pool, 0
 			if s.among = w.left(s.Pool); s.among != 0 {
-				return s, true
+				return w.preferring(s), true
 			}
 		}
 	}
@@ -121,15 +130,39 @@ func (w *Walk) Next() (Step, bool) {
 // Candidates.
 func (w *Walk) Take(s Step, take func(Candidate) bool) (Candidate, bool) {
 	pool := w.Plan.Pools[s.Pool]
-	for among := s.among; among != 0; {
-		i := w.pick(pool, among, s.among)
-		if c := pool.candidates[i]; take(c) {
-			w.Begin(s, c)
-			return c, true
+	for _, among := range [...]candidates{s.among & s.resident, s.among &^ s.resident} {
+		for among != 0 {
+			i := w.pick(pool, among, s.among)
+			if c := pool.candidates[i]; take(c) {
+				w.Begin(s, c)
+				return c, true
+			}
+			among &^= 1 << i
 		}
-		among &^= 1 << i
 	}
 	return Candidate{}, false
+}
+
+// preferring returns a step that prefers the candidates that have the model in memory. If there are any, it leaves out those that would have
+// to unload another model that is in use: it is better to wait for a slot where the model is.
+func (w *Walk) preferring(s Step) Step {
+	if w.Prefer == nil || s.among&(s.among-1) == 0 {
+		return s
+	}
+	var inUse candidates
+	for left := s.among; left != 0; left &= left - 1 {
+		i := bits.TrailingZeros64(left)
+		switch w.Prefer(w.Plan.Pools[s.Pool].candidates[i], w.Model) {
+		case Resident:
+			s.resident |= 1 << i
+		case InUse:
+			inUse |= 1 << i
+		}
+	}
+	if s.resident != 0 {
+		s.among, s.spares = s.among&^inUse, inUse != 0
+	}
+	return s
 }
 
 // pick returns the index of the candidate that the pool's policy prefers among the given ones, of all that the step has.
@@ -175,15 +208,22 @@ func (w *Walk) Begin(s Step, c Candidate) {
 // Failed records how the last attempt ended.
 func (w *Walk) Failed(o Outcome) { w.attempts[len(w.attempts)-1].outcome = o }
 
-// Skip leaves the step's pool, because none of its candidates had a slot in time.
+// Skip leaves the step's candidates, because none of them had a slot in time. If others were left out for their sake, these are next.
 func (w *Walk) Skip(s Step) {
+	if s.spares && s.Pool == w.pool {
+		w.inVain = s.among
+		return
+	}
 	w.over = w.round == retries
-	w.pool = s.Pool + 1
+	w.Leave(s)
 }
+
+// Leave leaves the step's pool.
+func (w *Walk) Leave(s Step) { w.pool, w.inVain = s.Pool+1, 0 }
 
 // Defer leaves the step's pool, because another one is expected to be quicker. It is tried again when no other target is left.
 func (w *Walk) Defer(s Step) {
-	w.pool = s.Pool + 1
+	w.Leave(s)
 	w.deferred = s.Pool + 1
 }
 

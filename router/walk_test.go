@@ -269,3 +269,55 @@ func sorted(list []string) []string {
 	slices.Sort(list)
 	return list
 }
+
+// A candidate that has the model in memory comes before the pool's policy. If there is one, a candidate that would unload another model
+// is tried only after it has failed, and no request waits for it.
+func TestResidentFirst(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name   string
+		prefer [3]Preference
+		offers []string // in the order of the policy First
+		queued int      // candidates to wait for
+	}{
+		{"all have it", [3]Preference{}, []string{"a", "b", "c"}, 3},
+		{"the last has it", [3]Preference{Loadable, Loadable, Resident}, []string{"c", "a", "b"}, 3},
+		{"one would unload another", [3]Preference{InUse, Loadable, Resident}, []string{"c", "b"}, 2},
+		{"none has it", [3]Preference{InUse, Loadable, InUse}, []string{"a", "b", "c"}, 3},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			pool := poolOf(t, First, nil, "a", "b", "c")
+			w := Walk{Plan: &Plan{Pools: []*Pool{pool}}, Prefer: func(c Candidate, _ string) Preference { return test.prefer[c.index] }}
+			step, _ := w.Next()
+			var offers []string
+			w.Take(step, func(c Candidate) bool { offers = append(offers, c.Target.Upstream.Name); return false })
+			if diff := cmp.Diff(test.offers, offers); diff != "" {
+				t.Errorf("offered (-want +got):\n%s", diff)
+			}
+			if n := len(w.Candidates(step)); n != test.queued {
+				t.Errorf("waits for %d candidates, want %d", n, test.queued)
+			}
+			if test.queued < 3 {
+				w.Skip(step)
+				spared, _ := w.Next()
+				if left := w.Candidates(spared); len(left) != 3-test.queued || test.prefer[left[0].index] != InUse {
+					t.Errorf("after no slot was free in time, %d others are next", len(left))
+				}
+				if w.Skip(spared); len(w.Plan.Pools) != w.pool {
+					t.Errorf("no pool is left, and the walk is in pool %d", w.pool)
+				}
+				w = Walk{Plan: w.Plan, Prefer: w.Prefer}
+			}
+			tried := 0
+			for step, ok := w.Next(); ok && tried < 6; step, ok = w.Next() {
+				w.Take(step, anyCandidate)
+				w.Failed(Outcome{Verdict: Timeout})
+				tried++
+			}
+			if tried != 3 {
+				t.Errorf("%d of 3 were tried", tried)
+			}
+		})
+	}
+}

@@ -68,7 +68,8 @@ type Delivery struct {
 	Health    *HealthChecker
 	upstreams map[*router.Upstream]*upstream.Upstream
 	lengths   lengths
-	holding   atomic.Int32 // requests that are held
+	prefer    func(router.Candidate, string) router.Preference // nil if no upstream has models that are not in memory
+	holding   atomic.Int32                                     // requests that are held
 
 	mu      sync.Mutex
 	running map[*attempt]struct{}
@@ -81,6 +82,9 @@ func New(c Config) *Delivery {
 	d.upstreams = make(map[*router.Upstream]*upstream.Upstream, len(c.Upstreams))
 	for _, u := range c.Upstreams {
 		d.upstreams[u.Route] = u
+		if u.HasResidents() || u.Kind == upstream.Auto {
+			d.prefer = d.preference
+		}
 	}
 	if c.Draining != nil {
 		context.AfterFunc(c.Draining, d.drain)
@@ -116,6 +120,12 @@ func (d *Delivery) unregister(a *attempt) {
 
 // draining reports whether the process is about to exit, so that no new attempt may start.
 func (d *Delivery) draining() bool { return d.Draining != nil && d.Draining.Err() != nil }
+
+// preference returns whether a candidate has a model in memory.
+func (d *Delivery) preference(c router.Candidate, model string) router.Preference {
+	u := d.upstreams[c.Target.Upstream]
+	return u.Preference(u.Replicas[c.Replica], c.Target.ModelFor(model))
+}
 
 // Upstream returns the upstream that belongs to a router's upstream.
 func (d *Delivery) Upstream(u *router.Upstream) *upstream.Upstream { return d.upstreams[u] }
@@ -153,6 +163,8 @@ type run struct {
 	// used up.
 	spillPaid func(cost float64)
 	refused   bool
+	// masksLoads means that the request goes to a later pool while its model is loading.
+	masksLoads bool
 	// last is the last failure, mostInformative the one to report to the client.
 	last, mostInformative *failure
 	began                 time.Time
@@ -198,7 +210,7 @@ func (s *run) restart() {
 	if s.walk.Plan == nil {
 		fits = s.fits(s.x, s.planned)
 	}
-	s.walk = router.Walk{Plan: s.planned.Plan, Model: s.rec.Model, LocalOnly: s.planned.LocalOnly, Fits: fits}
+	s.walk = router.Walk{Plan: s.planned.Plan, Model: s.rec.Model, LocalOnly: s.planned.LocalOnly, Fits: fits, Prefer: s.prefer}
 	if s.planned.Plan.NeedsHead() {
 		s.walk.Head = func() *prefix.Head { return promptHead(s.x, s.template.JSON) }
 	}
@@ -227,17 +239,29 @@ func (s *run) followPlan() bool {
 		}
 		s.enterPool(step.Pool)
 		s.adjust(candidate)
+		s.masksLoads = !s.walk.LastPool() && s.coversSpill(step)
 		failed := s.try(candidate, s.walk.Last())
 		if failed == nil {
 			return true
 		}
 		s.walk.Failed(failed.Outcome)
 		s.keep(failed)
+		if failed.cold {
+			s.leaveLoading(step)
+		}
 		if !failed.Verdict.TryNext() || s.mustStop() {
 			break
 		}
 	}
 	return false
+}
+
+// leaveLoading leaves a pool whose model is loading, because another replica of the pool would load it, too.
+func (s *run) leaveLoading(step router.Step) {
+	if spill, next := s.walk.Spill(step); spill != nil {
+		s.paySpill(spill, next) // it was covered before the attempt
+	}
+	s.walk.Leave(step)
 }
 
 // mustStop reports whether no further attempt may start: the answer is no longer wanted, the process is shutting down, or the

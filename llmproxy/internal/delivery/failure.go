@@ -31,6 +31,8 @@ type failure struct {
 	// is zero if the queues were full.
 	spill  bool
 	waited time.Duration
+	// cold means that the model is loading, and that the request goes to another pool meanwhile.
+	cold bool
 }
 
 // apiError returns the error for the client, in a form that SDKs understand. The terminal of an agent shows nothing else, so it says what

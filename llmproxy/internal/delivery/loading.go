@@ -1,8 +1,10 @@
 package delivery
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"time"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 )
@@ -13,14 +15,15 @@ var errLoading = errors.New("the model is loading")
 // after the client has left or another target has answered. Otherwise every client that gives up would make the server start
 // again.
 func (a *attempt) awaitLoad() *failure {
+	a.u.Use(a.replica, a.model)
 	if !a.u.LoadsOnDemand() {
 		return nil
 	}
-	loaded := a.u.Load(a.replica, a.model, a.x.Endpoint.Vectors)
+	loaded, began := a.u.Load(a.replica, a.model, a.x.Endpoint.Vectors)
 	if loaded == nil {
 		return nil
 	}
-	a.watchdog.awaitContent(a.loadTimeout(), true)
+	a.watchdog.awaitContent(a.loadTimeout(began), true)
 	select {
 	case <-loaded:
 		a.watchdog.awaitContent(a.firstContentTimeout(), false)
@@ -41,7 +44,25 @@ func (a *attempt) excuseLoading(failed *failure) {
 	a.blameless = true
 	if !a.last {
 		failed.Verdict, failed.Loading = router.Unreachable, true
+		failed.cold = a.masksLoads
 	}
+}
+
+// coldStart is how long a request waits for the load of its model while another pool is left for it: long enough for a model that is
+// loaded already, and for a small one.
+const coldStart = time.Second
+
+// loadTimeout returns how long the attempt waits for a load of its model that began at a time. If another pool is left, that is only a
+// moment: requests for a model that is not loaded are answered there until it is. If another target of the pool is left, it is less than
+// the load itself may take.
+func (a *attempt) loadTimeout(began time.Time) time.Duration {
+	switch {
+	case a.last:
+		return a.u.LoadTimeout()
+	case a.u.Timers.FirstToken == 0 && a.masksLoads:
+		return coldStart - time.Since(began)
+	}
+	return cmp.Or(a.u.Timers.FirstToken, firstTokenTimeout)
 }
 
 // resumeLoad checks after a timeout whether the model is still loaded. If the server has unloaded it for another model, the request

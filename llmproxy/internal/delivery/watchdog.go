@@ -399,15 +399,6 @@ func (a *attempt) firstContentTimeout() time.Duration {
 	}
 }
 
-// loadTimeout returns how long the attempt waits for its model to load. If there is another target, that is less than the load
-// itself may take.
-func (a *attempt) loadTimeout() time.Duration {
-	if a.last {
-		return a.u.LoadTimeout()
-	}
-	return cmp.Or(a.u.Timers.FirstToken, firstTokenTimeout)
-}
-
 // Streams implements replica.Attempt.
 func (a *attempt) Streams() bool { return a.rec.Stream }
 

@@ -103,6 +103,8 @@ type Kind struct {
 	unloadModel func(p *probe, model string) bool
 	// loaded lists the models that are loaded. It returns false if the server does not answer.
 	loaded func(p *probe) ([]LoadedModel, bool)
+	// resident lists the models that are in memory, or reports that all of them are. Nil if that is so for every server of this kind.
+	resident func(p *probe) (models []string, all bool, err error)
 	// truncates means that servers of this kind silently drop the oldest messages of a prompt that is too long.
 	truncates bool
 

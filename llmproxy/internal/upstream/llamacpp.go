@@ -31,6 +31,7 @@ var LlamaCpp = &Kind{
 	capabilities: llamaCppCapabilities,
 	health:       llamaCppHealth,
 	work:         llamaCppWork,
+	resident:     llamaCppResident,
 	errors: []errorRow{
 		{typ: "exceed_context_size_error", is: router.Unsupported},
 		{text: "is too large to process", is: router.Unsupported}, // 500: an input for embeddings that exceeds the batch
@@ -98,6 +99,29 @@ func llamaCppWork(p *probe) (Work, bool) {
 	}
 	status, body, _ := p.get("/slots")
 	return Work{Count: fingerprint(body)}, status == http.StatusOK
+}
+
+// llamaCppResident lists the models that a server in router mode has loaded. Only there do models have a status: a server with one model
+// has it in memory.
+func llamaCppResident(p *probe) (models []string, all bool, err error) {
+	var list struct {
+		Data []struct {
+			ID     string
+			Status *struct{ Value string }
+		}
+	}
+	err = p.json(http.MethodGet, "/models", nil, &list)
+	all = true
+	for _, m := range list.Data {
+		if m.Status == nil {
+			continue
+		}
+		all = false
+		if m.Status.Value == "loaded" || m.Status.Value == "loading" {
+			models = append(models, m.ID)
+		}
+	}
+	return models, all, err
 }
 
 func llamaCppSlots(p *probe) int {

@@ -7,6 +7,9 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/router"
+	"github.com/caddy-llmproxy/caddy-llmproxy/router/replica"
 )
 
 // A LoadedModel is a model that a server has loaded, with the entry of its own list, which is valid JSON.
@@ -117,12 +120,12 @@ func (u *Upstream) LoadAnywhere(model string) <-chan struct{} {
 			break
 		}
 	}
-	if done := u.Load(r, model, false); done != nil {
+	if done, _ := u.Load(r, model, false); done != nil {
 		return done
 	}
-	done := make(chan struct{})
-	close(done)
-	return done
+	loaded := make(chan struct{})
+	close(loaded)
+	return loaded
 }
 
 // Unload unloads a model at all replicas. Only for an upstream that loads models on demand.
@@ -138,4 +141,124 @@ func (u *Upstream) Unload(ctx context.Context, model string) {
 	}
 	all.Wait()
 	u.loadedModels.outdate()
+	u.residents.outdate()
+}
+
+const (
+	// residentFresh is the age of what is known of the models in memory from which on a request has it refreshed, residentStale the age from
+	// which on a request waits for that, for at most residentWait.
+	residentFresh = 2 * time.Second
+	residentStale = 10 * time.Second
+	residentWait  = 100 * time.Millisecond
+	// residentUse is how long after a request for it a model counts as in use, so that it should stay in memory.
+	residentUse = 30 * time.Second
+)
+
+// residents is what is known of the models that the replicas have in memory.
+type residents struct {
+	mu      sync.Mutex
+	at      time.Time     // of the last refresh
+	running chan struct{} // closed when the running refresh ends; nil if there is none
+	models  map[*replica.Replica][]string
+	all     map[*replica.Replica]bool // its models are all in memory
+	used    map[*replica.Replica]usedModel
+}
+
+// A usedModel is the model of a replica's latest request.
+type usedModel struct {
+	model string
+	at    time.Time
+}
+
+// HasResidents reports whether servers of the upstream's kind keep only some of their models in memory.
+func (u *Upstream) HasResidents() bool { return u.ActualKind().resident != nil }
+
+// Preference returns whether the replica has a model in memory or, if it does not, whether it would probably have to unload one that is in
+// use. The answer is at most a few seconds old. While it is not known, the replica counts as one that can load the model.
+func (u *Upstream) Preference(r *replica.Replica, model string) router.Preference {
+	list := u.ActualKind().resident
+	if list == nil || u.loads.isLoading(r, model) {
+		return router.Resident
+	}
+	u.freshenResidents(list)
+	s := &u.residents
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	isModel := func(name string) bool { return LoadedModel{Name: name}.Is(model) }
+	switch used := s.used[r]; {
+	case s.all[r] || slices.ContainsFunc(s.models[r], isModel):
+		return router.Resident
+	case time.Since(used.at) < residentUse && !isModel(used.model):
+		return router.InUse
+	}
+	return router.Loadable
+}
+
+// freshenResidents asks the replicas again if their last answers are too old, and waits for that if they are much too old.
+func (u *Upstream) freshenResidents(list func(*probe) ([]string, bool, error)) {
+	s := &u.residents
+	s.mu.Lock()
+	age := time.Since(s.at)
+	if s.running == nil && age > residentFresh {
+		s.running = make(chan struct{})
+		go u.refreshResidents(list)
+	}
+	running := s.running
+	s.mu.Unlock()
+	if running == nil || age < residentStale {
+		return
+	}
+	timer := time.NewTimer(residentWait)
+	defer timer.Stop()
+	select {
+	case <-running:
+	case <-timer.C:
+	}
+}
+
+// refreshResidents asks every replica. What is known of one that does not answer stays: it may be loading another model.
+func (u *Upstream) refreshResidents(list func(*probe) ([]string, bool, error)) {
+	s := &u.residents
+	var asked sync.WaitGroup
+	for i, r := range u.Replicas {
+		asked.Go(func() {
+			models, all, err := list(&probe{ctx: context.Background(), u: u, base: u.Bases[i], timeout: probeTimeout})
+			if err != nil {
+				return
+			}
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			if s.models == nil {
+				s.models, s.all = map[*replica.Replica][]string{}, map[*replica.Replica]bool{}
+			}
+			s.models[r], s.all[r] = models, all
+		})
+	}
+	asked.Wait()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.at = time.Now()
+	close(s.running)
+	s.running = nil
+}
+
+// Use records that a replica gets a request for a model.
+func (u *Upstream) Use(r *replica.Replica, model string) {
+	if !u.HasResidents() {
+		return
+	}
+	s := &u.residents
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.used == nil {
+		s.used = map[*replica.Replica]usedModel{}
+	}
+	s.used[r] = usedModel{model, time.Now()}
+}
+
+// outdate has the next request ask the replicas again.
+func (s *residents) outdate() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.at = time.Time{}
 }

@@ -27,7 +27,13 @@ const (
 type modelLoads struct {
 	mu      sync.Mutex
 	loaded  map[replicaModel]time.Time
-	loading map[replicaModel]chan struct{} // closed when the load ends
+	loading map[replicaModel]*load
+}
+
+// A load is one that is running.
+type load struct {
+	began time.Time
+	done  chan struct{} // closed when it ends
 }
 
 type replicaModel struct {
@@ -38,22 +44,28 @@ type replicaModel struct {
 // LoadsOnDemand reports whether the server loads models on the first request for them, and aborts the load when the client leaves.
 func (u *Upstream) LoadsOnDemand() bool { return u.ActualKind().loadModel != nil }
 
-// Load starts loading a model, and returns a channel that is closed when the load ends, or nil if the model is loaded. If the load
-// fails, the next request gets the error. A load continues after the clients that wait for it have left, and a replica has at most
+func (l *modelLoads) isLoading(r *replica.Replica, model string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.loading[replicaModel{r, model}] != nil
+}
+
+// Load starts loading a model. It returns a channel that is closed when the load ends, and when it began; or nil if the model is loaded. If
+// the load fails, the next request gets the error. A load continues after the clients that wait for it have left, and a replica has at most
 // one load of a model at a time.
-func (u *Upstream) Load(r *replica.Replica, model string, embeddings bool) <-chan struct{} {
+func (u *Upstream) Load(r *replica.Replica, model string, embeddings bool) (done <-chan struct{}, began time.Time) {
 	key := replicaModel{r, model}
 	l := &u.loads
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if done := l.loading[key]; done != nil {
-		return done
+	if running := l.loading[key]; running != nil {
+		return running.done, running.began
 	}
 	if time.Since(l.loaded[key]) < loadedFor {
-		return nil
+		return nil, began
 	}
-	done := make(chan struct{})
-	l.loading[key] = done
+	started := &load{time.Now(), make(chan struct{})}
+	l.loading[key] = started
 	go func() {
 		ctx, cancel := context.WithTimeout(context.Background(), u.LoadTimeout())
 		defer cancel()
@@ -67,10 +79,11 @@ func (u *Upstream) Load(r *replica.Replica, model string, embeddings bool) <-cha
 			l.loaded[key] = time.Now()
 		}
 		delete(l.loading, key)
-		close(done)
+		close(started.done)
 		u.loadedModels.outdate()
+		u.residents.outdate()
 	}()
-	return done
+	return started.done, started.began
 }
 
 // ForgetUnloaded reports whether a model is not loaded, or the server does not answer: it may have unloaded the model to make space

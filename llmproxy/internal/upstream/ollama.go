@@ -39,6 +39,7 @@ var Ollama = &Kind{
 	isLoaded:      ollamaIsLoaded,
 	unloadModel:   ollamaUnload,
 	loaded:        ollamaListLoaded,
+	resident:      ollamaResident,
 	errors: []errorRow{
 		{text: "is longer than the context length", is: router.Unsupported},
 		{text: "exceed_context_size_error", is: router.Unsupported}, // the JSON error of its runner, as a string
@@ -204,6 +205,14 @@ func ollamaLoaded(p *probe) ([]ollamaModel, error) {
 	var list struct{ Models []ollamaModel }
 	err := p.json(http.MethodGet, "/api/ps", nil, &list)
 	return list.Models, err
+}
+
+func ollamaResident(p *probe) (models []string, all bool, err error) {
+	loaded, err := ollamaLoaded(p)
+	for _, m := range loaded {
+		models = append(models, cmp.Or(m.Model, m.Name))
+	}
+	return models, false, err
 }
 
 // ollamaListLoaded lists the loaded models with all that the server says of them.

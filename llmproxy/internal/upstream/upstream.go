@@ -92,6 +92,7 @@ type Upstream struct {
 	capabilities capabilities
 	loads        modelLoads
 	loadedModels loadedModels
+	residents    residents
 	refusals     refusals
 	readings     workReadings
 	prefill      prefillRates
@@ -122,7 +123,7 @@ func New(c Config) *Upstream {
 		u.capabilities.reported[anyModel] = router.Capabilities{Lacks: c.Kind.cannot}
 	}
 	u.publishCapabilities(time.Time{})
-	u.loads.loaded, u.loads.loading = map[replicaModel]time.Time{}, map[replicaModel]chan struct{}{}
+	u.loads.loaded, u.loads.loading = map[replicaModel]time.Time{}, map[replicaModel]*load{}
 	return u
 }
 

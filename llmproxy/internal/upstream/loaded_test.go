@@ -1,0 +1,115 @@
+package upstream
+
+import (
+	"errors"
+	"net/http"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/router"
+)
+
+func TestPreference(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var asked atomic.Int64
+		var loaded atomic.Value // the answer of /api/ps, or nothing for none
+		loaded.Store(`{"models":[{"name":"a:latest","model":"a:latest"}]}`)
+		u := upstreamAt(t, Config{Name: "u", Kind: Ollama, Transport: roundTrip(func(req *http.Request) (*http.Response, error) {
+			asked.Add(1)
+			time.Sleep(10 * time.Millisecond)
+			if loaded.Load() == "" {
+				return nil, errors.New("refused")
+			}
+			return answer(200, loaded.Load().(string)), nil
+		})}, "gpu")
+		r := u.Replicas[0]
+		check := func(when, model string, want router.Preference, wantAsked int64) {
+			t.Helper()
+			got := u.Preference(r, model)
+			synctest.Wait()
+			if got != want || asked.Load() != wantAsked {
+				t.Errorf("%s: %d after %d answers, want %d after %d", when, got, asked.Load(), want, wantAsked)
+			}
+		}
+		check("at first", "a", router.Resident, 1)
+		check("another model", "b", router.Loadable, 1)
+		u.Use(r, "a")
+		check("another model, while this one is in use", "b", router.InUse, 1)
+		check("the one in use", "a:latest", router.Resident, 1)
+
+		loaded.Store(`{"models":[]}`)
+		time.Sleep(residentFresh + time.Second)
+		check("a few seconds later, without waiting", "a", router.Resident, 2)
+		time.Sleep(time.Second)
+		check("after that answer", "a", router.Loadable, 2)
+
+		time.Sleep(residentUse)
+		check("when the model is no longer in use, after an answer", "b", router.Loadable, 3)
+
+		loaded.Store(`{"models":[{"name":"b","model":"b"}]}`)
+		time.Sleep(residentStale)
+		check("after an hour, after an answer", "b", router.Resident, 4)
+		loaded.Store("")
+		time.Sleep(residentStale)
+		check("without an answer, as before", "b", router.Resident, 5)
+	})
+}
+
+// A model that is loading counts as in memory, so that no other replica loads it, too. A server that does not answer keeps no request.
+func TestPreferenceWhileLoading(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		u := upstreamAt(t, Config{Name: "u", Kind: Ollama, Transport: roundTrip(func(req *http.Request) (*http.Response, error) {
+			<-req.Context().Done()
+			return nil, req.Context().Err()
+		})}, "gpu")
+		began := time.Now()
+		if got := u.Preference(u.Replicas[0], "m"); got != router.Loadable || time.Since(began) != residentWait {
+			t.Errorf("%d after %s", got, time.Since(began))
+		}
+		done, since := u.Load(u.Replicas[0], "m", false)
+		if got := u.Preference(u.Replicas[0], "m"); got != router.Resident {
+			t.Errorf("while it is loading: %d", got)
+		}
+		time.Sleep(time.Second)
+		if again, at := u.Load(u.Replicas[0], "m", false); again != done || at != since {
+			t.Error("it is loaded twice at once")
+		}
+		<-done
+	})
+}
+
+// Only in router mode does llama.cpp have models that are not in memory.
+func TestResidentInLlamaCpp(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name, models string
+		want         map[string]router.Preference
+	}{
+		{"router mode", `{"data":[{"id":"a","status":{"value":"loaded","args":[]}},{"id":"b","status":{"value":"unloaded"}},{"id":"c","status":{"value":"loading"}},{"id":"d","status":{"value":"sleeping"}}]}`,
+			map[string]router.Preference{"a": router.Resident, "b": router.Loadable, "c": router.Resident, "d": router.Loadable, "unknown": router.Loadable}},
+		{"one model", `{"models":[{"name":"x.gguf"}],"data":[{"id":"x.gguf","meta":{}}]}`, map[string]router.Preference{"any": router.Resident}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			u := upstreamAt(t, Config{Name: "u", Kind: LlamaCpp, Transport: roundTrip(func(req *http.Request) (*http.Response, error) {
+				if req.URL.Path != "/models" {
+					return answer(404, ""), nil
+				}
+				return answer(200, test.models), nil
+			})}, "gpu")
+			for model, want := range test.want {
+				u.residents.outdate()
+				if got := u.Preference(u.Replicas[0], model); got != want {
+					t.Errorf("%s: %d, want %d", model, got, want)
+				}
+			}
+		})
+	}
+	if got := upstreamAt(t, Config{Name: "u", Kind: VLLM}, "gpu").Preference(nil, "m"); got != router.Resident {
+		t.Errorf("vLLM: %d", got)
+	}
+}
