@@ -283,8 +283,6 @@ func (a *attempt) recordUsage(m relay.Meter) {
 	rec.Usage, rec.HasUsage, rec.Estimated, rec.ServiceTier = m.Usage, m.HasUsage, false, m.ServiceTier
 	endpoint := a.x.Endpoint
 	switch {
-	case endpoint.CountsOnly:
-		rec.HasUsage = true // none
 	case endpoint.Transcribes && rec.Usage == tokens.Usage{}:
 		rec.Usage.AudioMillis, rec.Estimated = estimateAudio(a.planned.Body.Size), true
 	case endpoint.Speaks && request != nil:
@@ -311,10 +309,6 @@ func (a *attempt) recordCost() {
 	rec := a.rec
 	price := a.Price(a.u, rec.Target, a.x.Endpoint, a.template.JSON)
 	if price == nil {
-		return
-	}
-	if a.x.Endpoint.CountsOnly {
-		rec.HasCost = true // nothing
 		return
 	}
 	c := prices.Consumption{Usage: rec.Usage, Tier: rec.ServiceTier, Busy: time.Since(a.started)}

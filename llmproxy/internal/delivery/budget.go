@@ -58,8 +58,6 @@ func (o *offer) costs() (least, likely float64) {
 	c := prices.Consumption{Tier: o.tier()}
 	moderate := int64(0)
 	switch n := answersTo(request); {
-	case endpoint.CountsOnly:
-		return 0, 0
 	case endpoint.Transcribes:
 		c.AudioMillis = estimateAudio(o.size)
 		c.Input = c.AudioMillis / 1000 * audioTokens
@@ -128,7 +126,7 @@ func (o *offer) canMeter() bool {
 		return false
 	}
 	switch e := o.endpoint; {
-	case p.IsFree(), e.CountsOnly, p.Request > 0 && !p.ByToken():
+	case p.IsFree(), p.Request > 0 && !p.ByToken():
 		return true
 	case e.Transcribes:
 		return !o.isPlainText() && (p.AudioSecond > 0 || p.ByToken())

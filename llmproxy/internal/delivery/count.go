@@ -16,11 +16,16 @@ import (
 // and an estimate is good enough for them.
 const countTimeout = 2 * time.Second
 
+// tokenizeTimeout is the same for a client that wants the tokens, which nobody can estimate.
+const tokenizeTimeout = 20 * time.Second
+
 // A Count is how many tokens a prompt has.
 type Count struct {
 	// Answer is what the upstream said. If it is nil, the upstream could not say, and Estimate is all there is.
 	Answer   *upstream.Count
 	Estimate int
+	// Window is the context window of the model in tokens, or zero if it is unknown.
+	Window int
 }
 
 // Count counts the tokens of a prompt at the target where it would be sent next. It asks no other one, because that has another tokenizer,
@@ -43,7 +48,7 @@ func (d *Delivery) Count(ctx context.Context, x *exchange.Exchange, planned *exc
 	}
 	candidate, _ := walk.Take(step, func(router.Candidate) bool { return true })
 	u, model := d.upstreams[candidate.Target.Upstream], candidate.Target.ModelFor(rec.Model)
-	estimate.Estimate = u.CorrectEstimate(model, estimate.Estimate)
+	estimate.Estimate, estimate.Window = u.CorrectEstimate(model, estimate.Estimate), u.Capabilities(model).ContextWindow
 	if step.Force { // it is unhealthy, or loading
 		return estimate, nil
 	}
@@ -54,7 +59,11 @@ func (d *Delivery) Count(ctx context.Context, x *exchange.Exchange, planned *exc
 	replica := u.Replicas[candidate.Replica]
 	at := exchange.Attempt{Target: u.Name + "/" + model, Configured: candidate.Target, Address: replica.Address, Blameless: true}
 	began := time.Now()
-	bounded, cancel := context.WithTimeout(ctx, countTimeout)
+	limit := countTimeout
+	if x.Endpoint == openai.Tokenize {
+		limit = tokenizeTimeout
+	}
+	bounded, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	answer, err := u.CountTokens(bounded, &template, replica, model)
 	if err == upstream.ErrCannotCount {
@@ -76,15 +85,21 @@ func (d *Delivery) Count(ctx context.Context, x *exchange.Exchange, planned *exc
 	}
 	rec.AddAttempt(at)
 	switch at.Verdict {
+	case router.Unsupported, router.ClientError:
+		if at.Status == http.StatusNotFound || at.Status == http.StatusMethodNotAllowed { // it does not have the endpoint
+			return estimate, nil
+		}
+	}
+	switch at.Verdict {
 	case router.OK:
 		rec.Target, rec.Configured = at.Target, at.Configured
 		u.CopyHeaders(&template, x.Writer.Header(), answer.Header)
-		return Count{Answer: answer}, nil
+		return Count{Answer: answer, Window: estimate.Window}, nil
 	case router.ClientError, router.Unsupported, router.Adjustable:
 		rec.Target, rec.Configured = at.Target, at.Configured
-		f := failure{upstream: u.Name, status: answer.Status, body: answer.Body, passes: true}
+		f := failure{upstream: u.Name, status: answer.Status, body: answer.Body, passes: x.Own != nil}
 		f.Verdict = at.Verdict
-		return estimate, f.passed()
+		return estimate, f.apiError()
 	}
 	return estimate, nil
 }

@@ -108,3 +108,29 @@ func TestCompletionAnswersThatAreNone(t *testing.T) {
 		}
 	}
 }
+
+// Whatever CheckTokenize accepts becomes a request for chat, or an error that names a parameter.
+func FuzzChatToTokenize(f *testing.F) {
+	f.Add([]byte(`{"model":"m","prompt":"Hi"}`))
+	f.Add([]byte(`{"content":"Hi","prompt":null,"with_pieces":true}`))
+	f.Add([]byte(`{"messages":[{"role":"user","content":"Hi"}],"content":1,"tools":[]}`))
+	f.Fuzz(func(t *testing.T, body []byte) {
+		var o, chat jsonspan.Object
+		if o.Scan(body) != nil || CheckTokenize(&o) != nil {
+			return
+		}
+		got, err := ChatToTokenize(&o)
+		if err != nil {
+			if err.Status != 400 || err.Param == "" {
+				t.Errorf("%s is refused with status %d, %q", body, err.Status, err.Param)
+			}
+			return
+		}
+		if failed := chat.Scan(got); failed != nil {
+			t.Fatalf("%s becomes %s: %v", body, got, failed)
+		}
+		if messages, ok := chat.Get("messages"); !ok || messages[0] != '[' && messages[0] != 'n' {
+			t.Errorf("%s becomes %s", body, got)
+		}
+	})
+}

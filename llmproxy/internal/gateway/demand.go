@@ -29,7 +29,7 @@ func (d *demand) Rule() string {
 // Tokens implements access.Demand.
 func (d *demand) Tokens() (input, output int64) {
 	request := d.body.JSON()
-	if request == nil || d.x.Endpoint.CountsOnly {
+	if request == nil {
 		return 0, 0
 	}
 	signals := request.Signals()

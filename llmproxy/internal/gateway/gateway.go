@@ -118,3 +118,24 @@ func (t Task) Endpoint() string {
 	}
 	return t.endpoint.Name
 }
+
+// apiOf returns the API that the client uses. Paths that both APIs have belong to Anthropic's clients if they say so.
+func (t Task) apiOf(r *http.Request) dialect.API {
+	if t.endpoint == nil && t.api == dialect.OpenAI && r.Header["Anthropic-Version"] != nil {
+		return dialect.Anthropic
+	}
+	return t.api
+}
+
+// Translate returns a request to the task's path in OpenAI's format, or nil if it is invalid.
+func (t Task) Translate(request *openai.Request) *openai.Request {
+	if t.endpoint == nil || !t.endpoint.Foreign {
+		return request
+	}
+	body, _, err := dialect.EndpointOf(t.endpoint).Request(&request.Object, dialect.AllOptions)
+	translated := new(openai.Request)
+	if err != nil || translated.Parse(body) != nil {
+		return nil
+	}
+	return translated
+}

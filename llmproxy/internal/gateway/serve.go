@@ -48,7 +48,7 @@ func (g *Gateway) serve(x *exchange.Exchange, task Task, held *held) *openai.Err
 		return err
 	}
 	switch {
-	case task.endpoint == openai.CountTokens:
+	case task.endpoint != nil && task.endpoint.CountsOnly:
 		return g.countTokens(x, key, held)
 	case task.endpoint != nil:
 		return g.generate(x, key, held)

@@ -38,7 +38,8 @@ type Endpoint struct {
 	Images bool
 	// Texts reports whether requests and answers are texts, so that tokens can be estimated if the upstream does not report them.
 	Texts bool
-	// CountsOnly reports whether requests only have their tokens counted. Nothing is generated, and nothing costs.
+	// CountsOnly reports whether requests only ask for the tokens of a prompt, or for their number. Nothing is generated, nothing costs, and
+	// no slot is needed.
 	CountsOnly bool
 	// Foreign reports whether the endpoint belongs to another API than OpenAI's, so that its requests are translated.
 	Foreign bool
@@ -83,7 +84,7 @@ var endpoints = []*Endpoint{
 	{Name: "embeddings", Path: "/embeddings", Vectors: true, Texts: true, Cacheable: true},
 	{Name: "responses", Path: "/responses", Framing: Typed, Texts: true, Cacheable: true},
 	{Name: "responses_compact", Path: "/responses/compact", Texts: true},
-	{Name: "responses_input_tokens", Path: "/responses/input_tokens", CountsOnly: true},
+	InputTokens,
 	{Name: "moderations", Path: "/moderations", Texts: true, Cacheable: true, DefaultModel: "omni-moderation-latest"},
 	{Name: "rerank", Path: "/rerank", Texts: true, Ranks: true, Cacheable: true},
 	{Name: "transcriptions", Path: "/audio/transcriptions", Form: true, Transcribes: true, Framing: Typed, AnyAnswer: true},
@@ -92,7 +93,7 @@ var endpoints = []*Endpoint{
 	{Name: "image_generations", Path: "/images/generations", Framing: Typed, Images: true},
 	{Name: "image_edits", Path: "/images/edits", Form: true, Framing: Typed, Images: true},
 	{Name: "image_variations", Path: "/images/variations", Form: true, Framing: Typed, Images: true},
-	Messages, CountTokens,
+	Messages, CountTokens, Tokenize,
 }
 
 var ollamaEndpoints = []*Endpoint{OllamaChat, OllamaGenerate, OllamaEmbed, OllamaEmbeddings}
@@ -111,7 +112,7 @@ var endpointByPath = func() map[string]*Endpoint {
 	for _, e := range endpoints {
 		byPath[apiPrefix+e.Path] = e
 	}
-	for _, e := range ollamaEndpoints {
+	for _, e := range append(ollamaEndpoints, Tokenize) { // vLLM and llama.cpp have it outside of /v1
 		byPath[e.Path] = e
 	}
 	return byPath

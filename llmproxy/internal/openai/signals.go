@@ -87,7 +87,7 @@ func (s *Signals) readMember(key, value []byte) {
 	switch string(key) {
 	case "messages":
 		_ = jsonspan.EachElement(value, func(message []byte) bool { s.readItem(message); return true })
-	case "prompt", "input":
+	case "prompt", "input", "content": // the last one of a request for tokens
 		s.readInputs(value)
 	case "instructions":
 		s.conversation, s.system = true, value

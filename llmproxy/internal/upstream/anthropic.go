@@ -20,7 +20,7 @@ import (
 // OpenAI's clients are translated, and so are the answers.
 var Anthropic = &Kind{
 	Name: "anthropic", ServiceBase: "https://api.anthropic.com/v1", KeyVariable: "ANTHROPIC_API_KEY", AutoModel: "claude-haiku-4-5", basePath: "/v1",
-	api: dialect.Anthropic, lacks: onlyChat,
+	api: dialect.Anthropic, lacks: onlyChat, counters: []countWay{countAsMessages},
 	errors: []errorRow{
 		{text: "credit balance is too low", is: router.Misconfigured}, // status 400
 		{typ: "billing_error", is: router.Misconfigured},
@@ -186,4 +186,28 @@ func copyMessagesHeaders(to, from http.Header) {
 			to[name] = v
 		}
 	}
+}
+
+// promptMembers are the members of a request that its number of tokens depends on. Anthropic's API refuses all others when it counts.
+var promptMembers = []string{"model", "messages", "system", "tools", "tool_choice", "thinking"}
+
+// countAsMessages translates the prompt of a client of another API.
+func countAsMessages(p *probe, q *question) (int64, error) {
+	body, problem := dialect.MessagesFromChat(&q.chat, 0)
+	if problem != nil {
+		return 0, problem
+	}
+	var o jsonspan.Object
+	if err := o.Scan(body); err != nil {
+		return 0, err
+	}
+	var e jsonspan.Edit
+	e.Reset(&o)
+	for _, m := range o.Members {
+		if name := string(m.Key.Of(body)); !slices.Contains(promptMembers, name) {
+			e.Drop(name)
+		}
+	}
+	e.SetString("model", q.model)
+	return p.askMessages(e.Bytes())
 }

@@ -52,7 +52,7 @@ func (u *Upstream) Prepare(t *Template, model string) *openai.Error {
 // have that endpoint, but be known to understand less of it than of chat. Then it gets only what chat cannot express.
 func (u *Upstream) detour(t *Template, model string) (*detour, *openai.Error) {
 	k, name := u.ActualKind(), t.Endpoint.Name
-	lacks := slices.Contains(k.lacks, name) || name == "responses_compact" && !k.compacts || t.Endpoint.IsResponses() && t.refused(responsesAPI)
+	lacks := slices.Contains(k.lacks, name) || name == "responses_compact" && !k.besideResponses || t.Endpoint.IsResponses() && t.refused(responsesAPI)
 	if !lacks && !slices.Contains(k.avoids, name) && !(t.Endpoint.IsResponses() && u.refuses(model, responsesAPI)) {
 		return nil, nil
 	}

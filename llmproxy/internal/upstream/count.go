@@ -7,82 +7,67 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"strconv"
 
-	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/jsonspan"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/dialect"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/reqbody"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router/replica"
 )
-
-// A Count is the answer of a server that was asked how many tokens a prompt has: {"input_tokens":…} or, if it has Anthropic's API, its
-// error.
-type Count struct {
-	Status int
-	Header http.Header
-	Body   []byte
-}
-
-// ErrCannotCount means that a server has no way of counting, or that too many requests are asking it to.
-var ErrCannotCount = errors.New("the upstream cannot count the tokens of this prompt now")
 
 const (
 	maxCounting    = 8        // requests that one upstream counts for at once: counting takes the time of its CPU
 	maxCountAnswer = 64 << 10 // bytes
 )
 
-// CountTokens asks a replica how many tokens the prompt of a request for Anthropic's API has, without generating. The context must bound
-// the time.
+// CountTokens asks a replica how many tokens the prompt of a request has, or which they are, without generating. The context must bound the
+// time.
 func (u *Upstream) CountTokens(ctx context.Context, t *Template, r *replica.Replica, model string) (*Count, error) {
 	k := u.ActualKind()
-	native := k.api == t.Own.API
-	if !native && len(k.counters) == 0 {
+	passes := t.Own != nil && k.api == t.Own.API || t.Endpoint == openai.InputTokens && k.besideResponses
+	tokenizes := t.Endpoint == openai.Tokenize && k.tokenize != nil
+	if !passes && !tokenizes && len(k.counters) == 0 {
 		return nil, ErrCannotCount
 	}
 	defer u.counting.Add(-1)
 	if u.counting.Add(1) > maxCounting {
 		return nil, ErrCannotCount
 	}
-	if native {
-		return u.countByAnthropic(ctx, t, r, model)
+	p := &probe{ctx: ctx, u: u, base: u.base(r)}
+	switch {
+	case passes:
+		return u.passCount(ctx, t, r, model)
+	case tokenizes:
+		return k.tokenize(p, &t.JSON.Object, model)
 	}
-	chat, _, problem := t.Own.Request(&t.Original.Object, k.chat)
-	if problem != nil {
-		return nil, problem
-	}
-	var translated jsonspan.Object
-	if err := translated.Scan(chat); err != nil {
+	q, err := u.questionOf(t, model)
+	if err != nil {
 		return nil, err
 	}
-	if mayWish(&translated) { // the template may make another prompt of it
-		e := &t.edit
-		e.Reset(&translated)
-		u.knob().tell(e, telling{takes: u.knob().takes, translated: true})
-		if err := translated.Scan(e.Bytes()); err != nil {
-			return nil, err
-		}
-	}
-	p := &probe{ctx: ctx, u: u, base: u.base(r)}
 	var errs []error
 	for _, count := range k.counters {
-		n, err := count(p, &t.Original.Object, &translated, model)
+		n, err := count(p, q)
 		if err == nil && n > 0 {
-			return &Count{Status: http.StatusOK, Body: append(strconv.AppendInt([]byte(`{"input_tokens":`), n, 10), '}')}, nil
+			return &Count{Status: http.StatusOK, Tokens: n}, nil
 		}
 		errs = append(errs, err)
 	}
 	return nil, errors.Join(errs...)
 }
 
-// countByAnthropic passes the request on as it is, with the model's name there.
-func (u *Upstream) countByAnthropic(ctx context.Context, t *Template, r *replica.Replica, model string) (*Count, error) {
+// passCount passes the request on as it is, with the model's name there.
+func (u *Upstream) passCount(ctx context.Context, t *Template, r *replica.Replica, model string) (*Count, error) {
+	request, path := &t.JSON.Object, t.Endpoint.Path
+	if t.Own != nil {
+		request, path = &t.Original.Object, t.Own.Path
+	}
 	e := &t.edit
-	e.Reset(&t.Original.Object)
+	e.Reset(request)
 	e.SetString("model", model)
 	withoutUnsigned(e)
 	for _, name := range u.Drop {
 		e.Drop(name)
 	}
-	t.body, t.path = reqbody.NewPayload(e.Segments(), t.Memory), t.Own.Path
+	t.body, t.path = reqbody.NewPayload(e.Segments(), t.Memory), path
 	res, err := u.RoundTrip(u.NewRequest(ctx, t, r, model))
 	if err != nil {
 		return nil, err
@@ -92,13 +77,48 @@ func (u *Upstream) countByAnthropic(ctx context.Context, t *Template, r *replica
 	if err != nil {
 		return nil, err
 	}
-	if res.StatusCode == http.StatusOK {
-		var answer struct {
-			Tokens *int64 `json:"input_tokens"`
-		}
-		if err := json.Unmarshal(body, &answer); err != nil || answer.Tokens == nil {
-			return nil, fmt.Errorf("the answer has no input_tokens (%w)", errors.Join(err, ErrCannotCount))
+	c := &Count{Status: res.StatusCode, Header: res.Header, Body: body}
+	if res.StatusCode != http.StatusOK {
+		return c, nil
+	}
+	var answer struct {
+		Tokens *int64 `json:"input_tokens"`
+	}
+	if err := json.Unmarshal(body, &answer); err != nil || answer.Tokens == nil {
+		return nil, fmt.Errorf("the answer has no input_tokens (%w)", errors.Join(err, ErrCannotCount))
+	}
+	c.Tokens = *answer.Tokens
+	return c, nil
+}
+
+// questionOf returns the prompt of a request to count.
+func (u *Upstream) questionOf(t *Template, model string) (*question, error) {
+	k := u.ActualKind()
+	q := &question{model: model}
+	var chat []byte
+	var problem *openai.Error
+	switch {
+	case t.Own != nil:
+		q.original = &t.Original.Object
+		chat, _, problem = t.Own.Request(q.original, k.chat)
+	case t.Endpoint == openai.InputTokens:
+		chat, _, problem = dialect.ChatFromResponse(&t.JSON.Object, k.chat)
+	default:
+		chat, problem = dialect.ChatToTokenize(&t.JSON.Object)
+	}
+	if problem != nil {
+		return nil, problem
+	}
+	if err := q.chat.Scan(chat); err != nil {
+		return nil, err
+	}
+	if mayWish(&q.chat) { // the template may make another prompt of it
+		e := &t.edit
+		e.Reset(&q.chat)
+		u.knob().tell(e, telling{takes: u.knob().takes, translated: true})
+		if err := q.chat.Scan(e.Bytes()); err != nil {
+			return nil, err
 		}
 	}
-	return &Count{res.StatusCode, res.Header, body}, nil
+	return q, nil
 }

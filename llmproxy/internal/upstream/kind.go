@@ -42,8 +42,9 @@ type Kind struct {
 	// lacks are the names of endpoints that servers of this kind do not have, or that lose more than the way by chat, which dialect.ByChat
 	// knows.
 	lacks []string
-	// compacts means that servers of this kind compact conversations of the Responses API, which nobody can imitate.
-	compacts bool
+	// besideResponses means that servers of this kind may have what OpenAI has beside its Responses API: they count the tokens of a request,
+	// and compact conversations, which nobody can imitate.
+	besideResponses bool
 	// avoids are the names of endpoints that lose more than the way by chat, but that can do things which chat cannot.
 	avoids []string
 	// unlisted means that the list of models does not say which ones can be used, so that it is not read.
@@ -89,8 +90,10 @@ type Kind struct {
 	work func(*probe) (Work, bool)
 	// prefillRate is how many tokens of a prompt a replica reads a second in the worst case; by default that of a CPU.
 	prefillRate int
-	// counters count the tokens of a prompt of Anthropic's API, one after the other until one can. Nil if servers of this kind cannot.
+	// counters count the tokens of a prompt, one after the other until one can. Nil if servers of this kind cannot.
 	counters []countWay
+	// tokenize answers a request for the tokens of a text or of a conversation, as vLLM does. Nil if servers of this kind cannot.
+	tokenize func(p *probe, request *jsonspan.Object, model string) (*Count, error)
 	// version asks a server for its version. Nil for kinds without a Messages API of their own.
 	version func(*probe) version
 
@@ -121,7 +124,7 @@ var Kinds = []*Kind{
 }
 
 // Auto stands for a kind that is detected by asking the server. Until it is, the upstream counts as OpenAI-compatible.
-var Auto = &Kind{Name: "auto", basePath: "/v1", compacts: true}
+var Auto = &Kind{Name: "auto", basePath: "/v1", besideResponses: true}
 
 // KindNamed returns the kind with a name.
 func KindNamed(name string) (*Kind, error) {
@@ -142,5 +145,5 @@ func (k *Kind) Restricted() []string { return k.restricted }
 // BuiltIn reports whether upstreams of this kind are part of this process and have no address.
 func (k *Kind) BuiltIn() bool { return k.transport != nil }
 
-// A countWay is a way in which servers of a kind count the tokens of a prompt. Original is the client's request, chat its translation.
-type countWay func(p *probe, original, chat *jsonspan.Object, model string) (int64, error)
+// A countWay is a way in which servers of a kind count the tokens of a prompt.
+type countWay func(p *probe, q *question) (int64, error)

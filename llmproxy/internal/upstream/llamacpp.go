@@ -3,6 +3,8 @@ package upstream
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"net/http"
 	"regexp"
 	"strings"
@@ -24,6 +26,7 @@ var LlamaCpp = &Kind{
 	knob:         llamaCppKnob,
 	lacks:        responses, // its own knows functions only, and its events have no numbers and no place
 	counters:     []countWay{countByMessages, countByTemplate},
+	tokenize:     tokenizeByLlamaCpp,
 	version:      llamaCppVersion,
 	slots:        1, // the minimum, until the server was asked
 	fetchSlots:   llamaCppSlots,
@@ -164,22 +167,77 @@ func llamaCppVersion(p *probe) version {
 }
 
 // countByTemplate lets llama.cpp make a prompt of the messages and then tokens of the prompt.
-func countByTemplate(p *probe, _, chat *jsonspan.Object, model string) (int64, error) {
-	var prompt struct {
-		Model   string `json:"model"` // for router mode
-		Content string `json:"content"`
-		Special bool   `json:"add_special"`
-	}
-	var template struct{ Prompt string }
-	if err := p.askCount("/apply-template", withModel(chat, model), &template); err != nil {
-		return 0, err
-	}
-	prompt.Model, prompt.Content, prompt.Special = model, template.Prompt, true
-	body, err := json.Marshal(prompt)
+func countByTemplate(p *probe, q *question) (int64, error) {
+	prompt, err := applyTemplate(p, &q.chat, q.model)
 	if err != nil {
 		return 0, err
 	}
 	var answer struct{ Tokens []int64 }
-	err = p.askCount("/tokenize", body, &answer)
+	err = p.askCount(tokenizePath, tokenizeRequest(q.model, prompt, "true", "false"), &answer)
 	return int64(len(answer.Tokens)), err
+}
+
+// applyTemplate lets llama.cpp make a prompt of the messages of a request.
+func applyTemplate(p *probe, chat *jsonspan.Object, model string) (prompt []byte, err error) {
+	var template struct{ Prompt json.RawMessage }
+	if err := p.askCount("/apply-template", withModel(chat, model), &template); err != nil {
+		return nil, err
+	}
+	if len(template.Prompt) == 0 {
+		return nil, ErrCannotCount
+	}
+	return template.Prompt, nil
+}
+
+// tokenizeRequest returns a request for the tokens of a text. The model is for router mode.
+func tokenizeRequest(model string, text []byte, special, pieces string) []byte {
+	b := jsonspan.AppendString([]byte(`{"model":`), model)
+	b = append(append(b, `,"content":`...), text...)
+	return append(b, `,"add_special":`+special+`,"with_pieces":`+pieces+`}`...)
+}
+
+// tokenizeByLlamaCpp asks for the tokens of a text, or of the prompt that the template makes of messages, and answers as vLLM does. A client
+// that speaks llama.cpp's language gets its pieces, too.
+func tokenizeByLlamaCpp(p *probe, request *jsonspan.Object, model string) (*Count, error) {
+	text, own := request.Get("content")
+	flag := func(otherwise string, names ...string) string {
+		for _, name := range names {
+			if value, ok := request.Get(name); ok && (string(value) == "true" || string(value) == "false") {
+				return string(value)
+			}
+		}
+		return otherwise
+	}
+	special, pieces := flag("false", "add_special"), flag("false", "with_pieces")
+	if !own {
+		special, pieces = flag("true", "add_special_tokens"), flag("false", "return_token_strs")
+		if prompt, ok := request.Get("prompt"); ok {
+			text = prompt
+		} else {
+			prompt, err := applyTemplate(p, request, model)
+			if err != nil {
+				return nil, err
+			}
+			text = prompt
+		}
+	}
+	a, err := p.fetch(http.MethodPost, tokenizePath, tokenizeRequest(model, text, special, pieces))
+	if err != nil || a.status != http.StatusOK {
+		return &Count{Status: a.status, Header: a.header, Body: a.body}, err
+	}
+	var answer struct{ Tokens []json.RawMessage }
+	if err := json.Unmarshal(a.body, &answer); err != nil || answer.Tokens == nil {
+		return nil, fmt.Errorf("the answer has no tokens (%w)", errors.Join(err, ErrCannotCount))
+	}
+	c := &Count{Status: http.StatusOK, Tokens: int64(len(answer.Tokens)), List: answer.Tokens}
+	if pieces == "true" && !own {
+		for i, token := range answer.Tokens {
+			var piece struct{ ID, Piece json.RawMessage }
+			if err := json.Unmarshal(token, &piece); err != nil {
+				return nil, err
+			}
+			c.List[i], c.Pieces = piece.ID, append(c.Pieces, piece.Piece)
+		}
+	}
+	return c, nil
 }

@@ -14,7 +14,7 @@ const openAIHost = "api.openai.com"
 // compatible services. They apply to every kind, after the kind's own, and include unmistakable errors of local servers, because such
 // a server may be behind a proxy.
 var OpenAI = &Kind{
-	Name: "openai", ServiceBase: "https://api.openai.com/v1", KeyVariable: "OPENAI_API_KEY", AutoModel: "gpt-4o-mini", basePath: "/v1", prefillRate: rateOfBatches, compacts: true,
+	Name: "openai", ServiceBase: "https://api.openai.com/v1", KeyVariable: "OPENAI_API_KEY", AutoModel: "gpt-4o-mini", basePath: "/v1", prefillRate: rateOfBatches, besideResponses: true,
 	errors: []errorRow{
 		// Waiting does not restore a spent budget.
 		{code: "insufficient_quota", is: router.Misconfigured},

@@ -193,10 +193,17 @@ func withModel(request *jsonspan.Object, model string) []byte {
 }
 
 // countByMessages asks the server's own imitation of Anthropic's API.
-func countByMessages(p *probe, original, _ *jsonspan.Object, model string) (int64, error) {
+func countByMessages(p *probe, q *question) (int64, error) {
+	if q.original == nil {
+		return 0, ErrCannotCount
+	}
+	return p.askMessages(withModel(q.original, q.model))
+}
+
+func (p *probe) askMessages(request []byte) (int64, error) {
 	var answer struct {
 		Tokens int64 `json:"input_tokens"`
 	}
-	err := p.askCount("messages/count_tokens", withModel(original, model), &answer)
+	err := p.askCount("messages/count_tokens", request, &answer)
 	return answer.Tokens, err
 }

@@ -17,7 +17,7 @@ import (
 // not name is as at OpenAI's.
 var (
 	// Azure takes the name of a deployment as the model, and lists the models of the region instead. The address is that of the resource.
-	Azure = &Kind{Name: "azure", basePath: "/openai/v1", prefillRate: rateOfBatches, keyHeader: "Api-Key", unlisted: true, compacts: true, official: true, knob: effortKnob}
+	Azure = &Kind{Name: "azure", basePath: "/openai/v1", prefillRate: rateOfBatches, keyHeader: "Api-Key", unlisted: true, besideResponses: true, official: true, knob: effortKnob}
 
 	// Gemini numbers no tool calls in its streams, and ends an answer that calls tools as if it did not. Its models demand their signatures
 	// with the tool calls of earlier turns.

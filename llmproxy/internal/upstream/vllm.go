@@ -2,6 +2,9 @@ package upstream
 
 import (
 	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
 	"net/http"
 	"regexp"
 
@@ -22,6 +25,7 @@ var VLLM = &Kind{
 	avoids:        responses, // its own streams tool calls as text for most models (vllm-project/vllm#36435), but may store responses
 	saysReasoning: true,
 	counters:      []countWay{countByMessages, countByTokenize},
+	tokenize:      tokenizeByVLLM,
 	version:       versionAt("/version"),
 	detect:        isVLLM,
 	capabilities:  vllmCapabilities,
@@ -92,8 +96,39 @@ func vllmCapabilities(p *probe, _ []string) map[string]router.Capabilities {
 }
 
 // countByTokenize asks vLLM's tokenizer, which applies the template of the model.
-func countByTokenize(p *probe, _, chat *jsonspan.Object, model string) (int64, error) {
+func countByTokenize(p *probe, q *question) (int64, error) {
 	var answer struct{ Count int64 }
-	err := p.askCount("/tokenize", withModel(chat, model), &answer)
+	err := p.askCount(tokenizePath, withModel(&q.chat, q.model), &answer)
 	return answer.Count, err
+}
+
+const tokenizePath = "/tokenize" // of vLLM and llama.cpp
+
+// tokenizeByVLLM passes a request on, with vLLM's names of what llama.cpp's clients say.
+func tokenizeByVLLM(p *probe, request *jsonspan.Object, model string) (*Count, error) {
+	var e jsonspan.Edit
+	e.Reset(request)
+	e.SetString("model", model)
+	if e.Has("content") {
+		e.Default("add_special", []byte("false"))
+		for _, names := range [][2]string{{"content", "prompt"}, {"add_special", "add_special_tokens"}, {"with_pieces", "return_token_strs"}} {
+			if e.Has(names[0]) {
+				e.Rename(names[0], names[1])
+			}
+		}
+	}
+	a, err := p.fetch(http.MethodPost, tokenizePath, e.Bytes())
+	if err != nil {
+		return nil, err
+	}
+	c := &Count{Status: a.status, Header: a.header, Body: a.body}
+	if a.status != http.StatusOK {
+		return c, nil
+	}
+	var answer struct{ Count *int64 }
+	if err := json.Unmarshal(a.body, &answer); err != nil || answer.Count == nil {
+		return nil, fmt.Errorf("the answer has no count (%w)", errors.Join(err, ErrCannotCount))
+	}
+	c.Tokens = *answer.Count
+	return c, nil
 }
