@@ -172,44 +172,19 @@ func (m *MessageStream) choice(dst, choice []byte) []byte {
 	return m.delta(dst, delta)
 }
 
-func (m *MessageStream) delta(dst, delta []byte) []byte {
-	var reasoning, content, refusal, calls, call, thinking []byte
-	jsonspan.Members(delta, func(key, value []byte) bool { // it may be null
-		switch string(key) {
-		case "reasoning_content", "reasoning":
-			if isText(value) {
-				reasoning = value
-			}
-		case "content":
-			content = value
-		case "refusal":
-			refusal = value
-		case "tool_calls":
-			calls = value
-		case "function_call":
-			call = value
-		case "thinking_blocks":
-			thinking = value
-		}
-		return true
-	})
-	if thinking != nil {
-		dst, reasoning = m.blocks(dst, thinking, reasoning)
+func (m *MessageStream) delta(dst, value []byte) []byte {
+	d := readDelta(value)
+	if d.thinkingBlocks != nil {
+		dst, d.reasoning = m.blocks(dst, d.thinkingBlocks, d.reasoning)
 	}
-	dst = m.text(dst, thinkingBlock, reasoning)
-	if len(content) > 0 && content[0] == '[' {
-		dst = m.parts(dst, content)
+	dst = m.text(dst, thinkingBlock, d.reasoning)
+	if len(d.content) > 0 && d.content[0] == '[' {
+		dst = m.parts(dst, d.content)
 	} else {
-		dst = m.text(dst, textBlock, content)
+		dst = m.text(dst, textBlock, d.content)
 	}
-	dst = m.text(dst, textBlock, refusal)
-	jsonspan.Elements(calls, func(call []byte) bool { // it may be null
-		dst = m.call(dst, call)
-		return true
-	})
-	if len(call) > 0 && call[0] == '{' { // what preceded tool calls in OpenAI's API
-		dst = m.call(dst, append(append([]byte(`{"index":0,"function":`), call...), '}'))
-	}
+	dst = m.text(dst, textBlock, d.refusal)
+	d.eachCall(func(call []byte) { dst = m.call(dst, call) })
 	return dst
 }
 

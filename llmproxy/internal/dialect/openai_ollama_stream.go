@@ -89,18 +89,18 @@ func (s *OllamaStream) choice(b, choice []byte) []byte {
 	if !first { // Ollama's API gives one answer
 		return b
 	}
-	m := readOllamaDelta(delta)
-	if len(m.calls) > 0 && m.calls[0] == '[' {
-		jsonspan.Elements(m.calls, func(call []byte) bool { // the relay has checked that it is JSON
+	d := readDelta(delta)
+	d.eachCall(func(call []byte) {
+		if s.held <= maxWaiting {
 			s.collect(call)
-			return s.held <= maxWaiting
-		})
-	}
+		}
+	})
 	if s.held > maxWaiting {
 		s.ended, s.calls = true, nil
 		return append(AppendOllamaError(b, errWaiting), '\n')
 	}
-	if m.content == nil && m.thinking == nil {
+	content, thinking := d.said()
+	if content == nil && thinking == nil {
 		return b
 	}
 	now := time.Now()
@@ -108,32 +108,20 @@ func (s *OllamaStream) choice(b, choice []byte) []byte {
 		s.first = now
 	}
 	b = s.begin(b, now)
-	b = s.text(b, m.content, m.thinking)
+	b = s.text(b, content, thinking)
 	b = s.endMessage(b)
 	b = appendLogprobs(b, logprobs)
 	return append(b, `,"done":false}`+"\n"...)
 }
 
-// A delta is what a chunk or a message says. Content and thinking are JSON strings, or nil if there is nothing.
-type delta struct{ content, thinking, calls []byte }
-
-func readOllamaDelta(value []byte) (d delta) {
-	jsonspan.Members(value, func(key, value []byte) bool { // it may be null
-		switch string(key) {
-		case "content", "refusal":
-			if isText(value) {
-				d.content = value
-			}
-		case "reasoning_content", "reasoning":
-			if isText(value) {
-				d.thinking = value
-			}
-		case "tool_calls":
-			d.calls = value
+// said returns what a delta says as JSON strings, or nil if there is nothing.
+func (d *delta) said() (content, thinking []byte) {
+	for _, text := range [...][]byte{d.content, d.refusal} {
+		if isText(text) {
+			content = text
 		}
-		return true
-	})
-	return d
+	}
+	return content, d.reasoning
 }
 
 // begin begins a line.
@@ -366,15 +354,13 @@ func ollamaFromChat(b, answer []byte, s *OllamaStream) ([]byte, bool) {
 	s.usage, _ = openai.ParseUsage(v[1])
 	s.timings.read(v[2])
 	s.finish = c[1]
-	m := readOllamaDelta(c[0])
-	jsonspan.Elements(m.calls, func(call []byte) bool { // without calls, there is no list
-		s.collect(call)
-		return true
-	})
+	d := readDelta(c[0])
+	d.eachCall(s.collect)
 	s.dropNameless()
 	now := time.Now()
 	b = s.begin(slices.Grow(b, len(answer)+256), now)
-	b = s.text(b, m.content, m.thinking)
+	content, thinking := d.said()
+	b = s.text(b, content, thinking)
 	if len(s.calls) > 0 {
 		b = s.appendCalls(b)
 	}

@@ -250,37 +250,14 @@ func (s *ResponseStream) choice(dst, choice []byte) []byte {
 }
 
 // delta adds what a chunk, or a whole message, says.
-func (s *ResponseStream) delta(dst, delta, logprobs []byte) []byte {
-	var reasoning, content, refusal, calls, call, blocks, details, annotations []byte
-	jsonspan.Members(delta, func(key, value []byte) bool { // it may be null
-		switch string(key) {
-		case "reasoning_content", "reasoning":
-			if isText(value) {
-				reasoning = value
-			}
-		case "content":
-			content = value
-		case "refusal":
-			refusal = value
-		case "tool_calls":
-			calls = value
-		case "function_call":
-			call = value
-		case "thinking_blocks":
-			blocks = value
-		case "reasoning_details":
-			details = value
-		case "annotations":
-			annotations = value
-		}
-		return true
-	})
-	dst = s.text(dst, summaryText, reasoning)
-	if blocks != nil || details != nil {
-		dst = s.keep(dst, blocks, details)
+func (s *ResponseStream) delta(dst, value, logprobs []byte) []byte {
+	d := readDelta(value)
+	dst = s.text(dst, summaryText, d.reasoning)
+	if d.thinkingBlocks != nil || d.reasoningDetails != nil {
+		dst = s.keep(dst, d.thinkingBlocks, d.reasoningDetails)
 	}
-	if len(content) > 0 && content[0] == '[' { // Mistral
-		eachPart(content, func(kind blockKind, raw []byte) {
+	if len(d.content) > 0 && d.content[0] == '[' { // Mistral
+		eachPart(d.content, func(kind blockKind, raw []byte) {
 			if kind == thinkingBlock {
 				dst = s.text(dst, summaryText, raw)
 			} else {
@@ -289,17 +266,11 @@ func (s *ResponseStream) delta(dst, delta, logprobs []byte) []byte {
 		})
 	} else {
 		s.newLogprobs = appendElements(s.newLogprobs[:0], get(logprobs, "content"))
-		dst = s.text(dst, outputText, content)
+		dst = s.text(dst, outputText, d.content)
 	}
-	dst = s.annotate(dst, annotations)
-	dst = s.text(dst, refusalText, refusal)
-	jsonspan.Elements(calls, func(call []byte) bool { // it may be null
-		dst = s.call(dst, call)
-		return true
-	})
-	if len(call) > 0 && call[0] == '{' { // what preceded tool calls in OpenAI's API
-		dst = s.call(dst, append(append([]byte(`{"index":0,"function":`), call...), '}'))
-	}
+	dst = s.annotate(dst, d.annotations)
+	dst = s.text(dst, refusalText, d.refusal)
+	d.eachCall(func(call []byte) { dst = s.call(dst, call) })
 	return dst
 }
 
