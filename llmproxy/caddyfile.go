@@ -46,6 +46,7 @@ func names[T any](s subdirectives[T]) []string { return slices.Sorted(maps.Keys(
 //	        idle_timeout        <duration>
 //	        timeout             <duration>
 //	        load_timeout        <duration>
+//	        warm                <models...>
 //	        max_concurrent      <number>
 //	        queue               <places> [<longest_wait>]
 //	        queue_per_key       <places>

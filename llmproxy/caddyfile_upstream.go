@@ -44,6 +44,11 @@ func parseUpstream(d *dispenser, h *Handler) error {
 	if err := u.checkAPIVersion(); err != nil {
 		return d.WrapErr(err)
 	}
+	if kind, _ := u.kind(); kind != nil {
+		if err := u.checkWarm(kind); err != nil {
+			return d.WrapErr(err)
+		}
+	}
 	h.Upstreams = append(h.Upstreams, u)
 	return nil
 }
@@ -119,6 +124,7 @@ var upstreamSubdirectives = subdirectives[*Upstream]{
 	"idle_timeout":        func(d *dispenser, u *Upstream) error { return parseDuration(d, &u.IdleTimeout) },
 	"timeout":             func(d *dispenser, u *Upstream) error { return parseDuration(d, &u.Timeout) },
 	"load_timeout":        func(d *dispenser, u *Upstream) error { return parseDuration(d, &u.LoadTimeout) },
+	"warm":                func(d *dispenser, u *Upstream) error { return parseStrings(d, &u.Warm) },
 	"max_concurrent":      parseMaxConcurrent,
 	"queue":               parseQueue,
 	"queue_per_key":       parseQueuePerKey,

@@ -102,10 +102,13 @@ func (h *Handler) provision(ctx caddy.Context) error {
 	})
 	h.closer.Add(h.gateway.Close)
 	h.observer.ShowReplicas(&h.closer)
+	running, end := context.WithCancel(context.Background())
+	h.closer.Add(end)
 	prefetch := time.AfterFunc(state.StartDelay, func() {
 		h.gateway.WatchAll()
 		for _, u := range upstreams {
 			u.Prefetch(discover)
+			go u.KeepWarm(running)
 		}
 	})
 	h.closer.Add(func() { prefetch.Stop() })

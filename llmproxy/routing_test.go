@@ -236,3 +236,29 @@ func TestRoutesMessagesByContent(t *testing.T) {
 		})
 	}
 }
+
+// Models that stay loaded are loaded without a request of a client, and nothing is generated.
+func TestWarm(t *testing.T) {
+	fake := fakellm.Start(t, "ollama")
+	caddyfile, _ := site(t, `	llm_proxy {
+		upstream gpu ollama `+fake.URL()+` {
+			warm first second
+		}
+		model m gpu/first
+	}`)
+	if err := load(t, caddyfile); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the models are not loaded", func() bool {
+		loaded := 0
+		for _, p := range fake.Probes() {
+			if p.Path == "/api/generate" && strings.Contains(string(p.Body), `"keep_alive":"10m"`) {
+				loaded++
+			}
+		}
+		return loaded == 2
+	})
+	if n := len(fake.Requests()); n != 0 {
+		t.Errorf("%d requests generate", n)
+	}
+}

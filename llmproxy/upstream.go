@@ -94,6 +94,10 @@ type Upstream struct {
 	// disconnects. Default: 5m.
 	LoadTimeout caddy.Duration `json:"load_timeout,omitempty"`
 
+	// The models that stay loaded at every replica, by their names there. They are loaded at the start and again every minute, without
+	// generating. Only for ollama and llamacpp (router mode). Default: none.
+	Warm []string `json:"warm,omitempty"`
+
 	// The number of slots of each replica: how many requests it may process at once, across all names and handlers. Default: 1
 	// for ollama (= its OLLAMA_NUM_PARALLEL), the number of its slots for llamacpp, no limit for other kinds.
 	MaxConcurrent int `json:"max_concurrent,omitempty"`
@@ -189,7 +193,10 @@ func (u *Upstream) provision(ctx caddy.Context, closer *state.Closer, here place
 	if c.Kind, err = u.kind(); err != nil {
 		return c, err
 	}
-	c.OpenAI, c.AllowOptions = u.API == openAIAPI, u.AllowOptions
+	c.OpenAI, c.AllowOptions, c.Warm = u.API == openAIAPI, u.AllowOptions, u.Warm
+	if err = u.checkWarm(c.Kind); err != nil {
+		return c, at(here.in("warm", 0), err)
+	}
 	if err = u.checkAPIVersion(); err != nil {
 		return c, at(here.in("api_version", 0), err)
 	}
@@ -218,6 +225,17 @@ func (u *Upstream) provision(ctx caddy.Context, closer *state.Closer, here place
 		}
 	}
 	return c, nil
+}
+
+// checkWarm returns an error if the upstream has models to keep loaded, and its servers cannot be told to load any.
+func (u *Upstream) checkWarm(kind *upstream.Kind) error {
+	switch {
+	case len(u.Warm) == 0 || kind.CanWarm():
+		return nil
+	case kind == upstream.Auto:
+		return errors.New("warm needs to know the kind of the server; write ollama or llamacpp instead of auto")
+	}
+	return fmt.Errorf("warm is only for the kinds ollama and llamacpp; remove it: %s has its models loaded", kind.Name)
 }
 
 // checkAPIVersion returns an error if the upstream has a version of an API that only Azure has.

@@ -108,6 +108,8 @@ type Kind struct {
 	loaded func(p *probe) ([]LoadedModel, bool)
 	// resident lists the models that are in memory, or reports that all of them are. Nil if that is so for every server of this kind.
 	resident func(p *probe) (models []string, all bool, err error)
+	// warm loads a model that is to stay loaded, or prolongs its stay. Nil if servers of this kind cannot be told to.
+	warm func(p *probe, model string)
 	// truncates means that servers of this kind silently drop the oldest messages of a prompt that is too long.
 	truncates bool
 
@@ -141,6 +143,9 @@ func KindNamed(name string) (*Kind, error) {
 
 // Restricted returns the members that clients may use only if the configuration allows it.
 func (k *Kind) Restricted() []string { return k.restricted }
+
+// CanWarm reports whether servers of this kind can be told to load a model.
+func (k *Kind) CanWarm() bool { return k.warm != nil }
 
 // BuiltIn reports whether upstreams of this kind are part of this process and have no address.
 func (k *Kind) BuiltIn() bool { return k.transport != nil }

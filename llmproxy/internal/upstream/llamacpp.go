@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/dialect"
@@ -35,6 +36,7 @@ var LlamaCpp = &Kind{
 	health:       llamaCppHealth,
 	work:         llamaCppWork,
 	resident:     llamaCppResident,
+	warm:         llamaCppWarm,
 	errors: []errorRow{
 		{typ: "exceed_context_size_error", is: router.Unsupported},
 		{text: "is too large to process", is: router.Unsupported}, // 500: an input for embeddings that exceeds the batch
@@ -125,6 +127,13 @@ func llamaCppResident(p *probe) (models []string, all bool, err error) {
 		}
 	}
 	return models, all, err
+}
+
+// llamaCppWarm has a server in router mode load a model, unless it has.
+func llamaCppWarm(p *probe, model string) {
+	if models, all, err := llamaCppResident(p); err == nil && !all && !slices.Contains(models, model) {
+		_ = p.json(http.MethodPost, "/models/load", map[string]string{"model": model}, &struct{}{}) // if it fails, its next turn comes
+	}
 }
 
 func llamaCppSlots(p *probe) int {

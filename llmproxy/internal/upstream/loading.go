@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router/replica"
 )
 
@@ -96,4 +97,46 @@ func (u *Upstream) ForgetUnloaded(ctx context.Context, r *replica.Replica, model
 	defer u.loads.mu.Unlock()
 	delete(u.loads.loaded, replicaModel{r, model})
 	return true
+}
+
+const (
+	// warmEvery is how often models that stay loaded are loaded again.
+	warmEvery = time.Minute
+	// warmFor is how long a server is told to keep them. Requests of clients shorten that, and after the gateway has stopped it ends.
+	warmFor = "10m"
+)
+
+// KeepWarm keeps the models in Warm loaded at every replica until the context ends. It never generates.
+func (u *Upstream) KeepWarm(ctx context.Context) {
+	if len(u.Warm) == 0 || !u.ActualKind().CanWarm() {
+		return
+	}
+	for {
+		var all sync.WaitGroup
+		for _, r := range u.Replicas {
+			all.Go(func() { u.warm(ctx, r) })
+		}
+		all.Wait()
+		timer := time.NewTimer(warmEvery)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		}
+	}
+}
+
+// warm loads the models at one replica, one after the other. It leaves out a replica that is not ready, and a model for which another one
+// that is in use would have to be unloaded; their turn comes later.
+func (u *Upstream) warm(ctx context.Context, r *replica.Replica) {
+	for _, model := range u.Warm {
+		if ctx.Err() != nil || !r.Ready(model) || u.Preference(r, model) == router.InUse {
+			continue
+		}
+		limited, cancel := context.WithTimeout(ctx, u.LoadTimeout())
+		u.ActualKind().warm(&probe{ctx: limited, u: u, base: u.base(r)}, model)
+		cancel()
+		u.residents.outdate()
+	}
 }

@@ -40,6 +40,7 @@ var Ollama = &Kind{
 	unloadModel:   ollamaUnload,
 	loaded:        ollamaListLoaded,
 	resident:      ollamaResident,
+	warm:          ollamaWarm,
 	errors: []errorRow{
 		{text: "is longer than the context length", is: router.Unsupported},
 		{text: "exceed_context_size_error", is: router.Unsupported}, // the JSON error of its runner, as a string
@@ -256,19 +257,36 @@ func ollamaIsLoaded(p *probe, model string) bool {
 // ollamaLoad sends a request without a prompt, which loads the model and generates nothing. Any answer is enough: if it is an error,
 // the next request for the model gets the same error.
 func ollamaLoad(p *probe, model string, embeddings bool) bool {
-	path, request := "/api/generate", map[string]any{"model": model, "stream": false}
+	_, err := ollamaAskToLoad(p, model, embeddings, map[string]any{})
+	return err == nil
+}
+
+// ollamaWarm also says how long the model stays, unless the configuration does. Models that make embeddings only refuse the first request.
+func ollamaWarm(p *probe, model string) {
+	status, err := ollamaAskToLoad(p, model, false, map[string]any{"keep_alive": warmFor})
+	if err == nil && status == http.StatusBadRequest {
+		_, _ = ollamaAskToLoad(p, model, true, map[string]any{"keep_alive": warmFor}) // if it fails, its next turn comes
+	}
+}
+
+func ollamaAskToLoad(p *probe, model string, embeddings bool, request map[string]any) (status int, err error) {
+	path := "/api/generate"
+	request["model"] = model
 	if embeddings {
-		path, request = "/api/embed", map[string]any{"model": model, "input": ""}
+		path = "/api/embed"
+		request["input"] = ""
+	} else {
+		request["stream"] = false
 	}
 	if p.u.API() == dialect.Ollama {
 		addLoading(request, p.u.Params)
 	}
 	body, err := json.Marshal(request)
 	if err != nil {
-		return false
+		return 0, err
 	}
-	_, _, err = p.do(http.MethodPost, path, body)
-	return err == nil
+	status, _, err = p.do(http.MethodPost, path, body)
+	return status, err
 }
 
 // addLoading adds the parameters that requests for the model will have and that change how it is loaded. Without them, the first request

@@ -46,6 +46,8 @@ type Config struct {
 	// AllowOptions are restricted members that clients may use: Ollama's options (see dialect.OllamaRestricted), and those of the kind.
 	AllowOptions []string
 	Timers       Timers
+	// Warm are the models that KeepWarm keeps loaded.
+	Warm []string
 	// MaxConcurrent is how many requests may be at one replica at once. Zero means the kind's default.
 	MaxConcurrent int
 	// Queue bounds the admission queue of each replica.
