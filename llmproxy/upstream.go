@@ -98,8 +98,8 @@ type Upstream struct {
 	// generating. Only for ollama and llamacpp (router mode). Default: none.
 	Warm []string `json:"warm,omitempty"`
 
-	// The number of slots of each replica: how many requests it may process at once, across all names and handlers. Default: 1
-	// for ollama (= its OLLAMA_NUM_PARALLEL), the number of its slots for llamacpp, no limit for other kinds.
+	// The most slots of each replica: how many requests it may process at once, across all names and handlers. The server may show that
+	// it has fewer. Default: 1 for ollama (= its OLLAMA_NUM_PARALLEL), the number of its slots for llamacpp, no limit for other kinds.
 	MaxConcurrent int `json:"max_concurrent,omitempty"`
 
 	// Whether the upstream runs on machines of your own, so that requests that must stay local may go there. Default: true for

@@ -18,11 +18,11 @@ type testReplica struct {
 
 func (r *testReplica) Ready(string) bool     { return r.reason == OK }
 func (r *testReplica) Reason(string) Verdict { return r.reason }
-func (r *testReplica) InFlight() int         { return r.inFlight }
 func (r *testReplica) Cached(model string, h *prefix.Head) (int, bool) {
 	return r.prefixes.Match(model, h)
 }
 func (r *testReplica) WillCache(model string, h *prefix.Head) { r.prefixes.Add(model, h) }
+func (r *testReplica) Load() int                              { return r.inFlight }
 
 // replicas returns n replicas that are ready and idle.
 func replicas(n int) (list []Replica) {

@@ -22,7 +22,7 @@ const (
 	RoundRobin Policy = "round_robin" // in turn
 	Random     Policy = "random"      // at random
 	Weighted   Policy = "weighted"    // at random, in proportion to the weights
-	LeastBusy  Policy = "least_busy"  // the fewest requests in flight, at random among equals
+	LeastBusy  Policy = "least_busy"  // the fewest requests at the replica, at random among equals
 	Prefix     Policy = "prefix"      // where the longest beginning of the prompt is probably cached, unless that is too busy
 )
 
@@ -176,7 +176,7 @@ func (p *Pool) draw(among candidates) int {
 func (p *Pool) cached(among, ready candidates, requested string, head *prefix.Head) int {
 	inFlight := 0
 	for left := ready; left != 0; left &= left - 1 {
-		inFlight += p.candidates[bits.TrailingZeros64(left)].replica().InFlight()
+		inFlight += p.candidates[bits.TrailingZeros64(left)].replica().Load()
 	}
 	n := bits.OnesCount64(ready)
 	most := (5*(inFlight+1) + 4*n - 1) / (4 * n) // 1.25 × the mean with this request, rounded up
@@ -185,7 +185,7 @@ func (p *Pool) cached(among, ready candidates, requested string, head *prefix.He
 	for left := among; left != 0; left &= left - 1 {
 		i := bits.TrailingZeros64(left)
 		c := &p.candidates[i]
-		if c.replica().InFlight() > most {
+		if c.replica().Load() > most {
 			continue
 		}
 		blocks, session := c.replica().Cached(c.Target.ModelFor(requested), head)
@@ -209,7 +209,7 @@ func (p *Pool) leastBusy(among candidates) int {
 		if among&(1<<i) == 0 {
 			continue
 		}
-		n := p.candidates[i].replica().InFlight()
+		n := p.candidates[i].replica().Load()
 		switch {
 		case best < 0 || n < fewest:
 			best, fewest, ties = i, n, 1

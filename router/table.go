@@ -33,8 +33,8 @@ type Replica interface {
 	Cached(model string, head *prefix.Head) (blocks int, session bool)
 	// WillCache records that the replica reads a prompt for a model.
 	WillCache(model string, head *prefix.Head)
-	// InFlight returns the number of requests that are at the replica now.
-	InFlight() int
+	// Load returns the number of requests that are at the replica now, including those of other clients as far as they are known.
+	Load() int
 }
 
 // A Target is an upstream and the model's name there.

@@ -28,7 +28,7 @@ func (slot *Slot) Forecast(places []Place) (best Forecast) {
 	for i, at := range places {
 		s := at.Queue
 		s.mu.Lock()
-		f := s.forecast(&slot.Request, at.Rules.Limit(), at.Model, nil)
+		f := s.forecast(&slot.Request, s.limitOf(at.Rules), at.Model, nil)
 		s.mu.Unlock()
 		if i == 0 || f.IsBetterThan(best) {
 			best = f
@@ -57,7 +57,7 @@ func (t *Ticket) Forecast() (best Forecast) {
 		s.mu.Lock()
 		f := Forecast{}
 		if e.queued {
-			f = s.forecast(&t.slot.Request, e.rules.Limit(), e.model, e)
+			f = s.forecast(&t.slot.Request, s.limitOf(e.rules), e.model, e)
 		}
 		s.mu.Unlock()
 		if f.Position > 0 && (best.Position == 0 || f.IsBetterThan(best)) {
@@ -73,8 +73,12 @@ func (s *Queue) forecast(q *Request, limit int, model string, e *entry) Forecast
 	known := s.rates.of(model)
 	x, ahead := known.expect(q), s.ahead(q, e)
 	f := Forecast{Known: known.isReliable(), FirstToken: seconds(x.prefill)}
-	if e == nil && s.waiting.Load() == 0 && s.hasRoom(limit) {
+	room := s.hasRoom(limit, model, q)
+	if e == nil && s.waiting.Load() == 0 && room {
 		return f
+	}
+	if inUse := int(s.inFlight.Load()); !room && inUse > 0 { // its tokens have no space, although a slot may be free
+		limit = lower(limit, inUse)
 	}
 	f.Position = ahead.requests + 1
 	wait, ok := s.untilFree(limit, ahead)

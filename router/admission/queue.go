@@ -12,16 +12,23 @@ import (
 // Rules are the rules of one configuration for the replicas of an upstream.
 type Rules struct {
 	// Queue bounds the queue of each replica.
-	Queue Config
-	limit atomic.Uint32
+	Queue          Config
+	limit, initial atomic.Uint32
 }
 
-// Limit returns how many requests may be in flight at one replica; zero means no limit.
+// Limit returns how many requests may be in flight at one replica, whatever its server says; zero means no limit.
 func (r *Rules) Limit() int { return int(r.limit.Load()) }
 
-// SetLimit sets how many requests may be in flight at one replica; zero means no limit. Afterwards, Queue.Admit admits requests that
-// wait for the old limit.
+// SetLimit sets how many requests may be in flight at one replica, whatever its server says; zero means no limit. Afterwards, Queue.Admit
+// admits requests that wait for the old limit.
 func (r *Rules) SetLimit(n int) { r.limit.Store(uint32(min(max(n, 0), math.MaxInt32))) }
+
+// Initial returns how many requests may be in flight at a replica until its server has shown how many it can do at once; zero means no
+// limit.
+func (r *Rules) Initial() int { return int(r.initial.Load()) }
+
+// SetInitial sets what Initial returns. Afterwards, Queue.Admit admits requests that wait for the old limit.
+func (r *Rules) SetInitial(n int) { r.initial.Store(uint32(min(max(n, 0), math.MaxInt32))) }
 
 // A Config bounds a queue.
 type Config struct {

@@ -1,8 +1,8 @@
 // Package admission decides which request gets the next slot of a server: it counts the slots in use, queues the requests that find none,
 // shares the slots among callers by priority, weight and tokens, and forecasts how long a request will wait, from how fast the server was.
 //
-// It decides from plain numbers, which its callers feed: the limit of the slots, the tokens that requests are expected to use, and what
-// they have really used. It sends nothing, and starts neither goroutines nor timers. It stands on the lowest floor and imports no other
+// It decides from plain numbers, which its callers feed: the limit of the slots, what the server says about its load and its capacity, the
+// tokens that requests are expected to use, and what they have really used. It sends nothing, and starts neither goroutines nor timers. It stands on the lowest floor and imports no other
 // package of this project; router/replica stands above it.
 package admission
 
@@ -44,7 +44,9 @@ type Slot struct {
 	flow       *flow // that pays for it; nil if no request of the caller has waited since it was taken
 	model      string
 	cost       float64 // that the flow has paid
+	tokens     int     // that it is expected to need at the server; only if the server's space for them is known
 	taken      time.Time
+	abandoned  bool  // its request has been given up
 	prev, next *Slot // in the list of slots in use
 }
 
@@ -53,8 +55,12 @@ type Slot struct {
 // that finds a free slot takes it without allocating. The zero value is ready to use.
 type Queue struct {
 	inFlight, waiting atomic.Int32 // written with the lock held
+	foreign           atomic.Int32 // of the capacity; the same
+	bounded           atomic.Bool  // what is known of the capacity bounds the requests in flight; the same
 	mu                sync.Mutex
 	inUse             *Slot // the list of slots in use
+	tokens            int   // that their requests are expected to need; only if the server's space for them is known
+	capacity          capacity
 	classes           [len(priorities)]class
 	// held is how many of the waiting requests hold a position in this replica's queue. The others hold one in another queue.
 	held  int
@@ -65,7 +71,7 @@ type Queue struct {
 func (s *Queue) Take(rules *Rules, model string, slot *Slot) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.waiting.Load() > 0 || !s.hasRoom(rules.Limit()) {
+	if s.waiting.Load() > 0 || !s.hasRoom(s.limitOf(rules), model, &slot.Request) {
 		return false
 	}
 	slot.model = model
@@ -73,25 +79,28 @@ func (s *Queue) Take(rules *Rules, model string, slot *Slot) bool {
 	return true
 }
 
-// hasRoom reports whether one more request may be in flight. The caller holds the lock.
-func (s *Queue) hasRoom(limit int) bool { return limit == 0 || int(s.inFlight.Load()) < limit }
-
 // begin puts a slot into use. The caller holds the lock.
 func (s *Queue) begin(slot *Slot) {
-	slot.queue, slot.taken = s, time.Now()
+	slot.queue, slot.taken, slot.tokens = s, time.Now(), 0
+	if s.capacity.tokens > 0 {
+		slot.tokens = s.tokensOf(slot.model, &slot.Request)
+	}
+	s.link(slot)
+}
+
+// link adds a slot to those in use. The caller holds the lock.
+func (s *Queue) link(slot *Slot) {
 	slot.prev, slot.next = nil, s.inUse
 	if s.inUse != nil {
 		s.inUse.prev = slot
 	}
 	s.inUse = slot
 	s.inFlight.Add(1)
+	s.tokens += slot.tokens
 }
 
-// Release gives the slot back; the next waiting request, if any, gets it. Used is what the request has used, and how long that took.
-func (slot *Slot) Release(used Usage) {
-	s := slot.queue
-	s.mu.Lock()
-	defer s.mu.Unlock()
+// unlink takes a slot out of use. The caller holds the lock.
+func (s *Queue) unlink(slot *Slot) {
 	if slot.prev == nil {
 		s.inUse = slot.next
 	} else {
@@ -100,7 +109,23 @@ func (slot *Slot) Release(used Usage) {
 	if slot.next != nil {
 		slot.next.prev = slot.prev
 	}
+	slot.prev, slot.next = nil, nil
 	s.inFlight.Add(-1)
+	s.tokens -= slot.tokens
+}
+
+// Release gives the slot back; the next waiting request, if any, gets it. Used is what the request has used, and how long that took.
+func (slot *Slot) Release(used Usage) {
+	s := slot.queue
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.settle(slot, used)
+	s.unlink(slot)
+	s.admit()
+}
+
+// settle learns from what a request has used, and lets its flow pay for that. The caller holds the lock.
+func (s *Queue) settle(slot *Slot, used Usage) {
 	model := s.rates.learn(slot.model, used)
 	if slot.flow != nil {
 		if used.Known {
@@ -108,8 +133,41 @@ func (slot *Slot) Release(used Usage) {
 		}
 		slot.flow = nil
 	}
-	slot.prev, slot.next, slot.cost = nil, nil, 0
-	s.admit()
+	slot.cost = 0
+}
+
+// An Abandoned is a slot whose request has been given up while the server may still be at work on it. It stays taken until the server has
+// let go, as far as its load shows that, or until Release is called.
+type Abandoned struct{ slot *Slot }
+
+// Abandon gives the slot's request up, so that the slot may be used for another request, but it does not free its place at the server.
+// Used is what the request has used.
+func (slot *Slot) Abandon(used Usage) *Abandoned {
+	s := slot.queue
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	a := &Abandoned{&Slot{Request: slot.Request, queue: s, model: slot.model, tokens: slot.tokens, taken: slot.taken, abandoned: true}}
+	s.settle(slot, used)
+	s.unlink(slot)
+	s.link(a.slot)
+	return a
+}
+
+// Release frees the slot, unless that has been done.
+func (a *Abandoned) Release() {
+	s := a.slot.queue
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if a.slot.abandoned {
+		s.free(a.slot)
+		s.admit()
+	}
+}
+
+// free takes an abandoned slot out of use. The caller holds the lock.
+func (s *Queue) free(slot *Slot) {
+	slot.abandoned = false
+	s.unlink(slot)
 }
 
 // InFlight returns the number of requests that hold a slot.
@@ -129,7 +187,7 @@ func (s *Queue) Admit() {
 func (s *Queue) admit() {
 	for {
 		c, e := s.next()
-		if e == nil || !s.hasRoom(e.rules.Limit()) {
+		if e == nil || !s.hasRoom(s.limitOf(e.rules), e.model, &e.ticket.slot.Request) {
 			return
 		}
 		if e.ticket.claim() { // otherwise the request has left, or got a slot at another replica
@@ -165,7 +223,7 @@ func (s *Queue) join(e *entry) {
 	c := &s.classes[e.ticket.slot.Priority-Low]
 	x := s.rates.of(e.model).expect(&e.ticket.slot.Request)
 	e.cost, e.service = x.cost, x.service()
-	c.learnCost(e.cost, e.rules.Limit())
+	c.learnCost(e.cost, s.limitOf(e.rules))
 	e.flow = c.flowOf(s, e.ticket.slot)
 	c.push(e)
 	s.waiting.Add(1)

@@ -122,6 +122,7 @@ func (r *Replica) Report(model string, o router.Outcome, canProbe bool) (Change,
 	case o.Verdict == router.Unreachable:
 		h.retryAt = now.Add(downFor)
 		r.prefixes.Clear() // it was restarted, or will be
+		r.queue.Forget()   // it may come back with other settings
 		if o.Loading {
 			return h.become(Loading, o.Verdict, now)
 		}

@@ -8,6 +8,8 @@
 package replica
 
 import (
+	"sync/atomic"
+
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router/admission"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router/prefix"
@@ -21,6 +23,7 @@ type Replica struct {
 	silence silence
 	// prefixes are the beginnings of prompts that it has probably in its cache.
 	prefixes prefix.Index
+	watched  atomic.Bool // somebody asks the server about its load
 }
 
 var _ router.Replica = (*Replica)(nil)
@@ -39,6 +42,18 @@ func (r *Replica) Cached(model string, head *prefix.Head) (blocks int, session b
 // WillCache implements router.Replica.
 func (r *Replica) WillCache(model string, head *prefix.Head) { r.prefixes.Add(model, head) }
 
+// Load implements router.Replica.
+func (r *Replica) Load() int { return r.queue.InFlight() + r.queue.Foreign() }
+
+// StartLoadWatch claims the task of asking the server about its load while there are requests. It reports false if another caller has
+// the task. StopLoadWatch releases it.
+func (r *Replica) StartLoadWatch() bool {
+	return !r.watched.Load() && r.watched.CompareAndSwap(false, true)
+}
+
+// StopLoadWatch releases the task that StartLoadWatch claimed.
+func (r *Replica) StopLoadWatch() { r.watched.Store(false) }
+
 // Waiting returns the number of requests that wait for a slot here, including those that wait for other replicas as well.
 func (r *Replica) Waiting() int { return r.queue.Waiting() }
 
@@ -48,14 +63,20 @@ type Group struct {
 	admission.Rules
 }
 
-// SetLimit sets how many requests may be in flight at one replica; zero means no limit. A higher limit admits waiting requests at
-// once.
-func (g *Group) SetLimit(n int) {
-	g.Rules.SetLimit(n)
+// SetInitial sets how many requests may be in flight at a replica until its server has shown how many it can do at once; zero means no
+// limit. A higher limit admits waiting requests at once.
+func (g *Group) SetInitial(n int) {
+	g.Rules.SetInitial(n)
 	for _, r := range g.Replicas {
 		r.queue.Admit()
 	}
 }
+
+// Capacity returns how much may be sent to the ith replica at once.
+func (g *Group) Capacity(i int) admission.Capacity { return g.Replicas[i].queue.Capacity(&g.Rules) }
+
+// NeedsRequest reports whether it depends on a request whether it gets a slot at the ith replica.
+func (g *Group) NeedsRequest(i int) bool { return g.Replicas[i].queue.NeedsRequest(&g.Rules) }
 
 // Place returns the ith replica as a place where a request of a model may wait.
 func (g *Group) Place(i int, model string) admission.Place {

@@ -46,6 +46,8 @@ type attempt struct {
 	watchdog     watchdog
 	last         bool // there is no other target
 	blameless    bool // a failure is not the replica's fault
+	// atServer means that the server may be at work on the request, abandoned that the gateway has left meanwhile.
+	atServer, abandoned bool
 	// used is what the request has used at the replica.
 	used admission.Usage
 }
@@ -53,7 +55,7 @@ type attempt struct {
 // try makes one attempt and records it. It returns nil if an answer was committed, even if that broke off later.
 func (s *run) try(candidate router.Candidate, last bool) *failure {
 	a := s.newAttempt(candidate, last)
-	defer func() { s.slot.Release(a.used) }()
+	defer a.leaveSlot()
 	defer a.close()
 	var failed *failure
 	defer func() { a.record(failed) }() // also if send panics
@@ -61,6 +63,9 @@ func (s *run) try(candidate router.Candidate, last bool) *failure {
 		failed.reason = reason(a.status, failed.body, failed.err, a.redactor())
 	}
 	a.resumeLoad(failed)
+	if failed != nil && failed.Verdict == router.Overloaded && a.u.LearnsSlots() {
+		a.replica.Queue().Overloaded()
+	}
 	return failed
 }
 
@@ -83,6 +88,7 @@ func (s *run) newAttempt(candidate router.Candidate, last bool) *attempt {
 	s.rec.Target, s.rec.Configured = a.target, candidate.Target // before a ping, whose headers may contain {llm.target}
 	a.watchdog.start(a)
 	s.register(a)
+	s.Health.watchLoad(a.u, a.replica)
 	return a
 }
 
@@ -105,9 +111,24 @@ func (s *run) promptTokens() int {
 }
 
 func (a *attempt) close() {
+	a.abandoned = a.atServer && (a.ctx.Err() != nil || a.rec.Verdict == router.ClientClosed)
 	a.watchdog.stop()
 	a.unregister(a)
 	a.cancel(nil)
+}
+
+// leaveSlot gives the attempt's slot back. If the server may not have noticed that the gateway has left, that happens when the server's
+// load shows that it has, or after a cautious time.
+func (a *attempt) leaveSlot() {
+	lingers := time.Duration(0)
+	if a.abandoned {
+		lingers = a.u.Lingers(a.model, a.promptTokens, a.rec.Stream && a.firstContent > 0)
+	}
+	if lingers == 0 {
+		a.slot.Release(a.used)
+		return
+	}
+	time.AfterFunc(lingers, a.slot.Abandon(a.used).Release)
 }
 
 // perform sends the request, reads the answer until it is good enough to commit to, commits, and sends it to the client.
@@ -128,12 +149,14 @@ func (a *attempt) perform() *failure {
 	if a.span != nil {
 		a.span.Inject(req.Header)
 	}
+	a.atServer = true
 	res, err := a.u.RoundTrip(req)
 	if err != nil {
 		return a.fail(a.verdict(err), err)
 	}
 	a.status = res.StatusCode
 	if res.StatusCode != http.StatusOK && res.StatusCode != http.StatusCreated { // some frameworks answer 201 to every POST
+		a.atServer = false
 		return a.readError(res)
 	}
 	if err := a.u.TranslateAnswer(&a.template, res); err != nil {
@@ -221,7 +244,9 @@ func (a *attempt) send(answer relay.Answer, begun bool) {
 		defer a.Streaming(-1)
 	}
 	truncated := false // the client cannot see that the answer is incomplete
-	if err := answer.Send(a.client, begun); err != nil {
+	err := answer.Send(a.client, begun)
+	a.atServer = err != nil
+	if err != nil {
 		e, sent := a.failAfterCommit(err)
 		switch {
 		case e == nil || sent:

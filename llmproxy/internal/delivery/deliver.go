@@ -2,8 +2,8 @@
 // attempts, commits to the first answer that has content, and relays it. Until the commit, a failed attempt is followed by the next
 // target without the client noticing. After the commit, a failure ends the answer with an error.
 //
-// It also watches what happens meanwhile: the timeouts of attempts, models that are loading, replicas that are unhealthy or stuck,
-// and the shutdown of the process. It does not decide where a request may go (router does) or how much it may use (access does),
+// It also watches what happens meanwhile: the timeouts of attempts, models that are loading, replicas that are unhealthy or stuck, the
+// load of replicas, and the shutdown of the process. It does not decide where a request may go (router does) or how much it may use (access does),
 // and it does not know about the cache. It stands above exchange.
 package delivery
 

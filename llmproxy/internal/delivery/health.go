@@ -9,7 +9,7 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/router/replica"
 )
 
-// A HealthChecker probes replicas that are not ready until they are, and detects stuck replicas.
+// A HealthChecker probes replicas that are not ready until they are, detects stuck replicas, and asks busy ones about their load.
 type HealthChecker struct {
 	upstreams []*upstream.Upstream
 	changed   func(Change) // nil if nobody wants to know

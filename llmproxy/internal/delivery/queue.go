@@ -198,13 +198,14 @@ func (s *run) settleSpill(cost float64) {
 // takeAt takes a slot at a candidate if one is free.
 func (s *run) takeAt(c router.Candidate, force bool) bool {
 	u := s.upstreams[c.Target.Upstream]
-	if u.Limit() > 0 {
+	bounded := u.NeedsRequest(c.Replica)
+	if bounded {
 		s.describe()
 	}
 	if !u.Take(c.Replica, c.Target.ModelFor(s.rec.Model), force, &s.slot) {
 		return false
 	}
-	if u.Limit() > 0 && s.rec.Stream {
+	if bounded && s.rec.Stream {
 		s.forecast = s.slot.Begun()
 	}
 	return true

@@ -39,9 +39,12 @@ type Server struct {
 	canned    *canned           // the answers of a benchmark; nil otherwise
 	ids       atomic.Int64
 	generated atomic.Int64 // tokens sent
-	script    script
-	traffic   traffic
-	listener  listener
+	// cacheTokens and preemptions are what vLLM says about its KV cache.
+	cacheTokens int
+	preemptions atomic.Int64
+	script      script
+	traffic     traffic
+	listener    listener
 }
 
 // An Option configures a Server.
@@ -69,6 +72,14 @@ func Adapters(parent string, names ...string) Option {
 func Slots(n int) Option {
 	return func(s *Server) { s.slots = make(chan struct{}, n) }
 }
+
+// CacheTokens sets the size of vLLM's KV cache in tokens, a multiple of 16. Without it, the server does not state one.
+func CacheTokens(n int) Option {
+	return func(s *Server) { s.cacheTokens = n }
+}
+
+// Preempt makes vLLM count one more request that it interrupted because its KV cache was full.
+func (s *Server) Preempt() { s.preemptions.Add(1) }
 
 // Benchmark makes the server cheap: its answers to chat completions are rendered once, and it keeps no requests.
 func Benchmark(l Load) Option {

@@ -52,6 +52,7 @@ type rawAnswer struct {
 type timing struct {
 	delay, first, interval, pings time.Duration
 	hold                          <-chan struct{} // before the headers
+	deaf                          bool            // during hold
 	gate                          <-chan struct{} // after gateAfter tokens
 	gateAfter                     int
 }
@@ -181,6 +182,12 @@ func (a Answer) Delay(d time.Duration) Answer { a.timing.delay = d; return a }
 
 // Hold waits before the headers until the channel is closed.
 func (a Answer) Hold(release <-chan struct{}) Answer { a.timing.hold = release; return a }
+
+// HoldDeaf is Hold of a server that does not notice meanwhile that the client has left, like llama-server while it reads a prompt.
+func (a Answer) HoldDeaf(release <-chan struct{}) Answer {
+	a.timing.deaf = true
+	return a.Hold(release)
+}
 
 // DelayFirst sends the headers and waits before the first event, as vLLM does while a request is in its queue.
 func (a Answer) DelayFirst(d time.Duration) Answer { a.timing.first = d; return a }

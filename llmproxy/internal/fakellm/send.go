@@ -30,7 +30,10 @@ func newSender(x *exchange, w http.ResponseWriter) *sender {
 // send sends the whole reply. The error means that the client left.
 func (s *sender) send(rep reply) error {
 	t := &s.x.answer.timing
-	if t.hold != nil {
+	switch {
+	case t.deaf:
+		<-t.hold
+	case t.hold != nil:
 		s.wait(nil, t.hold)
 	}
 	s.sleep(t.delay)

@@ -180,6 +180,7 @@ func vllmMetrics(x *exchange) reply {
 	}{
 		{"num_requests_running", running},
 		{"num_requests_waiting", waiting},
+		{"num_preemptions_total", int(x.server.preemptions.Load())},
 		{"kv_cache_usage_perc", 0},
 		{"gpu_cache_usage_perc", 0},
 	} {
@@ -187,5 +188,11 @@ func vllmMetrics(x *exchange) reply {
 	}
 	fmt.Fprintf(&b, "# HELP vllm:generation_tokens_total A counter.\n# TYPE vllm:generation_tokens_total counter\n"+
 		"vllm:generation_tokens_total{engine=\"0\",model_name=%q} %d.0\n", x.server.names()[0], x.server.generated.Load())
+	const reasons = "vllm:num_requests_waiting_by_reason{engine=\"0\",model_name=%[1]q,reason=%[2]q} %[3]d.0\n"
+	fmt.Fprintf(&b, reasons, x.server.names()[0], "capacity", waiting)
+	fmt.Fprintf(&b, reasons, x.server.names()[0], "deferred", 0)
+	if n := x.server.cacheTokens; n > 0 {
+		fmt.Fprintf(&b, "vllm:cache_config_info{block_size=\"16\",cache_dtype=\"auto\",engine=\"0\",num_gpu_blocks=\"%d\",num_gpu_blocks_override=\"None\"} 1.0\n", n/16)
+	}
 	return reply{status: http.StatusOK, contentType: "text/plain; version=0.0.4; charset=utf-8", body: []byte(b.String())}
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/state"
+	"github.com/caddy-llmproxy/caddy-llmproxy/router/admission"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router/replica"
 )
 
@@ -102,10 +103,13 @@ func (o *Observer) ShowReplicas(c *state.Closer) {
 var replicaLabels = []string{"upstream", "replica"}
 
 var (
-	replicaRequests = prometheus.NewDesc("llm_upstream_requests_open", "Requests in progress at the replica: the slots in use.", replicaLabels, nil)
-	replicaWaiting  = prometheus.NewDesc("llm_upstream_requests_waiting", "Requests waiting for the replica. A request that waits for any of several replicas counts at each.", replicaLabels, nil)
-	replicaSlots    = prometheus.NewDesc("llm_upstream_slots", "Slots of the replica; absent without a limit.", replicaLabels, nil)
-	replicaState    = prometheus.NewDesc("llm_upstream_state", "1 for the state that the replica is in; open, half_open and stuck are states of its circuit breaker.", append(replicaLabels, "state"), nil)
+	replicaRequests  = prometheus.NewDesc("llm_upstream_requests_open", "Requests in progress at the replica: the slots in use.", replicaLabels, nil)
+	replicaWaiting   = prometheus.NewDesc("llm_upstream_requests_waiting", "Requests waiting for the replica. A request that waits for any of several replicas counts at each.", replicaLabels, nil)
+	replicaForeign   = prometheus.NewDesc("llm_upstream_requests_foreign", "Requests of other clients at the replica, as far as its server has said so lately.", replicaLabels, nil)
+	replicaSlots     = prometheus.NewDesc("llm_upstream_slots", "Slots of the replica now; absent without a limit.", replicaLabels, nil)
+	replicaTokens    = prometheus.NewDesc("llm_upstream_kv_tokens", "Tokens that the requests in progress are expected to need in the KV cache; absent if its size is unknown.", replicaLabels, nil)
+	replicaMaxTokens = prometheus.NewDesc("llm_upstream_kv_tokens_max", "The most tokens that the requests in progress may need; absent if the size of the KV cache is unknown.", replicaLabels, nil)
+	replicaState     = prometheus.NewDesc("llm_upstream_state", "1 for the state that the replica is in; open, half_open and stuck are states of its circuit breaker.", append(replicaLabels, "state"), nil)
 )
 
 // replicaCollector reads the replicas when metrics are collected, so that there is no second copy of their state.
@@ -113,7 +117,7 @@ type replicaCollector struct{}
 
 // Describe implements prometheus.Collector.
 func (replicaCollector) Describe(to chan<- *prometheus.Desc) {
-	for _, desc := range []*prometheus.Desc{replicaRequests, replicaWaiting, replicaSlots, replicaState} {
+	for _, desc := range []*prometheus.Desc{replicaRequests, replicaWaiting, replicaForeign, replicaSlots, replicaTokens, replicaMaxTokens, replicaState} {
 		to <- desc
 	}
 }
@@ -123,11 +127,11 @@ func (replicaCollector) Collect(to chan<- prometheus.Metric) {
 	seen := map[[2]string]bool{}
 	active.Range(func(observer, _ any) bool {
 		for _, u := range observer.(*Observer).Upstreams {
-			for _, r := range u.Replicas {
+			for i, r := range u.Replicas {
 				labels := [2]string{u.Name, r.Address}
 				if !seen[labels] {
 					seen[labels] = true
-					collectReplica(to, u.Limit(), r, labels[:])
+					collectReplica(to, u.Capacity(i), r, labels[:])
 				}
 			}
 		}
@@ -135,15 +139,20 @@ func (replicaCollector) Collect(to chan<- prometheus.Metric) {
 	})
 }
 
-func collectReplica(to chan<- prometheus.Metric, slots int, r *replica.Replica, labels []string) {
+func collectReplica(to chan<- prometheus.Metric, capacity admission.Capacity, r *replica.Replica, labels []string) {
 	show := func(desc *prometheus.Desc, value int, labels ...string) {
 		to <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, float64(value), labels...)
 	}
 	status := r.Status()
 	show(replicaRequests, status.InFlight, labels...)
 	show(replicaWaiting, status.Waiting, labels...)
-	if slots > 0 {
-		show(replicaSlots, slots, labels...)
+	show(replicaForeign, capacity.Foreign, labels...)
+	if capacity.Slots > 0 {
+		show(replicaSlots, capacity.Slots, labels...)
+	}
+	if capacity.MaxTokens > 0 {
+		show(replicaTokens, capacity.Tokens, labels...)
+		show(replicaMaxTokens, capacity.MaxTokens, labels...)
 	}
 	for s := replica.Up; s <= replica.Stuck; s++ {
 		value := 0

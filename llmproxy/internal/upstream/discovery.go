@@ -152,7 +152,7 @@ func (l *listing) owners(ok func(m Model) bool) bool {
 type replicaDiscovery struct {
 	kind   *Kind // nil if it is not known yet
 	models []Model
-	slots  int // zero if the server does not state them, or if the configuration does
+	slots  int // zero if the server does not state them
 	err    error
 }
 
@@ -169,7 +169,7 @@ func (u *Upstream) discover(ctx context.Context, last *Discovery) *Discovery {
 	d := &Discovery{Present: !u.Optional}
 	var models modelSet
 	var errs []error
-	for _, f := range found {
+	for i, f := range found {
 		if f.kind != nil {
 			d.Present = true
 			if u.kind.Load() == nil {
@@ -177,7 +177,7 @@ func (u *Upstream) discover(ctx context.Context, last *Discovery) *Discovery {
 			}
 		}
 		if f.slots > 0 {
-			u.SetLimit(f.slots)
+			u.Replicas[i].Queue().SetSlots(f.slots)
 		}
 		if f.err != nil {
 			errs = append(errs, f.err)
@@ -214,7 +214,7 @@ func (u *Upstream) discoverReplica(p *probe, present bool) (found replicaDiscove
 		}
 		return found
 	}
-	if fetch := found.kind.fetchSlots; fetch != nil && u.MaxConcurrent == 0 {
+	if fetch := found.kind.fetchSlots; fetch != nil {
 		found.slots = fetch(p)
 	}
 	for i := range found.models {

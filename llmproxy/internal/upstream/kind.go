@@ -79,7 +79,8 @@ type Kind struct {
 	// answer. The name anyModel stands for all models of the server.
 	capabilities func(p *probe, names []string) map[string]router.Capabilities
 
-	// slots is the default of max_concurrent: how many requests a replica generates for at once. Zero means no limit.
+	// slots is how many requests a replica gets at once until it has shown how many it can do, unless max_concurrent says it. Zero means no
+	// limit.
 	slots int
 	// fetchSlots asks a server for that number. It returns zero if the server does not state it.
 	fetchSlots func(*probe) int
@@ -88,6 +89,13 @@ type Kind struct {
 	health func(*probe) replica.State
 	// work asks a replica about its work. Nil if that is impossible.
 	work func(*probe) (Work, bool)
+	// reportsLoad means that work says how many requests the server has.
+	reportsLoad bool
+	// learnsSlots means that a server which refuses requests because of load has as many as it can do. Services refuse them for other
+	// reasons.
+	learnsSlots bool
+	// lingers means that a server may not notice for a while that a client has left.
+	lingers bool
 	// prefillRate is how many tokens of a prompt a replica reads a second in the worst case; by default that of a CPU.
 	prefillRate int
 	// counters count the tokens of a prompt, one after the other until one can. Nil if servers of this kind cannot.

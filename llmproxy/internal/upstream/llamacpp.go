@@ -13,6 +13,7 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/dialect"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/jsonspan"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
+	"github.com/caddy-llmproxy/caddy-llmproxy/router/admission"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router/replica"
 )
 
@@ -37,6 +38,8 @@ var LlamaCpp = &Kind{
 	work:         llamaCppWork,
 	resident:     llamaCppResident,
 	warm:         llamaCppWarm,
+	reportsLoad:  true,
+	lingers:      true,
 	errors: []errorRow{
 		{typ: "exceed_context_size_error", is: router.Unsupported},
 		{text: "is too large to process", is: router.Unsupported}, // 500: an input for embeddings that exceeds the batch
@@ -94,6 +97,7 @@ var llamaCppMeters = meters{
 	progress: []string{"llamacpp:prompt_tokens_total", "llamacpp:tokens_predicted_total", "llamacpp:n_decode_total"},
 	steady:   []string{"llamacpp:n_decode_total"},
 	queued:   []string{"llamacpp:requests_deferred"},
+	running:  []string{"llamacpp:requests_processing"},
 }
 
 // llamaCppWork reads /metrics or, without --metrics, /slots, which changes with each token and each batch of a prompt. Old servers
@@ -103,7 +107,19 @@ func llamaCppWork(p *probe) (Work, bool) {
 		return w, true
 	}
 	status, body, _ := p.get("/slots")
-	return Work{Count: fingerprint(body)}, status == http.StatusOK
+	w := Work{Count: fingerprint(body)}
+	var slots []struct {
+		Processing *bool `json:"is_processing"`
+	}
+	if json.Unmarshal(body, &slots) == nil && len(slots) > 0 {
+		w.Load = admission.Load{Known: slots[0].Processing != nil, Slots: len(slots)}
+		for _, slot := range slots {
+			if slot.Processing != nil && *slot.Processing {
+				w.Load.Running++
+			}
+		}
+	}
+	return w, status == http.StatusOK
 }
 
 // llamaCppResident lists the models that a server in router mode has loaded. Only there do models have a status: a server with one model

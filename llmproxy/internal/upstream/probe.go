@@ -8,8 +8,6 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -42,39 +40,12 @@ func (u *Upstream) Probe(ctx context.Context, r *replica.Replica) replica.State 
 	defer cancel()
 	p := &probe{ctx: ctx, u: u, base: u.base(r), timeout: probeTimeout}
 	state := u.ActualKind().health(p)
-	if state == replica.Up {
-		u.adoptSlots(p)
+	if fetch := u.ActualKind().fetchSlots; fetch != nil && state == replica.Up {
+		if n := fetch(p); n > 0 {
+			r.Queue().SetSlots(n)
+		}
 	}
 	return state
-}
-
-// adoptSlots sets the slots of every replica to the number that a replica reports, unless the configuration sets it.
-func (u *Upstream) adoptSlots(p *probe) {
-	if fetch := u.ActualKind().fetchSlots; fetch != nil && u.MaxConcurrent == 0 {
-		if n := fetch(p); n > 0 {
-			u.SetLimit(n)
-		}
-	}
-}
-
-// sumMetrics adds up metrics on a page in Prometheus' text format, over all their labels. It returns false if the page has none of
-// them.
-func sumMetrics(page []byte, metrics []string) (sum float64, ok bool) {
-	for line := range bytes.Lines(page) {
-		name, rest, _ := strings.Cut(strings.TrimSpace(string(line)), " ")
-		if at := strings.IndexByte(name, '{'); at >= 0 {
-			name = name[:at]
-			rest = string(line[bytes.LastIndexByte(line, '}')+1:]) // a label's value may have spaces
-		}
-		if !slices.Contains(metrics, name) {
-			continue
-		}
-		value, _, _ := strings.Cut(strings.TrimSpace(rest), " ") // a timestamp may follow
-		if n, err := strconv.ParseFloat(value, 64); err == nil {
-			sum, ok = sum+n, true
-		}
-	}
-	return sum, ok
 }
 
 // get requests a path below the root, or below the API's base if the path does not begin with a slash.

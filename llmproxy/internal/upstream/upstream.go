@@ -48,7 +48,7 @@ type Config struct {
 	Timers       Timers
 	// Warm are the models that KeepWarm keeps loaded.
 	Warm []string
-	// MaxConcurrent is how many requests may be at one replica at once. Zero means the kind's default.
+	// MaxConcurrent is how many requests may be at one replica at once. Zero means that the kind and the server decide.
 	MaxConcurrent int
 	// Queue bounds the admission queue of each replica.
 	Queue admission.Config
@@ -133,7 +133,7 @@ func New(c Config) *Upstream {
 func (u *Upstream) setKind(k *Kind) {
 	u.kind.Store(k)
 	if u.MaxConcurrent == 0 {
-		u.SetLimit(k.slots)
+		u.SetInitial(k.slots)
 	}
 }
 

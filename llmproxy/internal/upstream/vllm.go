@@ -2,21 +2,25 @@ package upstream
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
 	"regexp"
+	"strconv"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/dialect"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/jsonspan"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
+	"github.com/caddy-llmproxy/caddy-llmproxy/router/admission"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router/replica"
 )
 
 // VLLM is the kind of vLLM's server.
 //
-// It has no default limit of slots: it batches as many requests as fit in its memory, so holding requests back would only cost time.
+// It has no default limit of slots: it batches as many requests as fit in its memory, so holding requests back would only cost time. How
+// many that are shows when it is overloaded.
 // While it loads, it does not listen.
 var VLLM = &Kind{
 	Name: "vllm", LocalAddress: "127.0.0.1:8000", basePath: "/v1", local: true,
@@ -31,6 +35,8 @@ var VLLM = &Kind{
 	capabilities:  vllmCapabilities,
 	health:        vllmHealth,
 	work:          vllmMeters.read,
+	reportsLoad:   true,
+	learnsSlots:   true,
 	prefillRate:   rateOfBatches,
 	errors: []errorRow{
 		{param: "input_tokens", is: router.Unsupported},
@@ -72,6 +78,40 @@ var vllmMeters = meters{
 	progress: []string{"vllm:prompt_tokens_total", "vllm:generation_tokens_total", "vllm:kv_cache_usage_perc", "vllm:gpu_cache_usage_perc"},
 	steady:   []string{"vllm:generation_tokens_total"},
 	queued:   []string{"vllm:num_requests_waiting"},
+	running:  []string{"vllm:num_requests_running"},
+	details:  vllmLoad,
+}
+
+// vllmLoad reads what vLLM says about its load beyond the number of requests. Requests wait inside of it also for other reasons than its
+// capacity, such as a grammar that is being compiled; newer versions tell these apart.
+func vllmLoad(page []byte, l *admission.Load) {
+	l.Learns = true
+	byReason, reasons := 0.0, false
+	eachMetric(page, func(name, labels string, value float64) {
+		switch name {
+		case "vllm:num_requests_waiting_by_reason":
+			if reasons = true; labelValue(labels, "reason") == "capacity" {
+				byReason += value
+			}
+		case "vllm:num_preemptions_total":
+			l.Preemptions += value
+		case "vllm:cache_config_info": // one for each engine
+			l.Tokens += vllmTokens(labels)
+		}
+	})
+	if reasons {
+		l.Waiting = countOf(byReason)
+	}
+}
+
+// vllmTokens returns the size of the KV cache in tokens, which newer versions state. It is not the product of blocks and their size for
+// models that do not attend to everything in all layers.
+func vllmTokens(labels string) int {
+	number := func(label string) int {
+		n, _ := strconv.ParseFloat(labelValue(labels, label), 64) // "None" is zero
+		return countOf(n)
+	}
+	return cmp.Or(number("kv_cache_size_tokens"), countOf(float64(number("num_gpu_blocks"))*float64(number("block_size"))))
 }
 
 // vllmHealth asks /health, which fails only if the engine is dead.

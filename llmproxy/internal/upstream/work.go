@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/caddy-llmproxy/caddy-llmproxy/router/admission"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router/replica"
 )
 
@@ -22,6 +23,8 @@ type Work struct {
 	Queued float64
 	// Conclusive means that a Count that stays the same proves that the server does not work.
 	Conclusive bool
+	// Load is what the server says about its load; admission also gets to know when it was asked.
+	Load admission.Load
 }
 
 // ShowsProgress reports whether the server has worked since an earlier reading.
@@ -46,10 +49,13 @@ type workReading struct {
 	ok   bool
 }
 
+// ReportsLoad reports whether servers of the upstream's kind say how many requests they have.
+func (u *Upstream) ReportsLoad() bool { return u.ActualKind().reportsLoad }
+
 // ReportsWork reports whether servers of the upstream's kind can be asked about their work.
 func (u *Upstream) ReportsWork() bool { return u.ActualKind().work != nil }
 
-// Work asks a replica about its work. If there is a reading that is less than WorkInterval old, it returns that. It returns false if
+// Work asks a replica about its work, and lets the replica learn from what the server says about its load. If there is a reading that is less than WorkInterval old, it returns that. It returns false if
 // the server does not answer, has no counters, or has them switched off.
 func (u *Upstream) Work(ctx context.Context, r *replica.Replica) (Work, bool) {
 	ask := u.ActualKind().work
@@ -72,8 +78,12 @@ func (u *Upstream) Work(ctx context.Context, r *replica.Replica) (Work, bool) {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), workTimeout) // others may be waiting for it
 		defer cancel()
 		defer close(reading.done)
+		own := r.InFlight()
 		reading.work, reading.ok = ask(&probe{ctx: ctx, u: u, base: u.base(r)})
 		reading.work.At = now
+		load := reading.work.Load
+		load.Known, load.Asked, load.Own = load.Known && reading.ok, now, own
+		r.Queue().Observe(load)
 		return reading.work, reading.ok
 	}
 	select {
@@ -89,8 +99,11 @@ type meters struct {
 	progress []string // each changes while the server works
 	queued   []string // how many requests wait inside the server
 	steady   []string // some of progress: while the server works, they change at every step
+	running  []string // how many requests it generates for
+	details  func(page []byte, l *admission.Load)
 }
 
+// read reads the metrics of a server.
 func (m meters) read(p *probe) (Work, bool) {
 	status, body, _ := p.get("/metrics")
 	if status != http.StatusOK {
@@ -99,8 +112,38 @@ func (m meters) read(p *probe) (Work, bool) {
 	count, ok := sumMetrics(body, m.progress)
 	queued, _ := sumMetrics(body, m.queued)
 	_, steady := sumMetrics(body, m.steady)
-	return Work{Count: count, Queued: queued, Conclusive: steady}, ok
+	w := Work{Count: count, Queued: queued, Conclusive: steady}
+	if running, known := sumMetrics(body, m.running); known {
+		w.Load = admission.Load{Known: true, Running: countOf(running), Waiting: countOf(queued)}
+		if m.details != nil {
+			m.details(body, &w.Load)
+		}
+	}
+	return w, ok
 }
 
 // fingerprint returns a number that changes with the text.
 func fingerprint(text []byte) float64 { return float64(crc32.ChecksumIEEE(text)) }
+
+// LearnsSlots reports whether a server of the upstream's kind that refuses requests because of load has as many as it can do.
+func (u *Upstream) LearnsSlots() bool { return u.ActualKind().learnsSlots }
+
+// lingerExtra is how long an abandoned request may stay at the server beyond the time to read its prompt, and maxLinger bounds both.
+const (
+	lingerExtra = 10 * time.Second
+	maxLinger   = time.Minute
+	// noticed is how long a server needs to notice that the client of a stream has left to which it is sending.
+	noticed = 100 * time.Millisecond
+)
+
+// Lingers returns how long a server may still be at work on an abandoned request with a prompt of so many tokens. Zero means that it lets
+// go at once. Sending means that it was sending a stream, so that it notices with the next token.
+func (u *Upstream) Lingers(model string, tokens int, sending bool) time.Duration {
+	switch {
+	case !u.ActualKind().lingers:
+		return 0
+	case sending:
+		return noticed
+	}
+	return min(u.PrefillTime(model, tokens)+lingerExtra, maxLinger)
+}

@@ -8,12 +8,25 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/router/admission"
 )
 
 const (
 	llamaPage = "llamacpp:n_decode_total 5\nllamacpp:prompt_tokens_total 7\nllamacpp:requests_deferred 2\n"
+	slotsPage = `[{"id":0,"is_processing":true},{"id":1,"is_processing":false},{"id":2,"is_processing":true}]`
 	vllmPage  = "vllm:prompt_tokens_total{engine=\"0\"} 5\nvllm:generation_tokens_total{engine=\"0\"} 7\nvllm:kv_cache_usage_perc{engine=\"0\"} 0.25\nvllm:num_requests_waiting{engine=\"0\"} 3\n"
 )
+
+// vllmLoadPage is of two engines, one of which states the size of its cache.
+const vllmLoadPage = "vllm:generation_tokens_total{engine=\"0\"} 7\n" +
+	"vllm:num_requests_running{engine=\"0\",model_name=\"m\"} 3.0\nvllm:num_requests_running{engine=\"1\",model_name=\"m\"} 1.0\n" +
+	"vllm:num_requests_waiting{engine=\"0\",model_name=\"m\"} 5.0\n" +
+	"vllm:num_requests_waiting_by_reason{engine=\"0\",model_name=\"m\",reason=\"capacity\"} 2.0\n" +
+	"vllm:num_requests_waiting_by_reason{engine=\"0\",model_name=\"m\",reason=\"deferred\"} 3.0\n" +
+	"vllm:num_preemptions_total{engine=\"0\"} 1.0\nvllm:num_preemptions_total{engine=\"1\"} 2.0\n" +
+	"vllm:cache_config_info{block_size=\"16\",engine=\"0\",num_gpu_blocks=\"1000\",num_gpu_blocks_override=\"None\"} 1.0\n" +
+	"vllm:cache_config_info{block_size=\"16\",engine=\"1\",kv_cache_size_tokens=\"32000\",num_gpu_blocks=\"9000\"} 1.0\n"
 
 // What the kinds of servers say about their work, and what does not prove anything.
 func TestWork(t *testing.T) {
@@ -31,7 +44,20 @@ func TestWork(t *testing.T) {
 		{"vllm that hangs", VLLM, map[string]string{"/metrics": ""}, Work{}, false},
 		{"llama.cpp", LlamaCpp, map[string]string{"/metrics": llamaPage, "/slots": "[]"}, Work{Count: 12, Queued: 2, Conclusive: true}, true},
 		{"llama.cpp, old", LlamaCpp, map[string]string{"/metrics": "llamacpp:prompt_tokens_total 7\n"}, Work{Count: 7}, true},
-		{"llama.cpp without metrics", LlamaCpp, map[string]string{"/slots": `[{"id":0}]`}, Work{Count: fingerprint([]byte(`[{"id":0}]`))}, true},
+		{"vllm, its load", VLLM, map[string]string{"/metrics": vllmLoadPage}, Work{
+			Count: 7, Queued: 5, Conclusive: true,
+			Load: admission.Load{Known: true, Learns: true, Running: 4, Waiting: 2, Tokens: 3 * 16_000, Preemptions: 3},
+		}, true},
+		{"vllm, its load, before the reasons", VLLM, map[string]string{"/metrics": "vllm:generation_tokens_total 7\nvllm:num_requests_running 2\nvllm:num_requests_waiting 1\n"}, Work{
+			Count: 7, Queued: 1, Conclusive: true, Load: admission.Load{Known: true, Learns: true, Running: 2, Waiting: 1},
+		}, true},
+		{"llama.cpp, its load", LlamaCpp, map[string]string{"/metrics": llamaPage + "llamacpp:requests_processing 3\n"}, Work{
+			Count: 12, Queued: 2, Conclusive: true, Load: admission.Load{Known: true, Running: 3, Waiting: 2},
+		}, true},
+		{"llama.cpp, its slots", LlamaCpp, map[string]string{"/slots": slotsPage}, Work{
+			Count: fingerprint([]byte(slotsPage)), Load: admission.Load{Known: true, Running: 2, Slots: 3},
+		}, true},
+		{"llama.cpp without metrics", LlamaCpp, map[string]string{"/slots": `[{"id":0}]`}, Work{Count: fingerprint([]byte(`[{"id":0}]`)), Load: admission.Load{Slots: 1}}, true},
 		{"llama.cpp with neither", LlamaCpp, nil, Work{}, false},
 		{"llama.cpp in a long batch", LlamaCpp, map[string]string{"/metrics": "", "/slots": ""}, Work{}, false},
 		{"ollama", Ollama, map[string]string{"/api/ps": `{"models":[]}`}, Work{Count: fingerprint([]byte(`{"models":[]}`))}, true},
