@@ -47,6 +47,7 @@ func names[T any](s subdirectives[T]) []string { return slices.Sorted(maps.Keys(
 //	        timeout             <duration>
 //	        load_timeout        <duration>
 //	        warm                <models...>
+//	        wake                <mac> [<broadcast>]
 //	        max_concurrent      <number>
 //	        queue               <places> [<longest_wait>]
 //	        queue_per_key       <places>

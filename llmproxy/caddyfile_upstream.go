@@ -48,6 +48,9 @@ func parseUpstream(d *dispenser, h *Handler) error {
 		if err := u.checkWarm(kind); err != nil {
 			return d.WrapErr(err)
 		}
+		if _, err := u.wakeUp(kind); err != nil {
+			return d.WrapErr(err)
+		}
 	}
 	h.Upstreams = append(h.Upstreams, u)
 	return nil
@@ -125,6 +128,7 @@ var upstreamSubdirectives = subdirectives[*Upstream]{
 	"timeout":             func(d *dispenser, u *Upstream) error { return parseDuration(d, &u.Timeout) },
 	"load_timeout":        func(d *dispenser, u *Upstream) error { return parseDuration(d, &u.LoadTimeout) },
 	"warm":                func(d *dispenser, u *Upstream) error { return parseStrings(d, &u.Warm) },
+	"wake":                parseWake,
 	"max_concurrent":      parseMaxConcurrent,
 	"queue":               parseQueue,
 	"queue_per_key":       parseQueuePerKey,
@@ -209,6 +213,18 @@ func parseMaxConcurrent(d *dispenser, u *Upstream) (err error) {
 	}
 	u.MaxConcurrent, err = parseCount(d, "max_concurrent", text, 1)
 	return err
+}
+
+func parseWake(d *dispenser, u *Upstream) error {
+	args := d.RemainingArgs()
+	if len(args) < 1 || len(args) > 2 {
+		return d.wrongCount("a MAC address, and optionally where to send the packet")
+	}
+	u.Wake = &Wake{MAC: args[0]}
+	if len(args) == 2 {
+		u.Wake.Broadcast = args[1]
+	}
+	return nil
 }
 
 func parseQueue(d *dispenser, u *Upstream) error {

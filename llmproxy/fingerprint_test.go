@@ -47,6 +47,7 @@ func TestFingerprintHasOnlyWhatAnswersDependOn(t *testing.T) {
 		{"IdleTimeout", "set", false, func(u *Upstream) { u.IdleTimeout = caddy.Duration(time.Second) }},
 		{"Timeout", "set", false, func(u *Upstream) { u.Timeout = caddy.Duration(time.Second) }},
 		{"LoadTimeout", "set", false, func(u *Upstream) { u.LoadTimeout = caddy.Duration(time.Second) }},
+		{"Wake", "set", false, func(u *Upstream) { u.Wake = &Wake{MAC: "00:11:22:33:44:55"} }},
 		{"Warm", "set", false, func(u *Upstream) { u.Warm = []string{"x"} }},
 		{"MaxConcurrent", "set", false, func(u *Upstream) { u.MaxConcurrent = 2 }},
 		{"Queue", "set", false, func(u *Upstream) { u.Queue = &Queue{Places: 2} }},

@@ -94,6 +94,10 @@ type Upstream struct {
 	// disconnects. Default: 5m.
 	LoadTimeout caddy.Duration `json:"load_timeout,omitempty"`
 
+	// How to wake the machine of the upstream when a request cannot reach it. Only for an upstream with one address, of kind ollama, vllm or
+	// llamacpp. Default: it does not sleep.
+	Wake *Wake `json:"wake,omitempty"`
+
 	// The models that stay loaded at every replica, by their names there. They are loaded at the start and again every minute, without
 	// generating. Only for ollama and llamacpp (router mode). Default: none.
 	Warm []string `json:"warm,omitempty"`
@@ -118,6 +122,32 @@ type Upstream struct {
 	// How many places of the queue the requests of one key may have, or of one client address without a key. Default: half of
 	// them, rounded up.
 	QueuePerKey int `json:"queue_per_key,omitempty"`
+}
+
+// Wake is how a machine that sleeps is woken: by a magic packet (Wake-on-LAN).
+type Wake struct {
+	// The MAC address of the machine.
+	MAC string `json:"mac"`
+
+	// Where the packet is sent: an IP address, with a UDP port unless that is 9. Default: 255.255.255.255, the local network.
+	Broadcast string `json:"broadcast,omitempty"`
+}
+
+// wakeUp returns what wakes the machine of the upstream, or nil if it does not sleep.
+func (u *Upstream) wakeUp(kind *upstream.Kind) (*upstream.WakeUp, error) {
+	switch {
+	case u.Wake == nil:
+		return nil, nil
+	case !kind.CanProbe():
+		return nil, fmt.Errorf("wake needs a health check that shows when the machine is awake; write ollama, vllm or llamacpp instead of %s", kind.Name)
+	case len(u.Addresses) > 1:
+		return nil, errors.New("wake is for an upstream with one address; make each machine an upstream of its own")
+	}
+	w, err := upstream.NewWakeUp(u.Wake.MAC, u.Wake.Broadcast)
+	if err != nil {
+		return nil, fmt.Errorf("wake: %w", err)
+	}
+	return w, nil
 }
 
 // Capabilities are what a model can take. They override what the server reports.
@@ -196,6 +226,9 @@ func (u *Upstream) provision(ctx caddy.Context, closer *state.Closer, here place
 	c.OpenAI, c.AllowOptions, c.Warm = u.API == openAIAPI, u.AllowOptions, u.Warm
 	if err = u.checkWarm(c.Kind); err != nil {
 		return c, at(here.in("warm", 0), err)
+	}
+	if c.WakeUp, err = u.wakeUp(c.Kind); err != nil {
+		return c, at(here.in("wake", 0), err)
 	}
 	if err = u.checkAPIVersion(); err != nil {
 		return c, at(here.in("api_version", 0), err)

@@ -66,6 +66,7 @@ func (s *run) try(candidate router.Candidate, last bool) *failure {
 	if failed != nil && failed.Verdict == router.Overloaded && a.u.LearnsSlots() {
 		a.replica.Queue().Overloaded()
 	}
+	a.wake(failed)
 	return failed
 }
 

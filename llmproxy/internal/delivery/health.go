@@ -48,7 +48,9 @@ func (h *HealthChecker) Watch(u *upstream.Upstream, r *replica.Replica) {
 			if h.closed.Err() != nil {
 				return
 			}
-			h.report(u, r, found)
+			if h.report(u, r, found); found == replica.Down {
+				u.WakeUp.Again()
+			}
 			if !r.Status().State.NeedsProbe() {
 				return
 			}

@@ -65,6 +65,17 @@ func (a *attempt) loadTimeout(began time.Time) time.Duration {
 	return cmp.Or(a.u.Timers.FirstToken, firstTokenTimeout)
 }
 
+// wake wakes the machine if it cannot be reached and may be asleep. A request that has no other target then waits until it is there.
+func (a *attempt) wake(failed *failure) {
+	if failed == nil || failed.Verdict != router.Unreachable || a.u.WakeUp == nil {
+		return
+	}
+	failed.Loading = true
+	if err := a.u.WakeUp.Wake(); err != nil {
+		failed.err = errors.Join(failed.err, err)
+	}
+}
+
 // resumeLoad checks after a timeout whether the model is still loaded. If the server has unloaded it for another model, the request
 // made the server load it again, and the timeout aborted that load. The gateway then starts a load of its own.
 func (a *attempt) resumeLoad(failed *failure) {

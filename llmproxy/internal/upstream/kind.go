@@ -155,6 +155,9 @@ func (k *Kind) Restricted() []string { return k.restricted }
 // CanWarm reports whether servers of this kind can be told to load a model.
 func (k *Kind) CanWarm() bool { return k.warm != nil }
 
+// CanProbe reports whether a health check of servers of this kind is possible without generating.
+func (k *Kind) CanProbe() bool { return k.health != nil }
+
 // BuiltIn reports whether upstreams of this kind are part of this process and have no address.
 func (k *Kind) BuiltIn() bool { return k.transport != nil }
 

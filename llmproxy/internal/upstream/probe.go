@@ -32,7 +32,7 @@ type probe struct {
 
 // CanProbe reports whether a health check of the upstream's replicas is possible without generating. If not, they are judged only by
 // their answers.
-func (u *Upstream) CanProbe() bool { return u.ActualKind().health != nil }
+func (u *Upstream) CanProbe() bool { return u.ActualKind().CanProbe() }
 
 // Probe checks a replica's health, and returns Up, Loading or Down. It never generates.
 func (u *Upstream) Probe(ctx context.Context, r *replica.Replica) replica.State {

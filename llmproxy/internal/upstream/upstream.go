@@ -46,6 +46,8 @@ type Config struct {
 	// AllowOptions are restricted members that clients may use: Ollama's options (see dialect.OllamaRestricted), and those of the kind.
 	AllowOptions []string
 	Timers       Timers
+	// WakeUp wakes the machine when a request cannot reach it; nil if it does not sleep.
+	WakeUp *WakeUp
 	// Warm are the models that KeepWarm keeps loaded.
 	Warm []string
 	// MaxConcurrent is how many requests may be at one replica at once. Zero means that the kind and the server decide.
