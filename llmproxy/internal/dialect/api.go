@@ -84,8 +84,13 @@ var byChat = map[string]func(r *jsonspan.Object, o ChatOptions) (body []byte, an
 		return nil, nil, invalid("model", "its server cannot compact conversations, which only OpenAI and Azure can; let the client do that (Codex does unless its model provider is named OpenAI)")
 	},
 	"responses": func(r *jsonspan.Object, o ChatOptions) (body []byte, answer Answer, err *openai.Error) {
-		body, about, err := ChatFromResponse(r, o)
-		return body, &ResponseStream{Request: about, Model: o.Model}, err
+		var s struct { // one allocation for both
+			ResponseStream
+			about ResponseRequest
+		}
+		s.Request, s.Model = &s.about, o.Model
+		body, err = chatFromResponse(r, o, &s.about)
+		return body, &s.ResponseStream, err
 	},
 }
 

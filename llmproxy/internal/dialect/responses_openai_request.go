@@ -14,18 +14,23 @@ import (
 // ChatFromResponse translates a request for OpenAI's Responses API to chat completions. About is for the translation of the answer. The
 // error names what cannot be translated; a server that has the Responses API itself may be able to take such a request.
 func ChatFromResponse(r *jsonspan.Object, o ChatOptions) (body []byte, about *ResponseRequest, err *openai.Error) {
+	about = new(ResponseRequest)
+	body, err = chatFromResponse(r, o, about)
+	return body, about, err
+}
+
+func chatFromResponse(r *jsonspan.Object, o ChatOptions, about *ResponseRequest) ([]byte, *openai.Error) {
 	c := readers.Get().(*responseReader)
 	defer func() {
 		*c = responseReader{}
 		readers.Put(c)
 	}()
-	about = &ResponseRequest{}
 	*c = responseReader{options: o, about: about}
 	c.b = make([]byte, 0, len(r.Body)+512)
 	if err := c.write(r); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	return c.b, about, nil
+	return c.b, nil
 }
 
 // readers pools readers of requests, which are large.

@@ -5,6 +5,7 @@ import (
 	"net/http"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/dialect"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/jsonspan"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/memory"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/sse"
@@ -12,8 +13,9 @@ import (
 
 // A detour is the way by chat of a request to an endpoint that the server does not have, or whose answers would lose something.
 type detour struct {
-	request openai.Request // for chat
-	answer  dialect.Answer // makes the answer one of the endpoint
+	request openai.Request     // for chat
+	answer  dialect.Answer     // makes the answer one of the endpoint
+	members [8]jsonspan.Member // storage for those of the request
 }
 
 var chatEndpoint, _ = openai.LookupEndpoint("/v1/chat/completions")
@@ -25,6 +27,7 @@ func newDetour(e *openai.Endpoint, request *openai.Request, o dialect.ChatOption
 		return nil, err
 	}
 	d := &detour{answer: answer}
+	d.request.Members = d.members[:0]
 	return d, d.request.ParseTranslated(body)
 }
 

@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"bufio"
 	"errors"
 	"io"
 	"net/http"
@@ -142,16 +143,16 @@ func fromOllama(t *Template, res *http.Response, passes bool) error {
 		res.Body = body
 		return nil
 	}
-	return wholeFromOllama(t, res, body)
+	return wholeFromOllama(t, res, start)
 }
 
 // wholeFromOllama makes a whole answer of Ollama's API one in OpenAI's format.
-func wholeFromOllama(t *Template, res *http.Response, body io.Reader) error {
+func wholeFromOllama(t *Template, res *http.Response, start *bufio.Reader) error {
 	translate := dialect.ChatFromOllamaAnswer
 	if t.Endpoint.Vectors {
 		translate = dialect.EmbeddingsFromEmbed
 	}
-	return translateWhole(t.Answers, res, body, func(_, answer []byte) ([]byte, error) {
+	return translateWhole(t.Answers, res, start, func(_, answer []byte) ([]byte, error) {
 		if translated, ok := translate(answer); ok {
 			return translated, nil
 		}

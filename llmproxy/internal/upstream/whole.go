@@ -3,7 +3,6 @@ package upstream
 import (
 	"bufio"
 	"bytes"
-	"errors"
 	"io"
 	"net/http"
 	"sync"
@@ -24,7 +23,7 @@ const (
 // reserved until the answer is closed. What is not JSON stays as it is, so that the relay reports it.
 //
 // Translate may append to b, or return other memory, or the answer itself.
-func translateWhole(account *memory.Account, res *http.Response, body io.Reader, translate func(b, answer []byte) ([]byte, error)) error {
+func translateWhole(account *memory.Account, res *http.Response, body *bufio.Reader, translate func(b, answer []byte) ([]byte, error)) error {
 	w := &translatedWhole{account: account, memory: wholes.Get().(*wholeMemory)}
 	w.memory.in.Reset()
 	if n := res.ContentLength; n > 0 {
@@ -32,6 +31,8 @@ func translateWhole(account *memory.Account, res *http.Response, body io.Reader,
 	}
 	err := w.read(body)
 	res.Body.Close()
+	body.Reset(nil)
+	starts.Put(body)
 	answer := w.memory.in.Bytes()
 	translated := answer
 	if err == nil && jsonspan.Walk(answer, func(_, _ []byte) {}, func([]byte) {}) == nil {
@@ -43,7 +44,7 @@ func translateWhole(account *memory.Account, res *http.Response, body io.Reader,
 		w.Close()
 		return err
 	}
-	w.Reader = bytes.NewReader(translated)
+	w.Reset(translated)
 	res.Body, res.ContentLength = w, int64(len(translated))
 	delete(res.Header, "Content-Length")
 	return nil
@@ -65,7 +66,8 @@ func overlap(a, b []byte) bool {
 
 // A translatedWhole is the body of a translated answer.
 type translatedWhole struct {
-	*bytes.Reader
+	bytes.Reader
+	limited  io.LimitedReader
 	account  *memory.Account
 	reserved int64
 	memory   *wholeMemory
@@ -85,11 +87,8 @@ func (w *translatedWhole) read(body io.Reader) error {
 			}
 			w.reserved += more
 		}
-		_, err := io.CopyN(&w.memory.in, body, limit-int64(w.memory.in.Len()))
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
+		w.limited = io.LimitedReader{R: body, N: limit - int64(w.memory.in.Len())}
+		if _, err := w.memory.in.ReadFrom(&w.limited); err != nil || w.limited.N > 0 {
 			return err
 		}
 	}
@@ -100,7 +99,7 @@ func (w *translatedWhole) read(body io.Reader) error {
 func (w *translatedWhole) Close() error {
 	w.release.Do(func() {
 		w.account.Release(w.reserved)
-		if w.Reader = bytes.NewReader(nil); w.memory.in.Cap() <= freeAnswer && cap(w.memory.out) <= freeAnswer {
+		if w.Reset(nil); w.memory.in.Cap() <= freeAnswer && cap(w.memory.out) <= freeAnswer {
 			wholes.Put(w.memory)
 		}
 		w.memory = nil
@@ -108,8 +107,15 @@ func (w *translatedWhole) Close() error {
 	return nil
 }
 
+// starts pools readers for startOf.
+var starts = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, 16) }}
+
 // startOf returns a reader of which the first byte can be looked at. Its buffer is small, because larger reads pass it by.
-func startOf(body io.Reader) *bufio.Reader { return bufio.NewReaderSize(body, 16) }
+func startOf(body io.Reader) *bufio.Reader {
+	start := starts.Get().(*bufio.Reader)
+	start.Reset(body)
+	return start
+}
 
 // startsJSON reports whether an answer begins as JSON does, after white space, which is dropped. Services that imitate the API label their
 // answers in many ways.

@@ -42,7 +42,7 @@ func TestTranslateWhole(t *testing.T) {
 			}
 			res := &http.Response{Header: http.Header{"Content-Length": {"1"}}, Body: countCloser{src, &closed}}
 			var got int64
-			err := translateWhole(memory.NewAccount(usage, test.maximum), res, res.Body, func(_, answer []byte) ([]byte, error) {
+			err := translateWhole(memory.NewAccount(usage, test.maximum), res, startOf(res.Body), func(_, answer []byte) ([]byte, error) {
 				got = int64(len(answer))
 				return []byte(`{"translated":true}`), test.translate
 			})
@@ -76,7 +76,7 @@ func TestTranslateWholeOfNoJSON(t *testing.T) {
 	t.Parallel()
 	for _, answer := range []string{`<html>`, `{"content":[{"type":"text","text":"Hel`, `{"content":[]} {}`} {
 		res := &http.Response{Header: http.Header{}, Body: http.NoBody}
-		err := translateWhole(nil, res, strings.NewReader(answer), func(_, _ []byte) ([]byte, error) {
+		err := translateWhole(nil, res, startOf(strings.NewReader(answer)), func(_, _ []byte) ([]byte, error) {
 			t.Errorf("%s is translated", answer)
 			return nil, nil
 		})
