@@ -26,6 +26,7 @@ func TestClaudeCode(t *testing.T) {
 		model claude-anthropic anthropic/fake
 		key alice sk-llm-alice
 	}`, "OPENAI", f.openai.url(), "LLAMA", long.url(), "ANTHROPIC", f.anthropic.url()))
+	g.log.waitFor(t, 0, "/v1/models", soon) // the question whether it is ready, which is logged after its answer
 	for _, model := range []string{"claude-openai", "claude-llamacpp", "claude-anthropic"} {
 		t.Run(model, func(t *testing.T) {
 			mark := g.log.mark()
