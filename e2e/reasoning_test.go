@@ -87,3 +87,35 @@ func post(t *testing.T, url, body string) string {
 	}
 	return string(answer)
 }
+
+// A real Ollama refuses to let a model think that cannot. No client hears of that.
+func TestOllamaRefusesToThink(t *testing.T) {
+	g := startGateway(t, fill(`
+	llm_proxy {
+		upstream ollama ollama OLLAMA
+		model m ollama/tiny:latest
+	}`, "OLLAMA", servers(t).ollama.url()))
+	const messages = `"messages":[{"role":"user","content":"hi"}]`
+	for i, want := range []string{"2", "1"} { // with a level and without, and then at once
+		res, err := http.Post(g.url+"/v1/chat/completions", "application/json", strings.NewReader(`{"model":"m","reasoning_effort":"high",`+messages+`}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = res.Body.Close()
+		if got, _, _ := strings.Cut(res.Header.Get("X-LLM-Attempts"), ";"); res.StatusCode != http.StatusOK || got != want {
+			t.Errorf("request %d: status %d after %s attempts, want %s", i, res.StatusCode, got, want)
+		}
+	}
+	for _, tt := range []struct{ name, path, body string }{
+		{"a client of OpenAI's API", "/v1/chat/completions", `{"model":"m","reasoning_effort":"high",` + messages + `}`},
+		{"a client of the Responses API", "/v1/responses", `{"model":"m","reasoning":{"effort":"high"},"input":"hi"}`},
+		{"a client of Anthropic's API", "/v1/messages", `{"model":"m","max_tokens":200,"thinking":{"type":"enabled","budget_tokens":2048},` + messages + `}`},
+		{"no thinking at all", "/v1/chat/completions", `{"model":"m","reasoning_effort":"none",` + messages + `}`},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if body := post(t, g.url+tt.path, tt.body); !strings.Contains(body, hello) {
+				t.Errorf("got %s", body)
+			}
+		})
+	}
+}
