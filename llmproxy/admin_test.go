@@ -153,7 +153,7 @@ func TestCreatePrintsACaddyfileLine(t *testing.T) {
 		t.Errorf("status %d", got)
 	}
 	list, err := runCommand(t, "llm-key", "list", "--address", adminServer(t))
-	if err != nil || strings.Count(list, "alice") != 1 || !strings.Contains(list, "low       2999-12-31  configuration\n") || strings.Contains(list, "sha256") {
+	if err != nil || strings.Count(list, "alice") != 1 || !strings.Contains(list, "low       1       2999-12-31  configuration\n") || strings.Contains(list, "sha256") {
 		t.Errorf("%v: the list is %s", err, list)
 	}
 	for _, args := range [][]string{

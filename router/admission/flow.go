@@ -91,7 +91,8 @@ func (c *class) flowOf(s *Queue, slot *Slot) *flow {
 		f.tag = c.earliest(f)
 		for used := s.inUse; used != nil; used = used.next {
 			if used.Caller == slot.Caller && used.Priority == slot.Priority {
-				used.flow, used.cost = f, s.rates.of(used.model).expect(&used.Request).cost
+				x := s.rates.of(used.model).expect(&used.Request)
+				used.flow, used.cost, used.promptCost = f, x.cost, x.promptCost
 				f.tag += used.cost / f.weight
 			}
 		}

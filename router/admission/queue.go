@@ -125,6 +125,7 @@ type entry struct {
 	flow          *flow
 	before, after *entry  // in the flow
 	cost          float64 // expected
+	promptCost    float64 // of a token of the prompt, by which it was computed
 	service       float64 // expected, in seconds; zero if it is unknown
 	expected      float64 // the wait when it came, in seconds, before any correction; zero if it is unknown
 }

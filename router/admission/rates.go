@@ -108,19 +108,24 @@ func (r *rate) perToken() float64 {
 	return r.time / r.tokens
 }
 
-// cost returns what a request costs its caller, in tokens of output. A token of a prompt costs as much less as the server reads
-// it faster, because what callers share is the time of the slots.
-func (r *rate) cost(uncached, output float64) float64 {
-	prompt := usualPromptCost
+// promptCost returns what a token of a prompt costs, in tokens of output: as much less as the server reads it faster, because what callers
+// share is the time of the slots.
+func (r *rate) promptCost() float64 {
 	if r.isReliable() && r.perToken() > 0 {
-		prompt = min(max(r.prefill.slope()/r.perToken(), 0.001), 1)
+		return min(max(r.prefill.slope()/r.perToken(), 0.001), 1)
 	}
-	return max(uncached, 0)*prompt + output + 1
+	return usualPromptCost
+}
+
+// costOf returns what a request costs its caller, in tokens of output.
+func costOf(uncached, output, promptCost float64) float64 {
+	return max(uncached, 0)*promptCost + output + 1
 }
 
 // An expectation is what a request is expected to take.
 type expectation struct {
 	cost            float64 // for its caller
+	promptCost      float64 // of which a token of the prompt costs as much
 	prefill, decode float64 // seconds; zero if they are unknown
 }
 
@@ -130,7 +135,8 @@ func (x expectation) service() float64 { return x.prefill + x.decode }
 // expect returns what a request is expected to take.
 func (r *rate) expect(q *Request) expectation {
 	uncached, output := r.uncached(q), r.outputs.mean(q.MaxOutput)
-	x := expectation{cost: r.cost(uncached, output)}
+	x := expectation{promptCost: r.promptCost()}
+	x.cost = costOf(uncached, output, x.promptCost)
 	if r.isReliable() {
 		x.prefill, x.decode = r.prefill.at(uncached), output*r.perToken()
 	}

@@ -44,6 +44,7 @@ type Slot struct {
 	flow       *flow // that pays for it; nil if no request of the caller has waited since it was taken
 	model      string
 	cost       float64 // that the flow has paid
+	promptCost float64 // by which it was computed
 	tokens     int     // that it is expected to need at the server; only if the server's space for them is known
 	taken      time.Time
 	abandoned  bool  // its request has been given up
@@ -126,10 +127,11 @@ func (slot *Slot) Release(used Usage) {
 
 // settle learns from what a request has used, and lets its flow pay for that. The caller holds the lock.
 func (s *Queue) settle(slot *Slot, used Usage) {
-	model := s.rates.learn(slot.model, used)
+	s.rates.learn(slot.model, used)
 	if slot.flow != nil {
-		if used.Known {
-			s.classes[slot.Priority-Low].charge(slot.flow, model.cost(float64(used.Prompt-used.Cached), float64(used.Output))-slot.cost)
+		if used.Known { // at the cost of a token that was expected: measured speeds change, and those that competed must pay alike
+			cost := costOf(float64(used.Prompt-used.Cached), float64(used.Output), slot.promptCost)
+			s.classes[slot.Priority-Low].charge(slot.flow, cost-slot.cost)
 		}
 		slot.flow = nil
 	}
@@ -192,7 +194,7 @@ func (s *Queue) admit() {
 		}
 		if e.ticket.claim() { // otherwise the request has left, or got a slot at another replica
 			slot := e.ticket.slot
-			slot.model, slot.flow, slot.cost = e.model, e.flow, e.cost
+			slot.model, slot.flow, slot.cost, slot.promptCost = e.model, e.flow, e.cost, e.promptCost
 			c.served(e)
 			if e.expected > 0 {
 				e.flow.learnWait(time.Since(e.arrived).Seconds(), e.expected)
@@ -222,7 +224,7 @@ func (s *Queue) next() (of *class, first *entry) {
 func (s *Queue) join(e *entry) {
 	c := &s.classes[e.ticket.slot.Priority-Low]
 	x := s.rates.of(e.model).expect(&e.ticket.slot.Request)
-	e.cost, e.service = x.cost, x.service()
+	e.cost, e.promptCost, e.service = x.cost, x.promptCost, x.service()
 	c.learnCost(e.cost, s.limitOf(e.rules))
 	e.flow = c.flowOf(s, e.ticket.slot)
 	c.push(e)

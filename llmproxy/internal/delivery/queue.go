@@ -217,7 +217,7 @@ func (s *run) describe() {
 		return
 	}
 	s.described = true
-	s.slot.Request = s.Describe(s.x)
+	s.slot = admission.Slot{Request: s.Describe(s.x)}
 	s.slot.Prompt = s.promptTokens()
 }
 
