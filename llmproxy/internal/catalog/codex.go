@@ -10,7 +10,8 @@ import (
 )
 
 // A codexModel is a model as Codex reads it from GET /v1/models?client_version=X. Codex refuses the whole list if an entry lacks a member
-// that its version demands, or has a value that it does not know. These are the members that 0.171 demands, and those that older versions did.
+// that its version demands, or has a value that it does not know. These are the members that 0.171 demands, and those that older versions did:
+// 0.120, 0.169 and 0.171 read such a list.
 type codexModel struct {
 	Slug                 string          `json:"slug"`
 	DisplayName          string          `json:"display_name"`

@@ -269,8 +269,8 @@ func retryAfterQueue(waited time.Duration, f admission.Forecast) time.Duration {
 	return min(max(waited/4, minQueueRetry), maxQueueRetry)
 }
 
-// Agents that use the Responses API end their turn if a request is refused, or after a few attempts: Codex up to 0.170 never repeats one
-// after status 429. So a stream of the Responses API that gets no place in an admission queue is held, and pinged like one that waits
+// Agents that use the Responses API end their turn if a request is refused, or after a few attempts: Codex 0.120 repeats none after status
+// 429, and 0.171 five times. So a stream of the Responses API that gets no place in an admission queue is held, and pinged like one that waits
 // there. This is decided by what was asked for, not by who asks: the events of such a stream can say later what went wrong
 // (response.failed), and the names of agents and their forks are many.
 const (
