@@ -26,7 +26,7 @@ func chatFromResponse(r *jsonspan.Object, o ChatOptions, about *ResponseRequest)
 		readers.Put(c)
 	}()
 	*c = responseReader{options: o, about: about}
-	c.b = make([]byte, 0, len(r.Body)+512)
+	c.b = make([]byte, 0, len(r.Body)+192)
 	if err := c.write(r); err != nil {
 		return nil, err
 	}

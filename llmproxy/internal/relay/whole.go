@@ -150,7 +150,7 @@ func (a *wholeAnswer) take(answer *openai.Answer) error {
 		return eventError(answer.Err)
 	}
 	a.readUsage(answer)
-	if a.endpoint.IsResponses() {
+	if a.endpoint.IsResponses() && !a.checked { // the ID of a translated one means nothing to an upstream
 		a.meter.Response.Read(a.head.Bytes())
 	}
 	if a.texts && (a.count || a.meter.Usage.Output == 0) { // counting takes as long as parsing
