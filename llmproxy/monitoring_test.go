@@ -87,7 +87,7 @@ func everything(t *testing.T, round int, gateway string, ollama, openai *fakellm
 	fillQueue(t, ollama, func() int { return tell("private", true, 0) })
 }
 
-// fillQueue asks eight times at once where there are one slot and four places to wait, two of which one caller may have.
+// fillQueue asks eight times at once where there are one slot and four places to wait.
 func fillQueue(t *testing.T, ollama *fakellm.Server, ask func() int) {
 	t.Helper()
 	release, ended := make(chan struct{}), make(chan int)
@@ -96,10 +96,10 @@ func fillQueue(t *testing.T, ollama *fakellm.Server, ask func() int) {
 		go func() { ended <- ask() }()
 	}
 	for i := range 8 {
-		if i == 5 {
+		if i == 3 {
 			close(release)
 		}
-		if status := <-ended; (status == http.StatusTooManyRequests) != (i < 5) {
+		if status := <-ended; (status == http.StatusTooManyRequests) != (i < 3) {
 			t.Errorf("the answer number %d has status %d", i+1, status)
 		}
 	}

@@ -119,8 +119,8 @@ type Upstream struct {
 	// priority. Default: 64 places.
 	Queue *Queue `json:"queue,omitempty"`
 
-	// How many places of the queue the requests of one key may have, or of one client address without a key. Default: half of
-	// them, rounded up.
+	// How many places of the queue the requests of one key may have, or of one client address without a key. Default: all
+	// of them.
 	QueuePerKey int `json:"queue_per_key,omitempty"`
 }
 

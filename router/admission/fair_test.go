@@ -134,26 +134,37 @@ func TestAddressesAreCallers(t *testing.T) {
 	}
 }
 
-// One caller gets half of the queue by default. In a full queue, a caller that holds less displaces the last request of the one that
-// holds most.
+// One caller may have all of the queue, unless it is limited. In a full queue, a caller that holds less displaces the last request of the
+// one that holds most.
 func TestPlacesPerCaller(t *testing.T) {
 	t.Parallel()
-	l := fullLine(t, 4, time.Minute)
-	l.group.Queue.PerCaller = 0
-	var came []string
-	for _, name := range []string{"a1", "a2", "a3", "b1", "b2", "b3", "c1", "c2", "d1"} {
-		result := "is refused"
-		if l.comeAs(name[:1], name, Normal) {
-			result = strings.TrimSpace("waits " + l.leave(true))
-		}
-		came = append(came, name+" "+result)
-	}
-	want := []string{"a1 waits", "a2 waits", "a3 is refused", "b1 waits", "b2 waits", "b3 is refused", "c1 waits b2", "c2 is refused", "d1 waits a2"}
-	if diff := cmp.Diff(want, came); diff != "" {
-		t.Error(diff)
-	}
-	if order := l.served(); order != "a1b1c1d1" {
-		t.Errorf("served %s", order)
+	for _, test := range []struct {
+		name string
+		most int
+		want []string
+	}{
+		{"all", 0, []string{"a1 waits", "a2 waits", "a3 waits", "a4 waits", "a5 is refused", "b1 waits a4", "b2 waits a3", "b3 is refused", "c1 waits b2", "c2 is refused", "d1 waits a2"}},
+		{"two", 2, []string{"a1 waits", "a2 waits", "a3 is refused", "a4 is refused", "a5 is refused", "b1 waits", "b2 waits", "b3 is refused", "c1 waits b2", "c2 is refused", "d1 waits a2"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			l := fullLine(t, 4, time.Minute)
+			l.group.Queue.PerCaller = test.most
+			var came []string
+			for _, name := range []string{"a1", "a2", "a3", "a4", "a5", "b1", "b2", "b3", "c1", "c2", "d1"} {
+				result := "is refused"
+				if l.comeAs(name[:1], name, Normal) {
+					result = strings.TrimSpace("waits " + l.leave(true))
+				}
+				came = append(came, name+" "+result)
+			}
+			if diff := cmp.Diff(test.want, came); diff != "" {
+				t.Error(diff)
+			}
+			if order := l.served(); order != "a1b1c1d1" {
+				t.Errorf("served %s", order)
+			}
+		})
 	}
 }
 

@@ -34,14 +34,14 @@ func (r *Rules) SetInitial(n int) { r.initial.Store(uint32(min(max(n, 0), math.M
 type Config struct {
 	// Size is how many requests may wait for a replica at once.
 	Size int
-	// PerCaller is how many of them may be of one caller. Zero means the default: half of Size, rounded up.
+	// PerCaller is how many of them may be of one caller. Zero means all of them.
 	PerCaller int
 	// MaxWait is the longest wait. Zero means the default: 30 s while another pool is left, and 5 min otherwise.
 	MaxWait time.Duration
 }
 
 // perCaller returns how many requests of one caller may wait.
-func (q Config) perCaller() int { return cmp.Or(q.PerCaller, (q.Size+1)/2) }
+func (q Config) perCaller() int { return cmp.Or(q.PerCaller, q.Size) }
 
 // The default longest waits equal those for an upstream's first token.
 const (
