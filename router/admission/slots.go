@@ -294,7 +294,7 @@ func (s *Queue) follow(e *entry) {
 
 // victim returns the request that loses its position to an entry whose caller holds own positions: the last one of the caller that
 // holds most, in the lowest class below the entry's, unless that request has aged and is due before the entry; or else in the same
-// class, if its caller holds at least two positions more. It returns nil if there is none.
+// class, if its caller holds at least two positions more. It returns nil if no request has to give way.
 func (s *Queue) victim(e *entry, own int) *entry {
 	p := e.ticket.slot.Priority
 	for class := Low; class <= p; class++ {

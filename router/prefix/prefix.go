@@ -27,7 +27,7 @@ var seed = maphash.MakeSeed()
 // A Head identifies the beginning of a prompt, and the session that it belongs to.
 type Head struct {
 	blocks  []uint64 // the hash of all that precedes the end of each block
-	session uint64   // zero if there is none
+	session uint64   // zero without a session
 }
 
 // NewHead returns the head of a prompt that consists of the parts, in the order in which a model reads them. The session is empty if it is

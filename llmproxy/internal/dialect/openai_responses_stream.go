@@ -600,8 +600,8 @@ func (s *ResponseStream) keep(dst, blocks, details []byte) []byte {
 }
 
 // encrypt adds encrypted_content to the open reasoning, in which the client sends it back. It does so whether or not the request includes
-// that: nothing is stored, and models that reason between tool calls need it. A summary is not read as reasoning, because that of a service
-// is none. It returns false if that is too long.
+// that: nothing is stored, and models that reason between tool calls need it. Summaries are not sent to models as reasoning, because the
+// summary of a service is a different text. It returns false if the content is too long.
 func (s *ResponseStream) encrypt(hasText bool) bool {
 	w := writer{s.data[:0]}
 	if hasText {
@@ -872,7 +872,7 @@ func (s *ResponseStream) complete(dst []byte) []byte {
 func (s *ResponseStream) Whole(b, answer []byte) ([]byte, bool) {
 	s.whole = true
 	var choices []byte
-	ok := jsonspan.Members(answer, func(key, value []byte) bool { // whoever has read the whole answer has checked that it is JSON
+	ok := jsonspan.Members(answer, func(key, value []byte) bool { // it was validated before
 		if string(key) == "choices" {
 			choices = value
 		} else {

@@ -32,7 +32,7 @@ type openItem struct{ callID, id string }
 
 // An assistantTurn is what the model said in one answer.
 type assistantTurn struct {
-	text, refusal []byte // raw; nil if there is none
+	text, refusal []byte // raw; nil if absent
 	calls         []turnCall
 	reasoning     [4][]byte // the values of reasoningMembers except for the last, without quotes or brackets
 	texts         [4]bool   // which of them are strings

@@ -117,7 +117,7 @@ func refuseServerTool(kind, place string) *openai.Error {
 
 // A function is what the model gets to know of a tool.
 type function struct {
-	descriptions       [3][]byte // strings, nil if there is none
+	descriptions       [3][]byte // strings; nil if absent
 	parameters, strict []byte
 }
 

@@ -344,7 +344,7 @@ func TestChatFromResponseRefuses(t *testing.T) {
 		{"choice of a shell that is not there", choice(`{"type":"shell"}`), "tool_choice: no tool of the request is"},
 		{"some of the tools in an unknown way", choice(`{"type":"allowed_tools","mode":"none","tools":[]}`), `tool_choice.mode: "none" is unknown`},
 		{"one of no tools", choice(`{"type":"allowed_tools","mode":"required","tools":[{"type":"web_search"}]}`), "tool_choice: requires a tool"},
-		{"a tool where there is none", `{"tool_choice":"required","input":"Hi"}`, "tool_choice: requires a tool"},
+		{"a required tool without tools", `{"tool_choice":"required","input":"Hi"}`, "tool_choice: requires a tool"},
 		{"a tool where only a service has one", `{"tools":[{"type":"web_search"}],"tool_choice":"required","input":"Hi"}`, "tool_choice: requires a tool, but this model can call none"},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -155,7 +155,7 @@ var wholes = sync.Pool{New: func() any { return new([]byte) }}
 
 const maxPooled = 256 << 10
 
-// sendWhole sends a whole answer. It returns false if it is none.
+// sendWhole translates a whole answer and sends it. It reports whether the answer could be translated.
 func (c *TranslatedClient) sendWhole(answer []byte) bool {
 	pooled := wholes.Get().(*[]byte)
 	defer wholes.Put(pooled)

@@ -93,7 +93,7 @@ func skipString(b []byte, i int) int {
 	return len(b)
 }
 
-// skipValue returns the offset after the value at i, or i if there is none.
+// skipValue returns the offset after the value at i, or i if no value starts there.
 func skipValue(b []byte, i int) int {
 	for depth := 0; i < len(b); {
 		switch b[i] {
@@ -124,7 +124,7 @@ func skipValue(b []byte, i int) int {
 	return min(i, len(b))
 }
 
-// plain has the bytes of which numbers and literals consist.
+// plain is the set of bytes that numbers and literals consist of.
 var plain = func() (is [256]bool) {
 	for c := range is {
 		is[c] = 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '-' || c == '+' || c == '.'

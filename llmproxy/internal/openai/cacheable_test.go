@@ -204,7 +204,7 @@ func TestFinishReasons(t *testing.T) {
 		{"unknown", `{"choices":[{"finish_reason":"tired"}]}`, 1, false, false},
 		{"unfinished", `{"choices":[{"finish_reason":null}]}`, 1, false, false},
 		{"a finish reason that names none", `{"choices":[{"finish_reason":""}]}`, 1, false, false},
-		{"an error that is none", `{"choices":[{"finish_reason":"stop"}],"error":""}`, 1, true, true},
+		{"an empty error", `{"choices":[{"finish_reason":"stop"}],"error":""}`, 1, true, true},
 		{"one of two", `{"choices":[{"finish_reason":"stop"},{}]}`, 2, false, false},
 		{"an additional unfinished choice", `{"choices":[{"finish_reason":"stop"},{"finish_reason":null}]}`, 1, false, false},
 		{"one of two filtered", `{"choices":[{"finish_reason":"stop"},{"finish_reason":"content_filter"}]}`, 2, false, false},

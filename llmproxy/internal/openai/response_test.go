@@ -21,7 +21,7 @@ func TestResponseState(t *testing.T) {
 		{"a number at the end", `{}`, `data: {"delta":"x","sequence_number":7`, ResponseState{Next: 8}},
 		{"a number that the model wrote", `{}`, `data: {"sequence_number":3,"delta":"{\"sequence_number\":99}"}`, ResponseState{Next: 4}},
 		{"no numbers", `{"response":{"id":"r"}}`, `data: {"delta":"x"}`, ResponseState{ID: "r"}},
-		{"a number that is none", `{"response":[]}`, `data: {"sequence_number":null}`, ResponseState{}},
+		{"a sequence number that is null", `{"response":[]}`, `data: {"sequence_number":null}`, ResponseState{}},
 		{"members of other types", `{"response":{"id":1,"model":null,"created_at":"now"}}`, `data: {"sequence_number":"5"}`, ResponseState{}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -30,7 +30,7 @@ func ParseTimings(object []byte) (t Timings) {
 	return t
 }
 
-// parseTiming parses a duration in a unit. It returns zero if the value is none.
+// parseTiming parses a duration in a unit. It returns zero if the value is not a duration.
 func parseTiming(value []byte, unit time.Duration) time.Duration {
 	n, err := strconv.ParseFloat(string(value), 64)
 	if d := n * float64(unit); err == nil && d > 0 && d < float64(maxTiming) {

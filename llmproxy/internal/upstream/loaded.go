@@ -158,7 +158,7 @@ const (
 type residents struct {
 	mu      sync.Mutex
 	at      time.Time     // of the last refresh
-	running chan struct{} // closed when the running refresh ends; nil if there is none
+	running chan struct{} // closed when the running refresh ends; nil if no refresh is running
 	models  map[*replica.Replica][]string
 	all     map[*replica.Replica]bool // its models are all in memory
 	used    map[*replica.Replica]usedModel

@@ -67,7 +67,7 @@ func FuzzLabelValue(f *testing.F) {
 	})
 }
 
-// What is no number of things is none.
+// Negative and huge values count as zero.
 func TestCountOf(t *testing.T) {
 	t.Parallel()
 	for value, want := range map[float64]int{3: 3, 2.9: 2, 0: 0, -1: 0, 1e300: 0} {
