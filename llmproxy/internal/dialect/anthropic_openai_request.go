@@ -313,15 +313,7 @@ func (c *chatWriter) toolResult(block []byte, place string, parts *writer) *open
 			if kind != "text" {
 				return c.addPart(parts, kind, block, place)
 			}
-			raw, ok := jsonspan.RawString(get(block, "text"))
-			if !ok {
-				return invalid(place+".text", "must be a string")
-			}
-			if len(raw) > 0 && len(text.b) > 0 {
-				text.raw(`\n`)
-			}
-			text.b = append(text.b, raw...)
-			return nil
+			return text.addLine(block, place)
 		}); problem != nil {
 			return problem
 		}

@@ -60,6 +60,19 @@ func (w *writer) rawText(name string, raw []byte) {
 	w.b = append(append(append(w.b, '"'), raw...), '"')
 }
 
+// addLine adds the text of a part to others, on a line of its own. All of them are still escaped.
+func (w *writer) addLine(part []byte, place string) *openai.Error {
+	raw, ok := jsonspan.RawString(get(part, "text"))
+	if !ok {
+		return invalid(place+".text", "must be a string")
+	}
+	if len(raw) > 0 && len(w.b) > 0 {
+		w.raw(`\n`)
+	}
+	w.b = append(w.b, raw...)
+	return nil
+}
+
 func (w *writer) number(name string, n int64) {
 	w.key(name)
 	w.b = strconv.AppendInt(w.b, n, 10)

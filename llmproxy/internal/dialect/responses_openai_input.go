@@ -521,15 +521,7 @@ func (c *conversationReader) outputContent(text *writer, output []byte, place st
 		if kind != "input_text" && kind != "output_text" {
 			return c.addPart(&c.images, kind, part, place)
 		}
-		raw, ok := jsonspan.RawString(get(part, "text"))
-		if !ok {
-			return invalid(place+".text", "must be a string")
-		}
-		if len(raw) > 0 && len(text.b) > 0 {
-			text.raw(`\n`)
-		}
-		text.b = append(text.b, raw...)
-		return nil
+		return text.addLine(part, place)
 	})
 }
 
