@@ -18,7 +18,7 @@ type connection struct {
 	*httptest.ResponseRecorder
 	deadline time.Time
 	left     int           // bytes of the body
-	pause    time.Duration // before each read returns
+	pause    time.Duration // before each read returns, by the clock of a synctest bubble
 	size     int           // of each read
 	read     int
 }

@@ -162,7 +162,7 @@ func write(t *testing.T, w *Writer, event string) {
 	}
 }
 
-// A slowClient takes half a second for each write.
+// A slowClient takes half a second for each write, by the clock of a synctest bubble.
 type slowClient struct {
 	*httptest.ResponseRecorder
 	interrupted bool
