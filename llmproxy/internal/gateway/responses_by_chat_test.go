@@ -178,6 +178,19 @@ func TestResponsesThatNeedAStore(t *testing.T) {
 	}
 }
 
+// A server whose Responses API gets only what chat cannot express says itself what is wrong with such a request.
+func TestErrorsOfAnAvoidedAPI(t *testing.T) {
+	t.Parallel()
+	s, fake := one(t, "vllm", nil)
+	s.serve("m u/x")
+	fake.Always(fakellm.Raw(http.StatusNotFound, http.Header{"Content-Type": {"application/json"}},
+		[]byte(`{"error":{"message":"Response with id 'resp_1' not found.","type":"invalid_request_error","param":"response_id","code":404}}`)))
+	got := s.post("/v1/responses", `{"model":"m","input":"Hi","previous_response_id":"resp_1"}`)
+	if got.status != http.StatusNotFound || !strings.Contains(got.body, "Response with id 'resp_1' not found.") || len(fake.Requests()) != 1 {
+		t.Errorf("status %d after %d requests: %s", got.status, len(fake.Requests()), got.body)
+	}
+}
+
 // Reasoning that the gateway encoded comes back to the model by chat, and does not go to a service that would refuse it.
 func TestReasoningOfResponses(t *testing.T) {
 	t.Parallel()

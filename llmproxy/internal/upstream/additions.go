@@ -83,9 +83,10 @@ func (u *Upstream) ClassifyEvent(t *Template, value []byte) Finding {
 var responsesAPI = &addition{name: "responses"}
 
 // lacksResponses reports whether an error means that the request should go by chat: the server does not have the Responses API, or it does
-// not know some of the tools. OpenAI's own errors are about the request.
+// not know some of the tools. OpenAI's own errors are about the request, and so are those of a server whose Responses API is avoided: it
+// gets only what chat cannot express.
 func (u *Upstream) lacksResponses(t *Template, status int, body []byte, is router.Verdict) bool {
-	if !t.Endpoint.IsResponses() || t.detour != nil || t.JSON == nil || u.isOpenAI() {
+	if !t.Endpoint.IsResponses() || t.detour != nil || t.JSON == nil || u.isOpenAI() || slices.Contains(u.ActualKind().avoids, t.Endpoint.Name) {
 		return false
 	}
 	switch status {

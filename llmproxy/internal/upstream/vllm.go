@@ -26,7 +26,7 @@ var VLLM = &Kind{
 	Name: "vllm", LocalAddress: "127.0.0.1:8000", basePath: "/v1", local: true,
 	chat:          dialect.ChatOptions{TopK: true, Reasoning: true},
 	knob:          vllmKnob,
-	avoids:        responses, // its own streams tool calls as text for most models (vllm-project/vllm#36435), but may store responses
+	avoids:        responses, // its own knows functions only, and old versions stream tool calls as text (vllm-project/vllm#36435), but it may store responses
 	saysReasoning: true,
 	counters:      []countWay{countByMessages, countByTokenize},
 	tokenize:      tokenizeByVLLM,
