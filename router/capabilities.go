@@ -9,9 +9,11 @@ const (
 	Images
 	Audio
 	JSONSchema
+	// Thinking is what clients are told of a model. No request needs it, and no configuration sets it.
+	Thinking
 )
 
-// FeatureNames are the names of the features, in the order of their bits.
+// FeatureNames are the names of the features that a configuration may set, in the order of their bits.
 var FeatureNames = [...]string{"tools", "images", "audio", "json_schema"}
 
 // ParseFeature returns the feature with a name.

@@ -122,7 +122,7 @@ func (e *modelEntry) ollamaCapabilities() []string {
 		{"insert", of("insert")},
 		{"vision", e.has&router.Images != 0 || of("vision")},
 		{"audio", e.has&router.Audio != 0 || of("audio")},
-		{"thinking", of("thinking", "reasoning")},
+		{"thinking", e.has&router.Thinking != 0 || of("thinking", "reasoning")},
 		{"embedding", of("embedding", "embeddings")},
 	} {
 		lacks := c.word == "tools" && e.lacks&router.Tools != 0 || c.word == "vision" && e.lacks&router.Images != 0 || c.word == "audio" && e.lacks&router.Audio != 0

@@ -112,7 +112,7 @@ func loadsOnly(x *exchange.Exchange, body *reqbody.Body) (unload, only bool) {
 
 // loadModel loads the model of a plan at an upstream that loads models on demand, and waits until it is loaded; or unloads it at all of its
 // addresses. Other upstreams have their models loaded already, so the answer comes at once.
-func (g *Gateway) loadModel(x *exchange.Exchange, plan *router.Plan, localOnly bool, name string, unload bool) *openai.Error {
+func (g *Gateway) loadModel(x *exchange.Exchange, plan *router.Plan, localOnly bool, original *openai.Request, unload bool) *openai.Error {
 	ctx := x.Request.Context()
 	for _, t := range plan.FirstPool(localOnly) {
 		u := g.delivery.Upstream(t.Upstream)
@@ -125,13 +125,14 @@ func (g *Gateway) loadModel(x *exchange.Exchange, plan *router.Plan, localOnly b
 			u.Unload(ctx, model)
 			continue
 		}
+		keepAlive, _ := original.Get("keep_alive")
 		select {
-		case <-u.LoadAnywhere(model):
+		case <-u.LoadFor(ctx, model, keepAlive):
 		case <-ctx.Done():
 			return exchange.ErrClientClosed
 		}
 		break
 	}
-	x.SendJSON(dialect.AppendOllamaLoad(nil, &dialect.OllamaStream{Model: name, Generate: x.Own.Endpoint == openai.OllamaGenerate}, unload))
+	x.SendJSON(dialect.AppendOllamaLoad(nil, &dialect.OllamaStream{Model: original.Model, Generate: x.Own.Endpoint == openai.OllamaGenerate}, unload))
 	return nil
 }

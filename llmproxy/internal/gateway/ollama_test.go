@@ -257,6 +257,35 @@ func TestFollowersOfAnotherAPI(t *testing.T) {
 	}
 }
 
+// A client says how long the model that it loads stays, if the configuration allows that.
+func TestOllamaKeepsLoaded(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		allowed []string
+		want    string
+	}{
+		{nil, `{"model":"x","stream":false}`},
+		{[]string{"keep_alive"}, `{"model":"x","stream":false}{"keep_alive":"30m","model":"x","stream":false}`},
+	} {
+		fake := fakellm.Start(t, "ollama", fakellm.Models("x"))
+		s := &setup{t: t}
+		s.up("u", upstream.Ollama, func(c *upstream.Config) { c.AllowOptions = test.allowed }, fake.URL())
+		s.serve("m u/x")
+		if got := s.post("/api/generate", `{"model":"m","keep_alive":"30m"}`); got.status != http.StatusOK {
+			t.Fatalf("status %d: %s", got.status, got.body)
+		}
+		var sent string
+		for _, r := range fake.Probes() {
+			if r.Path == "/api/generate" {
+				sent += string(r.Body)
+			}
+		}
+		if sent != test.want {
+			t.Errorf("allowed %v: sent %s, want %s", test.allowed, sent, test.want)
+		}
+	}
+}
+
 // A request without input loads the model, where the server loads on demand, and keep_alive 0 unloads it.
 func TestOllamaLoads(t *testing.T) {
 	t.Parallel()
@@ -270,7 +299,7 @@ func TestOllamaLoads(t *testing.T) {
 		sent               string // to Ollama
 	}{
 		{"/api/generate", `{"model":"local"}`, "load", `{"model":"x","stream":false}`},
-		{"/api/chat", `{"model":"local:latest","messages":[]}`, "load", ""}, // it is loaded already
+		{"/api/chat", `{"model":"local:latest","messages":[]}`, "load", `{"model":"x","stream":false}`}, // it is loaded already, and stays
 		{"/api/chat", `{"model":"local","messages":[],"keep_alive":0}`, "unload", `{"model":"x","keep_alive":0,"stream":false}`},
 		{"/api/generate", `{"model":"local","prompt":""}`, "load", `{"model":"x","stream":false}`},
 		{"/api/chat", `{"model":"gpt"}`, "load", ""},
@@ -420,7 +449,7 @@ func TestOllamaSaysMore(t *testing.T) {
 		t.Errorf("show: %s", got.body)
 	}
 	until(t, func() bool { // what the model can do is asked for in the background
-		return strings.Contains(s.post("/api/show", `{"model":"m:latest"}`).body, `"capabilities":["completion","tools"]`)
+		return strings.Contains(s.post("/api/show", `{"model":"m:latest"}`).body, `"capabilities":["completion","tools","thinking"]`)
 	})
 }
 

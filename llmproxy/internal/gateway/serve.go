@@ -104,7 +104,7 @@ func (g *Gateway) generate(x *exchange.Exchange, key *keys.Key, held *held) *ope
 	}
 	if unload, only := loadsOnly(x, body); only {
 		g.Access.Refund(held.reservation)
-		return g.loadModel(x, plan, local, body.Original().Model, unload)
+		return g.loadModel(x, plan, local, body.Original(), unload)
 	}
 	planned := &exchange.PlannedRequest{Plan: plan, Body: body, LocalOnly: local}
 	if planned.StoredAt, err = g.Stored.find(x, plan, local); err != nil {

@@ -45,11 +45,11 @@ func TestServersReportCapabilities(t *testing.T) {
 		{"ollama, loaded", Ollama, "m", map[string]string{
 			"/api/ps":   `{"models":[{"name":"m:latest","context_length":8192}]}`,
 			"/api/show": `{"capabilities":["completion","tools"],"model_info":{"llama.context_length":131072,"llama.block_count":1}}`,
-		}, router.Capabilities{ContextWindow: 8192, Lacks: both, Has: router.Tools}},
+		}, router.Capabilities{ContextWindow: 8192, Lacks: both | router.Thinking, Has: router.Tools}},
 		{"ollama, not loaded, with num_ctx", Ollama, "m:8b", map[string]string{
 			"/api/ps":   `{"models":[{"name":"m:latest","context_length":8192}]}`,
-			"/api/show": `{"capabilities":["completion","vision","audio"],"parameters":"stop \"<|x|>\"\nnum_ctx                        16384\n","model_info":{"llama.context_length":131072}}`,
-		}, router.Capabilities{ContextWindow: 16384, Lacks: router.Tools, Has: both}},
+			"/api/show": `{"capabilities":["completion","vision","audio","thinking"],"parameters":"stop \"<|x|>\"\nnum_ctx                        16384\n","model_info":{"llama.context_length":131072}}`,
+		}, router.Capabilities{ContextWindow: 16384, Lacks: router.Tools, Has: both | router.Thinking}},
 		{"ollama, not loaded", Ollama, "m", map[string]string{
 			"/api/ps":   `{"models":[]}`,
 			"/api/show": `{"model_info":{"llama.context_length":131072}}`,
@@ -80,7 +80,7 @@ func TestServersReportCapabilities(t *testing.T) {
 func TestFakeServersReportCapabilities(t *testing.T) {
 	t.Parallel()
 	for kind, want := range map[*Kind]router.Capabilities{
-		VLLM: {ContextWindow: 4096}, LlamaCpp: {ContextWindow: 2048, Lacks: router.Images | router.Audio}, Ollama: {ContextWindow: 4096, Lacks: router.Images | router.Audio, Has: router.Tools},
+		VLLM: {ContextWindow: 4096}, LlamaCpp: {ContextWindow: 2048, Lacks: router.Images | router.Audio}, Ollama: {ContextWindow: 4096, Lacks: router.Images | router.Audio, Has: router.Tools | router.Thinking},
 	} {
 		u := serve(t, kind, fakellm.New(kind.Name, fakellm.Models("m")), nil)
 		u.Capabilities("m")

@@ -108,8 +108,11 @@ type Kind struct {
 	// loadModel loads a model, and reports whether the server answered. It is for servers that load a model on the first request
 	// for it and abort the load if that client leaves. Nil for all others.
 	loadModel func(p *probe, model string, embeddings bool) bool
-	// isLoaded reports whether a server says that it has loaded a model. Required if loadModel is set, as are the next two.
+	// isLoaded reports whether a server says that it has loaded a model. Required if loadModel is set, as are unloadModel and loaded.
 	isLoaded func(p *probe, model string) bool
+	// stay lets a loaded model stay in memory from now on for as long as keepAlive says, or for as long as usual if that is nil. Nil if servers
+	// of this kind do not unload models by time.
+	stay func(p *probe, model string, keepAlive []byte)
 	// unloadModel unloads a model, and reports whether the server answered.
 	unloadModel func(p *probe, model string) bool
 	// loaded lists the models that are loaded. It returns false if the server does not answer.

@@ -110,22 +110,34 @@ func (l *loadedModels) outdate() {
 	l.at = time.Time{}
 }
 
-// LoadAnywhere starts loading a model at a replica that can answer, if there is one, and returns a channel that is closed when the load
-// ends. Only for an upstream that loads models on demand.
-func (u *Upstream) LoadAnywhere(model string) <-chan struct{} {
-	r := u.Replicas[0]
-	for _, other := range u.Replicas {
-		if other.Ready(model) {
-			r = other
-			break
+// readyReplica returns the first replica that can answer, or just the first one.
+func (u *Upstream) readyReplica(model string) *replica.Replica {
+	for _, r := range u.Replicas {
+		if r.Ready(model) {
+			return r
 		}
 	}
-	if done, _ := u.Load(r, model, false); done != nil {
-		return done
+	return u.Replicas[0]
+}
+
+// LoadFor loads a model at a replica that can answer, and returns a channel that is closed when it is loaded. The model stays for as long
+// as usual from now on, or for as long as the client says, if it may. Only for an upstream that loads models on demand.
+func (u *Upstream) LoadFor(ctx context.Context, model string, keepAlive []byte) <-chan struct{} {
+	if !slices.Contains(u.AllowOptions, keepAliveMember) {
+		keepAlive = nil
 	}
-	loaded := make(chan struct{})
-	close(loaded)
-	return loaded
+	r, done := u.readyReplica(model), make(chan struct{})
+	loading, _ := u.Load(r, model, false)
+	go func() {
+		defer close(done)
+		if loading != nil {
+			<-loading
+		}
+		if stay := u.ActualKind().stay; stay != nil && (loading == nil || keepAlive != nil) {
+			stay(&probe{ctx: ctx, u: u, base: u.base(r), timeout: refreshTimeout}, model, keepAlive)
+		}
+	}()
+	return done
 }
 
 // Unload unloads a model at all replicas. Only for an upstream that loads models on demand.

@@ -37,6 +37,7 @@ var Ollama = &Kind{
 	work:          ollamaWork,
 	loadModel:     ollamaLoad,
 	isLoaded:      ollamaIsLoaded,
+	stay:          ollamaStay,
 	unloadModel:   ollamaUnload,
 	loaded:        ollamaListLoaded,
 	resident:      ollamaResident,
@@ -101,6 +102,7 @@ func adaptToOllama(e *jsonspan.Edit) {
 	if e.Has("max_completion_tokens") {
 		e.Rename("max_completion_tokens", "max_tokens")
 	}
+	withoutForbiddenTools(e)
 }
 
 // ollamaHealth asks for the version, which is always answered, and for the loaded models, which hangs while a model loads.
@@ -176,7 +178,7 @@ func ollamaShow(p *probe, model string) (c router.Capabilities) {
 	if len(shown.Capabilities) == 0 {
 		return c // an old version that does not list capabilities
 	}
-	for name, feature := range map[string]router.Feature{"tools": router.Tools, "vision": router.Images, "audio": router.Audio} {
+	for name, feature := range map[string]router.Feature{"tools": router.Tools, "vision": router.Images, "audio": router.Audio, "thinking": router.Thinking} {
 		if slices.Contains(shown.Capabilities, name) {
 			c.Has |= feature
 		} else {
@@ -259,6 +261,17 @@ func ollamaIsLoaded(p *probe, model string) bool {
 func ollamaLoad(p *probe, model string, embeddings bool) bool {
 	_, err := ollamaAskToLoad(p, model, embeddings, map[string]any{})
 	return err == nil
+}
+
+// keepAliveMember says how long a model stays loaded.
+const keepAliveMember = "keep_alive"
+
+func ollamaStay(p *probe, model string, keepAlive []byte) {
+	request := map[string]any{}
+	if keepAlive != nil {
+		request[keepAliveMember] = json.RawMessage(keepAlive)
+	}
+	_, _ = ollamaAskToLoad(p, model, false, request) // the model is loaded, whatever this achieves
 }
 
 // ollamaWarm also says how long the model stays, unless the configuration does. Models that make embeddings only refuse the first request.

@@ -136,7 +136,14 @@ func (f requestForm) adapt(e *jsonspan.Edit) {
 			e.Set("messages", became)
 		}
 	}
-	if choice, _ := e.Get("tool_choice"); f.noTools && jsonspan.EqualString(choice, "none") {
+	if f.noTools {
+		withoutForbiddenTools(e)
+	}
+}
+
+// withoutForbiddenTools removes the tools of a request that forbids them, for servers that ignore or refuse tool_choice "none".
+func withoutForbiddenTools(e *jsonspan.Edit) {
+	if choice, _ := e.Get("tool_choice"); jsonspan.EqualString(choice, "none") {
 		e.Drop("tools")
 		e.Drop("tool_choice")
 	}

@@ -338,3 +338,16 @@ func FuzzRepairs(f *testing.F) {
 		}
 	})
 }
+
+// Ollama's own /v1 ignores that no tool may be called, so that the model must not see one.
+func TestForbiddenToolsAtOllama(t *testing.T) {
+	t.Parallel()
+	u := upstreamOf(t, Ollama, func(c *Config) { c.OpenAI = true })
+	template := templateOf(t, chatPath, `{"model":"m","tools":[{}],"tool_choice":"none"}`)
+	if err := u.Prepare(template, "x"); err != nil {
+		t.Fatal(err)
+	}
+	if got := sent(t, u.NewRequest(t.Context(), template, u.Replicas[0], "x")); got != `{"model":"x"}` {
+		t.Errorf("sent %s", got)
+	}
+}
