@@ -3,6 +3,7 @@ package e2e
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -26,7 +27,6 @@ func TestClaudeCode(t *testing.T) {
 		model claude-anthropic anthropic/fake
 		key alice sk-llm-alice
 	}`, "OPENAI", f.openai.url(), "LLAMA", long.url(), "ANTHROPIC", f.anthropic.url()))
-	g.log.waitFor(t, 0, "/v1/models", soon) // the question whether it is ready, which is logged after its answer
 	for _, model := range []string{"claude-openai", "claude-llamacpp", "claude-anthropic"} {
 		t.Run(model, func(t *testing.T) {
 			mark := g.log.mark()
@@ -43,14 +43,11 @@ func TestClaudeCode(t *testing.T) {
 				t.Errorf("the file has %q, %v", kept, err)
 			}
 			requests := map[string]int{}
-			for _, r := range g.accesses(t, mark) {
+			for _, r := range g.accesses(t, mark, "POST /v1/messages?beta=true", 3) {
 				requests[r.Request.Method+" "+r.Request.URI]++
 				if r.Status != 200 {
 					t.Errorf("status %d for %s %s", r.Status, r.Request.Method, r.Request.URI)
 				}
-			}
-			if requests["POST /v1/messages?beta=true"] < 3 {
-				t.Errorf("requests: %v", requests)
 			}
 		})
 	}
@@ -92,17 +89,28 @@ type access struct {
 	Request struct{ Method, URI string }
 }
 
-// accesses returns what the access log has after the mark.
-func (g *gateway) accesses(t *testing.T, mark int) (list []access) {
+// accesses returns what the access log has after the mark, as soon as it has so many turns. A request is logged after its answer.
+func (g *gateway) accesses(t *testing.T, mark int, turn string, turns int) (list []access) {
 	t.Helper()
-	for line := range bytes.Lines(g.log.since(mark)) {
-		var a access
-		if err := json.Unmarshal(line, &a); err != nil {
-			t.Fatalf("%v in the log's line %s", err, line)
+	eventually(t, soon, fmt.Sprintf("%d times %s in the access log", turns, turn), func() bool {
+		list = nil
+		found := 0
+		for line := range bytes.Lines(g.log.since(mark)) {
+			var a access
+			if !bytes.HasSuffix(line, []byte("\n")) {
+				break // it is still being written
+			}
+			if err := json.Unmarshal(line, &a); err != nil {
+				t.Fatalf("%v in the log's line %s", err, line)
+			}
+			if a.Request.Method == "" {
+				continue
+			}
+			if list = append(list, a); a.Request.Method+" "+a.Request.URI == turn {
+				found++
+			}
 		}
-		if a.Request.Method != "" {
-			list = append(list, a)
-		}
-	}
+		return found >= turns
+	})
 	return list
 }

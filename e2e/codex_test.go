@@ -83,7 +83,7 @@ func TestCodex(t *testing.T) {
 				t.Errorf("the file has %q, %v", kept, err)
 			}
 			var requests []string
-			for _, r := range g.accesses(t, mark) {
+			for _, r := range g.accesses(t, mark, "POST /v1/responses", 3) {
 				request := r.Request.Method + " " + r.Request.URI
 				requests = append(requests, request)
 				want := 200

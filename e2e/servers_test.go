@@ -218,7 +218,9 @@ type gateway struct {
 func startGateway(t *testing.T, directive string) *gateway {
 	t.Helper()
 	port, admin := twoPorts(t)
-	return startCaddy(t, port, admin, caddyfile(port, admin, directive))
+	g := startCaddy(t, port, admin, caddyfile(port, admin, directive))
+	g.log.waitFor(t, 0, `"uri":"/v1/models"`, soon) // the request that found it ready; it is logged after its answer, and no test's own
+	return g
 }
 
 func caddyfile(port int, admin, directive string) string {
