@@ -30,7 +30,8 @@ type Model struct {
 	Routes []*Route `json:"routes,omitempty"`
 
 	// The first pool of targets, tried as equals: upstream/model, or upstream alone to keep the name that the client asked
-	// for. Not needed if the last route has no matcher.
+	// for. In the target of a pattern, an asterisk stands for what the pattern's asterisk matches. Not needed if the last route
+	// has no matcher.
 	To []string `json:"to,omitempty"`
 
 	// The weights of the targets in "to". Default: equal.

@@ -1,6 +1,7 @@
 package router
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -11,7 +12,8 @@ import (
 )
 
 // A Model is a name that clients use, as configured: pools of targets, each written as "upstream/model", as "upstream" (the name is
-// kept), or, as the only one in its pool, as the name of another model, whose pools then replace it.
+// kept), or, as the only one in its pool, as the name of another model, whose pools then replace it. In a pattern, "upstream/prefix-*"
+// gets what the * of the pattern matches.
 type Model struct {
 	Name string
 	// Routes are tried before the pools.
@@ -20,6 +22,8 @@ type Model struct {
 	LocalOnly bool
 	// Spill decides whether requests are better sent on from one of the pools to the next; nil if they wait.
 	Spill *admission.Spill
+
+	pattern string // the name of the model, if this one stands for a name that it matches
 }
 
 // A RouteConfig is one rule of a Model, as configured: one pool, or the name of another model.
@@ -234,7 +238,10 @@ func (c *compiler) reference(m *Model, in part, targets []string) *Model {
 	}
 	name := targets[0]
 	other := c.models[name]
+	before, at, _ := strings.Cut(name, "/")
 	switch {
+	case IsPattern(at) && c.upstreams[before] != nil: // a target, whatever the patterns are called
+		return nil
 	case other == nil && c.upstreams[name] == nil && !strings.Contains(name, "/"):
 		return c.byPattern(name)
 	case other == nil, name == m.Name && c.upstreams[name] != nil:
@@ -251,7 +258,7 @@ func (c *compiler) byPattern(name string) *Model {
 	for _, m := range c.patterns {
 		if Match(m.Name, name) {
 			named := *m
-			named.Name = name
+			named.Name, named.pattern = name, m.Name
 			return &named
 		}
 	}
@@ -267,6 +274,12 @@ func (c *compiler) pool(m *Model, in part, config PoolConfig, referred bool) *Po
 		if err != nil {
 			c.fail(m, in, "model %q: %w", m.Name, err)
 			continue
+		}
+		if IsPattern(target.Model) {
+			if target, err = c.refilled(m, target, written, referred); err != nil {
+				c.fail(m, in, "model %q: %w", m.Name, err)
+				continue
+			}
 		}
 		if referred && target.Model == "" && !IsPattern(m.Name) {
 			target.Model = m.Name
@@ -285,14 +298,29 @@ func (c *compiler) pool(m *Model, in part, config PoolConfig, referred bool) *Po
 	return pool
 }
 
+// refilled returns a target with a * with the pattern whose * it stands for. If another model refers to a name that the pattern matches, the
+// target has the model of that name.
+func (c *compiler) refilled(m *Model, target Target, written string, referred bool) (Target, error) {
+	target.Pattern = cmp.Or(m.pattern, m.Name)
+	switch {
+	case !IsPattern(target.Pattern):
+		return target, fmt.Errorf("target %q: its * stands for what the * in the model's name matches, and this model is no pattern; write the name of one model", written)
+	case strings.Count(target.Pattern, "*") > 1 || strings.Count(target.Model, "*") > 1:
+		return target, fmt.Errorf("target %q: its * stands for what the * in the model's name matches; write only one * in both", written)
+	case referred && m.pattern == "":
+		return target, fmt.Errorf("target %q: another model refers to this pattern, so that its * stands for nothing; let it refer to a name that the pattern matches", written)
+	case m.pattern != "":
+		target = Target{Upstream: target.Upstream, Model: target.ModelFor(m.Name)}
+	}
+	return target, nil
+}
+
 func (c *compiler) target(written string) (Target, error) {
 	name, at, named := strings.Cut(written, "/")
 	u := c.upstreams[name]
 	switch {
 	case strings.HasSuffix(written, ","):
 		return Target{}, fmt.Errorf("target %q ends with a comma; separate targets with spaces only", written)
-	case u != nil && IsPattern(at):
-		return Target{}, fmt.Errorf("target %q: a target has no pattern; write `%s` alone to keep the name that the client asked for", written, name)
 	case u != nil && named && at == "":
 		return Target{}, fmt.Errorf("target %q: missing model name after the slash", written)
 	case u != nil:

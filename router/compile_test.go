@@ -63,6 +63,9 @@ func TestCompile(t *testing.T) {
 		{Name: "claude", Pools: []PoolConfig{one("claude/claude-sonnet-4-5")}},
 		{Name: "gpt-4*", Pools: []PoolConfig{one("openai")}},
 		{Name: "gpt-*", Pools: []PoolConfig{one("openai/gpt-4o-mini")}},
+		{Name: "openai/*", Pools: []PoolConfig{one("openai/*"), one("gpu/gpt-oss:*b")}},
+		{Name: "*-local", Pools: []PoolConfig{one("gpu/*")}},
+		{Name: "small", Pools: []PoolConfig{one("qwen3-local")}},
 	}
 	table, err := Compile(upstreams("gpu", "big", "openai", "claude"), models)
 	if err != nil {
@@ -77,6 +80,10 @@ func TestCompile(t *testing.T) {
 		{"claude", "claude", [][]string{{"claude/claude-sonnet-4-5"}}},
 		{"gpt-4o", "gpt-4*", [][]string{{"openai/gpt-4o"}}},
 		{"gpt-3.5", "gpt-*", [][]string{{"openai/gpt-4o-mini"}}},
+		{"openai/20", "openai/*", [][]string{{"openai/20"}, {"gpu/gpt-oss:20b"}}},
+		{"openai/", "openai/*", [][]string{{"openai/"}, {"gpu/gpt-oss:b"}}},
+		{"qwen3:4b-local", "*-local", [][]string{{"gpu/qwen3:4b"}}},
+		{"small", "small", [][]string{{"gpu/qwen3"}}},
 	} {
 		t.Run(test.ask, func(t *testing.T) {
 			t.Parallel()
@@ -95,7 +102,7 @@ func TestCompile(t *testing.T) {
 	if _, ok := table.Lookup("unknown"); ok {
 		t.Error("a name that matches nothing has a plan")
 	}
-	if diff := cmp.Diff([]string{"local", "alias", "claude"}, table.Names()); diff != "" {
+	if diff := cmp.Diff([]string{"local", "alias", "claude", "small"}, table.Names()); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -118,6 +125,10 @@ func TestCompileRejects(t *testing.T) {
 		{"pattern never reached", []Model{{Name: "gpt-*", Pools: []PoolConfig{one("openai")}}, {Name: "gpt-4*", Pools: []PoolConfig{one("openai")}}}, "never reached"},
 		{"model and upstream with the same name", []Model{{Name: "gpu", Pools: []PoolConfig{one("gpu/x")}}, {Name: "m", Pools: []PoolConfig{one("gpu")}}}, "is both a model and an upstream"},
 		{"model among other targets", []Model{{Name: "a", Pools: []PoolConfig{one("gpu/x")}}, {Name: "m", Pools: []PoolConfig{one("gpu/y", "a")}}}, "must be the only target"},
+		{"* in a target of a name", []Model{{Name: "m", Pools: []PoolConfig{one("gpu/*")}}}, "this model is no pattern"},
+		{"several * in a target", []Model{{Name: "m*", Pools: []PoolConfig{one("gpu/*-*")}}}, "only one * in both"},
+		{"* for several in the pattern", []Model{{Name: "m*-*", Pools: []PoolConfig{one("gpu/*")}}}, "only one * in both"},
+		{"reference to a pattern with * in its target", []Model{{Name: "m*", Pools: []PoolConfig{one("gpu/*")}}, {Name: "n", Pools: []PoolConfig{one("m*")}}}, "let it refer to a name that the pattern matches"},
 		{"too few weights", []Model{{Name: "m", Pools: []PoolConfig{{Targets: []string{"gpu/x", "openai/y"}, Weights: []int{1}}}}}, "1 weights for 2 targets"},
 		{"negative weight", []Model{{Name: "m", Pools: []PoolConfig{{Targets: []string{"gpu/x"}, Weights: []int{-1}}}}}, "below zero"},
 	} {
@@ -153,6 +164,31 @@ func TestMatch(t *testing.T) {
 		if got := Match(test.pattern, test.name); got != test.want {
 			t.Errorf("Match(%q, %q) = %v", test.pattern, test.name, got)
 		}
+	}
+}
+
+func TestRequestedAs(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		target      Target
+		model, want string
+	}{
+		{Target{}, "gpt-4o", "gpt-4o"},
+		{Target{Model: "gpt-4o"}, "gpt-4o", ""},
+		{Target{Model: "*", Pattern: "openai/*"}, "gpt-4o", "openai/gpt-4o"},
+		{Target{Model: "org/*-it", Pattern: "my-*"}, "org/gemma-it", "my-gemma"},
+		{Target{Model: "org/*-it", Pattern: "my-*"}, "other/gemma-it", ""},
+	} {
+		got, ok := test.target.RequestedAs(test.model)
+		if got != test.want || ok != (test.want != "") {
+			t.Errorf("%+v: %q is requested as %q, %v; want %q", test.target, test.model, got, ok, test.want)
+		}
+		if ok && test.target.ModelFor(got) != test.model {
+			t.Errorf("%+v: %q leads to %q, want %q", test.target, got, test.target.ModelFor(got), test.model)
+		}
+	}
+	if got := (Target{Model: "*", Pattern: "openai/*"}).ModelFor("x"); got != "x" {
+		t.Errorf("a name that the pattern does not match becomes %q", got)
 	}
 }
 

@@ -41,14 +41,44 @@ type Replica interface {
 type Target struct {
 	Upstream *Upstream
 	Model    string // if empty, the name that the client asked for
+	// Pattern is the name of the model if the * in Model stands for what the * in the pattern matches. Otherwise, it is empty.
+	Pattern string
 }
 
 // ModelFor returns the name to send to the upstream for a client that asked for the given one.
 func (t Target) ModelFor(requested string) string {
-	if t.Model == "" {
+	switch {
+	case t.Model == "":
 		return requested
+	case t.Pattern == "":
+		return t.Model
 	}
-	return t.Model
+	return refill(t.Pattern, requested, t.Model)
+}
+
+// RequestedAs returns the name by which clients ask for a model of the upstream, if the target leads to it: the inverse of ModelFor.
+func (t Target) RequestedAs(model string) (name string, ok bool) {
+	switch {
+	case t.Model == "":
+		return model, true
+	case t.Pattern == "" || !Match(t.Model, model):
+		return "", false
+	}
+	return refill(t.Model, model, t.Pattern), true
+}
+
+// refill returns the pattern into, with what the * of the pattern from stands for in a name. Both have one *. A name that does not match
+// is returned as it is.
+func refill(from, name, into string) string {
+	if !Match(from, name) {
+		return name
+	}
+	head, tail, _ := strings.Cut(from, "*")
+	part := name[len(head) : len(name)-len(tail)]
+	if into == "*" {
+		return part
+	}
+	return strings.Replace(into, "*", part, 1)
 }
 
 // A Table finds the plan for a model's name: exact names first, then patterns in the order written.

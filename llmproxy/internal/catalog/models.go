@@ -74,18 +74,17 @@ func (c *Catalog) entries(ctx context.Context, localOnly bool, may func(string) 
 			continue
 		}
 		for _, m := range discoveries[i].Models {
-			if !c.Discover && !c.matchesPattern(m.ID, u.Route) {
-				continue
+			for _, name := range c.namesOf(m.ID, u.Route) {
+				if e := discovered[name]; e != nil { // several upstreams have it
+					e.merge(describe(u, m))
+					continue
+				}
+				add(name, func() *modelEntry {
+					e := describe(u, m)
+					discovered[name] = e
+					return e
+				})
 			}
-			if e := discovered[m.ID]; e != nil { // several upstreams have it
-				e.merge(describe(u, m))
-				continue
-			}
-			add(m.ID, func() *modelEntry {
-				e := describe(u, m)
-				discovered[m.ID] = e
-				return e
-			})
 		}
 	}
 	return entries
@@ -119,13 +118,25 @@ func (c *Catalog) describePlan(plan *router.Plan, name string, localOnly bool, d
 	return e
 }
 
-// matchesPattern reports whether a configured pattern makes a model of the upstream available under its own name.
-func (c *Catalog) matchesPattern(model string, u *router.Upstream) bool {
-	plan, ok := c.Models.Lookup(model)
-	if !ok || !router.IsPattern(plan.Rule) {
-		return false
+// namesOf returns the names under which clients can ask for a model of an upstream, besides those in the configuration: its own with
+// discovery, and those by which a configured pattern leads there.
+func (c *Catalog) namesOf(model string, u *router.Upstream) (names []string) {
+	if c.Discover {
+		names = append(names, model)
 	}
-	found := false
-	plan.Targets(func(t router.Target) { found = found || t.Upstream == u && t.ModelFor(model) == model })
-	return found
+	c.Models.Each(func(pattern string, plan *router.Plan) {
+		if !router.IsPattern(pattern) {
+			return
+		}
+		plan.Targets(func(t router.Target) {
+			name, ok := t.RequestedAs(model)
+			if !ok || t.Upstream != u || slices.Contains(names, name) {
+				return
+			}
+			if found, _ := c.Models.Lookup(name); found == plan {
+				names = append(names, name)
+			}
+		})
+	})
+	return names
 }

@@ -87,6 +87,9 @@ func TestModelsAreDescribed(t *testing.T) {
 		{"a model that a pattern passes on", []server{{name: "u", list: vllm}}, []string{"org/* u"}, false, map[string]string{
 			"org/m": `{"id":"org/m","object":"model","created":1700000000,"owned_by":"vllm","context_length":131072,"max_model_len":131072,"context_window":131072,"root":"org/base"}`,
 		}},
+		{"a model under the prefix of a pattern", []server{{name: "u", list: vllm}}, []string{"mine/* u/org/*"}, false, map[string]string{
+			"mine/m": `{"id":"mine/m","object":"model","created":1700000000,"owned_by":"vllm","context_length":131072,"max_model_len":131072,"context_window":131072,"root":"org/base"}`,
+		}},
 		{"a name without its tag", []server{{name: "u", list: `[{"id":"m:latest","created":1,"owned_by":"library","context_length":4096}]`}}, []string{"alias u/m"}, true, map[string]string{
 			"alias":    `{"id":"alias","object":"model","created":1,"owned_by":"library","context_length":4096,"max_model_len":4096,"context_window":4096}`,
 			"m:latest": `{"id":"m:latest","object":"model","created":1,"owned_by":"library","context_length":4096,"max_model_len":4096,"context_window":4096}`,
