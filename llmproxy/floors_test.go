@@ -18,6 +18,7 @@ var floor = map[string]int{
 	"llmproxy/internal/admin":               9,
 	"llmproxy/internal/telemetry":           9,
 	"llmproxy/internal/keystore":            8,
+	"llmproxy/internal/overview":            8,
 	"llmproxy/internal/state":               7,
 	"llmproxy/internal/gateway":             7,
 	"llmproxy/internal/access":              6,

@@ -14,6 +14,7 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/delivery"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/exchange"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/gateway"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/overview"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/state"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/telemetry"
 )
@@ -65,7 +66,7 @@ func (h *Handler) provision(ctx caddy.Context) error {
 		return fmt.Errorf("loading the events app: %w", err)
 	}
 	h.observer, err = telemetry.NewObserver(&h.closer, telemetry.Config{
-		Context: ctx, Events: events.(*caddyevents.App), Models: models, Upstreams: upstreams, Usage: h.usage,
+		Context: ctx, Events: events.(*caddyevents.App), Models: models, Upstreams: upstreams, Usage: h.usage, Recent: overview.AcquireRecent(&h.closer),
 	})
 	if err != nil {
 		return err
@@ -101,7 +102,7 @@ func (h *Handler) provision(ctx caddy.Context) error {
 		Cache: cache, Account: h.observer.Account,
 	})
 	h.closer.Add(h.gateway.Close)
-	h.observer.ShowReplicas(&h.closer)
+	overview.Show(&h.closer, &overview.Site{Upstreams: upstreams, Access: access})
 	running, end := context.WithCancel(context.Background())
 	h.closer.Add(end)
 	prefetch := time.AfterFunc(state.StartDelay, func() {

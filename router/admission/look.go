@@ -12,7 +12,7 @@ type Waiting struct {
 	Forecast
 }
 
-// maxShown bounds how many waiting requests are shown at once.
+// maxShown bounds how many requests are shown at once.
 const maxShown = 256
 
 // WaitingFor returns the requests that hold a position in this queue and for which of returns true, in the order of their arrival.
@@ -39,6 +39,28 @@ func (s *Queue) tickets(of func(*Request) bool) (list []*Ticket) {
 			}
 		}
 	}
+	return list
+}
+
+// An Active is a request that holds a slot.
+type Active struct {
+	Request
+	Since time.Time
+	// Abandoned means that it has been given up while the server may still be at work on it.
+	Abandoned bool
+}
+
+// Active returns the requests that hold a slot and for which of returns true, in the order in which they got it. Requests that did not
+// need to be described, because the slots have no limit, have no ID and are left out.
+func (s *Queue) Active(of func(*Request) bool) (list []Active) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for slot := s.inUse; slot != nil && len(list) < maxShown; slot = slot.next {
+		if slot.ID != "" && of(&slot.Request) {
+			list = append(list, Active{slot.Request, slot.taken, slot.abandoned})
+		}
+	}
+	slices.SortFunc(list, func(a, b Active) int { return a.Since.Compare(b.Since) })
 	return list
 }
 

@@ -7,8 +7,6 @@
 package admin
 
 import (
-	"encoding/json"
-	"fmt"
 	"net/http"
 
 	"github.com/caddyserver/caddy/v2"
@@ -34,6 +32,7 @@ func (API) Routes() (routes []caddy.AdminRoute) {
 		{"/keys", "", serveKeys},
 		{"/keys/", "", serveKey},
 		{"/queues", http.MethodGet, listQueues},
+		{"/status", http.MethodGet, showStatus},
 		{"/upstreams", http.MethodGet, listReplicas},
 		{"/usage", http.MethodGet, showUsage},
 	} {
@@ -49,20 +48,6 @@ func (API) Routes() (routes []caddy.AdminRoute) {
 		routes = append(routes, caddy.AdminRoute{Pattern: "/llm_proxy" + r.path, Handler: handler})
 	}
 	return routes
-}
-
-func methodNotAllowed(r *http.Request, use string) error {
-	return apiError(http.StatusMethodNotAllowed, fmt.Errorf("method %s is not allowed; use %s", r.Method, use))
-}
-
-func apiError(status int, err error) error { return caddy.APIError{HTTPStatus: status, Err: err} }
-
-func writeJSON(w http.ResponseWriter, v any) error {
-	w.Header().Set("Content-Type", "application/json")
-	if err := json.NewEncoder(w).Encode(v); err != nil {
-		return apiError(http.StatusInternalServerError, err)
-	}
-	return nil
 }
 
 // Interface guards

@@ -57,7 +57,7 @@ func showUsage(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return apiError(http.StatusBadRequest, err)
 	}
-	rows, err := queryUsage(q)
+	rows, err := state.QueryUsage(q)
 	if err != nil {
 		return apiError(http.StatusServiceUnavailable, fmt.Errorf("reading usage: %w", err))
 	}
@@ -122,24 +122,6 @@ func parseDay(text string, otherwise, now time.Time) (time.Time, error) {
 }
 
 func dateOf(t time.Time) string { return t.UTC().Format(time.DateOnly) }
-
-// queryUsage merges the usage of all ledgers: handlers may share different states.
-func queryUsage(q ledger.Query) ([]ledger.Row, error) {
-	var all []state.UsageLedger
-	state.Each(state.Ledgers, func(_ any, l state.UsageLedger) { all = append(all, l) })
-	if len(all) == 0 {
-		return nil, errors.New("no llm_proxy is configured")
-	}
-	var results [][]ledger.Row
-	for _, l := range all {
-		rows, err := l.Query(q)
-		if err != nil {
-			return nil, err
-		}
-		results = append(results, rows)
-	}
-	return ledger.Merge(results...), nil
-}
 
 func writeUsageCSV(w http.ResponseWriter, by []string, rows []UsageRow) error {
 	w.Header().Set("Content-Type", "text/csv; charset=utf-8")

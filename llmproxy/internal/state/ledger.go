@@ -1,6 +1,7 @@
 package state
 
 import (
+	"errors"
 	"path/filepath"
 	"time"
 
@@ -38,6 +39,24 @@ func SharedLedger(c *Closer, client redis.UniversalClient) UsageLedger {
 		return ledger.NewShared(client, logLedger), nil
 	})
 	return l
+}
+
+// QueryUsage merges the usage of all ledgers: handlers may share different states.
+func QueryUsage(q ledger.Query) ([]ledger.Row, error) {
+	var all []UsageLedger
+	Each(Ledgers, func(_ any, l UsageLedger) { all = append(all, l) })
+	if len(all) == 0 {
+		return nil, errors.New("no llm_proxy is configured")
+	}
+	var results [][]ledger.Row
+	for _, l := range all {
+		rows, err := l.Query(q)
+		if err != nil {
+			return nil, err
+		}
+		results = append(results, rows)
+	}
+	return ledger.Merge(results...), nil
 }
 
 // logLedger logs that a ledger cannot be written, and with nil that it can be written again. Ledgers outlive configurations,

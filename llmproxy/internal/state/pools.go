@@ -18,6 +18,8 @@ type Pool struct{ pool *caddy.UsagePool }
 
 // The pools of the process, with the types of their values and keys.
 var (
+	Sites        = newPool() // *overview.Site by itself: the handlers in use, without those of previous configurations
+	Recent       = newPool() // *overview.Recent, only one: the latest requests
 	Replicas     = newPool() // *replica.Replica by address: slots, admission queue, circuit breaker, health
 	Sessions     = newPool() // *gateway.Affinity, only one: the rule that each session was routed by
 	Responses    = newPool() // *gateway.StoredResponses, only one: the upstream that has stored each response

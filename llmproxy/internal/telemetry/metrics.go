@@ -2,11 +2,11 @@ package telemetry
 
 import (
 	"errors"
-	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/state"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/overview"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/upstream"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router/admission"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router/replica"
 )
@@ -91,15 +91,6 @@ func (all collectors) Collect(to chan<- prometheus.Metric) {
 	}
 }
 
-// active has the observers of the configurations in use. Replicas of a previous configuration have no metrics.
-var active sync.Map // *Observer → struct{}
-
-// ShowReplicas adds the handler's replicas to the metrics until the handler is closed.
-func (o *Observer) ShowReplicas(c *state.Closer) {
-	active.Store(o, struct{}{})
-	c.Add(func() { active.Delete(o) })
-}
-
 var replicaLabels = []string{"upstream", "replica"}
 
 var (
@@ -122,20 +113,10 @@ func (replicaCollector) Describe(to chan<- *prometheus.Desc) {
 	}
 }
 
-// Collect implements prometheus.Collector. Several handlers may have an upstream of the same name and address.
+// Collect implements prometheus.Collector. Replicas of a previous configuration have no metrics.
 func (replicaCollector) Collect(to chan<- prometheus.Metric) {
-	seen := map[[2]string]bool{}
-	active.Range(func(observer, _ any) bool {
-		for _, u := range observer.(*Observer).Upstreams {
-			for i, r := range u.Replicas {
-				labels := [2]string{u.Name, r.Address}
-				if !seen[labels] {
-					seen[labels] = true
-					collectReplica(to, u.Capacity(i), r, labels[:])
-				}
-			}
-		}
-		return true
+	overview.EachReplica(func(u *upstream.Upstream, i int) {
+		collectReplica(to, u.Capacity(i), u.Replicas[i], []string{u.Name, u.Replicas[i].Address})
 	})
 }
 

@@ -21,6 +21,7 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/delivery"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/exchange"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/ledger"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/overview"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/state"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/upstream"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
@@ -38,6 +39,8 @@ type Config struct {
 	Upstreams []*upstream.Upstream
 	// Usage sums up what was used.
 	Usage interface{ Add(ledger.Usage) }
+	// Recent keeps the latest requests.
+	Recent *overview.Recent
 }
 
 // An Observer observes one handler.
@@ -125,6 +128,7 @@ func (o *Observer) AttemptFailed(rec *exchange.Record, a exchange.Attempt) {
 // Account records a finished exchange in the metrics, the usage ledger and the log.
 func (o *Observer) Account(rec *exchange.Record) {
 	o.recorder.record(rec)
+	o.Recent.Record(rec)
 	if u, ok := usageOf(rec); ok {
 		o.Usage.Add(u)
 	}

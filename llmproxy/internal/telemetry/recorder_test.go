@@ -14,6 +14,7 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/catalog"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/exchange"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/ledger"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/overview"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router/replica"
 	"github.com/caddy-llmproxy/caddy-llmproxy/tokens"
@@ -59,7 +60,7 @@ func observer(tb testing.TB) (*Observer, *exchange.Record) {
 			tb.Error(err)
 		}
 	})
-	return &Observer{Config: Config{Models: table, Usage: book}, logger: zap.NewNop(), recorder: newRecorder(table), failures: newFailures()}, answeredRecord(u)
+	return &Observer{Config: Config{Models: table, Usage: book, Recent: overview.NewRecent()}, logger: zap.NewNop(), recorder: newRecorder(table), failures: newFailures()}, answeredRecord(u)
 }
 
 func (o *Observer) observeAll(ctx context.Context, rec *exchange.Record) {

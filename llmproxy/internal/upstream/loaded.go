@@ -206,6 +206,20 @@ func (u *Upstream) Preference(r *replica.Replica, model string) router.Preferenc
 	return router.Loadable
 }
 
+// InMemory returns the models that a replica has in memory, as it last said. Known is false if it does not say so.
+func (u *Upstream) InMemory(r *replica.Replica) (models []string, known bool) {
+	list := u.ActualKind().resident
+	if list == nil {
+		return nil, false
+	}
+	u.freshenResidents(list)
+	s := &u.residents
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	models, known = s.models[r]
+	return slices.Clone(models), known
+}
+
 // freshenResidents asks the replicas again if their last answers are too old, and waits for that if they are much too old.
 func (u *Upstream) freshenResidents(list func(*probe) ([]string, bool, error)) {
 	s := &u.residents
