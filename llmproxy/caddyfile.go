@@ -45,6 +45,7 @@ func names[T any](s subdirectives[T]) []string { return slices.Sorted(maps.Keys(
 //	        first_token_timeout <duration>
 //	        idle_timeout        <duration>
 //	        timeout             <duration>
+//	        answer_timeout      <duration>
 //	        load_timeout        <duration>
 //	        warm                <models...>
 //	        wake                <mac> [<broadcast>]

@@ -126,6 +126,7 @@ var upstreamSubdirectives = subdirectives[*Upstream]{
 	"first_token_timeout": func(d *dispenser, u *Upstream) error { return parseDuration(d, &u.FirstTokenTimeout) },
 	"idle_timeout":        func(d *dispenser, u *Upstream) error { return parseDuration(d, &u.IdleTimeout) },
 	"timeout":             func(d *dispenser, u *Upstream) error { return parseDuration(d, &u.Timeout) },
+	"answer_timeout":      func(d *dispenser, u *Upstream) error { return parseDuration(d, &u.AnswerTimeout) },
 	"load_timeout":        func(d *dispenser, u *Upstream) error { return parseDuration(d, &u.LoadTimeout) },
 	"warm":                func(d *dispenser, u *Upstream) error { return parseStrings(d, &u.Warm) },
 	"wake":                parseWake,

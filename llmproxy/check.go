@@ -121,7 +121,7 @@ func (u *Upstream) check(here place) error {
 	}
 	for name, d := range map[string]caddy.Duration{
 		"dial_timeout": u.DialTimeout, "first_token_timeout": u.FirstTokenTimeout, "idle_timeout": u.IdleTimeout,
-		"timeout": u.Timeout, "load_timeout": u.LoadTimeout,
+		"timeout": u.Timeout, "answer_timeout": u.AnswerTimeout, "load_timeout": u.LoadTimeout,
 	} {
 		if d < 0 {
 			return here.in(name, 0).errorf("%s is negative", name)

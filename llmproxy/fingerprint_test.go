@@ -46,6 +46,7 @@ func TestFingerprintHasOnlyWhatAnswersDependOn(t *testing.T) {
 		{"FirstTokenTimeout", "set", false, func(u *Upstream) { u.FirstTokenTimeout = caddy.Duration(time.Second) }},
 		{"IdleTimeout", "set", false, func(u *Upstream) { u.IdleTimeout = caddy.Duration(time.Second) }},
 		{"Timeout", "set", false, func(u *Upstream) { u.Timeout = caddy.Duration(time.Second) }},
+		{"AnswerTimeout", "set", false, func(u *Upstream) { u.AnswerTimeout = caddy.Duration(time.Second) }},
 		{"LoadTimeout", "set", false, func(u *Upstream) { u.LoadTimeout = caddy.Duration(time.Second) }},
 		{"Wake", "set", false, func(u *Upstream) { u.Wake = &Wake{MAC: "00:11:22:33:44:55"} }},
 		{"Warm", "set", false, func(u *Upstream) { u.Warm = []string{"x"} }},

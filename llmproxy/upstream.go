@@ -90,6 +90,9 @@ type Upstream struct {
 	// working.
 	Timeout caddy.Duration `json:"timeout,omitempty"`
 
+	// The maximum time of an attempt whose answer is not a stream. Default: that of timeout.
+	AnswerTimeout caddy.Duration `json:"answer_timeout,omitempty"`
+
 	// The maximum time to wait for a model that is loading, if no other target is left. Loading continues if the client
 	// disconnects. Default: 5m.
 	LoadTimeout caddy.Duration `json:"load_timeout,omitempty"`
@@ -212,7 +215,7 @@ func provisionUpstreams(ctx caddy.Context, closer *state.Closer, configs []*Upst
 func (u *Upstream) provision(ctx caddy.Context, closer *state.Closer, here place) (c upstream.Config, err error) {
 	c = upstream.Config{
 		Name: u.Name, APIVersion: u.APIVersion, Params: sortedParams(u.Params), Drop: u.Drop, MaxConcurrent: u.MaxConcurrent, Local: u.Local,
-		Timers:  upstream.Timers{FirstToken: time.Duration(u.FirstTokenTimeout), Idle: time.Duration(u.IdleTimeout), Total: time.Duration(u.Timeout), Load: time.Duration(u.LoadTimeout)},
+		Timers:  upstream.Timers{FirstToken: time.Duration(u.FirstTokenTimeout), Idle: time.Duration(u.IdleTimeout), Total: time.Duration(u.Timeout), Whole: time.Duration(u.AnswerTimeout), Load: time.Duration(u.LoadTimeout)},
 		Queue:   admission.Config{Size: defaultQueuePlaces},
 		Replica: func(base string) *replica.Replica { return acquireReplica(closer, base) },
 	}

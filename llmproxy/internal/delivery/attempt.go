@@ -80,7 +80,7 @@ func (s *run) newAttempt(candidate router.Candidate, last bool) *attempt {
 	}
 	a.ctx, a.cancel = context.WithCancelCause(ctx)
 	s.x.ReadLimits = exchange.ReadLimits{Idle: a.u.Timers.Idle}
-	if total := a.u.Timers.Total; total > 0 {
+	if total := a.u.Timers.Attempt(s.rec.Stream); total > 0 {
 		s.x.ReadLimits.Due = a.started.Add(total)
 	}
 	if a.u.CanProbe() || !last && s.rec.Stream {

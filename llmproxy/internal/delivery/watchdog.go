@@ -91,8 +91,8 @@ func (w *watchdog) start(a *attempt) {
 	timers := a.u.Timers
 	w.a, w.idle = a, cmp.Or(timers.Idle, idleTimeout)
 	w.quiet = max(w.idle, min(cmp.Or(timers.FirstToken, lastFirstTokenTimeout), maxHeartbeats*w.idle))
-	if timers.Total > 0 {
-		w.total = a.started.Add(timers.Total)
+	if limit := timers.Attempt(a.rec.Stream); limit > 0 {
+		w.total = a.started.Add(limit)
 	}
 	w.awaitContent(a.firstContentTimeout(), false)
 }
@@ -391,7 +391,7 @@ func (a *attempt) end(cause error) {
 func (a *attempt) firstContentTimeout() time.Duration {
 	switch timers := a.u.Timers; {
 	case !a.rec.Stream:
-		return cmp.Or(timers.Total, wholeAnswerTimeout)
+		return cmp.Or(timers.Attempt(false), wholeAnswerTimeout)
 	case a.last:
 		return cmp.Or(timers.FirstToken, lastFirstTokenTimeout)
 	default:

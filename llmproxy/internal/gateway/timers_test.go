@@ -182,6 +182,8 @@ func TestTimers(t *testing.T) {
 		{name: "llama.cpp does not work, by its slots", kind: upstream.LlamaCpp, work: llamaSlotsStuck, fallback: true, want: router.Timeout, after: 30 * second},
 		{name: "ollama shows nothing", kind: upstream.Ollama, work: ollamaIdles, fallback: true, want: router.Timeout, after: 30 * second},
 		{name: "vllm works on a whole answer", kind: upstream.VLLM, work: vllmWorks, whole: true, script: []moment{{15 * minute, soundWhole}}, want: router.OK, after: 15 * minute},
+		{name: "vllm works on a whole answer, beyond its answer timeout", kind: upstream.VLLM, work: vllmWorks, whole: true, timers: upstream.Timers{Total: 2 * minute, Whole: minute}, want: router.Timeout, after: minute},
+		{name: "a stream beyond the answer timeout", timers: upstream.Timers{Whole: minute}, script: chatAt(0, 2*minute), want: router.OK, after: 2 * minute},
 		{name: "vllm works, beyond its timeout", kind: upstream.VLLM, work: vllmWorks, timers: upstream.Timers{Total: minute}, want: router.Timeout, after: minute},
 
 		// A model that thinks.

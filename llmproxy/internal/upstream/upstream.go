@@ -79,8 +79,18 @@ type Timers struct {
 	// Total bounds the whole attempt. Default: none for streams; 10 min for other answers, which show no sign of life before
 	// they are complete, unless a local server shows that it works.
 	Total time.Duration
+	// Whole is Total for attempts whose answer is not a stream. Default: Total.
+	Whole time.Duration
 	// Load bounds the wait for a model that is loading. Default: 5 min.
 	Load time.Duration
+}
+
+// Attempt returns what bounds a whole attempt, or zero if nothing does.
+func (t Timers) Attempt(stream bool) time.Duration {
+	if stream {
+		return t.Total
+	}
+	return cmp.Or(t.Whole, t.Total)
 }
 
 // An Upstream is a server or service that generates, reached at one or more replicas. It is safe for concurrent use.
