@@ -30,6 +30,8 @@ var floor = map[string]int{
 	"llmproxy/internal/upstream":            4,
 	"llmproxy/internal/ledger":              4,
 	"llmproxy/internal/keys":                4,
+	"llmproxy/internal/loadtest/report":     4,
+	"llmproxy/internal/loadtest":            3,
 	"llmproxy/internal/prices":              3,
 	"llmproxy/internal/dialect":             3,
 	"llmproxy/internal/dialect/dialecttest": 1,

@@ -33,6 +33,9 @@ func Commands() []caddycmd.Command {
 	}, {
 		Name: "llm-cache", Usage: "<command>", Short: "Shows and purges the response cache of llm_proxy",
 		CobraFunc: func(cmd *cobra.Command) { cmd.AddCommand(cacheStatsCommand(), cachePurgeCommand()) },
+	}, {
+		Name: "llm-bench", Usage: "<url>", Short: "Measures how fast a server generates: throughput, time to first token, inter-token latency",
+		CobraFunc: configureBench,
 	}}
 }
 
