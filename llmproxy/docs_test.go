@@ -53,11 +53,11 @@ func TestDocumentedCaddyfilesLoad(t *testing.T) {
 		"Caddyfile.example":              example,
 		"Caddyfile.example, uncommented": string(caddyfmt.Format([]byte(uncommented(example)))),
 	}
-	examples, err := filepath.Glob("../examples/*/Caddyfile")
+	examples, err := filepath.Glob("../examples/*/*Caddyfile")
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range examples {
+	for _, name := range append(examples, "../packaging/container/Caddyfile") {
 		sources[name] = read(t, name)
 	}
 	pages, err := filepath.Glob("../docs/*.md")
@@ -119,7 +119,7 @@ var (
 func TestLinks(t *testing.T) {
 	t.Parallel()
 	var pages []string
-	for _, pattern := range []string{"../*.md", "../docs/*.md", "../examples/*/*.md", "../bench/*.md", "../e2e/*.md"} {
+	for _, pattern := range []string{"../*.md", "../docs/*.md", "../examples/*.md", "../examples/*/*.md", "../bench/*.md", "../e2e/*.md"} {
 		found, err := filepath.Glob(pattern)
 		if err != nil {
 			t.Fatal(err)

@@ -1,0 +1,146 @@
+package llmproxy
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig"
+	"go.yaml.in/yaml/v3"
+)
+
+// A composeFile is what the tests read of a compose.yaml. Everything else is the business of the linter of `make deployment`.
+type composeFile struct {
+	Services map[string]composeService `yaml:"services"`
+	Volumes  map[string]any            `yaml:"volumes"`
+}
+
+type composeService struct {
+	Build, Image, Restart string
+	StopGracePeriod       string `yaml:"stop_grace_period"`
+	Environment           map[string]string
+	Ports, Volumes        []string
+	Healthcheck           any
+}
+
+// defaulted is a variable of a compose file with its default, as in ${OPENAI_API_KEY:-unset}.
+var defaulted = regexp.MustCompile(`\$\{\w+:-([^}]*)\}`)
+
+// Every service of a compose file has a fixed version, comes back after a failure and says whether it is healthy. The gateway reads
+// the variables that it is given, and answers its image's health check.
+func TestComposeFiles(t *testing.T) {
+	files, err := filepath.Glob("../examples/*/compose.yaml")
+	if err != nil || len(files) < 7 {
+		t.Fatalf("%d compose files, %v", len(files), err)
+	}
+	for _, file := range files {
+		t.Run(filepath.Base(filepath.Dir(file)), func(t *testing.T) {
+			var compose composeFile
+			if err := yaml.Unmarshal([]byte(read(t, file)), &compose); err != nil {
+				t.Fatal(err)
+			}
+			for name, s := range compose.Services {
+				t.Run(name, func(t *testing.T) { checkService(t, filepath.Dir(file), s, compose.Volumes) })
+			}
+		})
+	}
+}
+
+func checkService(t *testing.T, folder string, s composeService, volumes map[string]any) {
+	if s.Restart != "unless-stopped" {
+		t.Errorf("restart is %q", s.Restart)
+	}
+	switch {
+	case s.Build != "":
+		if _, err := os.Stat(filepath.Join(folder, s.Build, "Dockerfile")); err != nil {
+			t.Error(err)
+		}
+	case s.Healthcheck == nil:
+		t.Error("no healthcheck")
+	case !regexp.MustCompile(`:.*\d`).MatchString(s.Image):
+		t.Errorf("the image %q has no version", s.Image)
+	}
+	caddyfile := ""
+	for _, volume := range s.Volumes {
+		from, rest, _ := strings.Cut(volume, ":")
+		if !strings.HasPrefix(from, ".") {
+			if _, declared := volumes[from]; !declared {
+				t.Errorf("the volume %s is not declared", from)
+			}
+			continue
+		}
+		if _, err := os.Stat(filepath.Join(folder, from)); err != nil {
+			t.Error(err)
+		}
+		if strings.HasPrefix(rest, "/etc/caddy/Caddyfile") {
+			caddyfile = read(t, filepath.Join(folder, from))
+		}
+	}
+	if caddyfile == "" {
+		if s.Build != "" {
+			t.Error("the gateway has no Caddyfile")
+		}
+		return
+	}
+	if s.StopGracePeriod != "30s" || !strings.Contains(caddyfile, "grace_period 10s") {
+		t.Errorf("stop_grace_period %q is not longer than grace_period", s.StopGracePeriod)
+	}
+	for name, value := range s.Environment {
+		if !regexp.MustCompile(`\{(\$|env\.)` + name + `[:}]`).MatchString(caddyfile) {
+			t.Errorf("the Caddyfile does not use %s", name)
+		}
+		t.Setenv(name, defaulted.ReplaceAllString(value, "$1"))
+	}
+	config, warnings, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(caddyfile), map[string]any{"filename": "Caddyfile"})
+	if err != nil || len(warnings) > 0 {
+		t.Fatal(err, warnings)
+	}
+	var c caddy.Config
+	if err := caddy.StrictUnmarshalJSON(config, &c); err != nil {
+		t.Fatal(err)
+	}
+	c.Admin = &caddy.AdminConfig{Disabled: true}
+	if err := caddy.Validate(&c); err != nil {
+		t.Fatal(err)
+	}
+	if s.Build != "" {
+		answersHealthCheck(t, caddyfile)
+	}
+}
+
+// The image answers its health check without any configuration.
+func TestImageAnswersHealthCheck(t *testing.T) {
+	answersHealthCheck(t, read(t, "../packaging/container/Caddyfile"))
+}
+
+// healthCheck is the URL that the image asks for.
+var healthCheck = regexp.MustCompile(`HEALTH_URL=http://127\.0\.0\.1:(\d+)(\S+)`)
+
+// answersHealthCheck runs a Caddyfile on other ports and sends the request of the image's health check.
+func answersHealthCheck(t *testing.T, caddyfile string) {
+	t.Helper()
+	url := healthCheck.FindStringSubmatch(read(t, "../Dockerfile"))
+	if url == nil {
+		t.Fatal("the Dockerfile has no HEALTH_URL")
+	}
+	port := func() string { _, port, _ := net.SplitHostPort(freeAddress(t)); return port }
+	free := port()
+	if addresses := os.Getenv("SITE_ADDRESS"); addresses != "" {
+		t.Setenv("SITE_ADDRESS", strings.ReplaceAll(addresses, ":"+url[1], ":"+free))
+	}
+	t.Setenv("METRICS_PORT", port())
+	caddyfile = regexp.MustCompile(`:`+url[1]+`(\}| \{)`).ReplaceAllString(caddyfile, ":"+free+"$1")
+	options := fmt.Sprintf("{\n\tadmin off\n\tpersist_config off\n\tauto_https disable_redirects\n\tlocal_certs\n\tskip_install_trust\n\thttp_port %s\n\thttps_port %s\n", port(), port())
+	if err := load(t, strings.Replace(caddyfile, "{\n", options, 1)); err != nil {
+		t.Fatal(err)
+	}
+	res := send(t, newRequest(t, "GET", "http://127.0.0.1:"+free+url[2], ""))
+	if body := text(t, res); res.StatusCode != 200 || !strings.Contains(body, `"live"`) {
+		t.Errorf("status %d: %q", res.StatusCode, body)
+	}
+}
