@@ -191,6 +191,7 @@ func (d *Delivery) Deliver(ctx context.Context, x *exchange.Exchange, planned *e
 	}
 	s.began = time.Now()
 	defer s.release()
+	defer s.template.Release()
 	s.restart()
 	if err := s.requireMeter(); err != nil {
 		return err

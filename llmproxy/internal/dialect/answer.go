@@ -26,6 +26,6 @@ type Answer interface {
 	// Close appends what a stream lacks, once the upstream has closed it: some servers close it after the last chunk, without [DONE]. An
 	// answer that the upstream has not finished gets no end.
 	Close(b []byte) []byte
-	// Whole appends what a whole answer becomes. It returns false if that is not an answer.
+	// Whole appends what a whole answer becomes. It returns false if that is not an answer. Nothing else may be called after it.
 	Whole(b, answer []byte) ([]byte, bool)
 }

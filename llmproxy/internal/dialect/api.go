@@ -75,29 +75,26 @@ func init() {
 func EndpointOf(e *openai.Endpoint) *Endpoint { return endpoints[e] }
 
 // byChat are the endpoints of OpenAI's API that chat can replace.
-var byChat = map[string]func(r *jsonspan.Object, o ChatOptions) (body []byte, answer Answer, err *openai.Error){
-	"completions": func(r *jsonspan.Object, _ ChatOptions) (body []byte, answer Answer, err *openai.Error) {
+var byChat = map[string]func(b []byte, r *jsonspan.Object, o ChatOptions) (body []byte, answer Answer, err *openai.Error){
+	"completions": func(b []byte, r *jsonspan.Object, _ ChatOptions) (body []byte, answer Answer, err *openai.Error) {
 		body, err = ChatFromCompletion(r)
-		return body, new(CompletionAnswer), err
+		return append(b, body...), new(CompletionAnswer), err
 	},
-	"responses_compact": func(*jsonspan.Object, ChatOptions) (body []byte, answer Answer, err *openai.Error) {
+	"responses_compact": func([]byte, *jsonspan.Object, ChatOptions) (body []byte, answer Answer, err *openai.Error) {
 		return nil, nil, invalid("model", "its server cannot compact conversations, which only OpenAI and Azure can; let the client do that (Codex does unless its model provider is named OpenAI)")
 	},
-	"responses": func(r *jsonspan.Object, o ChatOptions) (body []byte, answer Answer, err *openai.Error) {
-		var s struct { // one allocation for both
-			ResponseStream
-			about ResponseRequest
-		}
-		s.Request, s.Model = &s.about, o.Model
-		body, err = chatFromResponse(r, o, &s.about)
-		return body, &s.ResponseStream, err
+	"responses": func(b []byte, r *jsonspan.Object, o ChatOptions) (body []byte, answer Answer, err *openai.Error) {
+		a := responseAnswers.Get().(*responseAnswer)
+		a.Request, a.Model = &a.about, o.Model
+		body, err = appendChatFromResponse(b, r, o, &a.about)
+		return body, a, err
 	},
 }
 
-// ByChat translates a request to an endpoint of OpenAI's API to one for chat, for a server without that endpoint. It also returns the
-// translation of the answer.
-func ByChat(e *openai.Endpoint, r *jsonspan.Object, o ChatOptions) (body []byte, answer Answer, err *openai.Error) {
-	return byChat[e.Name](r, o)
+// ByChat translates a request to an endpoint of OpenAI's API to one for chat, for a server without that endpoint, and appends that. It also
+// returns the translation of the answer.
+func ByChat(b []byte, e *openai.Endpoint, r *jsonspan.Object, o ChatOptions) (body []byte, answer Answer, err *openai.Error) {
+	return byChat[e.Name](b, r, o)
 }
 
 // chatToCount is ChatFromMessages for a request to count the tokens of a prompt.

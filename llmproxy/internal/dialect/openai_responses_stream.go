@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/jsonspan"
@@ -896,4 +897,23 @@ func (s *ResponseStream) Whole(b, answer []byte) ([]byte, bool) {
 	s.delta(nil, c[0], c[2])
 	s.complete(nil)
 	return s.appendTail(s.output), true
+}
+
+// A responseAnswer is a ResponseStream with what the translation of the request has found. It is pooled, because it is large.
+type responseAnswer struct {
+	ResponseStream
+	about ResponseRequest
+}
+
+var responseAnswers = sync.Pool{New: func() any { return new(responseAnswer) }}
+
+// Whole implements Answer.
+func (a *responseAnswer) Whole(b, answer []byte) ([]byte, bool) {
+	b, ok := a.ResponseStream.Whole(b, answer)
+	echo := a.about.Echo
+	if *a = (responseAnswer{}); cap(echo) <= maxDraft {
+		a.about.Echo = echo[:0]
+	}
+	responseAnswers.Put(a)
+	return b, ok
 }

@@ -15,18 +15,19 @@ import (
 // error names what cannot be translated; a server that has the Responses API itself may be able to take such a request.
 func ChatFromResponse(r *jsonspan.Object, o ChatOptions) (body []byte, about *ResponseRequest, err *openai.Error) {
 	about = new(ResponseRequest)
-	body, err = chatFromResponse(r, o, about)
+	body, err = appendChatFromResponse(make([]byte, 0, len(r.Body)+192), r, o, about)
 	return body, about, err
 }
 
-func chatFromResponse(r *jsonspan.Object, o ChatOptions, about *ResponseRequest) ([]byte, *openai.Error) {
+// appendChatFromResponse appends the request for chat. About is empty, but for memory that it may reuse.
+func appendChatFromResponse(b []byte, r *jsonspan.Object, o ChatOptions, about *ResponseRequest) ([]byte, *openai.Error) {
 	c := readers.Get().(*responseReader)
 	defer func() {
 		*c = responseReader{}
 		readers.Put(c)
 	}()
 	*c = responseReader{options: o, about: about}
-	c.b = make([]byte, 0, len(r.Body)+192)
+	c.b = b
 	if err := c.write(r); err != nil {
 		return nil, err
 	}
@@ -101,7 +102,7 @@ func (c *responseReader) write(r *jsonspan.Object) *openai.Error {
 		return err
 	}
 	c.raw("}")
-	c.about.Echo = c.appendEcho(make([]byte, 0, 640+len(c.v.tools)+len(c.v.instructions)))
+	c.about.Echo = c.appendEcho(slices.Grow(c.about.Echo[:0], 640+len(c.v.tools)+len(c.v.instructions)))
 	return nil
 }
 

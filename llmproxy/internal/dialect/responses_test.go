@@ -4,6 +4,8 @@ import (
 	"encoding/base64"
 	"strings"
 	"testing"
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
 )
 
 func TestReasoningComesBack(t *testing.T) {
@@ -17,6 +19,40 @@ func TestReasoningComesBack(t *testing.T) {
 		got, ok := decodeReasoning(encodeReasoning([]byte(members)))
 		if !ok || string(got) != members {
 			t.Errorf("%s became %s, %v", members, got, ok)
+		}
+	}
+}
+
+// The translation of an answer is reused for other requests. Nothing of the one before may be in it.
+func TestAnswersAreReused(t *testing.T) {
+	t.Parallel()
+	endpoint, _ := openai.LookupEndpoint("/v1/responses")
+	ask := func(request, answer string) string {
+		var r openai.Request
+		if err := r.Parse([]byte(request)); err != nil {
+			t.Fatal(err)
+		}
+		_, translation, err := ByChat(nil, endpoint, &r.Object, ChatOptions{Model: "m"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		response, ok := translation.Whole(nil, []byte(answer))
+		if !ok {
+			t.Fatalf("%s was not translated", answer)
+		}
+		return string(response)
+	}
+	const secret = "swordfish"
+	for range 100 {
+		ask(`{"model":"m","input":"Hi","instructions":"`+secret+`","tools":[{"type":"custom","name":"`+secret+`"}],"user":"`+secret+`"}`,
+			`{"model":"`+secret+`","service_tier":"`+secret+`","system_fingerprint":"`+secret+`","timings":{"a":"`+secret+`"},"choices":[{"index":0,"finish_reason":"length","message":{"role":"assistant","reasoning_content":"`+secret+`",
+			"content":"`+secret+`","tool_calls":[{"id":"a","type":"function","function":{"name":"`+secret+`","arguments":"{\"input\":\"`+secret+`\"}"}}]}}],"usage":{"prompt_tokens":77,"completion_tokens":77}}`)
+		plain := ask(
+			`{"model":"m","input":"Hi"}`, `{"choices":[{"index":0,"finish_reason":"stop","message":{"role":"assistant","tool_calls":[{"id":"b","type":"function","function":{"name":"`+secret+`","arguments":"{}"}}]}}]}`)
+		for _, leftover := range []string{`"instructions":"`, `"custom_tool_call"`, `"usage":{`, `"incomplete"`, `"message"`, `"reasoning","summary"`, "fingerprint", "timings", `"user":"`} {
+			if strings.Contains(plain, leftover) {
+				t.Fatalf("%s has %s of another answer", plain, leftover)
+			}
 		}
 	}
 }

@@ -27,6 +27,7 @@ func (u *Upstream) Passes(t *Template) bool {
 // Prepare translates the request for the next attempt, if the upstream has another API than OpenAI's. The error says why that is
 // impossible; another upstream may be able to take the request.
 func (u *Upstream) Prepare(t *Template, model string) *openai.Error {
+	t.Release() // of the attempt before
 	t.body, t.native = nil, false
 	var err *openai.Error
 	if t.detour, err = u.detour(t, model); err != nil {

@@ -8,6 +8,7 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/jsonspan"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/memory"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/reqbody"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/sse"
 )
 
@@ -16,20 +17,28 @@ type detour struct {
 	request openai.Request     // for chat
 	answer  dialect.Answer     // makes the answer one of the endpoint
 	members [8]jsonspan.Member // storage for those of the request
+	memory  reqbody.Memory     // holds the request
 }
 
 var chatEndpoint, _ = openai.LookupEndpoint("/v1/chat/completions")
 
 // newDetour returns the way by chat of a request.
 func newDetour(e *openai.Endpoint, request *openai.Request, o dialect.ChatOptions) (*detour, *openai.Error) {
-	body, answer, err := dialect.ByChat(e, &request.Object, o)
+	d := &detour{}
+	body, answer, err := dialect.ByChat(d.memory.Make(len(request.Body) + moreByChat)[:0], e, &request.Object, o)
+	if err == nil {
+		d.answer, d.request.Members = answer, d.members[:0]
+		err = d.request.ParseTranslated(body)
+	}
 	if err != nil {
+		d.memory.Release()
 		return nil, err
 	}
-	d := &detour{answer: answer}
-	d.request.Members = d.members[:0]
-	return d, d.request.ParseTranslated(body)
+	return d, nil
 }
+
+// moreByChat is how much longer most requests become, in bytes.
+const moreByChat = 192
 
 var errNotChat = errors.New("the answer is not one of the chat API")
 
@@ -46,7 +55,8 @@ func (d *detour) translateAnswer(account *memory.Account, res *http.Response) er
 		return nil
 	}
 	return translateWhole(account, res, start, func(b, answer []byte) ([]byte, error) {
-		if translated, ok := d.answer.Whole(b, answer); ok {
+		translated, ok := d.answer.Whole(b, answer)
+		if d.answer = nil; ok {
 			return translated, nil
 		}
 		if failed, _ := openai.ParseError(answer); failed.Message == "" {

@@ -55,6 +55,30 @@ func TestDetours(t *testing.T) {
 	}
 }
 
+// A transport may still send the request when the gateway has given it up. It must not send the memory of another request then.
+func TestDetourHoldsItsRequest(t *testing.T) {
+	t.Parallel()
+	u := serviceOf(t, Groq, "")
+	template := templateOf(t, "/v1/completions", `{"model":"m","prompt":"Hi"}`)
+	if err := u.Prepare(template, "there"); err != nil {
+		t.Fatal(err)
+	}
+	req := u.NewRequest(t.Context(), template, u.Replicas[0], "there")
+	template.Release()
+	body, err := io.ReadAll(req.Body)
+	if diff := cmp.Diff(`{"model":"there","messages":[{"role":"user","content":"Hi"}]}`, string(body)); err != nil || diff != "" {
+		t.Error(err, diff)
+	}
+	req.Body.Close()
+	again, err := req.GetBody()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if body, err := io.ReadAll(again); err == nil {
+		t.Errorf("after the end of the request, it could be read as %s", body)
+	}
+}
+
 // After a target without completions, one that has them gets the client's request.
 func TestDetourEnds(t *testing.T) {
 	t.Parallel()

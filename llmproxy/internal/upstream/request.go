@@ -85,6 +85,22 @@ func (t *Template) request() *openai.Request {
 	return t.JSON
 }
 
+// memory returns the pooled memory that holds this request.
+func (t *Template) memory() *reqbody.Memory {
+	if t.detour != nil {
+		return &t.detour.memory
+	}
+	return t.Memory
+}
+
+// Release gives back the memory of the last attempt's request, as far as it is not the client's.
+func (t *Template) Release() {
+	if t.detour != nil {
+		t.detour.memory.Release()
+		t.detour, t.chat = nil, nil
+	}
+}
+
 // A Payload is a request body that can be sent more than once.
 type Payload interface {
 	Len() int64
@@ -282,7 +298,7 @@ func (u *Upstream) payload(t *Template, model string) Payload {
 	if len(u.Drop) > 0 && !e.Has("stream") {
 		e.Drop("stream_options") // OpenAI and vLLM refuse it without stream
 	}
-	return reqbody.NewPayload(e.Segments(), t.Memory)
+	return reqbody.NewPayload(e.Segments(), t.memory())
 }
 
 // addParams adds the configured parameters that a request lacks. A wish about thinking may be there under another name.
