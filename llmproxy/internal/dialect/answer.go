@@ -1,6 +1,10 @@
 package dialect
 
-import "time"
+import (
+	"time"
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
+)
 
 // About is what the translation of an answer has to know about the request.
 type About struct {
@@ -26,6 +30,7 @@ type Answer interface {
 	// Close appends what a stream lacks, once the upstream has closed it: some servers close it after the last chunk, without [DONE]. An
 	// answer that the upstream has not finished gets no end.
 	Close(b []byte) []byte
-	// Whole appends what a whole answer becomes. It returns false if that is not an answer. Nothing else may be called after it.
-	Whole(b, answer []byte) ([]byte, bool)
+	// Whole appends what a whole answer becomes, and returns what that says besides its content, so that it is not read again. It
+	// returns false if that is not an answer. Nothing else may be called after it.
+	Whole(b, answer []byte) (translated []byte, said openai.Answer, ok bool)
 }

@@ -66,7 +66,7 @@ func BenchmarkWhole(b *testing.B) {
 	b.SetBytes(int64(len(answer)))
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, ok := (&ResponseStream{Request: request}).Whole(nil, answer); !ok {
+		if _, _, ok := (&ResponseStream{Request: request}).Whole(nil, answer); !ok {
 			b.Fatal("not translated")
 		}
 	}

@@ -84,7 +84,7 @@ func FuzzCompletionAnswer(f *testing.F) {
 		if e, rest := sse.Cut(event); len(rest) > 0 || !json.Valid(e.Data) {
 			t.Errorf("%s becomes %s", answer, event)
 		}
-		whole, ok := c.Whole(nil, answer)
+		whole, _, ok := c.Whole(nil, answer)
 		if !ok {
 			return
 		}
@@ -103,7 +103,7 @@ func FuzzCompletionAnswer(f *testing.F) {
 func TestCompletionAnswersThatAreNone(t *testing.T) {
 	t.Parallel()
 	for _, answer := range []string{`{}`, `{"choices":null}`, `{"choices":{}}`, `[]`, `{"error":{"message":"no"}}`} {
-		if got, ok := new(CompletionAnswer).Whole(nil, []byte(answer)); ok {
+		if got, _, ok := new(CompletionAnswer).Whole(nil, []byte(answer)); ok {
 			t.Errorf("%s became %s", answer, got)
 		}
 	}

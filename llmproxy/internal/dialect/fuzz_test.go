@@ -198,7 +198,7 @@ func FuzzResponseStream(f *testing.F) {
 func FuzzWholeResponse(f *testing.F) {
 	addGoldens(f, "chat-answer")
 	f.Fuzz(func(t *testing.T, answer []byte) {
-		if body, ok := newResponseStream().Whole(nil, answer); ok {
+		if body, _, ok := newResponseStream().Whole(nil, answer); ok {
 			dialecttest.ReadWholeResponse(t, body)
 		}
 	})

@@ -42,10 +42,11 @@ var goldens = map[string]func(t *testing.T, in []byte) []byte{
 		return []byte(indented(t, body) + "\n")
 	},
 	"completion-answer": func(t *testing.T, in []byte) []byte {
-		body, ok := new(CompletionAnswer).Whole(nil, in)
+		body, said, ok := new(CompletionAnswer).Whole(nil, in)
 		if !ok {
 			t.Fatal("not translated")
 		}
+		checkSaid(t, said, body)
 		return []byte(indented(t, body) + "\n")
 	},
 	"completion-stream": func(_ *testing.T, in []byte) []byte {
@@ -87,11 +88,12 @@ var goldens = map[string]func(t *testing.T, in []byte) []byte{
 	},
 	"response-answer": func(t *testing.T, in []byte) []byte {
 		s := newResponseStream()
-		body, ok := s.Whole(nil, in)
+		body, said, ok := s.Whole(nil, in)
 		if !ok {
 			t.Fatal("not translated")
 		}
 		dialecttest.ReadWholeResponse(t, body)
+		checkSaid(t, said, body)
 		return []byte(indented(t, []byte(withoutID(body, s))) + "\n")
 	},
 	"messages-stream": func(t *testing.T, in []byte) []byte {
@@ -100,6 +102,16 @@ var goldens = map[string]func(t *testing.T, in []byte) []byte{
 		dialecttest.ReadChat(t, out)
 		return out
 	},
+}
+
+// checkSaid checks that a translation returns what its answer says besides its content.
+func checkSaid(t *testing.T, said openai.Answer, body []byte) {
+	t.Helper()
+	var want openai.Answer
+	want.ParseChecked(body)
+	if diff := cmp.Diff(want, said); diff != "" {
+		t.Errorf("%s says (-want +got)\n%s", body, diff)
+	}
 }
 
 // goldenInputs are the kinds that share the examples of another one.

@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/jsonspan"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/sse"
 )
 
@@ -27,8 +28,10 @@ func (c *CompletionAnswer) Append(dst, data []byte) []byte {
 func (c *CompletionAnswer) Close(b []byte) []byte { return b }
 
 // Whole implements Answer. It returns false if the answer has no list of choices.
-func (c *CompletionAnswer) Whole(b, answer []byte) ([]byte, bool) {
-	return appendCompletion(slices.Grow(b, len(answer)), answer)
+func (c *CompletionAnswer) Whole(b, answer []byte) (translated []byte, said openai.Answer, ok bool) {
+	said.ParseChecked(answer)
+	translated, ok = appendCompletion(slices.Grow(b, len(answer)), answer)
+	return translated, said, ok
 }
 
 // appendCompletion translates a chunk, or a whole answer. It returns false if that has no list of choices.

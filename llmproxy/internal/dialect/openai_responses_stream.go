@@ -870,10 +870,10 @@ func (s *ResponseStream) complete(dst []byte) []byte {
 }
 
 // Whole appends the response that a whole chat completion becomes. It returns false if the answer has no choice.
-func (s *ResponseStream) Whole(b, answer []byte) ([]byte, bool) {
+func (s *ResponseStream) Whole(b, answer []byte) (response []byte, said openai.Answer, ok bool) {
 	s.whole = true
 	var choices []byte
-	ok := jsonspan.Members(answer, func(key, value []byte) bool { // it was validated before
+	ok = jsonspan.Members(answer, func(key, value []byte) bool { // it was validated before
 		if string(key) == "choices" {
 			choices = value
 		} else {
@@ -884,7 +884,7 @@ func (s *ResponseStream) Whole(b, answer []byte) ([]byte, bool) {
 	var c [4][]byte
 	object(firstChoice(choices), []string{"message", "finish_reason", "logprobs", "usage"}, c[:])
 	if !ok || c[0] == nil || jsonspan.EqualString(c[1], "error") {
-		return b, false
+		return b, said, false
 	}
 	s.count(c[3]) // of Moonshot
 	s.ended, s.reason = true, c[1]
@@ -896,7 +896,8 @@ func (s *ResponseStream) Whole(b, answer []byte) ([]byte, bool) {
 	s.output = s.appendHead(slices.Grow(b, len(answer)+len(s.Request.Echo)+512), status)
 	s.delta(nil, c[0], c[2])
 	s.complete(nil)
-	return s.appendTail(s.output), true
+	said = openai.Answer{Usage: s.usage, HasUsage: s.counted, ServiceTier: openai.ParseServiceTier(s.tier), Timings: openai.ParseTimings(s.timings)}
+	return s.appendTail(s.output), said, true
 }
 
 // A responseAnswer is a ResponseStream with what the translation of the request has found. It is pooled, because it is large.
@@ -908,12 +909,12 @@ type responseAnswer struct {
 var responseAnswers = sync.Pool{New: func() any { return new(responseAnswer) }}
 
 // Whole implements Answer.
-func (a *responseAnswer) Whole(b, answer []byte) ([]byte, bool) {
-	b, ok := a.ResponseStream.Whole(b, answer)
+func (a *responseAnswer) Whole(b, answer []byte) (translated []byte, said openai.Answer, ok bool) {
+	translated, said, ok = a.ResponseStream.Whole(b, answer)
 	echo := a.about.Echo
 	if *a = (responseAnswer{}); cap(echo) <= maxDraft {
 		a.about.Echo = echo[:0]
 	}
 	responseAnswers.Put(a)
-	return b, ok
+	return translated, said, ok
 }

@@ -135,7 +135,7 @@ func TestResponsesComeBack(t *testing.T) {
 				got = dialecttest.ReadResponse(t, stream)
 			} else {
 				answer, _ := json.Marshal(jsonObject{"model": "m", "choices": []any{jsonObject{"index": 0, "message": message, "finish_reason": "stop"}}})
-				whole, ok := s.Whole(nil, answer)
+				whole, _, ok := s.Whole(nil, answer)
 				if !ok {
 					t.Fatalf("seed %d: %s is not translated", seed, answer)
 				}

@@ -371,7 +371,7 @@ func responsesEndpoint(t testing.TB) *openai.Endpoint {
 // wholeResponse translates a whole chat completion.
 func wholeResponse(t testing.TB, answer []byte) dialecttest.Response {
 	t.Helper()
-	body, ok := newResponseStream().Whole(nil, answer)
+	body, _, ok := newResponseStream().Whole(nil, answer)
 	if !ok {
 		t.Fatalf("%s is not translated", answer)
 	}
@@ -441,7 +441,7 @@ func TestWholeResponses(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			body, ok := newResponseStream().Whole(nil, []byte(test.answer))
+			body, _, ok := newResponseStream().Whole(nil, []byte(test.answer))
 			if ok != (test.status != "") {
 				t.Fatalf("became %s", body)
 			}

@@ -36,7 +36,7 @@ func TestAnswersAreReused(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		response, ok := translation.Whole(nil, []byte(answer))
+		response, _, ok := translation.Whole(nil, []byte(answer))
 		if !ok {
 			t.Fatalf("%s was not translated", answer)
 		}

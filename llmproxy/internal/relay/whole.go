@@ -40,6 +40,7 @@ type wholeAnswer struct {
 	complete bool                     // head is the complete answer
 	kept     bool                     // the client keeps a copy of the answer
 	checked  bool                     // it is known to be JSON
+	said     *openai.Answer           // what it says besides its content; nil if that is still to be read
 	base64   *openai.EmbeddingEncoder // converts embeddings to base64; nil if the request did not ask for that
 	naming   bool                     // name the reasoning
 	meter    Meter
@@ -51,16 +52,21 @@ func newWhole(res *http.Response, expect Expect) *wholeAnswer {
 	a.naming = expect.NameReasoning
 	a.count, a.kept, a.texts = expect.Count, expect.Whole, expect.Endpoint.Texts && !expect.Endpoint.Vectors
 	a.head.Reset()
-	body, ok := res.Body.(checkedBody)
-	a.checked = ok && body.Checked()
+	if body, ok := res.Body.(translatedBody); ok {
+		a.checked, a.said = body.Checked(), body.Said()
+	}
 	if expect.Base64 {
 		a.base64 = new(openai.EmbeddingEncoder)
 	}
 	return a
 }
 
-// A checkedBody is a body that may be known to be one JSON object, because it was made of parts of another one.
-type checkedBody interface{ Checked() bool }
+// A translatedBody is a body that was made of parts of another one. Checked reports whether it is known to be one JSON object. Said returns
+// what it says besides its content, or nil if the translation has not read that.
+type translatedBody interface {
+	Checked() bool
+	Said() *openai.Answer
+}
 
 // read reads the answer until it ends, the limit is reached, or there is no memory left. It takes memory as the answer arrives.
 func (a *wholeAnswer) read(limit int64) error {
@@ -129,6 +135,9 @@ func (a *wholeAnswer) prepare() error {
 
 // parse validates the answer and reads it.
 func (a *wholeAnswer) parse() error {
+	if a.said != nil {
+		return a.take(a.said)
+	}
 	var answer openai.Answer
 	if a.checked {
 		answer.ParseChecked(a.head.Bytes())

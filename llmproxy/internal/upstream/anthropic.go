@@ -170,7 +170,8 @@ func chatFromMessages(t *Template, res *http.Response, signed bool) error {
 		}, nil)
 		return nil
 	}
-	return translateWhole(t.Answers, res, start, func(_, message []byte) ([]byte, error) {
+	return translateWhole(t.Answers, res, start, func(m *wholeMemory) ([]byte, error) {
+		message := m.in.Bytes()
 		if chat, ok := dialect.ChatFromMessage(message, nil, signed); ok {
 			return chat, nil
 		}

@@ -54,9 +54,11 @@ func (d *detour) translateAnswer(account *memory.Account, res *http.Response) er
 		}, d.answer.Close)
 		return nil
 	}
-	return translateWhole(account, res, start, func(b, answer []byte) ([]byte, error) {
-		translated, ok := d.answer.Whole(b, answer)
-		if d.answer = nil; ok {
+	return translateWhole(account, res, start, func(m *wholeMemory) ([]byte, error) {
+		answer := m.in.Bytes()
+		var translated []byte
+		translated, m.said, m.read = d.answer.Whole(m.out, answer)
+		if d.answer = nil; m.read {
 			return translated, nil
 		}
 		if failed, _ := openai.ParseError(answer); failed.Message == "" {

@@ -152,7 +152,8 @@ func wholeFromOllama(t *Template, res *http.Response, start *bufio.Reader) error
 	if t.Endpoint.Vectors {
 		translate = dialect.EmbeddingsFromEmbed
 	}
-	return translateWhole(t.Answers, res, start, func(_, answer []byte) ([]byte, error) {
+	return translateWhole(t.Answers, res, start, func(m *wholeMemory) ([]byte, error) {
+		answer := m.in.Bytes()
 		if translated, ok := translate(answer); ok {
 			return translated, nil
 		}

@@ -27,7 +27,7 @@ func repairAnswer(account *memory.Account, res *http.Response, r repair) error {
 		}, nil)
 		return nil
 	}
-	return translateWhole(account, res, start, func(_, answer []byte) ([]byte, error) { return r(answer), nil })
+	return translateWhole(account, res, start, func(m *wholeMemory) ([]byte, error) { return r(m.in.Bytes()), nil })
 }
 
 // eachChoice visits the choices of a chunk or an answer.

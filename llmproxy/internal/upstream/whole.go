@@ -9,6 +9,7 @@ import (
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/jsonspan"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/memory"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/sse"
 )
 
@@ -22,10 +23,10 @@ const (
 // translateWhole replaces an answer, whose body is what is left of the given one, by its translation. The memory that both take is
 // reserved until the answer is closed. What is not JSON stays as it is, so that the relay reports it.
 //
-// Translate may append to b, or return other memory, or the answer itself.
-func translateWhole(account *memory.Account, res *http.Response, body *bufio.Reader, translate func(b, answer []byte) ([]byte, error)) error {
+// Translate may append to m.out, or return other memory, or the answer itself.
+func translateWhole(account *memory.Account, res *http.Response, body *bufio.Reader, translate func(m *wholeMemory) ([]byte, error)) error {
 	w := &translatedWhole{account: account, memory: wholes.Get().(*wholeMemory)}
-	w.memory.in.Reset()
+	w.memory.reset()
 	if n := res.ContentLength; n > 0 {
 		w.memory.in.Grow(int(min(n, freeAnswer)) + bytes.MinRead)
 	}
@@ -36,7 +37,7 @@ func translateWhole(account *memory.Account, res *http.Response, body *bufio.Rea
 	answer := w.memory.in.Bytes()
 	translated := answer
 	if err == nil && jsonspan.Walk(answer, func(_, _ []byte) {}, func([]byte) {}) == nil {
-		if translated, err = translate(w.memory.out[:0], answer); !overlap(translated, answer) {
+		if translated, err = translate(w.memory); !overlap(translated, answer) {
 			w.memory.out, w.checked = translated, err == nil && len(translated) > 0 && translated[0] == '{'
 		}
 	}
@@ -52,8 +53,15 @@ func translateWhole(account *memory.Account, res *http.Response, body *bufio.Rea
 
 // A wholeMemory is the memory of an answer that is translated, and of what it becomes.
 type wholeMemory struct {
-	in  bytes.Buffer
-	out []byte
+	in   bytes.Buffer
+	out  []byte
+	said openai.Answer // what the answer says besides its content, if read
+	read bool
+}
+
+func (m *wholeMemory) reset() {
+	m.in.Reset()
+	m.out, m.said, m.read = m.out[:0], openai.Answer{}, false
 }
 
 // wholes pools the memory of translated answers, except for large ones.
@@ -77,6 +85,14 @@ type translatedWhole struct {
 
 // Checked reports whether the body is known to be a JSON object: a translation of a JSON text is one.
 func (w *translatedWhole) Checked() bool { return w.checked }
+
+// Said returns what the answer says besides its content, or nil if the translation has not read that.
+func (w *translatedWhole) Said() *openai.Answer {
+	if !w.checked || !w.memory.read {
+		return nil
+	}
+	return &w.memory.said
+}
 
 // read reads the answer, and reserves twice its size, because the translation takes about as much.
 func (w *translatedWhole) read(body io.Reader) error {

@@ -42,8 +42,8 @@ func TestTranslateWhole(t *testing.T) {
 			}
 			res := &http.Response{Header: http.Header{"Content-Length": {"1"}}, Body: countCloser{src, &closed}}
 			var got int64
-			err := translateWhole(memory.NewAccount(usage, test.maximum), res, startOf(res.Body), func(_, answer []byte) ([]byte, error) {
-				got = int64(len(answer))
+			err := translateWhole(memory.NewAccount(usage, test.maximum), res, startOf(res.Body), func(m *wholeMemory) ([]byte, error) {
+				got = int64(m.in.Len())
 				return []byte(`{"translated":true}`), test.translate
 			})
 			if !errors.Is(err, test.want) || closed != 1 {
@@ -76,7 +76,7 @@ func TestTranslateWholeOfNoJSON(t *testing.T) {
 	t.Parallel()
 	for _, answer := range []string{`<html>`, `{"content":[{"type":"text","text":"Hel`, `{"content":[]} {}`} {
 		res := &http.Response{Header: http.Header{}, Body: http.NoBody}
-		err := translateWhole(nil, res, startOf(strings.NewReader(answer)), func(_, _ []byte) ([]byte, error) {
+		err := translateWhole(nil, res, startOf(strings.NewReader(answer)), func(*wholeMemory) ([]byte, error) {
 			t.Errorf("%s is translated", answer)
 			return nil, nil
 		})
