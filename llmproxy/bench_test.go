@@ -49,11 +49,11 @@ func benchJSON(t *testing.T, args ...string) (runs []benchRun) {
 // The figures of the benchmark are those of the gateway's metrics, within 2 %, in an open and in a closed loop.
 func TestBenchAgreesWithMetrics(t *testing.T) {
 	fake := fakellm.Start(t, "openai", fakellm.Models("bench"))
-	fake.Always(fakellm.Text(strings.Fields(strings.Repeat("word ", 30))...).DelayFirst(200*time.Millisecond).Interval(10*time.Millisecond).Usage(50, 30, 0))
+	fake.Always(fakellm.Text(strings.Fields(strings.Repeat("word ", 30))...).DelayFirst(500*time.Millisecond).Interval(10*time.Millisecond).Usage(50, 30, 0))
 	url := run(t, "\tmetrics /metrics\n\tllm_proxy {\n\t\tupstream bench-up openai "+fake.URL()+"\n\t\tmodel bench bench-up/bench\n\t}")
 	const labels = `{model="bench",target="bench-up/bench"}`
 	for name, args := range map[string][]string{
-		"closed loop": {"--concurrency", "5", "--requests", "40"},
+		"closed loop": {"--concurrency", "10", "--requests", "40"},
 		"open loop":   {"--rate", "40", "--requests", "40"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -176,6 +176,31 @@ func TestBenchFails(t *testing.T) {
 	}
 	if _, err = runCommand(t, "llm-bench", fake.URL(), "--requests", "3"); err == nil || !strings.Contains(err.Error(), "before the measurement failed: status 429") {
 		t.Errorf("got %v", err)
+	}
+}
+
+// The report is written at the end, and a run that fails leaves the previous one.
+func TestBenchHTML(t *testing.T) {
+	fake := fakellm.Start(t, "openai")
+	folder := t.TempDir()
+	file := filepath.Join(folder, "report.html")
+	if _, err := runCommand(t, "llm-bench", fake.URL(), "--requests", "3", "--html", file); err != nil {
+		t.Fatal(err)
+	}
+	page := read(t, file)
+	if !strings.Contains(page, "Load test of "+fake.URL()) || !strings.HasSuffix(page, "</html>\n") {
+		t.Errorf("got %s", page)
+	}
+	fake.Next(fakellm.Unauthorized())
+	if _, err := runCommand(t, "llm-bench", fake.URL(), "--html", file); err == nil || read(t, file) != page {
+		t.Errorf("got %v, and the previous report is lost", err)
+	}
+	if files, err := os.ReadDir(folder); err != nil || len(files) != 1 {
+		t.Errorf("%d files are left, %v", len(files), err)
+	}
+	before := len(fake.Requests())
+	if _, err := runCommand(t, "llm-bench", fake.URL(), "--html", filepath.Join(folder, "missing", "report.html")); err == nil || len(fake.Requests()) != before {
+		t.Errorf("got %v after %d requests", err, len(fake.Requests())-before)
 	}
 }
 

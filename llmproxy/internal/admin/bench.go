@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
@@ -47,6 +48,7 @@ type bench struct {
 	rate                                    float64
 	duration, timeout                       time.Duration
 	json                                    bool
+	html                                    string
 	objectives                              []string
 	concurrencyIsDefault, requestsIsDefault bool
 }
@@ -57,7 +59,7 @@ func configureBench(cmd *cobra.Command) {
 	cmd.Long = "Sends requests to any server with OpenAI's, Anthropic's or Ollama's API and reports throughput, time to first token, inter-token latency and errors.\n\n" +
 		"Exit codes: 0 if all went well, 3 if no request succeeded, 4 if an objective of --slo was missed."
 	cmd.Example = "  caddy llm-bench http://localhost:8080 --requests 100 --concurrency 10\n" +
-		"  caddy llm-bench https://llm.example.com --rate 5 --duration 2m --slo ttft_p95=2s\n" +
+		"  caddy llm-bench https://llm.example.com --rate 5 --duration 2m --slo ttft_p95=2s --html report.html\n" +
 		"  caddy llm-bench http://localhost:8080 --compare http://localhost:11434"
 	cmd.Args = cobra.ExactArgs(1)
 	fl := cmd.Flags()
@@ -78,6 +80,7 @@ func configureBench(cmd *cobra.Command) {
 	fl.StringVar(&b.compareModel, "compare-model", "", "The model of the other server (default the same, if it lists it)")
 	fl.StringVar(&b.compareKey, "compare-key", "", "The API key of the other server (default $"+compareKey+")")
 	fl.BoolVar(&b.json, "json", false, "Print the results as JSON")
+	fl.StringVar(&b.html, "html", "", "Write a report with charts to this file")
 	fl.StringArrayVar(&b.objectives, "slo", nil, "An objective, such as ttft_p95=2s, itl_p99=100ms, error_rate=1% or output_tokens_per_second=500; may be given again")
 	cmd.RunE = caddycmd.WrapCommandFuncForCobra(func(flags caddycmd.Flags) (int, error) {
 		b.concurrencyIsDefault, b.requestsIsDefault = !fl.Changed("concurrency"), !fl.Changed("requests")
@@ -94,6 +97,11 @@ func (b *bench) run(ctx context.Context, address string, out, progress io.Writer
 	if err != nil {
 		return caddy.ExitCodeFailedQuit, err
 	}
+	page, err := newPage(b.html)
+	if err != nil {
+		return caddy.ExitCodeFailedQuit, err
+	}
+	defer page.discard()
 	runs, err := b.options(ctx, address)
 	if err != nil {
 		return caddy.ExitCodeFailedQuit, err
@@ -121,7 +129,11 @@ func (b *bench) run(ctx context.Context, address string, out, progress io.Writer
 	if b.json {
 		write = rep.WriteJSON
 	}
-	if err := write(out); err != nil {
+	err = write(out)
+	if err == nil {
+		err = page.write(rep)
+	}
+	if err != nil {
 		return caddy.ExitCodeFailedQuit, fmt.Errorf("writing the report: %w", err)
 	}
 	switch {
@@ -248,4 +260,46 @@ func showProgress(bar *progressbar.ProgressBar, o loadtest.Options, p loadtest.P
 		done = min(p.Elapsed, o.Duration).Milliseconds()
 	}
 	_ = bar.Set64(done) // fails only past the end
+}
+
+// A page is the file of an HTML report. It is made before the run, so that a folder that does not exist costs no results, and gets its name at
+// the end, so that a run that fails does not destroy the previous report.
+type page struct {
+	path string
+	file *os.File
+}
+
+func newPage(path string) (*page, error) {
+	if path == "" {
+		return nil, nil
+	}
+	f, err := os.CreateTemp(filepath.Dir(path), ".llm-bench-*.html")
+	if err != nil {
+		return nil, fmt.Errorf("creating the report: %w", err)
+	}
+	return &page{path, f}, nil
+}
+
+func (p *page) write(rep report.Report) error {
+	if p == nil {
+		return nil
+	}
+	if err := rep.WriteHTML(p.file); err != nil {
+		return err
+	}
+	if err := p.file.Chmod(0o644); err != nil { // os.CreateTemp makes files private
+		return err
+	}
+	if err := p.file.Close(); err != nil {
+		return err
+	}
+	return os.Rename(p.file.Name(), p.path)
+}
+
+// discard removes the file if it did not get its name.
+func (p *page) discard() {
+	if p != nil {
+		_ = p.file.Close()
+		_ = os.Remove(p.file.Name())
+	}
 }

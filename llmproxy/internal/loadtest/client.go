@@ -59,6 +59,7 @@ func (c *openaiClient) open(ctx context.Context, p Prompt) (answer, error) {
 	if isReasoningModel(c.model) { // for which go-openai refuses MaxTokens
 		request.MaxCompletionTokens = c.outputTokens
 	} else {
+		//lint:ignore SA1019 older versions of Ollama and others know no other limit
 		request.MaxTokens = c.outputTokens
 	}
 	for _, m := range p.Messages {

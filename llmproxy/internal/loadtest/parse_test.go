@@ -85,7 +85,7 @@ func FuzzAnswer(f *testing.F) {
 					t.Fatalf("%s: canceled", dialect)
 				case got.failure == nil && (len(got.events) == 0 || got.usage.Output < 1):
 					t.Fatalf("%s: an answer without content: %+v", dialect, got)
-				case got.failure != nil && strings.ContainsAny(got.failure.Error(), "\x1b\n\x9b"):
+				case got.failure != nil && strings.ContainsAny(got.failure.Error(), "\x1b\n\u009b"):
 					t.Fatalf("%s: control characters in %q", dialect, got.failure.Error())
 				}
 			}
@@ -155,7 +155,7 @@ func TestMadeUpPrompts(t *testing.T) {
 		}
 		begins[text[:8]] = true
 	}
-	if len(begins) != 203 || p.at(5).Messages[0].Content != p.at(5).Messages[0].Content {
+	if len(begins) != 203 {
 		t.Errorf("%d beginnings", len(begins))
 	}
 	if MakeUp(100, 6).at(0).Messages[0].Content == p.at(0).Messages[0].Content {

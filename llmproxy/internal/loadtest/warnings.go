@@ -14,9 +14,10 @@ func (r *Result) Warnings() (list []string) {
 	if r.Interrupted {
 		add("The run was interrupted. %d requests in flight were canceled and do not count.", r.Canceled)
 	}
-	if late := r.SendDelay.Percentile(99); late > lateFor || r.SchedulerLag > lateFor {
-		add("This machine was a limit: requests were sent up to %v late, and goroutines waited up to %v for a CPU (99th percentiles). Use a larger machine, or lower --rate or --concurrency.",
-			late.Round(time.Millisecond), r.SchedulerLag.Round(time.Millisecond))
+	if late := r.SendDelay.Percentile(99); late > lateFor {
+		add("This machine was a limit: requests were sent up to %v late (99th percentile). Use a larger machine, or lower --rate or --concurrency.", late.Round(time.Millisecond))
+	} else if r.SchedulerLag > lateFor {
+		add("This machine was a limit: goroutines waited up to %v for a CPU (99th percentile). Use a larger machine, or lower --rate or --concurrency.", r.SchedulerLag.Round(time.Millisecond))
 	}
 	if r.Waited > 0 {
 		add("%d requests were sent late because %d were in flight already, the limit of --concurrency. Their waits count as latency. The server did not keep up with the rate, or the limit is too low.",

@@ -1,5 +1,5 @@
-// Package report presents the results of load tests: as text for a terminal and as JSON. It measures nothing: package
-// loadtest does, on whose results it stands.
+// Package report presents the results of load tests: as text for a terminal, as JSON, and as an HTML page that needs nothing
+// else. It measures nothing: package loadtest does, on whose results it stands.
 package report
 
 import (

@@ -105,6 +105,7 @@ func TestNothingSucceeded(t *testing.T) {
 	for name, write := range map[string]func(Report, *strings.Builder) error{
 		"text": func(r Report, b *strings.Builder) error { return r.WriteText(b) },
 		"json": func(r Report, b *strings.Builder) error { return r.WriteJSON(b) },
+		"html": func(r Report, b *strings.Builder) error { return r.WriteHTML(b) },
 	} {
 		var b strings.Builder
 		if err := write(Report{Results: []*loadtest.Result{result, result}}, &b); err != nil || !strings.Contains(b.String(), "connection refused") || strings.Contains(b.String(), "NaN") {
@@ -121,6 +122,68 @@ func TestDurations(t *testing.T) {
 	} {
 		if got := duration(d); got != want {
 			t.Errorf("%v is %q, want %q", d, got, want)
+		}
+	}
+}
+
+// The page needs nothing else, shows all figures, and escapes what servers and users made up.
+func TestHTML(t *testing.T) {
+	t.Parallel()
+	one, two := sample(t, 0), sample(t, 50*time.Millisecond)
+	one.Options.Target.Model = `<img src=x onerror="alert(1)">`
+	one.Failures[0].Example.Message = "</table><script>alert(1)</script>"
+	empty := loadtest.Replay(one.Options, one.Start, nil)
+	for name, r := range map[string]Report{"one": reportOf(t, one), "two": reportOf(t, one, two), "empty": {Results: []*loadtest.Result{empty}}, "one empty": {Results: []*loadtest.Result{one, empty}}} {
+		var b strings.Builder
+		if err := r.WriteHTML(&b); err != nil {
+			t.Fatal(err)
+		}
+		text := b.String()
+		for _, bad := range []string{"<script", "<img", ` src="`, ` href="`, "url(", "@import", "NaN", "Inf", "ZgotmplZ", "sk-secret", "%!"} {
+			if strings.Contains(text, bad) {
+				t.Errorf("%s: the page contains %q", name, bad)
+			}
+		}
+		for _, tag := range []string{"div", "section", "figure", "svg", "g", "table", "tr", "td", "th", "dl", "p", "h2", "h3", "text", "title", "main"} {
+			if opened, closed := strings.Count(text, "<"+tag+">")+strings.Count(text, "<"+tag+" "), strings.Count(text, "</"+tag+">"); opened != closed {
+				t.Errorf("%s: %d <%s> are opened and %d closed", name, opened, tag, closed)
+			}
+		}
+		charts := map[string]int{"one": 6, "two": 12, "empty": 0, "one empty": 6}[name]
+		if n := strings.Count(text, "<svg "); n != charts {
+			t.Errorf("%s: %d charts, want %d", name, n, charts)
+		}
+		want := []string{"no coordinated omission", "Load test of http://localhost:8080/v1"}
+		if name != "empty" {
+			want = append(want, "159/s", "279 ms", "371 ms", "median; p95", "status 429 rate_limit_exceeded", "&lt;img src=x", "Histogram of time to first token: median 279 ms, 95th percentile 371 ms")
+		}
+		if name == "two" {
+			want = append(want, "Comparison", "&#43;18.0%")
+		}
+		for _, words := range want {
+			if !strings.Contains(text, words) {
+				t.Errorf("%s: the page does not have %q", name, words)
+			}
+		}
+	}
+}
+
+// Axes have round ticks that end at or above the highest value.
+func TestAxes(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		highest float64
+		want    string
+	}{
+		{0, "0 "}, {1, "0 0.2 0.4 0.6 0.8 1 "}, {66, "0 20 40 60 80 "}, {5000, "0 1,000 2,000 3,000 4,000 5,000 "}, {3e-3, "0 0.001 0.002 0.003 "}, {13, "0 5 10 15 "},
+	} {
+		got := ""
+		s, list := yAxis(test.highest)
+		for _, tick := range list {
+			got += tick.Text + " "
+		}
+		if test.highest > 0 && got != test.want || s.high < test.highest {
+			t.Errorf("%v: got %q up to %v, want %q", test.highest, got, s.high, test.want)
 		}
 	}
 }
