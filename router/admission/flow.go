@@ -163,9 +163,10 @@ func (c *class) push(e *entry) {
 	heap.Push(&c.backlog, f)
 }
 
-// served charges the flow of an entry that has got a slot.
+// served charges the flow of an entry that has got a slot. If others of the class were before it in order, virtual time stands still for
+// them.
 func (c *class) served(e *entry) {
-	c.now = max(c.now, e.flow.tag)
+	c.now = max(c.now, c.backlog[0].tag)
 	c.charge(e.flow, e.cost)
 }
 
@@ -206,4 +207,20 @@ func (c *class) remove(e *entry) {
 		clear(c.flows)
 		c.now = 0
 	}
+}
+
+// firstOf returns the request that is served next of those for models that may be served.
+func (c *class) firstOf(may func(model string) bool) (first *entry) {
+	for _, f := range c.backlog {
+		if first != nil && f.tag >= first.flow.tag {
+			continue
+		}
+		for e := f.first; e != nil; e = e.after {
+			if may(e.model) {
+				first = e
+				break
+			}
+		}
+	}
+	return first
 }

@@ -5,11 +5,11 @@ import "time"
 // limitOf returns how many requests may be in flight under some rules; zero means no limit. The caller holds the lock.
 func (s *Queue) limitOf(rules *Rules) int { return s.capacity.slots(rules.Limit(), rules.Initial()) }
 
-// hasRoom reports whether one more request may be in flight at once with the others: a slot is free, and so is space for its tokens. A
-// request that is alone always has space. The caller holds the lock.
+// hasRoom reports whether one more request may be in flight at once with the others: a slot is free, its model can be in memory, and there
+// is space for its tokens. A request that is alone always has space. The caller holds the lock.
 func (s *Queue) hasRoom(limit int, model string, q *Request) bool {
 	inUse := int(s.inFlight.Load())
-	return (limit == 0 || inUse < limit) && (s.capacity.tokens == 0 || inUse == 0 || s.tokens+s.tokensOf(model, q) <= s.capacity.tokenLimit())
+	return (limit == 0 || inUse < limit) && s.models.mayLoad(model, s.isBusy) && (s.capacity.tokens == 0 || inUse == 0 || s.tokens+s.tokensOf(model, q) <= s.capacity.tokenLimit())
 }
 
 // tokensOf returns how many tokens of the server's space a request is expected to need. The caller holds the lock.
@@ -72,6 +72,7 @@ func (s *Queue) Forget() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.capacity = capacity{stated: s.capacity.stated}
+	s.models.forget()
 	for used := s.inUse; used != nil; {
 		next := used.next
 		if used.abandoned {
@@ -146,4 +147,46 @@ func (s *Queue) releaseAbandoned(l Load) {
 		}
 		used = next
 	}
+}
+
+// ObserveModels learns from what the server says of its models, and gives slots to requests for which that makes a difference.
+func (s *Queue) ObserveModels(m Models) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	known := &s.models
+	switch {
+	case m.All:
+		known.forget()
+	case m.Asked.After(known.asked):
+		known.learn(m, s.isBusy)
+	}
+	s.admit()
+}
+
+// Loaded learns how long the server has taken to load a model.
+func (s *Queue) Loaded(model string, took time.Duration) {
+	if took < shortestLoad {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.models.learnLoad(model, took)
+}
+
+// KeepsOthers reports whether a model should not be loaded now, because the server would have to unload another one whose turn is not over.
+// That matters for a model for which no request waits here, because others answer them meanwhile.
+func (s *Queue) KeepsOthers(model string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.models.displacesEarly(model, s.isBusy)
+}
+
+// isBusy reports whether requests for a model hold slots. The caller holds the lock.
+func (s *Queue) isBusy(model string) bool {
+	for used := s.inUse; used != nil; used = used.next {
+		if used.model == model {
+			return true
+		}
+	}
+	return false
 }

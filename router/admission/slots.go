@@ -64,8 +64,9 @@ type Queue struct {
 	capacity          capacity
 	classes           [len(priorities)]class
 	// held is how many of the waiting requests hold a position in this replica's queue. The others hold one in another queue.
-	held  int
-	rates rates
+	held   int
+	rates  rates
+	models models
 }
 
 // Take takes a slot for a request of a model, if one is free and no request waits for it. Slot.Release gives it back.
@@ -87,6 +88,7 @@ func (s *Queue) begin(slot *Slot) {
 		slot.tokens = s.tokensOf(slot.model, &slot.Request)
 	}
 	s.link(slot)
+	s.models.use(slot.model, s.isBusy)
 }
 
 // link adds a slot to those in use. The caller holds the lock.
@@ -121,6 +123,7 @@ func (slot *Slot) Release(used Usage) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.settle(slot, used)
+	s.models.leaves(slot.model)
 	s.unlink(slot)
 	s.admit()
 }
@@ -206,7 +209,8 @@ func (s *Queue) admit() {
 	}
 }
 
-// next returns the request that is served next, with its class: of those that are next in their classes, the one that is due first.
+// next returns the request that is served next, with its class: of those that are next in their classes, the one that is due first, or one
+// that is served before it because its model is in memory.
 func (s *Queue) next() (of *class, first *entry) {
 	for i := len(s.classes) - 1; i >= 0; i-- {
 		c := &s.classes[i]
@@ -216,6 +220,27 @@ func (s *Queue) next() (of *class, first *entry) {
 		if e := c.backlog[0].first; first == nil || e.due.Before(first.due) {
 			of, first = c, e
 		}
+	}
+	return s.keep(of, first)
+}
+
+// keep returns the request that is served before one that is next in order, with its class, because that one's model would have to be
+// loaded; or that one itself. The caller holds the lock.
+func (s *Queue) keep(c *class, e *entry) (*class, *entry) {
+	m := &s.models
+	if !m.known || e == nil || m.canServe(e.model) || m.isOver(e.model, e.arrived, e.maxWait) {
+		return c, e
+	}
+	var of *class
+	var first *entry
+	for p := High; p >= e.ticket.slot.Priority; p-- {
+		c := &s.classes[p-Low]
+		if in := c.firstOf(m.canServe); in != nil && (first == nil || in.due.Before(first.due)) {
+			of, first = c, in
+		}
+	}
+	if first == nil {
+		return c, e
 	}
 	return of, first
 }
@@ -239,7 +264,9 @@ func (s *Queue) remove(e *entry) {
 		e.flow.held--
 	}
 	s.classes[e.ticket.slot.Priority-Low].remove(e)
-	s.waiting.Add(-1)
+	if s.waiting.Add(-1) == 0 {
+		s.models.wanted = time.Time{}
+	}
 }
 
 // leave removes an entry from the queue if it is still there.

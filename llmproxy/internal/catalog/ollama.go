@@ -185,8 +185,13 @@ func (c *Catalog) Residents(ctx context.Context, localOnly bool, may func(model 
 	for _, e := range c.entries(ctx, localOnly, may) {
 		r := Resident{ID: e.ID, Targets: c.targets(ctx, e.ID, localOnly)}
 		for _, t := range r.Targets {
-			if i := c.index(t.Upstream); c.Upstreams[i].ListsLoaded() {
-				is := r.Resident != nil && *r.Resident || loadedEntry(loaded[i], t.ModelFor(e.ID)) != nil
+			i, model := c.index(t.Upstream), t.ModelFor(e.ID)
+			is, known := c.Upstreams[i].HasInMemory(model)
+			if c.Upstreams[i].ListsLoaded() {
+				is, known = loadedEntry(loaded[i], model) != nil, true
+			}
+			if known {
+				is = is || r.Resident != nil && *r.Resident
 				r.Resident = &is
 			}
 		}

@@ -240,7 +240,7 @@ func (s *run) followPlan() bool {
 		}
 		s.enterPool(step.Pool)
 		s.adjust(candidate)
-		s.masksLoads = !s.walk.LastPool() && s.coversSpill(step)
+		s.masksLoads = s.mayMask(step)
 		failed := s.try(candidate, s.walk.Last())
 		if failed == nil {
 			return true
@@ -256,6 +256,9 @@ func (s *run) followPlan() bool {
 	}
 	return false
 }
+
+// mayMask reports whether the request may go to a later pool while its model is loading.
+func (s *run) mayMask(step router.Step) bool { return !s.walk.LastPool() && s.coversSpill(step) }
 
 // leaveLoading leaves a pool whose model is loading, because another replica of the pool would load it, too.
 func (s *run) leaveLoading(step router.Step) {

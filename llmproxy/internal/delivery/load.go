@@ -10,9 +10,10 @@ import (
 // firstLook is how long requests must be in flight at a replica before it is asked about its load, so that short requests cause no others.
 const firstLook = time.Second
 
-// watchLoad asks a replica about its load for as long as requests are in flight or wait there. Upstream.Work passes on what it says.
+// watchLoad asks a replica about its load for as long as requests are in flight or wait there, and about the models that it has in memory
+// for as long as requests wait. Upstream.Work and Upstream.FreshenResidents pass on what it says.
 func (h *HealthChecker) watchLoad(u *upstream.Upstream, r *replica.Replica) {
-	if u.ReportsLoad() && r.StartLoadWatch() {
+	if (u.ReportsLoad() || u.HasResidents()) && r.StartLoadWatch() {
 		h.lookAtLoad(u, r, firstLook)
 	}
 }
@@ -29,7 +30,12 @@ func (h *HealthChecker) lookAtLoad(u *upstream.Upstream, r *replica.Replica, aft
 				h.watchLoad(u, r)
 			}
 		default:
-			u.Work(h.closed, r)
+			if r.Waiting() > 0 {
+				u.FreshenResidents(false)
+			}
+			if u.ReportsLoad() {
+				u.Work(h.closed, r)
+			}
 			h.lookAtLoad(u, r, upstream.WorkInterval)
 		}
 	})

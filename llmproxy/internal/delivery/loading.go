@@ -6,6 +6,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/upstream"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 )
 
@@ -15,7 +16,7 @@ var errLoading = errors.New("the model is loading")
 // after the client has left or another target has answered. Otherwise every client that gives up would make the server start
 // again.
 func (a *attempt) awaitLoad() *failure {
-	a.u.Use(a.replica, a.model)
+	a.u.Use(a.replica, a.model, a.masksLoads)
 	if !a.u.LoadsOnDemand() {
 		return nil
 	}
@@ -63,6 +64,24 @@ func (a *attempt) loadTimeout(began time.Time) time.Duration {
 		return coldStart - time.Since(began)
 	}
 	return cmp.Or(a.u.Timers.FirstToken, firstTokenTimeout)
+}
+
+// leaveCold reports whether the request is answered by a later pool at once, and does not have its model loaded: at each of the step's
+// candidates, another model would have to be unloaded whose turn is not over.
+func (s *run) leaveCold(step router.Step) bool {
+	if s.prefer == nil || !s.mayMask(step) {
+		return false
+	}
+	for _, c := range s.walk.Candidates(step) {
+		u := s.upstreams[c.Target.Upstream]
+		model := c.Target.ModelFor(s.rec.Model)
+		if !u.LoadsOnDemand() || u.Timers.FirstToken != 0 || !u.Replicas[c.Replica].Queue().KeepsOthers(u.OwnName(model)) {
+			return false
+		}
+	}
+	s.keep(&failure{Finding: upstream.Finding{Outcome: router.Outcome{Verdict: router.Unreachable, Loading: true}}, err: errLoading})
+	s.leaveLoading(step)
+	return true
 }
 
 // wake wakes the machine if it cannot be reached and may be asleep. A request that has no other target then waits until it is there.

@@ -22,7 +22,7 @@ func (s *run) takeSlot(step router.Step) (router.Candidate, bool) {
 		s.settleSpill(0)
 		s.rec.Route, s.pool = s.route, step.Pool
 	}
-	if s.sendOn(step) {
+	if s.sendOn(step) || s.leaveCold(step) {
 		return router.Candidate{}, false
 	}
 	s.forecast, s.asked = admission.Forecast{}, time.Time{}
@@ -111,7 +111,8 @@ func placeInQueue(f admission.Forecast) string {
 func (s *run) places(candidates []router.Candidate) []admission.Place {
 	places := make([]admission.Place, len(candidates))
 	for i, c := range candidates {
-		places[i] = s.upstreams[c.Target.Upstream].Place(c.Replica, c.Target.ModelFor(s.rec.Model))
+		u := s.upstreams[c.Target.Upstream]
+		places[i] = u.Place(c.Replica, u.OwnName(c.Target.ModelFor(s.rec.Model)))
 	}
 	return places
 }
@@ -202,7 +203,7 @@ func (s *run) takeAt(c router.Candidate, force bool) bool {
 	if bounded {
 		s.describe()
 	}
-	if !u.Take(c.Replica, c.Target.ModelFor(s.rec.Model), force, &s.slot) {
+	if !u.Take(c.Replica, u.OwnName(c.Target.ModelFor(s.rec.Model)), force, &s.slot) {
 		return false
 	}
 	if bounded && s.rec.Stream {

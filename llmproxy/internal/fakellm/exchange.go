@@ -90,7 +90,7 @@ func (x *exchange) parseForm(boundary string) bool {
 // resolveModel sets the model's name for the answer, or refuses the model.
 func (x *exchange) resolveModel() refusal {
 	switch {
-	case x.kind.ignoresModel, x.params.Model == "" && (x.kind.modelOptional || x.path == "/v1/moderations"):
+	case x.kind.ignoresModel && x.server.memory == nil, x.params.Model == "" && (x.kind.modelOptional || x.path == "/v1/moderations"):
 		x.params.Model = x.server.names()[0]
 	case x.params.Model == "":
 		return missingModel

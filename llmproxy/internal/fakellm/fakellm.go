@@ -36,6 +36,7 @@ type Server struct {
 	models    []string
 	parents   map[string]string // of the models that are adapters
 	slots     chan struct{}     // nil means unlimited
+	memory    *memory           // nil means that all models are in memory
 	canned    *canned           // the answers of a benchmark; nil otherwise
 	ids       atomic.Int64
 	generated atomic.Int64 // tokens sent
@@ -76,6 +77,21 @@ func Slots(n int) Option {
 // CacheTokens sets the size of vLLM's KV cache in tokens, a multiple of 16. Without it, the server does not state one.
 func CacheTokens(n int) Option {
 	return func(s *Server) { s.cacheTokens = n }
+}
+
+// Router makes llama-server run in router mode: it has several models, of which so many are in memory at once, and loads one at the first
+// request for it. To make space, it unloads a model without requests, and waits for one. SetLoading keeps loads from ending.
+func Router(most int) Option {
+	return func(s *Server) {
+		s.memory = &memory{loading: s.script.loading, most: most, models: map[string]*loadedModel{}, changed: make(chan struct{})}
+	}
+}
+
+// Loads returns the models that a server in router mode has loaded, in order.
+func (s *Server) Loads() []string {
+	s.memory.mu.Lock()
+	defer s.memory.mu.Unlock()
+	return slices.Clone(s.memory.loads)
 }
 
 // Preempt makes vLLM count one more request that it interrupted because its KV cache was full.
@@ -181,6 +197,13 @@ func (s *Server) generate(x *exchange, out *sender) error {
 	refused := x.parse()
 	if x.answer.normal() {
 		x.answer.refusal = refused
+	}
+	if s.memory != nil && refused == accepted {
+		end, err := s.memory.use(x.r.Context(), x.params.Model)
+		if err != nil {
+			return err
+		}
+		defer end()
 	}
 	if s.slots == nil {
 		return out.send(x.reply())

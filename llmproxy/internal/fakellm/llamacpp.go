@@ -2,12 +2,14 @@ package fakellm
 
 import (
 	"cmp"
+	"encoding/json"
 	"fmt"
 	"net/http"
+	"strconv"
 	"strings"
 )
 
-// llamacpp is llama-server 0.5 with one model. It answers any model name, the headers leave as soon as there is a slot and are
+// llamacpp is llama-server 0.5. With one model, it answers any model name. The headers leave as soon as there is a slot and are
 // followed by pings, and an error closes the connection.
 var llamacpp = &kind{
 	jsonType: "application/json; charset=utf-8", streamType: "text/event-stream", earlyHeaders: true, ignoresModel: true, noDate: true,
@@ -55,7 +57,7 @@ var llamacpp = &kind{
 		return [][]byte{data(llamaError(apiError{status: http.StatusInternalServerError, message: "Compute error.", typ: "server_error"}))}
 	},
 	intercept: func(x *exchange, loads <-chan struct{}) (reply, bool) {
-		if loads == nil {
+		if loads == nil || x.server.memory != nil {
 			return reply{}, false
 		}
 		return x.refuse(loading), true
@@ -74,6 +76,9 @@ var llamacpp = &kind{
 		"GET /health":                    constant(`{"status":"ok"}`),
 		"GET /v1/health":                 constant(`{"status":"ok"}`),
 		"GET /v1/models":                 llamaModels,
+		"GET /models":                    llamaModels,
+		"POST /models/load":              llamaLoad,
+		"POST /models/unload":            llamaLoad,
 		"GET /props":                     llamaProps,
 		"GET /slots":                     llamaSlots,
 		"GET /metrics":                   llamaMetrics,
@@ -97,6 +102,7 @@ var llamacpp = &kind{
 				"expected '[', '{', or a literal",
 		},
 		missingInput: {status: http.StatusBadRequest, message: "'messages' is required"},
+		missingModel: {status: http.StatusBadRequest, message: "model name is missing from the request"}, // only in router mode
 		wrongPath:    llamaNotFound,
 		wrongMethod:  llamaNotFound, // never a 405
 	},
@@ -130,6 +136,9 @@ const llamaTimings = `,"timings":{"cache_n":29,"prompt_n":1,"prompt_ms":0.822,"p
 	`"predicted_n":7,"predicted_ms":1.607,"predicted_per_token_ms":0.2678333333333333,"predicted_per_second":3733.6652146857496}`
 
 func llamaModels(x *exchange) reply {
+	if x.server.memory != nil {
+		return llamaRouterModels(x)
+	}
 	name := quote(x.server.names()[0])
 	return x.json(`{"models":[{"name":` + name + `,"model":` + name + `,"modified_at":"","size":"","digest":"","type":"model","description":"",` +
 		`"tags":[""],"capabilities":["completion"],"parameters":"","details":{"parent_model":"","format":"gguf","family":"","families":[""],` +
@@ -139,6 +148,9 @@ func llamaModels(x *exchange) reply {
 }
 
 func llamaProps(x *exchange) reply {
+	if x.server.memory != nil {
+		return llamaRouterProps(x)
+	}
 	return x.json(fmt.Sprintf(`{"default_generation_settings":{"params":{"seed":4294967295,"temperature":0.8,"stream":false},"n_ctx":2048},"total_slots":%d,`+
 		`"model_alias":%s,"model_ftype":"all F32","model_path":"/models/tiny.gguf","modalities":{"vision":false,"video":false,"audio":false},`+
 		`"endpoint_slots":true,"endpoint_props":false,"endpoint_metrics":true,"chat_template":"","is_sleeping":false,"build_info":"b1-de3ff81"}`,
@@ -146,6 +158,9 @@ func llamaProps(x *exchange) reply {
 }
 
 func llamaSlots(x *exchange) reply {
+	if x.server.memory != nil {
+		return x.refuse(missingModel)
+	}
 	running, _ := x.server.load()
 	if x.r.URL.Query().Get("fail_on_no_slot") == "1" && running >= x.server.slotCount() {
 		return x.refuse(busy)
@@ -158,6 +173,9 @@ func llamaSlots(x *exchange) reply {
 }
 
 func llamaMetrics(x *exchange) reply {
+	if x.server.memory != nil {
+		return x.refuse(missingModel)
+	}
 	running, waiting := x.server.load()
 	body := fmt.Sprintf("# HELP llamacpp:requests_processing Number of requests processing\n# TYPE llamacpp:requests_processing gauge\n"+
 		"llamacpp:requests_processing %d\n# HELP llamacpp:requests_deferred Number of requests deferred\n"+
@@ -166,4 +184,45 @@ func llamaMetrics(x *exchange) reply {
 		"llamacpp:tokens_predicted_total %d\n# HELP llamacpp:n_decode_total Total number of llama_decode() calls\n"+
 		"# TYPE llamacpp:n_decode_total counter\nllamacpp:n_decode_total %[3]d\n", running, waiting, x.server.generated.Load())
 	return reply{status: http.StatusOK, contentType: "text/plain; version=0.0.4", body: []byte(body)}
+}
+
+// llamaRouterModels lists the models of a server in router mode.
+func llamaRouterModels(x *exchange) reply {
+	var list []string
+	for _, name := range x.server.names() {
+		list = append(list, `{"id":`+quote(name)+`,"aliases":[],"tags":[],"object":"model","owned_by":"llamacpp","created":`+created+
+			`,"status":{"value":"`+x.server.memory.status(name)+`","args":["llama-server","--host","127.0.0.1","--port","0","--alias",`+quote(name)+
+			`],"preset":""},"architecture":{"input_modalities":["text"],"output_modalities":["text"]},"source":"models_dir","can_remove":false}`)
+	}
+	return x.json(`{"data":[` + strings.Join(list, ",") + `],"object":"list"}`)
+}
+
+func llamaRouterProps(x *exchange) reply {
+	return x.json(`{"role":"router","max_instances":` + strconv.Itoa(x.server.memory.most) + `,"models_autoload":true,"model_alias":"llama-server","model_path":"none",` +
+		`"default_generation_settings":{"params":null,"n_ctx":0},"ui_settings":{},"build_info":"b1-7e4c0a9","cors_proxy_enabled":false}`)
+}
+
+// llamaLoad answers a request to load or unload a model, which does not wait until that is done.
+func llamaLoad(x *exchange) reply {
+	m, model := x.server.memory, struct{ Model string }{}
+	if m == nil || json.Unmarshal(x.body, &model) != nil || !x.server.hasModel(model.Model) {
+		return x.refuse(wrongPath)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	refuse := func(status int, message, typ string) reply {
+		return x.error(apiError{status: status, message: message, typ: typ})
+	}
+	in := m.models[model.Model]
+	switch {
+	case x.path == "/models/unload" && in == nil:
+		return refuse(http.StatusBadRequest, "model is not running", "")
+	case x.path == "/models/unload":
+		delete(m.models, model.Model)
+	case in != nil:
+		return refuse(http.StatusBadRequest, "model is already running", "")
+	case !m.begin(model.Model):
+		return refuse(http.StatusInternalServerError, "model limit reached, try again later", "server_error")
+	}
+	return x.json(`{"success":true}`)
 }

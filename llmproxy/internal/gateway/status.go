@@ -64,7 +64,7 @@ func statusOf(key *keys.Key, request admission.Request, upstreams []*upstream.Up
 		for _, t := range m.Targets {
 			u := find(t.Upstream)
 			for i := range u.Replicas {
-				places = append(places, u.Place(i, t.ModelFor(m.ID)))
+				places = append(places, u.Place(i, u.OwnName(t.ModelFor(m.ID))))
 			}
 		}
 		f := slot.Forecast(places)

@@ -105,20 +105,21 @@ type Kind struct {
 	// version asks a server for its version. Nil for kinds without a Messages API of their own.
 	version func(*probe) version
 
-	// loadModel loads a model, and reports whether the server answered. It is for servers that load a model on the first request
-	// for it and abort the load if that client leaves. Nil for all others.
+	// loadModel loads a model and waits until it is loaded, and reports whether the server answered. It is for servers that load a model on
+	// the first request for it. Nil for all others.
 	loadModel func(p *probe, model string, embeddings bool) bool
-	// isLoaded reports whether a server says that it has loaded a model. Required if loadModel is set, as are unloadModel and loaded.
+	// isLoaded reports whether a server says that it has loaded a model. Required if loadModel is set, as are unloadModel and resident.
 	isLoaded func(p *probe, model string) bool
 	// stay lets a loaded model stay in memory from now on for as long as keepAlive says, or for as long as usual if that is nil. Nil if servers
 	// of this kind do not unload models by time.
 	stay func(p *probe, model string, keepAlive []byte)
 	// unloadModel unloads a model, and reports whether the server answered.
 	unloadModel func(p *probe, model string) bool
-	// loaded lists the models that are loaded. It returns false if the server does not answer.
+	// loaded lists the models that are loaded, as they are shown to clients of Ollama's API. It returns false if the server does not answer.
+	// Nil if servers of this kind do not describe them.
 	loaded func(p *probe) ([]LoadedModel, bool)
-	// resident lists the models that are in memory, or reports that all of them are. Nil if that is so for every server of this kind.
-	resident func(p *probe) (models []string, all bool, err error)
+	// resident lists the models that are in memory. Nil if that are all models of every server of this kind.
+	resident func(p *probe) (inMemory, error)
 	// warm loads a model that is to stay loaded, or prolongs its stay. Nil if servers of this kind cannot be told to.
 	warm func(p *probe, model string)
 	// truncates means that servers of this kind silently drop the oldest messages of a prompt that is too long.

@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/dialect"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/jsonspan"
@@ -36,6 +37,9 @@ var LlamaCpp = &Kind{
 	capabilities: llamaCppCapabilities,
 	health:       llamaCppHealth,
 	work:         llamaCppWork,
+	loadModel:    llamaCppLoad,
+	isLoaded:     llamaCppIsLoaded,
+	unloadModel:  llamaCppUnload,
 	resident:     llamaCppResident,
 	warm:         llamaCppWarm,
 	reportsLoad:  true,
@@ -122,33 +126,102 @@ func llamaCppWork(p *probe) (Work, bool) {
 	return w, status == http.StatusOK
 }
 
-// llamaCppResident lists the models that a server in router mode has loaded. Only there do models have a status: a server with one model
-// has it in memory.
-func llamaCppResident(p *probe) (models []string, all bool, err error) {
-	var list struct {
-		Data []struct {
-			ID     string
-			Status *struct{ Value string }
+// A llamaCppModel is a model of a server in router mode, which has several and loads them on demand. With one model, it has no status.
+type llamaCppModel struct {
+	ID      string
+	Aliases []string
+	Status  *struct {
+		Value  string
+		Failed bool // the last load
+	}
+}
+
+func (m *llamaCppModel) is(status ...string) bool {
+	return m.Status != nil && slices.Contains(status, m.Status.Value)
+}
+
+// llamaCppRouterModels lists the models of a server, without those whose status is unknown: of a server with one model none.
+func llamaCppRouterModels(p *probe) ([]llamaCppModel, error) {
+	var list struct{ Data []llamaCppModel }
+	err := p.json(http.MethodGet, "/models", nil, &list)
+	return slices.DeleteFunc(list.Data, func(m llamaCppModel) bool { return m.Status == nil }), err
+}
+
+// llamaCppResident lists the models that a server in router mode has loaded. A server with one model has it in memory.
+func llamaCppResident(p *probe) (found inMemory, err error) {
+	models, err := llamaCppRouterModels(p)
+	if err != nil || len(models) == 0 {
+		return inMemory{all: true}, err
+	}
+	var props struct {
+		Most *int `json:"max_instances"`
+	}
+	_ = p.json(http.MethodGet, "/props", nil, &props) // older ones do not say so
+	if props.Most != nil {
+		if found.most = *props.Most; found.most == 0 {
+			found.most = len(models) // no maximum
 		}
 	}
-	err = p.json(http.MethodGet, "/models", nil, &list)
-	all = true
-	for _, m := range list.Data {
-		if m.Status == nil {
-			continue
+	found.aliases = map[string]string{}
+	for _, m := range models {
+		for _, alias := range m.Aliases {
+			found.aliases[alias] = m.ID
 		}
-		all = false
-		if m.Status.Value == "loaded" || m.Status.Value == "loading" {
-			models = append(models, m.ID)
+		if m.is("loaded", "loading") {
+			found.models = append(found.models, m.ID)
 		}
 	}
-	return models, all, err
+	return found, nil
+}
+
+// llamaCppModelNamed returns a model of a server in router mode. It returns false if that does not have it, or has one model only.
+func llamaCppModelNamed(p *probe, name string) (found llamaCppModel, ok bool, err error) {
+	models, err := llamaCppRouterModels(p)
+	i := slices.IndexFunc(models, func(m llamaCppModel) bool { return m.ID == name || slices.Contains(m.Aliases, name) })
+	if i < 0 {
+		return found, false, err
+	}
+	return models[i], true, err
+}
+
+// llamaCppAskAgain is the time between two questions whether a model is loaded.
+const llamaCppAskAgain = 250 * time.Millisecond
+
+// llamaCppLoad has a server in router mode load a model, and waits until it is loaded. The server refuses that while requests for other
+// models are in flight, if it has no space for one more. If the load fails, the next request for the model gets the error.
+func llamaCppLoad(p *probe, model string, _ bool) bool {
+	for asked := false; ; {
+		m, ok, err := llamaCppModelNamed(p, model)
+		switch {
+		case err != nil:
+			return false
+		case !ok, m.is("loaded", "sleeping"), asked && m.is("unloaded") && m.Status.Failed:
+			return true
+		case m.is("unloaded"):
+			err := p.json(http.MethodPost, "/models/load", map[string]string{"model": m.ID}, &struct{}{})
+			asked = asked || err == nil
+		}
+		select {
+		case <-time.After(llamaCppAskAgain):
+		case <-p.ctx.Done():
+			return false
+		}
+	}
+}
+
+func llamaCppIsLoaded(p *probe, model string) bool {
+	m, ok, err := llamaCppModelNamed(p, model)
+	return err == nil && (!ok || m.is("loaded"))
+}
+
+func llamaCppUnload(p *probe, model string) bool {
+	return p.json(http.MethodPost, "/models/unload", map[string]string{"model": model}, &struct{}{}) == nil
 }
 
 // llamaCppWarm has a server in router mode load a model, unless it has.
 func llamaCppWarm(p *probe, model string) {
-	if models, all, err := llamaCppResident(p); err == nil && !all && !slices.Contains(models, model) {
-		_ = p.json(http.MethodPost, "/models/load", map[string]string{"model": model}, &struct{}{}) // if it fails, its next turn comes
+	if m, ok, err := llamaCppModelNamed(p, model); err == nil && ok && m.is("unloaded") {
+		_ = p.json(http.MethodPost, "/models/load", map[string]string{"model": m.ID}, &struct{}{}) // if it fails, its next turn comes
 	}
 }
 

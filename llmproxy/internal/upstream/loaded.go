@@ -6,9 +6,11 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
+	"github.com/caddy-llmproxy/caddy-llmproxy/router/admission"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router/replica"
 )
 
@@ -166,14 +168,31 @@ const (
 	residentUse = 30 * time.Second
 )
 
+// inMemory is what a server says of the models that it has in memory.
+type inMemory struct {
+	// all means that it has all of its models in memory.
+	all    bool
+	models []string
+	// most is how many fit into memory at once; zero if the server does not say so.
+	most int
+	// aliases are other names of models.
+	aliases map[string]string
+}
+
 // residents is what is known of the models that the replicas have in memory.
 type residents struct {
 	mu      sync.Mutex
 	at      time.Time     // of the last refresh
 	running chan struct{} // closed when the running refresh ends; nil if no refresh is running
-	models  map[*replica.Replica][]string
-	all     map[*replica.Replica]bool // its models are all in memory
+	of      map[*replica.Replica]residentList
 	used    map[*replica.Replica]usedModel
+	aliases atomic.Pointer[map[string]string]
+}
+
+// A residentList is what a replica said when it was asked.
+type residentList struct {
+	inMemory
+	asked time.Time
 }
 
 // A usedModel is the model of a replica's latest request.
@@ -185,22 +204,43 @@ type usedModel struct {
 // HasResidents reports whether servers of the upstream's kind keep only some of their models in memory.
 func (u *Upstream) HasResidents() bool { return u.ActualKind().resident != nil }
 
+// OwnName returns the name that stands for a model among several that mean the same one there.
+func (u *Upstream) OwnName(model string) string {
+	kind := u.ActualKind()
+	if kind.resident == nil {
+		return model
+	}
+	if aliases := u.residents.aliases.Load(); aliases != nil {
+		if name, ok := (*aliases)[model]; ok {
+			return name
+		}
+	}
+	if kind == Ollama {
+		return strings.ToLower(strings.TrimSuffix(model, ollamaLatest))
+	}
+	return model
+}
+
+// has reports whether a model is in memory.
+func (l *residentList) has(u *Upstream, model string) bool {
+	return l.all || slices.ContainsFunc(l.models, func(name string) bool { return u.OwnName(name) == u.OwnName(model) })
+}
+
 // Preference returns whether the replica has a model in memory or, if it does not, whether it would probably have to unload one that is in
 // use. The answer is at most a few seconds old. While it is not known, the replica counts as one that can load the model.
 func (u *Upstream) Preference(r *replica.Replica, model string) router.Preference {
-	list := u.ActualKind().resident
-	if list == nil || u.loads.isLoading(r, model) {
+	if !u.HasResidents() || u.loads.isLoading(r, model) {
 		return router.Resident
 	}
-	u.freshenResidents(list)
+	u.FreshenResidents(true)
 	s := &u.residents
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	isModel := func(name string) bool { return LoadedModel{Name: name}.Is(model) }
+	list := s.of[r]
 	switch used := s.used[r]; {
-	case s.all[r] || slices.ContainsFunc(s.models[r], isModel):
+	case list.has(u, model):
 		return router.Resident
-	case time.Since(used.at) < residentUse && !isModel(used.model):
+	case time.Since(used.at) < residentUse && u.OwnName(used.model) != u.OwnName(model):
 		return router.InUse
 	}
 	return router.Loadable
@@ -208,30 +248,49 @@ func (u *Upstream) Preference(r *replica.Replica, model string) router.Preferenc
 
 // InMemory returns the models that a replica has in memory, as it last said. Known is false if it does not say so.
 func (u *Upstream) InMemory(r *replica.Replica) (models []string, known bool) {
-	list := u.ActualKind().resident
-	if list == nil {
+	if !u.HasResidents() {
 		return nil, false
 	}
-	u.freshenResidents(list)
+	u.FreshenResidents(true)
 	s := &u.residents
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	models, known = s.models[r]
-	return slices.Clone(models), known
+	list, known := s.of[r]
+	return slices.Clone(list.models), known
 }
 
-// freshenResidents asks the replicas again if their last answers are too old, and waits for that if they are much too old.
-func (u *Upstream) freshenResidents(list func(*probe) ([]string, bool, error)) {
+// HasInMemory reports whether any replica has a model in memory, as far as the replicas have said so lately.
+func (u *Upstream) HasInMemory(model string) (is, known bool) {
+	if !u.HasResidents() {
+		return false, false
+	}
+	u.FreshenResidents(true)
+	s := &u.residents
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, list := range s.of {
+		is = is || list.has(u, model)
+	}
+	return is, len(s.of) > 0
+}
+
+// FreshenResidents asks the replicas again which models they have in memory if their last answers are too old, and waits for that if they
+// are much too old and wait is set.
+func (u *Upstream) FreshenResidents(wait bool) {
+	ask := u.ActualKind().resident
+	if ask == nil {
+		return
+	}
 	s := &u.residents
 	s.mu.Lock()
 	age := time.Since(s.at)
 	if s.running == nil && age > residentFresh {
 		s.running = make(chan struct{})
-		go u.refreshResidents(list)
+		go u.refreshResidents(ask)
 	}
 	running := s.running
 	s.mu.Unlock()
-	if running == nil || age < residentStale {
+	if running == nil || age < residentStale || !wait {
 		return
 	}
 	timer := time.NewTimer(residentWait)
@@ -243,21 +302,26 @@ func (u *Upstream) freshenResidents(list func(*probe) ([]string, bool, error)) {
 }
 
 // refreshResidents asks every replica. What is known of one that does not answer stays: it may be loading another model.
-func (u *Upstream) refreshResidents(list func(*probe) ([]string, bool, error)) {
+func (u *Upstream) refreshResidents(ask func(*probe) (inMemory, error)) {
 	s := &u.residents
 	var asked sync.WaitGroup
 	for i, r := range u.Replicas {
 		asked.Go(func() {
-			models, all, err := list(&probe{ctx: context.Background(), u: u, base: u.Bases[i], timeout: probeTimeout})
+			now := time.Now()
+			found, err := ask(&probe{ctx: context.Background(), u: u, base: u.Bases[i], timeout: probeTimeout})
 			if err != nil {
 				return
 			}
-			s.mu.Lock()
-			defer s.mu.Unlock()
-			if s.models == nil {
-				s.models, s.all = map[*replica.Replica][]string{}, map[*replica.Replica]bool{}
+			if len(found.aliases) > 0 {
+				s.aliases.Store(&found.aliases)
 			}
-			s.models[r], s.all[r] = models, all
+			s.mu.Lock()
+			if s.of == nil {
+				s.of = map[*replica.Replica]residentList{}
+			}
+			s.of[r] = residentList{found, now}
+			s.mu.Unlock()
+			u.tellModels(r, found, now)
 		})
 	}
 	asked.Wait()
@@ -268,18 +332,47 @@ func (u *Upstream) refreshResidents(list func(*probe) ([]string, bool, error)) {
 	s.running = nil
 }
 
-// Use records that a replica gets a request for a model.
-func (u *Upstream) Use(r *replica.Replica, model string) {
+// tellModels lets the admission queue know which models a replica has in memory, or is loading.
+func (u *Upstream) tellModels(r *replica.Replica, found inMemory, asked time.Time) {
+	m := admission.Models{Asked: asked, All: found.all, Most: found.most}
+	add := func(model string) {
+		if name := u.OwnName(model); !slices.Contains(m.InMemory, name) {
+			m.InMemory = append(m.InMemory, name)
+		}
+	}
+	for _, model := range found.models {
+		add(model)
+	}
+	for _, model := range u.loads.runningAt(r) {
+		add(model)
+	}
+	r.Queue().ObserveModels(m)
+}
+
+// lacksSince reports whether a replica has said since a time that it does not have a model in memory.
+func (s *residents) lacksSince(u *Upstream, r *replica.Replica, model string, since time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	list, known := s.of[r]
+	return known && list.asked.After(since) && !list.has(u, model)
+}
+
+// Use records that a replica gets a request for a model. Wait says that it matters now whether the model is in memory.
+func (u *Upstream) Use(r *replica.Replica, model string, wait bool) {
 	if !u.HasResidents() {
 		return
 	}
 	s := &u.residents
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	if s.used == nil {
 		s.used = map[*replica.Replica]usedModel{}
 	}
+	other := s.used[r].model != model
 	s.used[r] = usedModel{model, time.Now()}
+	s.mu.Unlock()
+	if other || wait {
+		u.FreshenResidents(wait)
+	}
 }
 
 // outdate has the next request ask the replicas again.

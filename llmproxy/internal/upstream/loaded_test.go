@@ -36,7 +36,7 @@ func TestPreference(t *testing.T) {
 		}
 		check("at first", "a", router.Resident, 1)
 		check("another model", "b", router.Loadable, 1)
-		u.Use(r, "a")
+		u.Use(r, "a", false)
 		check("another model, while this one is in use", "b", router.InUse, 1)
 		check("the one in use", "a:latest", router.Resident, 1)
 
@@ -79,6 +79,7 @@ func TestPreferenceWhileLoading(t *testing.T) {
 			t.Error("it is loaded twice at once")
 		}
 		<-done
+		time.Sleep(probeTimeout) // until the server has been asked which models it has now
 	})
 }
 

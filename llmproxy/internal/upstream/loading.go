@@ -23,8 +23,9 @@ const (
 	maxLoaded = 256
 )
 
-// modelLoads keeps track of models on servers that load a model on the first request for it and abort the load when that client
-// leaves: which are loading, and which are loaded as far as answers show. On these servers, the gateway itself loads models.
+// modelLoads keeps track of models on servers that load a model on the first request for it: which are loading, and which are loaded as
+// far as answers show. On these servers, the gateway itself loads models: Ollama aborts a load when the client leaves that caused it, and
+// without a load of its own, a request that is answered elsewhere meanwhile would leave the model as it was.
 type modelLoads struct {
 	mu      sync.Mutex
 	loaded  map[replicaModel]time.Time
@@ -42,13 +43,25 @@ type replicaModel struct {
 	model   string
 }
 
-// LoadsOnDemand reports whether the server loads models on the first request for them, and aborts the load when the client leaves.
+// LoadsOnDemand reports whether the server loads models on the first request for them.
 func (u *Upstream) LoadsOnDemand() bool { return u.ActualKind().loadModel != nil }
 
 func (l *modelLoads) isLoading(r *replica.Replica, model string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.loading[replicaModel{r, model}] != nil
+}
+
+// runningAt returns the models that are loading at a replica.
+func (l *modelLoads) runningAt(r *replica.Replica) (models []string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for at := range l.loading {
+		if at.replica == r {
+			models = append(models, at.model)
+		}
+	}
+	return models
 }
 
 // Load starts loading a model. It returns a channel that is closed when the load ends, and when it began; or nil if the model is loaded. If
@@ -62,7 +75,7 @@ func (u *Upstream) Load(r *replica.Replica, model string, embeddings bool) (done
 	if running := l.loading[key]; running != nil {
 		return running.done, running.began
 	}
-	if time.Since(l.loaded[key]) < loadedFor {
+	if at := l.loaded[key]; time.Since(at) < loadedFor && !u.residents.lacksSince(u, r, model, at) {
 		return nil, began
 	}
 	started := &load{time.Now(), make(chan struct{})}
@@ -71,6 +84,9 @@ func (u *Upstream) Load(r *replica.Replica, model string, embeddings bool) (done
 		ctx, cancel := context.WithTimeout(context.Background(), u.LoadTimeout())
 		defer cancel()
 		ok := u.ActualKind().loadModel(&probe{ctx: ctx, u: u, base: u.base(r)}, model, embeddings)
+		if ok {
+			r.Queue().Loaded(u.OwnName(model), time.Since(started.began))
+		}
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		if ok {
@@ -83,6 +99,7 @@ func (u *Upstream) Load(r *replica.Replica, model string, embeddings bool) (done
 		close(started.done)
 		u.loadedModels.outdate()
 		u.residents.outdate()
+		u.FreshenResidents(false)
 	}()
 	return started.done, started.began
 }

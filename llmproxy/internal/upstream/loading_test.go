@@ -76,7 +76,7 @@ func TestKeepWarm(t *testing.T) {
 	})
 	t.Run("not while another model is in use", func(t *testing.T) {
 		t.Parallel()
-		got := warmed(t, Ollama, []string{"a"}, func(u *Upstream) { u.Use(u.Replicas[0], "b") }, ollama)
+		got := warmed(t, Ollama, []string{"a"}, func(u *Upstream) { u.Use(u.Replicas[0], "b", false) }, ollama)
 		if diff := cmp.Diff([]string{load, load}, got); diff != "" { // after one and two minutes
 			t.Error(diff)
 		}

@@ -210,12 +210,12 @@ func ollamaLoaded(p *probe) ([]ollamaModel, error) {
 	return list.Models, err
 }
 
-func ollamaResident(p *probe) (models []string, all bool, err error) {
+func ollamaResident(p *probe) (found inMemory, err error) {
 	loaded, err := ollamaLoaded(p)
 	for _, m := range loaded {
-		models = append(models, cmp.Or(m.Model, m.Name))
+		found.models = append(found.models, cmp.Or(m.Model, m.Name))
 	}
-	return models, false, err
+	return found, err
 }
 
 // ollamaListLoaded lists the loaded models with all that the server says of them.
