@@ -9,10 +9,10 @@ CONFIG := $(firstword $(wildcard Caddyfile) Caddyfile.example)
 # A count, because a fuzz run that ends by time may fail with "context deadline exceeded" (golang/go#75804).
 FUZZTIME ?= 300000x
 
-.PHONY: help run build test race redis soak simulate e2e monitoring bench fuzz golden check
+.PHONY: help run build test race redis soak simulate e2e monitoring bench fuzz golden check deployment release-dry
 
 help: ## list the targets
-	@awk -F':.*## ' '/^[a-z0-9]+:.*## /{printf "%-10s %s\n", $$1, $$2}' Makefile
+	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "%-11s %s\n", $$1, $$2}' Makefile
 
 run: build ## serve http://localhost:8080 with Caddyfile, or with Caddyfile.example if there is none
 	bin/caddy run --adapter caddyfile --config $(CONFIG)
@@ -66,3 +66,9 @@ check: ## check formatting, vet, staticcheck, go.mod
 	go mod tidy -diff
 	go run $(STATICCHECK) ./...
 	cd e2e && go vet ./... && go run $(STATICCHECK) ./...
+
+deployment: ## lint the Dockerfile, compose files, workflows, Kubernetes manifest and systemd unit (needs Python and systemd-analyze)
+	.ci/deployment
+
+release-dry: ## build everything of a release that needs no secrets into dist/ (20 min; PLATFORMS=linux/amd64 for one platform)
+	./release.sh Unreleased

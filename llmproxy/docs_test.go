@@ -9,8 +9,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/caddyserver/caddy/v2"
-	"github.com/caddyserver/caddy/v2/caddyconfig"
 	caddyfmt "github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/google/go-cmp/cmp"
 )
@@ -73,23 +71,7 @@ func TestDocumentedCaddyfilesLoad(t *testing.T) {
 		t.Fatalf("only %d Caddyfiles were found", len(sources))
 	}
 	for name, source := range sources {
-		t.Run(name, func(t *testing.T) {
-			config, warnings, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(source), map[string]any{"filename": name})
-			if err != nil {
-				t.Fatal(err)
-			}
-			for _, w := range warnings {
-				t.Errorf("warning: %s", w)
-			}
-			var c caddy.Config
-			if err := caddy.StrictUnmarshalJSON(config, &c); err != nil {
-				t.Fatal(err)
-			}
-			c.Admin = &caddy.AdminConfig{Disabled: true}
-			if err := caddy.Validate(&c); err != nil {
-				t.Error(err)
-			}
-		})
+		t.Run(name, func(t *testing.T) { loadsWithoutWarning(t, source) })
 	}
 }
 

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/caddyserver/caddy/v2"
+
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/fakellm"
 )
 
@@ -244,6 +246,34 @@ func TestSeveralBoxesExample(t *testing.T) {
 	two.Always(fakellm.InternalError())
 	exampleCase{"both fail", question("qwen", "Hi"), nil, 200, "desk/qwen3:8b"}.check(t, url)
 	exampleCase{"a model of the workstation", question("qwen3:8b", "Hi"), nil, 200, "desk/qwen3:8b"}.check(t, url)
+}
+
+// A gateway that is about to stop says so to its load balancer, and still serves.
+func TestTwoGatewaysExample(t *testing.T) {
+	gpu := fakellm.Start(t, "vllm")
+	address := freeAddress(t)
+	_, port, _ := strings.Cut(address, ":")
+	t.Setenv("PORT", port)
+	t.Setenv("VLLM_ADDRESS", gpu.URL())
+	caddyfile := strings.Replace(read(t, "../examples/two-gateways/Caddyfile"), "{\n", "{\n\tadmin off\n\tpersist_config off\n", 1)
+	caddyfile = strings.NewReplacer("require_key", "key test "+testKey, "\t\tstate {$STATE:redis://127.0.0.1:6379}\n", "", "\t\t\tstore redis\n", "",
+		"shutdown_delay 5s", "shutdown_delay 3s").Replace(caddyfile)
+	if err := load(t, caddyfile); err != nil {
+		t.Fatal(err)
+	}
+	url := "http://" + address
+	if code, body := get(t, url+"/health"); code != 200 {
+		t.Errorf("/health: status %d: %s", code, body)
+	}
+	stopped := make(chan error)
+	go func() { stopped <- caddy.Stop() }()
+	for code := 200; code != 503; {
+		code, _ = get(t, url+"/health")
+	}
+	exampleCase{"while it stops", question("local", "Hi"), nil, 200, "gpu/Qwen/Qwen3-8B"}.check(t, url)
+	if err := <-stopped; err != nil {
+		t.Error(err)
+	}
 }
 
 // People are whom the authority names, programs have keys, and nobody can name themselves.

@@ -1,9 +1,12 @@
 package llmproxy
 
 import (
+	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -96,9 +99,21 @@ func checkService(t *testing.T, folder string, s composeService, volumes map[str
 		}
 		t.Setenv(name, defaulted.ReplaceAllString(value, "$1"))
 	}
+	loadsWithoutWarning(t, caddyfile)
+	if s.Build != "" {
+		answersHealthCheck(t, caddyfile)
+	}
+}
+
+// loadsWithoutWarning does what `caddy validate` does, and fails on warnings, too.
+func loadsWithoutWarning(t *testing.T, caddyfile string) {
+	t.Helper()
 	config, warnings, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(caddyfile), map[string]any{"filename": "Caddyfile"})
-	if err != nil || len(warnings) > 0 {
-		t.Fatal(err, warnings)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, w := range warnings {
+		t.Errorf("warning: %s", w)
 	}
 	var c caddy.Config
 	if err := caddy.StrictUnmarshalJSON(config, &c); err != nil {
@@ -108,8 +123,78 @@ func checkService(t *testing.T, folder string, s composeService, volumes map[str
 	if err := caddy.Validate(&c); err != nil {
 		t.Fatal(err)
 	}
-	if s.Build != "" {
-		answersHealthCheck(t, caddyfile)
+}
+
+// A kubeObject is what the test reads of an object of the manifest. Everything else is the business of `make deployment`.
+type kubeObject struct {
+	Kind string
+	Data map[string]string
+	Spec struct {
+		Template struct {
+			Spec struct {
+				Grace      int `yaml:"terminationGracePeriodSeconds"`
+				Containers []struct {
+					Env []struct {
+						Name, Value string
+						ValueFrom   any `yaml:"valueFrom"`
+					}
+					Readiness probe `yaml:"readinessProbe"`
+					Liveness  probe `yaml:"livenessProbe"`
+				}
+			}
+		}
+	}
+}
+
+type probe struct {
+	HTTPGet struct{ Path string } `yaml:"httpGet"`
+}
+
+// The Caddyfile in the manifest can be loaded with the variables of the Deployment, and has the paths of its probes.
+func TestKubernetesExample(t *testing.T) {
+	caddyfile, probes := "", ""
+	for manifest := yaml.NewDecoder(strings.NewReader(read(t, "../examples/kubernetes/gateway.yaml"))); ; {
+		var object kubeObject
+		if err := manifest.Decode(&object); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		switch object.Kind {
+		case "ConfigMap":
+			caddyfile = object.Data["Caddyfile"]
+		case "Deployment":
+			container := object.Spec.Template.Spec.Containers[0]
+			for _, variable := range container.Env {
+				if variable.ValueFrom != nil {
+					variable.Value = "redis://127.0.0.1:6379"
+				}
+				t.Setenv(variable.Name, variable.Value)
+			}
+			probes = container.Readiness.HTTPGet.Path + " " + container.Liveness.HTTPGet.Path
+			if object.Spec.Template.Spec.Grace != 60 {
+				t.Errorf("terminationGracePeriodSeconds is %d, which must be longer than preStop and grace_period together", object.Spec.Template.Spec.Grace)
+			}
+		}
+	}
+	loadsWithoutWarning(t, caddyfile)
+	if !strings.Contains(caddyfile, "grace_period 30s") || !strings.Contains(caddyfile, "health /health\n") || probes != "/health /health/live" {
+		t.Errorf("the probes ask for %q", probes)
+	}
+}
+
+// The notes of a release are the section of its version, and a version without one cannot be released.
+func TestReleaseNotes(t *testing.T) {
+	t.Parallel()
+	notes, err := exec.Command("bash", "../release.sh", "notes", "Unreleased").Output()
+	_, section, _ := strings.Cut(read(t, "../CHANGELOG.md"), "\n## Unreleased\n")
+	section, _, _ = strings.Cut(section, "\n## ")
+	if err != nil || strings.TrimSpace(string(notes)) != strings.TrimSpace(section) {
+		t.Errorf("%v; the notes have %d bytes, the section %d", err, len(notes), len(section))
+	}
+	out, err := exec.Command("bash", "../release.sh", "notes", "v987.0.0").CombinedOutput()
+	if err == nil || !strings.Contains(string(out), `no section "## 987.0.0"`) {
+		t.Errorf("a version without notes: %v, %s", err, out)
 	}
 }
 
