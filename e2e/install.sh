@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what the end-to-end tests need into a cache outside the repository, unless it is there already: Ollama, llama.cpp's
-# server, the official SDKs of OpenAI, Anthropic and Ollama for Python and Node, Claude Code, Codex, and the test models. The tests find everything under $cache/current.
+# server, the official SDKs of OpenAI, Anthropic and Ollama for Python and Node, Claude Code, Codex, guidellm, and the test models. The tests find everything under $cache/current.
 # Whatever cannot be installed is an error; nothing is skipped.
 set -euo pipefail
 cd "$(dirname "$0")"
@@ -24,6 +24,7 @@ main() {
 	provide node "$(fingerprint sdk/package.json)" install_node
 	provide claude-code "$claude_code_version" install_claude_code
 	provide codex "$codex_version" install_codex
+	provide guidellm "$(fingerprint guidellm/requirements.txt "$(python3 -VV)")" install_guidellm
 	wait "$ollama"
 	provide models "$(fingerprint testmodel/* "$ollama_version")" make_models
 }
@@ -80,6 +81,13 @@ install_codex() {
 	npm install --prefix "$1" --no-package-lock --no-audit --no-fund --ignore-scripts --loglevel=error "@openai/codex@$codex_version"
 	ln -s "$(find "$1/node_modules/@openai" -path '*/vendor/*/bin/codex' -type f)" "$1/codex"
 	[[ $(HOME=$1 "$1/codex" --version) == "codex-cli $codex_version" ]]
+}
+
+# install_guidellm takes a minute and 130 MB to download, of which its libraries for data sets and tokenizers are most.
+install_guidellm() {
+	python3 -m venv "$1"
+	"$1/bin/pip" install --quiet --disable-pip-version-check --only-binary :all: --no-deps -r guidellm/requirements.txt
+	HF_HUB_OFFLINE=1 "$1/bin/guidellm" --help >/dev/null
 }
 
 # make_models writes the model files and imports them into Ollama, one of them also under a name with a slash.

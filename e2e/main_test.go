@@ -21,7 +21,7 @@ import (
 
 // installed are the paths of what install.sh installed. TestMain sets them.
 var installed struct {
-	caddy, fakellm, ollama, python, node, nodeModules, claudeCode, codex, models string
+	caddy, fakellm, ollama, python, node, nodeModules, claudeCode, codex, guidellm, models string
 }
 
 func TestMain(m *testing.M) {
@@ -53,12 +53,13 @@ func locate() error {
 	installed.nodeModules = filepath.Join(current, "node", "node_modules")
 	installed.claudeCode = filepath.Join(current, "claude-code", "claude")
 	installed.codex = filepath.Join(current, "codex", "codex")
+	installed.guidellm = filepath.Join(current, "guidellm", "bin", "guidellm")
 	installed.models = filepath.Join(current, "models")
 
 	if _, err := os.Stat(installed.caddy); err != nil {
 		return fmt.Errorf("%w; run `make build`, or set CADDY to the binary", err)
 	}
-	for _, path := range []string{installed.ollama, installed.python, installed.node, installed.nodeModules, installed.claudeCode, installed.codex, installed.models} {
+	for _, path := range []string{installed.ollama, installed.python, installed.node, installed.nodeModules, installed.claudeCode, installed.codex, installed.guidellm, installed.models} {
 		if _, err := os.Stat(path); err != nil {
 			return fmt.Errorf("%w; run e2e/install.sh", err)
 		}

@@ -62,13 +62,16 @@ func runOllama(port int, home string) (*server, error) {
 }
 
 // runFake starts an imitation of OpenAI's or Anthropic's API. Its model, fake, follows the same words in a prompt as the test models.
-func runFake(kind string) (*server, error) {
+func runFake(kind string) (*server, error) { return runFakeOf(kind, "-steered") }
+
+// runFakeOf starts an imitated API with these flags. Its model is called fake.
+func runFakeOf(kind string, flags ...string) (*server, error) {
 	port, err := freePort()
 	if err != nil {
 		return nil, err
 	}
 	addr := fmt.Sprintf("127.0.0.1:%d", port)
-	p, err := startProcess("fakellm", nil, installed.fakellm, "-steered", "-kind", kind, "-model", "fake", "-listen", addr)
+	p, err := startProcess("fakellm", nil, installed.fakellm, append(flags, "-kind", kind, "-model", "fake", "-listen", addr)...)
 	if err != nil {
 		return nil, err
 	}

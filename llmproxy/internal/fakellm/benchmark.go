@@ -15,6 +15,7 @@ import (
 type Load struct {
 	Bytes    int           // size of an answer that is not a stream; at least the envelope's
 	Tokens   int           // content events of a stream
+	First    time.Duration // before the first content event of a stream
 	Interval time.Duration // between two content events; 0 means as fast as possible
 	Batch    int           // events per flush; 0 and 1 mean that every event is flushed
 }
@@ -68,7 +69,7 @@ func (n *canned) serve(w http.ResponseWriter, r *http.Request) {
 		}
 		w.Header().Set("Content-Type", rep.contentType)
 		pace := &pacer{w: w, flush: w.(http.Flusher).Flush, ctx: r.Context(), batch: n.load.Batch}
-		pace.send(rep, n.load.Interval)
+		pace.send(rep, n.load.First, n.load.Interval)
 	}
 }
 
@@ -87,15 +88,15 @@ type pacer struct {
 	pending int
 }
 
-func (p *pacer) send(rep *reply, interval time.Duration) {
+func (p *pacer) send(rep *reply, first, interval time.Duration) {
 	for _, event := range rep.opening {
 		p.write(event)
 	}
 	var timer *time.Timer
 	begin := time.Now()
 	for i, event := range rep.tokens {
-		if i > 0 && interval > 0 {
-			wait := time.Until(begin.Add(time.Duration(i) * interval))
+		if due := first + time.Duration(i)*interval; due > 0 {
+			wait := time.Until(begin.Add(due))
 			if timer == nil {
 				timer = time.NewTimer(wait)
 				defer timer.Stop()

@@ -47,11 +47,11 @@ func (s *sink) Flush()                      { s.flushes++ }
 func TestBenchmarkPace(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		s := New("vllm", Benchmark(Load{Tokens: 11, Interval: 10 * time.Millisecond}))
+		s := New("vllm", Benchmark(Load{Tokens: 11, First: 50 * time.Millisecond, Interval: 10 * time.Millisecond}))
 		begin := time.Now()
 		w := &sink{header: http.Header{}}
 		s.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodPost, chatPath, strings.NewReader(streamBody)))
-		if d := time.Since(begin); d != 100*time.Millisecond || w.flushes != 14 {
+		if d := time.Since(begin); d != 150*time.Millisecond || w.flushes != 14 {
 			t.Errorf("%d flushes in %v", w.flushes, d)
 		}
 	})

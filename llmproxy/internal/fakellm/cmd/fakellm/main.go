@@ -40,6 +40,7 @@ func run(ctx context.Context, args []string) error {
 	var load fakellm.Load
 	flags.IntVar(&load.Bytes, "bytes", 1024, "size of an answer that is not a stream")
 	flags.IntVar(&load.Tokens, "tokens", 200, "content events of a stream")
+	flags.DurationVar(&load.First, "first", 0, "time before the first content event")
 	flags.DurationVar(&load.Interval, "interval", 0, "time between two content events; 0 means as fast as possible")
 	flags.IntVar(&load.Batch, "batch", 1, "events per flush")
 	if err := flags.Parse(args); err != nil {
