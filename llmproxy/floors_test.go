@@ -10,12 +10,13 @@ const root = "github.com/caddy-llmproxy/caddy-llmproxy/"
 
 // floor is the height of each package; imports may only point to a lower one.
 var floor = map[string]int{
-	"llmproxy/internal/fakellm/cmd/fakellm": 12,
-	"bench":                                 12,
-	"llmproxy/cmd/caddy":                    12,
-	"":                                      11,
-	"llmproxy":                              10,
-	"llmproxy/internal/admin":               9,
+	"llmproxy/internal/fakellm/cmd/fakellm": 13,
+	"bench":                                 13,
+	"llmproxy/cmd/caddy":                    13,
+	"":                                      12,
+	"llmproxy":                              11,
+	"llmproxy/internal/admin":               10,
+	"llmproxy/internal/screen":              9,
 	"llmproxy/internal/telemetry":           9,
 	"llmproxy/internal/keystore":            8,
 	"llmproxy/internal/overview":            8,

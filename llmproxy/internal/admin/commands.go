@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -21,6 +20,7 @@ import (
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/keys"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/keystore"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/screen"
 )
 
 // Commands returns the commands to register with Caddy.
@@ -33,6 +33,9 @@ func Commands() []caddycmd.Command {
 	}, {
 		Name: "llm-cache", Usage: "<command>", Short: "Shows and purges the response cache of llm_proxy",
 		CobraFunc: func(cmd *cobra.Command) { cmd.AddCommand(cacheStatsCommand(), cachePurgeCommand()) },
+	}, {
+		Name: "llm-status", Usage: "[--json] [--interval <duration>]", Short: "Shows what llm_proxy is doing now: slots, queues, states, traffic, spend and the latest requests",
+		CobraFunc: watchCommand,
 	}, {
 		Name: "llm-bench", Usage: "<url>", Short: "Measures how fast a server generates: throughput, time to first token, inter-token latency",
 		CobraFunc: configureBench,
@@ -94,15 +97,13 @@ func requestJSON(fl caddycmd.Flags, method, uri string, into any) error {
 	return nil
 }
 
-// printTable prints rows in columns. It escapes control characters, because clients make up the names of models and a terminal
-// would obey them.
+// printTable prints rows in columns, without control characters.
 func printTable(out io.Writer, rows [][]any) error {
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	for _, row := range rows {
 		cells := make([]string, len(row))
 		for i, value := range row {
-			quoted := strconv.Quote(cmp.Or(fmt.Sprint(value), "-"))
-			cells[i] = quoted[1 : len(quoted)-1]
+			cells[i] = screen.Printable(cmp.Or(fmt.Sprint(value), "-"))
 		}
 		fmt.Fprintln(table, strings.Join(cells, "\t"))
 	}
