@@ -13,10 +13,6 @@ type flow struct {
 	cost        float64 // of its waiting requests
 	service     float64 // seconds that its waiting requests are expected to take, as far as that is known
 	index       int     // in the backlog
-	// waited and forecast are how long its requests have waited and how long they would have if no other request had come meanwhile,
-	// in seconds. Newer requests count more.
-	waited, forecast float64
-	waits            int // how many requests these are of
 }
 
 // A class has the waiting requests of one priority. It shares the slots among callers by start-time fair queueing: each request has a
@@ -28,12 +24,13 @@ type flow struct {
 // Without it, a caller whose requests come in small bursts, but which asks for less than its share on average, would wait as if each
 // burst was all it ever does.
 type class struct {
-	flows   map[Caller]*flow
-	backlog backlog // the flows with waiting requests
-	now     float64 // virtual time
-	mean    float64 // cost of a request; newer ones count more
-	credit  float64 // see above, in tokens
-	sweepAt int     // the number of flows at which idle ones are forgotten
+	flows    map[Caller]*flow
+	backlog  backlog // the flows with waiting requests
+	now      float64 // virtual time
+	mean     float64 // cost of a request; newer ones count more
+	credit   float64 // see above, in tokens
+	sweepAt  int     // the number of flows at which idle ones are forgotten
+	arrivals arrivals
 }
 
 // A backlog is a heap of flows, by the tags of their next requests.
@@ -99,25 +96,6 @@ func (c *class) flowOf(s *Queue, slot *Slot) *flow {
 	}
 	f.setWeight(slot.Weight)
 	return f
-}
-
-// learnWait adds a wait that is over, in seconds, and how long it was expected to be before it was corrected.
-func (f *flow) learnWait(waited, expected float64) {
-	f.waited = f.waited*longMemory + waited
-	f.forecast = f.forecast*longMemory + expected
-	f.waits++
-}
-
-// enoughWaits is how many waits of a caller must be known before they correct what is expected of the next one.
-const enoughWaits = 5
-
-// correction returns how much longer the caller's requests wait than expected, as a factor: those of others that come later may be
-// served before them, if the caller has had its share.
-func (f *flow) correction() float64 {
-	if f == nil || f.waits < enoughWaits || f.forecast == 0 {
-		return 1
-	}
-	return min(max(f.waited/f.forecast, 0.2), 5)
 }
 
 func (f *flow) setWeight(weight int) { f.weight = float64(max(weight, 1)) }

@@ -106,28 +106,98 @@ func TestForecastOfSeveralPlaces(t *testing.T) {
 // What a request allows bounds how long its answer is expected to be.
 func TestExpectedLength(t *testing.T) {
 	t.Parallel()
-	var l lengths
-	if n := l.mean(0); n != usualOutput {
+	var a answers
+	mean := func(prompt, limit int) float64 { return a.mean(&Request{Prompt: prompt, MaxOutput: limit}) }
+	if n := mean(500, 0); n != usualOutput {
 		t.Errorf("without any answer: %v", n)
 	}
-	if n := l.mean(16); n != 16 {
+	if n := mean(500, 16); n != 16 {
 		t.Errorf("at most 16: %v", n)
 	}
 	for _, n := range []int{100, 200, 300, 1000} {
-		l.learn(n)
+		a.learn(500, n, 0)
 	}
-	if n := l.mean(0); n < 390 || n > 410 {
+	if n := mean(500, 0); n < 390 || n > 410 {
 		t.Errorf("mean %v, want 400", n)
 	}
-	if n := l.mean(200); n < 170 || n > 180 {
+	if n := mean(500, 200); n < 170 || n > 180 {
 		t.Errorf("mean %v with at most 200 tokens, want 175", n)
 	}
-	for range 10_000 {
-		l.learn(50)
+	if n := mean(4000, 0); n < 390 || n > 410 {
+		t.Errorf("mean %v for a prompt of another size, want 400", n)
 	}
-	if n := l.mean(0); n < 50 || n > 51 {
-		t.Errorf("mean %v after many short answers, want 50", n)
+	for range 1000 {
+		a.learn(500, 50, 0)
+		a.learn(4000, 800, 0)
 	}
+	for _, tt := range []struct {
+		prompt      int
+		least, most float64
+	}{{500, 50, 60}, {4000, 780, 800}, {100_000, 400, 450}} {
+		if n := mean(tt.prompt, 0); n < tt.least || n > tt.most {
+			t.Errorf("mean %v for a prompt of %d tokens, want %v to %v", n, tt.prompt, tt.least, tt.most)
+		}
+	}
+}
+
+// An answer that was cut off by its request's limit would have become as long as others that were longer.
+func TestCutAnswers(t *testing.T) {
+	t.Parallel()
+	var a answers
+	for range 300 {
+		a.learn(500, 400, 0)
+		a.learn(500, 50, 50)
+	}
+	if n := a.mean(&Request{Prompt: 500}); n < 390 || n > 410 {
+		t.Errorf("mean %v, want 400", n)
+	}
+	if n := a.mean(&Request{Prompt: 500, MaxOutput: 50}); n != 50 {
+		t.Errorf("mean %v with at most 50 tokens", n)
+	}
+}
+
+// Requests that come later and are served earlier count. Here, every other one is: a caller sends one as often as the greedy one is served.
+func TestForecastCountsLaterRequests(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		g := groupsOf(1, 1, 64)[0]
+		learned(g, 30)
+		waiting := map[*Slot]*Ticket{}
+		enter := func(caller string) Forecast {
+			slot := &Slot{Request: Request{Caller: Caller{Key: caller}, Prompt: 2000}}
+			if g.take(slot) {
+				return Forecast{}
+			}
+			ticket, ok := Enqueue(slot, true, []Place{g.place()})
+			if !ok {
+				t.Fatal("the queue is full")
+			}
+			waiting[slot] = ticket
+			return ticket.First
+		}
+		serve := func() {
+			time.Sleep(12 * time.Second)
+			g.queue.inUse.Release(Usage{Known: true, Complete: true, Prompt: 2000, Output: 101, Prefill: 2100 * time.Millisecond, Decode: 10 * time.Second})
+			<-waiting[g.queue.inUse].Granted()
+		}
+		for range 31 {
+			enter("greedy")
+		}
+		before := enter("greedy")
+		for range 20 {
+			enter("polite")
+			serve()
+			serve()
+		}
+		after := enter("greedy")
+		perRequest := before.Wait / time.Duration(before.Position)
+		if before.Position != 31 || !before.Known || perRequest < 11*time.Second || perRequest > 13*time.Second {
+			t.Errorf("before: %+v", before)
+		}
+		if per := after.Wait / time.Duration(after.Position); after.Position > 14 || per < 20*time.Second || per > 28*time.Second {
+			t.Errorf("after: %+v, before: %+v", after, before)
+		}
+	})
 }
 
 // Speeds shows what was learned.

@@ -14,7 +14,7 @@ func (s *Queue) hasRoom(limit int, model string, q *Request) bool {
 
 // tokensOf returns how many tokens of the server's space a request is expected to need. The caller holds the lock.
 func (s *Queue) tokensOf(model string, q *Request) int {
-	return q.Prompt + int(s.rates.of(model).outputs.mean(q.MaxOutput))
+	return q.Prompt + int(s.rates.of(model).answers.mean(q))
 }
 
 // Observe learns from what the server says about its load, and gives slots that have become free to waiting requests.

@@ -81,7 +81,7 @@ func (s *Queue) Speeds() (list []Speed) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for model, r := range s.rates.models {
-		speed := Speed{Model: model, Answers: r.samples, Recent: r.isReliable(), Output: r.outputs.mean(0)}
+		speed := Speed{Model: model, Answers: r.samples, Recent: r.isReliable(), Output: r.answers.mean(&Request{})}
 		if slope := r.prefill.slope(); slope > 0 {
 			speed.PromptRate = 1 / slope
 		}

@@ -2,7 +2,6 @@ package admission
 
 import (
 	"cmp"
-	"fmt"
 	"math"
 	"slices"
 	"sync/atomic"
@@ -48,35 +47,6 @@ const (
 	maxWaitNotLast = 30 * time.Second
 	maxWaitLast    = 5 * time.Minute
 )
-
-// A Priority is a class of requests: the higher class gets the next free slot, and within a class the callers share the slots.
-// The zero value is Normal.
-type Priority int8
-
-// The priorities.
-const (
-	Low Priority = iota - 1
-	Normal
-	High
-)
-
-var priorities = [...]string{"low", "normal", "high"}
-
-// ParsePriority parses the name of a priority; the empty name is Normal.
-func ParsePriority(name string) (Priority, error) {
-	if name == "" {
-		return Normal, nil
-	}
-	for i, p := range priorities {
-		if p == name {
-			return Priority(i) + Low, nil
-		}
-	}
-	return Normal, fmt.Errorf("unknown priority %q: use high, normal or low", name)
-}
-
-// String returns the priority's name.
-func (p Priority) String() string { return priorities[p-Low] }
 
 // agingSteps controls priority aging: a request moves up one class each time it has waited for a quarter of its longest wait, so
 // that no class starves. It counts only for the request that is next in its class: otherwise the many requests of a greedy caller,
@@ -127,7 +97,6 @@ type entry struct {
 	cost          float64 // expected
 	promptCost    float64 // of a token of the prompt, by which it was computed
 	service       float64 // expected, in seconds; zero if it is unknown
-	expected      float64 // the wait when it came, in seconds, before any correction; zero if it is unknown
 }
 
 // Enqueue queues a request at all of the places. Last is whether no other pool is left for it. It reports false if every queue is

@@ -1,7 +1,7 @@
 package admission
 
 import (
-	"math"
+	"cmp"
 	"time"
 )
 
@@ -26,10 +26,6 @@ const (
 	maxModels = 64
 	// memory is how much an earlier answer counts beside the next one.
 	memory = 0.97
-	// longMemory is the same for what varies much from one answer to the next.
-	longMemory = 0.995
-	// usualOutput is the assumed length of an answer in tokens until enough are known.
-	usualOutput = 256
 	// usualPromptCost is how much of an output token one token of a prompt costs until it has been measured.
 	usualPromptCost = 0.1
 )
@@ -49,7 +45,7 @@ type rate struct {
 	tokens  float64 // that were decoded meanwhile
 	prompts float64 // tokens of all prompts, and those of them that were cached
 	cached  float64
-	outputs lengths
+	answers answers
 }
 
 // of returns what is known of a model.
@@ -61,7 +57,7 @@ func (r *rates) of(model string) *rate {
 }
 
 // learn adds an answer to what is known of a model, and returns that.
-func (r *rates) learn(model string, used Usage) *rate {
+func (r *rates) learn(model string, q *Request, used Usage) *rate {
 	known := r.models[model]
 	if !used.Complete {
 		return r.of(model)
@@ -78,7 +74,7 @@ func (r *rates) learn(model string, used Usage) *rate {
 	}
 	known.prompts = known.prompts*memory + float64(used.Prompt)
 	known.cached = known.cached*memory + float64(used.Cached)
-	known.outputs.learn(used.Output)
+	known.answers.learn(cmp.Or(q.Prompt, used.Prompt), used.Output, q.MaxOutput)
 	if used.Prefill > 0 {
 		uncached, took := float64(used.Prompt-used.Cached), used.Prefill.Seconds()
 		if known.samples >= enoughSamples { // the server may have loaded the model first
@@ -134,7 +130,7 @@ func (x expectation) service() float64 { return x.prefill + x.decode }
 
 // expect returns what a request is expected to take.
 func (r *rate) expect(q *Request) expectation {
-	uncached, output := r.uncached(q), r.outputs.mean(q.MaxOutput)
+	uncached, output := r.uncached(q), r.answers.mean(q)
 	x := expectation{promptCost: r.promptCost()}
 	x.cost = costOf(uncached, output, x.promptCost)
 	if r.isReliable() {
@@ -180,71 +176,4 @@ func (l *fit) slope() float64 {
 func (l *fit) at(x float64) float64 {
 	slope := l.slope()
 	return max(l.y/l.n-slope*l.x/l.n, 0) + slope*x
-}
-
-// lengths is a histogram of the lengths of answers, in which older answers count less.
-type lengths struct {
-	answers [buckets]float64 // by their length
-	tokens  [buckets]float64 // of these answers
-	grown   float64          // what the next answer counts; growing it is the same as shrinking all others
-}
-
-const (
-	buckets      = 48   // enough for answers of a million tokens
-	firstBucket  = 8.0  // the longest answer of the first bucket, in tokens
-	bucketGrowth = 1.28 // of the longest answer from one bucket to the next
-	maxGrown     = 1e9
-)
-
-var logGrowth = math.Log(bucketGrowth)
-
-func bucketOf(tokens int) int {
-	if tokens <= firstBucket {
-		return 0
-	}
-	return min(int(math.Ceil(math.Log(float64(tokens)/firstBucket)/logGrowth)), buckets-1)
-}
-
-// bounds returns between which lengths the answers of a bucket that is not empty probably are: around their mean.
-func (l *lengths) bounds(i int) (shortest, longest float64) {
-	mean := l.tokens[i] / l.answers[i]
-	spread := min(mean, firstBucket*math.Pow(bucketGrowth, float64(i))*(1-1/bucketGrowth)/2)
-	return mean - spread, mean + spread
-}
-
-func (l *lengths) learn(tokens int) {
-	if l.grown == 0 || l.grown > maxGrown {
-		for i := range l.answers {
-			l.answers[i] /= max(l.grown, 1)
-			l.tokens[i] /= max(l.grown, 1)
-		}
-		l.grown = 1
-	}
-	l.grown /= longMemory
-	b := bucketOf(tokens)
-	l.answers[b] += l.grown
-	l.tokens[b] += l.grown * float64(tokens)
-}
-
-// mean returns the expected length of an answer that may not be longer than limit, if that is not zero.
-func (l *lengths) mean(limit int) float64 {
-	answers, tokens := 0.0, 0.0
-	for i, n := range l.answers {
-		if n == 0 {
-			continue
-		}
-		length := l.tokens[i] / n
-		if limit > 0 {
-			length = min(length, float64(limit))
-		}
-		answers += n
-		tokens += n * length
-	}
-	switch {
-	case answers > 0:
-		return tokens / answers
-	case limit > 0:
-		return float64(min(limit, usualOutput))
-	}
-	return usualOutput
 }

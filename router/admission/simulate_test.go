@@ -19,14 +19,8 @@ var (
 	picture   = flag.String("picture", "", "the file for a picture of the simulation")
 )
 
-// The server of the simulation: a GPU with eight slots that reads prompts and writes answers at steady rates.
-const (
-	simSlots   = 8
-	simPrefill = 4000.0 // tokens per second
-	simDecode  = 40.0   // tokens per second and slot
-	simStart   = 50 * time.Millisecond
-	simQueue   = 64
-)
+// simQueue is how many requests may wait.
+const simQueue = 64
 
 // The service to which requests go on: how soon it answers, and US dollars per million tokens.
 const (
@@ -41,83 +35,22 @@ type simPolicy struct {
 	unbounded bool                    // as the servers' own queues are
 	caller    func(key string) string // whose turn a request takes
 	blind     bool                    // every request costs the same
+	tokens    bool                    // the server says how large its KV cache is
 	spill     time.Duration           // requests go on to another service when they take longer
 }
 
 func ownTurn(key string) string { return key }
 func sameTurn(string) string    { return "" }
 
-var simPolicies = []simPolicy{
-	{name: "the server's own queue", unbounded: true, caller: sameTurn, blind: true},
-	{name: "first come, first served", caller: sameTurn, blind: true},
-	{name: "round robin", caller: ownTurn, blind: true},
-	{name: "fair by tokens", caller: ownTurn},
-	{name: "the same with spill 5s", caller: ownTurn, spill: 5 * time.Second},
-}
+var (
+	simUnbounded  = simPolicy{name: "the server's own queue", unbounded: true, caller: sameTurn, blind: true}
+	simFIFO       = simPolicy{name: "first come, first served", caller: sameTurn, blind: true}
+	simRoundRobin = simPolicy{name: "round robin", caller: ownTurn, blind: true}
+	simFair       = simPolicy{name: "fair by tokens", caller: ownTurn}
+	simSpilling   = simPolicy{name: "the same with spill 5s", caller: ownTurn, spill: 5 * time.Second}
+)
 
-// simKeys are the keys and what part of the capacity each asks for; the greedy one asks for the rest of the load.
-var simKeys = []struct {
-	name string
-	load float64
-}{{"ann", 0.2}, {"ben", 0.2}, {"greedy", 0}}
-
-// A simRequest is a request of the simulation.
-type simRequest struct {
-	key       string
-	arrived   time.Time
-	prompt    int // as it is
-	estimated int // as the gateway knows it
-	limit     int // max_tokens
-	output    int
-	decode    time.Duration
-	slot      Slot
-	ticket    *Ticket
-	forecast  Forecast
-	started   time.Time
-	first     time.Duration // to the first token; zero if it was refused
-	spilled   bool
-}
-
-func (q *simRequest) prefill() time.Duration {
-	return simStart + time.Duration(float64(q.prompt)/simPrefill*float64(time.Second))
-}
-
-func (q *simRequest) service() time.Duration { return q.prefill() + q.decode }
-
-// newSimRequest returns a request of a mix of chats, documents and long prompts. A third of them limit the answer.
-func newSimRequest(r *rand.Rand, key string) *simRequest {
-	logNormal := func(median, sigma float64) float64 { return median * math.Exp(sigma*r.NormFloat64()) }
-	q := &simRequest{key: key}
-	switch kind := r.Float64(); {
-	case kind < 0.70:
-		q.prompt = int(logNormal(300, 0.8))
-	case kind < 0.95:
-		q.prompt = int(logNormal(3000, 0.6))
-	default:
-		q.prompt = 10_000 + r.IntN(14_000)
-	}
-	q.prompt = min(max(q.prompt, 10), 30_000)
-	q.output = int(min(max(logNormal(180, 0.7), 4), 2000))
-	if r.IntN(3) == 0 {
-		q.limit = []int{128, 256, 512}[r.IntN(3)]
-		q.output = min(q.output, q.limit)
-	}
-	q.estimated = int(float64(q.prompt) * (0.85 + 0.3*r.Float64()))
-	q.decode = time.Duration(float64(q.output) / simDecode * (0.9 + 0.2*r.Float64()) * float64(time.Second))
-	return q
-}
-
-// simMeanService is how long a request holds a slot on average, in seconds.
-func simMeanService() float64 {
-	r, sum := rand.New(rand.NewPCG(1, 2)), 0.0
-	const n = 50_000
-	for range n {
-		sum += newSimRequest(r, "").service().Seconds()
-	}
-	return sum / n
-}
-
-// A simEvent is an arrival, the end of a wait, or the end of an answer.
+// A simEvent is an arrival, the end of a wait, or that the gateway asks the server for its load.
 type simEvent struct {
 	at   time.Time
 	what int
@@ -127,7 +60,7 @@ type simEvent struct {
 const (
 	simArrives = iota
 	simGivesUp
-	simEnds
+	simAsks
 )
 
 type simEvents []simEvent
@@ -142,16 +75,28 @@ func (h *simEvents) Pop() any {
 	return last
 }
 
+// A simSetup is what is simulated.
+type simSetup struct {
+	policy   simPolicy
+	workload simWorkload
+	load     float64
+	space    float64 // of the server's KV cache, in tokens; zero if it does not matter
+	requests int
+	seed     uint64
+}
+
 // A simulation is one run.
 type simulation struct {
-	policy   simPolicy
+	simSetup
 	spill    *Spill
-	load     float64
 	random   *rand.Rand
+	rates    []float64
+	coming   []*simRequest // that have been drawn before they come
+	lastDraw time.Time
 	group    *group
+	server   simServer
 	events   simEvents
 	waiting  map[*Slot]*simRequest
-	atServer map[*Slot]*simRequest // the server's own count
 	done     []*simRequest
 	service  map[string]float64 // seconds of slots that each key got
 	offered  map[string]float64 // and asked for
@@ -160,14 +105,19 @@ type simulation struct {
 	clock    time.Time
 	elapsed  float64
 	warm     time.Time
+	arrived  func(*simRequest) // called after a request that waits has joined the queue
 }
 
-// simulate runs n requests at a load, relative to the capacity of the server.
-func simulate(p simPolicy, load, mean float64, n int, seed uint64) *simulation {
+func newSimulation(setup simSetup) *simulation {
 	s := &simulation{
-		policy: p, load: load, random: rand.New(rand.NewPCG(seed, 7)), group: groupsOf(1, simSlots, simQueue)[0],
-		waiting: map[*Slot]*simRequest{}, atServer: map[*Slot]*simRequest{}, service: map[string]float64{}, offered: map[string]float64{}, clock: time.Now(),
+		simSetup: setup, random: rand.New(rand.NewPCG(setup.seed, 7)), rates: setup.workload.rates(setup.load), group: groupsOf(1, simSlots, simQueue)[0],
+		waiting: map[*Slot]*simRequest{}, service: map[string]float64{}, offered: map[string]float64{}, clock: time.Now(), lastDraw: time.Now(),
+		server: simServer{space: setup.space}, arrived: func(*simRequest) {},
 	}
+	if setup.space == 0 {
+		s.server.space = math.Inf(1)
+	}
+	p := setup.policy
 	if p.spill > 0 {
 		s.spill = &Spill{After: p.spill}
 	}
@@ -177,49 +127,79 @@ func simulate(p simPolicy, load, mean float64, n int, seed uint64) *simulation {
 	} else if p.caller("a") == p.caller("b") {
 		s.group.Queue.PerCaller = simQueue
 	}
-	capacity := simSlots / mean // requests per second
-	rates := make([]float64, len(simKeys))
-	for i, k := range simKeys {
-		rates[i] = k.load * capacity
-		if k.load == 0 {
-			rates[i] = load * capacity
-			for _, other := range simKeys {
-				rates[i] -= other.load * capacity
-			}
-		}
+	return s
+}
+
+// comes returns the request that comes after so many others.
+func (s *simulation) comes(after int) *simRequest {
+	for after >= len(s.coming) {
+		wait, q := s.draw(s.random)
+		s.lastDraw = s.lastDraw.Add(wait)
+		q.arrived = s.lastDraw
+		s.coming = append(s.coming, q)
 	}
-	total := load * capacity
+	return s.coming[after]
+}
+
+// draw returns a request, and how long after the one before it comes.
+func (s *simulation) draw(r *rand.Rand) (time.Duration, *simRequest) {
+	total := 0.0
+	for _, rate := range s.rates {
+		total += rate
+	}
+	pick, i := r.Float64()*total, 0
+	for ; i < len(s.rates)-1 && pick >= s.rates[i]; i++ {
+		pick -= s.rates[i]
+	}
+	return seconds(r.ExpFloat64() / total), s.workload.keys[i].draw(r)
+}
+
+// run simulates all requests.
+func (s *simulation) run() *simulation {
 	next := func() {
-		pick, i := s.random.Float64()*total, 0
-		for ; i < len(rates)-1 && pick >= rates[i]; i++ {
-			pick -= rates[i]
-		}
-		at := s.clock.Add(time.Duration(s.random.ExpFloat64() / total * float64(time.Second)))
-		heap.Push(&s.events, simEvent{at, simArrives, newSimRequest(s.random, simKeys[i].name)})
+		q := s.comes(0)
+		s.coming = s.coming[1:]
+		heap.Push(&s.events, simEvent{q.arrived, simArrives, q})
 	}
 	next()
-	for arrived := 0; len(s.events) > 0; {
+	if s.policy.tokens {
+		heap.Push(&s.events, simEvent{s.clock, simAsks, nil})
+	}
+	for arrived := 0; len(s.events) > 0 || s.server.count() > 0; {
+		if at := s.server.next(); !at.IsZero() && (len(s.events) == 0 || !s.events[0].at.Before(at)) {
+			s.advance(at)
+			for _, q := range s.server.advance(at) {
+				s.finish(q)
+			}
+			continue
+		}
 		e := heap.Pop(&s.events).(simEvent)
+		if e.what == simGivesUp && s.waiting[&e.q.slot] != e.q {
+			continue
+		}
 		s.advance(e.at)
 		switch e.what {
 		case simArrives:
-			if arrived++; arrived < n {
+			if arrived++; arrived < s.requests {
 				next()
 			}
-			if arrived == n/10 {
+			if arrived == s.requests/10 {
 				s.warm, s.elapsed, s.idle = s.clock, 0, 0
+				s.server.preemptions, s.server.wasted = 0, 0
 				clear(s.service)
 				clear(s.offered)
 			}
 			s.arrive(e.q)
 		case simGivesUp:
-			if s.waiting[&e.q.slot] == e.q {
-				delete(s.waiting, &e.q.slot)
-				e.q.ticket.Leave()
-				s.refuse(e.q)
+			delete(s.waiting, &e.q.slot)
+			e.q.ticket.Leave()
+			s.refuse(e.q)
+		case simAsks:
+			if arrived < s.requests {
+				heap.Push(&s.events, simEvent{s.clock.Add(2 * time.Second), simAsks, nil})
 			}
-		case simEnds:
-			s.finish(e.q)
+			s.group.tell(Load{Own: s.server.count(), Running: len(s.server.running), Waiting: len(s.server.waiting), Tokens: int(s.space), Preemptions: float64(s.server.preemptions)})
+			s.startGranted()
 		}
 	}
 	return s
@@ -233,13 +213,12 @@ func (s *simulation) advance(to time.Time) {
 	}
 	s.clock = to
 	s.elapsed += d.Seconds()
-	if free := simSlots - len(s.atServer); len(s.waiting) > 0 && free > 0 {
+	if free := simSlots - s.server.count(); len(s.waiting) > 0 && free > 0 {
 		s.idle += float64(free) * d.Seconds()
 	}
 }
 
 func (s *simulation) arrive(q *simRequest) {
-	q.arrived = s.clock
 	s.offered[q.key] += q.service().Seconds()
 	q.slot.Request = Request{Caller: Caller{Key: s.policy.caller(q.key)}}
 	if !s.policy.blind {
@@ -251,7 +230,7 @@ func (s *simulation) arrive(q *simRequest) {
 		return
 	}
 	if s.group.take(&q.slot) {
-		q.forecast = Forecast{Known: !s.policy.blind, FirstToken: seconds(s.group.queue.rates.of("m").expect(&q.slot.Request).prefill)}
+		q.forecast = q.slot.Begun()
 		s.start(q)
 		return
 	}
@@ -268,8 +247,12 @@ func (s *simulation) arrive(q *simRequest) {
 		longest = s.spill.After
 	}
 	heap.Push(&s.events, simEvent{s.clock.Add(longest), simGivesUp, q})
+	s.startGranted() // there may be space for its tokens, though not for those of the request before it
 	if full {
 		s.dropDisplaced()
+	}
+	if s.waiting[&q.slot] == q {
+		s.arrived(q)
 	}
 }
 
@@ -277,7 +260,7 @@ func (s *simulation) arrive(q *simRequest) {
 func (s *simulation) dropDisplaced() {
 	for slot, q := range s.waiting {
 		select {
-		case <-q.ticket.Granted(): // no slot was released, so that it can only be displaced
+		case <-q.ticket.Granted(): // all that have got a slot have been started
 			delete(s.waiting, slot)
 			q.ticket.Leave()
 			s.refuse(q)
@@ -288,24 +271,27 @@ func (s *simulation) dropDisplaced() {
 
 // start starts a request at the server.
 func (s *simulation) start(q *simRequest) {
-	s.atServer[&q.slot] = q
-	if len(s.atServer) > simSlots {
+	q.started = s.clock
+	s.server.start(q, s.clock)
+	if s.server.count() > simSlots {
 		s.exceeded++
 	}
-	q.started = s.clock
-	q.first = s.clock.Sub(q.arrived) + q.prefill()
-	heap.Push(&s.events, simEvent{s.clock.Add(q.service()), simEnds, q})
 }
 
 func (s *simulation) finish(q *simRequest) {
-	delete(s.atServer, &q.slot)
-	s.service[q.key] += q.service().Seconds()
+	s.service[q.key] += s.clock.Sub(q.started).Seconds()
 	s.end(q)
 	used := Usage{}
 	if !s.policy.blind {
-		used = Usage{Known: true, Complete: true, Prompt: q.prompt, Output: q.output, Prefill: q.prefill(), Decode: q.decode}
+		first := q.arrived.Add(q.first)
+		used = Usage{Known: true, Complete: true, Prompt: q.prompt, Output: q.output, Prefill: first.Sub(q.started), Decode: s.clock.Sub(first)}
 	}
 	q.slot.Release(used)
+	s.startGranted()
+}
+
+// startGranted starts the requests that have got a slot.
+func (s *simulation) startGranted() {
 	for next := s.group.queue.inUse; next != nil; next = next.next {
 		if waits := s.waiting[next]; waits != nil {
 			<-waits.ticket.Granted()
@@ -341,10 +327,15 @@ type simResult struct {
 	// The share of the answered requests whose first token was predicted within 30 %, and within 30 % or one second.
 	close, closeOrSoon float64
 	spilled, cost      float64 // the share of the requests that went on, and dollars per thousand requests
+	// interrupted is how many requests of a thousand the server interrupted, pause the longest one of 99 % of the answers, and perMinute how
+	// many answers came to their end.
+	interrupted float64
+	pause       time.Duration
+	perMinute   float64
 }
 
 func (s *simulation) result() (r simResult) {
-	var polite, greedy []time.Duration
+	var polite, greedy, pauses []time.Duration
 	var politeN, predicted float64
 	for _, q := range s.done {
 		isPolite, inTime := q.key != "greedy", q.first > 0 && q.first <= 5*time.Second
@@ -372,24 +363,34 @@ func (s *simulation) result() (r simResult) {
 		default:
 			greedy = append(greedy, q.first)
 		}
-		if q.forecast.Known && !q.spilled {
+		if q.spilled {
+			continue
+		}
+		r.perMinute++
+		pauses = append(pauses, q.pause)
+		if q.forecast.Known {
 			predicted++
-			off := q.first - q.forecast.FirstToken
-			isClose := off.Abs().Seconds() <= 0.3*q.forecast.FirstToken.Seconds()
-			if isClose {
+			if q.isWithin(q.forecast.FirstToken) {
 				r.close++
-			}
-			if isClose || off.Abs() <= time.Second {
+				r.closeOrSoon++
+			} else if (q.first - q.forecast.FirstToken).Abs() <= time.Second {
 				r.closeOrSoon++
 			}
 		}
 	}
+	all := float64(len(s.done))
 	r.politeP50, r.politeP95, r.greedyP95 = percentile(polite, 50), percentile(polite, 95), percentile(greedy, 95)
-	r.good, r.politeGood, r.refused = r.good/float64(len(s.done)), r.politeGood/politeN, r.refused/politeN
+	r.good, r.politeGood, r.refused = r.good/all, r.politeGood/politeN, r.refused/politeN
 	r.close, r.closeOrSoon = r.close/max(predicted, 1), r.closeOrSoon/max(predicted, 1)
-	r.spilled, r.cost = r.spilled/float64(len(s.done)), r.cost/float64(len(s.done))
+	r.spilled, r.cost = r.spilled/all, r.cost/all
 	r.jain, r.idle = s.jain(), s.idle/(simSlots*s.elapsed)
+	r.interrupted, r.pause, r.perMinute = 1000*float64(s.server.preemptions)/all, percentile(pauses, 99), r.perMinute/(s.elapsed/60)
 	return r
+}
+
+// isWithin reports whether a forecast of the first token was within 30 %.
+func (q *simRequest) isWithin(forecast time.Duration) bool {
+	return (q.first - forecast).Abs().Seconds() <= 0.3*forecast.Seconds()
 }
 
 func percentile(list []time.Duration, p int) time.Duration {
@@ -407,7 +408,7 @@ func (s *simulation) jain() float64 {
 		left += got
 	}
 	keys := []string{}
-	for _, k := range simKeys {
+	for _, k := range s.workload.keys {
 		keys = append(keys, k.name)
 	}
 	slices.SortFunc(keys, func(a, b string) int { return int(math.Copysign(1, s.offered[a]-s.offered[b])) })
@@ -422,38 +423,63 @@ func (s *simulation) jain() float64 {
 	return sum * sum / (float64(len(keys)) * squares)
 }
 
-// simTable is a table of results.
-type simTable struct{ strings.Builder }
+// simResults are results by the name of the policy and the load.
+type simResults map[string]map[float64]simResult
 
-func (t *simTable) header() {
-	const form = "%-24s %4s | %15s | %8s | %14s | %6s | %5s | %5s | %14s | %13s\n"
-	fmt.Fprintf(t, form, "", "", "polite keys", "greedy", "first <5 s", "429", "", "", "predicted", "spilled, per")
-	fmt.Fprintf(t, form, "admission", "load", "p50         p95", "p95", "polite     all", "polite", "Jain", "idle", "±30 %  or ±1 s", "1000 requests")
+// simLoads are relative to the capacity of the server.
+var simLoads = []float64{0.7, 1.0, 1.5}
+
+// simRequests returns how many requests are simulated for each row.
+func simRequests() int {
+	if *simulated > 0 {
+		return *simulated
+	}
+	return 6000
 }
 
-func (t *simTable) row(name string, load float64, r simResult) {
-	predicted := "     –       –"
-	if r.closeOrSoon > 0 {
-		predicted = fmt.Sprintf("%4.0f %%   %4.0f %%", 100*r.close, 100*r.closeOrSoon)
+// simulateAll simulates a workload at all loads with some policies, and logs a table of the results.
+func simulateAll(t *testing.T, workload simWorkload, space float64, policies []simPolicy) simResults {
+	var b strings.Builder
+	const form = "%-24s %4s | %15s | %8s | %14s | %6s | %5s | %5s | %14s | %13s | %26s\n"
+	fmt.Fprintf(&b, "%s\n", workload.name)
+	fmt.Fprintf(&b, form, "", "", "polite keys", "greedy", "first <5 s", "429", "", "", "predicted", "spilled, per", "interrupted      answers")
+	fmt.Fprintf(&b, form, "admission", "load", "p50         p95", "p95", "polite     all", "polite", "Jain", "idle", "±30 %  or ±1 s", "1000 requests", "of 1000  for p99  a minute")
+	results := simResults{}
+	for _, p := range policies {
+		results[p.name] = map[float64]simResult{}
+		for _, load := range simLoads {
+			s := newSimulation(simSetup{policy: p, workload: workload, load: load, space: space, requests: simRequests(), seed: 42}).run()
+			r := s.result()
+			results[p.name][load] = r
+			if s.exceeded > 0 || space == 0 && r.idle > 0.01 {
+				t.Errorf("%s at %.1f: the server had more requests than slots %d times; slots were idle %.2f %% of the time while requests waited", p.name, load, s.exceeded, 100*r.idle)
+			}
+			predicted := "     –       –"
+			if r.closeOrSoon > 0 {
+				predicted = fmt.Sprintf("%4.0f %%   %4.0f %%", 100*r.close, 100*r.closeOrSoon)
+			}
+			fmt.Fprintf(&b, "%-24s %4.1f | %5.2f s  %5.1f s | %6.0f s | %4.0f %%  %4.0f %% | %4.0f %% | %5.3f | %3.1f %% | %14s | %4.0f %%  $%.2f | %7.0f  %5.1f s  %8.0f\n", p.name, load, r.politeP50.Seconds(), r.politeP95.Seconds(),
+				r.greedyP95.Seconds(), 100*r.politeGood, 100*r.good, 100*r.refused, r.jain, 100*r.idle, predicted, 100*r.spilled, r.cost, r.interrupted, r.pause.Seconds(), r.perMinute)
+		}
 	}
-	fmt.Fprintf(t, "%-24s %4.1f | %5.2f s  %5.1f s | %6.0f s | %4.0f %%  %4.0f %% | %4.0f %% | %5.3f | %3.1f %% | %14s | %4.0f %%  $%.2f\n", name, load, r.politeP50.Seconds(), r.politeP95.Seconds(),
-		r.greedyP95.Seconds(), 100*r.politeGood, 100*r.good, 100*r.refused, r.jain, 100*r.idle, predicted, 100*r.spilled, r.cost)
+	t.Log("\n" + b.String())
+	return results
 }
 
 // drawSimulation returns a picture of the polite keys' p95: bars on a logarithmic scale, in the colors of light and dark pages alike.
-func drawSimulation(results map[string]map[float64]simResult) string {
+func drawSimulation(policies []simPolicy, results simResults) string {
 	const left, top, height, decades, bar, gap = 60, 40, 240, 4, 34, 28
 	var b strings.Builder
-	width := left + len(simPolicies)*(3*bar+gap) + gap
+	width := left + len(policies)*(3*bar+gap) + gap
 	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" font-family="sans-serif" font-size="12" fill="#888">`+"\n", width, top+height+50)
 	fmt.Fprintf(&b, `<text x="%d" y="18">Time to the first token that 95 %% of the requests of the two polite keys keep to</text>`+"\n", left)
 	for d := range decades + 1 {
 		y := top + height - d*height/decades
 		fmt.Fprintf(&b, `<path d="M%d %dH%d" stroke="#8884"/><text x="%d" y="%d" text-anchor="end">%.0f s</text>`+"\n", left, y, width, left-6, y+4, math.Pow10(d))
 	}
-	for i, p := range simPolicies {
+	for i, p := range policies {
 		x := left + gap + i*(3*bar+gap)
-		for n, load := range []float64{0.7, 1.0, 1.5} {
+		for n, load := range simLoads {
 			p95 := results[p.name][load].politeP95.Seconds()
 			h := int(math.Log10(max(p95, 1)) * height / decades)
 			fmt.Fprintf(&b, `<rect x="%d" y="%d" width="%d" height="%d" fill="%s"/><text x="%d" y="%d" text-anchor="middle">%.0f</text>`+"\n",
@@ -469,33 +495,14 @@ func drawSimulation(results map[string]map[float64]simResult) string {
 // that ask for less than their share must hardly notice the greedy one.
 func TestSimulation(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n := 6000
-		if *simulated > 0 {
-			n = *simulated
-		}
-		mean := simMeanService()
-		var table simTable
-		results := map[string]map[float64]simResult{}
-		table.header()
-		for _, p := range simPolicies {
-			results[p.name] = map[float64]simResult{}
-			for _, load := range []float64{0.7, 1.0, 1.5} {
-				s := simulate(p, load, mean, n, 42)
-				r := s.result()
-				results[p.name][load] = r
-				if s.exceeded > 0 || r.idle > 0.01 {
-					t.Errorf("%s at %.1f: the server had more requests than slots %d times; slots were idle %.2f %% of the time while requests waited", p.name, load, s.exceeded, 100*r.idle)
-				}
-				table.row(p.name, load, r)
-			}
-		}
-		t.Log("\n" + table.String())
+		policies := []simPolicy{simUnbounded, simFIFO, simRoundRobin, simFair, simSpilling}
+		results := simulateAll(t, simMixed, 0, policies)
 		if *picture != "" {
-			if err := os.WriteFile(*picture, []byte(drawSimulation(results)), 0o644); err != nil {
+			if err := os.WriteFile(*picture, []byte(drawSimulation(policies, results)), 0o644); err != nil {
 				t.Error(err)
 			}
 		}
-		fair, fifo := results["fair by tokens"], results["first come, first served"]
+		fair, fifo, spilling := results[simFair.name], results[simFIFO.name], results[simSpilling.name]
 		if calm, busy := fair[0.7].politeP95, fair[1.5].politeP95; busy.Seconds() > 1.3*calm.Seconds() {
 			t.Errorf("the polite keys' p95 is %s at 1.5, and was %s at 0.7", busy, calm)
 		}
@@ -505,20 +512,40 @@ func TestSimulation(t *testing.T) {
 		if fair[1.5].refused > 0 || fifo[1.5].politeP95 < 5*fair[1.5].politeP95 {
 			t.Errorf("polite keys: %.1f %% are refused, p95 %s, and %s without fairness", 100*fair[1.5].refused, fair[1.5].politeP95, fifo[1.5].politeP95)
 		}
-		if fair[0.7].closeOrSoon < 0.8 || fair[1.5].close < 0.6 {
-			t.Errorf("predicted: %.0f %% at 0.7, %.0f %% at 1.5", 100*fair[0.7].closeOrSoon, 100*fair[1.5].close)
-		}
-		spill := results["the same with spill 5s"]
-		if spill[1.5].good < 0.8 || spill[0.7].spilled > 0.1 || spill[1.5].spilled < 0.3 {
-			t.Errorf("with spilling, %.0f %% come within 5 s at 1.5; %.0f %% are spilled, and %.0f %% at 0.7", 100*spill[1.5].good, 100*spill[1.5].spilled, 100*spill[0.7].spilled)
-		}
-		if *simulated > 0 {
-			const many = 1_000_000
-			s := simulate(simPolicies[slices.IndexFunc(simPolicies, func(p simPolicy) bool { return p.name == "fair by tokens" })], 1.5, mean, many, 1)
-			t.Logf("%d requests at 1.5: the server had more than %d at once %d times", many, simSlots, s.exceeded)
-			if s.exceeded > 0 {
-				t.Error("slots were exceeded")
+		for load, least := range map[float64]float64{0.7: 0.8, 1.0: 0.66, 1.5: 0.75} { // docs/queue.md says what is possible
+			if fair[load].close < least {
+				t.Errorf("at %.1f, %.0f %% of the forecasts were within 30 %%", load, 100*fair[load].close)
 			}
+		}
+		if spilling[1.5].good < 0.8 || spilling[0.7].spilled > 0.1 || spilling[1.5].spilled < 0.3 {
+			t.Errorf("with spilling, %.0f %% come within 5 s at 1.5; %.0f %% are spilled, and %.0f %% at 0.7", 100*spilling[1.5].good, 100*spilling[1.5].spilled, 100*spilling[0.7].spilled)
+		}
+	})
+}
+
+// The slots of the server are never exceeded, however many requests come.
+func TestSimulationOfAMillion(t *testing.T) {
+	if *simulated == 0 {
+		return // in make simulate
+	}
+	synctest.Test(t, func(t *testing.T) {
+		const many = 1_000_000
+		s := newSimulation(simSetup{policy: simFair, workload: simMixed, load: 1.5, requests: many, seed: 1}).run()
+		t.Logf("%d requests at 1.5: the server had more than %d at once %d times", many, simSlots, s.exceeded)
+		if s.exceeded > 0 {
+			t.Error("slots were exceeded")
+		}
+	})
+}
+
+// An agent with long prompts gets no more of the server than its share, and the two chats hardly notice it. If each request counted the same,
+// the chats would wait for the agent.
+func TestSimulationOfAnAgent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		results := simulateAll(t, simAgents, 0, []simPolicy{simFIFO, simRoundRobin, simFair})
+		turns, fair := results[simRoundRobin.name][1.5], results[simFair.name][1.5]
+		if fair.jain < 0.95 || fair.politeGood < 0.9 || fair.refused > 0 || turns.politeP95 < 5*fair.politeP95 || turns.refused < 0.1 {
+			t.Errorf("by tokens: %+v, in turn: %+v", fair, turns)
 		}
 	})
 }

@@ -7,34 +7,10 @@
 package admission
 
 import (
-	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
 )
-
-// A Caller is whose turn a request takes: that of its key, or of its address if it has none. The zero value is a caller, too.
-type Caller struct {
-	Key     string
-	Address netip.Addr
-}
-
-// A Request is what admission knows about a request.
-type Request struct {
-	// ID and Name are the ID of the request, and the model's name that the client used, for those who look at the queue.
-	ID, Name string
-	Caller   Caller
-	Priority Priority
-	// Weight is the caller's share of the slots, relative to that of others in its class: from 1 to MaxWeight. Zero means 1.
-	Weight int
-	// Prompt is an estimate of the tokens of the prompt.
-	Prompt int
-	// MaxOutput is the longest answer in tokens, or zero if the request does not limit it.
-	MaxOutput int
-}
-
-// MaxWeight is the largest weight of a caller.
-const MaxWeight = 1000
 
 // A Slot is the right of one request to be at a replica. Its owner fills in the Request, gets the slot from Queue.Take or from a Ticket,
 // and gives it back with Release. Afterwards it may be used again.
@@ -130,7 +106,7 @@ func (slot *Slot) Release(used Usage) {
 
 // settle learns from what a request has used, and lets its flow pay for that. The caller holds the lock.
 func (s *Queue) settle(slot *Slot, used Usage) {
-	s.rates.learn(slot.model, used)
+	s.rates.learn(slot.model, &slot.Request, used)
 	if slot.flow != nil {
 		if used.Known { // at the cost of a token that was expected: measured speeds change, and those that competed must pay alike
 			cost := costOf(float64(used.Prompt-used.Cached), float64(used.Output), slot.promptCost)
@@ -199,9 +175,6 @@ func (s *Queue) admit() {
 			slot := e.ticket.slot
 			slot.model, slot.flow, slot.cost, slot.promptCost = e.model, e.flow, e.cost, e.promptCost
 			c.served(e)
-			if e.expected > 0 {
-				e.flow.learnWait(time.Since(e.arrived).Seconds(), e.expected)
-			}
 			s.begin(slot)
 			e.ticket.granted <- e.index
 		}
@@ -253,6 +226,7 @@ func (s *Queue) join(e *entry) {
 	c.learnCost(e.cost, s.limitOf(e.rules))
 	e.flow = c.flowOf(s, e.ticket.slot)
 	c.push(e)
+	s.countArrival(c, e)
 	s.waiting.Add(1)
 }
 
@@ -266,6 +240,7 @@ func (s *Queue) remove(e *entry) {
 	s.classes[e.ticket.slot.Priority-Low].remove(e)
 	if s.waiting.Add(-1) == 0 {
 		s.models.wanted = time.Time{}
+		s.passArrivals(time.Now())
 	}
 }
 
@@ -344,4 +319,24 @@ func (s *Queue) victim(e *entry, own int) *entry {
 		}
 	}
 	return nil
+}
+
+// countArrival counts a request that joins the queue. The first one that waits says nothing about how often others come meanwhile. The
+// caller holds the lock.
+func (s *Queue) countArrival(of *class, e *entry) {
+	if s.waiting.Load() > 0 {
+		s.passArrivals(e.arrived)
+		of.arrivals.count(e.ticket.slot.Caller, e.service, e.cost)
+		return
+	}
+	for i := range s.classes {
+		s.classes[i].arrivals.resume(e.arrived)
+	}
+}
+
+// passArrivals adds the time until now to that for which requests waited. The caller holds the lock.
+func (s *Queue) passArrivals(now time.Time) {
+	for i := range s.classes {
+		s.classes[i].arrivals.pass(now)
+	}
 }
