@@ -15,6 +15,8 @@ type Attempt interface {
 	Streams() bool
 	// Prefill returns how long the upstream may still need to read its prompt in the worst case; zero once the answer has begun.
 	Prefill() time.Duration
+	// Contents returns the number of events with content that its stream has had so far.
+	Contents() int64
 	// Abort ends the attempt because the replica is stuck.
 	Abort()
 }
@@ -26,6 +28,7 @@ type silence struct {
 	progress atomic.Bool
 	mu       sync.Mutex
 	attempts map[Attempt]time.Time // when each began
+	contents int64                 // of the attempts that have ended
 	since    time.Time
 	checking bool
 }
@@ -49,7 +52,21 @@ func (r *Replica) Begin(a Attempt) {
 func (r *Replica) Finish(a Attempt) {
 	r.silence.mu.Lock()
 	defer r.silence.mu.Unlock()
-	delete(r.silence.attempts, a)
+	if _, inFlight := r.silence.attempts[a]; inFlight {
+		r.silence.contents += a.Contents()
+		delete(r.silence.attempts, a)
+	}
+}
+
+// Contents returns the number of events with content that all streams of the replica have had so far: about one for each token.
+func (r *Replica) Contents() int64 {
+	r.silence.mu.Lock()
+	defer r.silence.mu.Unlock()
+	sum := r.silence.contents
+	for a := range r.silence.attempts {
+		sum += a.Contents()
+	}
+	return sum
 }
 
 // Progress records that an attempt made progress. Every read of a stream calls it, so it does not read the clock: the next update

@@ -10,12 +10,14 @@ import (
 
 // A testAttempt is an attempt that makes no progress on its own.
 type testAttempt struct {
-	whole   bool
-	prefill time.Duration
+	whole    bool
+	prefill  time.Duration
+	contents int64
 }
 
 func (a *testAttempt) Streams() bool          { return !a.whole }
 func (a *testAttempt) Prefill() time.Duration { return a.prefill }
+func (a *testAttempt) Contents() int64        { return a.contents }
 func (*testAttempt) Abort()                   {}
 
 // Each case is a sequence of events, a second apart, and the silence that it should lead to.
@@ -102,6 +104,23 @@ func TestStuckCheckIsClaimedOnce(t *testing.T) {
 	r.MarkStuck()
 	if r.StartStuckCheck() {
 		t.Error("StartStuckCheck claimed a replica that is known to be stuck")
+	}
+}
+
+// What streams have had counts while they are in flight and afterwards, and once.
+func TestContentsOfAllStreams(t *testing.T) {
+	t.Parallel()
+	r, first, second := &Replica{}, &testAttempt{contents: 3}, &testAttempt{}
+	r.Begin(first)
+	r.Begin(second)
+	second.contents = 4
+	if got := r.Contents(); got != 7 {
+		t.Errorf("in flight: %d", got)
+	}
+	r.Finish(first)
+	r.Finish(first)
+	if got := r.Contents(); got != 7 {
+		t.Errorf("after the first: %d", got)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/exchange"
@@ -37,6 +38,7 @@ type attempt struct {
 	// promptTokens is an estimate of the length of the prompt, if a timeout depends on it; firstContent is how long the first content took.
 	promptTokens int
 	firstContent time.Duration
+	contents     atomic.Int64 // events with content so far
 	span         Span        // nil without tracing
 	status       int         // of the upstream's response; zero if there was none
 	sent         http.Header // of the request
@@ -208,12 +210,16 @@ func (a *attempt) expect() relay.Expect {
 }
 
 // Read implements relay.Progress.
-func (a *attempt) Read(content bool) {
-	a.watchdog.progress(content)
-	if content {
+func (a *attempt) Read(contents int) {
+	a.watchdog.progress(contents > 0)
+	if contents > 0 {
 		a.replica.Progress()
+		a.contents.Store(a.contents.Load() + int64(contents)) // nobody else writes it
 	}
 }
+
+// Contents implements replica.Attempt.
+func (a *attempt) Contents() int64 { return a.contents.Load() }
 
 // Ending implements relay.Progress.
 func (a *attempt) Ending(grace time.Duration) { a.watchdog.answerEnding(grace) }

@@ -55,9 +55,11 @@ type Replica struct {
 	// Models are the models in memory; omitted if the server does not say so. Hidden are models that it turned out not to have.
 	Models []string `json:"models,omitempty"`
 	Hidden []string `json:"hidden_models,omitempty"`
-	// TokensPerSecond is how many output tokens the replica generates, and TTFT the median time to the first token.
+	// TokensPerSecond is how many output tokens the replica generated per second, and TTFT the median time to the first token, within
+	// the last minute. Streaming is how many tokens per second its streams bring now.
 	TokensPerSecond float64  `json:"tokens_per_second"`
 	TTFT            *float64 `json:"ttft_seconds,omitempty"`
+	Streaming       float64  `json:"streaming_tokens_per_second"`
 }
 
 // An Active is a request that holds a slot.

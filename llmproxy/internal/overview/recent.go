@@ -26,6 +26,8 @@ type Recent struct {
 	mu      sync.Mutex
 	number  uint64 // of the last request
 	entries []entry
+
+	pace pace
 }
 
 // An entry is a finished request. It is a copy: the record has the whole request and must not be kept.

@@ -165,6 +165,32 @@ func TestTrafficOfTheLastMinute(t *testing.T) {
 	}
 }
 
+func TestPaceIsMeasuredBetweenTwoLooks(t *testing.T) {
+	t.Parallel()
+	var p pace
+	start := time.Now()
+	for _, look := range []struct {
+		at    time.Duration
+		value int64
+		want  float64
+	}{
+		{0, 100, 0},                        // the first look
+		{time.Second, 150, 50},             //
+		{1500 * time.Millisecond, 999, 50}, // too soon
+		{3 * time.Second, 350, 100},
+		{4 * time.Second, 10, 0},  // another replica at this address
+		{60 * time.Second, 90, 0}, // nobody has looked
+	} {
+		if got := p.of("a", look.value, start.Add(look.at)); got != look.want {
+			t.Errorf("after %v: %v", look.at, got)
+		}
+	}
+	p.of("b", 1, start.Add(2*time.Minute))
+	if len(p.counts) != 1 {
+		t.Errorf("%d counts are kept", len(p.counts))
+	}
+}
+
 // Every request pays for Record, whether somebody looks or not.
 func BenchmarkRecord(b *testing.B) {
 	r, rec := NewRecent(), finished("key/alice", exchange.Attempt{Target: "gpu/a", Address: "http://10.0.0.1", Status: 200})

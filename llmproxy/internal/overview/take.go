@@ -47,6 +47,9 @@ func Take(v Viewer, after uint64) *Snapshot {
 		}
 		shown := &s.Upstreams[len(s.Upstreams)-1]
 		shown.Replicas = append(shown.Replicas, newReplica(v, u, i, latest[u.Replicas[i].Address]))
+		if at := u.Replicas[i]; v.seesAll() {
+			shown.Replicas[len(shown.Replicas)-1].Streaming = hundredths(recent.pace.of(at.Address, at.Contents(), now))
+		}
 	})
 	return s
 }

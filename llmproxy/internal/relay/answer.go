@@ -64,9 +64,9 @@ type Client interface {
 
 // Progress observes an answer while it arrives.
 type Progress interface {
-	// Read is called after each read that returned something. Content is false if it returned only comments, which merely show that
-	// the connection is alive.
-	Read(content bool)
+	// Read is called after each read that returned something. Contents is the number of events with content, or 1 for a part of an answer
+	// that is no stream. It is zero if the read returned only comments, which merely show that the connection is alive.
+	Read(contents int)
 	// Ending is called when nothing more is needed of an answer whose body has not ended yet. If it does not end within the grace
 	// period, reading should be made to fail.
 	Ending(grace time.Duration)

@@ -76,7 +76,7 @@ func copyBody(w io.Writer, body io.Reader, flush func() error, progress Progress
 				writeErr = flush()
 			}
 			if progress != nil {
-				progress.Read(true)
+				progress.Read(1)
 			}
 			if writeErr != nil {
 				return sent, &ClientError{writeErr}

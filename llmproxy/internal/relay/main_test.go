@@ -148,7 +148,7 @@ func kindOf(err error) string {
 // A progressFunc is called for each read.
 type progressFunc func()
 
-func (f progressFunc) Read(bool) { f() }
+func (f progressFunc) Read(int) { f() }
 
 func (progressFunc) Ending(time.Duration) {}
 func (f progressFunc) Opened()            {}

@@ -28,7 +28,7 @@ type streamAnswer struct {
 	finished int    // number of choices that have finished
 	done     bool   // the event that ends the answer has been seen: [DONE], or the last one that has a type
 	ending   bool   // Progress knows that nothing more is needed
-	content  bool   // the last read had content
+	contents int    // events with content in the last read
 	splitEnd bool   // the last read ended with a CR, so that an LF at the start of the next one belongs to the same event
 	keptLast bool   // the client got that event
 	halfEnd  bool   // the last event ends with the first half of a line end
@@ -161,7 +161,7 @@ func (s *streamAnswer) Send(w Client, begun bool) error {
 	s.memory.release()
 	batch, err := s.batch, s.batchErr
 	for {
-		s.content = false
+		s.contents = 0
 		switch relayErr := s.relay(w, batch); {
 		case errors.Is(relayErr, ErrMalformed):
 			return s.finish(w, relayErr)
@@ -175,7 +175,7 @@ func (s *streamAnswer) Send(w Client, begun bool) error {
 			return s.finish(w, err)
 		}
 		if s.expect.Progress != nil {
-			s.expect.Progress.Read(s.content)
+			s.expect.Progress.Read(s.contents)
 			if !s.ending && s.complete() {
 				s.ending = true
 				s.expect.Progress.Ending(finishGrace)
@@ -302,7 +302,9 @@ func (s *streamAnswer) inspect(e *sse.Event) (keep bool, err error) {
 		s.meter.Text.Add(x.Text)
 	}
 	s.meter.Events++
-	s.content = s.content || x.Text.Bytes > 0 || s.hasContent(e)
+	if x.Text.Bytes > 0 || s.contents == 0 && s.hasContent(e) {
+		s.contents++
+	}
 	if s.expect.NameReasoning {
 		if named, ok := openai.NameReasoning(e.Data); ok {
 			s.instead = sse.AppendData(nil, named)
