@@ -129,7 +129,7 @@ func TestKeyCommands(t *testing.T) {
 
 // The line that create prints can be used in a Caddyfile.
 func TestCreatePrintsACaddyfileLine(t *testing.T) {
-	out, err := runCommand(t, "llm-key", "create", "alice", "--models", "auto", "--concurrent", "2", "--tags", "a,team b,{c}", "--expires", "2999-12-31", "--local-only", "--priority", "low", "--tokens", "1M/d")
+	out, err := runCommand(t, "llm-key", "create", "alice", "--models", "auto", "--concurrent", "2", "--tags", "a,team b,{c}", "--expires", "2999-12-31", "--local-only", "--priority", "low", "--admin", "--tokens", "1M/d")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -142,6 +142,9 @@ func TestCreatePrintsACaddyfileLine(t *testing.T) {
 	if !strings.Contains(rest[at:], "\t\tpriority low\n") {
 		t.Errorf("the priority is not in %s", rest[at:])
 	}
+	if !strings.Contains(rest[at:], "\t\tadmin\n") {
+		t.Errorf("admin is not in %s", rest[at:])
+	}
 	if !strings.Contains(rest[at:], "\t\ttags a `team b` `{c}`\n") {
 		t.Errorf("the tags are not in %s", rest[at:])
 	}
@@ -153,7 +156,7 @@ func TestCreatePrintsACaddyfileLine(t *testing.T) {
 		t.Errorf("status %d", got)
 	}
 	list, err := runCommand(t, "llm-key", "list", "--address", adminServer(t))
-	if err != nil || strings.Count(list, "alice") != 1 || !strings.Contains(list, "low       1       2999-12-31  configuration\n") || strings.Contains(list, "sha256") {
+	if err != nil || strings.Count(list, "alice") != 1 || !strings.Contains(list, "low       1       yes    2999-12-31  configuration\n") || strings.Contains(list, "sha256") {
 		t.Errorf("%v: the list is %s", err, list)
 	}
 	for _, args := range [][]string{

@@ -126,6 +126,7 @@ func names[T any](s subdirectives[T]) []string { return slices.Sorted(maps.Keys(
 //	        local_only
 //	        priority   high|normal|low
 //	        weight     <number>
+//	        admin
 //	        expires    <day|time>
 //	        tags       <words...>
 //	    }

@@ -55,6 +55,7 @@ var keySubdirectives = subdirectives[*keys.Entry]{
 	"local_only": func(d *dispenser, e *keys.Entry) error { return parseFlag(d, &e.LocalOnly) },
 	"priority":   parseKeyPriority,
 	"weight":     parseKeyWeight,
+	"admin":      func(d *dispenser, e *keys.Entry) error { return parseFlag(d, &e.Admin) },
 	"expires":    func(d *dispenser, e *keys.Entry) error { return parseString(d, &e.Expires) },
 	"tags":       func(d *dispenser, e *keys.Entry) error { return parseStrings(d, &e.Tags) },
 }

@@ -18,6 +18,7 @@ var floor = map[string]int{
 	"llmproxy/internal/admin":               10,
 	"llmproxy/internal/screen":              9,
 	"llmproxy/internal/telemetry":           9,
+	"llmproxy/internal/dashboard":           9,
 	"llmproxy/internal/keystore":            8,
 	"llmproxy/internal/overview":            8,
 	"llmproxy/internal/state":               7,

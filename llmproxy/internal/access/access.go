@@ -70,6 +70,24 @@ func (a *Access) Authenticate(r *http.Request, h http.Header) (*keys.Key, *opena
 	return k, nil
 }
 
+// Lookup returns the key that a request is made with, or the user, or nil if it has none that is valid. Unlike Authenticate, it counts
+// nothing.
+func (a *Access) Lookup(r *http.Request) *keys.Key {
+	if a == nil || a.Keys == nil {
+		return nil
+	}
+	set, _ := a.Keys()
+	now := time.Now()
+	k, _ := find(set, r.Header, now)
+	if k == nil && set.Users() {
+		k, _ = set.User(a.User(r))
+	}
+	if k != nil && k.Expired(now) {
+		return nil
+	}
+	return k
+}
+
 // Caller returns what the record says about the owner of a key.
 func Caller(k *keys.Key) exchange.Caller {
 	if k == nil {

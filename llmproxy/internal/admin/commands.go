@@ -140,6 +140,7 @@ func createCommand() *cobra.Command {
 	fl.BoolVar(&e.LocalOnly, "local-only", false, "Send its requests to local upstreams only")
 	fl.StringVar(&e.Priority, "priority", "", "Priority in the admission queue: high, normal or low (default normal)")
 	fl.IntVar(&e.Weight, "weight", 0, "Share of the slots while requests wait, relative to other keys of its priority (default 1)")
+	fl.BoolVar(&e.Admin, "admin", false, "Let its owner see everything on the dashboard, and manage keys there")
 	fl.StringVar(&e.Expires, "expires", "", "The last day on which the key is valid, in UTC, such as 2026-12-31")
 	fl.StringSliceVar(&e.Tags, "tags", nil, "Tags for the access log")
 	fl.Bool("running", false, "Store the key in the running Caddy")
@@ -227,15 +228,23 @@ func runList(fl caddycmd.Flags, out io.Writer) error {
 	} else if err := requestJSON(fl, http.MethodGet, "/llm_proxy/keys", &list); err != nil {
 		return err
 	}
-	rows := [][]any{{"NAME", "MODELS", "LIMITS", "PRIORITY", "WEIGHT", "EXPIRES", "KEPT IN"}}
+	rows := [][]any{{"NAME", "MODELS", "LIMITS", "PRIORITY", "WEIGHT", "ADMIN", "EXPIRES", "KEPT IN"}}
 	for _, k := range list {
 		limits := slices.Concat(k.Rate, k.Tokens, k.Budget)
 		if k.Concurrent > 0 {
 			limits = append(limits, fmt.Sprint(k.Concurrent, " at once"))
 		}
-		rows = append(rows, []any{k.Name, strings.Join(k.Models, " "), strings.Join(limits, " "), cmp.Or(k.Priority, "normal"), cmp.Or(k.Weight, 1), k.Expires, k.KeptIn})
+		rows = append(rows, []any{k.Name, strings.Join(k.Models, " "), strings.Join(limits, " "), cmp.Or(k.Priority, "normal"), cmp.Or(k.Weight, 1), yes(k.Admin), k.Expires, k.KeptIn})
 	}
 	return printTable(out, rows)
+}
+
+// yes returns how a list shows something that is so, or not.
+func yes(so bool) string {
+	if so {
+		return "yes"
+	}
+	return ""
 }
 
 // caddyfileLine returns a key as a line, or a block, of a Caddyfile.
@@ -263,6 +272,9 @@ func caddyfileLine(e *keys.Entry) string {
 	add("priority", e.Priority)
 	if e.Weight > 0 {
 		add("weight", fmt.Sprint(e.Weight))
+	}
+	if e.Admin {
+		b.WriteString("\t\tadmin\n")
 	}
 	add("expires", e.Expires)
 	add("tags", e.Tags...)

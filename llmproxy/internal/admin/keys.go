@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/caddyserver/caddy/v2"
+
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/keys"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/keystore"
 )
@@ -32,6 +34,21 @@ const (
 	maxDigestBody = 1 << 10
 )
 
+// ServeKeys answers requests at /keys and below it as the admin API does at /llm_proxy/keys. It returns the status and an error for a request
+// that failed.
+func ServeKeys(w http.ResponseWriter, r *http.Request) (status int, err error) {
+	if r.URL.Path == "/keys" {
+		err = serveKeys(w, r)
+	} else {
+		err = serveKey(w, r)
+	}
+	var failed caddy.APIError
+	if errors.As(err, &failed) {
+		return failed.HTTPStatus, failed.Err
+	}
+	return http.StatusInternalServerError, err
+}
+
 // serveKeys answers /llm_proxy/keys: GET lists the keys, POST creates one.
 func serveKeys(w http.ResponseWriter, r *http.Request) error {
 	switch r.Method {
@@ -45,7 +62,7 @@ func serveKeys(w http.ResponseWriter, r *http.Request) error {
 
 // serveKey answers /llm_proxy/keys/NAME: DELETE revokes the key, and POST to .../rotate replaces its secret.
 func serveKey(w http.ResponseWriter, r *http.Request) error {
-	name, action, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/llm_proxy/keys/"), "/")
+	name, action, _ := strings.Cut(strings.TrimPrefix(strings.TrimPrefix(r.URL.Path, "/llm_proxy"), "/keys/"), "/")
 	switch {
 	case r.Method == http.MethodDelete && action == "":
 		return changeKey(w, r, keystore.Remove(name), &keys.Entry{Name: name}, "")

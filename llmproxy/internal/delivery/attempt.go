@@ -39,10 +39,10 @@ type attempt struct {
 	promptTokens int
 	firstContent time.Duration
 	contents     atomic.Int64 // events with content so far
-	span         Span        // nil without tracing
-	status       int         // of the upstream's response; zero if there was none
-	sent         http.Header // of the request
-	header       http.Header // of a successful response
+	span         Span         // nil without tracing
+	status       int          // of the upstream's response; zero if there was none
+	sent         http.Header  // of the request
+	header       http.Header  // of a successful response
 	ctx          context.Context
 	cancel       context.CancelCauseFunc
 	watchdog     watchdog

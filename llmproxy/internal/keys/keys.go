@@ -39,6 +39,9 @@ type Entry struct {
 	// one with 1. From 1 to 1000. Default: 1.
 	Weight int `json:"weight,omitempty"`
 
+	// Whether its owner sees everything on the dashboard, and manages keys there. Default: false, it sees only what is its own.
+	Admin bool `json:"admin,omitempty"`
+
 	// When it ends: 2026-12-31, which is its last day in UTC, or 2026-12-31T18:00:00Z. Default: never.
 	Expires string `json:"expires,omitempty"`
 
@@ -81,7 +84,7 @@ func (e *Entry) compile(kind string) (*Key, error) {
 	}
 	return &Key{
 		Name: e.Name, Identity: identity, Models: e.Models, LocalOnly: e.LocalOnly, Priority: priority, Weight: e.Weight, Expires: expires,
-		Tags: e.Tags, Limits: limits,
+		Admin: e.Admin, Tags: e.Tags, Limits: limits,
 	}, nil
 }
 

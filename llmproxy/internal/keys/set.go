@@ -23,6 +23,7 @@ type Key struct {
 	LocalOnly bool
 	Priority  admission.Priority
 	Weight    int       // zero for 1
+	Admin     bool      // its owner sees everything on the dashboard
 	Expires   time.Time // zero for never
 	Tags      []string
 	Limits    []*ratelimit.Limit

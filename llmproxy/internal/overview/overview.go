@@ -15,11 +15,8 @@ type Snapshot struct {
 	Upstreams []Upstream `json:"upstreams"`
 	// Traffic sums up the requests that ended within the last minute.
 	Traffic Traffic `json:"traffic"`
-	// Spend is what each key has used today, in UTC.
-	Spend []Spend `json:"spend_today"`
-	// SpendError is why Spend is missing; omitted if it is not.
-	SpendError string `json:"spend_error,omitempty"`
-	Cache      Cache  `json:"cache"`
+	Spending
+	Cache Cache `json:"cache"`
 	// Requests are the latest requests, the last one first.
 	Requests []Request `json:"requests"`
 }
@@ -97,6 +94,14 @@ type Traffic struct {
 	// The time to the first token of streams: the median, and what 95 % of them needed at most. Omitted without any.
 	TTFTMedian *float64 `json:"ttft_p50_seconds,omitempty"`
 	TTFT95     *float64 `json:"ttft_p95_seconds,omitempty"`
+}
+
+// Spending is what was used today, in UTC.
+type Spending struct {
+	// Spend is by key, the highest cost first.
+	Spend []Spend `json:"spend_today"`
+	// SpendError is why the usage could not be read; omitted if it could.
+	SpendError string `json:"spend_error,omitempty"`
 }
 
 // A Spend is what a key has used today.

@@ -31,11 +31,11 @@ func (v Viewer) sees(identity string) bool { return v.seesAll() || v.Identity ==
 // window is the time whose requests are summed up as Traffic.
 const window = time.Minute
 
-// Take returns what a viewer may see now, except for the spend, which ReadSpend adds. Its requests are those after a number, and at most
+// Take returns what a viewer may see now, except for the spend, which ReadSpending returns. Its requests are those after a number, and at most
 // maxShown.
 func Take(v Viewer, after uint64) *Snapshot {
 	now := time.Now()
-	s := &Snapshot{At: now, Upstreams: []Upstream{}, Spend: []Spend{}, Requests: []Request{}}
+	s := &Snapshot{At: now, Upstreams: []Upstream{}, Spending: Spending{Spend: []Spend{}}, Requests: []Request{}}
 	recent := new(Recent)
 	state.Each(state.Recent, func(_ any, r *Recent) { recent = r })
 	latest := recent.sum(v, after, now, s)
@@ -199,10 +199,11 @@ func keyOf(q *admission.Request) string {
 	return name
 }
 
-// ReadSpend adds what a viewer may see of what was used today. It may take long, because it reads the usage ledger. If that cannot be
-// read, the snapshot says why.
-func (s *Snapshot) ReadSpend(v Viewer) {
-	rows, err := state.QueryUsage(ledger.Query{From: s.At, To: s.At, By: []string{"key"}, Key: v.Key})
+// ReadSpending returns what was used today. It may take long, because it reads the usage ledger.
+func ReadSpending() Spending {
+	now := time.Now()
+	s := Spending{Spend: []Spend{}}
+	rows, err := state.QueryUsage(ledger.Query{From: now, To: now, By: []string{"key"}})
 	if err != nil {
 		s.SpendError = err.Error()
 	}
@@ -210,6 +211,15 @@ func (s *Snapshot) ReadSpend(v Viewer) {
 		s.Spend = append(s.Spend, Spend{Key: row.Key, Requests: row.Requests, Input: row.Input, Output: row.Output, USD: row.USD, Unpriced: row.Unpriced})
 	}
 	slices.SortStableFunc(s.Spend, func(a, b Spend) int { return cmp.Compare(b.USD, a.USD) })
+	return s
+}
+
+// For returns what a viewer may see of it. Only a viewer that sees everything is told why it could not be read.
+func (s Spending) For(v Viewer) Spending {
+	if v.seesAll() {
+		return s
+	}
+	return Spending{Spend: slices.DeleteFunc(slices.Clone(s.Spend), func(of Spend) bool { return of.Key != v.Key })}
 }
 
 // hundredths returns a number with two decimal places, which is enough for a rate.
