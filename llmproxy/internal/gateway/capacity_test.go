@@ -314,6 +314,7 @@ func TestIdleServersAreNotAsked(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s, box := boxed(t, kind, 4, fakellm.Slots(4), fakellm.Models("x"))
 				s.post("/v1/chat/completions", chat("m", true))
+				synctest.Wait() // Ollama is asked which models are in memory
 				before := asked(box, path)
 				time.Sleep(time.Hour)
 				if n := asked(box, path) - before; n != 0 {
