@@ -19,7 +19,7 @@ require (
 	go.opentelemetry.io/otel/trace v1.46.0
 	go.uber.org/goleak v1.3.0
 	go.uber.org/zap v1.28.0
-	go.yaml.in/yaml/v3 v3.0.5 // also in Caddy; only tests use it
+	go.yaml.in/yaml/v3 v3.0.5 // also in Caddy
 )
 
 require (

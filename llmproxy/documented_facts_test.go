@@ -4,6 +4,7 @@ import (
 	"go/ast"
 	"go/token"
 	"maps"
+	"os"
 	"os/exec"
 	"path"
 	"regexp"
@@ -139,8 +140,10 @@ func TestDocumentedCommands(t *testing.T) {
 		parent := &cobra.Command{Use: c.Name}
 		c.CobraFunc(parent)
 		commands := parent.Commands()
+		if own, err := os.ReadFile("../docs/" + strings.TrimPrefix(c.Name, "llm-") + ".md"); err == nil {
+			page += string(own)
+		}
 		if len(commands) == 0 {
-			page += read(t, "../docs/"+strings.TrimPrefix(c.Name, "llm-")+".md")
 			if !strings.Contains(page, "`caddy "+c.Name) {
 				t.Errorf("docs/admin.md does not have the command caddy %s", c.Name)
 			}

@@ -30,6 +30,7 @@ var floor = map[string]int{
 	"llmproxy/internal/exchange":            5,
 	"llmproxy/internal/relay":               4,
 	"llmproxy/internal/upstream":            4,
+	"llmproxy/internal/litellm":             5,
 	"llmproxy/internal/ledger":              4,
 	"llmproxy/internal/keys":                4,
 	"llmproxy/internal/loadtest/report":     4,
@@ -58,6 +59,7 @@ var floor = map[string]int{
 	"llmproxy/internal/http1":               0,
 	"llmproxy/internal/memory":              0,
 	"internal/redistest":                    0,
+	"llmproxy/internal/draft":               0,
 	"llmproxy/internal/fakellm":             0,
 }
 
