@@ -181,6 +181,13 @@ func (s *Queue) KeepsOthers(model string) bool {
 	return s.models.displacesEarly(model, s.isBusy)
 }
 
+// Serves reports whether requests for a model hold slots.
+func (s *Queue) Serves(model string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.isBusy(model)
+}
+
 // isBusy reports whether requests for a model hold slots. The caller holds the lock.
 func (s *Queue) isBusy(model string) bool {
 	for used := s.inUse; used != nil; used = used.next {

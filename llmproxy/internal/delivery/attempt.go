@@ -123,6 +123,7 @@ func (a *attempt) close() {
 // leaveSlot gives the attempt's slot back. If the server may not have noticed that the gateway has left, that happens when the server's
 // load shows that it has, or after a cautious time.
 func (a *attempt) leaveSlot() {
+	a.u.Touch(a.replica, a.model)
 	lingers := time.Duration(0)
 	if a.abandoned {
 		lingers = a.u.Lingers(a.model, a.promptTokens, a.rec.Stream && a.firstContent > 0)

@@ -137,6 +137,7 @@ func (u *Upstream) LoadFor(ctx context.Context, model string, keepAlive []byte) 
 		}
 		if stay := u.ActualKind().stay; stay != nil && (loading == nil || keepAlive != nil) {
 			stay(&probe{ctx: ctx, u: u, base: u.base(r), timeout: refreshTimeout}, model, keepAlive)
+			u.Touch(r, model)
 		}
 	}()
 	return done
@@ -177,6 +178,9 @@ type inMemory struct {
 	most int
 	// aliases are other names of models.
 	aliases map[string]string
+	// expires is when each model is to be unloaded, in the server's own words. That changes only when a request for the model ends, or if
+	// none has since it was loaded. Nil if the server does not say it.
+	expires map[string]string
 }
 
 // residents is what is known of the models that the replicas have in memory.
@@ -186,6 +190,8 @@ type residents struct {
 	running chan struct{} // closed when the running refresh ends; nil if no refresh is running
 	of      map[*replica.Replica]residentList
 	used    map[*replica.Replica]usedModel
+	others  map[*replica.Replica]usedModel // by other clients
+	own     map[replicaModel]time.Time     // when the gateway last had something to do with a model
 	aliases atomic.Pointer[map[string]string]
 }
 
@@ -237,11 +243,13 @@ func (u *Upstream) Preference(r *replica.Replica, model string) router.Preferenc
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	list := s.of[r]
-	switch used := s.used[r]; {
-	case list.has(u, model):
+	if list.has(u, model) {
 		return router.Resident
-	case time.Since(used.at) < residentUse && u.OwnName(used.model) != u.OwnName(model):
-		return router.InUse
+	}
+	for _, used := range []usedModel{s.used[r], s.others[r]} {
+		if time.Since(used.at) < residentUse && u.OwnName(used.model) != u.OwnName(model) {
+			return router.InUse
+		}
 	}
 	return router.Loadable
 }
@@ -319,9 +327,14 @@ func (u *Upstream) refreshResidents(ask func(*probe) (inMemory, error)) {
 			if s.of == nil {
 				s.of = map[*replica.Replica]residentList{}
 			}
+			before := s.of[r]
 			s.of[r] = residentList{found, now}
+			other, uses := s.usedByOthers(u, r, before)
 			s.mu.Unlock()
 			u.tellModels(r, found, now)
+			if uses {
+				u.tellOther(r, other, now)
+			}
 		})
 	}
 	asked.Wait()
@@ -349,6 +362,58 @@ func (u *Upstream) tellModels(r *replica.Replica, found inMemory, asked time.Tim
 	r.Queue().ObserveModels(m)
 }
 
+// maxOwn bounds the models of which it is remembered when the gateway last had something to do with them.
+const maxOwn = 256
+
+// touch records that the gateway has something to do with a model. The caller holds the lock.
+func (s *residents) touch(r *replica.Replica, model string) {
+	if s.own == nil || len(s.own) >= maxOwn {
+		s.own = map[replicaModel]time.Time{}
+	}
+	s.own[replicaModel{r, model}] = time.Now()
+}
+
+// Touch records that the gateway has something to do with a model at a replica: a request for it begins or ends, or the gateway loads it.
+func (u *Upstream) Touch(r *replica.Replica, model string) {
+	if !u.HasResidents() {
+		return
+	}
+	s := &u.residents
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.touch(r, u.OwnName(model))
+}
+
+// usedByOthers returns a model that another client has used since the list before: its expiry has moved, although the gateway has had
+// nothing to do with it since. An older list says nothing about now. The caller holds the lock.
+func (s *residents) usedByOthers(u *Upstream, r *replica.Replica, before residentList) (model string, uses bool) {
+	now := s.of[r]
+	if now.asked.Sub(before.asked) > residentStale {
+		return "", false
+	}
+	for model, expires := range now.expires {
+		was, known := before.expires[model]
+		at := replicaModel{r, u.OwnName(model)}
+		if known && was != expires && s.own[at].Before(before.asked) && !r.Queue().Serves(at.model) {
+			return model, true
+		}
+	}
+	return "", false
+}
+
+// tellOther records that another client uses a model at a replica. How many requests it has there is unknown, so that it counts as one.
+func (u *Upstream) tellOther(r *replica.Replica, model string, asked time.Time) {
+	s := &u.residents
+	s.mu.Lock()
+	if s.others == nil {
+		s.others = map[*replica.Replica]usedModel{}
+	}
+	s.others[r] = usedModel{model, asked}
+	s.mu.Unlock()
+	own := r.InFlight()
+	r.Queue().Observe(admission.Load{Known: true, Asked: asked, Own: own, Running: own + 1})
+}
+
 // lacksSince reports whether a replica has said since a time that it does not have a model in memory.
 func (s *residents) lacksSince(u *Upstream, r *replica.Replica, model string, since time.Time) bool {
 	s.mu.Lock()
@@ -369,6 +434,7 @@ func (u *Upstream) Use(r *replica.Replica, model string, wait bool) {
 	}
 	other := s.used[r].model != model
 	s.used[r] = usedModel{model, time.Now()}
+	s.touch(r, u.OwnName(model))
 	s.mu.Unlock()
 	if other || wait {
 		u.FreshenResidents(wait)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
+	"github.com/caddy-llmproxy/caddy-llmproxy/router/admission"
 )
 
 func TestPreference(t *testing.T) {
@@ -113,4 +114,49 @@ func TestResidentInLlamaCpp(t *testing.T) {
 	if got := upstreamAt(t, Config{Name: "u", Kind: VLLM}, "gpu").Preference(nil, "m"); got != router.Resident {
 		t.Errorf("vLLM: %d", got)
 	}
+}
+
+// When Ollama unloads a model moves when a request for it ends. If none of the gateway's own did, another client uses the model.
+func TestOtherClientsOfOllama(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var loaded atomic.Value
+		says := func(a, b string) {
+			loaded.Store(`{"models":[{"name":"a","expires_at":"2026-11-30T10:00:0` + a + `Z"},{"name":"b","expires_at":"2026-11-30T10:00:0` + b + `Z"}]}`)
+		}
+		u := upstreamAt(t, Config{Name: "u", Kind: Ollama, Transport: roundTrip(func(req *http.Request) (*http.Response, error) {
+			return answer(200, loaded.Load().(string)), nil
+		})}, "gpu")
+		r := u.Replicas[0]
+		check := func(when string, foreign int, want router.Preference) {
+			t.Helper()
+			time.Sleep(residentFresh + time.Second)
+			u.FreshenResidents(false)
+			synctest.Wait()
+			if got := u.Preference(r, "c"); got != want || r.Queue().Foreign() != foreign {
+				t.Errorf("%s: preference %d and %d requests of others, want %d and %d", when, got, r.Queue().Foreign(), want, foreign)
+			}
+		}
+		says("1", "1")
+		check("at first", 0, router.Loadable)
+		check("nothing has changed", 0, router.Loadable)
+		u.Use(r, "a", false)
+		says("2", "1")
+		check("after a request of the gateway", 0, router.InUse)
+		time.Sleep(residentUse)
+		check("later, after a long time without questions", 0, router.Loadable)
+		says("3", "1")
+		check("another client's request for a", 1, router.InUse)
+		time.Sleep(5 * time.Second) // until that counts no longer
+		says("4", "1")
+		slot := new(admission.Slot)
+		u.Take(0, "a", false, slot)
+		check("while there is one of the gateway", 0, router.InUse)
+		says("4", "2")
+		check("another client's for b meanwhile", 1, router.InUse)
+		slot.Release(admission.Usage{})
+		time.Sleep(residentUse)
+		says("5", "3")
+		check("so long after the last list that it may be over", 0, router.Loadable)
+	})
 }

@@ -84,6 +84,7 @@ func (u *Upstream) Load(r *replica.Replica, model string, embeddings bool) (done
 		ctx, cancel := context.WithTimeout(context.Background(), u.LoadTimeout())
 		defer cancel()
 		ok := u.ActualKind().loadModel(&probe{ctx: ctx, u: u, base: u.base(r)}, model, embeddings)
+		u.Touch(r, model)
 		if ok {
 			r.Queue().Loaded(u.OwnName(model), time.Since(started.began))
 		}
@@ -154,6 +155,7 @@ func (u *Upstream) warm(ctx context.Context, r *replica.Replica) {
 		limited, cancel := context.WithTimeout(ctx, u.LoadTimeout())
 		u.ActualKind().warm(&probe{ctx: limited, u: u, base: u.base(r)}, model)
 		cancel()
+		u.Touch(r, model)
 		u.residents.outdate()
 	}
 }

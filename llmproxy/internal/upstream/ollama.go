@@ -201,7 +201,8 @@ func (u *Upstream) pinnedWindow() int {
 // An ollamaModel is a loaded model.
 type ollamaModel struct {
 	Name, Model string
-	Context     int `json:"context_length"`
+	Context     int    `json:"context_length"`
+	Expires     string `json:"expires_at"`
 }
 
 func ollamaLoaded(p *probe) ([]ollamaModel, error) {
@@ -212,8 +213,11 @@ func ollamaLoaded(p *probe) ([]ollamaModel, error) {
 
 func ollamaResident(p *probe) (found inMemory, err error) {
 	loaded, err := ollamaLoaded(p)
+	found.expires = map[string]string{}
 	for _, m := range loaded {
-		found.models = append(found.models, cmp.Or(m.Model, m.Name))
+		name := cmp.Or(m.Model, m.Name)
+		found.models = append(found.models, name)
+		found.expires[name] = m.Expires
 	}
 	return found, err
 }
