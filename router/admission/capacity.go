@@ -37,7 +37,7 @@ const (
 	// shrunk is what remains of the slots and of the tokens when the server has interrupted requests.
 	shrunk = 0.9
 	// tokensRecover is which part of the tokens comes back per minute without interruptions.
-	tokensRecover = 0.01
+	tokensRecover = 0.1
 	// tokensUsed is the part of a server's space for tokens that is used, because what requests will need is an estimate.
 	tokensUsed = 0.9
 )

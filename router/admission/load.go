@@ -12,9 +12,10 @@ func (s *Queue) hasRoom(limit int, model string, q *Request) bool {
 	return (limit == 0 || inUse < limit) && s.models.mayLoad(model, s.isBusy) && (s.capacity.tokens == 0 || inUse == 0 || s.tokens+s.tokensOf(model, q) <= s.capacity.tokenLimit())
 }
 
-// tokensOf returns how many tokens of the server's space a request is expected to need. The caller holds the lock.
+// tokensOf returns how many tokens of the server's space a request is expected to need: its prompt and half of its answer, because the
+// answers that are written at the same time are half finished on average. The caller holds the lock.
 func (s *Queue) tokensOf(model string, q *Request) int {
-	return q.Prompt + int(s.rates.of(model).answers.mean(q))
+	return q.Prompt + int(s.rates.of(model).answers.mean(q)/2)
 }
 
 // Observe learns from what the server says about its load, and gives slots that have become free to waiting requests.

@@ -22,6 +22,9 @@ var (
 // simQueue is how many requests may wait.
 const simQueue = 64
 
+// simSpace is the size of a small KV cache, in tokens: what is left of 24 GB of memory beside a quantized model with 32 billion parameters.
+const simSpace = 16_384
+
 // The service to which requests go on: how soon it answers, and US dollars per million tokens.
 const (
 	simElsewhere = 700 * time.Millisecond
@@ -47,6 +50,7 @@ var (
 	simFIFO       = simPolicy{name: "first come, first served", caller: sameTurn, blind: true}
 	simRoundRobin = simPolicy{name: "round robin", caller: ownTurn, blind: true}
 	simFair       = simPolicy{name: "fair by tokens", caller: ownTurn}
+	simByTokens   = simPolicy{name: "the same within memory", caller: ownTurn, tokens: true}
 	simSpilling   = simPolicy{name: "the same with spill 5s", caller: ownTurn, spill: 5 * time.Second}
 )
 
@@ -279,6 +283,7 @@ func (s *simulation) start(q *simRequest) {
 }
 
 func (s *simulation) finish(q *simRequest) {
+	q.ended = s.clock
 	s.service[q.key] += s.clock.Sub(q.started).Seconds()
 	s.end(q)
 	used := Usage{}
@@ -331,11 +336,12 @@ type simResult struct {
 	// many answers came to their end.
 	interrupted float64
 	pause       time.Duration
+	politeEnd   time.Duration
 	perMinute   float64
 }
 
 func (s *simulation) result() (r simResult) {
-	var polite, greedy, pauses []time.Duration
+	var polite, greedy, pauses, ends []time.Duration
 	var politeN, predicted float64
 	for _, q := range s.done {
 		isPolite, inTime := q.key != "greedy", q.first > 0 && q.first <= 5*time.Second
@@ -368,6 +374,9 @@ func (s *simulation) result() (r simResult) {
 		}
 		r.perMinute++
 		pauses = append(pauses, q.pause)
+		if isPolite {
+			ends = append(ends, q.ended.Sub(q.arrived))
+		}
 		if q.forecast.Known {
 			predicted++
 			if q.isWithin(q.forecast.FirstToken) {
@@ -385,6 +394,7 @@ func (s *simulation) result() (r simResult) {
 	r.spilled, r.cost = r.spilled/all, r.cost/all
 	r.jain, r.idle = s.jain(), s.idle/(simSlots*s.elapsed)
 	r.interrupted, r.pause, r.perMinute = 1000*float64(s.server.preemptions)/all, percentile(pauses, 99), r.perMinute/(s.elapsed/60)
+	r.politeEnd = percentile(ends, 95)
 	return r
 }
 
@@ -440,10 +450,10 @@ func simRequests() int {
 // simulateAll simulates a workload at all loads with some policies, and logs a table of the results.
 func simulateAll(t *testing.T, workload simWorkload, space float64, policies []simPolicy) simResults {
 	var b strings.Builder
-	const form = "%-24s %4s | %15s | %8s | %14s | %6s | %5s | %5s | %14s | %13s | %26s\n"
+	const form = "%-24s %4s | %15s | %8s | %14s | %6s | %5s | %5s | %14s | %13s | %36s\n"
 	fmt.Fprintf(&b, "%s\n", workload.name)
-	fmt.Fprintf(&b, form, "", "", "polite keys", "greedy", "first <5 s", "429", "", "", "predicted", "spilled, per", "interrupted      answers")
-	fmt.Fprintf(&b, form, "admission", "load", "p50         p95", "p95", "polite     all", "polite", "Jain", "idle", "±30 %  or ±1 s", "1000 requests", "of 1000  for p99  a minute")
+	fmt.Fprintf(&b, form, "", "", "polite keys", "greedy", "first <5 s", "429", "", "", "predicted", "spilled, per", "interrupted      answers         end")
+	fmt.Fprintf(&b, form, "admission", "load", "p50         p95", "p95", "polite     all", "polite", "Jain", "idle", "±30 %  or ±1 s", "1000 requests", "of 1000  for p99  a minute  polite p95")
 	results := simResults{}
 	for _, p := range policies {
 		results[p.name] = map[float64]simResult{}
@@ -458,8 +468,8 @@ func simulateAll(t *testing.T, workload simWorkload, space float64, policies []s
 			if r.closeOrSoon > 0 {
 				predicted = fmt.Sprintf("%4.0f %%   %4.0f %%", 100*r.close, 100*r.closeOrSoon)
 			}
-			fmt.Fprintf(&b, "%-24s %4.1f | %5.2f s  %5.1f s | %6.0f s | %4.0f %%  %4.0f %% | %4.0f %% | %5.3f | %3.1f %% | %14s | %4.0f %%  $%.2f | %7.0f  %5.1f s  %8.0f\n", p.name, load, r.politeP50.Seconds(), r.politeP95.Seconds(),
-				r.greedyP95.Seconds(), 100*r.politeGood, 100*r.good, 100*r.refused, r.jain, 100*r.idle, predicted, 100*r.spilled, r.cost, r.interrupted, r.pause.Seconds(), r.perMinute)
+			fmt.Fprintf(&b, "%-24s %4.1f | %5.2f s  %5.1f s | %6.0f s | %4.0f %%  %4.0f %% | %4.0f %% | %5.3f | %3.1f %% | %14s | %4.0f %%  $%.2f | %7.0f  %5.1f s  %8.1f   %7.1f s\n", p.name, load, r.politeP50.Seconds(), r.politeP95.Seconds(),
+				r.greedyP95.Seconds(), 100*r.politeGood, 100*r.good, 100*r.refused, r.jain, 100*r.idle, predicted, 100*r.spilled, r.cost, r.interrupted, r.pause.Seconds(), r.perMinute, r.politeEnd.Seconds())
 		}
 	}
 	t.Log("\n" + b.String())
@@ -546,6 +556,19 @@ func TestSimulationOfAnAgent(t *testing.T) {
 		turns, fair := results[simRoundRobin.name][1.5], results[simFair.name][1.5]
 		if fair.jain < 0.95 || fair.politeGood < 0.9 || fair.refused > 0 || turns.politeP95 < 5*fair.politeP95 || turns.refused < 0.1 {
 			t.Errorf("by tokens: %+v, in turn: %+v", fair, turns)
+		}
+	})
+}
+
+// A server whose KV cache is small interrupts fewer requests if they are admitted by their tokens. That must not cost much.
+func TestSimulationOfMemory(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		results := simulateAll(t, simThinking, simSpace, []simPolicy{simFair, simByTokens})
+		for _, load := range []float64{1.0, 1.5} {
+			slots, tokens := results[simFair.name][load], results[simByTokens.name][load]
+			if tokens.interrupted > 0.6*slots.interrupted || tokens.perMinute < 0.9*slots.perMinute || tokens.politeEnd.Seconds() > 1.2*slots.politeEnd.Seconds() {
+				t.Errorf("at %.1f, by tokens: %+v, by slots: %+v", load, tokens, slots)
+			}
 		}
 	})
 }

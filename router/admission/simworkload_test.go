@@ -50,12 +50,16 @@ type simWorkload struct {
 }
 
 // The workloads. In the first one, all keys send the same mix. In the second one, the greedy key is a coding agent with long prompts. In
-// the third one, the length of an answer does not depend on the prompt at all.
+// the third one, answers are long, as those of models that think; their lengths are assumed. In the last one, the length of an answer does
+// not depend on the prompt at all.
 var (
 	simMix    = []simKind{simShort, simChat, simTemplate, simSummary, simReport, simDocument, simFull, simAgent}
 	simMixed  = simWorkload{"the same mix of all keys", []simKey{{"ann", 0.2, simMix}, {"ben", 0.2, simMix}, {"greedy", 0, simMix}}}
 	simChats  = []simKind{simShort, simChat, simTemplate}
 	simAgents = simWorkload{"an agent and two chats", []simKey{{"ann", 0.2, simChats}, {"ben", 0.2, simChats}, {"greedy", 0, []simKind{simAgent}}}}
+
+	simThoughts = []simKind{{1, simLength{400, 0.8, 20, 3000}, simLength{1200, 0.7, 50, 8000}}}
+	simThinking = simWorkload{"long answers of a model that thinks", []simKey{{"ann", 0.2, simThoughts}, {"ben", 0.2, simThoughts}, {"greedy", 0, simThoughts}}}
 
 	simAnyLength = simLength{180, 0.7, 4, 2000}
 	simAnyMix    = []simKind{
@@ -78,7 +82,8 @@ type simRequest struct {
 	slot      Slot
 	ticket    *Ticket
 	forecast  Forecast
-	started   time.Time     // when the server got it
+	started   time.Time // when the server got it
+	ended     time.Time
 	first     time.Duration // to the first token; zero if it was refused
 	spilled   bool
 	simRun
