@@ -31,6 +31,7 @@ var floor = map[string]int{
 	"llmproxy/internal/relay":               4,
 	"llmproxy/internal/upstream":            4,
 	"llmproxy/internal/litellm":             5,
+	"llmproxy/internal/survey":              5,
 	"llmproxy/internal/ledger":              4,
 	"llmproxy/internal/keys":                4,
 	"llmproxy/internal/loadtest/report":     4,

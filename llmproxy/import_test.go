@@ -2,6 +2,7 @@ package llmproxy
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"math"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/fakellm"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/litellm"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/survey"
 )
 
 // An importStep is a request to a gateway whose Caddyfile was made of a configuration of LiteLLM, and what must become of it.
@@ -325,5 +327,34 @@ func TestImportedWeights(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// What is found on a machine becomes a Caddyfile that loads, is formatted, and serves the models of all servers.
+func TestDetectedServers(t *testing.T) {
+	ollama := fakellm.Start(t, "ollama", fakellm.Models("llama3.1:8b", "nomic-embed-text:latest"))
+	vllm := fakellm.Start(t, "vllm", fakellm.Models("org/model"))
+	machine := survey.Machine{Getenv: func(string) string { return "" }, Run: func(context.Context, string, ...string) ([]byte, error) { return []byte("A GPU, 24000, 1\n"), nil }}
+	found, err := machine.Look(t.Context(), []string{ollama.URL(), vllm.URL()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	url := "http://" + freeAddress(t)
+	text, err := found.Caddyfile(url, "caddy llm-import detect")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if formatted := caddyfile.Format([]byte(text)); string(formatted) != text {
+		t.Errorf("the Caddyfile is not formatted:\n%s", text)
+	}
+	_, body, _ := strings.Cut(text, "\n\n")
+	if err := load(t, global+body); err != nil {
+		t.Fatal(err)
+	}
+	for model, target := range map[string]string{"chat": "ollama/llama3.1:8b", "llama3.1:8b": "ollama/llama3.1:8b", "org/model": "vllm/org/model"} {
+		res, answer := post(t, url, question(model, "Hi"))
+		if res.StatusCode != http.StatusOK || res.Header.Get("X-LLM-Target") != target {
+			t.Errorf("%s: status %d by %s: %s", model, res.StatusCode, res.Header.Get("X-LLM-Target"), answer)
+		}
 	}
 }

@@ -40,7 +40,7 @@ func Commands() []caddycmd.Command {
 		Name: "llm-bench", Usage: "<url>", Short: "Measures how fast a server generates: throughput, time to first token, inter-token latency",
 		CobraFunc: configureBench,
 	}, {
-		Name: "llm-import", Usage: "<command>", Short: "Writes a Caddyfile, from a configuration of LiteLLM",
+		Name: "llm-import", Usage: "<command>", Short: "Writes a Caddyfile: from a configuration of LiteLLM, or for the servers on this machine",
 		CobraFunc: configureImport,
 	}}
 }

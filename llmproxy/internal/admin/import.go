@@ -1,20 +1,23 @@
 package admin
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/litellm"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/survey"
 )
 
 // configureImport adds the commands that write a Caddyfile.
 func configureImport(cmd *cobra.Command) {
-	cmd.AddCommand(importLiteLLMCommand())
+	cmd.AddCommand(importLiteLLMCommand(), importOllamaCommand(), importDetectCommand())
 }
 
 // importLiteLLMCommand returns the command that converts a configuration of LiteLLM.
@@ -30,6 +33,9 @@ func importLiteLLMCommand() *cobra.Command {
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			cmd.SilenceUsage = true
+			if err := checkNew(output, envFile); err != nil {
+				return err
+			}
 			result, err := litellm.Convert(litellm.Options{File: args[0], Read: readConfig, Site: site})
 			if err != nil {
 				return err
@@ -76,13 +82,20 @@ func writeCaddyfile(out io.Writer, name, caddyfile string) error {
 	return writeNew(name, caddyfile, 0o644)
 }
 
+// checkNew reports the first file that exists already, so that either all files are written or none.
+func checkNew(names ...string) error {
+	for _, name := range names {
+		if _, err := os.Lstat(name); name != "" && err == nil {
+			return fmt.Errorf("%s exists already; remove it, or write another name", name)
+		}
+	}
+	return nil
+}
+
 // writeNew writes a file that must not exist yet.
 func writeNew(name, content string, mode os.FileMode) error {
 	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
 	if err != nil {
-		if errors.Is(err, os.ErrExist) {
-			return fmt.Errorf("%s exists already; remove it, or write another name", name)
-		}
 		return err
 	}
 	_, err = f.WriteString(content)
@@ -132,9 +145,55 @@ func explain(out io.Writer, result *litellm.Result, envFile string) {
 
 // printReport prints what became of each key.
 func printReport(out io.Writer, result *litellm.Result) error {
-	rows := [][]any{{"WHERE", "LITELLM", "", "LLM_PROXY"}}
+	rows := [][]any{{"WHERE", "LITELLM", "HOW", "LLM_PROXY"}}
 	for _, k := range result.Keys {
 		rows = append(rows, []any{k.At, k.Key, k.Grade, k.Text})
 	}
 	return printTable(out, rows)
+}
+
+// importOllamaCommand returns the command that writes a Caddyfile for an Ollama server.
+func importOllamaCommand() *cobra.Command {
+	return surveyCommand("ollama [<address>]", "Writes a Caddyfile for this machine's Ollama",
+		"Asks Ollama for its models and writes a Caddyfile with comments. The address is that of OLLAMA_HOST, or 127.0.0.1:11434. Nothing is generated.",
+		cobra.MaximumNArgs(1), func(m survey.Machine) []string { return []string{m.Ollama()} })
+}
+
+// importDetectCommand returns the command that writes a Caddyfile for the servers that answer.
+func importDetectCommand() *cobra.Command {
+	return surveyCommand("detect [<addresses...>]", "Writes a Caddyfile for the model servers on this machine",
+		"Looks for model servers at their usual ports, and for GPUs, and writes a Caddyfile with comments. Nothing is generated.",
+		cobra.ArbitraryArgs, survey.Machine.Usual)
+}
+
+// surveyCommand returns a command that asks addresses, which are the usual ones unless some are given.
+func surveyCommand(use, short, long string, args cobra.PositionalArgs, usual func(survey.Machine) []string) *cobra.Command {
+	var site, output string
+	cmd := &cobra.Command{
+		Use: use, Short: short, Long: long, Args: args,
+		RunE: func(cmd *cobra.Command, addresses []string) error {
+			cmd.SilenceUsage = true
+			if err := checkNew(output); err != nil {
+				return err
+			}
+			machine := survey.Machine{Getenv: os.Getenv, Run: func(ctx context.Context, name string, args ...string) ([]byte, error) {
+				return exec.CommandContext(ctx, name, args...).Output()
+			}}
+			if len(addresses) == 0 {
+				addresses = usual(machine)
+			}
+			found, err := machine.Look(cmd.Context(), addresses)
+			if err != nil {
+				return err
+			}
+			caddyfile, err := found.Caddyfile(site, cmd.CommandPath())
+			if err != nil {
+				return err
+			}
+			return writeCaddyfile(cmd.OutOrStdout(), output, caddyfile)
+		},
+	}
+	cmd.Flags().StringVar(&site, "site", "", "The address of the site, such as llm.example.com (default http://localhost:8080, or the next free port)")
+	cmd.Flags().StringVarP(&output, "output", "o", "", "Write the Caddyfile to this new file instead of standard output")
+	return cmd
 }

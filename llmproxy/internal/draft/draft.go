@@ -60,6 +60,13 @@ func plain(text string) string {
 	return strings.ReplaceAll(text, "{$", "{ $")
 }
 
+// CommentOut adds lines as comments, for a person who wants them.
+func (b *Block) CommentOut(lines *Block) {
+	for text := range strings.Lines(lines.String()) {
+		b.lines = append(b.lines, line{comment: strings.TrimSuffix(text, "\n")})
+	}
+}
+
 // Gap adds an empty line, unless there is one already or nothing is above it.
 func (b *Block) Gap() {
 	if n := len(b.lines); n > 0 && !b.lines[n-1].isGap() {

@@ -22,9 +22,13 @@ func TestString(t *testing.T) {
 	up.Line("header_up", "X", "a `quoted\" word")
 	up.Gap()
 	site.Block("model", "m", "gpu/x y")
+	more := new(Block)
+	more.Block("limit").Line("rate", "1/m")
+	site.CommentOut(more)
 	site.Comment("- " + strings.Repeat("word ", 30))
 	want := "# One\n# Two with { $HOME} [0m and more\n{\n\tadmin off\n}\n\n:4000 {\n\tupstream gpu ollama http://127.0.0.1:11434 {\n\t\tapi_key {env.KEY}\n" +
 		"\t\tparams stop `[\"a\", \"b\"]`\n\t\theader_up X \"a `quoted\\\" word\"\n\t}\n\tmodel m `gpu/x y`\n" +
+		"\t# limit {\n\t# \trate 1/m\n\t# }\n" +
 		"\t# - " + strings.TrimSpace(strings.Repeat("word ", 21)) + "\n\t#   " + strings.TrimSpace(strings.Repeat("word ", 9)) + "\n}\n"
 	if diff := cmp.Diff(want, file.String()); diff != "" {
 		t.Error(diff)

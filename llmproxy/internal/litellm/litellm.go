@@ -30,7 +30,7 @@ type Options struct {
 // DefaultSite is where LiteLLM listens by default.
 const DefaultSite = ":4000"
 
-// Convert converts a configuration. Its errors are of type *Error.
+// Convert converts a configuration. Mistakes in the YAML are errors of type *Error.
 func Convert(o Options) (*Result, error) {
 	root, replaced, err := load(o.File, o.Read)
 	if err != nil {

@@ -106,7 +106,10 @@ func (l *loader) file(name string, from Place, via []string) (*value, error) {
 		return nil, errorAt(from, "more than %d files are included", maxFiles)
 	}
 	data, err := l.read(name)
-	if err != nil {
+	switch {
+	case err != nil && via == nil:
+		return nil, err
+	case err != nil:
 		return nil, &Error{from, err}
 	}
 	if len(data) > maxFile {
