@@ -319,7 +319,7 @@ func TestSSOExample(t *testing.T) {
 }
 
 // The index names every example.
-func TestExamplesAreListed(t *testing.T) {
+func TestDocumentedExamples(t *testing.T) {
 	t.Parallel()
 	index := read(t, "../examples/README.md")
 	folders, err := filepath.Glob("../examples/*/README.md")
