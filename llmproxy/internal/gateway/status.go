@@ -9,6 +9,7 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/upstream"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router/admission"
+	"github.com/caddy-llmproxy/caddy-llmproxy/router/replica"
 )
 
 // StatusPath is where callers can see their requests that wait, and how long a new one would.
@@ -49,8 +50,13 @@ func statusOf(key *keys.Key, request admission.Request, upstreams []*upstream.Up
 	if key != nil {
 		answer.Key = key.Name
 	}
+	seen := map[*replica.Replica]bool{} // upstreams may share an address
 	for _, u := range upstreams {
 		for _, r := range u.Replicas {
+			if seen[r] {
+				continue
+			}
+			seen[r] = true
 			for _, item := range r.Queue().WaitingFor(func(q *admission.Request) bool { return q.Caller == request.Caller }) {
 				answer.Requests = append(answer.Requests, waitingStatus{
 					ID: item.ID, Model: item.Name, Position: item.Position, Waited: tenths(time.Since(item.Since)), Wait: waitOf(item.Forecast),

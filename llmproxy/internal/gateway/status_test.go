@@ -12,6 +12,7 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/keys"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/upstream"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router/admission"
+	"github.com/caddy-llmproxy/caddy-llmproxy/router/replica"
 )
 
 // A key sees its own requests that wait, their places and what a new one would find, and nothing of other keys.
@@ -21,6 +22,8 @@ func TestQueueStatus(t *testing.T) {
 	local := fakellm.Start(t, "openai")
 	local.Next(fakellm.Text("slow").Hold(release))
 	s.up("gpu", upstream.OpenAI, func(c *upstream.Config) { c.MaxConcurrent, c.Queue = 1, admission.Config{Size: 8} }, local.URL())
+	gpu := s.upstreams[0]
+	s.up("same", upstream.OpenAI, func(c *upstream.Config) { c.Replica = func(string) *replica.Replica { return gpu.Replicas[0] } }, local.URL())
 	s.guarded(&keys.Entry{Name: "alice"}, &keys.Entry{Name: "bob", Models: []string{"m"}})
 	s.serve("m gpu/x", "other gpu/y")
 	status := func(key string) statusAnswer {
