@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what the end-to-end tests need into a cache outside the repository, unless it is there already: Ollama, llama.cpp's
-# server, the official SDKs of OpenAI, Anthropic and Ollama for Python and Node, Claude Code, Codex, guidellm, and the test models. The tests find everything under $cache/current.
+# server, the official SDKs of OpenAI, Anthropic and Ollama for Python and Node, Claude Code, Codex, guidellm, axe, and the test models. Chromium is a package of Debian. The tests find everything under $cache/current.
 # Whatever cannot be installed is an error; nothing is skipped.
 set -euo pipefail
 cd "$(dirname "$0")"
@@ -8,6 +8,7 @@ cd "$(dirname "$0")"
 ollama_version=v0.11.4 # the last version whose own CPU engine builds from the Go module alone
 claude_code_version=2.1.332
 codex_version=0.171.0
+axe_version=4.14.1
 cache=${LLMPROXY_E2E_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/caddy-llmproxy-e2e}
 
 main() {
@@ -24,6 +25,7 @@ main() {
 	provide node "$(fingerprint sdk/package.json)" install_node
 	provide claude-code "$claude_code_version" install_claude_code
 	provide codex "$codex_version" install_codex
+	provide axe "$axe_version" install_axe
 	provide guidellm "$(fingerprint guidellm/requirements.txt "$(python3 -VV)")" install_guidellm
 	wait "$ollama"
 	provide models "$(fingerprint testmodel/* "$ollama_version")" make_models
@@ -88,6 +90,13 @@ install_guidellm() {
 	python3 -m venv "$1"
 	"$1/bin/pip" install --quiet --disable-pip-version-check --only-binary :all: --no-deps -r guidellm/requirements.txt
 	HF_HUB_OFFLINE=1 "$1/bin/guidellm" --help >/dev/null
+}
+
+# install_axe installs the checks of accessibility, which run inside the page.
+install_axe() {
+	npm install --prefix "$1" --no-package-lock --no-audit --no-fund --ignore-scripts --loglevel=error "axe-core@$axe_version"
+	ln -s node_modules/axe-core/axe.min.js "$1/axe.min.js"
+	[[ -s $1/axe.min.js ]]
 }
 
 # make_models writes the model files and imports them into Ollama, one of them also under a name with a slash.

@@ -332,3 +332,13 @@ func TestDocumentedExamples(t *testing.T) {
 		}
 	}
 }
+
+// The page asks for a key; that of ops sees everything, that of alice her own.
+func TestDashboardExample(t *testing.T) {
+	url := runExample(t, "dashboard", map[string]string{"OLLAMA_ADDRESS": fakellm.Start(t, "ollama").URL(), "OPS_KEY": "sk-ops", "ALICE_KEY": "sk-alice"})
+	for secret, want := range map[string]string{"sk-ops": "all", "sk-alice": "own", "change-me-ops": ""} {
+		if _, v := me(t, url, bearer(secret)...); v.Sees != want || v.Admin != (want == "all") {
+			t.Errorf("%s: %+v", secret, v)
+		}
+	}
+}

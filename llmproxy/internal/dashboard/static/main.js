@@ -8,7 +8,7 @@ import { events } from "./live.js";
 import { showKeys, useKeys } from "./keys.js";
 import { showQuota, showSpend, showStatus } from "./overview.js";
 import { showModels, usePlayground } from "./playground.js";
-import { addRequests, forgetRequests, kept, showRequests } from "./requests.js";
+import { addRequests, forgetRequests, showRequests, size } from "./requests.js";
 
 const pages = ["overview", "requests", "playground", "keys"];
 let visitor, secret = "", connection;
@@ -133,5 +133,5 @@ matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => useT
 
 useTheme(localStorage.getItem("llm_dashboard_theme"));
 // How much the page keeps, for those who wonder whether it grows.
-globalThis.llmDashboard = { size: () => ({ requests: kept(), points: points() }) };
+globalThis.llmDashboard = { size: () => ({ ...size(), points: points() }) };
 signIn().catch(() => showSignIn());

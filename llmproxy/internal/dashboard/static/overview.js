@@ -33,7 +33,7 @@ export function showStatus(s, all) {
 function showCache(c, all) {
 	const served = c.hits + c.coalesced, asked = served + c.misses;
 	setText($("tile-cache"), asked === 0 ? "–" : `${Math.round(100 * served / asked)} %`);
-	let note = all ? `${count(served)} of ${count(asked)}, ${count(c.saved_tokens)} tokens saved` : `${served} of ${asked} in the last minute`;
+	let note = `${count(served)} of ${count(asked)} requests${all ? "" : " in the last minute"}`;
 	if (!c.configured) note = "no cache is configured";
 	setText($("note-cache"), note);
 }

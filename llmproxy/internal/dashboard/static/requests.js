@@ -19,8 +19,8 @@ export function forgetRequests() {
 	showRequests();
 }
 
-// kept returns how many requests the page keeps.
-export const kept = () => requests.length;
+// size returns how many requests the page keeps, and the number of the newest one.
+export const size = () => ({ requests: requests.length, newest: requests[0]?.number ?? 0 });
 
 const hasFailure = (r) => r.status >= 400 || r.verdict !== "ok" || r.attempts.some((a) => a.verdict !== "ok");
 
@@ -41,7 +41,7 @@ function makeRequest(r) {
 	const details = el("details", { class: "request" }, el("summary", {},
 		el("span", { class: "soft" }, clock(r.started)),
 		el("span", { class: "cut" }, el("b", {}, r.model || "–"), el("span", { class: "soft" }, r.key ? ` ${r.key}` : "")),
-		el("span", { class: "cut where soft" }, r.target ? `→ ${r.target}` : "", r.cache === "hit" || r.cache === "coalesced" ? ` (cache: ${r.cache})` : ""),
+		el("span", { class: "cut where soft" }, r.target ? `→ ${r.target}` : "", how(r)),
 		el("span", { class: "result" }, el("span", { class: `badge ${resultClass(r)}` }, r.error ? `${r.status} ${r.error}` : r.verdict === "ok" ? `${r.status}` : `${r.status} ${r.verdict}`)),
 		el("span", { class: "numbers" },
 			el("span", { title: "time to first token" }, r.ttft_seconds > 0 ? seconds(r.ttft_seconds) : "–"),
@@ -51,6 +51,12 @@ function makeRequest(r) {
 	// Most are never opened, so the details are built when one is.
 	details.addEventListener("toggle", () => { if (details.open && details.children.length === 1) details.append(makeDetail(r)); });
 	return details;
+}
+
+// how says how the target came to answer, if it was not the first choice.
+function how(r) {
+	if (r.cache === "hit" || r.cache === "coalesced") return ` (cache: ${r.cache})`;
+	return r.route === "spill" || r.route?.startsWith("fallback:") ? ` (${r.route})` : "";
 }
 
 const attemptsLabel = (r) => r.attempts.length === 0 ? "no attempt" : `attempts: ${r.attempts.map((a) => a.verdict).join(", ")}`;
