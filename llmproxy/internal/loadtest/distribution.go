@@ -81,8 +81,8 @@ func Bins(n int, all ...*Distribution) [][]Bin {
 	if low == longest {
 		return result // no distribution has values
 	}
-	const steps = 100 // bins that are much narrower than their values would have the same labels
-	width := roundUp(max((high-low+1)/time.Duration(max(n-1, 1)), high/steps))
+	// Bins that are much narrower than their values would have the same labels.
+	width := roundUp(max((high-low+1)/time.Duration(max(n-1, 1)), high/time.Duration(10*n)))
 	first := low.Truncate(width)
 	count := int((high-first)/width) + 1
 	for i, d := range all {

@@ -68,7 +68,7 @@ func (t Target) Find(ctx context.Context) (Target, error) {
 	}
 	models, err := t.Models(ctx)
 	if err != nil {
-		return t, listError(t.URL, "--model", err)
+		return t, listError(t.URL, "--model", "--key", err)
 	}
 	// The first one may be of another sort: a list says nothing of that in any form that all servers share.
 	i := slices.IndexFunc(models, func(name string) bool { return !strings.Contains(strings.ToLower(name), "embed") })
@@ -80,12 +80,15 @@ func (t Target) Find(ctx context.Context) (Target, error) {
 }
 
 // listError says what to do about a list of models that could not be read.
-func listError(address, flag string, err error) error {
+func listError(address, modelFlag, keyFlag string, err error) error {
 	var f *Failure
-	if errors.As(err, &f) && f.Class == Unreachable {
+	switch {
+	case errors.As(err, &f) && f.Class == Unreachable:
 		return fmt.Errorf("%s does not answer: %w", address, err)
+	case errors.As(err, &f) && f.Status == http.StatusUnauthorized:
+		return fmt.Errorf("%s wants another key (%s): %w", address, keyFlag, err)
 	}
-	return fmt.Errorf("listing the models of %s: %w; give the model with %s", address, err, flag)
+	return fmt.Errorf("listing the models of %s: %w; give the model with %s", address, err, modelFlag)
 }
 
 // FindLike is Find for a server that is compared with another one. Without a model it takes the same one, or the only one that it lists.
@@ -100,7 +103,7 @@ func (t Target) FindLike(ctx context.Context, model string) (Target, error) {
 	models, err := t.Models(ctx)
 	switch {
 	case err != nil:
-		return t, listError(t.URL, "--compare-model", err)
+		return t, listError(t.URL, "--compare-model", "--compare-key", err)
 	case slices.Contains(models, model):
 	case len(models) == 1:
 		t.Model = models[0]

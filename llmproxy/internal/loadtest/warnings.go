@@ -5,8 +5,12 @@ import (
 	"time"
 )
 
-// lateFor is how late requests may be sent, and how long goroutines may wait for a CPU, before the client is taken for a limit.
-const lateFor = 5 * time.Millisecond
+// lateFor is how late requests may be sent, and how long goroutines may wait for a CPU, before this machine counts as a limit: so much, and
+// so large a share of the time to first token, or of the latency without streams.
+const (
+	lateFor   = 5 * time.Millisecond
+	lateShare = .05
+)
 
 // Warnings returns what may make the figures of a run mislead, each with what to do about it.
 func (r *Result) Warnings() (list []string) {
@@ -14,9 +18,14 @@ func (r *Result) Warnings() (list []string) {
 	if r.Interrupted {
 		add("The run was interrupted. %d requests in flight were canceled and do not count.", r.Canceled)
 	}
-	if late := r.SendDelay.Percentile(99); late > lateFor {
+	measured := r.FirstToken
+	if measured.Count() == 0 {
+		measured = r.Latency
+	}
+	tolerable := max(lateFor, time.Duration(lateShare*float64(measured.Percentile(50))))
+	if late := r.SendDelay.Percentile(99); late > tolerable {
 		add("This machine was a limit: requests were sent up to %v late (99th percentile). Use a larger machine, or lower --rate or --concurrency.", late.Round(time.Millisecond))
-	} else if r.SchedulerLag > lateFor {
+	} else if r.SchedulerLag > tolerable {
 		add("This machine was a limit: goroutines waited up to %v for a CPU (99th percentile). Use a larger machine, or lower --rate or --concurrency.", r.SchedulerLag.Round(time.Millisecond))
 	}
 	if r.Waited > 0 {

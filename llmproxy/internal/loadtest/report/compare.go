@@ -2,6 +2,7 @@ package report
 
 import (
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/loadtest"
@@ -35,7 +36,7 @@ func compare(one, two *loadtest.Result) (list []comparison) {
 	}
 	return append(list, comparison{
 		Name: "Failed requests", One: fmt.Sprintf("%.3g%%", 100*one.ErrorRate()), Two: fmt.Sprintf("%.3g%%", 100*two.ErrorRate()),
-		Difference: fmt.Sprintf("%+.3g points", 100*(two.ErrorRate()-one.ErrorRate())),
+		Difference: signed(100*(two.ErrorRate()-one.ErrorRate())) + " points",
 	})
 }
 
@@ -53,7 +54,7 @@ func newComparison(name string, one, two float64, format func(float64) string, s
 	}
 	if one > 0 && two > 0 {
 		change := two/one - 1
-		c.Difference = fmt.Sprintf("%+.1f%%", 100*change)
+		c.Difference = signed(100*change) + "%"
 		switch {
 		case change > clearly:
 			c.Better = sign
@@ -62,4 +63,12 @@ func newComparison(name string, one, two float64, format func(float64) string, s
 		}
 	}
 	return c
+}
+
+// signed formats a difference with its sign, if it is not zero.
+func signed(n float64) string {
+	if math.Abs(n) < .05 {
+		return "0"
+	}
+	return fmt.Sprintf("%+.1f", n)
 }

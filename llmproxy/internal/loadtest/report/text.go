@@ -61,7 +61,6 @@ func writeResult(b *strings.Builder, r *loadtest.Result) {
 	}
 	table.Flush()
 
-	b.WriteByte('\n')
 	writeLatencies(b, r)
 	for _, l := range latencies {
 		if l.name != "Time per output token" {
@@ -98,6 +97,7 @@ func writeLatencies(b *strings.Builder, r *loadtest.Result) {
 	if len(rows) == 1 {
 		return
 	}
+	b.WriteByte('\n')
 	for _, row := range rows {
 		fmt.Fprintf(b, "%-21s", row[0])
 		for _, cell := range row[1:] {
