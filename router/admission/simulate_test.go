@@ -48,10 +48,10 @@ func sameTurn(string) string    { return "" }
 var (
 	simUnbounded  = simPolicy{name: "the server's own queue", unbounded: true, caller: sameTurn, blind: true}
 	simFIFO       = simPolicy{name: "first come, first served", caller: sameTurn, blind: true}
-	simRoundRobin = simPolicy{name: "round robin", caller: ownTurn, blind: true}
-	simFair       = simPolicy{name: "fair by tokens", caller: ownTurn}
-	simByTokens   = simPolicy{name: "the same within memory", caller: ownTurn, tokens: true}
-	simSpilling   = simPolicy{name: "the same with spill 5s", caller: ownTurn, spill: 5 * time.Second}
+	simRoundRobin = simPolicy{name: "the keys in turn", caller: ownTurn, blind: true}
+	simFair       = simPolicy{name: "this gateway", caller: ownTurn}
+	simByTokens   = simPolicy{name: "this gateway, by tokens", caller: ownTurn, tokens: true}
+	simSpilling   = simPolicy{name: "with spill 5s", caller: ownTurn, spill: 5 * time.Second}
 )
 
 // A simEvent is an arrival, the end of a wait, or that the gateway asks the server for its load.
@@ -476,27 +476,37 @@ func simulateAll(t *testing.T, workload simWorkload, space float64, policies []s
 	return results
 }
 
-// drawSimulation returns a picture of the polite keys' p95: bars on a logarithmic scale, in the colors of light and dark pages alike.
-func drawSimulation(policies []simPolicy, results simResults) string {
-	const left, top, height, decades, bar, gap = 60, 40, 240, 4, 34, 28
+// A simPanel is one of the diagrams of the picture.
+type simPanel struct {
+	title    string
+	policies []simPolicy
+	results  simResults
+}
+
+// drawSimulation returns a picture of the polite keys' p95: bars on a logarithmic scale, in colors for light and dark pages alike.
+func drawSimulation(panels ...simPanel) string {
+	const left, top, height, panel, decades, bar, gap = 64, 40, 240, 340, 4, 34, 50
 	var b strings.Builder
-	width := left + len(policies)*(3*bar+gap) + gap
-	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" font-family="sans-serif" font-size="12" fill="#888">`+"\n", width, top+height+50)
-	fmt.Fprintf(&b, `<text x="%d" y="18">Time to the first token that 95 %% of the requests of the two polite keys keep to</text>`+"\n", left)
-	for d := range decades + 1 {
-		y := top + height - d*height/decades
-		fmt.Fprintf(&b, `<path d="M%d %dH%d" stroke="#8884"/><text x="%d" y="%d" text-anchor="end">%.0f s</text>`+"\n", left, y, width, left-6, y+4, math.Pow10(d))
-	}
-	for i, p := range policies {
-		x := left + gap + i*(3*bar+gap)
-		for n, load := range simLoads {
-			p95 := results[p.name][load].politeP95.Seconds()
-			h := int(math.Log10(max(p95, 1)) * height / decades)
-			fmt.Fprintf(&b, `<rect x="%d" y="%d" width="%d" height="%d" fill="%s"/><text x="%d" y="%d" text-anchor="middle">%.0f</text>`+"\n",
-				x+n*bar, top+height-h, bar-4, h, []string{"#8fb8de", "#4a86c0", "#1f4e79"}[n], x+n*bar+bar/2-2, top+height-h-4, p95)
-			fmt.Fprintf(&b, `<text x="%d" y="%d" text-anchor="middle">%.1f</text>`+"\n", x+n*bar+bar/2-2, top+height+16, load)
+	width := left + 5*(3*bar+gap) + gap
+	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" font-family="sans-serif" font-size="12" fill="#888">`+"\n", width, len(panels)*panel)
+	for n, p := range panels {
+		fmt.Fprintf(&b, `<g transform="translate(0 %d)">`+"\n"+`<text x="%d" y="18">%s</text>`+"\n", n*panel, left, p.title)
+		for d := range decades + 1 {
+			y := top + height - d*height/decades
+			fmt.Fprintf(&b, `<path d="M%d %dH%d" stroke="#888" stroke-opacity=".3"/><text x="%d" y="%d" text-anchor="end">%.0f s</text>`+"\n", left, y, width, left-6, y+4, math.Pow10(d))
 		}
-		fmt.Fprintf(&b, `<text x="%d" y="%d" text-anchor="middle">%s</text>`+"\n", x+3*bar/2, top+height+36, p.name)
+		for i, policy := range p.policies {
+			x := left + gap + i*(3*bar+gap)
+			for n, load := range simLoads {
+				p95 := p.results[policy.name][load].politeP95.Seconds()
+				h := int(math.Log10(max(p95, 1)) * height / decades)
+				fmt.Fprintf(&b, `<rect x="%d" y="%d" width="%d" height="%d" fill="%s"/><text x="%d" y="%d" text-anchor="middle">%.0f</text>`+"\n",
+					x+n*bar, top+height-h, bar-4, h, []string{"#8fb8de", "#4a86c0", "#2f6ca3"}[n], x+n*bar+bar/2-2, top+height-h-4, p95)
+				fmt.Fprintf(&b, `<text x="%d" y="%d" text-anchor="middle">%.1f</text>`+"\n", x+n*bar+bar/2-2, top+height+16, load)
+			}
+			fmt.Fprintf(&b, `<text x="%d" y="%d" text-anchor="middle">%s</text>`+"\n", x+3*bar/2, top+height+36, policy.name)
+		}
+		b.WriteString("</g>\n")
 	}
 	return b.String() + "</svg>\n"
 }
@@ -508,7 +518,11 @@ func TestSimulation(t *testing.T) {
 		policies := []simPolicy{simUnbounded, simFIFO, simRoundRobin, simFair, simSpilling}
 		results := simulateAll(t, simMixed, 0, policies)
 		if *picture != "" {
-			if err := os.WriteFile(*picture, []byte(drawSimulation(policies, results)), 0o644); err != nil {
+			others := []simPolicy{simFIFO, simRoundRobin, simFair}
+			drawn := drawSimulation(
+				simPanel{"All keys send the same mix: within how many seconds 95 % of the polite keys' requests have their first token, by load", policies, results},
+				simPanel{"The greedy key is an agent with long prompts, and the polite ones chat", others, simulateAll(t, simAgents, 0, others)})
+			if err := os.WriteFile(*picture, []byte(drawn), 0o644); err != nil {
 				t.Error(err)
 			}
 		}
