@@ -114,3 +114,55 @@ func TestKeepWarm(t *testing.T) {
 		}
 	}
 }
+
+// A llama.cpp in router mode that has no space for a model is asked again until it has, and then until the model is loaded. A load that
+// fails ends the wait. With one model, there is nothing to load.
+func TestLoadAtLlamaCpp(t *testing.T) {
+	t.Parallel()
+	status := func(value string) string {
+		return `{"data":[{"id":"m","aliases":["other"],"status":{"value":"` + value + `"}}]}`
+	}
+	failed := `{"data":[{"id":"m","status":{"value":"unloaded","failed":true,"exit_code":1}}]}`
+	for _, test := range []struct {
+		name, model string
+		lists       []string // the answers of /models, of which the last one stays
+		refusals    int      // of /models/load
+		posts       int
+		took        time.Duration
+	}{
+		{"one model", "m", []string{`{"data":[{"id":"m","meta":{}}]}`}, 0, 0, 0},
+		{"loaded", "m", []string{status("loaded")}, 0, 0, 0},
+		{"by another name", "other", []string{status("unloaded"), status("loaded")}, 0, 1, llamaCppAskAgain},
+		{"unknown", "x", []string{status("unloaded")}, 0, 0, 0},
+		{"not loaded", "m", []string{status("unloaded"), status("loading"), status("loading"), status("loaded")}, 0, 1, 3 * llamaCppAskAgain},
+		{"no space", "m", []string{status("unloaded"), status("unloaded"), status("unloaded"), status("loaded")}, 2, 3, 3 * llamaCppAskAgain},
+		{"it fails", "m", []string{status("unloaded"), status("loading"), failed}, 0, 1, 2 * llamaCppAskAgain},
+		{"it failed before", "m", []string{failed, status("loaded")}, 0, 1, llamaCppAskAgain},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				lists, posts, refusals := test.lists, 0, test.refusals
+				u := upstreamAt(t, Config{Name: "u", Kind: LlamaCpp, Transport: roundTrip(func(req *http.Request) (*http.Response, error) {
+					if req.Method == http.MethodPost {
+						if posts++; refusals > 0 {
+							refusals--
+							return answer(500, `{"error":{"code":500,"message":"model limit reached, try again later","type":"server_error"}}`), nil
+						}
+						return answer(200, `{"success":true}`), nil
+					}
+					list := lists[0]
+					if len(lists) > 1 {
+						lists = lists[1:]
+					}
+					return answer(200, list), nil
+				})}, "gpu")
+				began := time.Now()
+				p := &probe{ctx: t.Context(), u: u, base: u.Bases[0]}
+				if ok := llamaCppLoad(p, test.model, false); !ok || posts != test.posts || time.Since(began) != test.took {
+					t.Errorf("%t after %s and %d requests, want %d after %s", ok, time.Since(began), posts, test.posts, test.took)
+				}
+			})
+		})
+	}
+}
