@@ -13,6 +13,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/caddyserver/caddy/v2/caddyconfig"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/fakellm"
@@ -355,6 +356,55 @@ func TestDetectedServers(t *testing.T) {
 		res, answer := post(t, url, question(model, "Hi"))
 		if res.StatusCode != http.StatusOK || res.Header.Get("X-LLM-Target") != target {
 			t.Errorf("%s: status %d by %s: %s", model, res.StatusCode, res.Header.Get("X-LLM-Target"), answer)
+		}
+	}
+}
+
+// Whatever a text in the YAML is, the Caddyfile stays one: the text can neither end a line or a comment nor begin a block.
+func TestImportedTextStaysText(t *testing.T) {
+	t.Setenv("HOME", "/home/hunter2")
+	texts := []string{"a b", "a\nimport /etc/passwd", "}", "{", "a}", "{$HOME}", "x{$HOME", "`", "\"", "a`\"b", "a\\", "\\", "#x", "a #b", "<<EOF", "import", "*", "a*b*c", "@x", "é\u2028b", "\x00", "{env.HOME}", "{http.vars.x}", "", " ", "(snippet)", "-x", "+x", "a\tb", "%"}
+	places := []string{
+		"model_list: [{model_name: %s, litellm_params: {model: openai/m, api_key: none}}]",
+		"model_list: [{model_name: m, litellm_params: {model: %s, api_key: none}}]",
+		"model_list: [{model_name: m, litellm_params: {model: openai/m, api_base: %s, api_key: none}}]",
+		"model_list: [{model_name: m, litellm_params: {model: openai/m, organization: %s, api_key: none}}]",
+		"model_list: [{model_name: m, litellm_params: {model: azure/m, api_base: \"https://a.openai.azure.com\", api_version: %s, api_key: none}}]",
+		"model_list: [{model_name: m, litellm_params: {model: openai/m, api_key: none, extra_headers: {%s: a}}}]",
+		"model_list: [{model_name: m, litellm_params: {model: openai/m, api_key: none, extra_headers: {X-A: %s}}}]",
+		"model_list: [{model_name: m, litellm_params: {model: openai/m, api_key: none, %s: 1}}]",
+		"model_list: [{model_name: m, litellm_params: {model: openai/m, api_key: none, stop: %s}}]",
+		"model_list: [{model_name: m, litellm_params: {model: openai/m, api_key: none, additional_drop_params: [%s]}}]",
+		"model_list: [{model_name: m, litellm_params: {model: openai/m, api_key: none, ssl_verify: %s}, model_info: {id: %[1]s}}]",
+		"model_list: [{model_name: m, litellm_params: {model: openai/m, api_key: none}}]\nrouter_settings: {model_group_alias: {%s: m}, fallbacks: [{m: [%[1]s]}, {%[1]s: [m]}]}",
+		"model_list: [{model_name: m, litellm_params: {model: openai/m, api_key: none}}]\nlitellm_settings: {cache: true, callbacks: [%s], cache_params: {type: local, namespace: %[1]s, supported_call_types: [%[1]s]}}",
+		"model_list: [{model_name: m, litellm_params: {model: openai/m, api_key: none}}]\nlitellm_settings: {cache: true, json_logs: true, cache_params: {type: redis, host: %s, port: %[1]s}}",
+		"model_list: [{model_name: m, litellm_params: {model: openai/m, api_key: none}}]\ngeneral_settings: {litellm_key_header_name: %s, pass_through_endpoints: [{path: %[1]s, target: \"http://a\"}]}",
+		"model_list: [{model_name: m, litellm_params: {model: openai/m, api_key: none}}]\ngeneral_settings: {pass_through_endpoints: [{path: /a, target: %s, methods: [%[1]s], headers: {X: %[1]s}}]}",
+		"model_list: [{model_name: m, litellm_params: {model: openai/m, api_key: none}}]\n%s: 1",
+	}
+	for _, place := range places {
+		for _, text := range texts {
+			quoted, err := json.Marshal(text) // which is YAML, too
+			if err != nil {
+				t.Fatal(err)
+			}
+			source := fmt.Sprintf(place, quoted)
+			result, err := litellm.Convert(litellm.Options{File: "config.yaml", Read: func(string) ([]byte, error) { return []byte(source), nil }})
+			if err != nil {
+				t.Errorf("%s: %v", source, err)
+				continue
+			}
+			config, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(result.Caddyfile), map[string]any{"filename": "Caddyfile"})
+			if err != nil {
+				t.Errorf("%s: %v\n%s", source, err, result.Caddyfile)
+			}
+			if strings.Contains(string(config), "hunter2") {
+				t.Errorf("%s: a variable was replaced", source)
+			}
+			if formatted := caddyfile.Format([]byte(result.Caddyfile)); string(formatted) != result.Caddyfile {
+				t.Errorf("%s: the Caddyfile is not formatted:\n%s", source, result.Caddyfile)
+			}
 		}
 	}
 }

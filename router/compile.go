@@ -240,7 +240,7 @@ func (c *compiler) reference(m *Model, in part, targets []string) *Model {
 	other := c.models[name]
 	before, at, _ := strings.Cut(name, "/")
 	switch {
-	case IsPattern(at) && c.upstreams[before] != nil: // a target, whatever the patterns are called
+	case c.upstreams[before] != nil && (IsPattern(at) || at != "" && name == m.Name): // a target, whatever the models are called
 		return nil
 	case other == nil && c.upstreams[name] == nil && !strings.Contains(name, "/"):
 		return c.byPattern(name)

@@ -64,6 +64,7 @@ func TestCompile(t *testing.T) {
 		{Name: "gpt-4*", Pools: []PoolConfig{one("openai")}},
 		{Name: "gpt-*", Pools: []PoolConfig{one("openai/gpt-4o-mini")}},
 		{Name: "openai/*", Pools: []PoolConfig{one("openai/*"), one("gpu/gpt-oss:*b")}},
+		{Name: "big/qwen", Pools: []PoolConfig{one("big/qwen")}},
 		{Name: "*-local", Pools: []PoolConfig{one("gpu/*")}},
 		{Name: "small", Pools: []PoolConfig{one("qwen3-local")}},
 	}
@@ -84,6 +85,7 @@ func TestCompile(t *testing.T) {
 		{"openai/", "openai/*", [][]string{{"openai/"}, {"gpu/gpt-oss:b"}}},
 		{"qwen3:4b-local", "*-local", [][]string{{"gpu/qwen3:4b"}}},
 		{"small", "small", [][]string{{"gpu/qwen3"}}},
+		{"big/qwen", "big/qwen", [][]string{{"big/qwen"}}},
 	} {
 		t.Run(test.ask, func(t *testing.T) {
 			t.Parallel()
@@ -102,7 +104,7 @@ func TestCompile(t *testing.T) {
 	if _, ok := table.Lookup("unknown"); ok {
 		t.Error("a name that matches nothing has a plan")
 	}
-	if diff := cmp.Diff([]string{"local", "alias", "claude", "small"}, table.Names()); diff != "" {
+	if diff := cmp.Diff([]string{"local", "alias", "claude", "big/qwen", "small"}, table.Names()); diff != "" {
 		t.Error(diff)
 	}
 }

@@ -136,7 +136,7 @@ func Token(word string) string {
 	switch {
 	case word == "":
 		return `""`
-	case !strings.ContainsAny(word, " \t\r\n\"`{}#\\<"):
+	case !strings.ContainsAny(word, "\"`{}#\\<") && !strings.ContainsFunc(word, endsWord):
 		return word
 	case isPlaceholders(word):
 		return word
@@ -146,9 +146,12 @@ func Token(word string) string {
 	return `"` + strings.ReplaceAll(word, `"`, `\"`) + `"`
 }
 
+// endsWord reports whether Caddy ends a word at a character.
+func endsWord(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) || r == '\ufeff' }
+
 // isPlaceholders reports whether all braces in a word are those of placeholders, such as {env.NAME}.
 func isPlaceholders(word string) bool {
-	if word == "" || strings.ContainsAny(word, " \t\r\n\"`#\\<") {
+	if word == "" || strings.ContainsAny(word, "\"`#\\<") || strings.ContainsFunc(word, endsWord) {
 		return false
 	}
 	for {

@@ -39,7 +39,7 @@ func TestToken(t *testing.T) {
 	t.Parallel()
 	for word, want := range map[string]string{
 		"gpt-4o": "gpt-4o", "": `""`, "a b": "`a b`", "#x": "`#x`", "{env.A}": "{env.A}", "sk-{env.A}-{file./x}": "sk-{env.A}-{file./x}", "Bearer {env.A}": "`Bearer {env.A}`",
-		"{": "`{`", "}": "`}`", "{}": "`{}`", `{"a":1}`: "`{\"a\":1}`", "a`b": "\"a`b\"", "<<EOF": "`<<EOF`", "a\nb": "`a\nb`",
+		"{": "`{`", "}": "`}`", "{}": "`{}`", `{"a":1}`: "`{\"a\":1}`", "a`b": "\"a`b\"", "<<EOF": "`<<EOF`", "a\nb": "`a\nb`", "é\u2028b": "`é\u2028b`", "\u00a0": "`\u00a0`",
 	} {
 		if got := Token(word); got != want {
 			t.Errorf("Token(%q) = %s, want %s", word, got, want)

@@ -120,6 +120,8 @@ func (c *converter) writeState(to *draft.Block, params *section, kind string) bo
 		address = c.sentinels(params, scheme, login)
 	case params.has("redis_startup_nodes"):
 		address = c.cluster(params, scheme, login)
+	case host != "" && !(redisHost.MatchString(host) && redisPort.MatchString(port) && redisPort.MatchString(number)):
+		c.note(params, "host", Ignored, "the host, the port or the number of the database is not one")
 	case host != "":
 		if port == "" {
 			port = "6379"
@@ -147,6 +149,11 @@ func (c *converter) writeState(to *draft.Block, params *section, kind string) bo
 	to.Line("state", address)
 	return true
 }
+
+var (
+	redisHost = regexp.MustCompile(`^(\{env\.\w+\}|[A-Za-z0-9._:-]+)$`)
+	redisPort = regexp.MustCompile(`^(\{env\.\w+\}|[0-9]{0,5})$`)
+)
 
 // redisURL returns the address of a Redis server. One with a password is expected in the environment.
 func (c *converter) redisURL(params *section) string {

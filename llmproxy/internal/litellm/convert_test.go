@@ -192,6 +192,8 @@ func TestLines(t *testing.T) {
 		{"price in a block", deployment("model: openai/x, input_cost_per_token: 0.0000025, output_cost_per_audio_token: 0.00008"), "price openai/x 2.5 0 {\n\t\t\taudio_output 80\n\t\t}\n"},
 		{"weights by tokens a minute", "model_list:\n- {model_name: m, litellm_params: {model: hosted_vllm/a, api_base: \"http://a\", tpm: 300000}}\n- {model_name: m, litellm_params: {model: hosted_vllm/b, api_base: \"http://b\", tpm: 100000}}\n", "weight 3 1\n"},
 		{"cheapest first", "model_list:\n- {model_name: m, litellm_params: {model: hosted_vllm/a, api_base: \"http://a\", input_cost_per_token: 2e-6}}\n- {model_name: m, litellm_params: {model: hosted_vllm/b, api_base: \"http://b\", input_cost_per_token: 1e-6}}\nrouter_settings: {routing_strategy: cost-based-routing}\n", "to vllm-2/b vllm/a\n\t\t\tlb_policy first\n"},
+		{"model that is called like its target", "model_list: [{model_name: openai/gpt-4o, litellm_params: {model: openai/gpt-4o}}]", "model openai/gpt-4o openai/gpt-4o\n"},
+		{"model that is called like another one's target", "model_list:\n- {model_name: a, litellm_params: {model: openai/b}}\n- {model_name: openai/b, litellm_params: {model: groq/c}}\n", "model a openai-2/b\n\t\tmodel openai/b groq/c\n"},
 		{"upstream that is called like a model", "model_list: [{model_name: openai, litellm_params: {model: openai/gpt-4o}}]", "upstream openai-2 openai {"},
 		{"redis with a password", "litellm_settings: {cache: true, cache_params: {type: redis, host: os.environ/H, port: 6380, password: os.environ/P, ssl: true}}", "state rediss://:{env.P}@{env.H}:6380\n"},
 		{"redis by URL", "litellm_settings: {cache: true, cache_params: {type: redis, url: \"redis://:hunter2@db:6379\"}}", "state {env.REDIS_URL}\n"},

@@ -199,7 +199,7 @@ func (c *converter) setServer(to *server, service service, base string, params *
 	case address == "" && kind.ServiceBase == "":
 		return errors.New("it has no address; write its `api_base`")
 	}
-	if to.address = address; address != "" && !strings.HasPrefix(address, "{") {
+	if to.address = address; address != "" && !strings.HasPrefix(address, "{env.") {
 		if parsed, err := kind.ParseAddress(address); err != nil {
 			return err
 		} else if kind.ServiceBase != "" && parsed.String() == kind.ServiceBase {

@@ -40,7 +40,7 @@ func (c *converter) newModels(all []*deployment, s *settings) (blocks []*modelBl
 	}
 	m := &modelMaker{c: c, s: s, groups: groups, aliases: map[string]string{}}
 	for _, a := range s.aliases {
-		if groups[a[0]] == nil && !strings.ContainsAny(a[0], " \t\r\n{}`\"*") {
+		if a[0] != "" && groups[a[0]] == nil && !strings.ContainsAny(a[0], " \t\r\n{}`\"*") {
 			m.aliases[a[0]] = a[1]
 		}
 	}

@@ -90,6 +90,10 @@ func (s *section) placeholders(key, text string) string {
 		s.c.note(s, key, Ignored, "the value contains {$, which Caddy replaces; write it into the Caddyfile by hand")
 		return ""
 	}
+	if text == "{" || text == "}" {
+		s.c.note(s, key, Ignored, "a brace alone is no value of a Caddyfile")
+		return ""
+	}
 	return environ.ReplaceAllString(text, "{env.$1}")
 }
 

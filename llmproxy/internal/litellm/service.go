@@ -148,7 +148,7 @@ func serviceOf(model, provider, base string) (prefix, name string) {
 
 // addressFor returns a base URL of LiteLLM as the address of an upstream, and what is different there.
 func (s service) addressFor(base string) (address, different string) {
-	if base == "" || strings.HasPrefix(base, "{") {
+	if base == "" || strings.HasPrefix(base, "{env.") {
 		return base, ""
 	}
 	u, err := url.Parse(base)

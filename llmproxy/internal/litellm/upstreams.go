@@ -42,7 +42,7 @@ func (c *converter) newUpstreams(all []*deployment, s *settings) (blocks []*upst
 	for _, b := range blocks {
 		base := b.server.baseName()
 		name := base
-		for i := 2; taken[name]; i++ {
+		for i := 2; taken[name] || b.isAmbiguous(name, taken); i++ {
 			name = fmt.Sprintf("%s-%d", base, i)
 		}
 		b.name, taken[name] = name, true
@@ -51,6 +51,14 @@ func (c *converter) newUpstreams(all []*deployment, s *settings) (blocks []*upst
 		}
 	}
 	return blocks
+}
+
+// isAmbiguous reports whether a target at the upstream would also be the name of a model, other than the one that it belongs to.
+func (b *upstreamBlock) isAmbiguous(name string, models map[string]bool) bool {
+	return slices.ContainsFunc(b.deployments, func(d *deployment) bool {
+		target := name + "/" + d.model
+		return target != d.name && models[target]
+	})
 }
 
 // identity returns all that distinguishes a server from others.

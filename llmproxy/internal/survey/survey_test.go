@@ -138,3 +138,23 @@ func TestFreeSite(t *testing.T) {
 		t.Errorf("%v\n%s", err, text)
 	}
 }
+
+// Whatever nvidia-smi prints, it is GPUs or none, and does not end a comment of the Caddyfile.
+func FuzzGPUs(f *testing.F) {
+	f.Add(smi)
+	f.Add("a,1,2\n{$HOME},3,4\nb\rimport x,5,6\n,,\n")
+	f.Fuzz(func(t *testing.T, out string) {
+		gpus := Machine{Run: func(context.Context, string, ...string) ([]byte, error) { return []byte(out), nil }}.gpus(t.Context())
+		found := &Found{GPUs: gpus, Servers: []Server{{Address: "http://127.0.0.1:1", Kind: "vllm"}}}
+		text, err := found.Caddyfile("", "x")
+		if err != nil {
+			t.Fatal(err)
+		}
+		head, _, _ := strings.Cut(text, "\nhttp://localhost:8080 {\n")
+		for line := range strings.Lines(head) {
+			if line != "\n" && !strings.HasPrefix(line, "#") {
+				t.Errorf("a line outside of comments: %q", line)
+			}
+		}
+	})
+}
