@@ -172,6 +172,23 @@ func TestAdminManagesKeys(t *testing.T) {
 	carol.until(`!document.querySelector("#sign-in").hidden && document.querySelector("#sign-in-error").textContent.includes("signed out")`)
 }
 
+// When Caddy ends, the page says so, and when it is there again, so is the page, without another sign-in.
+func TestThePageComesBack(t *testing.T) {
+	w := newWorld(t)
+	p := w.open(t, unauthorized, "ERR_").signIn(ops)
+	for i := range 3 {
+		w.mustAsk(t, alice, "llama3.2", fmt.Sprint("before ", i))
+	}
+	p.show("requests")
+	p.until(`document.querySelectorAll(".request").length === 3`)
+	w.stop()
+	p.until(`document.querySelector("#live").textContent === "connecting …"`)
+	w.run()
+	p.until(`document.querySelector("#live").textContent === "live"`)
+	w.mustAsk(t, alice, "llama3.2", "hi")
+	p.until(`document.querySelectorAll(".request").length === 1`)
+}
+
 // Ten thousand requests do not make the page grow.
 func TestThePageDoesNotGrow(t *testing.T) {
 	w := newWorld(t)

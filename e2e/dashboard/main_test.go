@@ -89,6 +89,8 @@ const (
 type world struct {
 	url  string
 	gpu  *server
+	stop func()         // ends Caddy
+	run  func()         // and starts it again
 	busy sync.WaitGroup // requests in the background
 }
 
@@ -111,16 +113,32 @@ func newWorld(t *testing.T) *world {
 	if !filepath.IsAbs(caddy) {
 		caddy = filepath.Join("..", caddy) // as the tests of the folder above have it
 	}
-	cmd := exec.Command(caddy, "run", "--adapter", "caddyfile", "--config", file)
-	cmd.Env = append(os.Environ(), "HOME="+dir, "XDG_CONFIG_HOME="+dir, "XDG_DATA_HOME="+dir)
 	logs := new(strings.Builder)
-	cmd.Stdout, cmd.Stderr = logs, logs
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
+	w.run = func() {
+		t.Helper()
+		cmd := exec.Command(caddy, "run", "--adapter", "caddyfile", "--config", file)
+		cmd.Env = append(os.Environ(), "HOME="+dir, "XDG_CONFIG_HOME="+dir, "XDG_DATA_HOME="+dir)
+		cmd.Stdout, cmd.Stderr = logs, logs
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		w.stop = func() {
+			_ = cmd.Process.Signal(os.Interrupt)
+			_ = cmd.Wait()
+		}
+		w.wait(t, "Caddy to answer", func() bool {
+			res, err := http.Get(w.url + "/dashboard/")
+			if err != nil {
+				return false
+			}
+			_ = res.Body.Close()
+			return res.StatusCode == http.StatusOK
+		})
 	}
 	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
+		if w.stop != nil {
+			w.stop()
+		}
 		if t.Failed() {
 			t.Logf("Caddy's log:\n%s", logs)
 		}
@@ -134,14 +152,7 @@ func newWorld(t *testing.T) *world {
 		w.gpu.resume()
 		w.busy.Wait()
 	})
-	w.wait(t, "Caddy to answer", func() bool {
-		res, err := http.Get(w.url + "/dashboard/")
-		if err != nil {
-			return false
-		}
-		_ = res.Body.Close()
-		return res.StatusCode == http.StatusOK
-	})
+	w.run()
 	return w
 }
 

@@ -54,12 +54,15 @@ async function connect() {
 	connection?.abort();
 	const mine = connection = new AbortController();
 	for (let pause = 500; !mine.signal.aborted; pause = Math.min(2 * pause, 10_000)) {
+		let first = true; // a connection begins with all requests; after a restart, they are counted anew
 		try {
 			const status = await events("data/events", headers(), mine.signal, (name, data) => {
 				pause = 500;
 				setLive(true);
 				if (name === "status") {
 					showStatus(data, visitor.sees === "all");
+					if (first) forgetRequests();
+					first = false;
 					addRequests(data.requests);
 				} else if (name === "spend") showSpend(data);
 				else if (name === "signed_out") showSignIn("You are signed out, because the key is not valid any more.");

@@ -8,10 +8,12 @@ const mostDrawn = 64; // slots of a replica
 // showStatus shows a snapshot. All says whether the visitor sees the requests of everybody.
 export function showStatus(s, all) {
 	const replicas = s.upstreams.flatMap((u) => u.replicas);
-	const sum = (of) => replicas.reduce((n, r) => n + of(r), 0);
+	// Upstreams may share an address, whose requests count once. A caller sees no addresses, but the IDs of its own requests.
+	const sum = (of) => [...new Map(replicas.map((r) => [r.address, r])).values()].reduce((n, r) => n + of(r), 0);
+	const own = (list) => new Set(replicas.flatMap(list).map((request) => request.id)).size;
 	const streaming = sum((r) => r.streaming_tokens_per_second);
-	const busy = all ? sum((r) => r.in_use) : sum((r) => r.active.length);
-	const waiting = all ? sum((r) => r.waiting) : sum((r) => r.queue.length);
+	const busy = all ? sum((r) => r.in_use) : own((r) => r.active);
+	const waiting = all ? sum((r) => r.waiting) : own((r) => r.queue);
 	const t = s.traffic;
 	const over = `in the last ${t.window_seconds >= 60 ? "minute" : seconds(t.window_seconds)}`;
 

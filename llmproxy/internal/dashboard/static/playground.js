@@ -48,6 +48,7 @@ $("ask").addEventListener("submit", async (event) => {
 	$("send").disabled = true;
 	$("stop").disabled = false;
 	$("answer").classList.add("streaming");
+	$("answer").setAttribute("aria-busy", "true"); // a screen reader reads the answer when it is complete
 	try {
 		await ask(running.signal);
 	} catch (err) {
@@ -55,6 +56,7 @@ $("ask").addEventListener("submit", async (event) => {
 	}
 	running = null;
 	$("answer").classList.remove("streaming");
+	$("answer").removeAttribute("aria-busy");
 	$("send").disabled = false;
 	$("stop").disabled = true;
 });
