@@ -39,7 +39,7 @@ soak: ## for a minute, send requests to an upstream that keeps failing and comin
 	go test -count 1 -run TestFlappingUpstream -v ./llmproxy/internal/gateway -soak 60s
 
 simulate: ## print how long requests wait in the admission queue, against simpler ones, and draw docs/queue.svg
-	go test -count 1 -run TestSimulation -v ./router/admission -simulate 20000 -picture $(CURDIR)/docs/queue.svg
+	go test -count 1 -timeout 1h -run TestSimulation -v ./router/admission -simulate 20000 -picture $(CURDIR)/docs/queue.svg
 
 redis: ## run the tests of shared state with the race detector (needs redis-server and valkey-server)
 	for p in $$(grep -rl --include='*_test.go' '^//go:build redis' . | xargs -n1 dirname | sort -u); do \

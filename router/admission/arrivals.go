@@ -1,17 +1,24 @@
 package admission
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // arrivals are how often the callers of a class send requests while others wait: some of those that come later are served earlier. The
 // queue's lock guards it.
 type arrivals struct {
 	callers map[Caller]*arrived
-	time    float64   // in seconds, for which requests waited
-	since   time.Time // until when that has been summed up
+	list    []*arrived // the same, without an order
+	time    float64    // in seconds, for which requests waited
+	since   time.Time  // until when that has been summed up
 }
 
 // arrived is what one caller has sent in that time, in sums over its requests.
-type arrived struct{ requests, service, cost float64 }
+type arrived struct {
+	caller                  Caller
+	requests, service, cost float64
+}
 
 const (
 	// maxArrived bounds the callers whose requests are counted.
@@ -34,15 +41,15 @@ func (a *arrivals) pass(now time.Time) {
 	a.since = now
 	for a.time > arrivalsAge.Seconds() {
 		a.time /= 2
-		for caller, c := range a.callers {
+		a.list = slices.DeleteFunc(a.list, func(c *arrived) bool {
 			if c.requests < 1 {
-				delete(a.callers, caller)
-				continue
+				delete(a.callers, c.caller)
 			}
 			c.requests /= 2
 			c.service /= 2
 			c.cost /= 2
-		}
+			return c.requests < 0.5
+		})
 	}
 }
 
@@ -56,12 +63,29 @@ func (a *arrivals) count(caller Caller, service, cost float64) {
 		if a.callers == nil {
 			a.callers = map[Caller]*arrived{}
 		}
-		c = new(arrived)
+		c = &arrived{caller: caller}
 		a.callers[caller] = c
+		a.list = append(a.list, c)
 	}
 	c.requests++
 	c.service += service
 	c.cost += cost
+}
+
+// most returns the callers that send most requests.
+func (a *arrivals) most() (list [maxLater]*arrived, n int) {
+	for _, c := range a.list {
+		n = min(n+1, maxLater)
+		for i := range list[:n] {
+			if list[i] == nil || c.requests > list[i].requests {
+				c, list[i] = list[i], c
+			}
+			if c == nil {
+				break
+			}
+		}
+	}
+	return list, n
 }
 
 // work is the requests that are served before another one.

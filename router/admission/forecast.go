@@ -105,7 +105,8 @@ func (s *Queue) ahead(q *Request, e *entry) (sum work) {
 			sum.requests += f.waiting
 			sum.service += f.service
 		}
-		for _, a := range c.arrivals.callers {
+		most, n := c.arrivals.most()
+		for _, a := range most[:n] {
 			sum.addLater(a, c.arrivals.time, math.Inf(1))
 		}
 	}
@@ -131,12 +132,13 @@ func (s *Queue) ahead(q *Request, e *entry) (sum work) {
 		sum.requests += n
 		sum.service += f.service * float64(n) / float64(f.waiting)
 	}
-	for caller, a := range c.arrivals.callers {
-		if caller == q.Caller || a.cost <= 0 {
+	most, n := c.arrivals.most()
+	for _, a := range most[:n] {
+		if a.caller == q.Caller || a.cost <= 0 {
 			continue
 		}
 		begins, weight := c.now-c.credit, 1.0 // of the caller's next request
-		if f := c.flows[caller]; f != nil {
+		if f := c.flows[a.caller]; f != nil {
 			weight = f.weight
 			begins = max(f.tag+f.cost/weight, c.earliest(f))
 		}

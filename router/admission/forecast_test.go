@@ -1,6 +1,7 @@
 package admission
 
 import (
+	"strconv"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -198,6 +199,44 @@ func TestForecastCountsLaterRequests(t *testing.T) {
 			t.Errorf("after: %+v, before: %+v", after, before)
 		}
 	})
+}
+
+// Only so many callers are counted, those that no longer send anything are forgotten, and those that send most count in forecasts.
+func TestArrivals(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	var a arrivals
+	a.resume(now)
+	for i := range 2 * maxArrived {
+		a.count(Caller{Key: strconv.Itoa(i)}, 1, 1)
+		for range i % maxLater {
+			a.count(Caller{Key: strconv.Itoa(i)}, 1, 1)
+		}
+	}
+	if len(a.callers) != maxArrived || len(a.list) != maxArrived {
+		t.Errorf("%d callers are counted, and %d listed", len(a.callers), len(a.list))
+	}
+	most, n := a.most()
+	for _, c := range most[:n] {
+		if c.requests != maxLater {
+			t.Errorf("%+v is one of those who send most", c)
+		}
+	}
+	if n != maxLater {
+		t.Errorf("%d callers count", n)
+	}
+	a.count(Caller{Key: "0"}, 1, 1)
+	for range 4 {
+		now = now.Add(arrivalsAge * 3 / 4)
+		a.pass(now)
+	}
+	if _, ok := a.callers[Caller{Key: "0"}]; ok || len(a.list) != len(a.callers) || a.time > arrivalsAge.Seconds() {
+		t.Errorf("%d callers are left, %d listed, %v s", len(a.callers), len(a.list), a.time)
+	}
+	a.resume(now.Add(2 * arrivalsAge))
+	if len(a.callers) != 0 || a.time != 0 {
+		t.Errorf("after a long break, %d callers are left", len(a.callers))
+	}
 }
 
 // Speeds shows what was learned.
