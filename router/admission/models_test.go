@@ -294,3 +294,42 @@ func TestLearnsMemory(t *testing.T) {
 		}
 	})
 }
+
+// While a request for another model waits until the server is done with the one that it has, no more requests for that are sent there. If
+// it leaves, they are.
+func TestTurnsEndInOrder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := groupsOf(1, 2, 10)[0]
+		g.queue.ObserveModels(Models{Asked: time.Now(), InMemory: []string{"x"}, Most: 1})
+		busy := new(Slot)
+		g.queue.Take(&g.Rules, "x", busy)
+		wait := func(model string) *Ticket {
+			slot := new(Slot)
+			if g.queue.Take(&g.Rules, model, slot) {
+				t.Fatalf("a request for %s did not wait", model)
+			}
+			ticket, _ := Enqueue(slot, true, []Place{{&g.Rules, g.queue, model}})
+			return ticket
+		}
+		y := wait("y")
+		x := wait("x")
+		if got(x) != "0" {
+			t.Error("in the turn of its model, and with a free slot, a request waits")
+		}
+		x.Leave()
+		x.slot.Release(Usage{})
+		time.Sleep(unknownTurn)
+		x = wait("x")
+		if got(x) != "" || got(y) != "" {
+			t.Error("after the turn, a request was sent although another model is next, or that one while the server is not done")
+		}
+		y.Leave()
+		if got(x) != "0" {
+			t.Error("nobody waits for another model any more")
+		}
+		x.Leave()
+		x.slot.Release(Usage{})
+		busy.Release(Usage{})
+		expectIdle(t, g.queue, 0)
+	})
+}

@@ -1,9 +1,10 @@
 // Package admission decides which request gets the next slot of a server: it counts the slots in use, queues the requests that find none,
-// shares the slots among callers by priority, weight and tokens, and forecasts how long a request will wait, from how fast the server was.
+// shares the slots among callers by priority, weight and tokens, gives models that displace each other in the server's memory their turns,
+// and forecasts how long a request will wait, from how fast the server was.
 //
-// It decides from plain numbers, which its callers feed: the limit of the slots, what the server says about its load and its capacity, the
-// tokens that requests are expected to use, and what they have really used. It sends nothing, and starts neither goroutines nor timers. It stands on the lowest floor and imports no other
-// package of this project; router/replica stands above it.
+// It decides from plain values, which its callers feed: the limit of the slots, what the server says about its load, its capacity and the
+// models in its memory, the tokens that requests are expected to use, and what they have really used. It sends nothing, and starts neither
+// goroutines nor timers. It stands on the lowest floor and imports no other package of this project; router/replica stands above it.
 package admission
 
 import (
@@ -244,12 +245,13 @@ func (s *Queue) remove(e *entry) {
 	}
 }
 
-// leave removes an entry from the queue if it is still there.
+// leave removes an entry from the queue if it is still there, and gives free slots to those behind it.
 func (s *Queue) leave(e *entry) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if e.queued {
 		s.remove(e)
+		s.admit() // it may have been next, and waited for more than a slot
 	}
 }
 
