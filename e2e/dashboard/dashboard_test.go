@@ -311,7 +311,10 @@ func TestViolationsOfThePolicyAreSeen(t *testing.T) {
 // The page as a picture: in light, in dark, and on a phone. That of the overview is in the documentation, for which the page collects more.
 func TestPictures(t *testing.T) {
 	w := newWorld(t)
-	p := w.open(t, unauthorized).signIn(ops)
+	p := w.open(t, unauthorized)
+	p.until(`!document.querySelector("#sign-in").hidden`)
+	p.picture("sign-in")
+	p.signIn(ops)
 	w.gpu.slow(25 * time.Millisecond)
 	points := 20
 	if *pictures != "" {
@@ -344,6 +347,10 @@ func TestPictures(t *testing.T) {
 			p.show(part)
 			if part == "overview" {
 				p.until(`document.querySelectorAll(".slot.used").length === 3 && document.querySelectorAll(".waiting li").length === 2`)
+			}
+			if part == "playground" {
+				p.click("#send")
+				p.until(`document.querySelector("#answered").innerText.includes("Total")`)
 			}
 			p.picture(part + "-" + theme)
 		}

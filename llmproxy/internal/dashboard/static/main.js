@@ -137,4 +137,4 @@ matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => useT
 useTheme(localStorage.getItem("llm_dashboard_theme"));
 // How much the page keeps, for those who wonder whether it grows.
 globalThis.llmDashboard = { size: () => ({ ...size(), points: points() }) };
-signIn().catch(() => showSignIn());
+signIn().catch((err) => showSignIn(err.message.startsWith("Sign in") ? "" : err.message)); // it may be that nobody can
