@@ -115,9 +115,10 @@ func (s *storage) sharedCache(name string) (*caching.Redis, error) {
 	})
 }
 
-// acquireReplica returns the state of the replica at an address, which all handlers share.
-func acquireReplica(closer *state.Closer, address string) *replica.Replica {
-	r, _ := state.Acquire(closer.Add, state.Replicas, address, func() (*replica.Replica, error) { // building it cannot fail
+// acquireReplica returns the state of the replica at an address, which all handlers share. The account is empty, or stands for what else the
+// state depends on.
+func acquireReplica(closer *state.Closer, address, account string) *replica.Replica {
+	r, _ := state.Acquire(closer.Add, state.Replicas, address+account, func() (*replica.Replica, error) { // building it cannot fail
 		return &replica.Replica{Address: address}, nil
 	})
 	return r

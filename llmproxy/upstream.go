@@ -215,9 +215,8 @@ func provisionUpstreams(ctx caddy.Context, closer *state.Closer, configs []*Upst
 func (u *Upstream) provision(ctx caddy.Context, closer *state.Closer, here place) (c upstream.Config, err error) {
 	c = upstream.Config{
 		Name: u.Name, APIVersion: u.APIVersion, Params: sortedParams(u.Params), Drop: u.Drop, MaxConcurrent: u.MaxConcurrent, Local: u.Local,
-		Timers:  upstream.Timers{FirstToken: time.Duration(u.FirstTokenTimeout), Idle: time.Duration(u.IdleTimeout), Total: time.Duration(u.Timeout), Whole: time.Duration(u.AnswerTimeout), Load: time.Duration(u.LoadTimeout)},
-		Queue:   admission.Config{Size: defaultQueuePlaces},
-		Replica: func(base string) *replica.Replica { return acquireReplica(closer, base) },
+		Timers: upstream.Timers{FirstToken: time.Duration(u.FirstTokenTimeout), Idle: time.Duration(u.IdleTimeout), Total: time.Duration(u.Timeout), Whole: time.Duration(u.AnswerTimeout), Load: time.Duration(u.LoadTimeout)},
+		Queue:  admission.Config{Size: defaultQueuePlaces},
 	}
 	if u.Queue != nil {
 		c.Queue = admission.Config{Size: u.Queue.Places, MaxWait: time.Duration(u.Queue.LongestWait)}
@@ -241,6 +240,9 @@ func (u *Upstream) provision(ctx caddy.Context, closer *state.Closer, here place
 	}
 	if c.APIKey, err = u.expandAPIKey(); err != nil {
 		return c, at(here.in("api_key", 0), err)
+	}
+	c.Replica = func(base string) *replica.Replica {
+		return acquireReplica(closer, base, u.account(c.Kind, base, c.APIKey))
 	}
 	if c.Transport, err = u.transport(ctx, closer, c.Bases); err != nil {
 		return c, at(here.in("transport", 0), err)
@@ -377,6 +379,18 @@ func (u *Upstream) expandAPIKey() (string, error) {
 		return "", errors.New("api_key contains a line break; remove it")
 	}
 	return key, checkSecret("api_key", key)
+}
+
+// account returns what stands for an API key in the state of a replica: its digest for a service, which refuses and limits each key by itself,
+// and nothing for a server of one's own, whose slots all keys share.
+func (u *Upstream) account(kind *upstream.Kind, base, key string) string {
+	address, err := url.Parse(base)
+	own := u.Local != nil && *u.Local || u.Local == nil && err == nil && upstream.IsPrivate(address.Hostname())
+	if own || key == "" || kind.CanProbe() {
+		return ""
+	}
+	digest := sha256.Sum256([]byte(key))
+	return " " + hex.EncodeToString(digest[:8])
 }
 
 // headerUp returns a function that changes the headers of a request, or nil if no changes are configured.
