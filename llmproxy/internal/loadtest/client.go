@@ -26,13 +26,20 @@ var errTooLarge = fmt.Errorf("the answer is larger than %d MiB", maxAnswer>>20)
 
 // newClient returns the client of a target's dialect.
 func newClient(t Target, stream bool, outputTokens int, transport http.RoundTripper) client {
-	bounded := &http.Client{Transport: boundedTransport{transport}}
+	bounded := newHTTPClient(boundedTransport{transport})
 	if t.Dialect == OpenAI {
 		config := goopenai.DefaultConfig(t.Key)
 		config.BaseURL, config.HTTPClient = t.URL, cacheable{bounded}
 		return &openaiClient{goopenai.NewClientWithConfig(config), t.Model, stream, outputTokens}
 	}
 	return &plainClient{bounded, t, stream, outputTokens}
+}
+
+// newHTTPClient returns a client that follows no redirect: another server could get the key, and every request would be sent twice.
+func newHTTPClient(transport http.RoundTripper) *http.Client {
+	return &http.Client{Transport: transport, CheckRedirect: func(next *http.Request, _ []*http.Request) error {
+		return fmt.Errorf("the server redirects to %s://%s; give that address", next.URL.Scheme, next.URL.Host)
+	}}
 }
 
 // cacheable sends requests without the "Cache-Control: no-cache" that go-openai adds to those for streams. Other SDKs do not send it, and this

@@ -2,6 +2,7 @@ package loadtest
 
 import (
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 
@@ -64,6 +65,30 @@ func TestUnreachable(t *testing.T) {
 	target.Model = ""
 	if _, err := target.Find(t.Context()); err == nil || !strings.Contains(err.Error(), "does not answer") {
 		t.Errorf("got %v", err)
+	}
+}
+
+// A redirect, such as that of Caddy to HTTPS, is not followed, and the message says where it leads.
+func TestRedirect(t *testing.T) {
+	t.Parallel()
+	reached := false
+	other := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { reached = true }))
+	defer other.Close()
+	server := httptest.NewServer(http.RedirectHandler(other.URL+"/v1/models", http.StatusPermanentRedirect))
+	defer server.Close()
+	words := "redirects to " + other.URL + "; give that address"
+	for _, dialect := range Dialects() {
+		target := Target{URL: server.URL, Dialect: dialect, Key: "sk-secret"}
+		if _, err := target.Find(t.Context()); err == nil || !strings.Contains(err.Error(), words) {
+			t.Errorf("%s: got %v", dialect, err)
+		}
+		target.Model = "m"
+		if r := measured(t, options(target, 1)); r.Failed != 1 || !strings.Contains(r.Failures[0].Example.Message, words) {
+			t.Errorf("%s: got %+v", dialect, r.Failures)
+		}
+	}
+	if reached {
+		t.Error("the other server was reached")
 	}
 }
 

@@ -123,7 +123,7 @@ func (t Target) Models(ctx context.Context) ([]string, error) {
 		return nil, err
 	}
 	t.authorize(req.Header)
-	res, err := http.DefaultClient.Do(req)
+	res, err := newHTTPClient(http.DefaultTransport).Do(req)
 	if err != nil {
 		return nil, classify(err, t.Key)
 	}
