@@ -179,7 +179,7 @@ func (s *Queue) Loaded(model string, took time.Duration) {
 func (s *Queue) KeepsOthers(model string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.models.displacesEarly(model, s.isBusy)
+	return s.models.displacesEarly(model)
 }
 
 // Serves reports whether requests for a model hold slots.

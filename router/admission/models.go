@@ -153,11 +153,8 @@ func (m *models) mayLoad(model string, busy func(model string) bool) bool {
 }
 
 // displacesEarly reports whether the server would have to unload a model whose turn is not over to load another one.
-func (m *models) displacesEarly(model string, busy func(model string) bool) bool {
-	if !m.known || m.canServe(model) || m.limit() == 0 {
-		return false
-	}
-	return !m.mayLoad(model, busy) || time.Since(m.turn) < m.turnFor(model)
+func (m *models) displacesEarly(model string) bool {
+	return m.known && !m.canServe(model) && m.limit() > 0 && time.Since(m.turn) < m.turnFor(model)
 }
 
 // learnLoad learns how long the server has taken to load a model, whose turn begins.
