@@ -1,7 +1,7 @@
 package litellm
 
 import (
-	"fmt"
+	"cmp"
 	"net"
 	"net/url"
 	"regexp"
@@ -76,14 +76,7 @@ var cacheName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
 func (c *converter) writeEndpoints(to *draft.Block, params *section) {
 	var names []string
 	for _, call := range params.texts("supported_call_types") {
-		plain := strings.TrimPrefix(call, "a")
-		if callTypes[plain] == "" {
-			plain = strings.TrimPrefix(call, "_a")
-		}
-		name := callTypes[plain]
-		if name == "" {
-			name = callTypes[call]
-		}
+		name := cmp.Or(callTypes[call], callTypes[strings.TrimPrefix(call, "a")]) // acompletion is completion
 		switch {
 		case name == "":
 			c.note(params, "supported_call_types", Changed, "answers of the call type %s are not stored", plainName(call))
@@ -199,7 +192,7 @@ func (c *converter) sentinels(params *section, scheme, login string) string {
 		address += "&addr=" + n
 	}
 	if _, password, ok := strings.Cut(strings.TrimSuffix(login, "@"), ":"); ok {
-		address += fmt.Sprintf("&password=%s", password)
+		address += "&password=" + password
 	}
 	return address
 }

@@ -430,16 +430,15 @@ func (d *deployment) readPrice(params, info *section) {
 	line("reasoning", "output_cost_per_reasoning_token", million)
 	line("audio_input", "input_cost_per_audio_token", million)
 	line("audio_output", "output_cost_per_audio_token", million)
-	perSecond := map[string]bool{}
-	for _, key := range []string{"input_cost_per_second", "output_cost_per_second"} {
-		if n, ok := cost(key); ok && n > 0 && !perSecond["used"] {
-			// For transcriptions, seconds are those of the audio; for servers of one's own, those of the answer.
-			name, times := "per_hour", 3600.0
-			if mode := info.find("mode"); mode != nil && mode.value.text == "audio_transcription" {
-				name, times = "per_minute", 60
-			}
-			d.price.lines, d.price.set, perSecond["used"] = append(d.price.lines, [2]string{name, usd(n * times)}), true, true
+	inSecond, _ := cost("input_cost_per_second")
+	outSecond, _ := cost("output_cost_per_second")
+	if n := max(inSecond, outSecond); n > 0 {
+		// For transcriptions, seconds are those of the audio; for servers of one's own, those of the answer.
+		name, times := "per_hour", 3600.0
+		if mode := info.find("mode"); mode != nil && mode.value.text == "audio_transcription" {
+			name, times = "per_minute", 60
 		}
+		d.price.lines, d.price.set = append(d.price.lines, [2]string{name, usd(n * times)}), true
 	}
 	line("per_million_characters", "input_cost_per_character", million)
 	if _, ok := cost("output_cost_per_image"); ok {
@@ -472,11 +471,8 @@ func (p price) words(target string) (words []string, block [][2]string) {
 	if p.input > 0 || p.output > 0 || len(p.lines) == 0 {
 		words = append(words, usd(p.input), usd(p.output))
 	}
-	if len(p.lines) == 1 {
-		switch p.lines[0][0] {
-		case "cached":
-			return append(words, p.lines[0][1]), nil
-		}
+	if len(p.lines) == 1 && p.lines[0][0] == "cached" && len(words) > 2 {
+		return append(words, p.lines[0][1]), nil
 	}
 	return words, p.lines
 }

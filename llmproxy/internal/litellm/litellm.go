@@ -7,8 +7,8 @@
 //
 // The way through: load reads the YAML and what it includes (source.go), newDeployments reads the list of models, each deployment by its
 // service (deployment.go, service.go), newUpstreams joins the deployments that have everything but the model in common (upstreams.go),
-// newModels makes the names and their pools (models.go), and write writes all of it, with the rest of the settings (site.go). keys.go has
-// the table of LiteLLM's keys.
+// newModels makes the names and their pools (models.go), and write writes all of it, with the rest of the settings (site.go, cache.go). rules.go
+// has the table of LiteLLM's keys, by which section.go reports what became of each.
 package litellm
 
 import (

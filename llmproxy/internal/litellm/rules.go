@@ -1,10 +1,5 @@
 package litellm
 
-import (
-	"cmp"
-	"slices"
-)
-
 // A rule says what becomes of a key: what it is in the Caddyfile, or why it differs or is missing.
 type rule struct {
 	grade Grade
@@ -479,15 +474,4 @@ var rules = map[string]map[string]rule{
 		"model":  exact("a `model` that names another one"),
 		"hidden": changed("the list of models has aliases, too"),
 	},
-}
-
-// Documented returns the keys of all sections that are known, with what becomes of them, in the order of the alphabet.
-func Documented() (list []Key) {
-	for section, known := range rules {
-		for key, r := range known {
-			list = append(list, Key{Key: section + "." + key, Grade: r.grade, Text: r.text})
-		}
-	}
-	slices.SortFunc(list, func(a, b Key) int { return cmp.Compare(a.Key, b.Key) })
-	return list
 }
