@@ -201,6 +201,23 @@ func TestForecastCountsLaterRequests(t *testing.T) {
 	})
 }
 
+// What the server counts of the prompts corrects what was estimated.
+func TestEstimatesOfPrompts(t *testing.T) {
+	t.Parallel()
+	g := groupsOf(1, 1, 1)[0]
+	for i := range 40 {
+		slot := Slot{Request: Request{Prompt: 1000 + 2000*(i%2)}}
+		g.take(&slot)
+		prompt := 2 * slot.Prompt // in a language with many tokens for few bytes
+		slot.Release(Usage{Known: true, Complete: true, Prompt: prompt, Output: 101, Prefill: time.Duration(prompt) * time.Millisecond, Decode: 10 * time.Second})
+	}
+	slot := Slot{Request: Request{Prompt: 2000}}
+	g.take(&slot)
+	if f := slot.Begun(); !f.Known || !about(f.FirstToken, 4*time.Second) {
+		t.Errorf("got %+v, want 4 s", f)
+	}
+}
+
 // Only so many callers are counted, those that no longer send anything are forgotten, and those that send most count in forecasts.
 func TestArrivals(t *testing.T) {
 	t.Parallel()

@@ -15,7 +15,8 @@ func (s *Queue) hasRoom(limit int, model string, q *Request) bool {
 // tokensOf returns how many tokens of the server's space a request is expected to need: its prompt and half of its answer, because the
 // answers that are written at the same time are half finished on average. The caller holds the lock.
 func (s *Queue) tokensOf(model string, q *Request) int {
-	return q.Prompt + int(s.rates.of(model).answers.mean(q)/2)
+	known := s.rates.of(model)
+	return int(known.prompt(q) + known.answers.mean(q)/2)
 }
 
 // Observe learns from what the server says about its load, and gives slots that have become free to waiting requests.

@@ -45,7 +45,9 @@ type rate struct {
 	tokens  float64 // that were decoded meanwhile
 	prompts float64 // tokens of all prompts, and those of them that were cached
 	cached  float64
-	answers answers
+	// estimated and counted are the tokens of those prompts that had been estimated, and as the server counted them.
+	estimated, counted float64
+	answers            answers
 }
 
 // of returns what is known of a model.
@@ -74,6 +76,10 @@ func (r *rates) learn(model string, q *Request, used Usage) *rate {
 	}
 	known.prompts = known.prompts*memory + float64(used.Prompt)
 	known.cached = known.cached*memory + float64(used.Cached)
+	if q.Prompt > 0 && used.Prompt > 0 {
+		known.estimated = known.estimated*memory + float64(q.Prompt)
+		known.counted = known.counted*memory + float64(used.Prompt)
+	}
 	known.answers.learn(cmp.Or(q.Prompt, used.Prompt), used.Output, q.MaxOutput)
 	if used.Prefill > 0 {
 		uncached, took := float64(used.Prompt-used.Cached), used.Prefill.Seconds()
@@ -139,12 +145,21 @@ func (r *rate) expect(q *Request) expectation {
 	return x
 }
 
+// prompt returns how many tokens a prompt is expected to have: as the server counts them, which differs from the estimate by the language of
+// the prompts and by the model.
+func (r *rate) prompt(q *Request) float64 {
+	if r.estimated == 0 {
+		return float64(q.Prompt)
+	}
+	return float64(q.Prompt) * r.counted / r.estimated
+}
+
 // uncached returns how many tokens of a prompt are expected not to be in the server's cache.
 func (r *rate) uncached(q *Request) float64 {
 	if r.prompts == 0 {
-		return float64(q.Prompt)
+		return r.prompt(q)
 	}
-	return float64(q.Prompt) * (1 - r.cached/r.prompts)
+	return r.prompt(q) * (1 - r.cached/r.prompts)
 }
 
 // A fit is a straight line through points, in which older points count less.
