@@ -1,7 +1,6 @@
 package dashboard
 
 import (
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"strings"
@@ -233,20 +232,7 @@ func TestAccessibility(t *testing.T) {
 	w := newWorld(t)
 	w.mustAsk(t, alice, "gpt-4o", "hi")
 	p := w.open(t, unauthorized)
-	check := func(what string) {
-		t.Helper()
-		p.do(chromedp.Evaluate[chromedp.Void](`if (!window.axe) {` + axe + `}`))
-		p.do(chromedp.Evaluate[chromedp.Void](`axeDone = null; axe.run().then((found) => { axeDone = JSON.stringify(found.violations.map((v) => [v.id, v.help, v.nodes.map((n) => n.html + " " + n.failureSummary)])); })`))
-		p.until(`axeDone !== null`)
-		var violations [][]any
-		if err := json.Unmarshal([]byte(eval[string](p, `axeDone`)), &violations); err != nil {
-			t.Fatal(err)
-		}
-		for _, v := range violations {
-			t.Errorf("%s: %v", what, v)
-		}
-	}
-	check("sign-in")
+	p.accessible("sign-in")
 	p.signIn(ops)
 	w.gpu.pause()
 	for i := range 4 {
@@ -263,7 +249,7 @@ func TestAccessibility(t *testing.T) {
 				if part == "requests" {
 					p.until(`document.querySelector(".request") && (document.querySelector(".request").open = true)`)
 				}
-				check(fmt.Sprintf("%s, %s, %d pixels", part, theme, width))
+				p.accessible(fmt.Sprintf("%s, %s, %d pixels", part, theme, width))
 				if wide := eval[int](p, `document.documentElement.scrollWidth`); wide > int(width) {
 					t.Errorf("%s at %d pixels is %d wide", part, width, wide)
 				}

@@ -94,6 +94,17 @@ type world struct {
 	busy sync.WaitGroup // requests in the background
 }
 
+func caddyPath() string {
+	caddy := os.Getenv("CADDY")
+	if caddy == "" {
+		caddy = "../bin/caddy"
+	}
+	if !filepath.IsAbs(caddy) {
+		caddy = filepath.Join("..", caddy) // as the tests of the folder above have it
+	}
+	return caddy
+}
+
 // newWorld starts them.
 func newWorld(t *testing.T) *world {
 	t.Helper()
@@ -106,13 +117,7 @@ func newWorld(t *testing.T) *world {
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	caddy := os.Getenv("CADDY")
-	if caddy == "" {
-		caddy = "../bin/caddy"
-	}
-	if !filepath.IsAbs(caddy) {
-		caddy = filepath.Join("..", caddy) // as the tests of the folder above have it
-	}
+	caddy := caddyPath()
 	logs := new(strings.Builder)
 	w.run = func() {
 		t.Helper()
@@ -452,6 +457,21 @@ func (p *page) show(name string) {
 func (p *page) text(selector string) string {
 	p.t.Helper()
 	return eval[string](p, fmt.Sprintf(`document.querySelector(%q).innerText`, selector))
+}
+
+// accessible lets axe check the page as it is.
+func (p *page) accessible(what string) {
+	p.t.Helper()
+	p.do(chromedp.Evaluate[chromedp.Void](`if (!window.axe) {` + axe + `}`))
+	p.do(chromedp.Evaluate[chromedp.Void](`axeDone = null; axe.run().then((found) => { axeDone = JSON.stringify(found.violations.map((v) => [v.id, v.help, v.nodes.map((n) => n.html + " " + n.failureSummary)])); })`))
+	p.until(`axeDone !== null`)
+	var violations [][]any
+	if err := json.Unmarshal([]byte(eval[string](p, `axeDone`)), &violations); err != nil {
+		p.t.Fatal(err)
+	}
+	for _, v := range violations {
+		p.t.Errorf("%s: %v", what, v)
+	}
 }
 
 // picture saves a screenshot.
