@@ -143,6 +143,7 @@ func TestNotes(t *testing.T) {
 		{"alias of nothing", fmt.Sprintf(model, "") + "router_settings: {model_group_alias: {a: x}}", "the alias \"a\" is left out"},
 		{"semantic cache", "litellm_settings: {cache: true, cache_params: {type: redis-semantic}}", "there is no semantic cache"},
 		{"cache that is off", "litellm_settings: {cache_params: {type: redis}}", "the cache is off"},
+		{"no master key", "model_list: []", "config.yaml:1:1: general_settings.master_key: carried over with a difference: the YAML has none, so everybody who reaches the site may use it"},
 		{"short master key", "general_settings: {master_key: abc}", "it is too short for a key"},
 		{"slots of one address", "model_list:\n- {model_name: a, litellm_params: {model: hosted_vllm/a, api_base: \"http://g:1\", max_parallel_requests: 2}}\n- {model_name: b, litellm_params: {model: hosted_vllm/b, api_base: \"http://g:1\"}}\n", "another deployment there has no limit"},
 	} {

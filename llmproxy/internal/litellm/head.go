@@ -54,9 +54,14 @@ func (c *converter) head(file, caddyfile string) string {
 	b := new(draft.Block)
 	b.Comment(fmt.Sprintf("Converted from LiteLLM's %s by `caddy llm-import litellm`. Check it with `caddy validate`.", filepath.Base(file)))
 	var names []string
-	for _, m := range variables.FindAllStringSubmatch(caddyfile, -1) {
-		if !slices.Contains(names, m[1]) {
-			names = append(names, m[1])
+	for line := range strings.Lines(caddyfile) {
+		if strings.HasPrefix(strings.TrimSpace(line), "#") {
+			continue
+		}
+		for _, m := range variables.FindAllStringSubmatch(line, -1) {
+			if !slices.Contains(names, m[1]) {
+				names = append(names, m[1])
+			}
 		}
 	}
 	if slices.Sort(names); names != nil {

@@ -36,7 +36,7 @@ func Convert(o Options) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &converter{noted: map[Note]bool{}, names: map[string]bool{}, secretNames: map[string]string{}}
+	c := &converter{at: root.at, noted: map[Note]bool{}, names: map[string]bool{}, secretNames: map[string]string{}}
 	for _, f := range replaced {
 		c.noteAt(f.at, f.key, Ignored, "another value of the same name follows, and only the last one counts, as in LiteLLM")
 	}

@@ -61,6 +61,7 @@ type Key struct {
 // A converter collects the result, and knows which keys have been used.
 type converter struct {
 	result      Result
+	at          Place // of the whole configuration
 	noted       map[Note]bool
 	sections    []*section
 	names       map[string]bool   // of environment variables

@@ -196,6 +196,9 @@ func (c *converter) writeKey(to *draft.Block, s *section) {
 	v := s.take("master_key")
 	switch {
 	case v == nil:
+		c.noteAt(c.at, "general_settings.master_key", Changed,
+			"the YAML has none, so everybody who reaches the site may use it; if LiteLLM gets it from its environment, remove the # before `key master`")
+		to.Comment("key master {env.LITELLM_MASTER_KEY}")
 	case environ.MatchString(v.text):
 		to.Line("key", "master", s.placeholders("master_key", v.text))
 	case len(v.text) < 4 || v.kind == list || v.kind == object:
