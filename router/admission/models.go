@@ -178,15 +178,16 @@ func (m *models) leaves(model string) {
 	}
 }
 
-// use records that a request for a model has got a slot. A model that was not in memory is loaded now, for which the server makes room.
-func (m *models) use(model string, busy func(model string) bool) {
+// use records that a request for a model has got a slot. A model that was not in memory is loaded now, for which the server makes room. It
+// reports whether that is so.
+func (m *models) use(model string, busy func(model string) bool) (loads bool) {
 	if !m.known {
-		return
+		return false
 	}
 	now := time.Now()
 	if i := indexOf(m.loaded, model); i >= 0 {
 		m.loaded[i].used = now
-		return
+		return false
 	}
 	room := m.limit()
 	if room == 0 {
@@ -206,4 +207,5 @@ func (m *models) use(model string, busy func(model string) bool) {
 	}
 	m.loaded = append(m.loaded, loadedModel{model, now})
 	m.turn, m.wanted = now, time.Time{}
+	return true
 }

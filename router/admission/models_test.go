@@ -333,3 +333,29 @@ func TestTurnsEndInOrder(t *testing.T) {
 		expectIdle(t, g.queue, 0)
 	})
 }
+
+// A request knows whether its model was in memory when it got its slot, because a server may have unloaded a model that was loaded lately.
+func TestColdSlots(t *testing.T) {
+	t.Parallel()
+	g := groupsOf(1, 1, 1)[0]
+	cold := func(model string) bool {
+		slot := new(Slot)
+		if !g.queue.Take(&g.Rules, model, slot) {
+			t.Fatal("no slot is free")
+		}
+		defer slot.Release(Usage{})
+		return slot.IsCold()
+	}
+	if cold("x") {
+		t.Error("nothing is known yet")
+	}
+	g.queue.ObserveModels(Models{Asked: time.Now(), InMemory: []string{"x"}, Most: 1})
+	for _, step := range []struct {
+		model string
+		cold  bool
+	}{{"x", false}, {"y", true}, {"y", false}, {"x", true}} {
+		if got := cold(step.model); got != step.cold {
+			t.Errorf("%s: %t", step.model, got)
+		}
+	}
+}

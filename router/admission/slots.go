@@ -25,6 +25,7 @@ type Slot struct {
 	tokens     int     // that it is expected to need at the server; only if the server's space for them is known
 	taken      time.Time
 	abandoned  bool  // its request has been given up
+	cold       bool  // its model was not in memory when it was taken
 	prev, next *Slot // in the list of slots in use
 }
 
@@ -65,7 +66,7 @@ func (s *Queue) begin(slot *Slot) {
 		slot.tokens = s.tokensOf(slot.model, &slot.Request)
 	}
 	s.link(slot)
-	s.models.use(slot.model, s.isBusy)
+	slot.cold = s.models.use(slot.model, s.isBusy)
 }
 
 // link adds a slot to those in use. The caller holds the lock.
@@ -93,6 +94,9 @@ func (s *Queue) unlink(slot *Slot) {
 	s.inFlight.Add(-1)
 	s.tokens -= slot.tokens
 }
+
+// IsCold reports whether the model was known not to be in memory when the request got its slot.
+func (slot *Slot) IsCold() bool { return slot.cold }
 
 // Release gives the slot back; the next waiting request, if any, gets it. Used is what the request has used, and how long that took.
 func (slot *Slot) Release(used Usage) {

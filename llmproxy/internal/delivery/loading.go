@@ -20,6 +20,9 @@ func (a *attempt) awaitLoad() *failure {
 	if !a.u.LoadsOnDemand() {
 		return nil
 	}
+	if a.slot.IsCold() {
+		a.u.ForgetLoaded(a.replica, a.model)
+	}
 	loaded, began := a.u.Load(a.replica, a.model, a.x.Endpoint.Vectors)
 	if loaded == nil {
 		return nil

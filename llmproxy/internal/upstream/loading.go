@@ -105,15 +105,20 @@ func (u *Upstream) Load(r *replica.Replica, model string, embeddings bool) (done
 	return started.done, started.began
 }
 
+// ForgetLoaded makes the next Load ask the server, because the model is probably no longer in memory.
+func (u *Upstream) ForgetLoaded(r *replica.Replica, model string) {
+	u.loads.mu.Lock()
+	defer u.loads.mu.Unlock()
+	delete(u.loads.loaded, replicaModel{r, model})
+}
+
 // ForgetUnloaded reports whether a model is not loaded, or the server does not answer: it may have unloaded the model to make space
 // for another one. The next Load then loads it.
 func (u *Upstream) ForgetUnloaded(ctx context.Context, r *replica.Replica, model string) bool {
 	if u.ActualKind().isLoaded(&probe{ctx: ctx, u: u, base: u.base(r), timeout: probeTimeout}, model) {
 		return false
 	}
-	u.loads.mu.Lock()
-	defer u.loads.mu.Unlock()
-	delete(u.loads.loaded, replicaModel{r, model})
+	u.ForgetLoaded(r, model)
 	return true
 }
 
