@@ -17,7 +17,7 @@ var errLoading = errors.New("the model is loading")
 // again.
 func (a *attempt) awaitLoad() *failure {
 	a.u.Use(a.replica, a.model, a.masksLoads)
-	if !a.u.LoadsOnDemand() {
+	if !a.u.LoadsOnDemand(a.replica) {
 		return nil
 	}
 	if a.slot.IsCold() {
@@ -78,7 +78,8 @@ func (s *run) leaveCold(step router.Step) bool {
 	for _, c := range s.walk.Candidates(step) {
 		u := s.upstreams[c.Target.Upstream]
 		model := c.Target.ModelFor(s.rec.Model)
-		if !u.LoadsOnDemand() || u.Timers.FirstToken != 0 || !u.Replicas[c.Replica].Queue().KeepsOthers(u.OwnName(model)) {
+		r := u.Replicas[c.Replica]
+		if !u.LoadsOnDemand(r) || u.Timers.FirstToken != 0 || !r.Queue().KeepsOthers(u.OwnName(model)) {
 			return false
 		}
 	}
@@ -101,7 +102,7 @@ func (a *attempt) wake(failed *failure) {
 // resumeLoad checks after a timeout whether the model is still loaded. If the server has unloaded it for another model, the request
 // made the server load it again, and the timeout aborted that load. The gateway then starts a load of its own.
 func (a *attempt) resumeLoad(failed *failure) {
-	if failed == nil || failed.Verdict != router.Timeout || a.blameless || !a.u.LoadsOnDemand() || !errors.Is(context.Cause(a.ctx), errSilent) {
+	if failed == nil || failed.Verdict != router.Timeout || a.blameless || !a.u.LoadsOnDemand(a.replica) || !errors.Is(context.Cause(a.ctx), errSilent) {
 		return
 	}
 	if a.u.ForgetUnloaded(a.run.ctx, a.replica, a.model) {

@@ -116,7 +116,7 @@ func (g *Gateway) loadModel(x *exchange.Exchange, plan *router.Plan, localOnly b
 	ctx := x.Request.Context()
 	for _, t := range plan.FirstPool(localOnly) {
 		u := g.delivery.Upstream(t.Upstream)
-		if !u.LoadsOnDemand() {
+		if !u.CanLoad() {
 			continue
 		}
 		model := t.ModelFor(x.Record.Model)

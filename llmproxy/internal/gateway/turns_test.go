@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"net"
 	"net/http"
 	"sync"
 	"testing"
@@ -99,5 +100,26 @@ func TestColdStartOfLlamaCppIsMasked(t *testing.T) {
 	}
 	if n := len(remote.Requests()); n != 4 {
 		t.Errorf("the fallback answered %d requests", n)
+	}
+}
+
+// A llama.cpp that has never answered counts as hung, not as loading its model: that is a failure, which opens the circuit breaker.
+func TestHungLlamaCppIsNotLoading(t *testing.T) {
+	t.Parallel()
+	hung, err := net.Listen("tcp", "127.0.0.1:0") // connections are accepted, and never answered
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = hung.Close() })
+	s := &setup{t: t}
+	s.up("box", upstream.LlamaCpp, func(c *upstream.Config) { c.Timers.FirstToken = 100 * time.Millisecond }, "http://"+hung.Addr().String())
+	s.up("api", upstream.OpenAI, nil, fakellm.Start(t, "openai").URL())
+	s.models = append(s.models, router.Model{Name: "m", Pools: []router.PoolConfig{
+		{Targets: []string{"box/x"}, Policy: router.First}, {Targets: []string{"api/y"}, Policy: router.First},
+	}})
+	s.serve()
+	got := s.post("/v1/chat/completions", chat("m", true))
+	if route := got.header.Get("X-Llm-Route"); got.status != http.StatusOK || route != "fallback:timeout" {
+		t.Errorf("status %d by the route %q: %s", got.status, route, got.body)
 	}
 }

@@ -108,6 +108,8 @@ type Kind struct {
 	// loadModel loads a model and waits until it is loaded, and reports whether the server answered. It is for servers that load a model on
 	// the first request for it. Nil for all others.
 	loadModel func(p *probe, model string, embeddings bool) bool
+	// oneModel means that a server of this kind may have one model only, which is always in memory.
+	oneModel bool
 	// isLoaded reports whether a server says that it has loaded a model. Required if loadModel is set, as are unloadModel and resident.
 	isLoaded func(p *probe, model string) bool
 	// stay lets a loaded model stay in memory from now on for as long as keepAlive says, or for as long as usual if that is nil. Nil if servers

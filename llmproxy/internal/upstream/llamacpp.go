@@ -38,6 +38,7 @@ var LlamaCpp = &Kind{
 	health:       llamaCppHealth,
 	work:         llamaCppWork,
 	loadModel:    llamaCppLoad,
+	oneModel:     true, // unless it is in router mode
 	isLoaded:     llamaCppIsLoaded,
 	unloadModel:  llamaCppUnload,
 	resident:     llamaCppResident,

@@ -422,6 +422,14 @@ func (s *residents) lacksSince(u *Upstream, r *replica.Replica, model string, si
 	return known && list.asked.After(since) && !list.has(u, model)
 }
 
+// loadsOnDemand reports whether a replica keeps only some of its models in memory, and whether that is known.
+func (s *residents) loadsOnDemand(r *replica.Replica) (loads, known bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	list, known := s.of[r]
+	return known && !list.all, known
+}
+
 // Use records that a replica gets a request for a model. Wait says that it matters now whether the model is in memory.
 func (u *Upstream) Use(r *replica.Replica, model string, wait bool) {
 	if !u.HasResidents() {

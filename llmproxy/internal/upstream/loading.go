@@ -43,8 +43,23 @@ type replicaModel struct {
 	model   string
 }
 
-// LoadsOnDemand reports whether the server loads models on the first request for them.
-func (u *Upstream) LoadsOnDemand() bool { return u.ActualKind().loadModel != nil }
+// CanLoad reports whether servers of the upstream's kind can be told to load a model.
+func (u *Upstream) CanLoad() bool { return u.ActualKind().loadModel != nil }
+
+// LoadsOnDemand reports whether a replica loads models on the first request for them. A server that may have one model only, which it
+// always has in memory, does so if it has said so. One that has never answered counts as hung, not as loading.
+func (u *Upstream) LoadsOnDemand(r *replica.Replica) bool {
+	kind := u.ActualKind()
+	if kind.loadModel == nil || !kind.oneModel {
+		return kind.loadModel != nil
+	}
+	loads, known := u.residents.loadsOnDemand(r)
+	if !known {
+		u.FreshenResidents(true)
+		loads, _ = u.residents.loadsOnDemand(r)
+	}
+	return loads
+}
 
 func (l *modelLoads) isLoading(r *replica.Replica, model string) bool {
 	l.mu.Lock()
