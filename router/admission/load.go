@@ -57,6 +57,13 @@ func (s *Queue) SetSlots(n int) {
 	s.admit()
 }
 
+// StatesSlots reports whether the server has said how many requests it generates at once.
+func (s *Queue) StatesSlots() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.capacity.stated > 0
+}
+
 // Overloaded learns that the server has refused a request because it has too many, while that request still holds its slot: the others are
 // as many as it can do at once.
 func (s *Queue) Overloaded() {

@@ -40,12 +40,19 @@ func (u *Upstream) Probe(ctx context.Context, r *replica.Replica) replica.State 
 	defer cancel()
 	p := &probe{ctx: ctx, u: u, base: u.base(r), timeout: probeTimeout}
 	state := u.ActualKind().health(p)
-	if fetch := u.ActualKind().fetchSlots; fetch != nil && state == replica.Up {
+	if state == replica.Up {
+		u.fetchSlots(p, r)
+	}
+	return state
+}
+
+// fetchSlots asks a replica how many slots it has, if servers of its kind say so.
+func (u *Upstream) fetchSlots(p *probe, r *replica.Replica) {
+	if fetch := u.ActualKind().fetchSlots; fetch != nil {
 		if n := fetch(p); n > 0 {
 			r.Queue().SetSlots(n)
 		}
 	}
-	return state
 }
 
 // get requests a path below the root, or below the API's base if the path does not begin with a slash.

@@ -55,8 +55,8 @@ func (u *Upstream) ReportsLoad() bool { return u.ActualKind().reportsLoad }
 // ReportsWork reports whether servers of the upstream's kind can be asked about their work.
 func (u *Upstream) ReportsWork() bool { return u.ActualKind().work != nil }
 
-// Work asks a replica about its work, and lets the replica learn from what the server says about its load. If there is a reading that is less than WorkInterval old, it returns that. It returns false if
-// the server does not answer, has no counters, or has them switched off.
+// Work asks a replica about its work, and lets the replica learn from what the server says about its load. If there is a reading that is
+// less than WorkInterval old, it returns that. It returns false if the server does not answer, has no counters, or has them switched off.
 func (u *Upstream) Work(ctx context.Context, r *replica.Replica) (Work, bool) {
 	ask := u.ActualKind().work
 	if ask == nil {
@@ -79,11 +79,15 @@ func (u *Upstream) Work(ctx context.Context, r *replica.Replica) (Work, bool) {
 		defer cancel()
 		defer close(reading.done)
 		own := r.InFlight()
-		reading.work, reading.ok = ask(&probe{ctx: ctx, u: u, base: u.base(r)})
+		p := &probe{ctx: ctx, u: u, base: u.base(r)}
+		reading.work, reading.ok = ask(p)
 		reading.work.At = now
 		load := reading.work.Load
 		load.Known, load.Asked, load.Own = load.Known && reading.ok, now, own
 		r.Queue().Observe(load)
+		if reading.ok && !r.Queue().StatesSlots() { // it may have been too busy to say so when the gateway started
+			u.fetchSlots(p, r)
+		}
 		return reading.work, reading.ok
 	}
 	select {

@@ -94,7 +94,10 @@ func TestWorkIsShared(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		asked := 0
-		u := upstreamAt(t, Config{Name: "u", Kind: LlamaCpp, Transport: roundTrip(func(*http.Request) (*http.Response, error) {
+		u := upstreamAt(t, Config{Name: "u", Kind: LlamaCpp, Transport: roundTrip(func(req *http.Request) (*http.Response, error) {
+			if req.URL.Path != "/metrics" {
+				return nil, errors.New("too busy")
+			}
 			asked++
 			time.Sleep(time.Second / 2)
 			return answer(http.StatusOK, llamaPage+strings.Repeat("llamacpp:n_decode_total 1\n", asked)), nil
@@ -121,6 +124,33 @@ func TestWorkIsShared(t *testing.T) {
 		time.Sleep(WorkInterval)
 		if work, ok := u.Work(t.Context(), u.Replicas[0]); work.Count != 14 || !ok || asked != 2 {
 			t.Errorf("%+v after %d requests", work, asked)
+		}
+	})
+}
+
+// A server that was too busy to state its slots when the gateway started is asked again while it works.
+func TestSlotsAreAskedForAgain(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		asked := 0
+		u := upstreamAt(t, Config{Name: "u", Kind: LlamaCpp, Transport: roundTrip(func(req *http.Request) (*http.Response, error) {
+			if req.URL.Path == "/metrics" {
+				return answer(http.StatusOK, llamaPage), nil
+			}
+			if asked++; asked == 1 {
+				return nil, errors.New("too busy")
+			}
+			return answer(http.StatusOK, llamaCppPage), nil
+		})}, "gpu")
+		for i, want := range []bool{false, true, true} {
+			u.Work(t.Context(), u.Replicas[0])
+			if got := u.Replicas[0].Queue().StatesSlots(); got != want {
+				t.Errorf("after question %d: %v", i+1, got)
+			}
+			time.Sleep(WorkInterval)
+		}
+		if asked != 2 {
+			t.Errorf("asked %d times", asked)
 		}
 	})
 }
