@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -38,6 +39,7 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
+	caddy.ConfigAutosavePath = filepath.Join(dir, "autosave.json") // examples do not say persist_config off
 	caddy.RegisterModule(listener{})
 	code := m.Run()
 	os.RemoveAll(dir)
