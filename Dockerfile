@@ -9,8 +9,8 @@ FROM --platform=$BUILDPLATFORM caddy:2.11-builder AS builder
 COPY . /src
 ARG TARGETOS TARGETARCH
 # The builder's xcaddy also allows the binary to use the ports 80 and 443 without root.
-RUN --mount=type=cache,target=/go/pkg/mod --mount=type=cache,target=/root/.cache/go-build \
-	GOOS=$TARGETOS GOARCH=$TARGETARCH CGO_ENABLED=0 GOFLAGS=-buildvcs=false \
+RUN --mount=type=cache,target=/cache \
+	GOMODCACHE=/cache/modules GOCACHE=/cache/build GOOS=$TARGETOS GOARCH=$TARGETARCH CGO_ENABLED=0 GOFLAGS=-buildvcs=false \
 	xcaddy build --with github.com/caddy-llmproxy/caddy-llmproxy@v0.0.0=/src --output /usr/bin/caddy
 
 FROM alpine:3.23
