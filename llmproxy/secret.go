@@ -41,6 +41,3 @@ func checkSecret(name, text string) error {
 	}
 	return nil
 }
-
-// notSecret are keys that servers which need none are given.
-var notSecret = []string{"unset", "none", "empty", "dummy", "ollama", "no-key", "not-needed", "unused", "null", "x", "-", "sk-no-key-required"}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/keys"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/state"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/upstream"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 )
 
@@ -27,7 +28,7 @@ func (h *Handler) warnings(now time.Time) []error {
 func (h *Handler) warnOfSecrets() (list []error) {
 	const advice = "which Caddy stores and its admin API shows; write {env.NAME} or {file.PATH} instead"
 	for i, u := range h.Upstreams {
-		if u.APIKey != "" && !hasPlaceholder(u.APIKey) && !slices.Contains(notSecret, strings.ToLower(u.APIKey)) {
+		if u.APIKey != "" && !hasPlaceholder(u.APIKey) && !upstream.IsDummyKey(u.APIKey) {
 			list = append(list, upstreamPlace(i).in("api_key", 0).errorf("upstream %q: the API key is written in the configuration, %s", u.Name, advice))
 		}
 	}

@@ -254,7 +254,7 @@ func (c *converter) apiKey(to *server, service service, params *section, s *sett
 		return shared.credential("api_key", name)
 	}
 	if v := params.take("api_key"); v != nil && v.text != "" {
-		if slices.Contains(notSecret, strings.ToLower(v.text)) {
+		if upstream.IsDummyKey(v.text) {
 			return v.text
 		}
 		if to.address != "" && len(service.variables) > 0 && service.kind == "openai" {
@@ -268,9 +268,6 @@ func (c *converter) apiKey(to *server, service service, params *section, s *sett
 	c.names[name] = true
 	return "{env." + name + "}"
 }
-
-// notSecret are keys that servers which need none are given.
-var notSecret = []string{"unset", "none", "empty", "dummy", "ollama", "no-key", "not-needed", "unused", "null", "x", "-", "sk-no-key-required"}
 
 func hostname(address string) string {
 	u, err := url.Parse(address)
@@ -360,7 +357,7 @@ func (c *converter) setParams(to *server, params *section) {
 func (c *converter) addParam(to *server, params *section, f *field) {
 	switch {
 	case isSecret.MatchString(f.key) && f.value.kind == text && !strings.HasSuffix(f.key, "_tokens"):
-		c.noteAt(f.at, params.pathOf(f.key), Ignored, "its value may be a secret, which requests should not carry; write `params` by hand if it is none")
+		c.noteAt(f.at, params.pathOf(f.key), Ignored, "its value may be a secret, which requests should not carry; if it is not a secret, write `params` by hand")
 		f.noted = true
 	case strings.ContainsAny(f.key, " \t\r\n{}`\"") || f.key == "":
 		c.noteAt(f.at, params.pathOf(f.key), Ignored, "a member of a request cannot have this name here")

@@ -203,6 +203,15 @@ var localSuffixes = []string{
 // sharedAddresses are those of carriers' networks, which Tailscale uses, too.
 var sharedAddresses = netip.MustParsePrefix("100.64.0.0/10")
 
+// IsDummyKey reports whether an API key is one of those that people write for servers that need no key, so that it is no secret.
+func IsDummyKey(key string) bool {
+	switch strings.ToLower(key) {
+	case "unset", "none", "empty", "dummy", "ollama", "no-key", "not-needed", "unused", "null", "x", "-", "sk-no-key-required":
+		return true
+	}
+	return false
+}
+
 // IsPrivate reports whether a host is in a private network, as far as that is known without resolving its name.
 func IsPrivate(host string) bool {
 	host = strings.ToLower(strings.TrimSuffix(host, "."))
