@@ -2,6 +2,7 @@ package llmproxy
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -25,17 +26,19 @@ func snapshot(t *testing.T) (s overview.Snapshot) {
 	return s
 }
 
-// The status shows what is in the slots, what waits, and then the requests with their attempts.
-func TestStatusOfTheAdminAPI(t *testing.T) {
+// heldFallback runs a site whose model m falls back to a server that holds its answers until release is closed, because the first one is
+// down. The key is secret-alice.
+func heldFallback(t *testing.T, slots int) (url string, gpu *fakellm.Server, release chan struct{}) {
+	t.Helper()
 	t.Setenv("XDG_DATA_HOME", t.TempDir())
 	gpu, broken := fakellm.Start(t, "vllm"), fakellm.Start(t, "openai")
 	broken.Down()
-	release := make(chan struct{})
+	release = make(chan struct{})
 	gpu.Always(fakellm.Text("Hello", " world").Usage(7, 2, 0).Hold(release))
-	url := run(t, `	llm_proxy {
-		upstream broken openai `+broken.URL()+`
-		upstream gpu vllm `+gpu.URL()+` {
-			max_concurrent 1
+	url = run(t, fmt.Sprintf(`	llm_proxy {
+		upstream broken openai %s
+		upstream gpu vllm %s {
+			max_concurrent %d
 		}
 		model m {
 			to broken/a
@@ -43,7 +46,13 @@ func TestStatusOfTheAdminAPI(t *testing.T) {
 		}
 		price gpu/b 1 2
 		key alice secret-alice
-	}`)
+	}`, broken.URL(), gpu.URL(), slots))
+	return url, gpu, release
+}
+
+// The status shows what is in the slots, what waits, and then the requests with their attempts.
+func TestStatusOfTheAdminAPI(t *testing.T) {
+	url, gpu, release := heldFallback(t, 1)
 	answers := make(chan int, 2)
 	ask := func() {
 		res, _ := post(t, url, question("m", secretPrompt), "Authorization", "Bearer secret-alice")

@@ -6,13 +6,11 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/fakellm"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/overview"
 )
 
 // The command shows what the running Caddy is doing, as text and as JSON.
 func TestStatusCommand(t *testing.T) {
-	t.Setenv("XDG_DATA_HOME", t.TempDir())
 	at := []string{"--address", adminServer(t)}
 	show := func(args ...string) string {
 		t.Helper()
@@ -25,21 +23,7 @@ func TestStatusCommand(t *testing.T) {
 	if out := show(); !strings.Contains(out, "No handler llm_proxy is running.") {
 		t.Errorf("without a configuration: %s", out)
 	}
-	gpu, broken := fakellm.Start(t, "vllm"), fakellm.Start(t, "openai")
-	broken.Down()
-	release := make(chan struct{})
-	gpu.Always(fakellm.Text("Hello", " world").Usage(7, 2, 0).Hold(release))
-	url := run(t, `	llm_proxy {
-		upstream broken openai `+broken.URL()+`
-		upstream gpu vllm `+gpu.URL()+` {
-			max_concurrent 2
-		}
-		model m {
-			to broken/a
-			fallback gpu/b
-		}
-		key alice secret-alice
-	}`)
+	url, _, release := heldFallback(t, 2)
 	answer := make(chan int, 1)
 	go func() {
 		res, _ := post(t, url, question("m", secretPrompt), "Authorization", "Bearer secret-alice")
