@@ -254,7 +254,7 @@ func (s *server) generate(w http.ResponseWriter, r *http.Request) {
 				return
 			}
 		}
-		time.Sleep(pace)
+		time.Sleep(pace) // so that the browser can see the answer arrive
 		text, _ := json.Marshal(word)
 		send(fmt.Sprintf(`"choices":[{"index":0,"delta":{"content":%s}}]`, text))
 	}

@@ -108,7 +108,7 @@ func (m *modelMaker) aliasBlock(alias, name string) *modelBlock {
 	return nil
 }
 
-// resolve returns the group that a name leads to, over aliases. It is empty if there is none.
+// resolve follows aliases from a name to its group. It returns an empty string if the name leads to no group.
 func (m *modelMaker) resolve(name string) string {
 	for range len(m.aliases) + 1 {
 		if m.groups[name] != nil {

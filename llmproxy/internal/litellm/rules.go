@@ -406,7 +406,7 @@ var rules = map[string]map[string]rule{
 		"use_azure_key_vault":                               ignored("read secrets from files with `{file./path}`"),
 		"use_google_kms":                                    ignored("read secrets from files with `{file./path}`"),
 		"maximum_retention_period":                          ignored(noDatabase),
-		"control_plane_url":                                 ignored("there is none"),
+		"control_plane_url":                                 ignored("llm_proxy has no control plane"),
 		"pass_through_request_timeout":                      changed("`reverse_proxy` has no limit for an answer; write `transport http { response_header_timeout … }`"),
 		"user_header_name":                                  ignored("llm_proxy counts by key; write `user` blocks and a handler that authenticates"),
 		"user_header_mappings":                              ignored("llm_proxy counts by key; write `user` blocks and a handler that authenticates"),

@@ -43,12 +43,12 @@ func (s *section) pathOf(key string) string {
 	return s.path + "." + key
 }
 
-// inner returns the section below a key. It is empty if there is none.
+// inner returns the section below a key. Without that key, the section is empty.
 func (s *section) inner(key, table string) *section {
 	return s.c.section(s.take(key), s.pathOf(key), table)
 }
 
-// take returns the value of a key and marks it as used. It returns nil if there is none, or null.
+// take returns the value of a key and marks it as used. It returns nil if the key is missing or null.
 func (s *section) take(key string) *value {
 	f := s.find(key)
 	if f == nil || f.value.kind == null {

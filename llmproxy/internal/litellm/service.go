@@ -9,12 +9,12 @@ import (
 
 // A service is what a prefix of LiteLLM's models is here.
 type service struct {
-	kind string // of the upstream; empty if there is none
+	kind string // of the upstream; empty if no kind of ours has its API
 	// address is that of the service if the configuration names none. Empty for kinds that know it, and for servers of one's own.
 	address string
 	// variables hold the API key if the configuration has none. LiteLLM reads the first one that is set.
 	variables []string
-	// why says why there is no kind, or what is different.
+	// why says why the kind is empty, or what is different.
 	why string
 }
 

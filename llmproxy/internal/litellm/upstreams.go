@@ -117,7 +117,7 @@ func (c *converter) limitAddresses(all []*deployment) {
 			const slots = "slots belong to the address of an upstream and are shared by all models there; "
 			if one.limited < one.all {
 				if d.server.concurrent > 0 {
-					c.noteAt(d.at, "max_parallel_requests", Changed, slots+"another deployment there has no limit, so there is none")
+					c.noteAt(d.at, "max_parallel_requests", Changed, slots+"another deployment there has no limit, so max_concurrent is not set")
 				}
 				one.slots = 0
 			} else {

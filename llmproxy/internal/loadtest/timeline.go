@@ -53,7 +53,7 @@ func (c *cell) add(o *cell) {
 	mergeInto(&c.latency, o.latency)
 }
 
-// mergeInto adds a distribution to another one, which it makes if there is none.
+// mergeInto adds a distribution to another one, which it creates if it is nil.
 func mergeInto(d **Distribution, o *Distribution) {
 	if o == nil {
 		return
@@ -67,7 +67,7 @@ func mergeInto(d **Distribution, o *Distribution) {
 // cellDigits is the precision of the distributions of cells, which are only drawn.
 const cellDigits = 2
 
-// measure adds a value to a distribution of a cell, which it makes if there is none.
+// measure adds a value to a distribution of a cell, which it creates if it is nil.
 func measure(d **Distribution, v time.Duration) {
 	if *d == nil {
 		*d = newDistribution(cellDigits)
