@@ -70,7 +70,7 @@ func TestSubdirectivesHaveGoldens(t *testing.T) {
 	t.Parallel()
 	parsed, rejected := map[[2]string]bool{}, map[[2]string]bool{}
 	for _, g := range goldens(t) {
-		_, message, _ := strings.Cut(g.want, "'llm_proxy': ")
+		_, message, _ := strings.Cut(g.want, "': ") // the directive's name
 		message, at, _ := strings.Cut(message, ", at Caddyfile:")
 		culprit, _, _ := strings.Cut(message, " ") // if the message names it
 		for i, line := range outlineOf(g.source) {
@@ -133,7 +133,7 @@ func adapt(t *testing.T, source string) (string, error) {
 	}
 	handler := findHandler(tree)
 	if handler == nil {
-		t.Fatalf("no llm_proxy in %s", config)
+		t.Fatalf("no handler of ours in %s", config)
 	}
 	var out bytes.Buffer
 	enc := json.NewEncoder(&out)
@@ -145,12 +145,12 @@ func adapt(t *testing.T, source string) (string, error) {
 	return strings.TrimSpace(out.String()), nil
 }
 
-// findHandler returns the first llm_proxy in a configuration, or nil.
+// findHandler returns the first handler of ours in a configuration, or nil.
 func findHandler(node any) any {
 	var children []any
 	switch n := node.(type) {
 	case map[string]any:
-		if n["handler"] == "llm_proxy" {
+		if name, _ := n["handler"].(string); strings.HasPrefix(name, "llm_") {
 			return n
 		}
 		children = slices.Collect(maps.Values(n))

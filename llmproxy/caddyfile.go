@@ -24,6 +24,7 @@ func init() {
 		"llm_proxy": names(handlerSubdirectives), "upstream": names(upstreamSubdirectives), "model": names(modelSubdirectives),
 		"route": names(routeSubdirectives), "cache": names(cacheSubdirectives), "key": names(keySubdirectives),
 		"limit": names(limitSubdirectives), "state": names(stateSubdirectives), "price": names(priceSubdirectives),
+		"llm_dashboard": names(dashboardSubdirectives),
 	}
 }
 

@@ -13,15 +13,21 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// The two outlines of the directive, in docs/directive.md and in the comment of UnmarshalCaddyfile, have every subdirective in its
-// block, and nothing else.
+// The outlines of the directives, in docs/directive.md and in the comments of their parsers, have every subdirective in its block, and
+// nothing else.
 func TestSubdirectivesAreDocumented(t *testing.T) {
 	t.Parallel()
-	_, page, _ := strings.Cut(read(t, "../docs/directive.md"), "```\n")
-	page, _, _ = strings.Cut(page, "```")
-	_, comment, _ := strings.Cut(read(t, "caddyfile.go"), "// UnmarshalCaddyfile parses the directive:\n//\n")
-	comment, _, _ = strings.Cut(comment, "//\n")
-	for where, outline := range map[string]string{"docs/directive.md": page, "caddyfile.go": strings.ReplaceAll(comment, "//", "")} {
+	page, dashboard, _ := strings.Cut(read(t, "../docs/directive.md"), "\n## llm_dashboard\n")
+	between := func(text, begin, end string) string {
+		_, text, _ = strings.Cut(text, begin)
+		text, _, _ = strings.Cut(text, end)
+		return text
+	}
+	comments := between(read(t, "caddyfile.go"), "// UnmarshalCaddyfile parses the directive:\n//\n", "//\n") +
+		between(read(t, "dashboard.go"), "// parseDashboard parses the directive:\n//\n", "//\n")
+	for where, outline := range map[string]string{
+		"docs/directive.md": between(page, "```\n", "```") + between(dashboard, "```\n", "```"), "comments": strings.ReplaceAll(comments, "//", ""),
+	} {
 		documented := map[string][]string{}
 		for _, line := range outlineOf(outline) {
 			block, name := line[0], line[1]
