@@ -53,6 +53,7 @@ var floor = map[string]int{
 	"llmproxy/internal/canonjson":           1,
 	"llmproxy/internal/anthropic":           2,
 	"llmproxy/internal/openai":              1,
+	"llmproxy/internal/thinking":            1,
 	"tokens":                                0,
 	"llmproxy/internal/jsonspan":            0,
 	"llmproxy/internal/formdata":            0,

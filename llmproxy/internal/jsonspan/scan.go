@@ -122,6 +122,18 @@ func EachMember(object []byte, visit func(key, value []byte) bool) error {
 	return s.Err()
 }
 
+// MemberOf returns the value of a member of an object. It returns nil if the member is missing or null, or the text is not an object. Of
+// members with the same name, the last one counts.
+func MemberOf(object []byte, name string) (found []byte) {
+	_ = EachMember(object, func(key, value []byte) bool { // what is not an object has no members
+		if string(key) == name && !IsNull(value) {
+			found = value
+		}
+		return true
+	})
+	return found
+}
+
 // EachElement calls visit for the elements of an array until it returns false. Otherwise it is like EachMember.
 func EachElement(array []byte, visit func(value []byte) bool) error {
 	s := Scanner{Text: array}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/dialect"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/thinking"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 )
 
@@ -28,12 +29,12 @@ var (
 	usageOption = &addition{"stream_options.include_usage", []string{"include_usage", "includeusage"}}
 )
 
-// toggleAddition is what knob.toggle adds.
-var toggleAddition = &addition{templateMember, []string{templateMember, "chat_template", "enable_thinking"}}
+// toggleAddition is what turns thinking on or off.
+var toggleAddition = &addition{thinking.TemplateMember, []string{thinking.TemplateMember, "chat_template", "enable_thinking"}}
 
 // effortAddition has the words by which errors call an effort. It may be the client's own: that is a wish as well.
-var effortAddition = &addition{effortMember, []string{
-	effortMember, "reasoning effort", "reasoning.effort", "reasoning value", "think value", "support thinking", "support reasoning", "works in thinking mode", "thinking level",
+var effortAddition = &addition{thinking.EffortMember, []string{
+	thinking.EffortMember, "reasoning effort", "reasoning.effort", "reasoning value", "think value", "support thinking", "support reasoning", "works in thinking mode", "thinking level",
 	"thinking_level", "thinking budget", "thinking is not", "reasoning is not", "effort parameter",
 }}
 
@@ -106,11 +107,13 @@ func (t *Template) refusal(status int, body []byte) (Finding, bool) {
 			return Finding{Outcome: router.Outcome{Verdict: router.Adjustable, Adjust: a.name}}, true
 		}
 	}
-	if t.said == unsaid || !effortAddition.refusedBy(status, body) {
+	if t.said == thinking.Unsaid || !effortAddition.refusedBy(status, body) {
 		return Finding{}, false
 	}
-	f := Finding{Outcome: router.Outcome{Verdict: router.Adjustable, Adjust: effortMember + " " + effortNames[t.said]}}
-	f.takes = takenInstead(t.said, string(bytes.ToLower(body)), t.takes != 0)
+	f := Finding{Outcome: router.Outcome{Verdict: router.Adjustable, Adjust: thinking.EffortMember + " " + t.said.String()}}
+	text := string(bytes.ToLower(body))
+	unknown := slices.ContainsFunc(unknownWords, func(word string) bool { return strings.Contains(text, word) })
+	f.takes = thinking.TakenInstead(t.said, text, unknown || t.takes != 0)
 	return f, true
 }
 
@@ -177,7 +180,7 @@ func (u *Upstream) refuses(model string, a *addition) bool {
 }
 
 // takes returns the efforts that a model was found to take; zero if nothing is known.
-func (r *refusals) takes(model string) efforts {
+func (r *refusals) takes(model string) thinking.Efforts {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	if learned := r.efforts[model]; time.Now().Before(learned.until) {
@@ -188,6 +191,13 @@ func (r *refusals) takes(model string) efforts {
 
 // A learnedEfforts is what a model was found to take.
 type learnedEfforts struct {
-	takes efforts
+	takes thinking.Efforts
 	until time.Time
+}
+
+// unknownWords are how servers say that a request has a member that they do not know, without saying which one.
+var unknownWords = []string{
+	"unknown parameter", "unknown_parameter", "unknown field", "unknown argument", "unknown name", "unrecognized", "unsupported parameter",
+	"unsupported_parameter", "extra_forbidden", "extra inputs", "extra fields", "additional propert", "additionalpropert", "unexpected keyword",
+	"unexpected field", "unexpected propert", "unexpected parameter",
 }

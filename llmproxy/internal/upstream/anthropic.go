@@ -13,6 +13,7 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/reqbody"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/sse"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/thinking"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 )
 
@@ -68,7 +69,7 @@ func (u *Upstream) prepareMessages(t *Template, model string) *openai.Error {
 		e.Reset(&t.Original.Object)
 		withoutUnsigned(e)
 		if t.Original.Model != model {
-			generationOf(model).fit(e, u.telling(t, model).takes)
+			thinking.GenerationOf(model).Fit(e, u.aboutThinking(t, model).Takes)
 		}
 	} else {
 		body, err := dialect.MessagesFromChat(&request.Object, u.defaultMaxTokens())
@@ -84,7 +85,7 @@ func (u *Upstream) prepareMessages(t *Template, model string) *openai.Error {
 	e.SetString("model", model)
 	u.tellClaude(t, model)
 	for _, p := range u.Params {
-		if p.Name != effortMember { // Anthropic's API has no such member
+		if p.Name != thinking.EffortMember { // Anthropic's API has no such member
 			e.Default(p.Name, p.Value)
 		}
 	}
@@ -103,14 +104,14 @@ var thinkingAddition = &addition{"thinking", []string{"adaptive thinking", "thin
 
 // tellClaude makes a request say what it wishes in the way of the model.
 func (u *Upstream) tellClaude(t *Template, model string) {
-	t.added, t.said = t.added[:0], unsaid
-	about := claudeTelling{defaultLimit: dialect.DefaultMaxTokens}
-	if about.wished, about.limited = u.wishForClaude(t); about.wished == unsaid {
+	t.added, t.said = t.added[:0], thinking.Unsaid
+	about := thinking.AboutClaude{DefaultLimit: dialect.DefaultMaxTokens}
+	if about.Wished, about.Limited = u.wishForClaude(t); about.Wished == thinking.Unsaid {
 		return
 	}
-	about.takes = u.telling(t, model).takes
-	about.noThinking = t.refused(thinkingAddition) || u.refuses(model, thinkingAddition)
-	said, on := generationOf(model).tell(&t.edit, about)
+	about.Takes = u.aboutThinking(t, model).Takes
+	about.NoThinking = t.refused(thinkingAddition) || u.refuses(model, thinkingAddition)
+	said, on := thinking.GenerationOf(model).Tell(&t.edit, about)
 	if t.said = said; on {
 		t.added = append(t.added, thinkingAddition)
 	}
@@ -118,20 +119,20 @@ func (u *Upstream) tellClaude(t *Template, model string) {
 
 // wishForClaude returns what a request wishes for that does not say it in Anthropic's language: a translated request, or one that lacks what
 // the configuration says. Limited means that the client or the configuration bounds the answer.
-func (u *Upstream) wishForClaude(t *Template) (wished effort, limited bool) {
+func (u *Upstream) wishForClaude(t *Template) (wished thinking.Effort, limited bool) {
 	request := &t.request().Object
-	if !mayWish(request) && len(u.Params) == 0 {
-		return unsaid, false
+	if !thinking.MayWish(request) && len(u.Params) == 0 {
+		return thinking.Unsaid, false
 	}
 	chat := new(jsonspan.Edit)
 	chat.Reset(request)
-	if t.Own == nil && chat.Has("thinking") || u.Passes(t) && (t.edit.Has("thinking") || chat.Has(effortMember)) {
-		return unsaid, false
+	if t.Own == nil && chat.Has("thinking") || u.Passes(t) && (t.edit.Has("thinking") || chat.Has(thinking.EffortMember)) {
+		return thinking.Unsaid, false
 	}
-	wished = wishIn(chat).effort
+	wished = thinking.WishIn(chat).Effort
 	for _, p := range u.Params {
-		if p.Name == effortMember && wished == unsaid {
-			wished = effortNamed(p.Value)
+		if p.Name == thinking.EffortMember && wished == thinking.Unsaid {
+			wished = thinking.Named(p.Value)
 		}
 	}
 	return wished, chat.Has("max_tokens") || chat.Has("max_completion_tokens") || u.defaultMaxTokens() > 0

@@ -8,6 +8,7 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/dialect"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/reqbody"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/thinking"
 )
 
 // API returns the API that the upstream has, or that of its APIs which the configuration chooses.
@@ -86,7 +87,7 @@ func (u *Upstream) goesNative(t *Template) bool {
 
 // prepareNative makes the body of a request for the server's own Messages API.
 func (t *Template) prepareNative(model string) {
-	t.native, t.added, t.said = true, t.added[:0], unsaid
+	t.native, t.added, t.said = true, t.added[:0], thinking.Unsaid
 	e := &t.edit
 	e.Reset(&t.Original.Object)
 	e.SetString("model", model)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/thinking"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 )
 
@@ -20,7 +21,7 @@ type Finding struct {
 	ContextWindow int
 	// MaxOutput is how many tokens of output an Adjustable error allows.
 	MaxOutput int
-	takes     efforts // that an Adjustable error leaves; zero if it is not about that
+	takes     thinking.Efforts // that an Adjustable error leaves; zero if it is not about that
 }
 
 // Classify returns what an answer with a status other than 200 means.

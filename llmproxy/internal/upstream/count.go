@@ -11,6 +11,7 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/dialect"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/reqbody"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/thinking"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router/replica"
 )
 
@@ -112,10 +113,10 @@ func (u *Upstream) questionOf(t *Template, model string) (*question, error) {
 	if err := q.chat.Scan(chat); err != nil {
 		return nil, err
 	}
-	if mayWish(&q.chat) { // the template may make another prompt of it
+	if thinking.MayWish(&q.chat) { // the template may make another prompt of it
 		e := &t.edit
 		e.Reset(&q.chat)
-		u.knob().tell(e, telling{takes: u.knob().takes, translated: true})
+		u.knob().Tell(e, thinking.About{Takes: u.knob().Takes, Translated: true})
 		if err := q.chat.Scan(e.Bytes()); err != nil {
 			return nil, err
 		}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/dialect"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/jsonspan"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/thinking"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router/replica"
 )
@@ -53,7 +54,7 @@ type Kind struct {
 	// an answer.
 	official bool
 	// knob is how servers of this kind are told how much their models should think. Nil for OpenAI's way.
-	knob *knob
+	knob *thinking.Knob
 	// saysReasoning means that answers call their reasoning "reasoning".
 	saysReasoning bool
 	// restricted are members that clients may use only if the configuration allows it.

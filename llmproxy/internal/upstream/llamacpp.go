@@ -13,6 +13,7 @@ import (
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/dialect"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/jsonspan"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/thinking"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router/admission"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router/replica"
@@ -26,7 +27,7 @@ import (
 var LlamaCpp = &Kind{
 	Name: "llamacpp", LocalAddress: "127.0.0.1:8080", basePath: "/v1", local: true,
 	chat:         dialect.ChatOptions{TopK: true, Reasoning: true},
-	knob:         llamaCppKnob,
+	knob:         thinking.LlamaCpp,
 	lacks:        responses, // its own knows functions only, and its events have no numbers and no place
 	counters:     []countWay{countByMessages, countByTemplate},
 	tokenize:     tokenizeByLlamaCpp,

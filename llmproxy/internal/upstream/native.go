@@ -127,8 +127,8 @@ func losesLess(kind string, v version, has feature) bool {
 func systemOf(chat *openai.Request) (text []byte) {
 	messages, _ := chat.Get("messages")
 	_ = jsonspan.EachElement(messages, func(first []byte) bool { // the translation has made a list
-		if jsonspan.EqualString(member(first, "role"), "system") {
-			text = member(first, "content")
+		if jsonspan.EqualString(jsonspan.MemberOf(first, "role"), "system") {
+			text = jsonspan.MemberOf(first, "content")
 		}
 		return false
 	})
@@ -153,23 +153,23 @@ func featuresOf(request *jsonspan.Object) (has feature) {
 		case "stop_sequences":
 			set(stopSequences, len(bytes.TrimSpace(value[1:])) > 1)
 		case "thinking":
-			kind := member(value, "type")
+			kind := jsonspan.MemberOf(value, "type")
 			set(thinkingOn, jsonspan.EqualString(kind, "enabled"))
 			set(thinkingOff, jsonspan.EqualString(kind, "disabled"))
 		case "output_config":
-			set(setsEffort, member(value, "effort") != nil)
-			set(schema, member(value, "format") != nil)
+			set(setsEffort, jsonspan.MemberOf(value, "effort") != nil)
+			set(schema, jsonspan.MemberOf(value, "format") != nil)
 		case "output_format":
 			has |= schema
 		case "tool_choice":
-			kind := member(value, "type")
+			kind := jsonspan.MemberOf(value, "type")
 			set(noTool, jsonspan.EqualString(kind, "none"))
 			set(namedTool, jsonspan.EqualString(kind, "tool"))
 		case "tools":
 			_ = jsonspan.EachElement(value, func(tool []byte) bool {
-				set(strictTools, string(member(tool, "strict")) == "true")
-				set(deferredTools, string(member(tool, "defer_loading")) == "true")
-				kind := member(tool, "type")
+				set(strictTools, string(jsonspan.MemberOf(tool, "strict")) == "true")
+				set(deferredTools, string(jsonspan.MemberOf(tool, "defer_loading")) == "true")
+				kind := jsonspan.MemberOf(tool, "type")
 				set(onlyAnthropic, kind != nil && !jsonspan.EqualString(kind, "custom"))
 				return true
 			})
@@ -177,8 +177,8 @@ func featuresOf(request *jsonspan.Object) (has feature) {
 			has |= onlyAnthropic
 		case "messages":
 			_ = jsonspan.EachElement(value, func(message []byte) bool {
-				set(systemInside, jsonspan.EqualString(member(message, "role"), "system"))
-				has |= featuresOfBlocks(member(message, "content"), false)
+				set(systemInside, jsonspan.EqualString(jsonspan.MemberOf(message, "role"), "system"))
+				has |= featuresOfBlocks(jsonspan.MemberOf(message, "content"), false)
 				return true
 			})
 		}
@@ -190,13 +190,13 @@ func featuresOf(request *jsonspan.Object) (has feature) {
 func featuresOfBlocks(content []byte, inResult bool) (has feature) {
 	texts, images := 0, 0
 	_ = jsonspan.EachElement(content, func(block []byte) bool { // a string has no elements
-		kind, _ := jsonspan.String(member(block, "type"))
+		kind, _ := jsonspan.String(jsonspan.MemberOf(block, "type"))
 		switch kind {
 		case "text":
 			texts++
 		case "image":
 			images++
-			if jsonspan.EqualString(member(member(block, "source"), "type"), "file") {
+			if jsonspan.EqualString(jsonspan.MemberOf(jsonspan.MemberOf(block, "source"), "type"), "file") {
 				has |= onlyAnthropic
 			}
 		case "thinking":
@@ -205,10 +205,10 @@ func featuresOfBlocks(content []byte, inResult bool) (has feature) {
 		case "tool_reference", "tool_addition", "tool_removal":
 			has |= deferredTools
 		case "tool_result":
-			if string(member(block, "is_error")) == "true" {
+			if string(jsonspan.MemberOf(block, "is_error")) == "true" {
 				has |= failedResults
 			}
-			has |= featuresOfBlocks(member(block, "content"), true)
+			has |= featuresOfBlocks(jsonspan.MemberOf(block, "content"), true)
 		case "document", "search_result":
 			has |= documents
 		default:
@@ -226,15 +226,4 @@ func featuresOfBlocks(content []byte, inResult bool) (has feature) {
 		has |= imagesBesideText
 	}
 	return has
-}
-
-// member returns a member of an object, or nil.
-func member(object []byte, name string) (found []byte) {
-	_ = jsonspan.EachMember(object, func(key, value []byte) bool { // what is not an object has no members
-		if string(key) == name && !jsonspan.IsNull(value) {
-			found = value
-		}
-		return true
-	})
-	return found
 }

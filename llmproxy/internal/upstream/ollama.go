@@ -12,6 +12,7 @@ import (
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/dialect"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/jsonspan"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/thinking"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router/replica"
 )
@@ -25,7 +26,7 @@ var Ollama = &Kind{
 	Name: "ollama", LocalAddress: "127.0.0.1:11434", basePath: "/v1", local: true, slots: 1, truncates: true,
 	api:           dialect.Ollama,
 	chat:          dialect.ChatOptions{Reasoning: true, Inline: true},
-	knob:          ollamaKnob,
+	knob:          thinking.Ollama,
 	lacks:         responses, // its own knows functions only, and becomes its chat, too
 	saysReasoning: true,
 	adapt:         adaptToOllama,

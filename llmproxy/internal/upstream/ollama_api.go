@@ -13,6 +13,7 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/ollama"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/reqbody"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/thinking"
 )
 
 // usesOllama reports whether a request goes to Ollama's own API, which chats and embeds. Its other endpoints are those of OpenAI's API.
@@ -23,7 +24,7 @@ func (u *Upstream) usesOllama(t *Template) bool {
 // prepareOllama makes the body of a request for Ollama's own API: the client's own request, or a translation.
 func (u *Upstream) prepareOllama(t *Template, model string) *openai.Error {
 	var err *openai.Error
-	if t.added, t.said = t.added[:0], unsaid; t.Own != nil && t.Own.API == dialect.Ollama {
+	if t.added, t.said = t.added[:0], thinking.Unsaid; t.Own != nil && t.Own.API == dialect.Ollama {
 		u.editOllama(t, model)
 	} else if err = u.translateToOllama(t, model); err != nil {
 		return err
@@ -39,13 +40,13 @@ func (u *Upstream) editOllama(t *Template, model string) {
 	e.Reset(&t.Original.Object)
 	dialect.RestrictOllama(e, u.AllowOptions)
 	for _, p := range u.Params {
-		if p.Name != effortMember {
+		if p.Name != thinking.EffortMember {
 			dialect.DefaultOllamaOwn(e, p.Name, p.Value)
 			continue
 		}
-		if wished := effortNamed(p.Value); wished != unsaid && !e.Has("think") {
-			t.said = u.telling(t, model).takes.nearest(wished)
-			ollamaKnob.places[0].set(e, t.said)
+		if wished := thinking.Named(p.Value); wished != thinking.Unsaid && !e.Has("think") {
+			t.said = u.aboutThinking(t, model).Takes.Nearest(wished)
+			thinking.Ollama.Set(e, t.said)
 		}
 	}
 	if t.MaxOutput > 0 {
@@ -76,7 +77,7 @@ func (u *Upstream) translateToOllama(t *Template, model string) *openai.Error {
 	e.Reset(source)
 	dialect.RestrictOllama(e, u.AllowOptions)
 	for _, p := range u.Params {
-		if p.Name != effortMember || len(wishIn(e).members) == 0 {
+		if p.Name != thinking.EffortMember || !thinking.WishIn(e).Said() {
 			dialect.DefaultOllama(e, p.Name, p.Value)
 		}
 	}

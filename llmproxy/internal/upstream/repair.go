@@ -132,13 +132,13 @@ func repairParts() repair {
 func joinParts(content []byte) string {
 	var text, thoughts string
 	_ = jsonspan.EachElement(content, func(part []byte) bool { // the relay reports what is no list
-		said, _ := jsonspan.String(member(part, "text"))
+		said, _ := jsonspan.String(jsonspan.MemberOf(part, "text"))
 		text += said
-		thinking := member(part, "thinking")
+		thinking := jsonspan.MemberOf(part, "thinking")
 		thought, _ := jsonspan.String(thinking)
 		thoughts += thought
 		_ = jsonspan.EachElement(thinking, func(part []byte) bool { // it may be a text, or nothing
-			thought, _ := jsonspan.String(member(part, "text"))
+			thought, _ := jsonspan.String(jsonspan.MemberOf(part, "text"))
 			thoughts += thought
 			return true
 		})

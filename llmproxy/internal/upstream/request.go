@@ -15,6 +15,7 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/memory"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/reqbody"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/thinking"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router/replica"
 )
 
@@ -43,11 +44,11 @@ type Template struct {
 	MaxOutput int
 
 	// What the target has said of this request's earlier attempts; see Adjust.
-	without []string // names of additions that it refused
-	takes   efforts  // that it takes; zero if it has said nothing about that
+	without []string         // names of additions that it refused
+	takes   thinking.Efforts // that it takes; zero if it has said nothing about that
 
-	added []*addition // what the gateway added to the last request
-	said  effort      // that the last request asked for
+	added []*addition     // what the gateway added to the last request
+	said  thinking.Effort // that the last request asked for
 
 	// For the next attempt, by Prepare: chat is the request, or body is for path if the upstream has another API than OpenAI's.
 	// Translated is storage for both. The detour is nil if the server has the endpoint.
@@ -304,7 +305,7 @@ func (u *Upstream) payload(t *Template, model string) Payload {
 // addParams adds the configured parameters that a request lacks. A wish about thinking may be there under another name.
 func (u *Upstream) addParams(e *jsonspan.Edit) {
 	for _, p := range u.Params {
-		if p.Name != effortMember || len(wishIn(e).members) == 0 {
+		if p.Name != thinking.EffortMember || !thinking.WishIn(e).Said() {
 			e.Default(p.Name, p.Value)
 		}
 	}
@@ -313,38 +314,38 @@ func (u *Upstream) addParams(e *jsonspan.Edit) {
 // tellThinking makes the request for the next attempt say what it wishes in the way of this upstream's servers.
 func (u *Upstream) tellThinking(t *Template, o *jsonspan.Object, model string) {
 	chat := t.endpoint() == chatEndpoint
-	if t.said = unsaid; !mayWish(o) && len(u.Params) == 0 || !chat && t.endpoint().Name != "responses" {
+	if t.said = thinking.Unsaid; !thinking.MayWish(o) && len(u.Params) == 0 || !chat && t.endpoint().Name != "responses" {
 		return
 	}
-	about := u.telling(t, model)
+	about := u.aboutThinking(t, model)
 	if !chat {
-		t.said = tellResponses(&t.edit, about.takes)
+		t.said = thinking.TellResponses(&t.edit, about.Takes)
 		return
 	}
-	said, toggled := u.knob().tell(&t.edit, about)
+	said, toggled := u.knob().Tell(&t.edit, about)
 	if t.said = said; toggled {
 		t.added = append(t.added, toggleAddition)
 	}
 }
 
-// telling returns what is known of a model.
-func (u *Upstream) telling(t *Template, model string) telling {
-	about := telling{takes: t.takes, noToggle: t.refused(toggleAddition) || u.refuses(model, toggleAddition), translated: t.Own != nil || t.detour != nil}
-	if about.takes == 0 {
-		about.takes = u.refusals.takes(model)
+// aboutThinking returns what is known of how a model thinks.
+func (u *Upstream) aboutThinking(t *Template, model string) thinking.About {
+	about := thinking.About{Takes: t.takes, NoToggle: t.refused(toggleAddition) || u.refuses(model, toggleAddition), Translated: t.Own != nil || t.detour != nil}
+	if about.Takes == 0 {
+		about.Takes = u.refusals.takes(model)
 	}
-	if about.takes == 0 {
-		about.takes, about.fixed = takesAt(u.knob().takes, model)
+	if about.Takes == 0 {
+		about.Takes, about.Fixed = thinking.TakesAt(u.knob().Takes, model)
 	}
 	return about
 }
 
 // knob returns how the servers of this upstream are told.
-func (u *Upstream) knob() *knob {
+func (u *Upstream) knob() *thinking.Knob {
 	if k := u.ActualKind().knob; k != nil && !u.OpenAI {
 		return k
 	}
-	return openAIKnob
+	return thinking.OpenAI
 }
 
 // NamesReasoning reports whether the answer for a client of OpenAI's chat API should get the name of reasoning that its clients know.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/dialect"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/jsonspan"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/thinking"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 )
 
@@ -17,28 +18,28 @@ import (
 // not name is as at OpenAI's.
 var (
 	// Azure takes the name of a deployment as the model, and lists the models of the region instead. The address is that of the resource.
-	Azure = &Kind{Name: "azure", basePath: "/openai/v1", prefillRate: rateOfBatches, keyHeader: "Api-Key", unlisted: true, besideResponses: true, official: true, knob: effortKnob}
+	Azure = &Kind{Name: "azure", basePath: "/openai/v1", prefillRate: rateOfBatches, keyHeader: "Api-Key", unlisted: true, besideResponses: true, official: true, knob: thinking.EffortOnly}
 
 	// Gemini numbers no tool calls in its streams, and ends an answer that calls tools as if it did not. Its models demand their signatures
 	// with the tool calls of earlier turns.
 	Gemini = &Kind{
 		Name: "gemini", ServiceBase: "https://generativelanguage.googleapis.com/v1beta/openai", basePath: "/v1beta/openai", prefillRate: rateOfBatches,
 		repair: repairToolCalls, lacks: onlyChat, namePrefix: "models/",
-		adapt: adaptToGemini, knob: geminiKnob, chat: dialect.ChatOptions{Extra: true},
+		adapt: adaptToGemini, knob: thinking.Gemini, chat: dialect.ChatOptions{Extra: true},
 	}
 
 	// OpenRouter has members with which a client could choose another model, or who runs it.
 	OpenRouter = &Kind{
 		Name: "openrouter", ServiceBase: "https://openrouter.ai/api/v1", basePath: "/api/v1", prefillRate: rateOfBatches,
 		restricted:    []string{"models", "route", "provider", "plugins"},
-		knob:          openRouterKnob,
+		knob:          thinking.OpenRouter,
 		saysReasoning: true,
 	}
 
 	// Groq gives one answer at a time, and knows no names in messages.
 	Groq = &Kind{
 		Name: "groq", ServiceBase: "https://api.groq.com/openai/v1", basePath: "/openai/v1", prefillRate: rateOfBatches,
-		lacks: completions, knob: groqKnob, saysReasoning: true,
+		lacks: completions, knob: thinking.Groq, saysReasoning: true,
 		errors: []errorRow{{from: 400, text: "number must be at most 1", is: router.Unsupported}}, // n
 	}
 
@@ -53,7 +54,7 @@ var (
 			messages: mistralMessages,
 		}.adapt,
 		repair: repairParts,
-		knob:   mistralKnob,
+		knob:   thinking.Mistral,
 	}
 
 	// DeepSeek demands the reasoning of earlier turns with tool calls, and has no schemas for answers.
@@ -62,7 +63,7 @@ var (
 		lacks:  onlyChat,
 		chat:   dialect.ChatOptions{Reasoning: true},
 		adapt:  requestForm{rename: [][2]string{{"max_completion_tokens", "max_tokens"}}, messages: withSystemRole}.adapt,
-		knob:   deepSeekKnob,
+		knob:   thinking.DeepSeek,
 		cannot: router.JSONSchema,
 		errors: []errorRow{{from: 400, text: "response_format type is unavailable", is: router.Unsupported}},
 	}
@@ -72,14 +73,14 @@ var (
 		Name: "together", ServiceBase: "https://api.together.xyz/v1", basePath: "/v1", prefillRate: rateOfBatches,
 		adapt:         requestForm{noTools: true}.adapt,
 		repair:        repairReasons,
-		knob:          togetherKnob,
+		knob:          thinking.Together,
 		saysReasoning: true,
 	}
 
 	// XAI has completions, but its models that reason, which are all new ones, refuse them.
 	XAI = &Kind{
 		Name: "xai", ServiceBase: "https://api.x.ai/v1", basePath: "/v1", prefillRate: rateOfBatches,
-		lacks: completions, knob: effortKnob,
+		lacks: completions, knob: thinking.EffortOnly,
 		errors: []errorRow{
 			{from: 400, text: "Argument not supported", is: router.Unsupported}, // penalties and stop, by models that reason
 			{from: 400, text: "Incorrect API key", is: router.Misconfigured},
@@ -87,8 +88,8 @@ var (
 		},
 	}
 
-	Fireworks = &Kind{Name: "fireworks", ServiceBase: "https://api.fireworks.ai/inference/v1", basePath: "/inference/v1", prefillRate: rateOfBatches, knob: fireworksKnob}
-	Cerebras  = &Kind{Name: "cerebras", ServiceBase: "https://api.cerebras.ai/v1", basePath: "/v1", prefillRate: rateOfBatches, knob: cerebrasKnob, saysReasoning: true}
+	Fireworks = &Kind{Name: "fireworks", ServiceBase: "https://api.fireworks.ai/inference/v1", basePath: "/inference/v1", prefillRate: rateOfBatches, knob: thinking.Fireworks}
+	Cerebras  = &Kind{Name: "cerebras", ServiceBase: "https://api.cerebras.ai/v1", basePath: "/v1", prefillRate: rateOfBatches, knob: thinking.Cerebras, saysReasoning: true}
 )
 
 // Many services never had OpenAI's older completions, or do not have its newer responses.
@@ -163,7 +164,7 @@ func adaptToGemini(e *jsonspan.Edit) {
 	_ = jsonspan.EachElement(messages, func(message []byte) bool { // the service reports what is no list
 		first := true
 		eachCall(message, func(call []byte) {
-			if first && len(call) > 2 && member(call, "extra_content") == nil {
+			if first && len(call) > 2 && jsonspan.MemberOf(call, "extra_content") == nil {
 				p.replace(call[:1], "{"+unsignedCall+",")
 			}
 			first = false

@@ -15,6 +15,7 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/dialect"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/jsonspan"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/thinking"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router/replica"
 )
@@ -183,29 +184,29 @@ func TestEveryWishAtEveryKind(t *testing.T) {
 // Errors about an effort, in the words of servers and services, and what a model then takes.
 var effortRefusals = []struct {
 	name   string
-	said   effort
+	said   thinking.Effort
 	status int
 	body   string
-	takes  efforts
+	takes  thinking.Efforts
 }{
-	{"openai: an older model", none, 400, `{"error":{"message":"Unsupported value: 'reasoning_effort' does not support 'none' with this model. Supported values are: 'minimal', 'low', 'medium', and 'high'.","type":"invalid_request_error","param":"reasoning_effort","code":"unsupported_value"}}`, effortsOf(minimal, low, medium, high)},
-	{"openai: a newer model", minimal, 400, `{"error":{"message":"Unsupported value: 'minimal' is not supported with the 'gpt-5.1' model. Supported values are: 'none', 'low', 'medium', and 'high'.","type":"invalid_request_error","param":"reasoning_effort","code":"unsupported_value"}}`, effortsOf(none, low, medium, high)},
-	{"openai: one value", low, 400, `{"error":{"message":"Unsupported value: 'low' is not supported with the 'gpt-5-pro' model. Supported values are: 'high'.","type":"invalid_request_error","param":"reasoning.effort","code":"unsupported_value"}}`, effortsOf(high)},
-	{"openai: a model that does not reason", low, 400, `{"error":{"message":"Unrecognized request argument supplied: reasoning_effort","type":"invalid_request_error","param":null,"code":null}}`, effortsOf()},
-	{"openai: unsupported parameter", high, 400, `{"error":{"message":"Unsupported parameter: 'reasoning.effort' is not supported with this model.","type":"invalid_request_error","param":"reasoning.effort","code":"unsupported_parameter"}}`, effortsOf()},
-	{"vllm: gpt-oss", none, 400, `{"error":{"message":"reasoning_effort='none' is not supported by Harmony. Supported values are: high, medium, low.","type":"BadRequestError","param":"reasoning_effort","code":400}}`, effortsOf(low, medium, high)},
-	{"vllm 0.11", none, 400, `{"error":{"message":"1 validation error:\n  {'type': 'literal_error', 'loc': ('body', 'reasoning_effort'), 'msg': \"Input should be 'low', 'medium' or 'high'\", 'input': 'none', 'ctx': {'expected': \"'low', 'medium' or 'high'\"}}","type":"Bad Request","param":null,"code":400}}`, effortsOf(low, medium, high)},
-	{"vllm: Mistral", medium, 400, `{"error":{"message":"reasoning_effort=medium is not supported by Mistral models. Supported values are: ['none', 'high'].","type":"BadRequestError","param":"reasoning_effort","code":400}}`, effortsOf(none, high)},
-	{"vllm: DeepSeek", minimal, 400, `{"error":{"message":"DeepSeek V4.1 reasoning_effort must be low, high, xhigh, max, or an integer within [1, 100] in chat_template_kwargs","type":"BadRequestError","param":null,"code":400}}`, effortsOf(low, high, xhigh, highest)},
-	{"ollama: a level", high, 400, `{"error":"think value \"high\" is not supported for this model"}`, effortsOf(none, thinks)},
-	{"ollama: no thinking", high, 400, `{"error":"\"llama3.1:8b\" does not support thinking"}`, effortsOf()},
-	{"ollama, /v1", minimal, 400, `{"error":{"message":"invalid reasoning value: 'minimal' (must be \"high\", \"medium\", \"low\", or \"none\")","type":"invalid_request_error","param":null,"code":null}}`, effortsOf(none, low, medium, high)},
-	{"groq: no level", low, 400, "{\"error\":{\"message\":\"`reasoning_effort` must be one of `none` or `default`\",\"type\":\"invalid_request_error\"}}", effortsOf(none, thinks)},
-	{"groq: no reasoning", low, 400, "{\"error\":{\"message\":\"`reasoning_effort` is not supported with this model\",\"type\":\"invalid_request_error\"}}", effortsOf(none, minimal, medium, high)},
-	{"gemini: always thinks", none, 400, `[{"error":{"code":400,"message":"Budget 0 is invalid. This model only works in thinking mode.","status":"INVALID_ARGUMENT"}}]`, effortsOf(low, medium, high)},
-	{"mistral", high, 422, `{"detail":[{"type":"extra_forbidden","loc":["body","reasoning_effort"],"msg":"Extra inputs are not permitted","input":"high"}]}`, effortsOf()},
-	{"anthropic", high, 400, `{"type":"error","error":{"type":"invalid_request_error","message":"This model does not support the effort parameter."}}`, effortsOf()},
-	{"a word of a sentence is no value", high, 400, `{"error":{"message":"reasoning_effort: by default, this is off for gpt-5-high; see max_tokens"}}`, effortsOf(none, minimal, low, medium)},
+	{"openai: an older model", thinking.None, 400, `{"error":{"message":"Unsupported value: 'reasoning_effort' does not support 'none' with this model. Supported values are: 'minimal', 'low', 'medium', and 'high'.","type":"invalid_request_error","param":"reasoning_effort","code":"unsupported_value"}}`, thinking.EffortsOf(thinking.Minimal, thinking.Low, thinking.Medium, thinking.High)},
+	{"openai: a newer model", thinking.Minimal, 400, `{"error":{"message":"Unsupported value: 'minimal' is not supported with the 'gpt-5.1' model. Supported values are: 'none', 'low', 'medium', and 'high'.","type":"invalid_request_error","param":"reasoning_effort","code":"unsupported_value"}}`, thinking.EffortsOf(thinking.None, thinking.Low, thinking.Medium, thinking.High)},
+	{"openai: one value", thinking.Low, 400, `{"error":{"message":"Unsupported value: 'low' is not supported with the 'gpt-5-pro' model. Supported values are: 'high'.","type":"invalid_request_error","param":"reasoning.effort","code":"unsupported_value"}}`, thinking.EffortsOf(thinking.High)},
+	{"openai: a model that does not reason", thinking.Low, 400, `{"error":{"message":"Unrecognized request argument supplied: reasoning_effort","type":"invalid_request_error","param":null,"code":null}}`, thinking.EffortsOf()},
+	{"openai: unsupported parameter", thinking.High, 400, `{"error":{"message":"Unsupported parameter: 'reasoning.effort' is not supported with this model.","type":"invalid_request_error","param":"reasoning.effort","code":"unsupported_parameter"}}`, thinking.EffortsOf()},
+	{"vllm: gpt-oss", thinking.None, 400, `{"error":{"message":"reasoning_effort='none' is not supported by Harmony. Supported values are: high, medium, low.","type":"BadRequestError","param":"reasoning_effort","code":400}}`, thinking.EffortsOf(thinking.Low, thinking.Medium, thinking.High)},
+	{"vllm 0.11", thinking.None, 400, `{"error":{"message":"1 validation error:\n  {'type': 'literal_error', 'loc': ('body', 'reasoning_effort'), 'msg': \"Input should be 'low', 'medium' or 'high'\", 'input': 'none', 'ctx': {'expected': \"'low', 'medium' or 'high'\"}}","type":"Bad Request","param":null,"code":400}}`, thinking.EffortsOf(thinking.Low, thinking.Medium, thinking.High)},
+	{"vllm: Mistral", thinking.Medium, 400, `{"error":{"message":"reasoning_effort=medium is not supported by Mistral models. Supported values are: ['none', 'high'].","type":"BadRequestError","param":"reasoning_effort","code":400}}`, thinking.EffortsOf(thinking.None, thinking.High)},
+	{"vllm: DeepSeek", thinking.Minimal, 400, `{"error":{"message":"DeepSeek V4.1 reasoning_effort must be low, high, xhigh, max, or an integer within [1, 100] in chat_template_kwargs","type":"BadRequestError","param":null,"code":400}}`, thinking.EffortsOf(thinking.Low, thinking.High, thinking.XHigh, thinking.Max)},
+	{"ollama: a level", thinking.High, 400, `{"error":"think value \"high\" is not supported for this model"}`, thinking.EffortsOf(thinking.None, thinking.On)},
+	{"ollama: no thinking", thinking.High, 400, `{"error":"\"llama3.1:8b\" does not support thinking"}`, thinking.EffortsOf()},
+	{"ollama, /v1", thinking.Minimal, 400, `{"error":{"message":"invalid reasoning value: 'minimal' (must be \"high\", \"medium\", \"low\", or \"none\")","type":"invalid_request_error","param":null,"code":null}}`, thinking.EffortsOf(thinking.None, thinking.Low, thinking.Medium, thinking.High)},
+	{"groq: no level", thinking.Low, 400, "{\"error\":{\"message\":\"`reasoning_effort` must be one of `none` or `default`\",\"type\":\"invalid_request_error\"}}", thinking.EffortsOf(thinking.None, thinking.On)},
+	{"groq: no reasoning", thinking.Low, 400, "{\"error\":{\"message\":\"`reasoning_effort` is not supported with this model\",\"type\":\"invalid_request_error\"}}", thinking.EffortsOf(thinking.None, thinking.Minimal, thinking.Medium, thinking.High)},
+	{"gemini: always thinks", thinking.None, 400, `[{"error":{"code":400,"message":"Budget 0 is invalid. This model only works in thinking mode.","status":"INVALID_ARGUMENT"}}]`, thinking.EffortsOf(thinking.Low, thinking.Medium, thinking.High)},
+	{"mistral", thinking.High, 422, `{"detail":[{"type":"extra_forbidden","loc":["body","reasoning_effort"],"msg":"Extra inputs are not permitted","input":"high"}]}`, thinking.EffortsOf()},
+	{"anthropic", thinking.High, 400, `{"type":"error","error":{"type":"invalid_request_error","message":"This model does not support the effort parameter."}}`, thinking.EffortsOf()},
+	{"a word of a sentence is no value", thinking.High, 400, `{"error":{"message":"reasoning_effort: by default, this is off for gpt-5-high; see max_tokens"}}`, thinking.EffortsOf(thinking.None, thinking.Minimal, thinking.Low, thinking.Medium)},
 }
 
 func TestEffortRefusals(t *testing.T) {
@@ -227,16 +228,16 @@ func TestNoEffortRefusal(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		name   string
-		said   effort
+		said   thinking.Effort
 		status int
 		body   string
 	}{
-		{"no effort", unsaid, 400, `{"error":{"message":"reasoning_effort is bad"}}`},
-		{"another parameter", high, 400, `{"error":{"message":"temperature is too high"}}`},
-		{"a limit", high, 429, `{"error":{"message":"too many requests with this reasoning_effort"}}`},
-		{"a key", high, 401, `{"error":{"message":"reasoning_effort needs another plan"}}`},
-		{"the reasoning of earlier turns", high, 400, `{"error":{"message":"The reasoning_content in the thinking mode must be passed back to the API."}}`},
-		{"the thinking of earlier turns", high, 400, "{\"error\":{\"message\":\"Expected `thinking` or `redacted_thinking`, but found `tool_use`. When `thinking` is enabled, a final `assistant` message must start with a thinking block\"}}"},
+		{"no effort", thinking.Unsaid, 400, `{"error":{"message":"reasoning_effort is bad"}}`},
+		{"another parameter", thinking.High, 400, `{"error":{"message":"temperature is too high"}}`},
+		{"a limit", thinking.High, 429, `{"error":{"message":"too many requests with this reasoning_effort"}}`},
+		{"a key", thinking.High, 401, `{"error":{"message":"reasoning_effort needs another plan"}}`},
+		{"the reasoning of earlier turns", thinking.High, 400, `{"error":{"message":"The reasoning_content in the thinking mode must be passed back to the API."}}`},
+		{"the thinking of earlier turns", thinking.High, 400, "{\"error\":{\"message\":\"Expected `thinking` or `redacted_thinking`, but found `tool_use`. When `thinking` is enabled, a final `assistant` message must start with a thinking block\"}}"},
 	} {
 		if f, ok := (&Template{said: tt.said}).refusal(tt.status, []byte(tt.body)); ok {
 			t.Errorf("%s: %+v", tt.name, f)
@@ -249,31 +250,12 @@ func FuzzEffortRefusal(f *testing.F) {
 		f.Add(tt.status, []byte(tt.body))
 	}
 	f.Fuzz(func(t *testing.T, status int, body []byte) {
-		for said := unsaid; said <= thinks; said++ {
-			if f, ok := (&Template{said: said}).refusal(status, body); ok && (f.takes == 0 || said == unsaid) {
+		for said := thinking.Unsaid; said <= thinking.On; said++ {
+			if f, ok := (&Template{said: said}).refusal(status, body); ok && (f.takes == 0 || said == thinking.Unsaid) {
 				t.Errorf("%d: %+v", said, f)
 			}
 		}
 	})
-}
-
-func TestNearestEffort(t *testing.T) {
-	t.Parallel()
-	for _, tt := range []struct {
-		takes efforts
-		wish  effort
-		want  effort
-	}{
-		{0, none, none}, {0, highest, highest}, {0, thinks, medium},
-		{effortsOf(), low, unsaid}, {effortsOf(), none, unsaid},
-		{effortsOf(low, high), none, low}, {effortsOf(minimal, low), none, minimal}, {effortsOf(none, low), minimal, none},
-		{effortsOf(none, low, medium), highest, medium}, {effortsOf(none, high), low, high}, {effortsOf(none, minimal), high, unsaid},
-		{effortsOf(none, thinks), low, thinks}, {effortsOf(none, thinks), thinks, thinks}, {effortsOf(none, high), thinks, high},
-	} {
-		if got := tt.takes.nearest(tt.wish); got != tt.want {
-			t.Errorf("%b, %d: %d, want %d", tt.takes, tt.wish, got, tt.want)
-		}
-	}
 }
 
 // A server that refuses what a client wishes for is asked for the nearest that it takes, from then on at once.
@@ -337,7 +319,7 @@ func TestPinnedEffort(t *testing.T) {
 	pin := func(name, value string) func(*Config) {
 		return func(c *Config) { c.Params = []Param{{name, []byte(value)}} }
 	}
-	quiet := pin(effortMember, `"none"`)
+	quiet := pin(thinking.EffortMember, `"none"`)
 	nothing, messages, ollama := said{chatPath, ``}, said{messagesPath, `"temperature":1`}, said{ollamaPath, ``}
 	for _, tt := range []struct {
 		name   string
@@ -353,22 +335,22 @@ func TestPinnedEffort(t *testing.T) {
 		{"ollama", Ollama, "m", quiet, nothing, `"think":false`},
 		{"ollama, a client of its own API", Ollama, "m", quiet, ollama, `"think":false`},
 		{"ollama, its own API, a model that always thinks", Ollama, "gpt-oss:20b", quiet, ollama, `"think":"low"`},
-		{"ollama, a level for its own API", Ollama, "m", pin(effortMember, `"high"`), ollama, `"think":"high"`},
+		{"ollama, a level for its own API", Ollama, "m", pin(thinking.EffortMember, `"high"`), ollama, `"think":"high"`},
 		{"openai", OpenAI, "m", quiet, nothing, `"reasoning_effort":"none"`},
 		{"deepseek", DeepSeek, "m", quiet, nothing, `"thinking":{"type":"disabled"}`},
 		{"openrouter", OpenRouter, "m", quiet, messages, `"reasoning":{"effort":"none"}`},
 		{"anthropic", Anthropic, "claude-opus-5", quiet, nothing, `"thinking":{"type":"disabled"}`},
-		{"anthropic, an effort", Anthropic, "claude-opus-5", pin(effortMember, `"high"`), nothing, `"output_config":{"effort":"high"},"thinking":{"type":"adaptive"}`},
+		{"anthropic, an effort", Anthropic, "claude-opus-5", pin(thinking.EffortMember, `"high"`), nothing, `"output_config":{"effort":"high"},"thinking":{"type":"adaptive"}`},
 		{"anthropic, a client of its own API", Anthropic, "claude-opus-5", quiet, messages, `"thinking":{"type":"disabled"}`},
-		{"anthropic, its own API, an older model", Anthropic, "claude-haiku-4-5", pin(effortMember, `"low"`), said{messagesPath, ``}, `"thinking":{"type":"enabled","budget_tokens":2048}`},
+		{"anthropic, its own API, an older model", Anthropic, "claude-haiku-4-5", pin(thinking.EffortMember, `"low"`), said{messagesPath, ``}, `"thinking":{"type":"enabled","budget_tokens":2048}`},
 
 		{"a wish counts more", VLLM, "m", quiet, said{chatPath, `"reasoning_effort":"low"`}, `"reasoning_effort":"low","chat_template_kwargs":{"enable_thinking":true,"thinking":true}`},
 		{"a wish by another name", DeepSeek, "m", quiet, said{chatPath, `"thinking":{"type":"enabled"}`}, `"thinking":{"type":"enabled"}`},
 		{"a wish of a client of Anthropic's API", Ollama, "m", quiet, said{messagesPath, `"thinking":{"type":"enabled","budget_tokens":2048}`}, `"think":"low"`},
 		{"a wish in Anthropic's own API", Anthropic, "claude-opus-5", quiet, said{messagesPath, `"output_config":{"effort":"max"}`}, `"output_config":{"effort":"max"}`},
 		{"a wish in Ollama's own API", Ollama, "m", quiet, said{ollamaPath, `"think":true`}, `"think":true`},
-		{"the server's own member counts most", VLLM, "m", pin(templateMember, `{"enable_thinking":false}`), said{chatPath, `"reasoning_effort":"low"`}, `"reasoning_effort":"low","chat_template_kwargs":{"enable_thinking":false}`},
-		{"an unknown effort", Ollama, "m", pin(effortMember, `"heroic"`), ollama, ``},
+		{"the server's own member counts most", VLLM, "m", pin(thinking.TemplateMember, `{"enable_thinking":false}`), said{chatPath, `"reasoning_effort":"low"`}, `"reasoning_effort":"low","chat_template_kwargs":{"enable_thinking":false}`},
+		{"an unknown effort", Ollama, "m", pin(thinking.EffortMember, `"heroic"`), ollama, ``},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -382,7 +364,7 @@ func TestPinnedEffort(t *testing.T) {
 // What drop names is not sent, wherever it comes from.
 func TestDroppedEffort(t *testing.T) {
 	t.Parallel()
-	u := upstreamOf(t, VLLM, func(c *Config) { c.Drop = []string{templateMember, effortMember} })
+	u := upstreamOf(t, VLLM, func(c *Config) { c.Drop = []string{thinking.TemplateMember, thinking.EffortMember} })
 	if got := wishSent(t, u, asked(t, said{messagesPath, `"thinking":{"type":"disabled"}`}), "m"); got != "" {
 		t.Errorf("it says %s", got)
 	}
@@ -493,25 +475,6 @@ func decode(t *testing.T, body string, into any) {
 	t.Helper()
 	if err := json.Unmarshal([]byte(body), into); err != nil {
 		t.Fatalf("%v in %s", err, body)
-	}
-}
-
-func TestGenerations(t *testing.T) {
-	t.Parallel()
-	for name, want := range map[string]version{
-		"claude-opus-5": {4, 7}, "claude-sonnet-4-8": {4, 7}, "claude-opus-4-7-20260416": {4, 7}, "us.anthropic.claude-fable-5-v1:0": {4, 7}, "claude-sonnet-5-5": {4, 7},
-		"claude-opus-4-6": {4, 6}, "anthropic/claude-sonnet-4.6": {4, 6},
-		"claude-haiku-4-5": {3, 7}, "claude-sonnet-4-5-20250929": {3, 7}, "claude-opus-4-1": {3, 7}, "claude-opus-4-20250514": {3, 7}, "claude-sonnet-4@20250514": {3, 7}, "claude-3-7-sonnet-latest": {3, 7},
-		"claude-3-5-haiku-latest": {}, "claude-3-opus-20240229": {}, "claude-2.1": {}, "claude-instant-1.2": {},
-	} {
-		if got := generationOf(name); got.from != want || got == otherModels {
-			t.Errorf("%s: %+v, want %v", name, got, want)
-		}
-	}
-	for _, name := range []string{"glm-5", "kimi-k3", "claude-latest", ""} {
-		if got := generationOf(name); got != otherModels {
-			t.Errorf("%s: %+v", name, got)
-		}
 	}
 }
 

@@ -3,7 +3,8 @@
 // these files depends on the kind.
 //
 // It never chooses among upstreams (router does), never reads an answer's stream, and never writes to a client (relay does). It gets
-// its connections as an http.RoundTripper and knows nothing of Caddy. It stands above router, router/replica, openai and reqbody.
+// its connections as an http.RoundTripper and knows nothing of Caddy. It stands above router, router/replica, dialect,
+// thinking, openai and reqbody.
 package upstream
 
 import (

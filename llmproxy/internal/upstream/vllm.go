@@ -12,6 +12,7 @@ import (
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/dialect"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/jsonspan"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/thinking"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router/admission"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router/replica"
@@ -25,7 +26,7 @@ import (
 var VLLM = &Kind{
 	Name: "vllm", LocalAddress: "127.0.0.1:8000", basePath: "/v1", local: true,
 	chat:          dialect.ChatOptions{TopK: true, Reasoning: true},
-	knob:          vllmKnob,
+	knob:          thinking.VLLM,
 	avoids:        responses, // its own knows functions only, and old versions stream tool calls as text (vllm-project/vllm#36435), but it may store responses
 	saysReasoning: true,
 	counters:      []countWay{countByMessages, countByTokenize},

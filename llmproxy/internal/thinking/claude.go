@@ -1,4 +1,4 @@
-package upstream
+package thinking
 
 import (
 	"bytes"
@@ -9,19 +9,20 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/jsonspan"
 )
 
-// How Anthropic's API is told how much a model should think depends on the generation of the model: it refuses what the others take.
-
-// A generation is how the models of Anthropic's API think.
-type generation struct {
-	from version // of Claude
+// A Generation is how some models of Anthropic's API think. Each generation refuses what the others take.
+type Generation struct {
+	from version // of Claude; zero for other models and the oldest
 	// never means that the model does not think.
 	never bool
 	// budget means that thinking has a number of tokens, and adaptive that the model decides, by the effort.
 	budget, adaptive bool
 }
 
+// A version is the major and minor version of a model.
+type version [2]int
+
 // generations are those of Claude, the newest first.
-var generations = []generation{
+var generations = []Generation{
 	{from: version{4, 7}, adaptive: true},
 	{from: version{4, 6}, adaptive: true, budget: true},
 	{from: version{3, 7}, budget: true},
@@ -29,12 +30,13 @@ var generations = []generation{
 }
 
 // otherModels is the generation of models that only share the API. They know both an effort and a budget, or ignore what they do not know.
-var otherModels = generation{budget: true}
+var otherModels = Generation{budget: true}
 
 // claudeVersion finds the version in a name such as claude-sonnet-4-5-20250929, claude-3-7-sonnet or anthropic/claude-opus-4.6.
 var claudeVersion = regexp.MustCompile(`claude-(?:[a-z]+-)?(\d+)(?:[-.](\d{1,2}))?(?:\D|$)`)
 
-func generationOf(model string) generation {
+// GenerationOf returns the generation of a model by its name.
+func GenerationOf(model string) Generation {
 	m := claudeVersion.FindStringSubmatch(model)
 	if m == nil {
 		return otherModels
@@ -42,45 +44,48 @@ func generationOf(model string) generation {
 	major, _ := strconv.Atoi(m[1]) // digits
 	minor, _ := strconv.Atoi(m[2]) // or nothing
 	v := version{major, minor}
-	return generations[slices.IndexFunc(generations, func(g generation) bool { return !v.before(g.from) })]
+	return generations[slices.IndexFunc(generations, func(g Generation) bool { return slices.Compare(v[:], g.from[:]) >= 0 })]
 }
 
 // Budgets of thinking, in tokens.
-var budgets = [...]int{low: 2 << 10, medium: 8 << 10, high: 16 << 10, xhigh: 32 << 10, highest: 32 << 10, thinks: 8 << 10}
+var budgets = [...]int{Low: 2 << 10, Medium: 8 << 10, High: 16 << 10, XHigh: 32 << 10, Max: 32 << 10, On: 8 << 10}
 
 // minBudget is the smallest one that the API takes.
 const minBudget = 1024
 
-// A claudeTelling is what the gateway knows before it tells Anthropic's API about a wish.
-type claudeTelling struct {
-	wished       effort
-	takes        efforts // of the model
-	noThinking   bool    // the model refused the thinking that the gateway added
-	limited      bool    // the client, or the configuration, bounds the answer
-	defaultLimit int     // of the others
+// AboutClaude is what is known before Anthropic's API is told about a wish.
+type AboutClaude struct {
+	Wished Effort
+	// Takes are the efforts that the model takes.
+	Takes Efforts
+	// NoThinking means that the model refused the thinking that the gateway added.
+	NoThinking bool
+	// Limited means that the client or the configuration bounds the answer, and DefaultLimit is the bound in tokens of one that they do not.
+	Limited      bool
+	DefaultLimit int
 }
 
-// tell makes a request say what its client wishes in the way of the generation. It returns the effort, and whether it turned thinking on.
-func (g generation) tell(e *jsonspan.Edit, about claudeTelling) (said effort, on bool) {
-	said = about.takes.nearest(about.wished)
+// Tell makes a request say what its client wishes in the way of the generation. It returns the effort, and whether it turned thinking on.
+func (g Generation) Tell(e *jsonspan.Edit, about AboutClaude) (said Effort, on bool) {
+	said = about.Takes.Nearest(about.Wished)
 	e.Drop("thinking")
 	dropInside(e, "output_config", "effort")
 	switch {
-	case g.never, said == minimal && !g.adaptive:
-		return unsaid, false
-	case said == none:
+	case g.never, said == Minimal && !g.adaptive:
+		return Unsaid, false
+	case said == None:
 		e.Set("thinking", []byte(`{"type":"disabled"}`))
 		return said, false
-	case said == minimal:
-		said = low
+	case said == Minimal:
+		said = Low
 	}
-	if (g.adaptive || g == otherModels) && said != unsaid && about.wished != thinks {
-		setInside(e, "output_config", `"effort":"`+effortNames[said]+`"`)
+	if (g.adaptive || g == otherModels) && said != Unsaid && about.Wished != On {
+		setInside(e, "output_config", `"effort":"`+said.String()+`"`)
 	}
-	if about.wished.off() || about.noThinking {
+	if about.Wished.off() || about.NoThinking {
 		return said, false
 	}
-	thinking := g.thinking(e, max(said, low), about)
+	thinking := g.thinking(e, max(said, Low), about)
 	if thinking != "" {
 		e.Set("thinking", []byte(thinking))
 	}
@@ -88,10 +93,10 @@ func (g generation) tell(e *jsonspan.Edit, about claudeTelling) (said effort, on
 }
 
 // thinking returns the member that turns thinking on, or "" if the rest of the request forbids that.
-func (g generation) thinking(e *jsonspan.Edit, said effort, about claudeTelling) string {
+func (g Generation) thinking(e *jsonspan.Edit, said Effort, about AboutClaude) string {
 	temperature, sampled := e.Get("temperature")
 	choice, _ := e.Get("tool_choice")
-	kind := member(choice, "type")
+	kind := jsonspan.MemberOf(choice, "type")
 	switch {
 	case sampled && string(temperature) != "1" && string(temperature) != "1.0", e.Has("top_k"), e.Has("top_p"):
 		return ""
@@ -105,10 +110,10 @@ func (g generation) thinking(e *jsonspan.Edit, said effort, about claudeTelling)
 		return "" // with a budget, a call must come after the thinking that led to it
 	}
 	budget := budgets[said]
-	if about.limited {
+	if about.Limited {
 		budget = fitBudget(e, budget)
 	} else {
-		e.Set("max_tokens", strconv.AppendInt(nil, int64(about.defaultLimit+budget), 10))
+		e.Set("max_tokens", strconv.AppendInt(nil, int64(about.DefaultLimit+budget), 10))
 	}
 	return enabled(budget)
 }
@@ -128,26 +133,26 @@ func enabled(budget int) string {
 	return `{"type":"enabled","budget_tokens":` + strconv.Itoa(budget) + `}`
 }
 
-// fit makes the thinking of a client of Anthropic's API one that the generation knows. The client cannot know which model a name of this
+// Fit makes the thinking of a client of Anthropic's API one that the generation knows. The client cannot know which model a name of this
 // gateway stands for. If it named the model itself, it gets the service's own answer.
-func (g generation) fit(e *jsonspan.Edit, takes efforts) {
+func (g Generation) Fit(e *jsonspan.Edit, takes Efforts) {
 	if g == otherModels {
 		return
 	}
 	thinking, _ := e.Get("thinking")
 	output, _ := e.Get("output_config")
-	kind, wished := member(thinking, "type"), effortNamed(member(output, "effort"))
+	kind, wished := jsonspan.MemberOf(thinking, "type"), Named(jsonspan.MemberOf(output, "effort"))
 	adaptive, budget := jsonspan.EqualString(kind, "adaptive"), jsonspan.EqualString(kind, "enabled")
 	if !g.adaptive {
 		dropInside(e, "output_config", "effort")
 	}
 	switch {
-	case jsonspan.EqualString(kind, "disabled") && !takes.has(none):
+	case jsonspan.EqualString(kind, "disabled") && !takes.Has(None):
 		e.Drop("thinking")
 	case g.adaptive && !g.budget && budget:
 		e.Set("thinking", []byte(`{"type":"adaptive"}`))
 	case !g.adaptive && adaptive || g.never && budget:
-		if thinking := enabled(fitBudget(e, budgets[max(wished, medium)])); thinking != "" && !g.never {
+		if thinking := enabled(fitBudget(e, budgets[max(wished, Medium)])); thinking != "" && !g.never {
 			e.Set("thinking", []byte(thinking))
 			return
 		}
