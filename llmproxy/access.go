@@ -127,7 +127,7 @@ func clientAddress(r *http.Request) netip.Addr {
 	return address
 }
 
-// clientNetwork returns the client's address, or the /64 of an IPv6 address, of which a client has all.
+// clientNetwork returns the client's address, or the /64 of an IPv6 address, because a client has all of it.
 func clientNetwork(r *http.Request) netip.Addr { return ratelimit.Network(clientAddress(r)) }
 
 // authenticatedUser returns the user that another handler authenticated, or an empty name.

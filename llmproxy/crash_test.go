@@ -274,10 +274,10 @@ func (c *child) checkUsage() {
 	served := int64(len(c.served))
 	requests, spent := c.countRequests(), c.countSpent()
 	if requests < c.requests+safe || requests > c.requests+served+1 {
-		c.Errorf("the ledger has %d requests after %d before and %d new ones, of which %d must not be lost", requests, c.requests, served, safe)
+		c.Errorf("the ledger has %d requests after %d before and %d new ones; %d of these must not be lost", requests, c.requests, served, safe)
 	}
 	if spent < c.spent+safe || spent > c.spent+served+maxReserved {
-		c.Errorf("$%d of the budget are spent after $%d before and $%d new ones, of which $%d must not be lost", spent, c.spent, served, safe)
+		c.Errorf("$%d of the budget are spent after $%d before and $%d new ones; $%d of these must not be lost", spent, c.spent, served, safe)
 	}
 	c.requests, c.spent = requests, spent
 }

@@ -77,7 +77,7 @@ func TestMatchLLM(t *testing.T) {
 		{"endpoint", MatchLLM{Endpoint: []string{"embeddings"}}, false},
 		{"model", MatchLLM{Model: []string{"gpt"}}, false},
 		{"content", MatchLLM{Content: "password"}, false},
-		{"nobody's key", MatchLLM{Key: []string{"alice"}}, false},
+		{"an unknown key", MatchLLM{Key: []string{"alice"}}, false},
 		{"key", MatchLLM{Key: []string{"bob"}}, true},
 	} {
 		t.Run(test.name, func(t *testing.T) {

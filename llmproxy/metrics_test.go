@@ -117,7 +117,7 @@ func expectedMetrics() map[string]float64 {
 		answered(want, model, target, counts{answers: times, streams: times / 2, input: 100 * times, cached: 30 * times, output: 20 * times})
 		want["llm_cost_unknown_total"+labels] = times
 	}
-	// Three requests, of which the cache answered two.
+	// Three requests; the cache answered two of them.
 	want[`llm_requests_total{endpoint="chat",model="run-cached",status="200",target="ok-up/x",verdict="ok"}`] = 1
 	want[`llm_requests_total{endpoint="chat",model="run-cached",status="200",target="",verdict="ok"}`] = 2
 	want[`llm_request_latency_seconds_count{endpoint="chat",model="run-cached",target="ok-up/x"}`] = 1

@@ -46,7 +46,7 @@ func TestSharesAddUp(t *testing.T) {
 	for _, test := range []struct {
 		name      string
 		want      ratelimit.Reservation
-		used      int // requests before, of which all processes know
+		used      int // requests before, which all processes know
 		later     time.Duration
 		processes int64
 		each      int // requests that one process grants

@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// patience is how long a server may take to begin.
-const patience = time.Minute
+// startTimeout is how long a server may take to begin.
+const startTimeout = time.Minute
 
 // A Setup is how a server is run.
 type Setup struct {
@@ -134,7 +134,7 @@ func (setup Setup) with(args ...string) Setup {
 // until waits for something.
 func until(t testing.TB, otherwise string, is func() bool) {
 	t.Helper()
-	limit := time.NewTimer(patience)
+	limit := time.NewTimer(startTimeout)
 	defer limit.Stop()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()

@@ -65,7 +65,7 @@ func TestStartPair(t *testing.T) {
 	if err := client.Set(t.Context(), "a", "b", 0).Err(); err != nil {
 		t.Fatal(err)
 	}
-	if err := client.Wait(t.Context(), 1, patience).Err(); err != nil {
+	if err := client.Wait(t.Context(), 1, startTimeout).Err(); err != nil {
 		t.Fatal(err)
 	}
 	p.Master.Down()

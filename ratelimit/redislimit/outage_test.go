@@ -41,7 +41,7 @@ func awaitAvailable(t *testing.T, both [2]Fallback) {
 	}
 }
 
-// countGranted returns how many of n requests are granted, of which none may stall.
+// countGranted returns how many of n requests are granted. None of them may stall.
 func countGranted(t *testing.T, f Fallback, want ratelimit.Reservation, n int) (count int) {
 	t.Helper()
 	for range n {
@@ -64,7 +64,7 @@ func TestOutage(t *testing.T) {
 		name       string
 		setup      redistest.Setup
 		begin, end func(*redistest.Server)
-		left       int // of 20, of which 6 were used before
+		left       int // of 20; 6 of them were used before
 	}{
 		{"restart", redistest.Setup{Lasting: true}, down, up, 0},
 		{"restart without persistence", redistest.Setup{}, down, up, 6},
@@ -385,7 +385,7 @@ func TestNoUsageIsLost(t *testing.T) {
 		counted = want.Limits[0].Rule.Limit - want.Left[0].Left
 		return counted >= sum.Load()
 	})
-	t.Logf("%d requests, of which %d are counted twice", sum.Load()/want.Spend, (counted-sum.Load())/want.Spend)
+	t.Logf("%d requests; %d of them are counted twice", sum.Load()/want.Spend, (counted-sum.Load())/want.Spend)
 	if more := counted - sum.Load(); more > 2*rounds*clients*want.Spend {
 		t.Errorf("%d were granted, and %d are counted", sum.Load(), counted)
 	}

@@ -1,5 +1,5 @@
 // Package admin serves operators: the plugin's part of Caddy's admin API, below /llm_proxy/; the commands `caddy llm-key`, `caddy llm-cache`
-// and `caddy llm-status`, most of which call it; the commands `caddy llm-bench` and `caddy llm-import`, which need no running Caddy; and the
+// and `caddy llm-status`, most of them by calling it; the commands `caddy llm-bench` and `caddy llm-import`, which need no running Caddy; and the
 // health endpoint of a site.
 //
 // It shows and changes what handlers share in state and keystore, above which it stands, and never the configuration. Access to

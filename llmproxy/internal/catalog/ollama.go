@@ -251,10 +251,10 @@ func (c *Catalog) ollamaEntry(ctx context.Context, model string, localOnly bool,
 	return e
 }
 
-// assumedContext is the context window in tokens of a model of which it is unknown. VS Code assumes the same.
+// assumedContext is the context window in tokens of a model whose own is unknown. VS Code assumes the same.
 const assumedContext = 32768
 
-// unknownFamily is the architecture of a model of which it is unknown. Clients find the context window under its name.
+// unknownFamily is the architecture of a model whose own is unknown. Clients find the context window under its name.
 const unknownFamily = "unknown"
 
 // ShowModel returns the answer to POST /api/show of Ollama's API.

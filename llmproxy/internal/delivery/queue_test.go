@@ -19,7 +19,7 @@ func TestRetryAfterOfTheQueue(t *testing.T) {
 		{"a short forecast", 0, admission.Forecast{Known: true, Wait: time.Millisecond}, time.Second},
 		{"a long forecast, which SDKs would ignore", 0, admission.Forecast{Known: true, Wait: time.Hour}, time.Minute},
 		{"a quarter of the wait", 20 * time.Second, admission.Forecast{Position: 3}, 5 * time.Second},
-		{"a full queue of which nothing is known", 0, admission.Forecast{Position: 3}, time.Second},
+		{"a full queue, and nothing is known", 0, admission.Forecast{Position: 3}, time.Second},
 		{"a long wait", 5 * time.Minute, admission.Forecast{}, 30 * time.Second},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -11,7 +11,7 @@ import (
 	"strings"
 )
 
-// The endpoints of OpenAI's API, some of which every kind has. Differences between kinds are in the kind.
+// The endpoints of OpenAI's API. Every kind has some of them. Differences between kinds are in the kind.
 
 const chatPath = "/v1/chat/completions"
 

@@ -84,7 +84,7 @@ func steer(body []byte) Answer {
 // A steeredCall is a call of a tool, if the request has the tool.
 type steeredCall struct{ tool, arguments string }
 
-// The calls that read and write a file, of which a real model knows only the last ones: those of Codex, some of which depend on its version and the model, and of Claude Code. The first that
+// The calls that read and write a file. A real model knows only the last ones: those of Codex, some of which depend on its version and the model, and of Claude Code. The first that
 // is possible is made; the last one always is.
 var (
 	reading = []steeredCall{

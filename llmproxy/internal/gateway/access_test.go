@@ -193,7 +193,7 @@ func TestModelsOfALocalKey(t *testing.T) {
 	}
 }
 
-// A budget of which the rest is reserved by a request under way is not used up: a client may come again soon.
+// A budget whose rest is reserved by a request in progress is not used up: a client may try again soon.
 func TestReservedBudget(t *testing.T) {
 	t.Parallel()
 	s, fake := one(t, "openai", nil)
@@ -223,7 +223,7 @@ func TestReservedBudget(t *testing.T) {
 	}
 }
 
-// Whoever guesses keys gets so many tries as rate_limit says.
+// A client that guesses keys gets as many tries as rate_limit says.
 func TestGuessingIsLimited(t *testing.T) {
 	t.Parallel()
 	s, _ := one(t, "openai", nil)

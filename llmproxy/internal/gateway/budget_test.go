@@ -144,7 +144,7 @@ func TestLargeBodyCopies(t *testing.T) {
 					t.Fatalf("status %d", to.status)
 				}
 			}
-			once() // what pools keep is nobody's copy
+			once() // what pools keep is not counted
 			var before, after runtime.MemStats
 			runtime.ReadMemStats(&before)
 			once()

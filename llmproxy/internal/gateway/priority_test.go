@@ -115,7 +115,7 @@ func TestFortyRequestsOfThreeKeys(t *testing.T) {
 	}
 }
 
-// Three keys send requests at random times, of which one asks for more than the server can do. The server never gets more requests than it
+// Three keys send requests at random times. One of them asks for more than the server can do. The server never gets more requests than it
 // has slots, and each request is answered or told to come back. The keys that ask for less than their share are never refused, and hardly
 // any request is served between one of theirs and its answer. That is the simulation of router/admission over real connections.
 func TestRandomRequestsOfThreeKeys(t *testing.T) {

@@ -26,7 +26,7 @@ func TestEveryAnswerTellsWhatIsLeft(t *testing.T) {
 		{"bad input", s.post("/v1/chat/completions", "{", bearer...), 400, "8"},
 		{"another's model", s.post("/v1/chat/completions", chat("n", false), bearer...), 403, "8"},
 		{"a closed path", s.get("/v1/files", "secret-alice"), 404, "8"},
-		{"nobody's key", s.get("/v1/models", "secret-mallory"), 401, ""},
+		{"an unknown key", s.get("/v1/models", "secret-mallory"), 401, ""},
 		{"no limits", s.get("/v1/models", "secret-bob"), 200, ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -42,7 +42,7 @@ func (s *setup) leads(client http.ResponseWriter, stream bool) (wait func()) {
 	return handler.Wait
 }
 
-// Whoever asks the same as a client that takes nothing is not kept waiting, and neither is the upstream.
+// A client that reads nothing keeps neither the upstream waiting nor another client with the same request.
 func TestASlowClientKeepsNobodyWaiting(t *testing.T) {
 	t.Parallel()
 	gate := make(chan struct{})

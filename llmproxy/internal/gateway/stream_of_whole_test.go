@@ -7,7 +7,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// Whoever asks for a stream gets one, also from an upstream that answers whole.
+// A client that asks for a stream gets one, even from an upstream that answers without one.
 func TestStreamOfAWholeAnswer(t *testing.T) {
 	t.Parallel()
 	const whole = `{"choices":[{"message":{"content":"Hi"},"finish_reason":"stop"}],"usage":{"prompt_tokens":3,"completion_tokens":1}}`

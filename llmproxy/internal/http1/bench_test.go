@@ -114,7 +114,7 @@ func TestAllocations(t *testing.T) {
 	tr := transport(t)
 	exchange(t, tr, u, oneKB)
 	allocs := testing.AllocsPerRun(200, func() { exchange(t, tr, u, oneKB) })
-	// Usually 19, of which the request itself makes 11; net/http's transport makes 52. The race detector makes pools drop items.
+	// Usually 19; the request itself makes 11 of them; net/http's transport makes 52. The race detector makes pools drop items.
 	if allocs > 23 {
 		t.Errorf("%v allocations a request, want at most 23", allocs)
 	}

@@ -44,7 +44,7 @@ func New(c Config) *Ledger {
 	return l
 }
 
-// Save keeps a value, of which it makes a copy, under a key of a bucket, within a second. Neither name may be empty or
+// Save keeps a copy of a value under a key of a bucket, within a second. Neither name may be empty or
 // longer than 1 KiB; nil deletes.
 func (l *Ledger) Save(bucket, key string, value []byte) {
 	id := entryID{bucket, key}

@@ -98,7 +98,7 @@ func TestSaveAndLoad(t *testing.T) {
 	if diff := cmp.Diff(want, saved(t, again, "keys")); diff != "" {
 		t.Error("opened again:", diff)
 	}
-	if diff := cmp.Diff(map[string]string{}, saved(t, again, "nobody's")); diff != "" {
+	if diff := cmp.Diff(map[string]string{}, saved(t, again, "unknown")); diff != "" {
 		t.Error(diff)
 	}
 	enough := errors.New("enough")

@@ -134,7 +134,7 @@ func TestWarnings(t *testing.T) {
 		"90% of the input tokens":    func(r *Result) { r.InputTokens, r.CachedTokens = 100, 90 },
 	} {
 		r := newRecorder(t0, true).result(Options{}, 0, false)
-		r.FirstToken.add(200 * time.Millisecond) // of which 9 ms are a small part
+		r.FirstToken.add(200 * time.Millisecond) // 9 ms are a small part of it
 		r.SendDelay.add(9 * time.Millisecond)
 		change(r)
 		got := r.Warnings()

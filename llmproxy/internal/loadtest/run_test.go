@@ -108,7 +108,7 @@ func TestInterrupt(t *testing.T) {
 	fake.WaitIdle(t)
 }
 
-// A timedClient answers after the times that a function returns, of which each is the time of an event.
+// A timedClient answers after the times that a function returns, one for each event.
 type timedClient struct {
 	times func(n int) []time.Duration
 	sent  atomic.Int64

@@ -32,7 +32,7 @@ func Sites() (list []*Site) {
 }
 
 // EachReplica calls visit with each replica of the handlers in use, as the ith of an upstream. Several handlers may have an upstream
-// of the same name and address, of which one is visited.
+// of the same name and address; one of them is visited.
 func EachReplica(visit func(u *upstream.Upstream, i int)) {
 	seen := map[[2]string]bool{}
 	for _, s := range Sites() {

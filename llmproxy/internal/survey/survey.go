@@ -113,7 +113,7 @@ func (m Machine) Ollama() string {
 	return u.Scheme + "://" + net.JoinHostPort(host, port)
 }
 
-// Look asks all addresses at once, and for the GPUs. An address may have several names of one server, of which the first counts.
+// Look asks all addresses at once, and for the GPUs. If an address has several names of one server, the first one counts.
 func (m Machine) Look(ctx context.Context, addresses []string) (*Found, error) {
 	f := &Found{Asked: addresses}
 	servers, errs := make([]*Server, len(addresses)), make([]error, len(addresses))
@@ -140,8 +140,8 @@ func (m Machine) Look(ctx context.Context, addresses []string) (*Found, error) {
 	return f, nil
 }
 
-// patience bounds all questions to one server, which may hang while it loads a model.
-const patience = 5 * time.Second
+// askTimeout bounds all questions to one server, which may hang while it loads a model.
+const askTimeout = 5 * time.Second
 
 // ask asks an address for its kind and its models. It returns nil if no model server answers there, and an error if the address is invalid.
 func ask(ctx context.Context, address string) (*Server, error) {
@@ -149,7 +149,7 @@ func ask(ctx context.Context, address string) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	transport := &http.Transport{Proxy: nil, DialContext: (&net.Dialer{Timeout: time.Second}).DialContext}
 	defer transport.CloseIdleConnections()
@@ -217,7 +217,7 @@ func model(m upstream.Model, c router.Capabilities) Model {
 
 // gpus asks nvidia-smi for the GPUs. There are none if it is not there.
 func (m Machine) gpus(ctx context.Context) (gpus []GPU) {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	out, err := m.Run(ctx, "nvidia-smi", "--query-gpu=name,memory.total,memory.free", "--format=csv,noheader,nounits")
 	if err != nil {

@@ -14,7 +14,7 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/fakellm"
 )
 
-// smi is what nvidia-smi prints for two GPUs and one of which little is known.
+// smi is what nvidia-smi prints for three GPUs. Little is known about the last one.
 const smi = "NVIDIA GeForce RTX 4090, 24564, 23000\nNVIDIA H100, with a comma, 81559, 80000\nNVIDIA GB10, 119000, [N/A]\nFailed to initialize NVML\n"
 
 // machine returns a machine with environment variables and what nvidia-smi prints, unless that is empty.

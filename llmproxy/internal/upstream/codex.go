@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// The headers of agents that use the Responses API, of which Codex is the one that has most. They go up only with a request to that API
+// The headers of agents that use the Responses API. Codex has most of them. They go up only with a request to that API
 // itself: its server may keep a session warm by them, allow what only Codex asks for, or be a gateway with session affinity. The body of
 // such a request says the same, and passes as it is. No credentials are among them, and what a later version adds must begin with X-Codex-.
 var (

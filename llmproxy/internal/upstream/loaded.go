@@ -362,7 +362,7 @@ func (u *Upstream) tellModels(r *replica.Replica, found inMemory, asked time.Tim
 	r.Queue().ObserveModels(m)
 }
 
-// maxOwn bounds the models of which it is remembered when the gateway last had something to do with them.
+// maxOwn bounds the models whose last use by the gateway is remembered.
 const maxOwn = 256
 
 // touch records that the gateway has something to do with a model. The caller holds the lock.

@@ -125,7 +125,7 @@ func TestLoadAtLlamaCpp(t *testing.T) {
 	failed := `{"data":[{"id":"m","status":{"value":"unloaded","failed":true,"exit_code":1}}]}`
 	for _, test := range []struct {
 		name, model string
-		lists       []string // the answers of /models, of which the last one stays
+		lists       []string // the answers of /models; the last one stays
 		refusals    int      // of /models/load
 		posts       int
 		took        time.Duration

@@ -22,7 +22,7 @@ type Model struct {
 	Created int64
 	// Owner is empty if the list does not state it.
 	Owner string
-	// Parent is the model of which this one is an adapter (LoRA), or empty.
+	// Parent is the base model of an adapter (LoRA), or empty.
 	Parent string
 	// ContextWindow is in tokens, or zero if the list does not state it.
 	ContextWindow int
@@ -163,7 +163,7 @@ func (m *Model) Merge(other Model) {
 	}
 }
 
-// smallest returns the smaller one of two numbers, of which zero means unknown.
+// smallest returns the smaller one of two numbers. Zero means unknown.
 func smallest(a, b int) int {
 	if a == 0 || b != 0 && b < a {
 		return b

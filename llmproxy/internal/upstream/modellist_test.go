@@ -154,7 +154,7 @@ func TestHugeLists(t *testing.T) {
 	if err != nil || len(models) != maxModels || models[maxModels-1].ID != fmt.Sprintf("m%d", maxModels-1) {
 		t.Errorf("%d models, %v", len(models), err)
 	}
-	// A long list with long texts, of which the last entry is cut off.
+	// A long list with long texts. Its last entry is cut off.
 	body.Reset()
 	body.WriteString(`[`)
 	for i := 0; body.Len() < maxProbeAnswer; i++ {

@@ -20,7 +20,7 @@ func redactor(t testing.TB, request string) *Redactor {
 	return r
 }
 
-// What an upstream says reaches the client in short, without what is nobody's business.
+// The client gets a short form of what an upstream says, without secrets and addresses.
 func TestReason(t *testing.T) {
 	t.Parallel()
 	message := func(text string) string { return `{"error":{"message":"` + text + `"}}` }

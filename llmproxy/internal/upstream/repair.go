@@ -59,7 +59,7 @@ func repairReasons() repair {
 	}
 }
 
-// repairToolCalls returns a repair that numbers the tool calls of a stream, each of which comes whole, and says that an answer with tool
+// repairToolCalls returns a repair that numbers the tool calls of a stream, where each comes whole, and says that an answer with tool
 // calls ends because of them. Clients join the parts of a call by its index.
 func repairToolCalls() repair {
 	calls := map[string]int{} // of each choice so far, by its index

@@ -30,7 +30,7 @@ type Template struct {
 	JSON *openai.Request
 	// Own is the endpoint that the client called if it belongs to another API than OpenAI's, else nil. Endpoint is what it becomes.
 	Own *dialect.Endpoint
-	// Original is the client's request to Own, of which JSON is the translation.
+	// Original is the client's request to Own. JSON is its translation.
 	Original *openai.Request
 	// Passable means that the client can get an answer in the format of its own API as it is.
 	Passable bool

@@ -17,7 +17,7 @@ func translateStream(res *http.Response, start *bufio.Reader, become func(b []by
 	res.ContentLength = -1
 }
 
-// A translatedStream is the body of a stream of which every event is translated.
+// A translatedStream is the body of a stream whose events are translated one by one.
 type translatedStream struct {
 	body    io.ReadCloser
 	events  *sse.Reader

@@ -126,7 +126,7 @@ func (w *translatedWhole) Close() error {
 // starts pools readers for startOf.
 var starts = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, 16) }}
 
-// startOf returns a reader of which the first byte can be looked at. Its buffer is small, because larger reads pass it by.
+// startOf returns a reader that lets its caller look at the first byte. Its buffer is small, because larger reads pass it by.
 func startOf(body io.Reader) *bufio.Reader {
 	start := starts.Get().(*bufio.Reader)
 	start.Reset(body)

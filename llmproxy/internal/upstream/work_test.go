@@ -18,7 +18,7 @@ const (
 	vllmPage  = "vllm:prompt_tokens_total{engine=\"0\"} 5\nvllm:generation_tokens_total{engine=\"0\"} 7\nvllm:kv_cache_usage_perc{engine=\"0\"} 0.25\nvllm:num_requests_waiting{engine=\"0\"} 3\n"
 )
 
-// vllmLoadPage is of two engines, one of which states the size of its cache.
+// vllmLoadPage has two engines. One of them states the size of its cache.
 const vllmLoadPage = "vllm:generation_tokens_total{engine=\"0\"} 7\n" +
 	"vllm:num_requests_running{engine=\"0\",model_name=\"m\"} 3.0\nvllm:num_requests_running{engine=\"1\",model_name=\"m\"} 1.0\n" +
 	"vllm:num_requests_waiting{engine=\"0\",model_name=\"m\"} 5.0\n" +
