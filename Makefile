@@ -46,7 +46,7 @@ redis: ## run the tests of shared state with the race detector (needs redis-serv
 	  go vet -tags=$(TAGS),redis $$p && CGO_ENABLED=1 go test -race -tags=$(TAGS),redis -count=1 $$p || exit 1; \
 	done
 
-bench: build ## compare with reverse_proxy (7 min); a part of it: make bench BENCH='-short -scenario 1k-16'
+bench: build ## compare with reverse_proxy (15 min); a part of it: make bench BENCH='-short -scenario ^1k-16'
 	go build -o bin/fakellm ./llmproxy/internal/fakellm/cmd/fakellm
 	go run ./bench $(BENCH)
 

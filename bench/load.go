@@ -13,9 +13,8 @@ import (
 // answerTimeout is how long after the end of a pass an answer may still come; after that, the run fails.
 const answerTimeout = 20 * time.Second
 
-// A load is a set of connections to one server that all send the same request.
+// A load is a set of connections to one server that all send the same request, or variations of it.
 type load struct {
-	request []byte
 	workers []worker
 	open    atomic.Int64 // streams that have sent content and have not ended
 	stop    atomic.Bool
@@ -24,6 +23,8 @@ type load struct {
 // A worker is one connection and what was measured on it.
 type worker struct {
 	conn             *conn
+	request          []byte
+	change           func() // of the request, before it is sent; may be nil
 	answer           answer
 	total            []time.Duration
 	first, gaps      []time.Duration
@@ -40,17 +41,26 @@ type result struct {
 
 // newLoad opens the connections, one by one so that they fit in the listener's backlog.
 func newLoad(ctx context.Context, addr string, connections int, request []byte, w *want) (*load, error) {
-	l := &load{request: request, workers: make([]worker, connections)}
+	l := &load{workers: make([]worker, connections)}
 	for i := range l.workers {
 		c, err := dial(ctx, addr)
 		if err != nil {
 			l.close()
 			return nil, fmt.Errorf("connection %d: %w", i, err)
 		}
-		l.workers[i].conn = c
+		l.workers[i].conn, l.workers[i].request = c, request
 		l.workers[i].answer.want = w
 	}
 	return l, nil
+}
+
+// vary gives each connection a request of its own that changes.
+func (l *load) vary(v vary) {
+	for i := range l.workers {
+		w := &l.workers[i]
+		w.request = bytes.Clone(w.request)
+		w.change = v(w.request)
+	}
 }
 
 func (l *load) close() {
@@ -67,7 +77,7 @@ func (l *load) repeat(ctx context.Context, d time.Duration) (result, error) {
 	end := time.Now().Add(d)
 	return l.all(ctx, d, func(_ int, w *worker) error {
 		for { // at least once: on a busy machine a goroutine may begin late
-			if err := w.once(l.request); err != nil || l.stop.Load() || !time.Now().Before(end) {
+			if err := w.once(); err != nil || l.stop.Load() || !time.Now().Before(end) {
 				return err
 			}
 		}
@@ -78,7 +88,7 @@ func (l *load) repeat(ctx context.Context, d time.Duration) (result, error) {
 func (l *load) times(ctx context.Context, n int) (result, error) {
 	return l.all(ctx, 0, func(_ int, w *worker) error {
 		for range n {
-			if err := w.once(l.request); err != nil {
+			if err := w.once(); err != nil {
 				return err
 			}
 		}
@@ -87,8 +97,11 @@ func (l *load) times(ctx context.Context, n int) (result, error) {
 }
 
 // once makes one exchange, checks the answer and records its times.
-func (w *worker) once(request []byte) error {
-	if err := w.conn.exchange(request, &w.answer); err != nil {
+func (w *worker) once() error {
+	if w.change != nil {
+		w.change()
+	}
+	if err := w.conn.exchange(w.request, &w.answer); err != nil {
 		return err
 	}
 	w.total = append(w.total, time.Since(w.answer.begin))
@@ -175,7 +188,7 @@ func (l *load) paced(ctx context.Context, d time.Duration) (result, error) {
 			return context.Cause(ctx)
 		}
 		w.answer.gaps, w.answer.open = &w.gaps, &l.open
-		err := w.once(l.request)
+		err := w.once()
 		if w.answer.first > 0 {
 			l.open.Add(-1)
 		}

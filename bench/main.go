@@ -20,7 +20,7 @@ import (
 )
 
 const (
-	runTimeout   = 15 * time.Minute
+	runTimeout   = 25 * time.Minute
 	memoryPasses = 3 // at most, because memory varies little
 )
 
@@ -59,7 +59,7 @@ func parseFlags() (*bench, error) {
 	flag.Usage = func() {
 		fmt.Fprintln(flag.CommandLine.Output(), "Usage: make bench BENCH='flags', which builds the binaries and runs: go run ./bench flags\n\nScenarios:")
 		for _, sc := range scenarios() {
-			fmt.Fprintf(flag.CommandLine.Output(), "  %-14s %s\n", sc.name, sc.title)
+			fmt.Fprintf(flag.CommandLine.Output(), "  %-18s %s\n", sc.name, sc.title)
 		}
 		fmt.Fprintln(flag.CommandLine.Output(), "\nFlags:")
 		flag.PrintDefaults()

@@ -33,7 +33,11 @@ const (
 func (p *pass) process() *process { return p.servers.running[p.side] }
 
 func (p *pass) load(ctx context.Context, size int) (*load, error) {
-	return newLoad(ctx, p.process().addr, p.scenario.connections, p.scenario.request(size), p.want)
+	l, err := newLoad(ctx, p.process().addr, p.scenario.connections, p.scenario.request(size), p.want)
+	if err == nil && p.scenario.vary != nil {
+		l.vary(p.scenario.vary)
+	}
+	return l, err
 }
 
 // saturated sends requests back to back on every connection.
@@ -96,6 +100,22 @@ func translated(a api) func(context.Context, *pass) (sample, error) {
 	}
 }
 
+// converted measures answers that llm_proxy makes shorter than the upstream's, because the client asked for that.
+func converted(ctx context.Context, p *pass) (sample, error) {
+	if p.side != ours || p.servers.noise {
+		return saturated(ctx, p)
+	}
+	converting := *p
+	var err error
+	if converting.want, err = p.learn(ctx, ours); err != nil {
+		return nil, fmt.Errorf("asking for a converted answer: %w", err)
+	}
+	if converting.want.length >= p.want.length {
+		return nil, fmt.Errorf("the answer was not converted: it has %d bytes", converting.want.length)
+	}
+	return saturated(ctx, &converting)
+}
+
 // pacedStreams measures one stream on every connection, at the upstream's pace.
 func pacedStreams(ctx context.Context, p *pass) (sample, error) {
 	l, err := p.load(ctx, p.scenario.size)
@@ -109,7 +129,7 @@ func pacedStreams(ctx context.Context, p *pass) (sample, error) {
 
 // measured reads the CPU time of the process before and after the work; nothing else may be sent to it meanwhile.
 func (p *pass) measured(ctx context.Context, d time.Duration, work func() (result, error)) (sample, error) {
-	profiled := p.profile(ctx, d)
+	profiled, scraped := p.profile(ctx, d), p.scrape(ctx)
 	before, err := p.process().cpu()
 	if err != nil {
 		return nil, err
@@ -122,7 +142,7 @@ func (p *pass) measured(ctx context.Context, d time.Duration, work func() (resul
 	if err != nil {
 		return nil, err
 	}
-	if err := profiled(); err != nil {
+	if err := errors.Join(profiled(), scraped()); err != nil {
 		return nil, err
 	}
 	rss, err := p.process().memory("VmRSS")
@@ -162,13 +182,14 @@ func streamMemory(ctx context.Context, p *pass) (sample, error) {
 	}
 	defer l.close()
 
+	scraped := p.scrape(ctx)
 	ended := make(chan error, 1)
 	go func() {
 		_, err := l.paced(ctx, p.scenario.upstream.duration())
 		ended <- err
 	}()
 	most, err := p.whileOpen(l, ended)
-	if err != nil {
+	if err := errors.Join(err, scraped()); err != nil {
 		return nil, err
 	}
 	streams := float64(len(l.workers))
@@ -201,9 +222,7 @@ func (p *pass) whileOpen(l *load, ended <-chan error) (most float64, err error) 
 // bodyMemory sends large requests one by one to a new process and reads its peak RSS: after the first, which is the cost of
 // such a body, and after ten, which includes what garbage collection leaves behind.
 func bodyMemory(ctx context.Context, p *pass) (sample, error) {
-	small := *p.scenario
-	small.size = kilobyte
-	idle, err := p.idle(ctx, small.request(kilobyte), 20)
+	idle, err := p.idle(ctx, p.scenario.request(kilobyte), 20)
 	if err != nil {
 		return nil, err
 	}
@@ -232,6 +251,63 @@ func bodyMemory(ctx context.Context, p *pass) (sample, error) {
 	return s, nil
 }
 
+// burstMemory sends one large request on every connection of a new process at once and reads its peak RSS.
+func burstMemory(ctx context.Context, p *pass) (sample, error) {
+	idle, err := p.idle(ctx, p.scenario.request(kilobyte), 20)
+	if err != nil {
+		return nil, err
+	}
+	l, err := p.load(ctx, p.scenario.size)
+	if err != nil {
+		return nil, err
+	}
+	defer l.close()
+	if err := p.process().resetPeak(); err != nil {
+		return nil, err
+	}
+	scraped := p.scrape(ctx)
+	if _, err := l.times(ctx, 1); err != nil {
+		return nil, err
+	}
+	peak, err := p.process().memory("VmHWM")
+	if err := errors.Join(err, scraped()); err != nil {
+		return nil, err
+	}
+	return sample{rssIdle: idle / megabyte, peakGrowth: (peak - idle) / megabyte}, nil
+}
+
+// modelMemory sends a request for each of many models to a new process and reads its RSS: after the requests, and after its metrics
+// were read once.
+func modelMemory(ctx context.Context, p *pass) (sample, error) {
+	idle, err := p.idle(ctx, nil, 0)
+	if err != nil {
+		return nil, err
+	}
+	l, err := p.load(ctx, p.scenario.size)
+	if err != nil {
+		return nil, err
+	}
+	defer l.close()
+	if _, err := l.times(ctx, manyModels/p.scenario.connections); err != nil {
+		return nil, err
+	}
+	used, err := p.process().memory("VmRSS")
+	if err != nil {
+		return nil, err
+	}
+	if err := fetch(ctx, p.servers.adminSocket(p.side), "metrics", io.Discard); err != nil {
+		return nil, err
+	}
+	if err := rest(ctx, idleTime); err != nil {
+		return nil, err
+	}
+	scraped, err := p.process().memory("VmRSS")
+	if err != nil {
+		return nil, err
+	}
+	return sample{rssIdle: idle / megabyte, rssUsed: used / megabyte, rssScraped: scraped / megabyte}, nil
+}
+
 // idle restarts the side's process, lets it answer the request a few times and returns its RSS after that.
 func (p *pass) idle(ctx context.Context, request []byte, times int) (float64, error) {
 	if err := p.servers.restart(ctx, p.side); err != nil {
@@ -247,12 +323,19 @@ func (p *pass) idle(ctx context.Context, request []byte, times int) (float64, er
 			return 0, fmt.Errorf("warming up: %w", err)
 		}
 	}
-	select {
-	case <-time.After(idleTime):
-	case <-ctx.Done():
-		return 0, context.Cause(ctx)
+	if err := rest(ctx, idleTime); err != nil {
+		return 0, err
 	}
 	return p.process().memory("VmRSS")
+}
+
+func rest(ctx context.Context, d time.Duration) error {
+	select {
+	case <-time.After(d):
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 }
 
 // profile writes a CPU profile of the side's process to the directory given by -profile while work runs, then an allocation
@@ -275,30 +358,60 @@ func (p *pass) profile(ctx context.Context, d time.Duration) (wait func() error)
 }
 
 func fetchProfile(ctx context.Context, socket, which, file string) error {
-	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, "unix", socket)
-	}
-	client := http.Client{Transport: &http.Transport{DialContext: dial}}
-	defer client.CloseIdleConnections()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://127.0.0.1/debug/pprof/"+which, nil)
-	if err != nil {
-		return err
-	}
-	res, err := client.Do(req)
-	if err != nil {
-		return fmt.Errorf("profiling: %w", err)
-	}
-	defer res.Body.Close()
-	if res.StatusCode != http.StatusOK {
-		return fmt.Errorf("profiling: %s", res.Status)
-	}
 	out, err := os.Create(file)
 	if err != nil {
 		return fmt.Errorf("profiling: %w", err)
 	}
 	defer out.Close()
-	if _, err := io.Copy(out, res.Body); err != nil {
-		return fmt.Errorf("profiling: %w", err)
+	return fetch(ctx, socket, "debug/pprof/"+which, out)
+}
+
+// scrape reads the metrics of the side's process every second, beginning now, as Prometheus would. The caller must end it.
+func (p *pass) scrape(ctx context.Context) (end func() error) {
+	if !p.scenario.observed || p.side == direct {
+		return func() error { return nil }
+	}
+	socket, stop, done := p.servers.adminSocket(p.side), make(chan struct{}), make(chan error, 1)
+	go func() {
+		tick := time.NewTicker(time.Second)
+		defer tick.Stop()
+		for {
+			if err := fetch(ctx, socket, "metrics", io.Discard); err != nil {
+				done <- err
+				return
+			}
+			select {
+			case <-tick.C:
+			case <-stop:
+				done <- nil
+				return
+			}
+		}
+	}()
+	return func() error { close(stop); return <-done }
+}
+
+// fetch writes what the admin API answers.
+func fetch(ctx context.Context, socket, path string, to io.Writer) error {
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", socket)
+	}
+	client := http.Client{Transport: &http.Transport{DialContext: dial}}
+	defer client.CloseIdleConnections()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://127.0.0.1/"+path, nil)
+	if err != nil {
+		return err
+	}
+	res, err := client.Do(req)
+	if err != nil {
+		return fmt.Errorf("asking the admin API for %s: %w", path, err)
+	}
+	defer res.Body.Close()
+	if res.StatusCode != http.StatusOK {
+		return fmt.Errorf("asking the admin API for %s: %s", path, res.Status)
+	}
+	if _, err := io.Copy(to, res.Body); err != nil {
+		return fmt.Errorf("asking the admin API for %s: %w", path, err)
 	}
 	return nil
 }

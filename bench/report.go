@@ -33,6 +33,9 @@ const (
 	rssIdle         figure = "rss_idle_mib"
 	rssPerStream    figure = "rss_per_stream_kib"
 	streamsHeld     figure = "streams_held"
+	rssUsed         figure = "rss_used_mib"
+	rssScraped      figure = "rss_scraped_mib"
+	peakGrowth      figure = "peak_rss_growth_mib"
 	bodyCopies      figure = "body_copies"
 	bodyCopies10    figure = "body_copies_after_10"
 )
@@ -58,6 +61,9 @@ var labels = []struct {
 	{rssIdle, "RSS of the idle process, MiB"},
 	{rssPerStream, "RSS per open stream, KiB"},
 	{streamsHeld, "streams held"},
+	{rssUsed, "RSS after use, MiB"},
+	{rssScraped, "the same after a scrape, MiB"},
+	{peakGrowth, "peak RSS growth, MiB"},
 	{bodyCopies, "peak RSS growth, copies"},
 	{bodyCopies10, "the same after ten, copies"},
 }
@@ -268,7 +274,7 @@ func (r *report) printBars(w io.Writer) (met, of int) {
 			case o.Of != "ratio":
 				value = short(o.Median[o.Of])
 			}
-			fmt.Fprintf(w, "  %-14s %-26s %6s  %s\n", s.Name, label(o.Figure), value, o.bar())
+			fmt.Fprintf(w, "  %-18s %-26s %6s  %s\n", s.Name, label(o.Figure), value, o.bar())
 		}
 	}
 	return met, of

@@ -47,7 +47,8 @@ func (s *servers) start(ctx context.Context, sc *scenario) error {
 	}
 	u := sc.upstream
 	s.running[direct], err = startProcess(ctx, s.dir, addr, s.fakellm, "-listen", addr, "-model", "m", "-interval", u.interval.String(),
-		"-bytes", strconv.Itoa(u.bytes), "-tokens", strconv.Itoa(u.tokens))
+		"-bytes", strconv.Itoa(u.bytes), "-tokens", strconv.Itoa(u.tokens), "-token-bytes", strconv.Itoa(u.tokenBytes),
+		"-embeddings", strconv.Itoa(u.vectors), "-dimensions", strconv.Itoa(u.dimensions))
 	if err != nil {
 		return err
 	}
@@ -82,36 +83,47 @@ func (s *servers) restart(ctx context.Context, proxy side) error {
 	return err
 }
 
+// upstreamAddr stands for the upstream's address in a scenario's directives.
+const upstreamAddr = "UPSTREAM"
+
 // caddyfile differs between the proxies in the handler alone. Caddy keeps 32 idle connections per host by default; with 256
 // connections, reverse_proxy would keep dialing, which is not what is to be compared.
 func (s *servers) caddyfile(proxy side, addr string) string {
-	handler := `reverse_proxy ` + s.running[direct].addr + ` {
+	sc := s.scenario
+	handler := cmp.Or(sc.rival, `reverse_proxy `+upstreamAddr+` {
 		transport http {
-			keepalive_idle_conns_per_host 512
+			keepalive_idle_conns_per_host 4096
 		}
-	}`
+	}`)
 	if proxy == ours && !s.noise {
 		handler = `llm_proxy {
-		upstream u ` + cmp.Or(s.scenario.kind, "openai") + ` http://` + s.running[direct].addr + `
-		model m u/m
-		` + s.scenario.directives + `
+		upstream u ` + cmp.Or(sc.kind, "openai") + ` http://` + upstreamAddr + ` {` + sc.options + `
+		}
+		` + cmp.Or(sc.models, "model m u/m") + `
+		` + sc.directives + `
 	}`
 	}
-	admin := "off"
-	if s.profiles != "" {
-		admin = "unix/" + s.adminSocket(proxy)
+	metrics, log := "", ""
+	if sc.observed {
+		metrics = "metrics"
+		log = `log {
+		output file ` + filepath.Join(s.dir, proxy.String()+".access.log") + ` {
+			roll_disabled
+		}
+	}`
 	}
 	return `{
-	admin ` + admin + `
+	admin unix/` + s.adminSocket(proxy) + `
 	persist_config off
 	auto_https off
 	grace_period 1s
+	` + metrics + `
 }
 
 http://` + addr + ` {
 	bind 127.0.0.1
-	` + s.scenario.site + `
-	` + handler + `
+	` + log + `
+	` + strings.ReplaceAll(handler, upstreamAddr, s.running[direct].addr) + `
 }
 `
 }

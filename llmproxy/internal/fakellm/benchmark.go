@@ -3,6 +3,8 @@ package fakellm
 import (
 	"bytes"
 	"context"
+	"encoding/json"
+	"maps"
 	"net/http"
 	"slices"
 	"strconv"
@@ -11,22 +13,40 @@ import (
 	"time"
 )
 
-// Load describes how a Benchmark server answers chat completions, whatever the request.
+// Load describes how a Benchmark server answers chat completions and embeddings, whatever the request.
 type Load struct {
-	Bytes    int           // size of an answer that is not a stream; at least the envelope's
-	Tokens   int           // content events of a stream
-	First    time.Duration // before the first content event of a stream
-	Interval time.Duration // between two content events; 0 means as fast as possible
-	Batch    int           // events per flush; 0 and 1 mean that every event is flushed
+	Bytes      int           // size of an answer that is not a stream; at least the envelope's
+	Tokens     int           // content events of a stream
+	TokenBytes int           // text of a content event; 0 means a short word
+	First      time.Duration // before the first content event of a stream
+	Interval   time.Duration // between two content events; 0 means as fast as possible
+	Batch      int           // events per flush; 0 and 1 mean that every event is flushed
+	Embeddings int           // vectors of an answer to an embeddings request; lists of numbers, also if base64 was asked for
+	Dimensions int           // of each vector, at most 4096
 }
 
 // canned is a set of rendered answers.
 type canned struct {
-	load    Load
-	header  http.Header // shared by all answers, never modified
-	body    []byte
-	streams [2]reply // without and with usage
-	inputs  sync.Pool
+	load       Load
+	completion whole
+	embeddings whole
+	streams    [2]reply // without and with usage
+	inputs     sync.Pool
+}
+
+// whole is an answer that is not a stream.
+type whole struct {
+	header http.Header // shared by all answers, never modified
+	body   []byte
+}
+
+func newWhole(contentType string, body []byte) whole {
+	return whole{header: http.Header{"Content-Type": {contentType}, "Content-Length": {strconv.Itoa(len(body))}}, body: body}
+}
+
+func (a *whole) send(w http.ResponseWriter) {
+	maps.Copy(w.Header(), a.header)
+	_, _ = w.Write(a.body) // fails only if the client left
 }
 
 func (n *canned) render(s *Server) {
@@ -38,10 +58,16 @@ func (n *canned) render(s *Server) {
 	}
 	empty := len(render(x).body)
 	x.answer.tokens[0] = strings.Repeat("x", max(0, n.load.Bytes-empty))
-	n.body = render(x).body
-	n.header = http.Header{"Content-Type": {s.kind.jsonType}, "Content-Length": {strconv.Itoa(len(n.body))}}
+	n.completion = newWhole(s.kind.jsonType, render(x).body)
+	x.params.Input = json.RawMessage("[" + strings.Repeat(`"",`, max(1, n.load.Embeddings)-1) + `""]`)
+	x.params.Dimensions = n.load.Dimensions
+	n.embeddings = newWhole(s.kind.jsonType, renderEmbeddings(x).body)
 
-	x.answer = Text(slices.Repeat([]string{" word"}, n.load.Tokens)...).withDefaults()
+	token := " word"
+	if n.load.TokenBytes > 0 {
+		token = strings.Repeat("x", n.load.TokenBytes)
+	}
+	x.answer = Text(slices.Repeat([]string{token}, n.load.Tokens)...).withDefaults()
 	x.params.Stream = true
 	n.streams[0] = render(x)
 	x.params.StreamOptions.IncludeUsage = true
@@ -49,7 +75,12 @@ func (n *canned) render(s *Server) {
 	n.inputs.New = func() any { return new(bytes.Buffer) }
 }
 
-func (n *canned) serve(w http.ResponseWriter, r *http.Request) {
+// answers reports whether the answers at this path are rendered in advance.
+func (n *canned) answers(path string) bool {
+	return path == chatPath || path == messagesPath || path == embeddingsPath
+}
+
+func (n *canned) serve(w http.ResponseWriter, r *http.Request, path string) {
 	in := n.inputs.Get().(*bytes.Buffer)
 	in.Reset()
 	_, err := in.ReadFrom(http.MaxBytesReader(w, r.Body, maxBody))
@@ -58,10 +89,10 @@ func (n *canned) serve(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case err != nil:
 		w.WriteHeader(http.StatusRequestEntityTooLarge)
+	case path == embeddingsPath:
+		n.embeddings.send(w)
 	case !stream:
-		h := w.Header()
-		h["Content-Type"], h["Content-Length"] = n.header["Content-Type"], n.header["Content-Length"]
-		_, _ = w.Write(n.body) // fails only if the client left
+		n.completion.send(w)
 	default:
 		rep := &n.streams[0]
 		if usage {

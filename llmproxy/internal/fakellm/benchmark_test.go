@@ -1,6 +1,7 @@
 package fakellm
 
 import (
+	"encoding/json"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -30,6 +31,26 @@ func TestBenchmarkServer(t *testing.T) {
 	}
 	if code, _ := get(t, s, "/v1/models"); code != http.StatusOK {
 		t.Errorf("models: %d", code)
+	}
+}
+
+func TestBenchmarkEmbeddings(t *testing.T) {
+	t.Parallel()
+	s := Start(t, "openai", Benchmark(Load{Embeddings: 3, Dimensions: 16}))
+	var got struct {
+		Data []struct{ Embedding []float32 }
+	}
+	body := all(t, post(t, s, embeddingsPath, `{"model":"tiny","input":"a","encoding_format":"base64"}`))
+	if err := json.Unmarshal([]byte(body), &got); err != nil || len(got.Data) != 3 || len(got.Data[2].Embedding) != 16 {
+		t.Errorf("%v: %.200s", err, body)
+	}
+}
+
+func TestBenchmarkTokenBytes(t *testing.T) {
+	t.Parallel()
+	s := Start(t, "openai", Benchmark(Load{Tokens: 1, TokenBytes: 200_000}))
+	if body := all(t, post(t, s, chatPath, streamBody)); !strings.Contains(body, `"`+strings.Repeat("x", 200_000)+`"`) {
+		t.Errorf("%.300s", body)
 	}
 }
 

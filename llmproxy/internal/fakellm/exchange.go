@@ -108,7 +108,7 @@ func (x *exchange) lacksInput() bool {
 		input = x.params.Messages
 	case "/v1/completions":
 		input = x.params.Prompt
-	case "/v1/embeddings", "/v1/responses", "/v1/responses/compact", "/v1/responses/input_tokens":
+	case embeddingsPath, "/v1/responses", "/v1/responses/compact", "/v1/responses/input_tokens":
 		input = x.params.Input
 	default:
 		return false

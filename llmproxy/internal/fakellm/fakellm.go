@@ -97,7 +97,7 @@ func (s *Server) Loads() []string {
 // Preempt makes vLLM count one more request that it interrupted because its KV cache was full.
 func (s *Server) Preempt() { s.preemptions.Add(1) }
 
-// Benchmark makes the server cheap: its answers to chat completions are rendered once, and it keeps no requests.
+// Benchmark makes the server cheap: its answers to chat completions and embeddings are rendered once, and it keeps no requests.
 func Benchmark(l Load) Option {
 	return func(s *Server) { s.canned = &canned{load: l} }
 }
@@ -151,8 +151,8 @@ func (s *Server) load() (running, waiting int) {
 // ServeHTTP answers as the imitated server would, or as the script says.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	path := s.kind.path(r.URL.Path)
-	if s.canned != nil && (path == chatPath || path == messagesPath) && r.Method == http.MethodPost {
-		s.canned.serve(w, r)
+	if s.canned != nil && s.canned.answers(path) && r.Method == http.MethodPost {
+		s.canned.serve(w, r, path)
 		return
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))

@@ -65,7 +65,7 @@ var llamacpp = &kind{
 	endpoints: map[string]func(x *exchange) reply{
 		chatPath:          renderChat,
 		"/v1/completions": renderCompletion,
-		"/v1/embeddings":  renderEmbeddings,
+		embeddingsPath:    renderEmbeddings,
 		"/v1/responses":   renderResponse,
 		messagesPath:      llamaMessages.render,
 		"/v1/rerank":      renderRerank(false),

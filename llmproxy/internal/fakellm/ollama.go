@@ -64,7 +64,7 @@ var ollama = &kind{
 		switch {
 		case x.path == chatPath && (x.lacksInput() || string(x.params.Messages) == "[]"):
 			return missingInput
-		case x.path == "/v1/embeddings" && !isText(x.params.Input):
+		case x.path == embeddingsPath && !isText(x.params.Input):
 			return tokenInput
 		}
 		return accepted
@@ -75,7 +75,7 @@ var ollama = &kind{
 	endpoints: map[string]func(x *exchange) reply{
 		chatPath:                   renderChat,
 		"/v1/completions":          renderCompletion,
-		"/v1/embeddings":           renderEmbeddings,
+		embeddingsPath:             renderEmbeddings,
 		"/v1/responses":            renderResponse,
 		messagesPath:               ollamaMessages.render,
 		"/v1/audio/transcriptions": renderTranscription,

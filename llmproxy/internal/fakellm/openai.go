@@ -54,7 +54,7 @@ var openai = &kind{
 	endpoints: map[string]func(x *exchange) reply{
 		chatPath:                     renderChat,
 		"/v1/completions":            renderCompletion,
-		"/v1/embeddings":             renderEmbeddings,
+		embeddingsPath:               renderEmbeddings,
 		"/v1/responses":              renderResponse,
 		"/v1/responses/compact":      renderCompaction,
 		"/v1/responses/input_tokens": renderInputTokens,

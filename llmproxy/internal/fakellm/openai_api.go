@@ -13,7 +13,10 @@ import (
 
 // The endpoints of OpenAI's API. Every kind has some of them. Differences between kinds are in the kind.
 
-const chatPath = "/v1/chat/completions"
+const (
+	chatPath       = "/v1/chat/completions"
+	embeddingsPath = "/v1/embeddings"
+)
 
 // renderChat answers POST /v1/chat/completions.
 func renderChat(x *exchange) reply {

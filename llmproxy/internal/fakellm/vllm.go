@@ -72,7 +72,7 @@ var vllm = &kind{
 	endpoints: map[string]func(x *exchange) reply{
 		chatPath:          renderChat,
 		"/v1/completions": renderCompletion,
-		"/v1/embeddings": func(x *exchange) reply {
+		embeddingsPath: func(x *exchange) reply {
 			return x.json(fmt.Sprintf(`{"id":"embd-%032x","created":%s,%s}`, x.id, created, x.embeddings()))
 		},
 		"/v1/responses":            renderResponse,

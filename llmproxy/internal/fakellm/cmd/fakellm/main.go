@@ -40,9 +40,12 @@ func run(ctx context.Context, args []string) error {
 	var load fakellm.Load
 	flags.IntVar(&load.Bytes, "bytes", 1024, "size of an answer that is not a stream")
 	flags.IntVar(&load.Tokens, "tokens", 200, "content events of a stream")
+	flags.IntVar(&load.TokenBytes, "token-bytes", 0, "text of a content event; 0 means a short word")
 	flags.DurationVar(&load.First, "first", 0, "time before the first content event")
 	flags.DurationVar(&load.Interval, "interval", 0, "time between two content events; 0 means as fast as possible")
 	flags.IntVar(&load.Batch, "batch", 1, "events per flush")
+	flags.IntVar(&load.Embeddings, "embeddings", 1, "vectors of an answer to an embeddings request, always lists of numbers")
+	flags.IntVar(&load.Dimensions, "dimensions", 8, "numbers of a vector, at most 4096")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
