@@ -13,29 +13,29 @@ const MaxEvent = 16 << 20
 // ErrTooLong means that an event was larger than the reader's maximum.
 var ErrTooLong = errors.New("event longer than allowed")
 
-const (
-	// startSize is the size of the buffer while little arrives at a time.
-	startSize = 4 << 10
-	// wideSize is the size for streams that arrive faster than they are passed on: larger batches need fewer system calls.
-	wideSize = 32 << 10
-	// maxEmptyReads is how often in a row a source may return neither bytes nor an error, as in bufio.
-	maxEmptyReads = 100
-)
+// maxEmptyReads is how often in a row a source may return neither bytes nor an error, as in bufio.
+const maxEmptyReads = 100
 
-var (
-	buffers = sync.Pool{New: func() any { return new([startSize]byte) }}
-	wides   = sync.Pool{New: func() any { return new([wideSize]byte) }}
-)
+// sizes are the sizes of buffers. A stream of a few words at a time waits with the smallest one, because thousands of streams may wait
+// at once. One that arrives faster than it is passed on gets the largest one: larger batches need fewer system calls.
+var sizes = [...]int{1 << 10, 4 << 10, 32 << 10}
+
+// pools have the buffers of each size.
+var pools = [len(sizes)]sync.Pool{{New: newBuffer(0)}, {New: newBuffer(1)}, {New: newBuffer(2)}}
+
+func newBuffer(level int) func() any {
+	return func() any { b := make([]byte, sizes[level]); return &b }
+}
 
 // A Reader splits a stream into batches of complete events. One goroutine at a time may use it.
 type Reader struct {
 	src    io.Reader
 	max    int
-	pooled *[startSize]byte
-	wide   *[wideSize]byte // what buf is in, while that is the wide buffer
 	buf    []byte
-	read   int   // bytes of the last read
-	err    error // the error that ended reading
+	buffer *[]byte // buf, as its pool has it
+	level  int     // the index of that pool; len(sizes) if an event is larger than the buffers of all pools
+	read   int     // bytes of the last read
+	err    error   // the error that ended reading
 
 	// Indexes of buf. Returned batches end at start, and what was read after them ends at end. The incomplete line starts at
 	// line and has no line end before seen, so that every byte is examined only once, however long an event is.
@@ -47,17 +47,14 @@ type Reader struct {
 
 // NewReader returns a new Reader of events of at most max bytes.
 func NewReader(r io.Reader, max int) *Reader {
-	pooled := buffers.Get().(*[startSize]byte)
-	return &Reader{src: r, max: max, pooled: pooled, buf: pooled[:]}
+	buffer := pools[0].Get().(*[]byte)
+	return &Reader{src: r, max: max, buffer: buffer, buf: *buffer}
 }
 
 // Close returns the buffer to its pool; the batches of Next are invalid then. It may be called twice, and does not close the
 // stream.
 func (r *Reader) Close() {
-	if r.pooled != nil {
-		buffers.Put(r.pooled)
-	}
-	r.releaseWide()
+	r.release()
 	*r = Reader{err: io.ErrClosedPipe}
 }
 
@@ -169,34 +166,49 @@ func (r *Reader) fill() {
 	r.err = io.ErrNoProgress
 }
 
-// makeSpace moves what was not returned yet to the front. It switches to the wide buffer when the last read nearly filled the
-// small one (the framing of chunks takes space, too), since more may be waiting. It allocates a larger buffer when one event fills
-// the buffer, and goes back to the small one when little is left and little was read.
+// makeSpace moves what was not returned yet to the front. It takes a larger buffer when the last read nearly filled the buffer (the
+// framing of chunks takes space, too), since more may be waiting, or when one event fills it. It goes back to a smaller one when little is
+// left and little was read.
 func (r *Reader) makeSpace() {
 	waiting := r.buf[r.start:r.end]
 	switch {
-	case len(r.buf) < wideSize && r.end > len(r.buf)*3/4:
-		r.wide = wides.Get().(*[wideSize]byte)
-		r.buf = r.wide[:]
+	case r.level+1 < len(sizes) && r.end > len(r.buf)*3/4:
+		r.use(r.level+1, waiting)
 	case len(waiting) == len(r.buf):
 		// One byte over the bound shows that an event is too long.
-		r.buf = make([]byte, max(min(2*len(r.buf), r.max+1), len(waiting)+1))
-	case len(r.buf) > startSize && len(waiting)+r.read < startSize/2:
-		r.buf = r.pooled[:]
+		larger := make([]byte, max(min(2*len(r.buf), r.max+1), len(waiting)+1))
+		r.replace(len(sizes), &larger, waiting)
+	case levelFor(len(waiting)+r.read) < r.level:
+		r.use(levelFor(len(waiting)+r.read), waiting)
+	default:
+		copy(r.buf, waiting)
 	}
-	r.end = copy(r.buf, waiting)
-	if len(r.buf) != wideSize {
-		r.releaseWide() // only after its bytes were copied
-	}
-	r.line -= r.start
-	r.seen -= r.start
-	r.start = 0
+	r.end, r.line, r.seen, r.start = len(waiting), r.line-r.start, r.seen-r.start, 0
 }
 
-// releaseWide returns the wide buffer to its pool.
-func (r *Reader) releaseWide() {
-	if r.wide != nil {
-		wides.Put(r.wide)
-		r.wide = nil
+// levelFor returns the smallest buffers that n bytes fill to less than a half.
+func levelFor(n int) (level int) {
+	for level < len(sizes) && n >= sizes[level]/2 {
+		level++
 	}
+	return level
+}
+
+// use replaces the buffer by a pooled one that begins with the waiting bytes.
+func (r *Reader) use(level int, waiting []byte) {
+	r.replace(level, pools[level].Get().(*[]byte), waiting)
+}
+
+func (r *Reader) replace(level int, by *[]byte, waiting []byte) {
+	copy(*by, waiting)
+	r.release()
+	r.level, r.buffer, r.buf = level, by, *by
+}
+
+// release returns the buffer to its pool.
+func (r *Reader) release() {
+	if r.buffer != nil && r.level < len(sizes) {
+		pools[r.level].Put(r.buffer)
+	}
+	r.buffer = nil
 }

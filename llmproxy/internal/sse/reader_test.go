@@ -150,7 +150,7 @@ func (silent) Read([]byte) (int, error) { return 0, nil }
 func TestReaderBound(t *testing.T) {
 	t.Parallel()
 	event := func(size int) string { return "data: " + strings.Repeat("x", size-8) + "\n\n" }
-	for _, max := range []int{20, startSize, startSize + 1, 3 * startSize, 1 << 18} {
+	for _, max := range []int{20, sizes[0], sizes[0] + 1, 3 * sizes[0], 1 << 18} {
 		fits, over := event(max), event(max+1)
 		tests := []struct {
 			name, text, bytes string
@@ -163,7 +163,7 @@ func TestReaderBound(t *testing.T) {
 			{"truncated at the bound", fits + strings.Repeat("x", max), fits + strings.Repeat("x", max), io.ErrUnexpectedEOF},
 		}
 		for _, tt := range tests {
-			for _, size := range []int{max/7 + 1, startSize, 1 << 30} {
+			for _, size := range []int{max/7 + 1, sizes[0], 1 << 30} {
 				got := readAll(t, &sips{[]byte(tt.text), size}, max)
 				if got.Bytes != tt.bytes || !errors.Is(got.Err, tt.err) {
 					t.Errorf("bound %d, %s, reads of %d: %d bytes and %v, want %d and %v",
@@ -210,21 +210,27 @@ func TestReaderCost(t *testing.T) {
 // TestReaderBuffer checks the size of the buffer: small while little arrives at a time.
 func TestReaderBuffer(t *testing.T) {
 	t.Parallel()
+	small, middle, large := sizes[0], sizes[1], sizes[2]
 	event := func(size int) string { return "data: " + strings.Repeat("x", size-8) + "\n\n" }
 	steps := []struct {
 		text string
 		size int // of the buffer when the next read begins
 	}{
-		{event(100), startSize},
-		{event(startSize / 2), startSize},
-		{event(startSize - 10), wideSize},
-		{event(wideSize / 2), wideSize},
-		{event(100), startSize},
-		{event(wideSize), wideSize},
-		{event(wideSize + startSize), 2 * wideSize},
-		{event(100), startSize},
+		{event(100), small},
+		{event(small / 2), small},
+		{event(small - 10), middle},
+		{event(small), middle},
+		{event(100), small},
+		{event(middle), large}, // in several reads
+		{event(large / 2), large},
+		{event(100), small},
+		{event(large), large},
+		{event(middle/2 - 1), middle},
+		{event(large + middle), large}, // of which the last read was small
+		{event(4 * large), 4 * large},
+		{event(100), small},
 		{event(1 << 20), 1 << 20},
-		{event(100), startSize},
+		{event(100), small},
 	}
 	var stream pieces
 	for _, s := range steps {
@@ -240,8 +246,8 @@ func TestReaderBuffer(t *testing.T) {
 		if r.makeSpace(); len(r.buf) != s.size {
 			t.Errorf("step %d, after an event of %d bytes: the buffer has %d bytes, want %d", i, len(s.text), len(r.buf), s.size)
 		}
-		if (r.wide != nil) != (s.size == wideSize) {
-			t.Errorf("step %d: holds a wide buffer: %v", i, r.wide != nil)
+		if r.level < len(sizes) && len(r.buf) != sizes[r.level] {
+			t.Errorf("step %d: a buffer of %d bytes goes to the pool of %d", i, len(r.buf), sizes[r.level])
 		}
 	}
 }
@@ -258,7 +264,7 @@ func TestReaderClose(t *testing.T) {
 
 func TestReaderAllocations(t *testing.T) {
 	batch := []byte(strings.Repeat(string(chunk), perBatch))
-	r := NewReader(&loop{batch}, MaxEvent)
+	r := NewReader(&loop{batch: batch}, MaxEvent)
 	defer r.Close()
 	allocs := testing.AllocsPerRun(100, func() {
 		got, err := r.Next()
