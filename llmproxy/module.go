@@ -93,8 +93,9 @@ type Handler struct {
 	MaxBody int64 `json:"max_body,omitempty"`
 
 	// The maximum memory in bytes for all requests together: their bodies, the answers that are held back, and the answers that
-	// are being recorded for the cache. All sites of the process are counted together. Requests beyond it are rejected with
-	// status 503 and Retry-After. Stored answers do not count. Default: a quarter of the container's or the machine's memory.
+	// are being recorded for the cache. All sites of the process are counted together. Requests beyond it wait for up to 10
+	// seconds, and are then rejected with status 503 and Retry-After. Stored answers do not count. Default: a quarter of the
+	// container's or the machine's memory.
 	MaxMemory int64 `json:"max_memory,omitempty"`
 
 	// The maximum time to the first content of an answer (to the end of an answer that is not a stream), over all attempts

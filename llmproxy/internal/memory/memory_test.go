@@ -1,9 +1,12 @@
 package memory
 
 import (
+	"context"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
+	"time"
 )
 
 func TestAccount(t *testing.T) {
@@ -88,5 +91,88 @@ func TestAccountIsExact(t *testing.T) {
 	all.Wait()
 	if highest.Load() > 64 || usage.Bytes() != 0 {
 		t.Errorf("up to %d bytes were granted of 64, and %d are left", highest.Load(), usage.Bytes())
+	}
+}
+
+// Those who wait for memory get it in their order, as soon as it suffices, and nobody waits in vain for long.
+func TestAwait(t *testing.T) {
+	t.Parallel()
+	type wait struct {
+		need    int64
+		patient time.Duration
+		granted bool
+		after   time.Duration
+	}
+	for _, test := range []struct {
+		name     string
+		releases []int64 // one a second, of the 100 bytes that others hold
+		waits    []wait
+	}{
+		{"at once", nil, []wait{{0, time.Minute, true, 0}}},
+		{"more than there will ever be", []int64{100}, []wait{{101, time.Minute, false, 0}}},
+		{"when it suffices", []int64{10, 10, 10}, []wait{{25, time.Minute, true, 3 * time.Second}}},
+		{"in vain", []int64{10}, []wait{{20, 5 * time.Second, false, 5 * time.Second}}},
+		{"in order", []int64{10, 10, 10}, []wait{{20, time.Minute, true, 2 * time.Second}, {10, time.Minute, true, 2 * time.Second}}},
+		{"after one that leaves", []int64{10, 0, 10}, []wait{{50, 2500 * time.Millisecond, false, 2500 * time.Millisecond}, {10, time.Minute, true, 2500 * time.Millisecond}}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				usage := new(Usage)
+				account := NewAccount(usage, 100)
+				account.Reserve(100)
+				held := int64(100)
+				var all sync.WaitGroup
+				for i, w := range test.waits {
+					all.Go(func() {
+						began := time.Now()
+						ctx, cancel := context.WithTimeout(t.Context(), w.patient)
+						defer cancel()
+						granted := account.Await(ctx, w.need)
+						if took := time.Since(began); granted != w.granted || took != w.after {
+							t.Errorf("%d: granted %t after %v, want %t after %v", i, granted, took, w.granted, w.after)
+						}
+						if granted {
+							account.Release(w.need)
+						}
+					})
+					synctest.Wait() // so that they come in their order
+				}
+				for _, n := range test.releases {
+					time.Sleep(time.Second)
+					account.Release(n)
+					held -= n
+				}
+				all.Wait()
+				if usage.Bytes() != held || usage.waiting.Load() != 0 {
+					t.Errorf("%d bytes are reserved and %d wait, want %d and none", usage.Bytes(), usage.waiting.Load(), held)
+				}
+			})
+		})
+	}
+}
+
+// However many wait at once, all of them get their memory, and none is lost.
+func TestAwaitLosesNothing(t *testing.T) {
+	t.Parallel()
+	usage := new(Usage)
+	account := NewAccount(usage, 10)
+	var all sync.WaitGroup
+	for i := range 16 {
+		all.Go(func() {
+			for range 500 {
+				if need := int64(1 + i%10); account.Await(t.Context(), need) {
+					account.Release(need)
+				} else {
+					t.Error("not granted")
+				}
+				if account.Reserve(3) {
+					account.Release(3)
+				}
+			}
+		})
+	}
+	all.Wait()
+	if usage.Bytes() != 0 || usage.waiting.Load() != 0 {
+		t.Errorf("%d bytes are left, and %d wait", usage.Bytes(), usage.waiting.Load())
 	}
 }

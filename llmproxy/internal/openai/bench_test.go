@@ -55,6 +55,19 @@ func BenchmarkRequest100KRussian(b *testing.B) {
 	benchmarkRequest(b, []byte(`{"model":"m","input":"`+strings.Repeat(`Объясните разницу между очередью и стеком.\n`, 1300)+`"}`))
 }
 
+// BenchmarkRequest5M, BenchmarkRequest10MImage and BenchmarkRequest126KMessages parse what is too large for a processor's cache: long texts,
+// an image as base64, and as many short messages as fit into 5 MB.
+func BenchmarkRequest5M(b *testing.B) { benchmarkRequest(b, chatBody(5_000_000)) }
+
+func BenchmarkRequest10MImage(b *testing.B) {
+	benchmarkRequest(b, []byte(`{"messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"data:image/png;base64,`+
+		strings.Repeat("iVBORw0KGgo/", 10_000_000/12)+`"}}]}],"model":"m"}`))
+}
+
+func BenchmarkRequest126KMessages(b *testing.B) {
+	benchmarkRequest(b, []byte(`{"messages":[`+strings.Repeat(`{"role":"user","content":"hello there"},`, 126_000)+`{"role":"user","content":""}],"model":"m"}`))
+}
+
 func BenchmarkEdit1K(b *testing.B) {
 	r := parseRequest(b, string(chatBody(1<<10)))
 	var e jsonspan.Edit

@@ -207,12 +207,12 @@ func (b *Body) readAll(s *source) ([]byte, *openai.Error) {
 		return nil, err
 	}
 	defer raw.Close()
-	b.buffer.account, b.buffer.limit, b.buffer.keep = s.Memory, s.Limit, s.Keep
+	b.buffer.claim, b.buffer.limit, b.buffer.keep = s.claim(), s.Limit, s.Keep
 	if coding == "" {
 		err := s.readInto(&b.buffer, raw)
 		return b.buffer.bytes, s.readError(err)
 	}
-	packed := &buffer{account: s.Memory, limit: s.Limit}
+	packed := &buffer{claim: s.claim(), limit: s.Limit}
 	defer packed.release()
 	if err := s.readInto(packed, raw); err != nil {
 		return nil, s.readError(err)
@@ -228,6 +228,9 @@ type source struct {
 	upload *upload
 	Options
 }
+
+// claim returns a claim to memory for the body.
+func (s *source) claim() claim { return claim{account: s.Memory, ctx: s.r.Context()} }
 
 // readInto reads the body as it arrives.
 func (s *source) readInto(b *buffer, raw io.Reader) error {

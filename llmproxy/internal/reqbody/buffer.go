@@ -1,27 +1,58 @@
 package reqbody
 
 import (
+	"context"
 	"errors"
 	"io"
-	"slices"
+	"time"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/memory"
 )
 
-// firstRead is the memory in bytes that a body takes when it begins. Most bodies fit.
-const firstRead = 16 << 10
+const (
+	// firstRead is the memory in bytes that a body takes when it begins. Most bodies fit.
+	firstRead = 16 << 10
+	// growth is how much larger the memory of a growing body becomes at most, so that little is copied.
+	growth = 4
+	// trusted is how much of a body must arrive before it takes the memory for the length that was announced.
+	trusted = 1 << 20
+	// chunkSize is the size of the chunks in which a body of unknown length is collected.
+	chunkSize = 1 << 20
+	// memoryWait is how long a body waits for memory that other requests hold.
+	memoryWait = 10 * time.Second
+)
 
-// A buffer collects a body while it arrives. It grows with what has arrived, never to the length that was announced, so that a client
-// must send what it makes the gateway hold. It reserves memory in an account before it allocates it.
-type buffer struct {
-	account *memory.Account
-	limit   int64 // the maximum size of a body of unknown length
-	keep    bool  // the bytes remain available after release, so they are not pooled
-
-	full     [][]byte // the beginning of a large body of unknown length
-	bytes    []byte   // what has arrived, after full
-	memory   Memory   // holds what is pooled
+// A claim is the memory that a body reserves in an account.
+type claim struct {
+	account  *memory.Account
+	ctx      context.Context // the request's; nil to take only what is there
 	reserved int64
+}
+
+// another returns a claim to more memory for the same body.
+func (c *claim) another() claim { return claim{account: c.account, ctx: c.ctx} }
+
+// reserve reserves n more bytes. Small ones take what is there, large ones wait for their turn.
+func (c *claim) reserve(n int64) error {
+	if (n <= trusted || c.ctx == nil) && c.account.Reserve(n) || c.ctx != nil && c.await(n) {
+		c.reserved += n
+		return nil
+	}
+	return &fullError{always: !c.account.CouldHold(n + c.reserved)}
+}
+
+func (c *claim) await(n int64) bool {
+	if !c.account.CouldHold(n + c.reserved) {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(c.ctx, memoryWait)
+	defer cancel()
+	return c.account.Await(ctx, n)
+}
+
+func (c *claim) release(n int64) {
+	c.account.Release(n)
+	c.reserved -= n
 }
 
 // A fullError means that the account has no memory left for a body.
@@ -32,11 +63,24 @@ type fullError struct {
 // Error implements error.
 func (e *fullError) Error() string { return "the memory for requests is used up" }
 
+// A buffer collects a body while it arrives. It grows with what has arrived, so that a client must send what it makes the gateway hold, and
+// takes the length that was announced only when a good part of it is there. It reserves memory before it allocates it.
+type buffer struct {
+	claim
+	limit int64 // the maximum size of a body of unknown length
+
+	keep bool // the bytes remain available after release, so they are not pooled
+
+	full   [][]byte // the beginning of a large body of unknown length, in chunks that are full
+	bytes  []byte   // what has arrived, after full
+	memory Memory   // holds bytes, unless keep
+}
+
 // read reads a body whose length is known.
 func (b *buffer) read(r io.Reader, length int64) error {
 	for int64(len(b.bytes)) < length {
 		if len(b.bytes) == cap(b.bytes) {
-			if err := b.resize(int(min(b.nextSize(), length))); err != nil {
+			if err := b.resize(b.nextSize(length)); err != nil {
 				return err
 			}
 		}
@@ -53,15 +97,15 @@ func (b *buffer) read(r io.Reader, length int64) error {
 	return nil
 }
 
-// nextSize returns the size to grow to. It is at most 8 times what has arrived, so that a large body is seldom copied.
-func (b *buffer) nextSize() int64 {
+// nextSize returns the size to grow to, of at most limit bytes.
+func (b *buffer) nextSize(limit int64) int {
 	switch n := int64(len(b.bytes)); {
 	case n == 0:
-		return firstRead
-	case n < maxPooled:
-		return 4 * n
+		return int(min(firstRead, limit))
+	case n >= trusted:
+		return int(limit)
 	default:
-		return 8 * n
+		return int(min(growth*n, trusted, limit))
 	}
 }
 
@@ -86,14 +130,15 @@ func (b *buffer) readToEnd(r io.Reader) error {
 
 // addRoom makes room for more of a body of unknown length.
 func (b *buffer) addRoom() error {
-	if len(b.full) == 0 && len(b.bytes) < maxPooled {
-		return b.resize(int(min(b.nextSize(), b.limit+1))) // only there a reader finds out that a body is too large
+	if len(b.bytes) < chunkSize {
+		return b.resize(b.nextSize(b.limit + 1)) // only there a reader finds out that a body is too large
 	}
-	if err := b.reserve(maxPooled); err != nil {
+	if err := b.reserve(chunkSize); err != nil {
 		return err
 	}
 	b.full = append(b.full, b.bytes)
-	b.bytes = make([]byte, 0, maxPooled)
+	b.memory.bytes = nil // it is the chunk's now
+	b.bytes = b.allocate(nil, chunkSize)
 	return nil
 }
 
@@ -102,51 +147,55 @@ func (b *buffer) join() error {
 	if len(b.full) == 0 {
 		return nil
 	}
-	b.full = append(b.full, b.bytes)
-	size, chunks := 0, b.reserved
-	for _, chunk := range b.full {
-		size += len(chunk)
-	}
-	if err := b.reserve(int64(size)); err != nil {
+	size, before := len(b.full)*chunkSize+len(b.bytes), b.reserved
+	if err := b.reserve(b.sizeFor(size)); err != nil {
 		return err
 	}
-	b.bytes = slices.Concat(b.full...)
-	b.full = nil
-	b.memory.Release()
-	b.memory.bytes = nil
-	b.unreserve(chunks)
+	chunks := append(b.full, b.bytes)
+	b.full, b.memory.bytes = nil, nil
+	b.bytes = b.allocate(nil, size)
+	for _, chunk := range chunks {
+		b.bytes = append(b.bytes, chunk...)
+	}
+	b.recycle(chunks)
+	b.claim.release(before)
 	return nil
+}
+
+// recycle returns chunks to their pool.
+func (b *buffer) recycle(chunks [][]byte) {
+	for _, chunk := range chunks {
+		if chunk = chunk[:chunkSize]; !b.keep {
+			classOf(chunkSize).put(&chunk)
+		}
+	}
 }
 
 // resize moves the bytes to memory of another size.
 func (b *buffer) resize(size int) error {
-	need, before := int64(size), b.reserved
-	if !b.keep {
-		need = pooledSize(size)
-	}
-	if err := b.reserve(need); err != nil {
+	before := b.reserved
+	if err := b.reserve(b.sizeFor(size)); err != nil {
 		return err
 	}
+	b.bytes = b.allocate(b.bytes, size)
+	b.claim.release(before)
+	return nil
+}
+
+// sizeFor returns how much memory n bytes take.
+func (b *buffer) sizeFor(n int) int64 {
 	if b.keep {
-		b.bytes = append(make([]byte, 0, size), b.bytes...)
-	} else {
-		b.bytes = b.memory.Replace(b.bytes, size)
+		return int64(n)
 	}
-	b.unreserve(before)
-	return nil
+	return pooledSize(n)
 }
 
-func (b *buffer) reserve(n int64) error {
-	if !b.account.Reserve(n) {
-		return &fullError{always: !b.account.CouldHold(n + b.reserved)}
+// allocate returns memory with room for exactly n bytes, which begins with kept.
+func (b *buffer) allocate(kept []byte, n int) []byte {
+	if b.keep {
+		return append(make([]byte, 0, n), kept...)
 	}
-	b.reserved += n
-	return nil
-}
-
-func (b *buffer) unreserve(n int64) {
-	b.account.Release(n)
-	b.reserved -= n
+	return b.memory.Replace(kept, n)
 }
 
 // release gives the memory back. It may be called more than once.
@@ -154,6 +203,7 @@ func (b *buffer) release() {
 	if b.reserved == 0 {
 		return
 	}
+	b.recycle(b.full)
 	b.memory.Release()
-	b.unreserve(b.reserved)
+	b.claim.release(b.reserved)
 }

@@ -64,7 +64,7 @@ func (s *source) spoolForm() (*spool, *openai.Error) {
 		return nil, s.spoolError(&spoolError{err}, coding)
 	}
 	var plain *spool
-	err = packed{head, io.NewSectionReader(stored, 0, stored.size), coding}.unpack(s.Memory, s.Limit, func(body io.Reader) (err error) {
+	err = packed{head, io.NewSectionReader(stored, 0, stored.size), coding}.unpack(s.claim(), s.Limit, func(body io.Reader) (err error) {
 		plain, err = s.spool(body)
 		return err
 	})
@@ -89,7 +89,7 @@ func (s *source) spoolError(err error, coding string) *openai.Error {
 
 // spool reads and stores a body. A transport may read on after the request has ended, so the memory is not pooled.
 func (s *source) spool(body io.Reader) (*spool, error) {
-	head := &buffer{account: s.Memory, limit: maxInMemory - 1, keep: true}
+	head := &buffer{claim: s.claim(), limit: maxInMemory - 1, keep: true}
 	if err := head.readToEnd(io.LimitReader(body, maxInMemory-1)); err != nil {
 		head.release()
 		return nil, err

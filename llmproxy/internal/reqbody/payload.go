@@ -3,8 +3,6 @@ package reqbody
 import (
 	"errors"
 	"io"
-	"math/bits"
-	"sync"
 	"sync/atomic"
 )
 
@@ -91,83 +89,6 @@ func (r *reader) WriteTo(w io.Writer) (n int64, err error) {
 
 // Close implements io.Closer. It must not change anything, because a transport may call it during a Read.
 func (r *reader) Close() error { return nil }
-
-// Memory is pooled in sizes that are powers of two, from minPooled to maxPooled. Smaller sizes cost next to nothing, and larger ones
-// are rare. Each size has its own pool, so that a small body does not occupy the memory of a large one while its answer is streamed.
-const (
-	minPooled = 1 << 10
-	maxPooled = 1 << 20
-)
-
-var pools [11]sync.Pool // of *[]byte
-
-// A Memory is the pooled memory of one request's body. It returns to the pool when neither its owner nor a reader of a payload in it
-// holds it any more. That matters because a transport may continue to read after it has returned a response or an error. Memory that
-// is never released is garbage collected.
-type Memory struct {
-	bytes   *[]byte
-	pool    int
-	holders atomic.Int64
-}
-
-// Make returns n bytes with arbitrary content. The caller holds them until it calls Release, which it must do once.
-func (m *Memory) Make(n int) []byte {
-	if n > maxPooled {
-		return make([]byte, n)
-	}
-	m.pool = poolOf(n)
-	m.holders.Store(1)
-	if m.bytes, _ = pools[m.pool].Get().(*[]byte); m.bytes == nil {
-		fresh := make([]byte, minPooled<<m.pool)
-		m.bytes = &fresh
-	}
-	return (*m.bytes)[:n]
-}
-
-// Replace returns memory with room for exactly n bytes, which begins with kept, and returns the memory that held kept to its pool. Nobody else
-// may hold it yet.
-func (m *Memory) Replace(kept []byte, n int) []byte {
-	old, pool := m.bytes, m.pool
-	m.bytes = nil
-	larger := m.Make(n)[:len(kept):n]
-	copy(larger, kept)
-	if old != nil {
-		pools[pool].Put(old)
-	}
-	return larger
-}
-
-// pooledSize returns how many bytes Make takes for n bytes.
-func pooledSize(n int) int64 {
-	if n > maxPooled {
-		return int64(n)
-	}
-	return minPooled << poolOf(n)
-}
-
-// poolOf returns the pool whose memory holds n bytes, of which there are at most maxPooled.
-func poolOf(n int) int { return bits.Len(uint(max(n, minPooled)-1)) - bits.Len(uint(minPooled-1)) }
-
-// hold adds a holder. It reports false if the memory has already been released.
-func (m *Memory) hold() bool {
-	for {
-		n := m.holders.Load()
-		if n <= 0 {
-			return false
-		}
-		if m.holders.CompareAndSwap(n, n+1) {
-			return true
-		}
-	}
-}
-
-// Release removes a holder. It does nothing if the memory is not pooled.
-func (m *Memory) Release() {
-	if m.bytes == nil || m.holders.Add(-1) != 0 {
-		return
-	}
-	pools[m.pool].Put(m.bytes)
-}
 
 // errReleased is returned to a transport that reads a body after the request has ended.
 var errReleased = errors.New("the request has ended and its body was released")

@@ -13,22 +13,33 @@ import (
 func TestMemorySizes(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
-		name        string
-		n, pool, in int
+		name  string
+		n, in int
 	}{
-		{"nothing", 0, 0, 1 << 10},
-		{"the least", 1 << 10, 0, 1 << 10},
-		{"one more", 1<<10 + 1, 1, 2 << 10},
-		{"a prompt", 100 << 10, 7, 128 << 10},
-		{"the most", 1 << 20, 10, 1 << 20},
+		{"nothing", 0, 1 << 10},
+		{"the least", 1 << 10, 1 << 10},
+		{"one more", 1<<10 + 1, 2 << 10},
+		{"a prompt", 100 << 10, 128 << 10},
+		{"the most that is small", 1 << 20, 1 << 20},
+		{"large", 1<<20 + 1, 5 << 18},
+		{"a quarter more", 5 << 18, 5 << 18},
+		{"more than a quarter more", 5<<18 + 1, 6 << 18},
+		{"5 MB", 5_000_000, 5 << 20},
+		{"30 MB", 30_000_000, 32 << 20},
+		{"the most", 32 << 20, 32 << 20},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			var m Memory
-			if got := m.Make(tt.n); len(got) != tt.n || m.pool != tt.pool || len(*m.bytes) != tt.in {
-				t.Errorf("%d bytes in memory of %d, pool %d; want %d in %d, pool %d", len(got), len(*m.bytes), m.pool, tt.n, tt.in, tt.pool)
+			if got := m.Make(tt.n); len(got) != tt.n || len(*m.bytes) != tt.in || pooledSize(tt.n) != int64(tt.in) {
+				t.Errorf("%d bytes in memory of %d, announced as %d; want %d in %d", len(got), len(*m.bytes), pooledSize(tt.n), tt.n, tt.in)
 			}
 		})
+	}
+	for c := range classOf(maxPooled) + 1 { // no gap, no overlap
+		if n := c.size(); classOf(n) != c || c > 0 && classOf((c-1).size()+1) != c {
+			t.Errorf("class %d of %d bytes: %d bytes are of class %d, and one more than the class before of %d", c, n, n, classOf(n), classOf((c-1).size()+1))
+		}
 	}
 	var large Memory
 	if got := large.Make(maxPooled + 1); len(got) != maxPooled+1 || large.bytes != nil {

@@ -29,7 +29,7 @@ func Peek(r *http.Request, limit int64, account *memory.Account) *openai.Request
 	if r.Method != http.MethodPost || r.Body == nil || err != nil && r.Header.Get("Content-Type") != "" || !mayBeJSON(media) || r.ContentLength > limit {
 		return nil
 	}
-	raw := &buffer{account: account, limit: limit, keep: true}
+	raw := &buffer{claim: claim{account: account}, limit: limit, keep: true}
 	err = raw.readToEnd(io.LimitReader(r.Body, limit+1))
 	context.AfterFunc(r.Context(), raw.release)
 	p := &peekedBody{Reader: bytes.NewReader(raw.bytes), Closer: r.Body}
@@ -52,7 +52,7 @@ func unpackPeeked(r *http.Request, raw *buffer) ([]byte, bool) {
 	if coding == "" || !knownCoding(coding) {
 		return raw.bytes, coding == ""
 	}
-	plain := &buffer{account: raw.account, limit: raw.limit, keep: true}
+	plain := &buffer{claim: raw.another(), limit: raw.limit, keep: true}
 	err := unpackJSON(raw.bytes, coding, plain)
 	context.AfterFunc(r.Context(), plain.release)
 	return plain.bytes, err == nil

@@ -10,7 +10,6 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 
-	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/memory"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
 )
 
@@ -48,8 +47,8 @@ type packed struct {
 const maxPackedHeader = zstd.HeaderMaxSize
 
 // unpack calls read with the decompressed body, which fails with an http.MaxBytesError beyond the limit.
-func (p packed) unpack(account *memory.Account, limit int64, read func(io.Reader) error) error {
-	plain, release, err := p.decoder(account, limit)
+func (p packed) unpack(c claim, limit int64, read func(io.Reader) error) error {
+	plain, release, err := p.decoder(c, limit)
 	if err != nil {
 		return err
 	}
@@ -58,9 +57,9 @@ func (p packed) unpack(account *memory.Account, limit int64, read func(io.Reader
 }
 
 // decoder returns a reader of the decompressed body. The caller must release it.
-func (p packed) decoder(account *memory.Account, limit int64) (plain io.Reader, release func(), err error) {
+func (p packed) decoder(c claim, limit int64) (plain io.Reader, release func(), err error) {
 	if p.coding == "zstd" {
-		return p.zstdDecoder(account, limit)
+		return p.zstdDecoder(c, limit)
 	}
 	plain, err = gzip.NewReader(p.body)
 	if err != nil {
@@ -78,7 +77,7 @@ const (
 
 // zstdDecoder reserves the memory for the window that the first frame announces, which the decoder takes at once. It accepts no frame with
 // a larger one.
-func (p packed) zstdDecoder(account *memory.Account, limit int64) (io.Reader, func(), error) {
+func (p packed) zstdDecoder(c claim, limit int64) (io.Reader, func(), error) {
 	var h zstd.Header
 	if err := h.Decode(p.head); err != nil {
 		return nil, nil, &codingError{err}
@@ -94,17 +93,17 @@ func (p packed) zstdDecoder(account *memory.Account, limit int64) (io.Reader, fu
 		return nil, nil, &http.MaxBytesError{Limit: limit}
 	}
 	need := int64(min(2*window, window+1<<20)) // what the decoder takes
-	if !account.Reserve(need) {
-		return nil, nil, &fullError{always: !account.CouldHold(need)}
+	if err := c.reserve(need); err != nil {
+		return nil, nil, err
 	}
 	plain, err := zstd.NewReader(p.body, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxMemory(window), zstd.WithDecoderMaxWindow(min(window, maxWindow)))
 	if err != nil {
-		account.Release(need)
+		c.release(need)
 		return nil, nil, &codingError{err}
 	}
 	return plain, func() {
 		plain.Close()
-		account.Release(need)
+		c.release(need)
 	}, nil
 }
 
@@ -124,5 +123,5 @@ func (s *source) unpackError(err error, coding string) *openai.Error {
 
 // unpackJSON unpacks a body into a buffer.
 func unpackJSON(body []byte, coding string, into *buffer) error {
-	return packed{body, bytes.NewReader(body), coding}.unpack(into.account, into.limit, into.readToEnd)
+	return packed{body, bytes.NewReader(body), coding}.unpack(into.another(), into.limit, into.readToEnd)
 }
