@@ -9,7 +9,7 @@ CONFIG := $(firstword $(wildcard Caddyfile) Caddyfile.example)
 # A count, because a fuzz run that ends by time may fail with "context deadline exceeded" (golang/go#75804).
 FUZZTIME ?= 300000x
 
-.PHONY: help run build test race redis soak simulate e2e monitoring bench fuzz golden check deployment release-dry
+.PHONY: help run build test race redis soak simulate e2e monitoring bench bench-peers fuzz golden check deployment release-dry
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "%-11s %s\n", $$1, $$2}' Makefile
@@ -49,6 +49,10 @@ redis: ## run the tests of shared state with the race detector (needs redis-serv
 bench: build ## compare with reverse_proxy (15 min); a part of it: make bench BENCH='-short -scenario ^1k-16'
 	go build -o bin/fakellm ./llmproxy/internal/fakellm/cmd/fakellm
 	go run ./bench $(BENCH)
+
+bench-peers: build ## compare with other gateways, which it installs and removes, and write the table of docs/performance.md (20 min)
+	go build -o bin/fakellm ./llmproxy/internal/fakellm/cmd/fakellm
+	bench/peers/peers.sh
 
 fuzz: ## fuzz every parser of untrusted input, FUZZTIME each
 	@for p in $$(grep -rl --include='*_test.go' '^func Fuzz' . | xargs -n1 dirname | sort -u); do \

@@ -292,6 +292,27 @@ func (a *answer) check() error {
 	return nil
 }
 
+// learnAll learns from the upstream what correct answers are. Another gateway than llm_proxy may write them anew, with as much content.
+func (p *pass) learnAll(ctx context.Context) error {
+	fromUpstream, err := p.learn(ctx, direct)
+	if err != nil {
+		return fmt.Errorf("asking the upstream directly: %w", err)
+	}
+	p.wants = [sides]*want{fromUpstream, fromUpstream, fromUpstream}
+	if p.servers.peer == nil {
+		return nil
+	}
+	fromPeer, err := p.learn(ctx, ours)
+	if err != nil {
+		return fmt.Errorf("asking the gateway: %w", err)
+	}
+	if u := p.scenario.upstream; fromPeer.length < u.bytes*9/10 || fromPeer.events < u.tokens {
+		return fmt.Errorf("the gateway's answer is too short: %+v instead of %+v", *fromPeer, *fromUpstream)
+	}
+	p.wants[ours] = fromPeer
+	return nil
+}
+
 // learn asks a side what a correct answer is.
 func (p *pass) learn(ctx context.Context, from side) (*want, error) {
 	c, err := dial(ctx, p.servers.running[from].addr)
@@ -302,7 +323,7 @@ func (p *pass) learn(ctx context.Context, from side) (*want, error) {
 	if err := c.SetDeadline(time.Now().Add(answerTimeout)); err != nil {
 		return nil, err
 	}
-	return learn(c, p.scenario.request(p.scenario.size), p.scenario.stream)
+	return learn(c, p.request(from, p.scenario.size), p.scenario.stream)
 }
 
 func learn(c *conn, request []byte, stream bool) (*want, error) {

@@ -26,6 +26,8 @@ const (
 
 type bench struct {
 	servers  servers
+	peers    string // directory of other gateways to compare with, instead of running the scenarios
+	page     string
 	only     *regexp.Regexp
 	passes   int
 	duration time.Duration
@@ -54,6 +56,8 @@ func parseFlags() (*bench, error) {
 	flag.IntVar(&b.passes, "passes", 5, "paired passes of each scenario")
 	flag.DurationVar(&b.duration, "duration", 1500*time.Millisecond, "length of a pass that is not paced by the upstream")
 	flag.StringVar(&b.out, "o", "bin/bench.json", "the results file")
+	flag.StringVar(&b.peers, "peers", "", "compare with the other gateways in this directory instead; see peers.sh")
+	flag.StringVar(&b.page, "page", "", "with -peers: the page whose table is replaced")
 	only := flag.String("scenario", "", "run only the scenarios whose names match this regular expression")
 	short := flag.Bool("short", false, "a quick look: 2 passes of 0.5 s")
 	flag.Usage = func() {
@@ -102,6 +106,9 @@ func (b *bench) main() error {
 
 	r := &report{Begun: time.Now(), Machine: thisMachine(), Noise: b.servers.noise, Passes: b.passes}
 	r.printHead(os.Stdout)
+	if b.peers != "" {
+		return b.comparePeers(ctx, r)
+	}
 	for _, sc := range scenarios() {
 		if !b.only.MatchString(sc.name) {
 			continue
@@ -140,8 +147,8 @@ func (b *bench) run(ctx context.Context, sc *scenario) (samples [sides][]sample,
 		return samples, err
 	}
 	p := pass{scenario: sc, servers: &b.servers}
-	if p.want, err = p.learn(ctx, direct); err != nil {
-		return samples, fmt.Errorf("asking the upstream directly: %w", err)
+	if err := p.learnAll(ctx); err != nil {
+		return samples, err
 	}
 	if err := b.warmUp(ctx, p); err != nil {
 		return samples, fmt.Errorf("warming up: %w", err)

@@ -18,7 +18,7 @@ type pass struct {
 	scenario *scenario
 	servers  *servers
 	side     side
-	want     *want
+	wants    [sides]*want
 	duration time.Duration
 }
 
@@ -32,8 +32,16 @@ const (
 
 func (p *pass) process() *process { return p.servers.running[p.side] }
 
+func (p *pass) request(to side, size int) []byte {
+	sc := *p.scenario
+	if peer := p.servers.peer; to == ours && peer != nil {
+		sc.header += peer.header(p.servers.running[direct].addr)
+	}
+	return sc.request(size)
+}
+
 func (p *pass) load(ctx context.Context, size int) (*load, error) {
-	l, err := newLoad(ctx, p.process().addr, p.scenario.connections, p.scenario.request(size), p.want)
+	l, err := newLoad(ctx, p.process().addr, p.scenario.connections, p.request(p.side, size), p.wants[p.side])
 	if err == nil && p.scenario.vary != nil {
 		l.vary(p.scenario.vary)
 	}
@@ -88,7 +96,7 @@ func translated(a api) func(context.Context, *pass) (sample, error) {
 		own, translating := *p.scenario, *p
 		own.name, own.api = own.name+"-translated", a
 		translating.scenario = &own
-		if translating.want, err = translating.learn(ctx, ours); err != nil {
+		if translating.wants[ours], err = translating.learn(ctx, ours); err != nil {
 			return nil, fmt.Errorf("asking for a translated answer: %w", err)
 		}
 		s, err := saturated(ctx, &translating)
@@ -107,11 +115,11 @@ func converted(ctx context.Context, p *pass) (sample, error) {
 	}
 	converting := *p
 	var err error
-	if converting.want, err = p.learn(ctx, ours); err != nil {
+	if converting.wants[ours], err = p.learn(ctx, ours); err != nil {
 		return nil, fmt.Errorf("asking for a converted answer: %w", err)
 	}
-	if converting.want.length >= p.want.length {
-		return nil, fmt.Errorf("the answer was not converted: it has %d bytes", converting.want.length)
+	if n := converting.wants[ours].length; n >= p.wants[direct].length {
+		return nil, fmt.Errorf("the answer was not converted: it has %d bytes", n)
 	}
 	return saturated(ctx, &converting)
 }
@@ -222,7 +230,7 @@ func (p *pass) whileOpen(l *load, ended <-chan error) (most float64, err error) 
 // bodyMemory sends large requests one by one to a new process and reads its peak RSS: after the first, which is the cost of
 // such a body, and after ten, which includes what garbage collection leaves behind.
 func bodyMemory(ctx context.Context, p *pass) (sample, error) {
-	idle, err := p.idle(ctx, p.scenario.request(kilobyte), 20)
+	idle, err := p.idle(ctx, p.request(p.side, kilobyte), 20)
 	if err != nil {
 		return nil, err
 	}
@@ -253,7 +261,7 @@ func bodyMemory(ctx context.Context, p *pass) (sample, error) {
 
 // burstMemory sends one large request on every connection of a new process at once and reads its peak RSS.
 func burstMemory(ctx context.Context, p *pass) (sample, error) {
-	idle, err := p.idle(ctx, p.scenario.request(kilobyte), 20)
+	idle, err := p.idle(ctx, p.request(p.side, kilobyte), 20)
 	if err != nil {
 		return nil, err
 	}
@@ -314,7 +322,7 @@ func (p *pass) idle(ctx context.Context, request []byte, times int) (float64, er
 		return 0, err
 	}
 	if times > 0 {
-		l, err := newLoad(ctx, p.process().addr, 1, request, p.want)
+		l, err := newLoad(ctx, p.process().addr, 1, request, p.wants[p.side])
 		if err != nil {
 			return 0, err
 		}

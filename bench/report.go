@@ -199,7 +199,7 @@ func newSection(sc *scenario, samples [sides][]sample) section {
 	return s
 }
 
-const row = "  %-29s %10s %14s %10s   %-20s %s\n"
+const lineFormat = "  %-29s %10s %14s %10s   %-20s %s\n"
 
 func (r *report) printHead(w io.Writer) {
 	fmt.Fprintf(w, "%s, %d cores, Linux %s, %s; medians of %d paired passes; ratio is llm_proxy ÷ reverse_proxy (min–max of the pairs)\n",
@@ -207,7 +207,7 @@ func (r *report) printHead(w io.Writer) {
 	if r.Noise {
 		fmt.Fprintln(w, "-noise: the column llm_proxy is reverse_proxy too; how far its ratios are from 1 is noise")
 	}
-	fmt.Fprintf(w, "\n"+row, "", "direct", "reverse_proxy", "llm_proxy", "ratio", "bar")
+	fmt.Fprintf(w, "\n"+lineFormat, "", "direct", "reverse_proxy", "llm_proxy", "ratio", "bar")
 }
 
 func (s *section) print(w io.Writer) {
@@ -220,7 +220,7 @@ func (s *section) print(w io.Writer) {
 				cells[i] = short(v)
 			}
 		}
-		fmt.Fprintf(w, row, label(o.Figure), cells[direct], cells[baseline], cells[ours], o.ratio(), o.bar())
+		fmt.Fprintf(w, lineFormat, label(o.Figure), cells[direct], cells[baseline], cells[ours], o.ratio(), o.bar())
 	}
 }
 

@@ -35,6 +35,7 @@ type servers struct {
 	dir            string
 	noise          bool   // reverse_proxy on both sides
 	profiles       string // directory for profiles of the proxies; empty: none are taken
+	peer           *peer  // the gateway in llm_proxy's place; nil: llm_proxy
 	scenario       *scenario
 	running        [sides]*process
 }
@@ -73,6 +74,10 @@ func (s *servers) restart(ctx context.Context, proxy side) error {
 	s.running[proxy] = nil
 	addr, err := freeAddr()
 	if err != nil {
+		return err
+	}
+	if proxy == ours && s.peer != nil {
+		s.running[proxy], err = startProcess(ctx, s.dir, addr, s.peer.command(addr, s.running[direct].addr)...)
 		return err
 	}
 	file := filepath.Join(s.dir, proxy.String()+".caddyfile")
@@ -143,7 +148,7 @@ func freeAddr() (string, error) {
 	return "", fmt.Errorf("finding a free port: %w", err)
 }
 
-// A process is a server that the benchmark started.
+// A process is a server that the benchmark started, with its children.
 type process struct {
 	addr string
 	cmd  *exec.Cmd
@@ -161,6 +166,7 @@ func startProcess(ctx context.Context, dir, addr string, argv ...string) (*proce
 	p := &process{addr: addr, log: out.Name(), done: make(chan struct{})}
 	p.cmd = exec.Command(argv[0], argv[1:]...)
 	p.cmd.Stdout, p.cmd.Stderr = out, out
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // so that stop reaches the children
 	p.cmd.Env = append(os.Environ(), "XDG_DATA_HOME="+dir, "XDG_CONFIG_HOME="+dir)
 	if err := p.cmd.Start(); err != nil {
 		return nil, fmt.Errorf("starting %s: %w", argv[0], err)
@@ -175,7 +181,7 @@ func startProcess(ctx context.Context, dir, addr string, argv ...string) (*proce
 }
 
 func (p *process) ready(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
 	retry := time.NewTicker(20 * time.Millisecond)
 	defer retry.Stop()
@@ -193,7 +199,7 @@ func (p *process) ready(ctx context.Context) error {
 	}
 }
 
-// stop terminates the process, and kills it if that takes too long.
+// stop terminates the process, and kills it and its children if that takes too long.
 func (p *process) stop() {
 	if p == nil {
 		return
@@ -202,53 +208,82 @@ func (p *process) stop() {
 	select {
 	case <-p.done:
 	case <-time.After(3 * time.Second):
-		_ = p.cmd.Process.Kill()
+		_ = syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL)
 		<-p.done
 	}
+}
+
+// tree returns the IDs of the process and of its children, such as nginx's workers.
+func (p *process) tree() []int {
+	pids := []int{p.cmd.Process.Pid}
+	for i := 0; i < len(pids); i++ {
+		tasks, _ := filepath.Glob(procFile(pids[i], "task/*/children"))
+		for _, task := range tasks {
+			children, _ := os.ReadFile(task) // fails if the thread has ended
+			for child := range strings.FieldsSeq(string(children)) {
+				if pid, err := strconv.Atoi(child); err == nil {
+					pids = append(pids, pid)
+				}
+			}
+		}
+	}
+	return pids
 }
 
 // tick is the unit of CPU times in /proc: USER_HZ is 100 on every Linux that Go runs on.
 const tick = 10 * time.Millisecond
 
-// cpu returns the CPU time of all threads, user and system (proc_pid_stat(5), fields 14 and 15).
-func (p *process) cpu() (time.Duration, error) {
-	stat, err := os.ReadFile(p.proc("stat"))
-	if err != nil {
-		return 0, fmt.Errorf("reading CPU time: %w", err)
+// cpu returns the CPU time of all processes and threads, user and system (proc_pid_stat(5), fields 14 and 15).
+func (p *process) cpu() (sum time.Duration, err error) {
+	for _, pid := range p.tree() {
+		stat, err := os.ReadFile(procFile(pid, "stat"))
+		if err != nil {
+			return 0, fmt.Errorf("reading CPU time: %w", err)
+		}
+		// The name, field 2, may contain spaces; it ends with the last parenthesis.
+		fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
+		if len(fields) < 13 {
+			return 0, fmt.Errorf("reading CPU time: %q", stat)
+		}
+		user, err1 := strconv.Atoi(string(fields[11]))
+		system, err2 := strconv.Atoi(string(fields[12]))
+		if err := errors.Join(err1, err2); err != nil {
+			return 0, fmt.Errorf("reading CPU time: %w", err)
+		}
+		sum += time.Duration(user+system) * tick
 	}
-	// The name, field 2, may contain spaces; it ends with the last parenthesis.
-	fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
-	if len(fields) < 13 {
-		return 0, fmt.Errorf("reading CPU time: %q", stat)
-	}
-	user, err1 := strconv.Atoi(string(fields[11]))
-	system, err2 := strconv.Atoi(string(fields[12]))
-	return time.Duration(user+system) * tick, errors.Join(err1, err2)
+	return sum, nil
 }
 
-// memory returns a value of /proc/PID/status in bytes: VmRSS, the resident memory, or VmHWM, its peak.
-func (p *process) memory(name string) (float64, error) {
-	status, err := os.ReadFile(p.proc("status"))
-	if err != nil {
-		return 0, fmt.Errorf("reading memory: %w", err)
+// memory returns the sum of a value of /proc/PID/status in bytes: VmRSS, the resident memory, or VmHWM, its peak.
+func (p *process) memory(name string) (sum float64, err error) {
+	for _, pid := range p.tree() {
+		status, err := os.ReadFile(procFile(pid, "status"))
+		if err != nil {
+			return 0, fmt.Errorf("reading memory: %w", err)
+		}
+		_, rest, found := strings.Cut(string(status), "\n"+name+":")
+		fields := strings.Fields(rest)
+		if !found || len(fields) == 0 {
+			return 0, fmt.Errorf("reading memory: no %s", name)
+		}
+		kib, err := strconv.Atoi(fields[0])
+		if err != nil {
+			return 0, fmt.Errorf("reading memory: %w", err)
+		}
+		sum += float64(kib) * 1024
 	}
-	_, rest, found := strings.Cut(string(status), "\n"+name+":")
-	fields := strings.Fields(rest)
-	if !found || len(fields) == 0 {
-		return 0, fmt.Errorf("reading memory: no %s", name)
-	}
-	kib, err := strconv.Atoi(fields[0])
-	return float64(kib) * 1024, err
+	return sum, nil
 }
 
 // resetPeak sets VmHWM to the current VmRSS (proc_pid_clear_refs(5)).
 func (p *process) resetPeak() error {
-	if err := os.WriteFile(p.proc("clear_refs"), []byte("5"), 0); err != nil {
-		return fmt.Errorf("resetting the memory peak: %w", err)
+	for _, pid := range p.tree() {
+		if err := os.WriteFile(procFile(pid, "clear_refs"), []byte("5"), 0); err != nil {
+			return fmt.Errorf("resetting the memory peak: %w", err)
+		}
 	}
 	return nil
 }
 
-func (p *process) proc(file string) string {
-	return "/proc/" + strconv.Itoa(p.cmd.Process.Pid) + "/" + file
-}
+func procFile(pid int, file string) string { return "/proc/" + strconv.Itoa(pid) + "/" + file }

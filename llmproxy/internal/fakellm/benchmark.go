@@ -63,11 +63,12 @@ func (n *canned) render(s *Server) {
 	x.params.Dimensions = n.load.Dimensions
 	n.embeddings = newWhole(s.kind.jsonType, renderEmbeddings(x).body)
 
-	token := " word"
+	// The words alternate, because LiteLLM ends a stream that repeats the same chunk.
+	tokens := slices.Repeat([]string{" word", " next"}, (n.load.Tokens+1)/2)[:n.load.Tokens]
 	if n.load.TokenBytes > 0 {
-		token = strings.Repeat("x", n.load.TokenBytes)
+		tokens = slices.Repeat([]string{strings.Repeat("x", n.load.TokenBytes)}, n.load.Tokens)
 	}
-	x.answer = Text(slices.Repeat([]string{token}, n.load.Tokens)...).withDefaults()
+	x.answer = Text(tokens...).withDefaults()
 	x.params.Stream = true
 	n.streams[0] = render(x)
 	x.params.StreamOptions.IncludeUsage = true

@@ -19,8 +19,8 @@ func TestBenchmarkServer(t *testing.T) {
 	}
 	asking := strings.Replace(streamBody, `"stream":true`, `"stream": true,"stream_options":{"include_usage":true}`, 1)
 	for body, want := range map[string]string{
-		streamBody: "r" + strings.Repeat("( word)", 200) + "fd eof",
-		asking:     "r" + strings.Repeat("( word)", 200) + "fud eof",
+		streamBody: "r" + strings.Repeat("( word)( next)", 100) + "fd eof",
+		asking:     "r" + strings.Repeat("( word)( next)", 100) + "fud eof",
 	} {
 		if got := outline(post(t, s, chatPath, body)); got != want {
 			t.Errorf("got %q", got)
