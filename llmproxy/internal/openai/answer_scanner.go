@@ -2,6 +2,7 @@ package openai
 
 import (
 	"bytes"
+	"encoding/binary"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/jsonspan"
 )
@@ -64,58 +65,52 @@ func (s *AnswerScanner) Write(p []byte) (int, error) {
 
 // text reads on in a string, and returns where to go on after it.
 func (s *AnswerScanner) text(p []byte, from int) int {
-	i := from
-	if s.escaped {
-		s.escaped = false
-		i++
-	}
-	// Long strings are base64, which has neither quotes nor backslashes.
-	quote, escape := next(p, i, '"'), next(p, i, '\\')
-	for escape < quote {
-		if escape+1 == len(p) {
-			s.escaped = true
-			s.keep(p[from:])
-			return len(p)
-		}
-		i = escape + 2
-		if quote < i {
-			quote = next(p, i, '"')
-		}
-		escape = next(p, i, '\\')
-	}
-	if quote == len(p) {
+	var end int
+	if end, s.escaped = RestOfString(p, from, s.escaped); end == len(p) {
 		s.keep(p[from:])
-		return len(p)
+		return end
 	}
 	s.inText = false
 	if s.depth == 1 && s.object && s.place == atKey {
-		s.keep(p[from:quote])
+		s.keep(p[from:end])
 		s.place = atColon
-		return quote + 1
+		return end + 1
 	}
-	s.keep(p[from : quote+1])
-	return quote + 1
+	s.keep(p[from : end+1])
+	return end + 1
 }
 
-// next returns the index of a byte at or after from, or the length.
-func next(p []byte, from int, c byte) int {
-	if from >= len(p) {
-		return len(p)
+// RestOfString returns the index of the quote that ends a string that goes on at an index of a piece of text, or the length of the piece.
+// Escaped means that the piece before ended in the middle of an escape; goesOn means that this one does. It looks for quotes, because that is
+// what a processor does fastest.
+func RestOfString(p []byte, from int, escaped bool) (end int, goesOn bool) {
+	for i := from; ; i = end + 1 {
+		end = len(p)
+		if n := bytes.IndexByte(p[i:], '"'); n >= 0 {
+			end = i + n
+		}
+		slash := end
+		for slash > i && p[slash-1] == '\\' {
+			slash--
+		}
+		odd := (end-slash)%2 == 1 // each pair of backslashes is one in the text
+		if slash == from && escaped {
+			odd = !odd // the first of these bytes belongs to a backslash of the piece before
+		}
+		if end == len(p) {
+			return end, odd
+		}
+		if !odd {
+			return end, false
+		}
 	}
-	if i := bytes.IndexByte(p[from:], c); i >= 0 {
-		return from + i
-	}
-	return len(p)
 }
 
 // structure reads what is not a string, up to the next string, and returns where to go on.
 func (s *AnswerScanner) structure(p []byte, from int) int {
 	for i := from; i < len(p); i++ {
 		if s.depth > 2 && !s.kept { // only brackets and strings matter among the numbers of an embedding
-			for i < len(p) && !opensOrCloses[p[i]] {
-				i++
-			}
-			if i == len(p) {
+			if i = skipNumbers(p, i); i == len(p) {
 				break
 			}
 		}
@@ -169,6 +164,25 @@ func (s *AnswerScanner) structure(p []byte, from int) int {
 		}
 	}
 	return len(p)
+}
+
+// skipNumbers returns the index of the next quote or bracket at or after i, or the length. It takes sixteen bytes at a time.
+func skipNumbers(p []byte, i int) int {
+	for i+16 <= len(p) && quoteOrBracket(binary.LittleEndian.Uint64(p[i:]))|quoteOrBracket(binary.LittleEndian.Uint64(p[i+8:])) == 0 {
+		i += 16
+	}
+	for i < len(p) && !opensOrCloses[p[i]] {
+		i++
+	}
+	return i
+}
+
+// quoteOrBracket returns zero if no byte of a word is a quote or a bracket.
+func quoteOrBracket(w uint64) uint64 {
+	const ones, highs = 0x0101010101010101, 0x8080808080808080
+	// Setting these bits makes all brackets the same byte. The few other bytes that become it, too, are no part of a number.
+	quote, bracket := w^ones*'"', (w|ones*0x26)^ones*0x7f
+	return ((quote-ones)&^quote | (bracket-ones)&^bracket) & highs
 }
 
 var opensOrCloses = [256]bool{'"': true, '{': true, '[': true, '}': true, ']': true}

@@ -113,8 +113,8 @@ func (e *Embeddings) AppendJSON(b []byte) []byte {
 type EmbeddingEncoder struct {
 	state   encoderState
 	matched int    // bytes of the key found so far
-	number  []byte // the current number, as far as it was received
-	bytes   []byte // of floats, not encoded yet: fewer than the three that make four characters
+	number  []byte // the current number, as far as it was received, if it was not received as a whole
+	bytes   []byte // of floats, not encoded yet
 }
 
 type encoderState uint8
@@ -133,6 +133,8 @@ var ErrInvalidEmbedding = errors.New("the embedding is not a list of numbers")
 const (
 	embeddingKey    = `"embedding"`
 	maxNumberLength = 64 // bytes; a float64 needs 24
+	// maxWaiting is how many bytes of floats wait to be encoded together. A multiple of three makes whole groups of four characters.
+	maxWaiting = 3 << 10
 )
 
 // Append appends the next piece of the answer, converted.
@@ -156,6 +158,13 @@ func (e *EmbeddingEncoder) Append(dst, piece []byte) ([]byte, error) {
 		case e.state < inNumbers:
 			dst = e.step(dst, c)
 			continue
+		}
+		if len(e.number) == 0 {
+			var n int
+			if dst, n = e.addNumbers(dst, piece[i:]); n > 0 {
+				i += n - 1
+				continue
+			}
 		}
 		var err error
 		if dst, err = e.addByte(dst, c); err != nil {
@@ -211,6 +220,23 @@ func (e *EmbeddingEncoder) step(dst []byte, c byte) []byte {
 	return append(dst, c)
 }
 
+// addNumbers adds the numbers that a piece of a list begins with, each with the comma or bracket after it. It returns the length of those that
+// it has added, and leaves all that is unusual to addByte.
+func (e *EmbeddingEncoder) addNumbers(dst, piece []byte) (_ []byte, n int) {
+	for e.state == inNumbers {
+		f, length, ok := parseFloat32(piece[n:])
+		end := n + length
+		if !ok || length > maxNumberLength || end == len(piece) || piece[end] != ',' && piece[end] != ']' {
+			break
+		}
+		dst = e.addFloat(dst, f, piece[end])
+		for n = end + 1; n < len(piece) && piece[n] == ' ' && e.state == inNumbers; {
+			n++
+		}
+	}
+	return dst, n
+}
+
 // addByte adds a byte of a list of numbers.
 func (e *EmbeddingEncoder) addByte(dst []byte, c byte) ([]byte, error) {
 	if c != ',' && c != ']' {
@@ -225,16 +251,23 @@ func (e *EmbeddingEncoder) addByte(dst []byte, c byte) ([]byte, error) {
 		return dst, fmt.Errorf("%w: %w", ErrInvalidEmbedding, err)
 	}
 	e.number = e.number[:0]
-	e.bytes = binary.LittleEndian.AppendUint32(e.bytes, math.Float32bits(float32(f)))
-	whole := len(e.bytes) / 3 * 3
-	if c == ']' {
-		whole = len(e.bytes)
+	return e.addFloat(dst, float32(f), c), nil
+}
+
+// addFloat adds a number that ends with a comma or a bracket.
+func (e *EmbeddingEncoder) addFloat(dst []byte, f float32, end byte) []byte {
+	if e.bytes == nil {
+		e.bytes = make([]byte, 0, maxWaiting)
 	}
-	dst = base64.StdEncoding.AppendEncode(dst, e.bytes[:whole])
-	e.bytes = append(e.bytes[:0], e.bytes[whole:]...)
-	if c == ']' {
+	e.bytes = binary.LittleEndian.AppendUint32(e.bytes, math.Float32bits(f))
+	if end == ',' && len(e.bytes) < maxWaiting {
+		return dst
+	}
+	dst = base64.StdEncoding.AppendEncode(dst, e.bytes)
+	e.bytes = e.bytes[:0]
+	if end == ']' {
 		e.state = beforeKey
 		dst = append(dst, '"')
 	}
-	return dst, nil
+	return dst
 }
