@@ -58,19 +58,17 @@ func (a *byteAnswer) Send(w Client, _ bool) error {
 	if err := w.Flush(); err != nil {
 		return &ClientError{err}
 	}
-	n64, err := copyBody(w, a.res.Body, w.Flush, a.progress)
+	n64, err := copyBody(w, a.res.Body, *a.chunk, w.Flush, a.progress)
 	a.meter.Bytes += n64
 	return err
 }
 
-// copyBody relays a body as it arrives. After each read it calls flush and progress, which may be nil.
-func copyBody(w io.Writer, body io.Reader, flush func() error, progress Progress) (sent int64, err error) {
-	chunk := chunks.Get().(*[]byte)
-	defer chunks.Put(chunk)
+// copyBody relays a body as it arrives, by means of a buffer. After each read it calls flush and progress, which may be nil.
+func copyBody(w io.Writer, body io.Reader, buffer []byte, flush func() error, progress Progress) (sent int64, err error) {
 	for {
-		n, err := body.Read(*chunk)
+		n, err := body.Read(buffer)
 		if n > 0 {
-			written, writeErr := w.Write((*chunk)[:n])
+			written, writeErr := w.Write(buffer[:n])
 			sent += int64(written)
 			if writeErr == nil && flush != nil {
 				writeErr = flush()

@@ -20,7 +20,8 @@ type jsonEnd struct {
 func (e *jsonEnd) add(p []byte) {
 	for i := 0; i < len(p) && !e.found; i++ {
 		if e.inString {
-			i = e.skipString(p, i)
+			i, e.escaped = openai.RestOfString(p, i, e.escaped)
+			e.inString = i == len(p)
 			continue
 		}
 		switch p[i] {
@@ -35,46 +36,22 @@ func (e *jsonEnd) add(p []byte) {
 	}
 }
 
-// skipString reads on in a string, and returns the index of its last byte in the piece.
-func (e *jsonEnd) skipString(p []byte, i int) int {
-	for i < len(p) {
-		if e.escaped {
-			e.escaped = false
-			i++
-			continue
-		}
-		n := bytes.IndexAny(p[i:], `"\`)
-		if n < 0 {
-			break
-		}
-		if i += n; p[i] == '"' {
-			e.inString = false
-			return i
-		}
-		e.escaped = true
-		i++
-	}
-	return len(p)
-}
-
-// A scannedBody is the rest of a body that is scanned while it is relayed. If its length is unknown, it ends soon after the answer.
-type scannedBody struct {
+// An openEnd is the rest of a body whose length is unknown. It ends soon after the answer.
+type openEnd struct {
 	src      io.Reader
-	scanner  *openai.AnswerScanner
+	scanner  *openai.AnswerScanner // of what was read before
 	progress Progress
-	isOpen   bool // the length is unknown
 	ending   bool // progress knows
 }
 
 // Read implements io.Reader.
-func (b *scannedBody) Read(p []byte) (int, error) {
-	over := b.isOpen && b.scanner.Complete()
+func (b *openEnd) Read(p []byte) (int, error) {
+	over := b.scanner.Complete()
 	if over && b.progress != nil && !b.ending {
 		b.ending = true
 		b.progress.Ending(endGrace)
 	}
 	n, err := b.src.Read(p)
-	b.scanner.Write(p[:n]) //nolint:errcheck // never fails
 	if err != nil && over {
 		err = io.EOF
 	}

@@ -91,8 +91,11 @@ func holdJoined(s *streamAnswer, begun ...[]byte) (*wholeAnswer, error) {
 // holdWhole holds JSON. If it turns out to be a stream, that is joined.
 func holdWhole(res *http.Response, expect Expect) (Answer, error) {
 	a, limit := newWhole(res, expect), int64(maxHeld)
-	if expect.Whole {
+	switch {
+	case expect.Whole:
 		limit = maxConverted
+	case res.ContentLength > maxHeld:
+		limit = freeHolding // more would cost time and memory, and not show either whether the answer is complete
 	}
 	if err := a.read(limit); err != nil {
 		a.release()

@@ -13,19 +13,14 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/sse"
 )
 
-var (
-	// wholes pools answers that were closed.
-	wholes = sync.Pool{New: func() any { return new(wholeAnswer) }}
-	// buffers pools the buffers into which answers are read, except those that have become large.
-	buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
-)
-
-const maxPooled = 256 << 10
+// wholes pools answers that were closed.
+var wholes = sync.Pool{New: func() any { return new(wholeAnswer) }}
 
 var jsonType = []string{"application/json"}
 
 // A wholeAnswer is JSON that is read completely before the commit. Another target can therefore still answer if it is incomplete,
-// contains an error or is not JSON. Only if it is larger than maxHeld, or no memory is left, the rest is relayed as it arrives, and its usage is read on the way.
+// contains an error or is not JSON. Only if it is larger than maxHeld, or no memory is left, the rest is relayed as it arrives, and its usage is
+// read on the way. If it is known to be larger, only its opening is read before the commit.
 type wholeAnswer struct {
 	res      *http.Response
 	progress Progress
@@ -51,7 +46,6 @@ func newWhole(res *http.Response, expect Expect) *wholeAnswer {
 	a.res, a.progress, a.endpoint, a.memory, a.head = res, expect.Progress, expect.Endpoint, holding{account: expect.Memory}, buffers.Get().(*bytes.Buffer)
 	a.naming = expect.NameReasoning
 	a.count, a.kept, a.texts = expect.Count, expect.Whole, expect.Endpoint.Texts && !expect.Endpoint.Vectors
-	a.head.Reset()
 	if body, ok := res.Body.(translatedBody); ok {
 		a.checked, a.said = body.Checked(), body.Said()
 	}
@@ -68,17 +62,22 @@ type translatedBody interface {
 	Said() *openai.Answer
 }
 
-// read reads the answer until it ends, the limit is reached, or there is no memory left. It takes memory as the answer arrives.
+// read reads the answer until it ends, the limit is reached, or there is no memory left. It takes memory only after an answer has begun to
+// arrive: all at once if its length is known, and else as it arrives.
 func (a *wholeAnswer) read(limit int64) error {
+	length := a.res.ContentLength
 	a.limited.R = a.res.Body
-	if a.res.ContentLength < 0 {
+	if length < 0 {
 		a.open = openJSON{res: a.res}
 		a.limited.R = &a.open
 		defer a.open.stop()
 	}
-	for size := int64(freeHolding); a.fits(size); size = min(4*size, limit) {
-		if n := a.res.ContentLength; n > 0 {
-			a.head.Grow(int(min(n, size)) - a.head.Len() + bytes.MinRead)
+	for size := int64(freeHolding); a.fits(size); size = min(max(4*size, length+1), limit) {
+		switch {
+		case length > 0:
+			a.head = enlarged(a.head, int(min(length, size)))
+		case size > freeHolding:
+			a.head = enlarged(a.head, int(size))
 		}
 		a.limited.N = size - int64(a.head.Len())
 		if _, err := a.head.ReadFrom(&a.limited); err != nil {
@@ -112,10 +111,6 @@ func (a *wholeAnswer) prepared() (*wholeAnswer, error) {
 var ErrNotJSON = errors.New("the answer is not JSON")
 
 func (a *wholeAnswer) prepare() error {
-	if !a.complete || a.endpoint.Images {
-		a.scanner = new(openai.AnswerScanner)
-		a.scanner.Write(a.head.Bytes()) //nolint:errcheck // never fails
-	}
 	if a.complete {
 		if err := a.parse(); err != nil {
 			return err
@@ -128,9 +123,20 @@ func (a *wholeAnswer) prepare() error {
 		}
 	}
 	if a.base64 != nil {
-		return a.encodeHead()
+		if err := a.encodeHead(); err != nil {
+			return err
+		}
+	}
+	if !a.complete {
+		a.scan() // what the client gets: in base64, there are no numbers to scan
 	}
 	return nil
+}
+
+// scan starts a scanner of the answer, and scans what was read of it.
+func (a *wholeAnswer) scan() {
+	a.scanner = new(openai.AnswerScanner)
+	a.scanner.Write(a.head.Bytes()) //nolint:errcheck // never fails
 }
 
 // parse validates the answer and reads it.
@@ -173,6 +179,9 @@ func (a *wholeAnswer) readUsage(answer *openai.Answer) {
 	m := &a.meter
 	m.Usage, m.HasUsage, m.ServiceTier, m.Timings = answer.Usage, answer.HasUsage, answer.ServiceTier, answer.Timings
 	if a.endpoint.Images {
+		if a.scanner == nil {
+			a.scan()
+		}
 		m.Usage.Images = a.scanner.Images()
 	}
 	if a.endpoint.Transcribes && answer.AudioMillis > 0 {
@@ -199,12 +208,13 @@ func (a *wholeAnswer) cutTrailer() bool {
 
 // encodeHead converts the embeddings in head to base64.
 func (a *wholeAnswer) encodeHead() error {
-	encoded, err := a.base64.Append(nil, a.head.Bytes())
+	to := largeBuffer(max(a.head.Len(), freeHolding+1))
+	encoded, err := a.base64.Append(to.AvailableBuffer(), a.head.Bytes())
 	if err != nil {
 		return fmt.Errorf("converting embeddings to base64: %w", err)
 	}
-	a.head.Reset()
-	a.head.Write(encoded)
+	releaseBuffer(a.head)
+	a.head = bytes.NewBuffer(encoded) // in most cases to's, because base64 is shorter
 	return nil
 }
 
@@ -236,14 +246,7 @@ func (a *wholeAnswer) Send(w Client, _ bool) error {
 		return nil
 	}
 	a.release() // before the client reads the rest, which may take long
-	rest := &scannedBody{src: a.res.Body, scanner: a.scanner, progress: a.progress, isOpen: a.res.ContentLength < 0}
-	if a.base64 != nil {
-		err = a.sendEncoded(w, rest)
-	} else {
-		n64, failed := copyBody(w, rest, nil, a.progress)
-		a.meter.Bytes += n64
-		err = failed
-	}
+	err = a.sendRest(w)
 	answer := a.scanner.Answer()
 	a.readUsage(&answer)
 	if a.texts && a.meter.Usage.Output == 0 { // nothing is kept in which the text could be counted; most of the answer is text
@@ -252,10 +255,16 @@ func (a *wholeAnswer) Send(w Client, _ bool) error {
 	return err
 }
 
-// sendEncoded relays the rest of the body and converts its embeddings to base64.
-func (a *wholeAnswer) sendEncoded(w io.Writer, rest io.Reader) error {
-	to := &base64Writer{to: w, encoder: a.base64}
-	_, err := copyBody(to, rest, nil, a.progress)
+// sendRest relays the rest of the body, and reads what the answer says.
+func (a *wholeAnswer) sendRest(w io.Writer) error {
+	rest := io.Reader(a.res.Body)
+	if a.res.ContentLength < 0 {
+		rest = &openEnd{src: rest, scanner: a.scanner, progress: a.progress}
+	}
+	to := &scannedWriter{to: w, scanner: a.scanner, encoder: a.base64}
+	chunk := chunks.Get().(*[]byte)
+	defer chunks.Put(chunk)
+	_, err := copyBody(to, rest, *chunk, nil, a.progress)
 	a.meter.Bytes += to.sent
 	if errors.Is(err, openai.ErrInvalidEmbedding) {
 		return errors.Unwrap(err) // copyBody takes every error of its writer for a ClientError
@@ -263,22 +272,28 @@ func (a *wholeAnswer) sendEncoded(w io.Writer, rest io.Reader) error {
 	return err
 }
 
-// A base64Writer converts the embeddings in what is written to base64.
-type base64Writer struct {
+// A scannedWriter scans what it writes. With an encoder, it first converts the embeddings to base64.
+type scannedWriter struct {
 	to      io.Writer
+	scanner *openai.AnswerScanner
 	encoder *openai.EmbeddingEncoder
 	encoded []byte
 	sent    int64
 }
 
 // Write implements io.Writer.
-func (b *base64Writer) Write(p []byte) (int, error) {
-	var err error
-	if b.encoded, err = b.encoder.Append(b.encoded[:0], p); err != nil {
-		return 0, err
+func (s *scannedWriter) Write(p []byte) (int, error) {
+	out := p
+	if s.encoder != nil {
+		var err error
+		if s.encoded, err = s.encoder.Append(s.encoded[:0], p); err != nil {
+			return 0, err
+		}
+		out = s.encoded
 	}
-	n, err := b.to.Write(b.encoded)
-	b.sent += int64(n)
+	s.scanner.Write(out) //nolint:errcheck // never fails
+	n, err := s.to.Write(out)
+	s.sent += int64(n)
 	if err != nil {
 		return 0, err
 	}
@@ -298,8 +313,8 @@ func (a *wholeAnswer) Close() {
 
 func (a *wholeAnswer) release() {
 	a.memory.release()
-	if a.head != nil && a.head.Cap() <= maxPooled {
-		buffers.Put(a.head)
+	if a.head != nil {
+		releaseBuffer(a.head)
+		a.head = nil
 	}
-	a.head = nil
 }

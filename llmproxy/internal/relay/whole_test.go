@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/memory"
 	"github.com/caddy-llmproxy/caddy-llmproxy/tokens"
 )
 
@@ -161,6 +162,47 @@ func TestWholeClientLeaves(t *testing.T) {
 			got := pass(t, "application/json", strings.NewReader(tt.in), Expect{Endpoint: endpoint(t, "/v1/embeddings")}, to)
 			if got.Sent != "client left" || len(got.Body) != tt.room {
 				t.Errorf("sent %q, %d bytes", got.Sent, len(got.Body))
+			}
+		})
+	}
+}
+
+// An answer of known length is read before the commit, unless it is too large to be held as a whole: then only its opening is.
+func TestKnownLength(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name         string
+		length       int
+		read         int   // before the commit
+		reservations int64 // at the commit
+	}{
+		{"small", 100, 100, 0},
+		{"all that is free", freeHolding, freeHolding, 4 * freeHolding},
+		{"one more", freeHolding + 1, freeHolding + 1, 4 * freeHolding},
+		{"large", 300_000, 300_000, 512 << 10},
+		{"the largest", maxHeld - 1, maxHeld - 1, maxHeld},
+		{"too large", maxHeld + 1, freeHolding, 0},
+		{"huge", 3_000_000, freeHolding, 0},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			text := `{"a":"` + strings.Repeat("x", test.length-8) + `"}`
+			src, usage, to := strings.NewReader(text), new(memory.Usage), newClient()
+			res, _ := respond("application/json", src)
+			res.ContentLength = int64(test.length)
+			expect := Expect{Endpoint: endpoint(t, "/v1/chat/completions"), Choices: 1, Memory: memory.NewAccount(usage, 64<<20)}
+			answer, err := Hold(res, expect)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if read := test.length - src.Len(); read != test.read || usage.Bytes() != test.reservations {
+				t.Errorf("%d bytes read and %d reserved, want %d and %d", read, usage.Bytes(), test.read, test.reservations)
+			}
+			if err := answer.Send(to, false); err != nil || to.body.String() != text {
+				t.Errorf("%v, %d bytes", err, to.body.Len())
+			}
+			if answer.Close(); usage.Bytes() != 0 {
+				t.Errorf("%d bytes are still reserved", usage.Bytes())
 			}
 		})
 	}
