@@ -11,7 +11,7 @@ import (
 )
 
 // answerTimeout is how long after the end of a pass an answer may still come; after that, the run fails.
-const answerTimeout = 20 * time.Second
+const answerTimeout = time.Minute
 
 // A load is a set of connections to one server that all send the same request, or variations of it.
 type load struct {

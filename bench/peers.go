@@ -11,7 +11,7 @@ import (
 
 // peerStreams is how many streams are open when their memory is measured: fewer than for llm_proxy alone, because not every gateway
 // relays a thousand events a second.
-const peerStreams = 200
+const peerStreams = 100
 
 // peerScenarios are the loads of the comparison with other gateways.
 func peerScenarios() []scenario {
@@ -19,9 +19,9 @@ func peerScenarios() []scenario {
 		whole("1k-16", kilobyte, 16),
 		whole("100k-16", 100*kilobyte, 16),
 		{
-			name: "stream-20ms", title: "50 streams of 200 events, one every 20 ms",
-			connections: 50, size: kilobyte, stream: true,
-			upstream: upstream{tokens: 200, interval: 20 * time.Millisecond}, measure: pacedStreams,
+			name: "stream-40ms", title: "25 streams of 200 events, one every 40 ms",
+			connections: 25, size: kilobyte, stream: true,
+			upstream: upstream{tokens: 200, interval: 40 * time.Millisecond}, measure: pacedStreams,
 		},
 		{
 			name: "stream-memory", title: fmt.Sprintf("memory of %d open streams, an event a second", peerStreams),

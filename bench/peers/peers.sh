@@ -72,7 +72,7 @@ list() { # DIR
 
 run() { # DIR NAME ADDRESS UPSTREAM
 	local dir=$1/${2,,} port=${3##*:} work
-	work=$(mktemp -d "$1/run-XXXXXX")
+	work=$(mktemp -d)
 	case $2 in
 	nginx)
 		# As for a server that streams: no buffering of answers, connections to the upstream stay open.
