@@ -4,11 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -31,8 +33,29 @@ type composeService struct {
 	Healthcheck           any
 }
 
-// defaulted is a variable of a compose file with its default, as in ${OPENAI_API_KEY:-unset}.
-var defaulted = regexp.MustCompile(`\$\{\w+:-([^}]*)\}`)
+var (
+	// defaulted is a variable of a compose file with its default, as in ${OPENAI_API_KEY:-unset}, and required one that must be set.
+	defaulted = regexp.MustCompile(`\$\{\w+:-([^}]*)\}`)
+	required  = regexp.MustCompile(`\$\{\w+:\?\}`)
+	// secretInText is a key or a password that an example does not take from the environment.
+	secretInText = regexp.MustCompile(`(?m)^\s*(?:api_key|key [\w-]+) +([^\s{][^\s]*|\{\$[^\s]*)|redis://[^\s{]*:[^\s{]+@`)
+)
+
+// No example has a secret in its Caddyfile: neither one that everybody knows, nor one that Caddy would store with its configuration. Digests
+// are no secrets.
+func TestExamplesHaveNoSecrets(t *testing.T) {
+	files, err := filepath.Glob("../examples/*/*Caddyfile")
+	if err != nil || len(files) < 15 {
+		t.Fatalf("%d Caddyfiles, %v", len(files), err)
+	}
+	for _, file := range files {
+		for _, found := range secretInText.FindAllStringSubmatch(read(t, file), -1) {
+			if !strings.HasPrefix(found[1], "sha256:") {
+				t.Errorf("%s: %s; write {env.NAME}", file, strings.TrimSpace(found[0]))
+			}
+		}
+	}
+}
 
 // Every service of a compose file has a fixed version, comes back after a failure and says whether it is healthy. The gateway reads
 // the variables that it is given, and answers its image's health check.
@@ -94,10 +117,12 @@ func checkService(t *testing.T, folder string, s composeService, volumes map[str
 		t.Errorf("stop_grace_period %q is not longer than grace_period", s.StopGracePeriod)
 	}
 	for name, value := range s.Environment {
-		if !regexp.MustCompile(`\{(\$|env\.)` + name + `[:}]`).MatchString(caddyfile) {
+		used := regexp.MustCompile(`\{(\$|env\.)` + name + `[:}]`)
+		inOther := func(value string) bool { return used.MatchString(value) }
+		if !used.MatchString(caddyfile) && !slices.ContainsFunc(slices.Collect(maps.Values(s.Environment)), inOther) {
 			t.Errorf("the Caddyfile does not use %s", name)
 		}
-		t.Setenv(name, defaulted.ReplaceAllString(value, "$1"))
+		t.Setenv(name, required.ReplaceAllString(defaulted.ReplaceAllString(value, "$1"), "set-for-the-test"))
 	}
 	loadsWithoutWarning(t, caddyfile)
 	if s.Build != "" {

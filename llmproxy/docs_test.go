@@ -48,10 +48,7 @@ var fence = regexp.MustCompile("(?s)```caddyfile\n(.*?)```")
 
 // Every Caddyfile in the documentation and the examples can be loaded.
 func TestDocumentedCaddyfilesLoad(t *testing.T) {
-	t.Setenv("OPENAI_API_KEY", "sk-test")
-	t.Setenv("ANTHROPIC_API_KEY", "sk-test")
-	t.Setenv("AZURE_API_KEY", "test")
-	t.Setenv("ALICE_KEY", "sk-alice")
+	setSecrets(t)
 	example := read(t, "../Caddyfile.example")
 	sources := map[string]string{
 		"Caddyfile.example":              example,

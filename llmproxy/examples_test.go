@@ -19,10 +19,21 @@ import (
 // testKey is a key of every example that requires one.
 const testKey = "sk-llm-test"
 
+// setSecrets sets the variables from which examples and documentation take keys. No two keys of clients are the same.
+func setSecrets(t *testing.T) {
+	t.Helper()
+	for _, name := range []string{
+		"OPENAI_API_KEY", "ANTHROPIC_API_KEY", "AZURE_API_KEY", "ALICE_KEY", "OPS_KEY", "OPEN_WEBUI_KEY", "WARD_KEY", "OFFICE_KEY", "NIGHTLY_KEY",
+	} {
+		t.Setenv(name, "sk-test-"+name)
+	}
+}
+
 // runExample loads the Caddyfile of an example, whose placeholders get the values of env, and returns the URL of its site.
 func runExample(t *testing.T, name string, env map[string]string) (url string) {
 	t.Helper()
 	url = "http://" + freeAddress(t)
+	setSecrets(t)
 	t.Setenv("SITE_ADDRESS", url)
 	for key, value := range env {
 		t.Setenv(key, value)

@@ -75,6 +75,7 @@ func (h *Handler) provision(ctx caddy.Context) error {
 	if err != nil {
 		return err
 	}
+	acquireBallast(&h.closer)
 	memory := acquireMemory(&h.closer, h.MaxMemory)
 	if cache != nil {
 		cache.Memory = memory.Half()

@@ -13,8 +13,12 @@ const MaxEvent = 16 << 20
 // ErrTooLong means that an event was larger than the reader's maximum.
 var ErrTooLong = errors.New("event longer than allowed")
 
-// maxEmptyReads is how often in a row a source may return neither bytes nor an error, as in bufio.
-const maxEmptyReads = 100
+const (
+	// maxEmptyReads is how often in a row a source may return neither bytes nor an error, as in bufio.
+	maxEmptyReads = 100
+	// smallReads is after how many small reads in a row a smaller pooled buffer is used.
+	smallReads = 8
+)
 
 // sizes are the sizes of buffers. A stream of a few words at a time waits with the smallest one, because thousands of streams may wait
 // at once. One that arrives faster than it is passed on gets the largest one: larger batches need fewer system calls.
@@ -34,7 +38,7 @@ type Reader struct {
 	buf    []byte
 	buffer *[]byte // buf, as its pool has it
 	level  int     // the index of that pool; len(sizes) if an event is larger than the buffers of all pools
-	read   int     // bytes of the last read
+	small  int     // number of reads in a row for which a smaller buffer is enough
 	err    error   // the error that ended reading
 
 	// Indexes of buf. Returned batches end at start, and what was read after them ends at end. The incomplete line starts at
@@ -159,7 +163,9 @@ func (r *Reader) fill() {
 		r.end += n
 		r.err = err
 		if n > 0 || err != nil {
-			r.read = n
+			if r.small++; levelFor(r.end-r.start) >= r.level {
+				r.small = 0
+			}
 			return
 		}
 	}
@@ -167,8 +173,8 @@ func (r *Reader) fill() {
 }
 
 // makeSpace moves what was not returned yet to the front. It takes a larger buffer when the last read nearly filled the buffer (the
-// framing of chunks takes space, too), since more may be waiting, or when one event fills it. It goes back to a smaller one when little is
-// left and little was read.
+// framing of chunks takes space, too), since more may be waiting, or when one event fills it. It goes back to a smaller one when little has
+// been read several times.
 func (r *Reader) makeSpace() {
 	waiting := r.buf[r.start:r.end]
 	switch {
@@ -178,8 +184,8 @@ func (r *Reader) makeSpace() {
 		// One byte over the bound shows that an event is too long.
 		larger := make([]byte, max(min(2*len(r.buf), r.max+1), len(waiting)+1))
 		r.replace(len(sizes), &larger, waiting)
-	case levelFor(len(waiting)+r.read) < r.level:
-		r.use(levelFor(len(waiting)+r.read), waiting)
+	case r.small >= smallReads, r.small > 0 && r.level == len(sizes):
+		r.use(r.level-1, waiting)
 	default:
 		copy(r.buf, waiting)
 	}
@@ -202,7 +208,7 @@ func (r *Reader) use(level int, waiting []byte) {
 func (r *Reader) replace(level int, by *[]byte, waiting []byte) {
 	copy(*by, waiting)
 	r.release()
-	r.level, r.buffer, r.buf = level, by, *by
+	r.level, r.buffer, r.buf, r.small = level, by, *by, 0
 }
 
 // release returns the buffer to its pool.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -213,38 +214,45 @@ func TestReaderBuffer(t *testing.T) {
 	small, middle, large := sizes[0], sizes[1], sizes[2]
 	event := func(size int) string { return "data: " + strings.Repeat("x", size-8) + "\n\n" }
 	steps := []struct {
-		text string
-		size int // of the buffer when the next read begins
+		text  string
+		times int
+		size  int // of the buffer when the next read begins
 	}{
-		{event(100), small},
-		{event(small / 2), small},
-		{event(small - 10), middle},
-		{event(small), middle},
-		{event(100), small},
-		{event(middle), large}, // in several reads
-		{event(large / 2), large},
-		{event(100), small},
-		{event(large), large},
-		{event(middle/2 - 1), middle},
-		{event(large + middle), large}, // of which the last read was small
-		{event(4 * large), 4 * large},
-		{event(100), small},
-		{event(1 << 20), 1 << 20},
-		{event(100), small},
+		{event(100), 1, small},
+		{event(small / 2), 1, small},
+		{event(small - 10), 1, middle},
+		{event(small), smallReads, middle},
+		{event(100), smallReads - 1, middle},
+		{event(small), 1, middle}, // others must follow each other
+		{event(100), smallReads - 1, middle},
+		{event(100), 1, small},
+		{event(middle), 1, large}, // in several reads
+		{event(large / 2), smallReads, large},
+		{event(100), smallReads - 1, large},
+		{event(100), 1, middle},
+		{event(100), smallReads, small},
+		{event(small), 1, middle},
+		{event(4 * large), 1, 4 * large},
+		{event(middle), 1, large},
+		{event(1 << 20), 1, 1 << 20},
+		{event(100), 1, large},
 	}
 	var stream pieces
 	for _, s := range steps {
-		stream = append(stream, s.text)
+		stream = append(stream, slices.Repeat([]string{s.text}, s.times)...)
 	}
 	r := NewReader(&stream, MaxEvent)
 	defer r.Close()
 	for i, s := range steps {
-		batch, err := r.Next()
-		if string(batch) != s.text || err != nil {
-			t.Fatalf("step %d: got %d bytes, %v", i, len(batch), err)
+		for range s.times {
+			batch, err := r.Next()
+			if string(batch) != s.text || err != nil {
+				t.Fatalf("step %d: got %d bytes, %v", i, len(batch), err)
+			}
+			r.makeSpace()
 		}
-		if r.makeSpace(); len(r.buf) != s.size {
-			t.Errorf("step %d, after an event of %d bytes: the buffer has %d bytes, want %d", i, len(s.text), len(r.buf), s.size)
+		if len(r.buf) != s.size {
+			t.Errorf("step %d, after events of %d bytes: the buffer has %d bytes, want %d", i, len(s.text), len(r.buf), s.size)
 		}
 		if r.level < len(sizes) && len(r.buf) != sizes[r.level] {
 			t.Errorf("step %d: a buffer of %d bytes goes to the pool of %d", i, len(r.buf), sizes[r.level])

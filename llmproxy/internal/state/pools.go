@@ -31,6 +31,7 @@ var (
 	BudgetAlerts = newPool() // of telemetry, only one: the budgets that were reported as used up
 	KeyStores    = newPool() // *keystore.Store by path, client, or ThisMachine
 	Memory       = newPool() // *memory.Usage, only one: the bytes that requests of all handlers hold
+	Ballast      = newPool() // []byte, only one: memory that nobody touches, so that garbage is collected less often
 )
 
 // ThisMachine is the key of a value that there is once on this machine.

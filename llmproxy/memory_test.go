@@ -1,0 +1,43 @@
+package llmproxy
+
+import (
+	"testing"
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/fakellm"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/state"
+)
+
+func TestBallastSize(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name      string
+		available int64
+		gogc      string
+		want      int64
+	}{
+		{"large machine", 64 << 30, "", 32 << 20},
+		{"small machine", 512 << 20, "", 8 << 20},
+		{"set by the user", 64 << 30, "100", 0},
+		{"switched off by the user", 64 << 30, "off", 0},
+	} {
+		if got := ballastSize(tt.available, tt.gogc); got != tt.want {
+			t.Errorf("%s: %d, want %d", tt.name, got, tt.want)
+		}
+	}
+}
+
+// All handlers of all configurations share one ballast, which ends with the last of them.
+func TestOneBallast(t *testing.T) {
+	fake := fakellm.Start(t, "openai")
+	const handler = "\tllm_proxy {\n\t\tupstream u openai "
+	caddyfile, _ := site(t, "\troute /a/* {\n"+handler+fake.URL()+"\n\t\tmodel m u\n\t}\n\t}\n"+handler+fake.URL()+"\n\t\tmodel m u\n\t}")
+	for range 2 {
+		if err := load(t, caddyfile); err != nil {
+			t.Fatal(err)
+		}
+		if n, handlers := state.Ballast.Len(), state.Ballast.References(state.ThisMachine); n != 1 || handlers != 2 {
+			t.Errorf("%d handlers hold %d ballasts", handlers, n)
+		}
+		caddyfile += "\n" // else it would not be loaded again
+	}
+}
