@@ -60,6 +60,7 @@ var floor = map[string]int{
 	"llmproxy/internal/sse":                 0,
 	"llmproxy/internal/http1":               0,
 	"llmproxy/internal/memory":              0,
+	"llmproxy/internal/prefilter":           0,
 	"internal/redistest":                    0,
 	"llmproxy/internal/draft":               0,
 	"llmproxy/internal/fakellm":             0,

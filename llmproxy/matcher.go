@@ -18,6 +18,7 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/gateway"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/memory"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/prefilter"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/reqbody"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/state"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
@@ -75,7 +76,7 @@ type MatchLLM struct {
 	Content string `json:"content,omitempty"`
 
 	comparisons []comparison
-	content     *regexp.Regexp
+	content     *prefilter.Regexp
 	memory      *memory.Account // of the bodies that it reads
 	closer      *state.Closer
 }
@@ -107,7 +108,7 @@ func (m *MatchLLM) MatchWithError(r *http.Request) (bool, error) {
 	case m.JSONSchema != nil && *m.JSONSchema != rec.Signals().JSONSchema:
 	case m.SmallJob != nil && *m.SmallJob != isSmallJob(r, rec):
 	case slices.ContainsFunc(m.comparisons, func(c comparison) bool { return !c.holds(rec.Signals()) }):
-	case m.content != nil && !m.content.MatchString(rec.Signals().Content()):
+	case m.content != nil && !m.content.Match(rec.Signals().ContentBytes()):
 	default:
 		return true, nil
 	}
@@ -232,7 +233,7 @@ func (m *MatchLLM) Provision(caddy.Context) error {
 		return nil
 	}
 	var err error
-	if m.content, err = regexp.Compile(m.Content); err != nil {
+	if m.content, err = prefilter.Compile(m.Content); err != nil {
 		return fmt.Errorf("content: %w", err)
 	}
 	return nil

@@ -42,24 +42,24 @@ func Unescape(raw []byte) []byte {
 // AppendUnescaped appends a decoded raw string. It is safe on strings that were not validated: an invalid escape becomes U+FFFD
 // or stays as it is.
 func AppendUnescaped(b, raw []byte) []byte {
-	for i := 0; i < len(raw); {
-		switch {
-		case raw[i] != '\\' || i+1 == len(raw):
-			b = append(b, raw[i])
-			i++
-		case raw[i+1] == 'u':
-			r, n := unicodeEscape(raw[i:])
-			if n == 0 {
-				r, n = utf8.RuneError, min(6, len(raw)-i)
+	for {
+		escape := bytes.IndexByte(raw, '\\')
+		if escape < 0 || escape+1 == len(raw) {
+			return append(b, raw...)
+		}
+		b, raw = append(b, raw[:escape]...), raw[escape:]
+		n := 2
+		if raw[1] == 'u' {
+			var r rune
+			if r, n = unicodeEscape(raw); n == 0 {
+				r, n = utf8.RuneError, min(6, len(raw))
 			}
 			b = utf8.AppendRune(b, r)
-			i += n
-		default:
-			b = append(b, unescapedByte(raw[i+1]))
-			i += 2
+		} else {
+			b = append(b, unescapedByte(raw[1]))
 		}
+		raw = raw[n:]
 	}
-	return b
 }
 
 func unescapedByte(escaped byte) byte {

@@ -28,7 +28,7 @@ func (r *Request) Reset() { *r = Request{Object: jsonspan.Object{Members: r.Memb
 func (r *Request) ReleaseBody() {
 	r.Object = jsonspan.Object{}
 	if r.signals != nil {
-		r.signals.user, r.signals.system = nil, nil
+		r.signals.user, r.signals.text, r.signals.system = nil, nil, nil
 	}
 }
 

@@ -1,7 +1,8 @@
 package openai
 
 import (
-	"strings"
+	"bytes"
+	"unicode/utf8"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/jsonspan"
 )
@@ -27,7 +28,8 @@ type Signals struct {
 	listed  size   // of all inputs in lists
 	largest size   // of the largest input in a list
 	user    []byte // the content of the last user message
-	content string
+	text    []byte // that of user, once it is known
+	content string // the same, once it was asked for
 
 	conversation bool   // it has messages or instructions
 	system       []byte // the content of the first message that instructs the model
@@ -249,9 +251,28 @@ const maxContent = 16 << 10
 // Content returns the first 16 KiB of the text of the last user message, with a line break between its parts.
 func (s *Signals) Content() string {
 	if s.content == "" && s.user != nil {
-		s.content = strings.ToValidUTF8(string(appendText(nil, s.user, maxContent)), "")
+		s.content = string(s.ContentBytes())
 	}
 	return s.content
+}
+
+// ContentBytes is Content for those who only look at it while the body is there. The bytes may be the body's.
+func (s *Signals) ContentBytes() []byte {
+	if s.text == nil && s.user != nil {
+		s.text = contentText(s.user)
+		if !utf8.Valid(s.text) { // it may end within a character
+			s.text = bytes.ToValidUTF8(s.text, nil)
+		}
+	}
+	return s.text
+}
+
+// contentText returns the beginning of the text of a content.
+func contentText(content []byte) []byte {
+	if raw, ok := jsonspan.RawString(content); ok {
+		return jsonspan.Unescape(raw[:min(len(raw), maxContent)])
+	}
+	return appendText(nil, content, maxContent)
 }
 
 // appendText appends at most so many bytes of the text of a content.
