@@ -236,10 +236,15 @@ func (s *Scanner) Value(i, depth int) int {
 	switch s.peek(i) {
 	case '"':
 		return s.String(i)
-	case '{':
-		return s.Object(i, depth+1, nil)
-	case '[':
-		return s.Array(i, depth+1, nil)
+	case '{', '[':
+		return s.compound(i, depth)
+	}
+	return s.scalar(i)
+}
+
+// scalar validates a number or a literal, and fails if nothing of that kind starts at i.
+func (s *Scanner) scalar(i int) int {
+	switch s.peek(i) {
 	case 't':
 		return s.literal(i, "true")
 	case 'f':
@@ -255,7 +260,116 @@ func (s *Scanner) Value(i, depth int) int {
 	return s.fail(i, invalidValue)
 }
 
-const invalidValue = "invalid value"
+const (
+	invalidValue = "invalid value"
+	noKey        = "expected a key in double quotes"
+	noColon      = "expected a colon after the key"
+	openObject   = "expected a comma or a closing brace"
+	openArray    = "expected a comma or a closing bracket"
+)
+
+// maxNesting is how many levels a compound keeps in a word.
+const maxNesting = 62
+
+// maxRun is the length up to which a run is remembered.
+const maxRun = 64
+
+// A run is the text between two values that are strings, from after the first one to the opening quote of the second. It leads from one
+// nesting to another one, whatever the strings are.
+type run struct {
+	text         []byte
+	nesting, end uint64
+}
+
+// follows reports whether the text at i is this run, so that it need not be validated again.
+func (r *run) follows(b []byte, i int, nesting uint64) bool {
+	return nesting == r.nesting && len(b)-i >= len(r.text) && string(b[i:i+len(r.text)]) == string(r.text)
+}
+
+// compound validates the object or array that starts at i, and everything in it. Depth is the number of objects and arrays around it.
+//
+// It does what Object and Array do, without recursion, because conversations have a hundred thousand members. Most of their messages differ
+// only in their strings, so what is between two strings is compared with what was there two strings ago, which is several times as fast as
+// to validate it. All state is local: as fields of a struct it would cost a third more.
+func (s *Scanner) compound(i, depth int) int {
+	b, c := s.Text, s.Text[i]
+	nesting := uint64(1) // a one, then a bit for each level: one for an object, zero for an array
+	var runs [2]run
+	expected, last := 0, 0 // the run that is expected, and the end of the last value that is a string
+	var before uint64      // the nesting there
+	for {
+		switch c {
+		case '"':
+			if last > 0 && i-last < maxRun {
+				runs[expected] = run{b[last : i+1], before, nesting}
+				expected ^= 1
+			}
+			for i = s.String(i); i != Failed && runs[expected].follows(b, i, nesting); i = s.String(i) {
+				i += len(runs[expected].text) - 1
+				nesting = runs[expected].end
+				expected ^= 1
+			}
+			last, before = i, nesting
+		case '{', '[':
+			level := depth + bits.Len64(nesting)
+			if nesting>>maxNesting != 0 {
+				i = s.Value(i, level-1)
+				break
+			}
+			if level > maxDepth {
+				return s.tooDeep(i)
+			}
+			nesting = nesting<<1 | uint64(c>>5&1) // this bit is set in a brace, but not in a bracket
+			closing := c + 2
+			if i, c = s.next(i + 1); c != closing {
+				goto member
+			}
+		default:
+			i = s.scalar(i)
+		}
+		if i == Failed {
+			return Failed
+		}
+
+		// Closing brackets, up to a comma or the end.
+		for i, c = s.next(i); c != ','; i, c = s.next(i + 1) {
+			switch {
+			case nesting&1 == 1 && c != '}':
+				return s.fail(i, openObject)
+			case nesting&1 == 0 && c != ']':
+				return s.fail(i, openArray)
+			}
+			if nesting >>= 1; nesting == 1 {
+				return i + 1
+			}
+		}
+		i, c = s.next(i + 1)
+
+	member:
+		if nesting&1 == 0 {
+			continue // an element of an array has no key
+		}
+		if c != '"' {
+			return s.fail(i, noKey)
+		}
+		if i = s.String(i); i == Failed {
+			return Failed
+		}
+		if i, c = s.next(i); c != ':' {
+			return s.fail(i, noColon)
+		}
+		i, c = s.next(i + 1)
+	}
+}
+
+// next skips white space and returns the offset of the next byte, and that byte, or zero at the end.
+func (s *Scanner) next(i int) (int, byte) {
+	if i < len(s.Text) && s.Text[i] > ' ' {
+		return i, s.Text[i]
+	}
+	i = s.Space(i)
+	return i, s.peek(i)
+}
 
 // Object validates the object that starts at i. Depth is the number of objects and arrays it is in, itself included. If visit
 // is not nil, it is called for each member and has to validate the value, which starts at the given offset: it returns the
@@ -270,7 +384,7 @@ func (s *Scanner) Object(i, depth int, visit func(key Span, value int) int) int 
 	}
 	for {
 		if s.peek(i) != '"' {
-			return s.fail(i, "expected a key in double quotes")
+			return s.fail(i, noKey)
 		}
 		key := Span{Start: i + 1}
 		if i = s.String(i); i == Failed {
@@ -278,7 +392,7 @@ func (s *Scanner) Object(i, depth int, visit func(key Span, value int) int) int 
 		}
 		key.End = i - 1
 		if i = s.Space(i); s.peek(i) != ':' {
-			return s.fail(i, "expected a colon after the key")
+			return s.fail(i, noColon)
 		}
 		i = s.Space(i + 1)
 		if visit == nil {
@@ -295,7 +409,7 @@ func (s *Scanner) Object(i, depth int, visit func(key Span, value int) int) int 
 		case '}':
 			return i + 1
 		default:
-			return s.fail(i, "expected a comma or a closing brace")
+			return s.fail(i, openObject)
 		}
 	}
 }
@@ -324,7 +438,7 @@ func (s *Scanner) Array(i, depth int, visit func(value int) int) int {
 		case ']':
 			return i + 1
 		default:
-			return s.fail(i, "expected a comma or a closing bracket")
+			return s.fail(i, openArray)
 		}
 	}
 }
@@ -396,16 +510,35 @@ func quoteOrBackslash(w uint64) uint64 {
 	return ((quote-ones)&^quote | (slash-ones)&^slash) & highs
 }
 
-// String validates the string whose opening quote is at i. It takes sixteen bytes at a time, because prompts are long.
+// String validates the string whose opening quote is at i.
 func (s *Scanner) String(i int) int {
-	b := s.Text
 	i++
+	if b := s.Text[i:]; len(b) >= 8 { // keys, roles and the like are short
+		found := special(binary.LittleEndian.Uint64(b)) & highs
+		if n := bits.TrailingZeros64(found) / 8; found != 0 && b[n] == '"' {
+			return i + n + 1
+		}
+	}
+	return s.longString(i)
+}
+
+// manyPlain is how many bytes without a special one announce that there will be many more, as in an image. A line of text is shorter.
+const manyPlain = 128
+
+// longString validates a string from i on. It takes sixteen bytes at a time, because prompts are long.
+func (s *Scanner) longString(i int) int {
+	b := s.Text
+	plain := 0
 	for p := b[i:]; len(p) >= 16; p = b[i:] {
 		found, second := special(binary.LittleEndian.Uint64(p)), special(binary.LittleEndian.Uint64(p[8:]))
 		if (found|second)&highs == 0 {
 			i += 16
+			if plain += 16; plain >= manyPlain {
+				i += plainBlocks(b[i:])
+			}
 			continue
 		}
+		plain = 0
 		if found&highs == 0 {
 			i, found = i+8, second
 		}
@@ -430,6 +563,20 @@ func (s *Scanner) String(i int) int {
 		return s.fail(len(b), truncatedString)
 	}
 	return i + 1
+}
+
+// plainBlocks returns how many bytes at the start need no closer look within a string, in blocks of 32.
+func plainBlocks(b []byte) int {
+	p := b
+	for len(p) >= 32 {
+		found := special(binary.LittleEndian.Uint64(p)) | special(binary.LittleEndian.Uint64(p[8:])) |
+			special(binary.LittleEndian.Uint64(p[16:])) | special(binary.LittleEndian.Uint64(p[24:]))
+		if found&highs != 0 {
+			break
+		}
+		p = p[32:]
+	}
+	return len(b) - len(p)
 }
 
 // shortEscape has the bytes that form an escape together with a backslash before them.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"regexp"
 	"slices"
 	"strings"
@@ -148,7 +149,7 @@ func TestScanMembers(t *testing.T) {
 	}
 }
 
-// Bytes that need a closer look must be found at every offset within the sixteen bytes that are examined together.
+// Bytes that need a closer look must be found at every offset within the bytes that are examined together: sixteen, or 32 in a long string.
 func TestScanStringAtEveryOffset(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
@@ -171,7 +172,10 @@ func TestScanStringAtEveryOffset(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			for before := range 40 {
+			for before := range 80 {
+				if before >= 40 {
+					before += manyPlain
+				}
 				for after := range 20 {
 					body := `{"a":"` + strings.Repeat("x", before) + tt.text + strings.Repeat("y", after) + `"}`
 					var o Object
@@ -387,4 +391,67 @@ func depth(body []byte) (deepest int) {
 			level--
 		}
 	}
+}
+
+// reference validates a value with recursion.
+func reference(s *Scanner, i, depth int) int {
+	switch s.peek(i) {
+	case '{':
+		return s.Object(i, depth+1, func(_ Span, value int) int { return reference(s, value, depth+1) })
+	case '[':
+		return s.Array(i, depth+1, func(value int) int { return reference(s, value, depth+1) })
+	}
+	return s.Value(i, depth)
+}
+
+// compareCompound checks that a text is found valid or not as with recursion, with the same error.
+func compareCompound(t *testing.T, text string) {
+	t.Helper()
+	recursive, fast := Scanner{Text: []byte(text)}, Scanner{Text: []byte(text)}
+	want, got := reference(&recursive, 0, 0), fast.Value(0, 0)
+	if got != want || fmt.Sprint(fast.Err()) != fmt.Sprint(recursive.Err()) {
+		t.Errorf("%.200q: %d, %v; want %d, %v", text, got, fast.Err(), want, recursive.Err())
+	}
+}
+
+func TestCompound(t *testing.T) {
+	t.Parallel()
+	for name, text := range map[string]string{
+		"messages":                  `[{"role":"user","content":"a"},{"role":"user","content":"b"},{"role":"user","content":"c"}]`,
+		"messages, cut off":         `[{"role":"user","content":"a"},{"role":"user","content":"b"},{"role":"user","conte`,
+		"the same text elsewhere":   `[["a","b","c"],{"x":["a","b"],"y":"c","z":"d"},["a":"b"]]`,
+		"an object closes an array": `[{"a":"b","c":"d"},{"a":"b","c":"d"},["a","b","c","d"}]`,
+		"keys where none belong":    `[{"a":"b","c":"d","e":"f"},["b","c":"d"]]`,
+		"invalid in a later string": `[{"a":"b","c":"d"},{"a":"b","c":"d"},{"a":"b","c":"\x"}]`,
+		"empty":                     `[{},[],{"a":{}},{"a":[]},[{}],[[]]]`,
+		"white space":               "[ {\"a\" : \"b\" }\n,{\"a\" : \"b\" }\n,{\"a\" : \"b\" }\n] ",
+		"deep":                      strings.Repeat(`[{"a":`, 200) + `"b"` + strings.Repeat(`}]`, 200),
+		"too deep":                  strings.Repeat(`[{"a":`, 300) + `"b"` + strings.Repeat(`}]`, 300),
+		"the deepest":               strings.Repeat(`[`, maxDepth) + strings.Repeat(`]`, maxDepth),
+		"one deeper":                strings.Repeat(`[`, maxDepth+1) + strings.Repeat(`]`, maxDepth+1),
+		"deep, closed wrongly":      strings.Repeat(`[{"a":`, 100) + `"b"` + strings.Repeat(`]}`, 100),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			compareCompound(t, text)
+		})
+	}
+}
+
+// Whatever stands between the strings, and however often, the result is that of recursion. One text follows another so that what is
+// remembered of the one meets the other.
+func FuzzCompound(f *testing.F) {
+	for _, seed := range [][2]string{
+		{`{"role":"user","content":"a"}`, `{"role":"user","content":["b"]}`},
+		{`["a","b","c"]`, `{"a":"b","c"}`},
+		{`"a"],["b"`, `"c"},{"d":"e"`},
+		{`{"a":1,"b":"c","d":[true]}`, `{"a":1,"b":"\ud800","d":[true]}`},
+	} {
+		f.Add(seed[0], seed[1])
+	}
+	f.Fuzz(func(t *testing.T, a, b string) {
+		for _, text := range []string{a, "[" + a + "," + a + "," + a + "," + b + "]", `{"x":[` + a + "," + a + "," + b + "," + a + `],"y":` + b + "}"} {
+			compareCompound(t, text)
+		}
+	})
 }
