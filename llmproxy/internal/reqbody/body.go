@@ -25,6 +25,7 @@ type Body struct {
 	Model  string
 	Stream bool
 	isJSON bool
+	keep   bool // for a log
 	// Size is the size of the decompressed body in bytes, ReadTime how long it took to arrive.
 	Size     int64
 	ReadTime time.Duration
@@ -67,7 +68,7 @@ func (b *Body) Memory() *Memory {
 type Options struct {
 	// Limit is the maximum size of the decompressed body in bytes.
 	Limit int64
-	// Keep keeps the body's JSON available after the request has ended, for an access log. Its memory is then not pooled.
+	// Keep keeps the signals of the body's JSON available after Close, for an access log.
 	Keep bool
 	// Memory is the account in which the body's memory is reserved until Close; nil for no maximum.
 	Memory *memory.Account
@@ -118,18 +119,40 @@ func FromJSON(body []byte, e *openai.Endpoint) (*Body, *openai.Error) {
 	return b, b.accept(e, nil)
 }
 
-// Close releases the body's memory and deletes its file. Model, the signals of the JSON and the like remain available.
+// Close releases the body's memory and deletes its file. Model and the like remain available, and so do the signals of the JSON if they were
+// read, or with Options.Keep.
 func (b *Body) Close() {
 	if b.Form != nil {
 		b.Form.close()
 	}
-	if b.buffer.reserved > 0 && !b.buffer.keep {
-		b.request.ReleaseBody()
-		if b.original != nil {
-			b.original.ReleaseBody()
-		}
+	if b.buffer.reserved == 0 {
+		return
+	}
+	if b.keep && !b.keepSignals() {
+		b.buffer.abandon() // whoever logs the request may still read it
+		return
+	}
+	b.request.ReleaseBody()
+	if b.original != nil {
+		b.original.ReleaseBody()
 	}
 	b.buffer.release()
+}
+
+// smallKept is the size in bytes of a body up to which reading its signals costs less than new memory for the next body.
+const smallKept = 16 << 10
+
+// keepSignals reads what a log may contain of the request, so that the log does not need the body. It reports false if that would be work
+// that is probably in vain.
+func (b *Body) keepSignals() bool {
+	if !b.isJSON {
+		return true
+	}
+	if _, read := b.request.SignalsRead(); !read && b.Size > smallKept {
+		return false
+	}
+	b.request.Signals().Content()
+	return true
 }
 
 // formBoundary returns the boundary of a multipart form, or "" if the Content-Type says that the body is JSON.
@@ -176,6 +199,11 @@ func (b *Body) readJSON(s *source, e *openai.Endpoint, began time.Time) *openai.
 	if err := b.request.Parse(body); err != nil {
 		return err
 	}
+	if s.Translate != nil { // to a text that is about as long
+		if err := b.buffer.reserve(b.Size); err != nil {
+			return s.readError(err)
+		}
+	}
 	return b.accept(e, s.Translate)
 }
 
@@ -207,7 +235,7 @@ func (b *Body) readAll(s *source) ([]byte, *openai.Error) {
 		return nil, err
 	}
 	defer raw.Close()
-	b.buffer.claim, b.buffer.limit, b.buffer.keep = s.claim(), s.Limit, s.Keep
+	b.buffer.claim, b.buffer.limit, b.keep = s.claim(), s.Limit, s.Keep
 	if coding == "" {
 		err := s.readInto(&b.buffer, raw)
 		return b.buffer.bytes, s.readError(err)

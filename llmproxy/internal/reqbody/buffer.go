@@ -198,6 +198,9 @@ func (b *buffer) allocate(kept []byte, n int) []byte {
 	return b.memory.Replace(kept, n)
 }
 
+// abandon leaves the memory to the garbage collector, because somebody may still read it.
+func (b *buffer) abandon() { b.claim.release(b.reserved) }
+
 // release gives the memory back. It may be called more than once.
 func (b *buffer) release() {
 	if b.reserved == 0 {

@@ -34,16 +34,24 @@ func (u *Upstream) Prepare(t *Template, model string) *openai.Error {
 	if t.detour, err = u.detour(t, model); err != nil {
 		return err
 	}
-	switch {
-	case u.goesNative(t):
+	if u.goesNative(t) {
 		t.prepareNative(model)
 		return nil
+	}
+	foreign := u.API() == dialect.Anthropic || u.usesOllama(t)
+	plain := foreign || t.Original == nil || t.Own.Plain != nil && t.Own.Plain(&t.Original.Object)
+	if t.detour != nil || foreign && !u.Passes(t) || !plain {
+		if err := t.reserve(); err != nil {
+			return err
+		}
+	}
+	switch {
 	case u.API() == dialect.Anthropic:
 		return u.prepareMessages(t, model)
 	case u.usesOllama(t):
 		return u.prepareOllama(t, model)
 	}
-	if t.Original != nil && (t.Own.Plain == nil || !t.Own.Plain(&t.Original.Object)) {
+	if !plain {
 		return t.translateFor(u.ActualKind())
 	}
 	t.chat = t.request()

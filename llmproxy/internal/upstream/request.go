@@ -36,7 +36,7 @@ type Template struct {
 	Passable bool
 	// Memory holds the JSON, or is nil if the memory is not reused.
 	Memory *reqbody.Memory
-	// Answers is the account of what is held of answers; nil for no maximum.
+	// Answers is the account of what is held of answers, and of translations of the request; nil for no maximum.
 	Answers *memory.Account
 	// Form returns the request's form with another model in it. It is nil for JSON.
 	Form func(model string) Payload
@@ -57,7 +57,8 @@ type Template struct {
 	translated *openai.Request
 	body       Payload
 	path       string
-	native     bool // body is for the Messages API of a server whose API is OpenAI's
+	native     bool  // body is for the Messages API of a server whose API is OpenAI's
+	reserved   int64 // for translations of the request
 	edit       jsonspan.Edit
 	id         [1]string // the value of its header
 }
@@ -94,8 +95,27 @@ func (t *Template) memory() *reqbody.Memory {
 	return t.Memory
 }
 
+// freeTranslation is the length in bytes up to which a translation needs no reservation. Most are not longer.
+const freeTranslation = 16 << 10
+
+// reserve reserves memory for a translation of the request, which is about as long.
+func (t *Template) reserve() *openai.Error {
+	if t.JSON == nil || len(t.JSON.Body) <= freeTranslation {
+		return nil
+	}
+	n := int64(len(t.JSON.Body))
+	if !t.Answers.Reserve(n) {
+		return &openai.Error{Status: http.StatusServiceUnavailable, Type: "server_error", Code: "gateway_overloaded", Header: http.Header{"Retry-After": {"1"}},
+			Message: "The memory that this gateway has for requests is used up by other requests, and this one must be translated for its upstream. Try again in a moment."}
+	}
+	t.reserved += n
+	return nil
+}
+
 // Release gives back the memory of the last attempt's request, as far as it is not the client's.
 func (t *Template) Release() {
+	t.Answers.Release(t.reserved)
+	t.reserved = 0
 	if t.detour != nil {
 		t.detour.memory.Release()
 		t.detour, t.chat = nil, nil

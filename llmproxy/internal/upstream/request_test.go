@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/memory"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/reqbody"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router/replica"
@@ -268,6 +269,45 @@ func TestContentCoding(t *testing.T) {
 			}
 			if res.Body.Close(); !p.closed {
 				t.Error("the answer was not closed")
+			}
+		})
+	}
+}
+
+// A large translation of a request reserves its memory for as long as it may be sent, and is refused if there is none.
+func TestTranslationReservesMemory(t *testing.T) {
+	t.Parallel()
+	large := `{"model":"m","max_tokens":1,"messages":[{"role":"user","content":"` + strings.Repeat("x", 100<<10) + `"}]}`
+	small := `{"model":"m","max_tokens":1,"messages":[{"role":"user","content":"x"}]}`
+	for _, test := range []struct {
+		name    string
+		kind    *Kind
+		body    string
+		maximum int64
+		held    int64
+		refused bool
+	}{
+		{"translated", Anthropic, large, 1 << 20, int64(len(large)), false},
+		{"no memory", Anthropic, large, 64 << 10, 0, true},
+		{"small", Anthropic, small, 0, 0, false},
+		{"spliced", OpenAI, large, 0, 0, false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			usage := new(memory.Usage)
+			template := templateOf(t, "/v1/chat/completions", test.body)
+			template.Answers = memory.NewAccount(usage, test.maximum)
+			u := New(Config{Name: "u", Kind: test.kind})
+			for range 2 { // each attempt translates anew
+				err := u.Prepare(template, "m")
+				if (err != nil) != test.refused || err != nil && err.Status != http.StatusServiceUnavailable || usage.Bytes() != test.held {
+					t.Fatalf("%v with %d bytes reserved, want refused %t with %d", err, usage.Bytes(), test.refused, test.held)
+				}
+			}
+			template.Release()
+			template.Release()
+			if usage.Bytes() != 0 {
+				t.Errorf("%d bytes are left", usage.Bytes())
 			}
 		})
 	}

@@ -1,0 +1,55 @@
+package reqbody
+
+import (
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/memory"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
+)
+
+// A log can ask for the signals of a request whose body has been closed, and finds in them what they were, whoever has the memory now.
+func TestKeep(t *testing.T) {
+	t.Parallel()
+	chat, _ := openai.LookupEndpoint("/v1/chat/completions")
+	for _, test := range []struct {
+		name       string
+		size       int
+		keep, read bool // read: the signals were needed before
+		want       bool // their content is there
+		pooled     bool // the memory is used again
+	}{
+		{"small", 1000, true, false, true, true},
+		{"large", 100_000, true, false, true, false},
+		{"large, with signals", 100_000, true, true, true, true},
+		{"no log", 1000, false, false, false, true},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			usage := new(memory.Usage)
+			text := strings.Repeat("a", test.size)
+			r := httptest.NewRequest("POST", "/v1/chat/completions", strings.NewReader(`{"model":"m","messages":[{"role":"user","content":"`+text+`"}]}`))
+			var b Body
+			if err := b.Read(&sender{}, r, chat, Options{Limit: 1 << 20, Keep: test.keep, Memory: memory.NewAccount(usage, 1<<20)}); err != nil {
+				t.Fatal(err)
+			}
+			request := b.JSON()
+			if test.read {
+				request.Signals()
+			}
+			held := b.buffer.memory.bytes
+			b.Close()
+			b.Close()
+			if pooled := b.buffer.memory.holders.Load() == 0; pooled != test.pooled || usage.Bytes() != 0 {
+				t.Errorf("pooled %t with %d bytes reserved, want %t and none", pooled, usage.Bytes(), test.pooled)
+			}
+			if test.pooled {
+				clear(*held) // by the next request
+			}
+			if got := request.Signals().Content(); got != text[:min(len(text), len(got))] || (got != "") != test.want {
+				t.Errorf("the content is %.40q, want it %t", got, test.want)
+			}
+		})
+	}
+}
