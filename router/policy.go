@@ -101,6 +101,16 @@ func NewPool(policy Policy, targets []Target, weights []int) (*Pool, error) {
 	return p, nil
 }
 
+// Targets returns the targets of the pool, each once, whatever the number of its replicas.
+func (p *Pool) Targets() (list []Target) {
+	for i := range p.candidates {
+		if p.candidates[i].Replica == 0 {
+			list = append(list, p.candidates[i].Target)
+		}
+	}
+	return list
+}
+
 // where returns the candidates for which is returns true.
 func (p *Pool) where(is func(*Candidate) bool) (set candidates) {
 	for i := range p.candidates {

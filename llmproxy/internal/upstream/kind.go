@@ -85,6 +85,20 @@ type Kind struct {
 	slots int
 	// fetchSlots asks a server for that number. It returns zero if the server does not state it.
 	fetchSlots func(*probe) int
+	// statedSlots asks a server for the most requests that it generates for at once, which only an operator wants to know. Nil if servers of
+	// this kind cannot say.
+	statedSlots func(*probe) int
+	// about asks a server what it knows of a model, for an operator. Nil if its list of models says it all.
+	about func(p *probe, model string) About
+	// settings returns how such a server is told how to start. Nil if it cannot be told.
+	settings func(Setup) []string
+	// keyPath is a path that is free and answers only to a valid API key, if the list of models answers to everybody.
+	keyPath string
+	// SlotsSetting and ContextSetting are what an operator of such a server calls the number of its slots and the context window. Empty
+	// for services.
+	SlotsSetting, ContextSetting string
+	// Obtain is the command by which such a server gets a model, which takes the place of %s. Empty if there is no such command.
+	Obtain string
 	// health checks the state of a replica without generating. Nil if that is impossible: such upstreams are judged only by their
 	// answers.
 	health func(*probe) replica.State
@@ -164,6 +178,9 @@ func (k *Kind) CanWarm() bool { return k.warm != nil }
 
 // CanProbe reports whether a health check of servers of this kind is possible without generating.
 func (k *Kind) CanProbe() bool { return k.health != nil }
+
+// StatesSlots reports whether servers of this kind tell the gateway how many requests they generate for at once.
+func (k *Kind) StatesSlots() bool { return k.fetchSlots != nil }
 
 // BuiltIn reports whether upstreams of this kind are part of this process and have no address.
 func (k *Kind) BuiltIn() bool { return k.transport != nil }

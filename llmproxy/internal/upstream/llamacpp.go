@@ -44,8 +44,11 @@ var LlamaCpp = &Kind{
 	unloadModel:  llamaCppUnload,
 	resident:     llamaCppResident,
 	warm:         llamaCppWarm,
-	reportsLoad:  true,
-	lingers:      true,
+	about:        llamaCppAbout,
+	settings:     llamaCppSettings,
+	SlotsSetting: "--parallel", ContextSetting: "--ctx-size",
+	reportsLoad: true,
+	lingers:     true,
 	errors: []errorRow{
 		{typ: "exceed_context_size_error", is: router.Unsupported},
 		{text: "is too large to process", is: router.Unsupported}, // 500: an input for embeddings that exceeds the batch
@@ -233,6 +236,13 @@ func llamaCppSlots(p *probe) int {
 	return props.Slots
 }
 
+// llamaCppAbout asks for the window of one slot. The list of models says the rest.
+func llamaCppAbout(p *probe, _ string) About {
+	var props llamaCppProps
+	_ = p.json(http.MethodGet, "/props", nil, &props) // zero without an answer
+	return About{Window: props.Settings.Context}
+}
+
 // llamaCppCapabilities asks for the properties of the server's one model, which answers to every name.
 func llamaCppCapabilities(p *probe, names []string) map[string]router.Capabilities {
 	var props llamaCppProps
@@ -340,4 +350,13 @@ func tokenizeByLlamaCpp(p *probe, request *jsonspan.Object, model string) (*Coun
 		}
 	}
 	return c, nil
+}
+
+// llamaCppSettings returns the command that starts the server. Its context is that of all slots together.
+func llamaCppSettings(s Setup) []string {
+	command := fmt.Sprintf("llama-server -m MODEL.gguf --ctx-size %d --parallel %d --n-gpu-layers 99 --flash-attn on --metrics", s.Slots*s.Context, s.Slots)
+	if s.CompressCache {
+		command += " --cache-type-k q8_0 --cache-type-v q8_0"
+	}
+	return []string{command}
 }

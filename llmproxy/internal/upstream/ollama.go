@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"regexp"
 	"slices"
@@ -43,6 +44,9 @@ var Ollama = &Kind{
 	loaded:        ollamaListLoaded,
 	resident:      ollamaResident,
 	warm:          ollamaWarm,
+	about:         ollamaAbout,
+	settings:      ollamaSettings,
+	SlotsSetting:  "OLLAMA_NUM_PARALLEL", ContextSetting: "OLLAMA_CONTEXT_LENGTH", Obtain: "ollama pull %s",
 	errors: []errorRow{
 		{text: "is longer than the context length", is: router.Unsupported},
 		{text: "exceed_context_size_error", is: router.Unsupported}, // the JSON error of its runner, as a string
@@ -151,31 +155,59 @@ func ollamaCapabilities(p *probe, names []string) map[string]router.Capabilities
 
 var numCtx = regexp.MustCompile(`(?m)^num_ctx\s+(\d+)\s*$`)
 
+// An ollamaShown is what a server says of a model.
+type ollamaShown struct {
+	Capabilities []string
+	Parameters   string
+	Info         map[string]any `json:"model_info"`
+}
+
+// number returns a number that the model's file has under a name that follows the architecture's, or zero.
+func (s *ollamaShown) number(name string) int64 {
+	n, _ := s.Info[s.architecture()+"."+name].(float64)
+	return int64(n)
+}
+
+func (s *ollamaShown) architecture() string {
+	name, _ := s.Info["general.architecture"].(string)
+	return name
+}
+
+// trained returns the context window with which the model was trained, or zero.
+func (s *ollamaShown) trained() (tokens int) {
+	for name, value := range s.Info {
+		if n, ok := value.(float64); ok && strings.HasSuffix(name, ".context_length") {
+			tokens = int(n)
+		}
+	}
+	return tokens
+}
+
+// window returns the context window that the configuration or the Modelfile sets, or zero.
+func (s *ollamaShown) window(pinned int) (tokens int) {
+	if m := numCtx.FindStringSubmatch(s.Parameters); m != nil {
+		tokens, _ = strconv.Atoi(m[1]) // digits
+	}
+	if pinned > 0 {
+		if tokens = pinned; s.trained() > 0 {
+			tokens = min(pinned, s.trained())
+		}
+	}
+	return tokens
+}
+
+func ollamaAsk(p *probe, model string) (shown ollamaShown, err error) {
+	err = p.json(http.MethodPost, "/api/show", map[string]any{"model": model}, &shown)
+	return shown, err
+}
+
 // ollamaShow asks for the capabilities of one model.
 func ollamaShow(p *probe, model string) (c router.Capabilities) {
-	var shown struct {
-		Capabilities []string
-		Parameters   string
-		Info         map[string]any `json:"model_info"`
-	}
-	if p.json(http.MethodPost, "/api/show", map[string]any{"model": model}, &shown) != nil {
+	shown, err := ollamaAsk(p, model)
+	if err != nil {
 		return c
 	}
-	trained := 0
-	for name, value := range shown.Info {
-		if n, ok := value.(float64); ok && strings.HasSuffix(name, ".context_length") {
-			trained = int(n)
-		}
-	}
-	c.ContextWindow = trained
-	if m := numCtx.FindStringSubmatch(shown.Parameters); m != nil {
-		c.ContextWindow, _ = strconv.Atoi(m[1]) // digits
-	}
-	if n := p.u.pinnedWindow(); n > 0 {
-		if c.ContextWindow = n; trained > 0 {
-			c.ContextWindow = min(n, trained)
-		}
-	}
+	c.ContextWindow = cmp.Or(shown.window(p.u.pinnedWindow()), shown.trained())
 	if len(shown.Capabilities) == 0 {
 		return c // an old version that does not list capabilities
 	}
@@ -187,6 +219,54 @@ func ollamaShow(p *probe, model string) (c router.Capabilities) {
 		}
 	}
 	return c
+}
+
+// ollamaAbout asks for what the file of a model says, and for the window with which it is loaded.
+func ollamaAbout(p *probe, model string) (about About) {
+	shown, err := ollamaAsk(p, model)
+	if err != nil {
+		return about
+	}
+	about.Trained, about.Architecture = shown.trained(), shown.architecture()
+	about.Window = shown.window(p.u.pinnedWindow())
+	about.Unset = about.Window == 0
+	if loaded, err := ollamaLoaded(p); err == nil && p.u.pinnedWindow() == 0 {
+		for _, m := range loaded {
+			if m.Name == model || m.Name == model+ollamaLatest {
+				about.Window = cmp.Or(m.Context, about.Window)
+			}
+		}
+	}
+	if n, ok := shown.Info["general.parameter_count"].(float64); ok {
+		about.Parameters = int64(n)
+	}
+	about.Experts, about.ExpertsUsed = int(shown.number("expert_count")), int(shown.number("expert_used_count"))
+	about.Embeds = slices.Contains(shown.Capabilities, "embedding") && !slices.Contains(shown.Capabilities, "completion")
+	about.CacheWidth = shown.cacheWidth()
+	return about
+}
+
+// cacheWidth returns how many numbers the KV cache has for each token. Layers that look back only a little, or not at all, count as all others
+// do, so that it is an upper bound for models that have such layers.
+func (s *ollamaShown) cacheWidth() int64 {
+	layers, heads := s.number("block_count"), s.number("attention.head_count")
+	if rank := s.number("attention.kv_lora_rank"); rank > 0 { // its keys and values are compressed into one
+		return layers * (rank + s.number("rope.dimension_count"))
+	}
+	headSize := int64(0)
+	if heads > 0 {
+		headSize = s.number("embedding_length") / heads
+	}
+	perHead := cmp.Or(s.number("attention.key_length"), headSize) + cmp.Or(s.number("attention.value_length"), headSize)
+	if list, ok := s.Info[s.architecture()+".attention.head_count_kv"].([]any); ok { // a number for each layer
+		sum := int64(0)
+		for _, of := range list {
+			n, _ := of.(float64)
+			sum += int64(n)
+		}
+		return sum * perHead
+	}
+	return layers * cmp.Or(s.number("attention.head_count_kv"), heads) * perHead
 }
 
 // pinnedWindow returns the num_ctx that the configuration adds to requests, or zero.
@@ -322,4 +402,15 @@ func addLoading(request map[string]any, params []Param) {
 	if len(options) > 0 {
 		request["options"] = options
 	}
+}
+
+// ollamaSettings returns variables for the environment of the server.
+func ollamaSettings(s Setup) []string {
+	list := []string{
+		fmt.Sprintf("OLLAMA_NUM_PARALLEL=%d", s.Slots), fmt.Sprintf("OLLAMA_CONTEXT_LENGTH=%d", s.Context), "OLLAMA_FLASH_ATTENTION=1", "OLLAMA_MAX_LOADED_MODELS=1",
+	}
+	if s.CompressCache {
+		list = append(list, "OLLAMA_KV_CACHE_TYPE=q8_0")
+	}
+	return list
 }

@@ -73,9 +73,10 @@ type probeAnswer struct {
 	body   []byte
 }
 
-// fetch sends a request like do, and also returns the headers of the answer.
+// fetch sends a request like do, and also returns the headers of the answer. The path may have a query.
 func (p *probe) fetch(method, path string, request []byte) (a probeAnswer, err error) {
 	at := *p.base
+	path, at.RawQuery, _ = strings.Cut(path, "?")
 	if strings.HasPrefix(path, "/") {
 		at.Path = path
 	} else {

@@ -33,6 +33,7 @@ var (
 		Name: "openrouter", ServiceBase: "https://openrouter.ai/api/v1", basePath: "/api/v1", prefillRate: rateOfBatches,
 		restricted:    []string{"models", "route", "provider", "plugins"},
 		knob:          thinking.OpenRouter,
+		keyPath:       "key",
 		saysReasoning: true,
 	}
 

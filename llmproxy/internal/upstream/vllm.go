@@ -36,9 +36,12 @@ var VLLM = &Kind{
 	capabilities:  vllmCapabilities,
 	health:        vllmHealth,
 	work:          vllmMeters.read,
-	reportsLoad:   true,
-	learnsSlots:   true,
-	prefillRate:   rateOfBatches,
+	statedSlots:   vllmSequences,
+	settings:      vllmSettings,
+	SlotsSetting:  "--max-num-seqs", ContextSetting: "--max-model-len",
+	reportsLoad: true,
+	learnsSlots: true,
+	prefillRate: rateOfBatches,
 	errors: []errorRow{
 		{param: "input_tokens", is: router.Unsupported},
 		{param: "input_text", is: router.Unsupported},
@@ -172,4 +175,26 @@ func tokenizeByVLLM(p *probe, request *jsonspan.Object, model string) (*Count, e
 	}
 	c.Tokens = *answer.Count
 	return c, nil
+}
+
+// vllmSequences asks for --max-num-seqs, which vLLM says only in its development mode (VLLM_SERVER_DEV_MODE=1).
+func vllmSequences(p *probe) int {
+	var info struct {
+		Config struct {
+			Scheduler struct {
+				Most int `json:"max_num_seqs"`
+			} `json:"scheduler_config"`
+		} `json:"vllm_config"`
+	}
+	_ = p.json(http.MethodGet, "/server_info?config_format=json", nil, &info) // zero without an answer
+	return info.Config.Scheduler.Most
+}
+
+// vllmSettings returns the command that starts the server.
+func vllmSettings(s Setup) []string {
+	command := fmt.Sprintf("vllm serve %s --max-model-len %d --max-num-seqs %d --gpu-memory-utilization 0.9", s.Model, s.Context, s.Slots)
+	if s.CompressCache {
+		command += " --kv-cache-dtype fp8"
+	}
+	return []string{command}
 }
