@@ -62,7 +62,7 @@ func adminServer(t *testing.T) string {
 func runCommand(t *testing.T, name string, args ...string) (string, error) {
 	t.Helper()
 	root := &cobra.Command{Use: name, SilenceUsage: true, SilenceErrors: true}
-	for _, c := range admin.Commands() {
+	for _, c := range commands() {
 		if c.Name == name {
 			c.CobraFunc(root)
 		}

@@ -16,7 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/spf13/cobra"
 
-	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/admin"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/check"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/gateway"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/upstream"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
@@ -136,7 +136,7 @@ func TestDocumentedEndpoints(t *testing.T) {
 func TestDocumentedCommands(t *testing.T) {
 	t.Parallel()
 	page := read(t, "../docs/admin.md")
-	for _, c := range admin.Commands() {
+	for _, c := range commands() {
 		parent := &cobra.Command{Use: c.Name}
 		c.CobraFunc(parent)
 		commands := parent.Commands()
@@ -155,6 +155,17 @@ func TestDocumentedCommands(t *testing.T) {
 			}
 			checkFlags(t, page, sub)
 		}
+	}
+}
+
+// docs/check.md has every check, and no other.
+func TestDocumentedChecks(t *testing.T) {
+	t.Parallel()
+	documented := strings.FieldsFunc(strings.Join(tableColumn(t, "check.md", "What is checked", 0), ","), func(r rune) bool { return strings.ContainsRune(" ,`", r) })
+	slices.Sort(documented)
+	names := slices.Sorted(slices.Values(check.Names))
+	if diff := cmp.Diff(names, documented); diff != "" {
+		t.Errorf("docs/check.md (-checks +documented):\n%s", diff)
 	}
 }
 

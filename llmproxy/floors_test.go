@@ -32,6 +32,8 @@ var floor = map[string]int{
 	"llmproxy/internal/upstream":            4,
 	"llmproxy/internal/litellm":             5,
 	"llmproxy/internal/survey":              5,
+	"llmproxy/internal/tuning":              5,
+	"llmproxy/internal/check":               6,
 	"llmproxy/internal/ledger":              4,
 	"llmproxy/internal/keys":                4,
 	"llmproxy/internal/loadtest/report":     4,

@@ -25,7 +25,7 @@ import (
 func init() {
 	caddy.RegisterModule(new(Handler))
 	caddy.RegisterModule(admin.API{})
-	for _, c := range admin.Commands() {
+	for _, c := range commands() {
 		caddycmd.RegisterCommand(c)
 	}
 	state.LogRedis()

@@ -138,6 +138,9 @@ func HasKey(h http.Header) (has bool) {
 // secretHeaders are the headers in which SDKs send keys: OpenAI's, Anthropic's and Azure's.
 var secretHeaders = [...]string{"Authorization", "X-Api-Key", "Api-Key"}
 
+// PlainHeaders returns the headers in which clients send keys, and which Caddy's logs show.
+func PlainHeaders() []string { return slices.Clone(secretHeaders[1:]) }
+
 // eachSecret calls visit for each secret in a request's headers until it returns false.
 func eachSecret(h http.Header, visit func(header, secret string) bool) {
 	for _, name := range secretHeaders {

@@ -23,8 +23,8 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/screen"
 )
 
-// Commands returns the commands to register with Caddy.
-func Commands() []caddycmd.Command {
+// Commands returns the commands to register with Caddy. The inspector is for llm-check.
+func Commands(inspect Inspector) []caddycmd.Command {
 	return []caddycmd.Command{{
 		Name: "llm-key", Usage: "<command>", Short: "Manages the API keys of llm_proxy and shows their usage",
 		CobraFunc: func(cmd *cobra.Command) {
@@ -42,6 +42,9 @@ func Commands() []caddycmd.Command {
 	}, {
 		Name: "llm-import", Usage: "<command>", Short: "Writes a Caddyfile: from a configuration of LiteLLM, or for the servers on this machine",
 		CobraFunc: configureImport,
+	}, {
+		Name: "llm-check", Usage: "[--config <path>] [--adapter <name>] [--json] [--tune]", Short: "Compares the configuration with the servers, and says what to change before production",
+		CobraFunc: configureCheck(inspect),
 	}}
 }
 

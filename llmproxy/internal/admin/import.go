@@ -1,12 +1,10 @@
 package admin
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -176,9 +174,7 @@ func surveyCommand(use, short, long string, args cobra.PositionalArgs, usual fun
 			if err := checkNew(output); err != nil {
 				return err
 			}
-			machine := survey.Machine{Getenv: os.Getenv, Run: func(ctx context.Context, name string, args ...string) ([]byte, error) {
-				return exec.CommandContext(ctx, name, args...).Output()
-			}}
+			machine := thisMachine()
 			if len(addresses) == 0 {
 				addresses = usual(machine)
 			}

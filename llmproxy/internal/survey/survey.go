@@ -121,7 +121,7 @@ func (m Machine) Look(ctx context.Context, addresses []string) (*Found, error) {
 	for i, a := range addresses {
 		all.Go(func() { servers[i], errs[i] = ask(ctx, a) })
 	}
-	all.Go(func() { f.GPUs = m.gpus(ctx) })
+	all.Go(func() { f.GPUs = m.GPUs(ctx) })
 	all.Wait()
 	for i, s := range servers {
 		if errs[i] != nil {
@@ -215,8 +215,30 @@ func model(m upstream.Model, c router.Capabilities) Model {
 	return Model{Name: m.ID, About: strings.Join(about, ", "), Embeds: embeds}
 }
 
-// gpus asks nvidia-smi for the GPUs. There are none if it is not there.
-func (m Machine) gpus(ctx context.Context) (gpus []GPU) {
+// OllamaParallel returns the OLLAMA_NUM_PARALLEL of this machine's Ollama, as far as it can be seen: in the environment of this process, or in
+// that of the service that Ollama's installer makes. It returns zero if it is nowhere.
+func (m Machine) OllamaParallel(ctx context.Context) int {
+	const name = "OLLAMA_NUM_PARALLEL"
+	if n, err := strconv.Atoi(m.Getenv(name)); err == nil && n > 0 {
+		return n
+	}
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	out, err := m.Run(ctx, "systemctl", "show", "ollama.service", "--property=Environment")
+	if err != nil {
+		return 0
+	}
+	for word := range strings.FieldsSeq(strings.NewReplacer("Environment=", "", `"`, "", "'", "").Replace(string(out))) {
+		if value, ok := strings.CutPrefix(word, name+"="); ok {
+			n, _ := strconv.Atoi(value) // zero for what is no number
+			return max(n, 0)
+		}
+	}
+	return 0
+}
+
+// GPUs asks nvidia-smi for the GPUs. There are none if it is not there.
+func (m Machine) GPUs(ctx context.Context) (gpus []GPU) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	out, err := m.Run(ctx, "nvidia-smi", "--query-gpu=name,memory.total,memory.free", "--format=csv,noheader,nounits")

@@ -144,7 +144,7 @@ func FuzzGPUs(f *testing.F) {
 	f.Add(smi)
 	f.Add("a,1,2\n{$HOME},3,4\nb\rimport x,5,6\n,,\n")
 	f.Fuzz(func(t *testing.T, out string) {
-		gpus := Machine{Run: func(context.Context, string, ...string) ([]byte, error) { return []byte(out), nil }}.gpus(t.Context())
+		gpus := Machine{Run: func(context.Context, string, ...string) ([]byte, error) { return []byte(out), nil }}.GPUs(t.Context())
 		found := &Found{GPUs: gpus, Servers: []Server{{Address: "http://127.0.0.1:1", Kind: "vllm"}}}
 		text, err := found.Caddyfile("", "x")
 		if err != nil {
