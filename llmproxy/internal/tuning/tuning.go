@@ -391,7 +391,11 @@ func (p Plan) Rows() (rows [][2]string) {
 	case !p.Fits:
 		add("memory", fmt.Sprintf("does not fit into %s with a useful context window", size(p.MemoryBytes)))
 	default:
-		add("context", fmt.Sprintf("%d tokens in each of %d slots", p.Context, p.Slots))
+		context := fmt.Sprintf("%d tokens in each of %d slots", p.Context, p.Slots)
+		if p.Slots == 1 {
+			context = fmt.Sprintf("%d tokens in 1 slot", p.Context)
+		}
+		add("context", context)
 		if len(p.Options) > 1 {
 			var options []string
 			for _, o := range p.Options {
