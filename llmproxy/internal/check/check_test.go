@@ -204,7 +204,7 @@ func TestNames(t *testing.T) {
 	}
 }
 
-// Each check finds what it is for. That it finds nothing elsewhere is shown by the good configuration, of which each case changes one thing.
+// Each check finds what it is for. Each case changes one thing of the good configuration, about which there is nothing to say.
 func TestFindings(t *testing.T) {
 	t.Parallel()
 	for _, test := range cases {
