@@ -53,8 +53,10 @@ func (b *bench) comparePeers(ctx context.Context, r *report) error {
 	for i := range peers {
 		next := row{name: peers[i].name + " " + peers[i].version}
 		b.servers.peer = &peers[i]
-		if err := b.fill(ctx, &next, own); err != nil {
+		if err := b.fill(ctx, &next, own); ctx.Err() != nil {
 			return err
+		} else if err != nil {
+			fmt.Fprintln(os.Stderr, "not measured further:", err) // what was measured stays in the table
 		}
 		rows = append(rows, next)
 	}
@@ -108,6 +110,9 @@ func peerTable(r *report, rows []row) string {
 			{2, cpuPerEvent, " µs", true}, {3, rssIdle, " MiB", false}, {3, rssPerStream, " KiB", false},
 		} {
 			value, ratio := "", ""
+			if cell.section >= len(with) {
+				with = append(with, make([]section, cell.section+1-len(with))...) // not measured
+			}
 			for _, o := range with[cell.section].Figures {
 				if v, ok := o.Median[of.String()]; ok && o.Figure == cell.figure {
 					value = short(v) + cell.unit
