@@ -181,6 +181,16 @@ func (l *Leader[K, H]) Begun() bool {
 	return l.head != nil
 }
 
+// Expect makes room for the next n bytes of the answer, so that their parts need not be joined in the end. It does nothing if that exceeds a
+// limit: Write finds out.
+func (l *Leader[K, H]) Expect(n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.passing && int64(l.size+n) <= l.limits.Answer && l.room() < n {
+		l.grow(n)
+	}
+}
+
 // Write records a part of the answer, of which no reader gets less at once. Extra marks bytes that not every client gets. An answer that exceeds the limits is not stored
 // and not shared with new followers. From then on, Write waits for the readers. It reports false if it was interrupted.
 func (l *Leader[K, H]) Write(p []byte, extra bool) bool {
@@ -217,17 +227,30 @@ func (l *Leader[K, H]) record(p []byte) bool {
 	if int64(l.size+len(p)) > l.limits.Answer {
 		return false
 	}
-	last := len(l.pieces) - 1
-	if last < 0 || cap(l.pieces[last].bytes)-len(l.pieces[last].bytes) < len(p) {
-		capacity := max(len(p), min(l.size, maxPiece))
-		if !l.group.Reserve(int64(capacity), l.limits) {
-			return false
-		}
-		l.pieces = append(l.pieces, piece{l.size, make([]byte, 0, capacity), true})
-		last++
+	if (len(l.pieces) == 0 || l.room() < len(p)) && !l.grow(max(len(p), min(l.size, maxPiece))) {
+		return false
 	}
-	l.pieces[last].bytes = append(l.pieces[last].bytes, p...)
+	last := &l.pieces[len(l.pieces)-1]
+	last.bytes = append(last.bytes, p...)
 	l.size += len(p)
+	return true
+}
+
+// room returns how many bytes the last piece has room for. The caller holds mu.
+func (l *Leader[K, H]) room() int {
+	if len(l.pieces) == 0 {
+		return 0
+	}
+	last := l.pieces[len(l.pieces)-1].bytes
+	return cap(last) - len(last)
+}
+
+// grow adds an empty piece. It reports false if that exceeds a limit. The caller holds mu.
+func (l *Leader[K, H]) grow(capacity int) bool {
+	if !l.group.Reserve(int64(capacity), l.limits) {
+		return false
+	}
+	l.pieces = append(l.pieces, piece{l.size, make([]byte, 0, capacity), true})
 	return true
 }
 

@@ -243,6 +243,50 @@ func (a *account) Reserve(n int64) bool {
 func (a *account) Release(n int64) { a.held -= n }
 
 // The leaders of a group never record more than the total, whenever they begin, and what they have recorded counts until it is read.
+// An answer whose length is known is recorded in one piece. What does not fit is left to Write.
+func TestExpect(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name           string
+		expect, pieces int
+		pending        int64
+	}{
+		{"the length", 60, 1, 60},
+		{"less", 10, 2, 80},
+		{"more than an answer may have", 101, 2, 60},
+		{"nothing", 0, 2, 60},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			var group Group[int, string]
+			leader, _ := group.Join(1, limits, func() {})
+			leader.Begin("head")
+			leader.Expect(tt.expect)
+			for _, part := range []string{strings.Repeat("a", 30), strings.Repeat("b", 30)} {
+				if !leader.Write([]byte(part), false) {
+					t.Fatal("interrupted")
+				}
+			}
+			pieces := 0
+			for _, p := range leader.pieces {
+				if len(p.bytes) > 0 {
+					pieces++
+				}
+			}
+			if pending := group.PendingBytes(); pieces != tt.pieces || pending > tt.pending {
+				t.Errorf("%d pieces, %d bytes", pieces, pending)
+			}
+			leader.Finish(true)
+			if _, body, _, ok := leader.Answer(); !ok || string(body) != strings.Repeat("a", 30)+strings.Repeat("b", 30) {
+				t.Errorf("%q, %v", body, ok)
+			}
+			if leader.Close(); group.PendingBytes() != 0 {
+				t.Errorf("%d bytes are pending after Close", group.PendingBytes())
+			}
+		})
+	}
+}
+
 func TestTotal(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -250,6 +250,7 @@ func (r *recorder) Write(p []byte) (int, error) {
 	}
 	switch {
 	case !r.isStream:
+		r.leader.Expect(len(p))
 		for part := range slices.Chunk(p, maxPart) {
 			if err := r.record(part, false); err != nil {
 				return 0, err
