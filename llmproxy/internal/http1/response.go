@@ -103,7 +103,7 @@ func (h *usualHead) interpret(res *http.Response, name, value string) (keep bool
 	case "Content-Length":
 		h.length, res.ContentLength = true, parseLength(value)
 	case "Transfer-Encoding":
-		h.chunks = !h.chunks && strings.EqualFold(value, "chunked")
+		h.chunks = res.TransferEncoding == nil && strings.EqualFold(value, "chunked") // and only once
 		res.TransferEncoding = []string{"chunked"}
 		return false
 	case "Connection":

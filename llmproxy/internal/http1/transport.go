@@ -4,8 +4,9 @@
 //
 // It decides which connection a request takes, and whether a request that failed may be sent again. It supports neither TLS nor
 // HTTP/2, proxies, redirects, cookies or compression: upstreams that need one of these use Caddy's transport. It parses the
-// usual heads of answers itself and leaves all others to net/http. It stands on the lowest floor and imports no other package
-// of this project.
+// usual heads of answers itself and leaves all others to net/http. It makes of any bytes what net/http's transport makes of them, except
+// for the differences that differential_test.go lists with their reasons; a fuzz test accepts no others. It stands on the lowest floor
+// and imports no other package of this project.
 //
 // With one goroutine, nothing is read before the request is written. If a server answers early and then neither reads on nor closes
 // the connection, the request ends only with its context.
