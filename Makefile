@@ -61,8 +61,8 @@ fuzz: ## fuzz every parser of untrusted input, FUZZTIME each
 	  done; \
 	done
 
-golden: ## rewrite the golden files; read the diff before you commit it
-	go test ./llmproxy -run Adapt -update
+golden: ## rewrite the golden files and docs/json.md; read the diff before you commit it
+	go test ./llmproxy -run 'Adapt|JSONReference' -update
 
 check: ## check formatting, vet, staticcheck, go.mod
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo "run gofmt -w on these"; exit 1; }

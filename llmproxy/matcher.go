@@ -34,45 +34,45 @@ import (
 // does, with the default of max_memory; when it is used up, no request matches.
 type MatchLLM struct {
 	// An estimate of the tokens of the prompt: a quarter of the bytes of its texts and tools, 765 for an image, 300 for audio,
-	// 1500 for a file.
+	// 1500 for a file. Default: any.
 	PromptTokens string `json:"prompt_tokens,omitempty"`
 
-	// The number of messages. A prompt that is a single text counts as one.
+	// The number of messages. A prompt that is a single text counts as one. Default: any.
 	Messages string `json:"messages,omitempty"`
 
-	// The number of tools.
+	// The number of tools. Default: any.
 	Tools string `json:"tools,omitempty"`
 
-	// The number of images.
+	// The number of images. Default: any.
 	Images string `json:"images,omitempty"`
 
-	// The number of audio parts.
+	// The number of audio parts. Default: any.
 	Audio string `json:"audio,omitempty"`
 
-	// The maximum number of tokens of the answer; 0 if the request does not limit it.
+	// The maximum number of tokens of the answer; 0 if the request does not limit it. Default: any.
 	MaxTokens string `json:"max_tokens,omitempty"`
 
-	// Whether the answer must be JSON that follows a schema.
+	// Whether the answer must be JSON that follows a schema. Default: any.
 	JSONSchema *bool `json:"json_schema,omitempty"`
 
-	// Whether the client asks for a stream.
+	// Whether the client asks for a stream. Default: any.
 	Stream *bool `json:"stream,omitempty"`
 
 	// Whether the request is a small job, which a small model can do: no tools, no images, audio or files, a prompt of at most 8000
 	// tokens, and either an answer of at most 128 tokens or a title, tags and the like that a client asks for in the background,
-	// recognized by its prompt or by the header X-OpenWebUI-Task. A route for small jobs leaves session affinity alone.
+	// recognized by its prompt or by the header X-OpenWebUI-Task. A route for small jobs leaves session affinity alone. Default: any.
 	SmallJob *bool `json:"small_job,omitempty"`
 
-	// The endpoint: chat, completions, embeddings, responses, …
+	// The endpoint: chat, completions, embeddings, responses, … Default: any.
 	Endpoint []string `json:"endpoint,omitempty"`
 
-	// The name of the client's key, or of the user that another handler authenticated.
+	// The name of the client's key, or of the user that another handler authenticated. Default: any.
 	Key []string `json:"key,omitempty"`
 
-	// The model that the client asks for. An asterisk stands for any characters.
+	// The model that the client asks for. An asterisk stands for any characters. Default: any.
 	Model []string `json:"model,omitempty"`
 
-	// A regular expression (RE2) to find in the first 16 KiB of the last user message.
+	// A regular expression (RE2) to find in the first 16 KiB of the last user message. Default: any.
 	Content string `json:"content,omitempty"`
 
 	comparisons []comparison

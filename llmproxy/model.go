@@ -30,8 +30,8 @@ type Model struct {
 	Routes []*Route `json:"routes,omitempty"`
 
 	// The first pool of targets, tried as equals: upstream/model, or upstream alone to keep the name that the client asked
-	// for. In the target of a pattern, an asterisk stands for what the pattern's asterisk matches. Not needed if the last route
-	// has no matcher.
+	// for. In the target of a pattern, an asterisk stands for what the pattern's asterisk matches. Default: none; required
+	// unless the last route has no matcher.
 	To []string `json:"to,omitempty"`
 
 	// The weights of the targets in "to". Default: equal.
@@ -45,6 +45,7 @@ type Model struct {
 	Limit *keys.Limits `json:"limit,omitempty"`
 
 	// The next pools of targets, each tried after the previous one failed. A pool may be the name of another model instead.
+	// Default: none.
 	Fallbacks [][]string `json:"fallbacks,omitempty"`
 
 	// Send a request on to the next pool at once if its first token is expected to take longer here and sooner there, and after so

@@ -65,17 +65,17 @@ func init() {
 // `{llm.prompt_tokens}`, `{llm.messages}`, `{llm.tools}`, `{llm.images}`, `{llm.audio}`, `{llm.files}`, `{llm.json_schema}`, `{llm.max_tokens}`, `{llm.content}` | What the request contains; also for the matchers of routes. After the request, they are set only if the site has an access log, or if they were used before
 // `{llm.error.code}`, `{llm.error.type}`, `{llm.error.message}` | The error that the client got
 type Handler struct {
-	// The servers and services that generate.
+	// The servers and services that generate. Default: those that are found, see above.
 	Upstreams []*Upstream `json:"upstreams,omitempty"`
 
-	// The names that clients use, and the targets that they lead to.
+	// The names that clients use, and the targets that they lead to. Default: every model of every upstream, under its own name.
 	Models []*Model `json:"models,omitempty"`
 
 	// Serve every model that an upstream has under its own name, besides the configured ones. Always on if no model is
 	// configured. Default: false.
 	Discover bool `json:"discover,omitempty"`
 
-	// The prices of targets, before those of any table. The first that matches applies.
+	// The prices of targets, before those of any table. The first that matches applies. Default: none.
 	Prices []*Price `json:"prices,omitempty"`
 
 	// Whether requests to which a budget applies may go to targets where their cost cannot be metered, because no price is known for
@@ -116,11 +116,11 @@ type Handler struct {
 	// Never send requests that match one of these sets of matchers to an upstream that is not local. Default: none.
 	LocalOnlyMatchRaw caddyhttp.RawMatcherSets `json:"local_only_match,omitempty" caddy:"namespace=http.matchers"`
 
-	// The keys of clients. With at least one key or user, every client needs one.
+	// The keys of clients. With at least one key or user, every client needs one. Default: none.
 	Keys []*keys.Entry `json:"keys,omitempty"`
 
 	// Users that handlers before this one authenticate, by their {http.auth.user.id}: basic_auth, JWT, or forward_auth with
-	// a map.
+	// a map. Default: none.
 	Users []*keys.Entry `json:"users,omitempty"`
 
 	// A JSON file of more keys, which is read again when it changes. Keys that are created while Caddy runs are written to

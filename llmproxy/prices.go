@@ -37,10 +37,16 @@ type Price struct {
 	// The price of output tokens with which the model thought. Default: that of other output tokens.
 	Reasoning *float64 `json:"reasoning,omitempty"`
 
-	// The prices of tokens of audio and of images. Default: those of other input or output tokens.
-	AudioInput  *float64 `json:"audio_input,omitempty"`
+	// The price of input tokens of audio. Default: that of other input tokens.
+	AudioInput *float64 `json:"audio_input,omitempty"`
+
+	// The price of output tokens of audio. Default: that of other output tokens.
 	AudioOutput *float64 `json:"audio_output,omitempty"`
-	ImageInput  *float64 `json:"image_input,omitempty"`
+
+	// The price of input tokens of images. Default: that of other input tokens.
+	ImageInput *float64 `json:"image_input,omitempty"`
+
+	// The price of output tokens of images. Default: that of other output tokens.
 	ImageOutput *float64 `json:"image_output,omitempty"`
 
 	// The prices of tokens in the service tiers priority, flex and batch, as far as they differ. The tier that the answer names

@@ -55,12 +55,13 @@ type Upstream struct {
 	InsecureHTTP bool `json:"insecure_http,omitempty"`
 
 	// Changes of the headers of requests to the upstream. Of the client's headers, only those on an allow-list are sent.
+	// Default: none.
 	Headers *headers.HeaderOps `json:"headers,omitempty"`
 
-	// Members to add to the JSON of requests that do not have them.
+	// Members to add to the JSON of requests that do not have them. Default: none.
 	Params map[string]json.RawMessage `json:"params,omitempty"`
 
-	// Members to remove from the JSON of requests, including added ones.
+	// Members to remove from the JSON of requests, including added ones. Default: none.
 	Drop []string `json:"drop,omitempty"`
 
 	// Which of its APIs an Ollama server is used by: native (/api/chat and /api/embed; the other endpoints by /v1), or openai
@@ -116,6 +117,7 @@ type Upstream struct {
 	Capabilities
 
 	// The capabilities of single models, by the name of the model at the upstream. They override those of the upstream.
+	// Default: none.
 	ModelLimits map[string]*Capabilities `json:"model_limits,omitempty"`
 
 	// The admission queue in which requests wait for a slot: by the priority of their keys, and fairly among the keys of a
@@ -163,7 +165,7 @@ type Capabilities struct {
 	// otherwise.
 	Can []string `json:"can,omitempty"`
 
-	// The features that the model does not have.
+	// The features that the model does not have. Default: what llama.cpp or Ollama reports.
 	Cannot []string `json:"cannot,omitempty"`
 }
 

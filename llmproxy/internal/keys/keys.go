@@ -17,11 +17,12 @@ import (
 
 // An Entry is a key as it is written: in the configuration, in the file of keys, and in answers of the admin API.
 type Entry struct {
-	// Who it is: in logs, in {http.auth.user.id} and in the usage. Letters, digits and .-_@+ only, at most 64.
+	// The name of the key: in logs, in {http.auth.user.id} and in the usage. Letters, digits and .-_@+ only, at most 64.
 	Name string `json:"name"`
 
-	// What proves it: sha256: and the 64 hexadecimal digits of the secret's digest. In the configuration it may also be a global
-	// placeholder such as {env.ALICE_KEY}, which is replaced when the configuration is loaded. Users of other handlers have none.
+	// The hashed secret: sha256: and the 64 hexadecimal digits of the secret's digest. In the configuration it may also be a global
+	// placeholder such as {env.ALICE_KEY}, which is replaced when the configuration is loaded. Users of other handlers have
+	// none. Default: none.
 	Secret string `json:"secret,omitempty"`
 
 	// The models that it may ask for, by the names that clients use; an asterisk stands for any characters. Default: all.
@@ -29,10 +30,10 @@ type Entry struct {
 
 	Limits
 
-	// Only upstreams on this machine or in its network get its requests. Default: false.
+	// Never send its requests to an upstream that is not local. Default: false.
 	LocalOnly bool `json:"local_only,omitempty"`
 
-	// Which of those that wait for a slot of a replica get it first: high, normal or low. Default: normal.
+	// Which waiting requests get the next free slot of a replica first: high, normal or low. Default: normal.
 	Priority string `json:"priority,omitempty"`
 
 	// Its share of the slots while requests wait, relative to the other keys of its priority: one with 3 gets three times as much as
@@ -42,7 +43,7 @@ type Entry struct {
 	// Whether its owner sees everything on the dashboard, and manages keys there. Default: false, it sees only what is its own.
 	Admin bool `json:"admin,omitempty"`
 
-	// When it ends: 2026-12-31, which is its last day in UTC, or 2026-12-31T18:00:00Z. Default: never.
+	// When the key expires: 2026-12-31, which is its last day in UTC, or 2026-12-31T18:00:00Z. Default: never.
 	Expires string `json:"expires,omitempty"`
 
 	// Words for the access log, such as the team's. Default: none.
