@@ -18,8 +18,8 @@ const (
 	// lets the heap grow to twice what is in use, and Caddy and the cache need memory, too.
 	memoryShare = 4
 	// ballastShare and maxBallast limit the ballast: to one in ballastShare bytes of the memory, and in bytes.
-	ballastShare = 64
-	maxBallast   = 32 << 20
+	ballastShare = 128
+	maxBallast   = 16 << 20
 	// assumedMemory is the machine's memory if it is not known.
 	assumedMemory = 2 << 30
 )

@@ -15,8 +15,8 @@ func TestBallastSize(t *testing.T) {
 		gogc      string
 		want      int64
 	}{
-		{"large machine", 64 << 30, "", 32 << 20},
-		{"small machine", 512 << 20, "", 8 << 20},
+		{"large machine", 64 << 30, "", 16 << 20},
+		{"small machine", 512 << 20, "", 4 << 20},
 		{"set by the user", 64 << 30, "100", 0},
 		{"switched off by the user", 64 << 30, "off", 0},
 	} {
