@@ -180,6 +180,7 @@ func (a *attempt) perform() *failure {
 	if err != nil {
 		return a.fail(a.verdict(err), err)
 	}
+	a.template.Sent()
 	a.send(answer, begun)
 	return nil
 }

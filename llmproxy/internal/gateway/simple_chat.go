@@ -11,8 +11,11 @@ import (
 
 // Match is like the function Match for a gateway that may serve the simple chat.
 func (g *Gateway) Match(r *http.Request) (Task, Claim) {
+	if g.SimpleChat == "" {
+		return Match(r)
+	}
 	e, ok := SimpleChatEndpoint(r.URL.Path)
-	if g.SimpleChat == "" || !ok {
+	if !ok {
 		return Match(r)
 	}
 	task := Task{endpoint: e, api: dialect.Simple}

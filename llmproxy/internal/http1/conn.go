@@ -14,8 +14,9 @@ import (
 )
 
 const (
-	// readBuffer is the size of the buffer for the head of an answer. The buffer is released when all its bytes were read.
-	readBuffer = 4 << 10
+	// readBuffer is the size of the buffer for the head of an answer. Every request has one while it waits for its answer, which may take
+	// minutes. It is released when all its bytes were read.
+	readBuffer = 2 << 10
 	// maxHead bounds how much is read until the head of an answer is complete, including any number of informational answers (1xx): a
 	// server may send one every few seconds while it works.
 	maxHead = 64 << 10

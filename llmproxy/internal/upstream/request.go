@@ -112,6 +112,9 @@ func (t *Template) reserve() *openai.Error {
 	return nil
 }
 
+// Sent drops what only sending needs. No attempt may follow.
+func (t *Template) Sent() { t.edit, t.added = jsonspan.Edit{}, nil }
+
 // Release gives back the memory of the last attempt's request, as far as it is not the client's.
 func (t *Template) Release() {
 	t.Answers.Release(t.reserved)
