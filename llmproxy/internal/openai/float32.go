@@ -108,7 +108,7 @@ func leadingZeros(number []byte) (n int) {
 	return n
 }
 
-// parseExponent reads an exponent of at most three digits. Its length is zero if there is none.
+// parseExponent reads an exponent of at most three digits. Its length is zero without one.
 func parseExponent(b []byte) (power, length int) {
 	i := 0
 	if len(b) > 0 && (b[0] == '-' || b[0] == '+') {

@@ -42,7 +42,7 @@ const (
 	shortest = 2
 )
 
-// needed returns words, one of which is in every text that the expression matches, or nil if there are none. Letters of the words may be of
+// needed returns words such that every text that the expression matches has one of them. It returns nil if it finds no such words. Letters of the words may be of
 // either case.
 func needed(tree *syntax.Regexp) []string {
 	switch tree.Op {

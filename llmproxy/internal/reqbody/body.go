@@ -129,7 +129,7 @@ func (b *Body) Close() {
 		return
 	}
 	if b.keep && !b.keepSignals() {
-		b.buffer.abandon() // whoever logs the request may still read it
+		b.buffer.abandon() // the access log may still read it
 		return
 	}
 	b.request.ReleaseBody()

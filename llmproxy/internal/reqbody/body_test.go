@@ -9,7 +9,7 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
 )
 
-// A log can ask for the signals of a request whose body has been closed, and finds in them what they were, whoever has the memory now.
+// A log can ask for the signals of a request whose body has been closed, and finds what they were, although the memory may belong to another request now.
 func TestKeep(t *testing.T) {
 	t.Parallel()
 	chat, _ := openai.LookupEndpoint("/v1/chat/completions")

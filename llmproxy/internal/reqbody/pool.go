@@ -23,7 +23,7 @@ type class int
 // smallClasses is the number of classes up to maxSmall.
 const smallClasses = 11
 
-// classOf returns the class whose memory holds n bytes, of which there are at most maxPooled.
+// classOf returns the class whose memory holds n bytes, at most maxPooled.
 func classOf(n int) class {
 	if n <= maxSmall {
 		return class(bits.Len(uint(max(n, minPooled)-1)) - bits.Len(uint(minPooled-1)))

@@ -274,7 +274,7 @@ func TestContentCoding(t *testing.T) {
 	}
 }
 
-// A large translation of a request reserves its memory for as long as it may be sent, and is refused if there is none.
+// A large translation of a request reserves its memory for as long as it may be sent, and is refused without it.
 func TestTranslationReservesMemory(t *testing.T) {
 	t.Parallel()
 	large := `{"model":"m","max_tokens":1,"messages":[{"role":"user","content":"` + strings.Repeat("x", 100<<10) + `"}]}`
