@@ -18,6 +18,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
+	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	_ "github.com/caddyserver/caddy/v2/modules/caddyevents/eventsconfig" // modules that Caddyfiles of tests need
 	_ "github.com/caddyserver/caddy/v2/modules/caddyhttp/caddyauth"
 	_ "github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy/forwardauth"
@@ -26,10 +27,18 @@ import (
 	_ "github.com/caddyserver/caddy/v2/modules/metrics"
 )
 
+// childCommand is the environment variable that makes the test program the command caddy.
+const childCommand = "LLM_PROXY_TEST_COMMAND"
+
 // TestMain gives the tests a data directory of their own.
 func TestMain(m *testing.M) {
 	if caddyfile := os.Getenv(childConfig); caddyfile != "" {
 		runChild(caddyfile)
+	}
+	if os.Getenv(childCommand) != "" {
+		os.Args[0] = "caddy"
+		caddycmd.Main() // returns after a success
+		os.Exit(0)
 	}
 	dir, err := os.MkdirTemp("", "llm_proxy-")
 	if err == nil {
