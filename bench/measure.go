@@ -180,11 +180,7 @@ func (p *pass) measured(ctx context.Context, d time.Duration, work func() (resul
 // streamMemory opens many streams at a new process and reads its RSS while all of them are open. Without a warm-up, the code
 // that the first stream pages in counts as well.
 func streamMemory(ctx context.Context, p *pass) (sample, error) {
-	idle, err := p.idle(ctx, nil, 0)
-	if err != nil {
-		return nil, err
-	}
-	l, err := p.load(ctx, p.scenario.size)
+	l, idle, err := p.fresh(ctx, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -230,18 +226,11 @@ func (p *pass) whileOpen(l *load, ended <-chan error) (most float64, err error) 
 // bodyMemory sends large requests one by one to a new process and reads its peak RSS: after the first, which is the cost of
 // such a body, and after ten, which includes what garbage collection leaves behind.
 func bodyMemory(ctx context.Context, p *pass) (sample, error) {
-	idle, err := p.idle(ctx, p.request(p.side, kilobyte), 20)
-	if err != nil {
-		return nil, err
-	}
-	l, err := p.load(ctx, p.scenario.size)
+	l, idle, err := p.fresh(ctx, 20)
 	if err != nil {
 		return nil, err
 	}
 	defer l.close()
-	if err := p.process().resetPeak(); err != nil {
-		return nil, err
-	}
 	s := sample{rssIdle: idle / megabyte}
 	for i := range 10 {
 		if _, err := l.times(ctx, 1); err != nil {
@@ -261,18 +250,11 @@ func bodyMemory(ctx context.Context, p *pass) (sample, error) {
 
 // burstMemory sends one large request on every connection of a new process at once and reads its peak RSS.
 func burstMemory(ctx context.Context, p *pass) (sample, error) {
-	idle, err := p.idle(ctx, p.request(p.side, kilobyte), 20)
-	if err != nil {
-		return nil, err
-	}
-	l, err := p.load(ctx, p.scenario.size)
+	l, idle, err := p.fresh(ctx, 20)
 	if err != nil {
 		return nil, err
 	}
 	defer l.close()
-	if err := p.process().resetPeak(); err != nil {
-		return nil, err
-	}
 	scraped := p.scrape(ctx)
 	if _, err := l.times(ctx, 1); err != nil {
 		return nil, err
@@ -287,11 +269,7 @@ func burstMemory(ctx context.Context, p *pass) (sample, error) {
 // modelMemory sends a request for each of many models to a new process and reads its RSS: after the requests, and after its metrics
 // were read once.
 func modelMemory(ctx context.Context, p *pass) (sample, error) {
-	idle, err := p.idle(ctx, nil, 0)
-	if err != nil {
-		return nil, err
-	}
-	l, err := p.load(ctx, p.scenario.size)
+	l, idle, err := p.fresh(ctx, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -316,25 +294,36 @@ func modelMemory(ctx context.Context, p *pass) (sample, error) {
 	return sample{rssIdle: idle / megabyte, rssUsed: used / megabyte, rssScraped: scraped / megabyte}, nil
 }
 
-// idle restarts the side's process, lets it answer the request a few times and returns its RSS after that.
-func (p *pass) idle(ctx context.Context, request []byte, times int) (float64, error) {
+// fresh restarts the side's process and lets it answer a small request a few times. It returns the load of the scenario, which the caller
+// must close, and the RSS of the process, from where its peak counts.
+func (p *pass) fresh(ctx context.Context, warmups int) (l *load, idle float64, err error) {
 	if err := p.servers.restart(ctx, p.side); err != nil {
-		return 0, err
+		return nil, 0, err
 	}
-	if times > 0 {
-		l, err := newLoad(ctx, p.process().addr, 1, request, p.wants[p.side])
+	if warmups > 0 {
+		small, err := newLoad(ctx, p.process().addr, 1, p.request(p.side, kilobyte), p.wants[p.side])
 		if err != nil {
-			return 0, err
+			return nil, 0, err
 		}
-		defer l.close()
-		if _, err := l.times(ctx, times); err != nil {
-			return 0, fmt.Errorf("warming up: %w", err)
+		defer small.close()
+		if _, err := small.times(ctx, warmups); err != nil {
+			return nil, 0, fmt.Errorf("warming up: %w", err)
 		}
 	}
 	if err := rest(ctx, idleTime); err != nil {
-		return 0, err
+		return nil, 0, err
 	}
-	return p.process().memory("VmRSS")
+	if idle, err = p.process().memory("VmRSS"); err != nil {
+		return nil, 0, err
+	}
+	if l, err = p.load(ctx, p.scenario.size); err != nil {
+		return nil, 0, err
+	}
+	if err := p.process().resetPeak(); err != nil {
+		l.close()
+		return nil, 0, err
+	}
+	return l, idle, nil
 }
 
 func rest(ctx context.Context, d time.Duration) error {
