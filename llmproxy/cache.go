@@ -103,7 +103,7 @@ func (c *Cache) provision(store *storage) (*answercache.Cache, error) {
 	return cache, nil
 }
 
-func (c *Cache) check() error {
+func (c *Cache) validate() error {
 	if !slices.Contains([]string{"", inMemory, inRedis}, c.Store) {
 		return fmt.Errorf("unknown store %q; use memory or redis", c.Store)
 	}

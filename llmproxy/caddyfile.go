@@ -171,7 +171,7 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	if err := matchers.resolve(h, p.matchers); err != nil {
 		return p.lines.locate(err)
 	}
-	if err := h.check(); err != nil {
+	if err := h.validate(); err != nil {
 		return p.lines.locate(err)
 	}
 	adaptedLines.remember(h, p.lines)
@@ -224,7 +224,7 @@ func parseHealth(d *dispenser, h *Handler) error {
 	if err := parseString(d, &h.Health); err != nil {
 		return err
 	}
-	if err := checkHealth(h.Health); err != nil {
+	if err := validateHealth(h.Health); err != nil {
 		return d.WrapErr(err)
 	}
 	return nil
@@ -332,7 +332,7 @@ func parseCacheEndpoints(d *dispenser, c *Cache) error {
 	if err := parseStrings(d, &c.Endpoints); err != nil {
 		return err
 	}
-	if err := c.check(); err != nil {
+	if err := c.validate(); err != nil {
 		return d.Errf("endpoints: %w", err)
 	}
 	return nil

@@ -28,7 +28,7 @@ func inspect(ctx caddy.Context, closer *state.Closer, handler json.RawMessage) (
 		return nil, err
 	}
 	lines := adaptedLines.recall(h)
-	if err := h.check(); err != nil {
+	if err := h.validate(); err != nil {
 		return nil, lines.locate(err)
 	}
 	lineOf := func(p place) string { return strings.TrimPrefix(lines.of(p), ", at ") }

@@ -55,7 +55,7 @@ func (*Dashboard) CaddyModule() caddy.ModuleInfo {
 
 // Provision implements caddy.Provisioner.
 func (d *Dashboard) Provision(ctx caddy.Context) error {
-	if err := d.check(); err != nil {
+	if err := d.validate(); err != nil {
 		return err
 	}
 	d.dashboard = dashboard.New(dashboard.Config{
@@ -69,8 +69,8 @@ func (d *Dashboard) Provision(ctx caddy.Context) error {
 	return nil
 }
 
-// check validates the configuration.
-func (d *Dashboard) check() error {
+// validate reports what is wrong with the configuration.
+func (d *Dashboard) validate() error {
 	for name, value := range map[string]string{"path": d.Path, "api": d.API} {
 		if value != "" && (value[0] != '/' || value == "/" || path.Clean(value) != value || strings.ContainsAny(value, "*?#{}")) {
 			return place("").in(name, 0).errorf("%s: invalid path %q; use one such as /dashboard, without a slash at its end", name, value)
@@ -127,7 +127,7 @@ func parseDashboard(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 	if err := parseBlock(p, "llm_dashboard", dashboardSubdirectives, d, nil); err != nil {
 		return nil, err
 	}
-	if err := d.check(); err != nil {
+	if err := d.validate(); err != nil {
 		return nil, p.lines.locate(err)
 	}
 	return h.NewRoute(matchers, d), nil

@@ -17,7 +17,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// A row is a line of a table in the documentation: a subdirective as it is written, what it does, and its default.
+// A row documents one subdirective in a table: its syntax, what it does, and its default.
 type row struct{ name, syntax, meaning, byDefault string }
 
 var syntaxCell = regexp.MustCompile("^`([^`]+)`$")

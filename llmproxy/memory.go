@@ -43,8 +43,8 @@ func availableMemory() int64 {
 	return min(available, debug.SetMemoryLimit(-1))
 }
 
-// acquireBallast makes Go's garbage collector wait for more garbage. It runs when the heap has doubled, which is after 5 MiB in a gateway
-// that is busy but holds little: 20 times a second, for an eighth of the CPU time. The ballast is a piece of memory that nobody
+// acquireBallast makes Go's garbage collector run less often. The collector runs when the heap has doubled. A busy gateway that holds little
+// doubles its heap of 5 MiB 20 times a second, and collecting garbage takes an eighth of its CPU time. The ballast is a piece of memory that nobody
 // touches. It counts as part of the heap, but the operating system never provides it. So the heap may grow by its size before garbage is
 // collected, and not by more, however large the heap becomes. All handlers share one ballast.
 func acquireBallast(closer *state.Closer) {
@@ -52,7 +52,7 @@ func acquireBallast(closer *state.Closer) {
 	_, _ = state.Acquire(closer.AddLasting, state.Ballast, state.ThisMachine, func() ([]byte, error) { return make([]byte, size), nil }) // building it cannot fail
 }
 
-// ballastSize returns the size of the ballast. There is none if the user has set when garbage is collected.
+// ballastSize returns the size of the ballast in bytes. It is zero if the user has set GOGC.
 func ballastSize(available int64, gogc string) int64 {
 	if gogc != "" {
 		return 0

@@ -24,7 +24,7 @@ import (
 // Its errors begin on a line of their own, after the path of the module that Caddy writes before them.
 func (h *Handler) Provision(ctx caddy.Context) error {
 	lines := adaptedLines.recall(h)
-	if err := h.check(); err != nil {
+	if err := h.validate(); err != nil {
 		return fmt.Errorf("\n%w", lines.locate(err))
 	}
 	h.warn(ctx.Logger(), lines)

@@ -23,17 +23,17 @@ import (
 // maxLoggedPrompt is the maximum number of characters of log_prompts.
 const maxLoggedPrompt = 10000
 
-// check reports the mistakes that can be found without the environment: its variables, files and servers. A Caddyfile is checked
+// validate reports the mistakes that can be found without the environment: its variables, files and servers. A Caddyfile is checked
 // when it is adapted, so that most errors appear there, with their lines. Provision finds the others.
-func (h *Handler) check() error {
-	if err := h.checkNull(); err != nil { // the other checks need what is null
+func (h *Handler) validate() error {
+	if err := h.validateNull(); err != nil { // the other checks need what is null
 		return err
 	}
-	return errors.Join(h.checkOptions(), h.checkUpstreams(), h.checkModels(), h.checkKeys(), h.checkPrices(), h.State.check(), h.checkCache(), h.checkSimpleChat())
+	return errors.Join(h.validateOptions(), h.validateUpstreams(), h.validateModels(), h.validateKeys(), h.validatePrices(), h.State.validate(), h.validateCache(), h.validateSimpleChat())
 }
 
-// checkNull reports nulls, which only a configuration in JSON can have.
-func (h *Handler) checkNull() error {
+// validateNull reports nulls, which only a configuration in JSON can have.
+func (h *Handler) validateNull() error {
 	var errs []error
 	fail := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
 	for i, u := range h.Upstreams {
@@ -63,8 +63,8 @@ func (h *Handler) checkNull() error {
 	return errors.Join(errs...)
 }
 
-// checkOptions checks what is not in a block.
-func (h *Handler) checkOptions() error {
+// validateOptions checks what is not in a block.
+func (h *Handler) validateOptions() error {
 	var errs []error
 	fail := func(name, format string, args ...any) {
 		errs = append(errs, place("").in(name, 0).errorf(format, args...))
@@ -81,7 +81,7 @@ func (h *Handler) checkOptions() error {
 	if h.LogPrompts < 0 || h.LogPrompts > maxLoggedPrompt {
 		fail("log_prompts", "log_prompts %d is out of range; use a number of characters from 0 to %d", h.LogPrompts, maxLoggedPrompt)
 	}
-	if err := checkHealth(h.Health); err != nil {
+	if err := validateHealth(h.Health); err != nil {
 		fail("health", "%w", err)
 	}
 	if _, err := parseAnonymousLimits(h.RateLimit); err != nil {
@@ -95,7 +95,7 @@ func (h *Handler) checkOptions() error {
 	return errors.Join(errs...)
 }
 
-func checkHealth(path string) error {
+func validateHealth(path string) error {
 	if path != "" && !strings.HasPrefix(path, "/") {
 		return fmt.Errorf("health: invalid path %q; use a path such as /health", path)
 	}
@@ -105,17 +105,17 @@ func checkHealth(path string) error {
 	return nil
 }
 
-func (h *Handler) checkUpstreams() error {
+func (h *Handler) validateUpstreams() error {
 	var errs []error
 	for i, u := range h.Upstreams {
-		if err := u.check(upstreamPlace(i)); err != nil {
+		if err := u.validate(upstreamPlace(i)); err != nil {
 			errs = append(errs, upstreamPlace(i).errorf("upstream %q: %w", u.Name, err))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-func (u *Upstream) check(here place) error {
+func (u *Upstream) validate(here place) error {
 	if u.Name == "" || strings.ContainsAny(u.Name, "/* \t\n") {
 		return errors.New("invalid name; use one without slashes, asterisks and white space")
 	}
@@ -142,7 +142,7 @@ func (u *Upstream) check(here place) error {
 	if err := u.checkAddresses(); err != nil {
 		return err
 	}
-	if err := u.checkOllama(here); err != nil {
+	if err := u.validateOllama(here); err != nil {
 		return err
 	}
 	if err := checkSecret("api_key", u.APIKey); err != nil {
@@ -161,8 +161,8 @@ func (u *Upstream) check(here place) error {
 
 var optionName = regexp.MustCompile(`^[a-z][a-z0-9_]*$`)
 
-// checkOllama checks what only an Ollama server has.
-func (u *Upstream) checkOllama(here place) error {
+// validateOllama checks what only an Ollama server has.
+func (u *Upstream) validateOllama(here place) error {
 	kind, err := u.kind()
 	switch {
 	case err != nil:
@@ -172,7 +172,7 @@ func (u *Upstream) checkOllama(here place) error {
 	case u.API != "" && kind != upstream.Ollama && kind != upstream.Auto:
 		return at(here.in("api", 0), fmt.Errorf("api is for kind ollama; kind %s has one API only", kind.Name))
 	case len(u.AllowOptions) > 0 && len(kind.Restricted()) > 0:
-		return u.checkRestricted(kind.Restricted(), here)
+		return u.validateRestricted(kind.Restricted(), here)
 	case len(u.AllowOptions) > 0 && kind != upstream.Ollama && kind != upstream.Auto:
 		return at(here.in("allow_options", 0), fmt.Errorf("allow_options is for kinds ollama and openrouter; kind %s gets all members that clients send", kind.Name))
 	case len(u.AllowOptions) > 0 && u.API == openAIAPI:
@@ -190,8 +190,8 @@ func (u *Upstream) checkOllama(here place) error {
 	return nil
 }
 
-// checkRestricted checks the members that clients of a service may use.
-func (u *Upstream) checkRestricted(restricted []string, here place) error {
+// validateRestricted checks the members that clients of a service may use.
+func (u *Upstream) validateRestricted(restricted []string, here place) error {
 	for _, name := range u.AllowOptions {
 		if !slices.Contains(restricted, name) {
 			return at(here.in("allow_options", 0), fmt.Errorf("allow_options: %q is not restricted; use one of %s", name, strings.Join(restricted, ", ")))
@@ -200,11 +200,11 @@ func (u *Upstream) checkRestricted(restricted []string, here place) error {
 	return nil
 }
 
-// checkModels compiles the models for upstreams of which only the names are known.
-func (h *Handler) checkModels() error {
+// validateModels compiles the models for upstreams that are known by their names only.
+func (h *Handler) validateModels() error {
 	var errs []error
 	for i, m := range h.Models {
-		if err := m.check(); err != nil {
+		if err := m.validate(); err != nil {
 			errs = append(errs, modelPlace(i).errorf("model %q: %w", m.Name, err))
 		}
 	}
@@ -224,7 +224,7 @@ func (h *Handler) checkModels() error {
 	return err
 }
 
-func (m *Model) check() error {
+func (m *Model) validate() error {
 	if m.Name == "" {
 		return errors.New("missing name")
 	}
@@ -236,10 +236,10 @@ func (m *Model) check() error {
 	if _, err := m.Limit.For(""); err != nil {
 		return fmt.Errorf("limit: %w", err)
 	}
-	return m.checkSpill()
+	return m.validateSpill()
 }
 
-func (m *Model) checkSpill() error {
+func (m *Model) validateSpill() error {
 	switch {
 	case m.Spill < 0:
 		return errors.New("spill is negative")
@@ -262,8 +262,8 @@ func (m *Model) spillLimits() ([]*ratelimit.Limit, error) {
 	return list, nil
 }
 
-// checkKeys checks keys and users. The secrets of placeholders are not known yet, and are taken to be different.
-func (h *Handler) checkKeys() error {
+// validateKeys checks keys and users. The secrets of placeholders are not known yet, and are taken to be different.
+func (h *Handler) validateKeys() error {
 	var errs []error
 	entries := make([]*keys.Entry, len(h.Keys))
 	for i, e := range h.Keys {
@@ -280,7 +280,7 @@ func (h *Handler) checkKeys() error {
 	return placeKeys(errors.Join(append(errs, err)...), len(h.Keys))
 }
 
-func (h *Handler) checkPrices() error {
+func (h *Handler) validatePrices() error {
 	var lines []prices.Line
 	for i, p := range h.Prices {
 		line, err := p.line()
@@ -296,7 +296,7 @@ func (h *Handler) checkPrices() error {
 	return placePrices(err)
 }
 
-func (s *State) check() error {
+func (s *State) validate() error {
 	if s == nil {
 		return nil
 	}
@@ -314,11 +314,11 @@ func (s *State) check() error {
 	return at(where, state.CheckAddress(s.URL, s.TLS != nil))
 }
 
-func (h *Handler) checkCache() error {
+func (h *Handler) validateCache() error {
 	if h.Cache == nil {
 		return nil
 	}
-	err := h.Cache.check()
+	err := h.Cache.validate()
 	if err == nil && h.Cache.Store == inRedis && h.State == nil {
 		err = errors.New("store redis needs a shared state; add state redis://…")
 	}
@@ -328,7 +328,7 @@ func (h *Handler) checkCache() error {
 	return nil
 }
 
-func (h *Handler) checkSimpleChat() error {
+func (h *Handler) validateSimpleChat() error {
 	if h.SimpleChat == nil {
 		return nil
 	}

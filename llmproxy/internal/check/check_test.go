@@ -22,17 +22,17 @@ var (
 	gpuConfig = upstream.Config{Name: "gpu", Kind: upstream.LlamaCpp, MaxConcurrent: 2, Queue: admission.Config{Size: 16, MaxWait: time.Minute}}
 	gpuSays   = upstream.Inspection{
 		Address: "http://127.0.0.1:8080/v1", Status: 200, Kind: upstream.LlamaCpp, Models: []upstream.Model{{ID: "tiny"}}, Listed: true, OneModel: "tiny", Slots: 2,
-		About: map[string]upstream.About{"tiny": {Window: 16384, Trained: 32768}},
+		Facts: map[string]upstream.Facts{"tiny": {Window: 16384, Trained: 32768}},
 	}
 	ollamaConfig = upstream.Config{Name: "ollama", Kind: upstream.Ollama, MaxConcurrent: 1}
 	ollamaSays   = upstream.Inspection{
 		Address: "http://127.0.0.1:11434/v1", Status: 200, Kind: upstream.Ollama, Models: []upstream.Model{{ID: "llama3.2:latest"}, {ID: "qwen3:8b"}}, Listed: true,
-		About: map[string]upstream.About{"llama3.2": {Window: 16384, Trained: 131072}, "qwen3:8b": {Window: 16384, Trained: 40960}},
+		Facts: map[string]upstream.Facts{"llama3.2": {Window: 16384, Trained: 131072}, "qwen3:8b": {Window: 16384, Trained: 40960}},
 	}
 	openaiConfig = upstream.Config{Name: "openai", Kind: upstream.OpenAI, APIKey: "sk-secret-of-the-test"}
 	openaiSays   = upstream.Inspection{
 		Address: "https://api.openai.com/v1", Status: 200, Models: []upstream.Model{{ID: "gpt-4o-mini-2024-07-18"}}, Listed: true,
-		About: map[string]upstream.About{},
+		Facts: map[string]upstream.Facts{},
 	}
 )
 
@@ -171,10 +171,10 @@ var cases = []badCase{
 	{"slots that Ollama does not say", func(w *world) { w.configs[ollama].MaxConcurrent = 4 }, Note, "slots-unknown", "OLLAMA_NUM_PARALLEL=4"},
 	{"more slots than Ollama's", func(w *world) { w.configs[ollama].MaxConcurrent, w.OllamaParallel = 4, 2 }, Warning, "slots", "OLLAMA_NUM_PARALLEL=4"},
 	{"more context than there is", func(w *world) { w.configs[gpu].Override.ContextWindow = 32768 }, Error, "context", "--ctx-size 32768"},
-	{"unset context", func(w *world) { w.says[ollama].About["llama3.2"] = upstream.About{Unset: true, Trained: 131072} }, Note, "context", "num_ctx 16384"},
-	{"small context", func(w *world) { w.says[ollama].About["llama3.2"] = upstream.About{Window: 4096, Trained: 131072} }, Warning, "context", "4096 tokens"},
+	{"unset context", func(w *world) { w.says[ollama].Facts["llama3.2"] = upstream.Facts{Unset: true, Trained: 131072} }, Note, "context", "num_ctx 16384"},
+	{"small context", func(w *world) { w.says[ollama].Facts["llama3.2"] = upstream.Facts{Window: 4096, Trained: 131072} }, Warning, "context", "4096 tokens"},
 	{"small cache", func(w *world) { w.says[gpu].CacheTokens = 8192 }, Note, "cache-size", "8192 tokens"},
-	{"smaller fallback", func(w *world) { w.says[gpu].About["tiny"] = upstream.About{Window: 8192} }, Note, "fallback-context", "8192 tokens, and the target before it one of 16384"},
+	{"smaller fallback", func(w *world) { w.says[gpu].Facts["tiny"] = upstream.Facts{Window: 8192} }, Note, "fallback-context", "8192 tokens, and the target before it one of 16384"},
 	{"repeated fallback", func(w *world) { w.models[0].Pools[1].Targets[0] = "gpu/tiny" }, Warning, "dead-fallback", "was tried before"},
 	{"fallback that must not be used", func(w *world) { w.models[0].LocalOnly = true }, Warning, "dead-fallback", "must stay local"},
 	{"model that must not be used", func(w *world) { w.site.LocalOnly, w.models[0].Pools = true, w.models[0].Pools[:1] }, Error, "dead-fallback", "Write a local target"},
@@ -212,9 +212,9 @@ func TestFindings(t *testing.T) {
 			t.Parallel()
 			w := good()
 			for i := range w.says {
-				w.says[i].About = map[string]upstream.About{}
-				for name, about := range [3]upstream.Inspection{gpuSays, ollamaSays, openaiSays}[i].About {
-					w.says[i].About[name] = about
+				w.says[i].Facts = map[string]upstream.Facts{}
+				for name, about := range [3]upstream.Inspection{gpuSays, ollamaSays, openaiSays}[i].Facts {
+					w.says[i].Facts[name] = about
 				}
 			}
 			test.change(w)
@@ -262,7 +262,7 @@ func TestNoFinding(t *testing.T) {
 		},
 		"a transport that is patient": func(w *world) { w.built[gpu].ResponseHeaderTimeout, w.built[gpu].ReadTimeout = time.Hour, time.Hour },
 		"a model without conversations": func(w *world) {
-			w.says[ollama].About = map[string]upstream.About{"llama3.2": {Window: 512, Trained: 512, Shape: upstream.Shape{Embeds: true}}}
+			w.says[ollama].Facts = map[string]upstream.Facts{"llama3.2": {Window: 512, Trained: 512, Shape: upstream.Shape{Embeds: true}}}
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

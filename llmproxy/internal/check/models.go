@@ -113,7 +113,7 @@ func (s *Site) checkContexts() (list []Finding) {
 		configured := cmp.Or(t.at.ModelOverrides[t.model].ContextWindow, t.at.Override.ContextWindow)
 		setting := t.at.ActualKind().ContextSetting
 		for _, r := range t.at.Replicas {
-			about, ok := r.About[t.model]
+			about, ok := r.Facts[t.model]
 			if !ok || about.Embeds {
 				continue
 			}
@@ -155,7 +155,7 @@ func (t target) window() (tokens int) {
 		return n
 	}
 	for _, r := range t.at.Replicas {
-		if n := r.About[t.model].Window; n > 0 && (tokens == 0 || n < tokens) {
+		if n := r.Facts[t.model].Window; n > 0 && (tokens == 0 || n < tokens) {
 			tokens = n
 		}
 	}

@@ -26,7 +26,7 @@ func (u *Upstream) tune(gpu func(own bool) tuning.GPU) (plans []tuning.Plan) {
 	}
 	r := u.Replicas[0]
 	var names []string
-	for name, about := range r.About {
+	for name, about := range r.Facts {
 		if _, found := r.Find(name); !about.Embeds && (found || r.OneModel != "") {
 			names = append(names, name)
 		}
@@ -34,7 +34,7 @@ func (u *Upstream) tune(gpu func(own bool) tuning.GPU) (plans []tuning.Plan) {
 	slices.Sort(names)
 	for _, name := range names {
 		plans = append(plans, tuning.Propose(tuning.Request{
-			Target: u.Name + "/" + name, Model: name, Kind: u.ActualKind(), GPU: gpu(upstream.OwnHost(r.Address)), About: r.About[name], Slots: u.MaxConcurrent, CacheTokens: r.CacheTokens,
+			Target: u.Name + "/" + name, Model: name, Kind: u.ActualKind(), GPU: gpu(upstream.OwnHost(r.Address)), Facts: r.Facts[name], Slots: u.MaxConcurrent, CacheTokens: r.CacheTokens,
 		}))
 	}
 	return plans

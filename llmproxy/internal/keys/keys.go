@@ -15,7 +15,7 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/router/admission"
 )
 
-// An Entry is a key as it is written: in the configuration, in the file of keys, and in answers of the admin API.
+// An Entry is one key in the configuration, in the file of keys, and in answers of the admin API.
 type Entry struct {
 	// The name of the key: in logs, in {http.auth.user.id} and in the usage. Letters, digits and .-_@+ only, at most 64.
 	Name string `json:"name"`

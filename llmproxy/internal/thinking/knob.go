@@ -45,8 +45,8 @@ var (
 	// A template knows enable_thinking (Qwen, GLM, Gemma), thinking (DeepSeek, Granite, Kimi), reasoning_effort (gpt-oss), or none of
 	// them; it ignores what it does not know. vLLM before 0.17 turns thinking off only by this.
 	VLLM = &Knob{places: []place{{path: EffortMember, values: map[Effort]string{On: ""}}}, toggle: &toggle{TemplateMember, `"enable_thinking":true,"thinking":true`, `"enable_thinking":false,"thinking":false`}}
-	// llama.cpp takes an effort out of the template's arguments if reasoning_effort is none, so that gpt-oss would think more. Older
-	// versions know the template's arguments only.
+	// If reasoning_effort is none, llama.cpp removes the effort from the template's arguments, and gpt-oss then thinks more, not less. Older
+	// versions read the template's arguments only.
 	LlamaCpp = &Knob{
 		places: []place{{path: EffortMember, values: map[Effort]string{None: "", On: ""}}, {path: TemplateMember + "." + EffortMember, values: map[Effort]string{None: `"low"`, On: ""}}},
 		toggle: VLLM.toggle,

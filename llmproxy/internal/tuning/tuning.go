@@ -73,7 +73,7 @@ type Request struct {
 	Model  string
 	Kind   *upstream.Kind
 	GPU    GPU
-	upstream.About
+	upstream.Facts
 	// Slots is how many requests at once are wanted; zero for as many as are usual.
 	Slots int
 	// CacheTokens is the real size of the server's KV cache; zero if it is unknown.

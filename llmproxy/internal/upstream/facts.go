@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// About is what a replica says of one model.
-type About struct {
+// Facts are what a replica says of one model.
+type Facts struct {
 	// Window is the context window that a request gets, in tokens; zero if it is unknown.
 	Window int
 	// Trained is the context window that the model was trained with; zero if it is unknown.
@@ -35,7 +35,7 @@ type Shape struct {
 }
 
 // addDetails reads what a list of models says in members that only some servers have.
-func (a *About) addDetails(details []ModelDetail) {
+func (a *Facts) addDetails(details []ModelDetail) {
 	for _, d := range details {
 		switch d.Name {
 		case "meta": // llama.cpp
@@ -68,7 +68,7 @@ var (
 )
 
 // guess fills in what names of models usually say.
-func (a *About) guess(model string) {
+func (a *Facts) guess(model string) {
 	if m := sizeInName.FindStringSubmatch(model); m != nil && a.Parameters == 0 {
 		billions, _ := strconv.ParseFloat(m[1], 64) // digits
 		a.Parameters = int64(billions * 1e9)

@@ -40,8 +40,8 @@ type Inspection struct {
 	Slots int
 	// CacheTokens is the size of its KV cache, for all requests together, in tokens; zero if it does not say.
 	CacheTokens int
-	// About has what it says of the models that were asked for.
-	About map[string]About
+	// Facts are what it says of the models that were asked for.
+	Facts map[string]Facts
 }
 
 // inspectTimeout bounds each question of an inspection. A service on another continent may take a second.
@@ -51,7 +51,7 @@ const inspectTimeout = 5 * time.Second
 func (u *Upstream) Inspect(ctx context.Context, i int, models []string) *Inspection {
 	p := &probe{ctx: ctx, u: u, base: u.Bases[i], timeout: inspectTimeout}
 	list := p.list()
-	found := &Inspection{Address: p.base.String(), Err: list.err, Status: list.status, Models: list.models, About: map[string]About{}}
+	found := &Inspection{Address: p.base.String(), Err: list.err, Status: list.status, Models: list.models, Facts: map[string]Facts{}}
 	if list.status == 0 {
 		return found
 	}
@@ -82,7 +82,7 @@ func (u *Upstream) Inspect(ctx context.Context, i int, models []string) *Inspect
 		found.CacheTokens = work.Load.Tokens
 	}
 	for _, model := range models {
-		found.About[model] = u.inspectModel(p, found, model)
+		found.Facts[model] = u.inspectModel(p, found, model)
 	}
 	return found
 }
@@ -121,7 +121,7 @@ func (k *Kind) refusesKey(p *probe, list *listing) bool {
 }
 
 // inspectModel returns what is known of a model: by the list of models, by the server's own description, and by the configuration.
-func (u *Upstream) inspectModel(p *probe, found *Inspection, model string) (about About) {
+func (u *Upstream) inspectModel(p *probe, found *Inspection, model string) (about Facts) {
 	if ask := u.ActualKind().about; ask != nil {
 		about = ask(p, model)
 	}

@@ -56,34 +56,34 @@ func TestInspect(t *testing.T) {
 		model string
 		pages map[string]string
 		want  Inspection
-		about About
+		about Facts
 	}{
 		{name: "Ollama", kind: Ollama, model: "tiny", pages: map[string]string{
 			"/v1/models": ollamaModels, "/": ollamaRoot, "/api/version": ollamaVersion, "/api/show": ollamaShown, "/api/ps": `{"models":[]}`,
 			"/api/tags": `{"models":[{"name":"tiny:latest","model":"tiny:latest","size":4920753328,"details":{"quantization_level":"Q4_K_M"}}]}`,
 		}, want: Inspection{Status: 200, Kind: Ollama, Listed: true},
-			about: About{Window: 8192, Trained: 131072, Shape: Shape{Architecture: "llama", Quantization: "Q4_K_M", Parameters: 8030261248, Bytes: 4920753328, CacheWidth: 32 * 8 * 256}}},
+			about: Facts{Window: 8192, Trained: 131072, Shape: Shape{Architecture: "llama", Quantization: "Q4_K_M", Parameters: 8030261248, Bytes: 4920753328, CacheWidth: 32 * 8 * 256}}},
 		{name: "Ollama with a loaded model", kind: Ollama, model: "tiny", pages: map[string]string{
 			"/v1/models": ollamaModels, "/": ollamaRoot, "/api/version": ollamaVersion, "/api/ps": `{"models":[{"name":"tiny:latest","context_length":4096}]}`,
 			"/api/show": `{"model_info":{"general.architecture":"llama","llama.attention.head_count":6,"llama.attention.head_count_kv":1,"llama.block_count":2,"llama.context_length":4096,"llama.embedding_length":384}}`,
 		}, want: Inspection{Status: 200, Kind: Ollama, Listed: true},
-			about: About{Window: 4096, Trained: 4096, Unset: true, Shape: Shape{Architecture: "llama", CacheWidth: 2 * 128}}},
+			about: Facts{Window: 4096, Trained: 4096, Unset: true, Shape: Shape{Architecture: "llama", CacheWidth: 2 * 128}}},
 		{name: "Ollama with experts and layers that differ", kind: Ollama, model: "m", pages: map[string]string{
 			"/v1/models": ollamaModels, "/": ollamaRoot, "/api/version": ollamaVersion, "/api/ps": `{"models":[]}`,
 			"/api/show": `{"model_info":{"general.architecture":"x","x.attention.head_count":8,"x.attention.head_count_kv":[0,2,0,2],"x.attention.key_length":64,"x.attention.value_length":64,"x.block_count":4,"x.context_length":1000,"x.expert_count":128,"x.expert_used_count":8}}`,
 		}, want: Inspection{Status: 200, Kind: Ollama, Listed: true},
-			about: About{Trained: 1000, Unset: true, Shape: Shape{Architecture: "x", CacheWidth: 4 * 128, Experts: 128, ExpertsUsed: 8}}},
+			about: Facts{Trained: 1000, Unset: true, Shape: Shape{Architecture: "x", CacheWidth: 4 * 128, Experts: 128, ExpertsUsed: 8}}},
 		{name: "Ollama with a compressed cache", kind: Ollama, model: "m", pages: map[string]string{
 			"/v1/models": ollamaModels, "/": ollamaRoot, "/api/version": ollamaVersion, "/api/ps": `{"models":[]}`,
 			"/api/show": `{"capabilities":["embedding"],"model_info":{"general.architecture":"deepseek2","deepseek2.attention.head_count":16,"deepseek2.attention.kv_lora_rank":512,"deepseek2.rope.dimension_count":64,"deepseek2.block_count":27}}`,
-		}, want: Inspection{Status: 200, Kind: Ollama, Listed: true}, about: About{Unset: true, Shape: Shape{Architecture: "deepseek2", CacheWidth: 27 * 576, Embeds: true}}},
+		}, want: Inspection{Status: 200, Kind: Ollama, Listed: true}, about: Facts{Unset: true, Shape: Shape{Architecture: "deepseek2", CacheWidth: 27 * 576, Embeds: true}}},
 		{name: "llama.cpp", kind: LlamaCpp, model: "other", pages: map[string]string{
 			"/v1/models": llamaCppModels, "/models": llamaCppModels, "/props": llamaCppPage, "/health": `{"status":"ok"}`,
-		}, want: Inspection{Status: 200, Kind: LlamaCpp, Listed: true, OneModel: "tiny", Slots: 2}, about: About{Window: 2048}},
+		}, want: Inspection{Status: 200, Kind: LlamaCpp, Listed: true, OneModel: "tiny", Slots: 2}, about: Facts{Window: 2048}},
 		{name: "llama.cpp says the size", kind: LlamaCpp, model: "tiny", pages: map[string]string{
 			"/v1/models": `{"data":[{"id":"tiny","owned_by":"llamacpp","meta":{"n_ctx":2048,"n_ctx_train":4096,"n_params":1083264,"size":4333056,"ftype":"all F32"}}]}`, "/props": llamaCppPage, "/health": `{}`,
 			"/models": llamaCppModels,
-		}, want: Inspection{Status: 200, Kind: LlamaCpp, Listed: true, OneModel: "tiny", Slots: 2}, about: About{Window: 2048, Trained: 4096, Shape: Shape{Quantization: "F32", Parameters: 1083264, Bytes: 4333056}}},
+		}, want: Inspection{Status: 200, Kind: LlamaCpp, Listed: true, OneModel: "tiny", Slots: 2}, about: Facts{Window: 2048, Trained: 4096, Shape: Shape{Quantization: "F32", Parameters: 1083264, Bytes: 4333056}}},
 		{name: "llama.cpp in router mode", kind: LlamaCpp, model: "a", pages: map[string]string{
 			"/v1/models": `{"data":[{"id":"a","owned_by":"llamacpp"}]}`, "/models": `{"data":[{"id":"a","status":{"value":"unloaded"}}]}`, "/props": `{"default_generation_settings":{}}`, "/health": `{}`,
 		}, want: Inspection{Status: 200, Kind: LlamaCpp, Listed: true}},
@@ -93,9 +93,9 @@ func TestInspect(t *testing.T) {
 			"/v1/models": `{"data":[{"id":"Qwen/Qwen3-8B-AWQ","owned_by":"vllm","max_model_len":8192}]}`, "/version": `{"version":"0.20.0"}`, "/health": "",
 			"/server_info?config_format=json": `{"vllm_config":{"scheduler_config":{"max_num_seqs":8}}}`,
 			"/metrics":                        "vllm:num_requests_running{engine=\"0\"} 0\nvllm:generation_tokens_total 1\nvllm:cache_config_info{block_size=\"16\",num_gpu_blocks=\"1000\"} 1\n",
-		}, want: Inspection{Status: 200, Kind: VLLM, Listed: true, Slots: 8, CacheTokens: 16000}, about: About{Window: 8192, Shape: Shape{Quantization: "AWQ", Parameters: 8e9}}},
+		}, want: Inspection{Status: 200, Kind: VLLM, Listed: true, Slots: 8, CacheTokens: 16000}, about: Facts{Window: 8192, Shape: Shape{Quantization: "AWQ", Parameters: 8e9}}},
 		{name: "vLLM that keeps its configuration to itself", kind: OpenAI, model: "m", pages: map[string]string{"/v1/models": vllmModels, "/version": `{"version":"0.20.0"}`},
-			want: Inspection{Status: 200, Kind: VLLM, Listed: true}, about: About{Window: 4096}},
+			want: Inspection{Status: 200, Kind: VLLM, Listed: true}, about: Facts{Window: 4096}},
 		{name: "a wrong key", kind: OpenAI, key: "sk-x", model: "m", pages: map[string]string{"/v1/models": `401 {"error":{"message":"Incorrect API key provided"}}`}, want: Inspection{Status: 401, Kind: OpenAI, KeyRefused: true}},
 		{name: "a wrong key at Gemini", kind: Gemini, key: "x", model: "m", pages: map[string]string{"/v1/models": `400 {"error":{"code":400,"message":"API key not valid. Please pass a valid API key.","status":"INVALID_ARGUMENT"}}`}, want: Inspection{Status: 400, Kind: OpenAI, KeyRefused: true}},
 		{name: "a wrong key at OpenRouter", kind: OpenRouter, key: "x", model: "m", pages: map[string]string{"/v1/models": ownedBy("", "a/b"), "/v1/key": `401 {"error":{"message":"No auth credentials found","code":401}}`}, want: Inspection{Status: 200, Kind: OpenAI, Listed: true, KeyRefused: true}},
@@ -107,7 +107,7 @@ func TestInspect(t *testing.T) {
 			base, paths := pagesServer(t, test.pages)
 			u := New(Config{Name: "u", Kind: test.kind, Bases: []*url.URL{base}, APIKey: test.key, Transport: http.DefaultTransport})
 			got := u.Inspect(t.Context(), 0, []string{test.model})
-			if about := got.About[test.model]; !cmp.Equal(about, test.about) {
+			if about := got.Facts[test.model]; !cmp.Equal(about, test.about) {
 				t.Error(cmp.Diff(test.about, about))
 			}
 			if (got.Err != nil) != (got.Status != 200) {
@@ -117,7 +117,7 @@ func TestInspect(t *testing.T) {
 				t.Errorf("the kind is %v, want %s", got.Kind, test.want.Kind.Name)
 			}
 			rest := *got
-			rest.Address, rest.Err, rest.Models, rest.About, rest.Kind, test.want.Kind = "", nil, nil, nil, nil, nil
+			rest.Address, rest.Err, rest.Models, rest.Facts, rest.Kind, test.want.Kind = "", nil, nil, nil, nil, nil
 			if diff := cmp.Diff(test.want, rest); diff != "" {
 				t.Error(diff)
 			}
@@ -139,7 +139,7 @@ func TestInspectUnreachable(t *testing.T) {
 	}
 	s.Close()
 	u := New(Config{Name: "u", Kind: Ollama, Bases: []*url.URL{base}, Transport: http.DefaultTransport})
-	if got := u.Inspect(t.Context(), 0, []string{"m"}); got.Status != 0 || got.Err == nil || len(got.About) != 0 {
+	if got := u.Inspect(t.Context(), 0, []string{"m"}); got.Status != 0 || got.Err == nil || len(got.Facts) != 0 {
 		t.Errorf("%+v", got)
 	}
 }

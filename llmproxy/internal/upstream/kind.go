@@ -89,7 +89,7 @@ type Kind struct {
 	// this kind cannot say.
 	statedSlots func(*probe) int
 	// about asks a server what it knows of a model, for an operator. Nil if its list of models says it all.
-	about func(p *probe, model string) About
+	about func(p *probe, model string) Facts
 	// settings returns how such a server is told how to start. Nil if it cannot be told.
 	settings func(Setup) []string
 	// keyPath is a path that is free and answers only to a valid API key, if the list of models answers to everybody.

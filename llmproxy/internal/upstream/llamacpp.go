@@ -237,10 +237,10 @@ func llamaCppSlots(p *probe) int {
 }
 
 // llamaCppAbout asks for the window of one slot. The list of models says the rest.
-func llamaCppAbout(p *probe, _ string) About {
+func llamaCppAbout(p *probe, _ string) Facts {
 	var props llamaCppProps
 	_ = p.json(http.MethodGet, "/props", nil, &props) // zero without an answer
-	return About{Window: props.Settings.Context}
+	return Facts{Window: props.Settings.Context}
 }
 
 // llamaCppCapabilities asks for the properties of the server's one model, which answers to every name.

@@ -222,7 +222,7 @@ func ollamaShow(p *probe, model string) (c router.Capabilities) {
 }
 
 // ollamaAbout asks for what the file of a model says, and for the window with which it is loaded.
-func ollamaAbout(p *probe, model string) (about About) {
+func ollamaAbout(p *probe, model string) (about Facts) {
 	shown, err := ollamaAsk(p, model)
 	if err != nil {
 		return about
