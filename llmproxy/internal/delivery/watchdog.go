@@ -255,12 +255,13 @@ func (w *watchdog) checkSilence(now time.Time) action {
 		due = w.work.until
 	}
 	busy := w.a.client.Busy()
+	blocked := busy && !now.Before(lastRead.Add(w.idle)) // a write that began after the last read has not ended since
 	switch late := !now.Before(due); {
-	case late && busy && w.ending && now.Before(lastRead.Add(w.idle)): // the rest cannot be read before the client has read what it got
+	case late && blocked:
+		return action{end: errNotRead}
+	case late && busy && w.ending: // the rest cannot be read before the client has read what it got
 		w.setTimer(min(w.quiet, lastRead.Add(w.idle).Sub(now)), now)
 		return action{}
-	case late && busy:
-		return action{end: errNotRead}
 	case late && w.ending:
 		return action{end: errOver}
 	case late:

@@ -142,3 +142,36 @@ func TestClientThatDoesNotRead(t *testing.T) {
 		})
 	}
 }
+
+// A slowClient takes a while for each write.
+type slowClient struct{ *httptest.ResponseRecorder }
+
+func (c slowClient) Write(p []byte) (int, error) {
+	time.Sleep(800 * time.Millisecond)
+	return c.ResponseRecorder.Write(p)
+}
+
+// A client that is reading when an upstream is late is not to blame for it.
+func TestClientThatReadsSlowly(t *testing.T) {
+	const empty = `data: {"choices":[{"index":0,"delta":{"content":""},"finish_reason":null}]}` + "\n\n"
+	synctest.Test(t, func(t *testing.T) {
+		base, err := url.Parse("http://upstream/v1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		body := &pacedBody{parts: []part{{0, `data: {"choices":[{"index":0,"delta":{"content":"Hi"},"finish_reason":null}]}` + "\n\n"}, {150 * time.Millisecond, empty}}, repeats: true, closed: make(chan struct{})}
+		u := upstream.New(upstream.Config{Name: "u", Kind: upstream.OpenAI, Bases: []*url.URL{base}, Timers: upstream.Timers{Idle: 2 * time.Second}, Transport: body})
+		table, err := router.Compile([]*router.Upstream{u.Route}, []router.Model{{Name: "m", Pools: []router.PoolConfig{{Targets: []string{"u/x"}, Policy: router.First}}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		g := New(Config{Config: delivery.Config{Upstreams: []*upstream.Upstream{u}}, Models: table})
+		defer g.Close()
+		task, _ := TaskOf(chatPath)
+		rec, w := new(exchange.Record), slowClient{httptest.NewRecorder()}
+		g.Serve(w, httptest.NewRequest(http.MethodPost, chatPath, strings.NewReader(chat("m", true))), task, rec)
+		if rec.Verdict != router.Timeout || !strings.Contains(w.Body.String(), "stopped sending") {
+			t.Errorf("verdict %s, want %s; %s", rec.Verdict, router.Timeout, w.Body)
+		}
+	})
+}
