@@ -179,6 +179,9 @@ func (b *bench) run(ctx context.Context, sc *scenario) (samples [sides][]sample,
 	return samples, nil
 }
 
+// peerWarmUp is how long another gateway is warmed up, because some of them are compiled while they run.
+const peerWarmUp = 5 * time.Second
+
 // warmUp runs a pass on each proxy that does not count: a process is slower in its first second.
 func (b *bench) warmUp(ctx context.Context, p pass) error {
 	if p.scenario.proxiesOnly {
@@ -186,6 +189,9 @@ func (b *bench) warmUp(ctx context.Context, p pass) error {
 	}
 	p.duration = b.duration / 2
 	for _, p.side = range []side{baseline, ours} {
+		if p.side == ours && b.servers.peer != nil {
+			p.duration = peerWarmUp
+		}
 		if _, err := p.scenario.measure(ctx, &p); err != nil {
 			return fmt.Errorf("%s: %w", p.side, err)
 		}
