@@ -38,7 +38,7 @@ type Access struct {
 	Anonymous []ratelimit.Rule
 	// BudgetUsed is called when 80 or 100 percent of a budget have been used. It must not block.
 	BudgetUsed func(budget *ratelimit.Limit, percent int)
-	// BudgetRefused is called when a budget of which at most a fifth is left does not cover a request before the wait is over. It may be
+	// BudgetRefused is called when a budget with at most a fifth left does not cover a request before the wait is over. It may be
 	// nil and must not block.
 	BudgetRefused func(budget *ratelimit.Limit, wait time.Duration)
 }

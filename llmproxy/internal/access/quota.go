@@ -134,13 +134,13 @@ func (res *Reservation) setHeaders(h map[string][]string) {
 	}
 }
 
-// A scarce is the limit of a unit of which the least is left.
+// A scarce is the limit of a unit that is closest to its end.
 type scarce struct {
 	limit *ratelimit.Limit
 	left  ratelimit.Quota
 }
 
-// leastLeft returns the limits of requests and of tokens of which the least is left.
+// leastLeft returns the limits of requests and of tokens that are closest to their ends.
 func (res *Reservation) leastLeft() (least [2]scarce) {
 	for _, part := range [...]*ratelimit.Reservation{&res.admission, &res.usage} {
 		for i, left := range part.Left {

@@ -223,7 +223,7 @@ func (res *Reservation) addAddress(a *Access, r *http.Request) {
 	}
 }
 
-// reportBudget reports that a used-up budget has refused a request. It does not report a budget of which much is left, nor one whose rest
+// reportBudget reports that a used-up budget has refused a request. It does not report a budget with much left, nor one whose rest
 // is only reserved by concurrent requests.
 func (a *Access) reportBudget(refused *ratelimit.Reservation) {
 	l, wait := refused.Denied, refused.Wait

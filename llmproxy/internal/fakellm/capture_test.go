@@ -37,7 +37,7 @@ var captureScripts = map[string]Answer{
 	"vllm/completions-stream.txt": Text(" one", " two"), // the third has the finish
 }
 
-// captureParts are captures of which the fakes have only some of the fields.
+// captureParts are captures whose fields the fakes have only in part.
 var captureParts = []string{"llamacpp/props.txt", "llamacpp/metrics.txt", "llamacpp/head-health.txt"}
 
 // A fake answers a captured request with the same structure as the real server.

@@ -108,7 +108,7 @@ func unread(res *http.Response, read []byte, from int) {
 	}
 }
 
-// A resumedBody is a body of which a part was read and given back.
+// A resumedBody is a body whose beginning was read and given back.
 type resumedBody struct {
 	io.Reader
 	io.Closer

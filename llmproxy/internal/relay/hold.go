@@ -30,7 +30,7 @@ func hold(res *http.Response, expect Expect) (Answer, error) {
 	return holdWhole(res, expect)
 }
 
-// holdPeeked holds an answer of which the first bytes must be known.
+// holdPeeked holds an answer whose first bytes must be known.
 func holdPeeked(res *http.Response, expect Expect, label form) (Answer, error) {
 	events := sse.NewReader(res.Body, sse.MaxEvent)
 	actual, start := peekForm(events)
