@@ -1,6 +1,10 @@
 package jsonspan
 
-import "bytes"
+import (
+	"bytes"
+	"encoding/binary"
+	"math/bits"
+)
 
 // ScanChecked is Scan for a text that is known to be one JSON object, such as one that was made of parts of such texts. It does not
 // validate it again.
@@ -23,46 +27,103 @@ func Members(object []byte, visit func(key, value []byte) bool) bool {
 }
 
 func eachMember(object []byte, visit func(key, value Span) bool) bool {
-	i := skipSpace(object, 0)
-	if i >= len(object) || object[i] != '{' {
+	t := Checked(object)
+	i := skipSpace(t, 0)
+	if i >= len(t) || t[i] != '{' {
 		return false
 	}
-	for i++; ; i++ { // after the brace or a comma
-		start := skipSpace(object, i)
-		if start >= len(object) || object[start] != '"' {
-			return true
+	for i, more := t.Enter(i); more; {
+		key, value, _ := t.key(i)
+		end := t.Skip(value)
+		if end <= value || !visit(key, Span{value, end}) {
+			break
 		}
-		end := skipString(object, start)
-		if end < start+2 {
-			return true
-		}
-		colon := skipSpace(object, end)
-		value := skipSpace(object, colon+1)
-		if i = skipValue(object, value); i <= value || !visit(Span{start + 1, end - 1}, Span{value, i}) {
-			return true
-		}
-		if i = skipSpace(object, i); i >= len(object) || object[i] != ',' {
-			return true
-		}
+		i, more = t.Next(end)
 	}
+	return true
 }
 
 // Elements calls visit for the elements of an array until it returns false, and reports whether the text is an array. Otherwise it is like
 // Members.
 func Elements(array []byte, visit func(value []byte) bool) bool {
-	i := skipSpace(array, 0)
-	if i >= len(array) || array[i] != '[' {
+	t := Checked(array)
+	i := skipSpace(t, 0)
+	if i >= len(t) || t[i] != '[' {
 		return false
 	}
-	for i++; ; i++ { // after the bracket or a comma
-		value := skipSpace(array, i)
-		if i = skipValue(array, value); i <= value || !visit(array[value:i]) {
-			return true
+	for i, more := t.Enter(i); more; {
+		end := t.Skip(i)
+		if end <= i || !visit(t[i:end]) {
+			break
 		}
-		if i = skipSpace(array, i); i >= len(array) || array[i] != ',' {
-			return true
+		i, more = t.Next(end)
+	}
+	return true
+}
+
+// Checked is text that was validated before. Its methods do not do so again. They are for loops that run a hundred thousand times, in which
+// the calls of a visitor would cost as much as everything else:
+//
+//	for i, more := t.Enter(i); more; {
+//		key, value := t.Key(i) // of an object
+//		end := t.Skip(value)
+//		i, more = t.Next(end)
+//	}
+//
+// Each takes the offset at which something starts. They are safe on any bytes.
+type Checked []byte
+
+// Enter returns the offset of the first member or element of the object or array at i. If there is none, it returns the offset after the
+// object or array, and false.
+func (t Checked) Enter(i int) (first int, more bool) {
+	if i = skipSpace(t, i+1); i >= len(t) {
+		return len(t), false
+	}
+	if t[i] == '}' || t[i] == ']' {
+		return i + 1, false
+	}
+	return i, true
+}
+
+// Next returns the offset of the member or element after the one that ends at i. If there is none, it returns the offset after the object or
+// array, and false.
+func (t Checked) Next(i int) (next int, more bool) {
+	if i = skipSpace(t, i); i >= len(t) {
+		return len(t), false
+	}
+	if t[i] != ',' {
+		return i + 1, false
+	}
+	return skipSpace(t, i+1), true
+}
+
+// Key returns the key of the member at i, unescaped, and the offset of its value. It allocates only if there are escapes in the key.
+func (t Checked) Key(i int) (key []byte, value int) {
+	raw, value, escaped := t.key(i)
+	if escaped {
+		return Unescape(raw.Of(t)), value
+	}
+	return raw.Of(t), value
+}
+
+// key returns the raw key of the member at i, without its quotes, and whether there may be escapes in it.
+func (t Checked) key(i int) (raw Span, value int, escaped bool) {
+	end := i
+	if i < len(t) && t[i] == '"' {
+		if end = shortStringEnd(t, i); end < 0 {
+			end, escaped = longStringEnd(t, i), true
 		}
 	}
+	colon := skipSpace(t, end)
+	return Span{min(i+1, end), max(i, end-1)}, skipSpace(t, min(colon+1, len(t))), escaped
+}
+
+// Skip returns the offset after the value at i, or i if no value starts there.
+func (t Checked) Skip(i int) int {
+	if i < len(t) && t[i] == '"' {
+		return skipString(t, i)
+	}
+	return skipValue(t, i)
 }
 
 // skipSpace returns the offset of the next byte from i that is not white space.
@@ -73,9 +134,36 @@ func skipSpace(b []byte, i int) int {
 	return i
 }
 
-// skipString returns the offset after the string whose opening quote is at i. Quotes are searched for, because that is what a processor
-// does fastest.
+// skipString returns the offset after the string whose opening quote is at i.
 func skipString(b []byte, i int) int {
+	if end := shortStringEnd(b, i); end >= 0 {
+		return end
+	}
+	return longStringEnd(b, i)
+}
+
+// shortStringEnd is skipString for a string of less than 16 bytes without escapes, as keys and roles are. It returns a negative number for
+// any other string.
+func shortStringEnd(b []byte, i int) int {
+	p := b[i+1:]
+	if len(p) < 16 {
+		return -1
+	}
+	found := quoteOrBackslash(binary.LittleEndian.Uint64(p))
+	n := 0
+	if found == 0 {
+		n, found = 8, quoteOrBackslash(binary.LittleEndian.Uint64(p[8:]))
+	}
+	if found != 0 {
+		if n += bits.TrailingZeros64(found) / 8; p[n] == '"' {
+			return i + n + 2
+		}
+	}
+	return -1
+}
+
+// longStringEnd is skipString for any string. Quotes are searched for, because that is what a processor does fastest.
+func longStringEnd(b []byte, i int) int {
 	for i++; i < len(b); i++ {
 		n := bytes.IndexByte(b[i:], '"')
 		if n < 0 {

@@ -20,7 +20,7 @@ func String(value []byte) (string, bool) {
 // EqualString reports whether a value is a string of the given text.
 func EqualString(value []byte, text string) bool {
 	raw, ok := RawString(value)
-	return ok && string(Unescape(raw)) == text
+	return ok && len(raw) >= len(text) && string(Unescape(raw)) == text // an escape is longer than what it stands for
 }
 
 // RawString returns what is between the quotes of a JSON string, still escaped. It returns false if the value is not a string.

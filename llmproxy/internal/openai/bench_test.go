@@ -65,7 +65,11 @@ func BenchmarkRequest10MImage(b *testing.B) {
 }
 
 func BenchmarkRequest126KMessages(b *testing.B) {
-	benchmarkRequest(b, []byte(`{"messages":[`+strings.Repeat(`{"role":"user","content":"hello there"},`, 126_000)+`{"role":"user","content":""}],"model":"m"}`))
+	benchmarkRequest(b, messages126K())
+}
+
+func messages126K() []byte {
+	return []byte(`{"messages":[` + strings.Repeat(`{"role":"user","content":"All right."},`, 126_000) + `{"role":"user","content":""}],"model":"m"}`)
 }
 
 func BenchmarkEdit1K(b *testing.B) {
@@ -139,6 +143,7 @@ func BenchmarkSignals(b *testing.B) {
 	}{
 		{"1K", chatBody(1 << 10)}, {"100K", chatBody(100 << 10)}, {"100KCode", chatBodyOf(100<<10, code)},
 		{"100KImage", []byte(`{"messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"` + strings.Repeat("iVBORw0KGgo/", 100<<10/12) + `"}}]}]}`)},
+		{"126KMessages", messages126K()},
 	} {
 		b.Run(t.name, func(b *testing.B) {
 			r := parseRequest(b, string(t.body))

@@ -88,7 +88,7 @@ func (s *Signals) read(o *jsonspan.Object) {
 func (s *Signals) readMember(key, value []byte) {
 	switch string(key) {
 	case "messages":
-		_ = jsonspan.EachElement(value, func(message []byte) bool { s.readItem(message); return true })
+		s.readMessages(value)
 	case "prompt", "input", "content": // the last one of a request for tokens
 		s.readInputs(value)
 	case "instructions":
@@ -102,7 +102,7 @@ func (s *Signals) readMember(key, value []byte) {
 		s.readInputs(value)
 		s.user = user
 	case "tools", "functions":
-		_ = jsonspan.EachElement(value, func([]byte) bool { s.Tools++; return true })
+		s.Tools += countElements(value)
 		s.total.bytes += len(value)
 	case "response_format":
 		s.JSONSchema = s.JSONSchema || isSchema(value)
@@ -115,6 +115,64 @@ func isSchema(format []byte) bool {
 	return jsonspan.EqualString(member(format, "type"), "json_schema")
 }
 
+// readMessages reads the messages of a conversation. There may be more than a hundred thousand of them.
+func (s *Signals) readMessages(value []byte) {
+	if value[0] != '[' {
+		return
+	}
+	t := jsonspan.Checked(value)
+	var known [2]opening
+	expected := 0
+	var m inputItem
+	for i, more := t.Enter(0); more; {
+		text, end := known[expected].skip(t, i)
+		if text == nil {
+			expected ^= 1
+			text, end = known[expected].skip(t, i)
+		}
+		if text != nil {
+			s.Messages++
+			s.total.tokens += messageTokens
+			s.readText(text)
+			if known[expected].isUser {
+				s.user = text
+			}
+		} else {
+			end = m.read(t, i)
+			s.addItem(&m)
+			if o, ok := m.opening(); ok {
+				known[expected] = o
+			}
+		}
+		i, more = t.Next(end)
+	}
+}
+
+// maxOpening is the length up to which an opening is remembered. Those of tools are longer, and each has another identifier.
+const maxOpening = 64
+
+// An opening is the beginning of a message that ends with its text, up to the quote before that. Most messages of a conversation have one of
+// two, that of the user or that of the assistant: {"role":"user","content":" for example. To compare it is several times as fast as to read
+// the members.
+type opening struct {
+	bytes  []byte
+	isUser bool
+}
+
+// skip returns the text of the message at i, with its quotes, and the offset after the message. It returns no text if the message does not
+// begin like this, or does not end with the text.
+func (o *opening) skip(t jsonspan.Checked, i int) (text []byte, end int) {
+	from := i + len(o.bytes)
+	if len(o.bytes) == 0 || from > len(t) || string(t[i:from]) != string(o.bytes) {
+		return nil, i
+	}
+	from--
+	if end = t.Skip(from); end >= len(t) || t[end] != '}' {
+		return nil, i
+	}
+	return t[from:end], end + 1
+}
+
 // readInputs reads a text, a list of texts, a list of tokens or of lists of tokens, or the items of the Responses API.
 func (s *Signals) readInputs(value []byte) {
 	if value[0] == '"' {
@@ -124,26 +182,33 @@ func (s *Signals) readInputs(value []byte) {
 		return
 	}
 	tokens := 0
-	_ = jsonspan.EachElement(value, func(element []byte) bool {
-		before := s.total
-		switch element[0] {
+	t := jsonspan.Checked(value)
+	var m inputItem
+	for i, more := t.Enter(0); more; {
+		var end int
+		before, independent := s.total, true
+		switch t[i] {
 		case '{':
-			if s.readItem(element); member(element, "role") != nil || member(element, "type") != nil {
-				return true // a message of a conversation, not an independent input
-			}
+			end = m.read(t, i)
+			s.addItem(&m)
+			independent = m.role == nil && !m.hasType // not a message of a conversation
 		case '"', '[':
-			s.readInput(element)
+			end = t.Skip(i)
+			s.readInput(t[i:end])
 		default:
+			end = t.Skip(i)
 			tokens++
-			return true
+			independent = false
 		}
-		input := s.total.minus(before)
-		s.listed = s.listed.plus(input)
-		if input.estimate() > s.largest.estimate() {
-			s.largest = input
+		if independent {
+			input := s.total.minus(before)
+			s.listed = s.listed.plus(input)
+			if input.estimate() > s.largest.estimate() {
+				s.largest = input
+			}
 		}
-		return true
-	})
+		i, more = t.Next(end)
+	}
 	if tokens > 0 {
 		s.Messages++
 		s.total.tokens += tokens
@@ -154,46 +219,86 @@ func (s *Signals) readInputs(value []byte) {
 func (s *Signals) readInput(value []byte) {
 	s.Messages++
 	if value[0] == '[' {
-		_ = jsonspan.EachElement(value, func([]byte) bool { s.total.tokens++; return true })
+		s.total.tokens += countElements(value)
 		return
 	}
 	s.user = value
 	s.readContent(value)
 }
 
-// readItem reads a message, or another item of the Responses API, such as a function call or its output.
-func (s *Signals) readItem(item []byte) {
-	var role, content, output, arguments, toolCalls, functionCall []byte
-	_ = jsonspan.EachMember(item, func(key, value []byte) bool {
-		switch string(jsonspan.Unescape(key)) {
+// countElements returns the number of elements of an array. Any other value has none.
+func countElements(value []byte) (n int) {
+	jsonspan.Elements(value, func([]byte) bool { n++; return true })
+	return n
+}
+
+// An inputItem is a message, or another item of the Responses API, such as a function call or its output.
+type inputItem struct {
+	whole                                                     []byte
+	role, content, output, arguments, toolCalls, functionCall []byte // the values of its members
+	hasType                                                   bool
+}
+
+// read reads the item at i and returns the offset after it. What is not an object has no members.
+func (m *inputItem) read(t jsonspan.Checked, i int) (end int) {
+	*m = inputItem{}
+	if t[i] != '{' {
+		end = t.Skip(i)
+		m.whole = t[i:end]
+		return end
+	}
+	end, more := t.Enter(i)
+	for more {
+		key, from := t.Key(end)
+		to := t.Skip(from)
+		value := t[from:to]
+		switch string(key) {
 		case "role":
-			role = value
+			m.role = value
 		case "content":
-			content = value
+			m.content = value
+		case "type":
+			m.hasType = true
 		case "output":
-			output = value
+			m.output = value
 		case "arguments":
-			arguments = value
+			m.arguments = value
 		case "tool_calls":
-			toolCalls = value
+			m.toolCalls = value
 		case "function_call":
-			functionCall = value
+			m.functionCall = value
 		}
-		return true
-	})
+		end, more = t.Next(to)
+	}
+	m.whole = t[i:end]
+	return end
+}
+
+// opening returns the opening of the item. It returns false if the item is not a message that ends with its text, or has more that counts.
+func (m *inputItem) opening() (o opening, ok bool) {
+	n := len(m.whole) - len(m.content) - len("}")
+	if n > maxOpening || len(m.content) < 2 || m.content[0] != '"' || m.role == nil || m.output != nil || m.arguments != nil || m.toolCalls != nil ||
+		m.functionCall != nil || &m.content[0] != &m.whole[n] {
+		return o, false
+	}
+	return opening{m.whole[:n+1], jsonspan.EqualString(m.role, "user")}, true
+}
+
+// addItem adds an item to the signals.
+func (s *Signals) addItem(m *inputItem) {
 	s.Messages++
-	s.total = s.total.plus(size{len(arguments) + len(toolCalls) + len(functionCall), messageTokens})
-	s.readContent(output)
-	s.conversation = s.conversation || role != nil
+	s.total = s.total.plus(size{len(m.arguments) + len(m.toolCalls) + len(m.functionCall), messageTokens})
+	s.readContent(m.output)
+	s.conversation = s.conversation || m.role != nil
 	switch {
-	case content != nil:
-		s.readContent(content)
-		s.noteSystem(role, content)
-		if jsonspan.EqualString(role, "user") {
-			s.user = content
+	case m.content != nil:
+		s.readContent(m.content)
+		s.noteSystem(m.role, m.content)
+		if jsonspan.EqualString(m.role, "user") {
+			s.user = m.content
 		}
-	case role == nil:
-		s.readPart(item)
+	case m.role == nil:
+		s.readPart(m.whole)
 	}
 }
 
@@ -208,7 +313,7 @@ func (s *Signals) readContent(value []byte) {
 	case '{':
 		s.readPart(value)
 	case '[':
-		_ = jsonspan.EachElement(value, func(element []byte) bool { s.readContent(element); return true })
+		jsonspan.Elements(value, func(element []byte) bool { s.readContent(element); return true })
 	}
 }
 
@@ -221,7 +326,7 @@ func (s *Signals) readText(value []byte) {
 // readPart reads one part of a message: a text, an image, audio or a file.
 func (s *Signals) readPart(value []byte) {
 	var kind, text []byte
-	_ = jsonspan.EachMember(value, func(key, value []byte) bool {
+	jsonspan.Members(value, func(key, value []byte) bool { // what is not an object has no members
 		switch string(jsonspan.Unescape(key)) {
 		case "type":
 			kind, _ = jsonspan.RawString(value)
@@ -287,7 +392,7 @@ func appendText(b, content []byte, most int) []byte {
 		}
 		return jsonspan.AppendUnescaped(b, raw[:min(len(raw), left)])
 	}
-	_ = jsonspan.EachElement(content, func(element []byte) bool { // any other content has no text
+	jsonspan.Elements(content, func(element []byte) bool { // any other content has no text
 		if element[0] != '"' {
 			element = member(element, "text")
 		}

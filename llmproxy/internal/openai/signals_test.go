@@ -39,6 +39,8 @@ func TestSignals(t *testing.T) {
 		{"max_completion_tokens null", `{"max_tokens":5,"max_completion_tokens":null}`, "", Signals{MaxTokens: 5}},
 		{"max_tokens as a string", `{"max_tokens":"5"}`, "", Signals{}},
 		{"completions", `{"prompt":"` + x100 + `"}`, x100, Signals{PromptTokens: 25, LargestPrompt: 25, Messages: 1}},
+		{"messages that begin alike", `{"messages":[{"role":"user","content":"1234"},{"role":"assistant","content":"\n"},{"role":"user","content":"12345678"},{"role":"user","content":"last","name":"x"},{"role":"assistant","content":"123","content":"1"}]}`, "last",
+			Signals{PromptTokens: 5 + 20, LargestPrompt: 5 + 20, Messages: 5}},
 		{"list of texts", `{"input":["` + x100 + `","` + x100 + x100 + `","x"]}`, "x", Signals{PromptTokens: 76, LargestPrompt: 50, Messages: 3}},
 		{"list of tokens", `{"input":[1,2,3]}`, "", Signals{PromptTokens: 3, LargestPrompt: 3, Messages: 1}},
 		{"lists of tokens", `{"prompt":[[1,2,3],[4]]}`, "", Signals{PromptTokens: 4, LargestPrompt: 3, Messages: 2}},
@@ -93,6 +95,9 @@ func FuzzSignals(f *testing.F) {
 	seed(f, func(body []byte) { f.Add(body) })
 	for _, body := range []string{
 		`{"messages":[{"role":"user","content":[{"type":"text","text":"a"},{"type":"image_url"},"b"]},{"role":"tool","content":"\n"}],"tools":[{}]}`,
+		`{"messages":[{"role":"user","content":"a"},{"role":"assistant","content":"b\n"},{"role":"user","content":"c"},{"role":"user","content":"d","name":"e"},{"role":"user","content":"f" },{"role":"user","content":"g"}]}`,
+		`{"messages":[{"role":"system","content":"a"},{"role":"system","content":"b"},{"content":"c","role":"user"},{"content":"d","role":"user"},{"role":"user","content":"e","content":"f"},{"role":"user","content":"e","content":"g"}]}`,
+		`{"messages":[{"tool_calls":[1],"role":"user","content":"a"},{"tool_calls":[1],"role":"user","content":"b"},{"content":"c"},{"content":"d"},{"role":null,"content":"e"},{"role":null,"content":"f"},"g",{"r\u006fle":"user","content":"h"},{"r\u006fle":"user","content":"i"}]}`,
 		`{"input":["a",[1,2],{"role":"user","content":"b"},{"text":"c"},3],"text":{"format":{"type":"json_schema"}},"max_output_tokens":9}`,
 		`{"query":"a","documents":["b",{"text":"c"}],"instructions":[{"type":"file"}],"prompt":{"id":1},"functions":[1]}`,
 	} {
@@ -118,6 +123,9 @@ func FuzzSignals(f *testing.F) {
 		}
 		if content := got.Content(); len(body) < maxContent && content != want.content {
 			t.Fatalf("Content = %q, decoded %q", content, want.content)
+		}
+		if present(members, "instructions") == 0 && (got.conversation != want.conversation || string(got.system) != string(want.system)) {
+			t.Fatalf("conversation %v with the instructions %q, decoded %v with %q", got.conversation, got.system, want.conversation, want.system)
 		}
 	})
 }
@@ -219,7 +227,11 @@ func (r *reference) item(item map[string]any, raw json.RawMessage) {
 		r.total.bytes += len(members[name])
 	}
 	_, role := item["role"]
+	r.conversation = r.conversation || role
 	content, hasContent := item["content"]
+	if hasContent && r.system == nil && (item["role"] == "system" || item["role"] == "developer") {
+		r.system = members["content"]
+	}
 	if !role && !hasContent {
 		r.text(item)
 		return
