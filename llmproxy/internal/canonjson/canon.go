@@ -1,5 +1,5 @@
-// Package canonjson converts JSON into a canonical form for cache keys: two texts have the same form if and only if they mean
-// the same.
+// Package canonjson converts JSON into a canonical form for cache keys: texts that mean different things never have the same form, and texts
+// that mean the same have the same form, unless a member of the object is so large that its spelling counts.
 //
 // It does not decide what belongs in a key. It stands above jsonspan.
 package canonjson
@@ -22,6 +22,8 @@ const (
 	maxSize    = 8 << 20
 	// maxInline is the longest string that is part of the form. A longer one is replaced by its SHA-256.
 	maxInline = 64
+	// maxCanonical is the largest value of a member, in bytes, that Object converts. A larger one counts as it is spelled.
+	maxCanonical = 32 << 10
 	// maxScratch is how much memory for decoded strings an encoder keeps.
 	maxScratch = 1 << 20
 )
@@ -46,12 +48,21 @@ type Encoder struct {
 // A member is where a key and its value are within the form.
 type member struct{ start, value, end int }
 
-// Object returns the form of an object without the members for whose raw keys skip returns true. It is valid until the next call.
+// Object returns the form of an object, which was scanned, without the members for whose raw keys skip returns true. It is valid until the
+// next call.
+//
+// A value of more than 32 KiB, such as a long conversation, is part of the form as its SHA-256, as it is spelled. Its form would take ten
+// times as long, and gain nothing: a client that sends the same request again spells it the same way. So white space, the order of keys, and
+// the spelling of strings and numbers matter within it.
 func (e *Encoder) Object(o *jsonspan.Object, skip func(key []byte) bool) ([]byte, error) {
 	e.reset(o.Body)
 	e.form = append(e.form, '{')
 	for _, m := range o.Members {
-		if !skip(m.Key.Of(o.Body)) && e.member(m.Key, m.Value.Start, 1) == jsonspan.Failed {
+		switch {
+		case skip(m.Key.Of(o.Body)):
+		case m.Value.End-m.Value.Start > maxCanonical:
+			e.verbatim(m)
+		case e.member(m.Key, m.Value.Start, 1) == jsonspan.Failed:
 			return e.result()
 		}
 	}
@@ -147,6 +158,16 @@ func (e *Encoder) member(key jsonspan.Span, value, depth int) (end int) {
 		e.members = append(e.members, m)
 	}
 	return end
+}
+
+// verbatim appends a member whose value counts as it is spelled.
+func (e *Encoder) verbatim(m jsonspan.Member) {
+	start := len(e.form)
+	e.text(m.Key.Of(e.scanner.Text))
+	value := len(e.form)
+	sum := sha256.Sum256(m.Value.Of(e.scanner.Text))
+	e.form = append(append(e.form, 'V'), sum[:]...)
+	e.members = append(e.members, member{start, value, len(e.form)})
 }
 
 // sort sorts the members of the object that just ended, from index first on, by their keys.

@@ -2,6 +2,7 @@ package canonjson
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"math/big"
@@ -105,6 +106,51 @@ func TestObject(t *testing.T) {
 			t.Errorf("%s has the same form", text)
 		}
 	}
+}
+
+// A large value counts as it is spelled, but where its member is does not matter, and no other value has its form.
+func TestLargeValue(t *testing.T) {
+	t.Parallel()
+	of := func(text string) string {
+		var o jsonspan.Object
+		if err := o.Scan([]byte(text)); err != nil {
+			t.Fatal(err)
+		}
+		var e Encoder
+		got, err := e.Object(&o, func(key []byte) bool { return string(key) == "user" })
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(got)
+	}
+	value := func(elements int) string { return `[` + strings.Repeat(`{"a":"1234567890","b":1},`, elements) + `1]` }
+	large := value(maxCanonical / 20)
+	same := of(`{"a":` + large + `,"b":1,"user":` + large + `}`)
+	if other := of(` { "\u0062" : 1.0 , "\u0061" : ` + large + ` } `); other != same {
+		t.Error("the order and the spelling of keys matter")
+	}
+	sum := sha256.Sum256([]byte(large))
+	for name, text := range map[string]string{
+		"white space":       `{"a":[ ` + large[1:] + `,"b":1}`,
+		"another key":       `{"c":` + large + `,"b":1}`,
+		"the keys swapped":  `{"b":` + large + `,"a":1}`,
+		"another value":     `{"a":` + value(maxCanonical/20+1) + `,"b":1}`,
+		"no value":          `{"b":1}`,
+		"a second value":    `{"a":` + large + `,"a":` + large + `,"b":1}`,
+		"the hash":          `{"a":"` + fmt.Sprintf("%x", sum) + `","b":1}`,
+		"a string of it":    `{"a":"` + strings.ReplaceAll(large, `"`, `\"`) + `","b":1}`,
+		"one level further": `{"a":[` + large + `],"b":1}`,
+	} {
+		if of(text) == same {
+			t.Errorf("%s: the same form", name)
+		}
+	}
+	// Below the limit, the form is canonical.
+	if small := value(10); of(`{"a":`+small+`}`) != of(`{"a":[ `+small[1:]+`}`) {
+		t.Error("white space matters in a small value")
+	}
+	// What would exceed the other bounds is hashed all the same.
+	of(`{"a":` + strings.Repeat("[", 2*maxDepth) + large + strings.Repeat("]", 2*maxDepth) + `}`)
 }
 
 func TestTooLarge(t *testing.T) {
@@ -337,5 +383,31 @@ func TestRandomDocuments(t *testing.T) {
 		if other := g.permuted(document); bytes.Equal(form(other), want) {
 			t.Fatalf("seed %d: these have the same form:\n%s\n%s", seed, first, other)
 		}
+	}
+}
+
+// BenchmarkObject converts requests with one text, and with as many short messages as fit into 5 MB.
+func BenchmarkObject(b *testing.B) {
+	const message = `{"role":"user","content":"All right."},`
+	for _, t := range []struct{ name, messages string }{
+		{"1K", `{"role":"user","content":"` + strings.Repeat("All right. ", 90) + `"}`},
+		{"20KMessages", strings.Repeat(message, 500) + `{}`},
+		{"100K", `{"role":"user","content":"` + strings.Repeat("All right. ", 9_000) + `"}`},
+		{"5MMessages", strings.Repeat(message, 126_000) + `{}`},
+	} {
+		b.Run(t.name, func(b *testing.B) {
+			var o jsonspan.Object
+			if err := o.Scan([]byte(`{"model":"m","messages":[` + t.messages + `],"temperature":0}`)); err != nil {
+				b.Fatal(err)
+			}
+			var e Encoder
+			b.SetBytes(int64(len(o.Body)))
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := e.Object(&o, func([]byte) bool { return false }); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
 	}
 }
