@@ -155,6 +155,9 @@ func (e *EmbeddingEncoder) Append(dst, piece []byte) ([]byte, error) {
 		case e.state == afterBracket && (c == '-' || c >= '0' && c <= '9'):
 			e.state = inNumbers
 			dst = append(dst, '"')
+			if e.bytes == nil {
+				e.bytes = make([]byte, 0, maxWaiting)
+			}
 		case e.state < inNumbers:
 			dst = e.step(dst, c)
 			continue
@@ -224,9 +227,14 @@ func (e *EmbeddingEncoder) step(dst []byte, c byte) []byte {
 // it has added, and leaves all that is unusual to addByte.
 func (e *EmbeddingEncoder) addNumbers(dst, piece []byte) (_ []byte, n int) {
 	for e.state == inNumbers {
-		f, length, ok := parseFloat32(piece[n:])
-		end := n + length
-		if !ok || length > maxNumberLength || end == len(piece) || piece[end] != ',' && piece[end] != ']' {
+		var length int
+		if e.bytes, length = usualFloats(e.bytes, piece[n:]); len(e.bytes) == maxWaiting {
+			dst = e.encode(dst)
+		}
+		n += length
+		f, size, ok := parseFloat32(piece[n:])
+		end := n + size
+		if !ok || size > maxNumberLength || end == len(piece) || piece[end] != ',' && piece[end] != ']' {
 			break
 		}
 		dst = e.addFloat(dst, f, piece[end])
@@ -256,18 +264,20 @@ func (e *EmbeddingEncoder) addByte(dst []byte, c byte) ([]byte, error) {
 
 // addFloat adds a number that ends with a comma or a bracket.
 func (e *EmbeddingEncoder) addFloat(dst []byte, f float32, end byte) []byte {
-	if e.bytes == nil {
-		e.bytes = make([]byte, 0, maxWaiting)
-	}
 	e.bytes = binary.LittleEndian.AppendUint32(e.bytes, math.Float32bits(f))
-	if end == ',' && len(e.bytes) < maxWaiting {
-		return dst
-	}
-	dst = base64.StdEncoding.AppendEncode(dst, e.bytes)
-	e.bytes = e.bytes[:0]
 	if end == ']' {
 		e.state = beforeKey
-		dst = append(dst, '"')
+		return append(e.encode(dst), '"')
 	}
+	if len(e.bytes) == maxWaiting {
+		return e.encode(dst)
+	}
+	return dst
+}
+
+// encode encodes the floats that wait.
+func (e *EmbeddingEncoder) encode(dst []byte) []byte {
+	dst = base64.StdEncoding.AppendEncode(dst, e.bytes)
+	e.bytes = e.bytes[:0]
 	return dst
 }
