@@ -2,7 +2,6 @@ package openai
 
 import (
 	"bytes"
-	"encoding/base64"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -277,7 +276,7 @@ func (e *EmbeddingEncoder) addFloat(dst []byte, f float32, end byte) []byte {
 
 // encode encodes the floats that wait.
 func (e *EmbeddingEncoder) encode(dst []byte) []byte {
-	dst = base64.StdEncoding.AppendEncode(dst, e.bytes)
+	dst = appendBase64(dst, e.bytes)
 	e.bytes = e.bytes[:0]
 	return dst
 }
