@@ -255,6 +255,9 @@ func (a *wholeAnswer) Send(w Client, _ bool) error {
 	return err
 }
 
+// restChunk is how much of the rest of an answer is read at once. Larger chunks need fewer system calls.
+const restChunk = 128 << 10
+
 // sendRest relays the rest of the body, and reads what the answer says.
 func (a *wholeAnswer) sendRest(w io.Writer) error {
 	rest := io.Reader(a.res.Body)
@@ -262,9 +265,14 @@ func (a *wholeAnswer) sendRest(w io.Writer) error {
 		rest = &openEnd{src: rest, scanner: a.scanner, progress: a.progress}
 	}
 	to := &scannedWriter{to: w, scanner: a.scanner, encoder: a.base64}
-	chunk := chunks.Get().(*[]byte)
-	defer chunks.Put(chunk)
-	_, err := copyBody(to, rest, *chunk, nil, a.progress)
+	chunk := largeBuffer(restChunk)
+	defer releaseBuffer(chunk)
+	if a.base64 != nil {
+		encoded := largeBuffer(restChunk)
+		defer releaseBuffer(encoded)
+		to.encoded = encoded.AvailableBuffer()
+	}
+	_, err := copyBody(to, rest, chunk.AvailableBuffer()[:restChunk], nil, a.progress)
 	a.meter.Bytes += to.sent
 	if errors.Is(err, openai.ErrInvalidEmbedding) {
 		return errors.Unwrap(err) // copyBody takes every error of its writer for a ClientError
