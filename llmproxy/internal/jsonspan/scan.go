@@ -272,18 +272,34 @@ const (
 const maxNesting = 62
 
 // maxRun is the length up to which a run is remembered.
-const maxRun = 64
+const maxRun = 16
 
 // A run is the text between two values that are strings, from after the first one to the opening quote of the second. It leads from one
 // nesting to another one, whatever the strings are.
 type run struct {
 	text         []byte
+	first, last  uint64 // the first and the last eight bytes of the text, which may overlap
 	nesting, end uint64
+}
+
+func newRun(text []byte, nesting, end uint64) run {
+	r := run{text: text, nesting: nesting, end: end}
+	if len(text) >= 8 {
+		r.first, r.last = binary.LittleEndian.Uint64(text), binary.LittleEndian.Uint64(text[len(text)-8:])
+	}
+	return r
 }
 
 // follows reports whether the text at i is this run, so that it need not be validated again.
 func (r *run) follows(b []byte, i int, nesting uint64) bool {
-	return nesting == r.nesting && len(b)-i >= len(r.text) && string(b[i:i+len(r.text)]) == string(r.text)
+	end := i + len(r.text)
+	switch {
+	case nesting != r.nesting || end > len(b):
+		return false
+	case len(r.text) < 8:
+		return string(b[i:end]) == string(r.text)
+	}
+	return binary.LittleEndian.Uint64(b[i:]) == r.first && binary.LittleEndian.Uint64(b[end-8:]) == r.last
 }
 
 // compound validates the object or array that starts at i, and everything in it. Depth is the number of objects and arrays around it.
@@ -301,14 +317,10 @@ func (s *Scanner) compound(i, depth int) int {
 		switch c {
 		case '"':
 			if last > 0 && i-last < maxRun {
-				runs[expected] = run{b[last : i+1], before, nesting}
+				runs[expected] = newRun(b[last:i+1], before, nesting)
 				expected ^= 1
 			}
-			for i = s.String(i); i != Failed && runs[expected].follows(b, i, nesting); i = s.String(i) {
-				i += len(runs[expected].text) - 1
-				nesting = runs[expected].end
-				expected ^= 1
-			}
+			i, nesting, expected = s.stringsAndRuns(i, nesting, &runs, expected)
 			last, before = i, nesting
 		case '{', '[':
 			level := depth + bits.Len64(nesting)
@@ -359,6 +371,38 @@ func (s *Scanner) compound(i, depth int) int {
 			return s.fail(i, noColon)
 		}
 		i, c = s.next(i + 1)
+	}
+}
+
+// stringsAndRuns validates the string at i, and what follows it as long as that is the expected run and another string. It returns the offset
+// after the last string, the nesting there, and the run that was expected.
+//
+// It is a function of its own, with the beginning of String in it, because it has few enough variables for the registers: within compound, it
+// took half as long again.
+func (s *Scanner) stringsAndRuns(i int, nesting uint64, runs *[2]run, expected int) (int, uint64, int) {
+	b := s.Text
+	for {
+		i++
+		if uint(i)+16 > uint(len(b)) { // unsigned, so that the compiler need not check the bounds below
+			i = s.longString(i)
+		} else {
+			n, found := i, special(binary.LittleEndian.Uint64(b[i:i+8]))&highs
+			if found == 0 {
+				n, found = i+8, special(binary.LittleEndian.Uint64(b[i+8:i+16]))&highs
+			}
+			if n += bits.TrailingZeros64(found) / 8; found != 0 && b[n] == '"' {
+				i = n + 1
+			} else {
+				i = s.longString(i)
+			}
+		}
+		r := &runs[expected&1]
+		if i == Failed || !r.follows(b, i, nesting) {
+			return i, nesting, expected
+		}
+		i += len(r.text) - 1
+		nesting = r.end
+		expected ^= 1
 	}
 }
 
@@ -513,9 +557,12 @@ func quoteOrBackslash(w uint64) uint64 {
 // String validates the string whose opening quote is at i.
 func (s *Scanner) String(i int) int {
 	i++
-	if b := s.Text[i:]; len(b) >= 8 { // keys, roles and the like are short
-		found := special(binary.LittleEndian.Uint64(b)) & highs
-		if n := bits.TrailingZeros64(found) / 8; found != 0 && b[n] == '"' {
+	if b := s.Text[i:]; len(b) >= 16 { // keys, roles and the like are short
+		n, found := 0, special(binary.LittleEndian.Uint64(b))&highs
+		if found == 0 {
+			n, found = 8, special(binary.LittleEndian.Uint64(b[8:]))&highs
+		}
+		if n += bits.TrailingZeros64(found) / 8; found != 0 && b[n&15] == '"' {
 			return i + n + 1
 		}
 	}
