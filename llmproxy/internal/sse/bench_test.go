@@ -74,10 +74,11 @@ func BenchmarkLongEvent(b *testing.B) {
 	for _, size := range []struct {
 		name string
 		n    int
-	}{{"1MiB", 1 << 20}, {"16MiB", 16<<20 - 16}} {
+	}{{"200KiB", 200 << 10}, {"1MiB", 1 << 20}, {"16MiB", 16<<20 - 16}} {
 		b.Run(size.name, func(b *testing.B) {
 			event := []byte("data: " + strings.Repeat("x", size.n) + "\n\n")
 			b.SetBytes(int64(len(event)))
+			b.ReportAllocs()
 			for b.Loop() {
 				r := NewReader(&sips{event, 4 << 10}, MaxEvent)
 				if got, err := r.Next(); err != nil || len(got) != len(event) {

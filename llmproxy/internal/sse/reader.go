@@ -21,11 +21,15 @@ const (
 )
 
 // sizes are the sizes of buffers. A stream of a few words at a time waits with the smallest one, because thousands of streams may wait
-// at once. One that arrives faster than it is passed on gets the largest one: larger batches need fewer system calls.
-var sizes = [...]int{1 << 10, 4 << 10, 32 << 10}
+// at once. One that arrives faster than it is passed on gets the one for batches: larger batches need fewer system calls. The larger ones are
+// only for events that fill it.
+var sizes = [...]int{1 << 10, 4 << 10, 32 << 10, 256 << 10, 2 << 20}
+
+// forBatches is the index of the largest buffers for more than one event.
+const forBatches = 2
 
 // pools have the buffers of each size.
-var pools = [len(sizes)]sync.Pool{{New: newBuffer(0)}, {New: newBuffer(1)}, {New: newBuffer(2)}}
+var pools = [len(sizes)]sync.Pool{{New: newBuffer(0)}, {New: newBuffer(1)}, {New: newBuffer(2)}, {New: newBuffer(3)}, {New: newBuffer(4)}}
 
 func newBuffer(level int) func() any {
 	return func() any { b := make([]byte, sizes[level]); return &b }
@@ -174,17 +178,19 @@ func (r *Reader) fill() {
 
 // makeSpace moves what was not returned yet to the front. It takes a larger buffer when the last read nearly filled the buffer (the
 // framing of chunks takes space, too), since more may be waiting, or when one event fills it. It goes back to a smaller one when little has
-// been read several times.
+// been read several times, or once after a large event.
 func (r *Reader) makeSpace() {
 	waiting := r.buf[r.start:r.end]
 	switch {
-	case r.level+1 < len(sizes) && r.end > len(r.buf)*3/4:
+	case r.level < forBatches && r.end > len(r.buf)*3/4, r.level+1 < len(sizes) && len(waiting) == len(r.buf):
 		r.use(r.level+1, waiting)
 	case len(waiting) == len(r.buf):
 		// One byte over the bound shows that an event is too long.
 		larger := make([]byte, max(min(2*len(r.buf), r.max+1), len(waiting)+1))
 		r.replace(len(sizes), &larger, waiting)
-	case r.small >= smallReads, r.small > 0 && r.level == len(sizes):
+	case r.small > 0 && r.level > forBatches:
+		r.use(max(forBatches, levelFor(len(waiting))), waiting)
+	case r.small >= smallReads:
 		r.use(r.level-1, waiting)
 	default:
 		copy(r.buf, waiting)

@@ -232,9 +232,11 @@ func TestReaderBuffer(t *testing.T) {
 		{event(100), 1, middle},
 		{event(100), smallReads, small},
 		{event(small), 1, middle},
-		{event(4 * large), 1, 4 * large},
+		{event(4 * large), 1, sizes[3]},
 		{event(middle), 1, large},
-		{event(1 << 20), 1, 1 << 20},
+		{event(2 * sizes[3]), 1, sizes[4]},
+		{event(100), 1, large},
+		{event(2 * sizes[4]), 1, 2 * sizes[4]}, // not pooled
 		{event(100), 1, large},
 	}
 	var stream pieces
