@@ -47,11 +47,18 @@ func (f Framing) First(name, data []byte) Event {
 	if isDone(data) {
 		return Event{Done: true}
 	}
+	if f == Chunks {
+		e, valid := readChunk(name, data)
+		if !valid && !IsObject(data) {
+			return Event{Malformed: true}
+		}
+		return e
+	}
 	if !IsObject(data) {
 		return Event{Malformed: true}
 	}
-	e := f.read(name, data)
-	if f == Typed && e.Content && !e.Finish {
+	e := readTyped(name, data)
+	if e.Content && !e.Finish {
 		e.Content, e.Opens = readProgress(name, data)
 	}
 	return e
@@ -80,20 +87,35 @@ func (f Framing) read(name, data []byte) Event {
 	if f == Typed {
 		return readTyped(name, data)
 	}
-	return readChunk(name, data)
+	e, _ := readChunk(name, data)
+	return e
 }
 
 func isDone(data []byte) bool {
 	return len(data) < 16 && string(bytes.TrimSpace(data)) == "[DONE]"
 }
 
-func readChunk(name, data []byte) Event {
-	var e Event
+// readChunk reads a chunk in one pass, because the first one with content may be long. It reports whether the data is valid JSON. If it is not,
+// the members before the one with the error count.
+func readChunk(name, data []byte) (e Event, valid bool) {
+	s := jsonspan.Scanner{Text: data}
+	start := s.Space(0)
+	if start == len(data) || data[start] != '{' {
+		return e, false
+	}
 	choices := 0
-	err := jsonspan.EachMember(data, func(key, value []byte) bool {
-		switch string(key) {
-		case "choices":
-			choices = e.readChoices(value)
+	end := s.Object(start, 1, func(key jsonspan.Span, at int) (end int) {
+		if string(key.Of(data)) == "choices" {
+			before := e
+			if choices, end = e.readChoices(&s, at); end == jsonspan.Failed {
+				e = before
+			}
+			return end
+		}
+		if end = s.Value(at, 1); end == jsonspan.Failed {
+			return end
+		}
+		switch key, value := key.Of(data), data[at:end]; string(key) {
 		case "error":
 			if !isNoError(value) {
 				e.Err = value
@@ -102,13 +124,14 @@ func readChunk(name, data []byte) Event {
 			e.readMetered(key, value)
 			e.UsageOnly = e.UsageOnly || string(key) == "usage" && e.Usage != nil
 		}
-		return true
+		return end
 	})
-	if e.Err == nil && string(name) == "error" && err == nil {
+	valid = end != jsonspan.Failed
+	if e.Err == nil && string(name) == "error" && valid {
 		e.Err = data
 	}
 	e.UsageOnly = e.UsageOnly && choices == 0
-	return e
+	return e, valid && s.Space(end) == len(data)
 }
 
 // readMetered reads a member of a chunk or a response that decides what the answer costs.
@@ -132,39 +155,61 @@ func (e *Event) readMetered(key, value []byte) {
 	}
 }
 
-// readChoices reads the choices, which may be null, and returns their number.
-func (e *Event) readChoices(choices []byte) (n int) {
-	_ = jsonspan.EachElement(choices, func(choice []byte) bool {
+// readChoices reads the choices of a chunk, which may be null, and returns their number and the offset after them.
+func (e *Event) readChoices(s *jsonspan.Scanner, at int) (n, end int) {
+	if !begins(s, at, '[') {
+		return 0, s.Value(at, 1)
+	}
+	end = s.Array(at, 2, func(at int) int {
 		n++
-		finishes, isPart, isMessage := e.Finishes, false, false
-		_ = jsonspan.EachMember(choice, func(key, value []byte) bool {
-			switch string(key) {
-			case "delta":
-				isPart = true
-				e.Content = e.Content || hasContent(value)
-			case "message": // a server that cannot stream sends its message in one chunk
-				isMessage = hasContent(value)
-				e.Content = e.Content || isMessage
-			case "text", "reasoning_content", "reasoning": // of completions
-				e.Content = e.Content || !isEmpty(value)
-			case "finish_reason":
-				if namesReason(value) {
-					e.Reason = value
-					e.Finishes++
-				}
-			case "usage": // Moonshot
-				e.readMetered(key, value)
-			}
-			return true
-		})
-		e.Whole = e.Whole || isMessage && !isPart && e.Finishes > finishes
-		return true
+		return e.readChoice(s, at)
 	})
 	if e.Finishes > 0 {
 		e.Finish, e.Content = true, true // an empty answer is an answer
 	}
-	return n
+	return n, end
 }
+
+func (e *Event) readChoice(s *jsonspan.Scanner, at int) int {
+	if !begins(s, at, '{') {
+		return s.Value(at, 2)
+	}
+	finishes, isPart, isMessage := e.Finishes, false, false
+	end := s.Object(at, 3, func(key jsonspan.Span, at int) (end int) {
+		found := false
+		switch string(key.Of(s.Text)) {
+		case "delta":
+			isPart = true
+			found, end = readDelta(s, at)
+			e.Content = e.Content || found
+			return end
+		case "message": // a server that cannot stream sends its message in one chunk
+			isMessage, end = readDelta(s, at)
+			e.Content = e.Content || isMessage
+			return end
+		}
+		if end = s.Value(at, 3); end == jsonspan.Failed {
+			return end
+		}
+		switch key, value := key.Of(s.Text), s.Text[at:end]; string(key) {
+		case "text", "reasoning_content", "reasoning": // of completions
+			e.Content = e.Content || !isEmpty(value)
+		case "finish_reason":
+			if namesReason(value) {
+				e.Reason = value
+				e.Finishes++
+			}
+		case "usage": // Moonshot
+			e.readMetered(key, value)
+		}
+		return end
+	})
+	e.Whole = e.Whole || isMessage && !isPart && e.Finishes > finishes
+	return end
+}
+
+// begins reports whether a value begins with c.
+func begins(s *jsonspan.Scanner, at int, c byte) bool { return at < len(s.Text) && s.Text[at] == c }
 
 // namesReason reports whether a finish reason names one. Some servers send a placeholder with every chunk until the choice really
 // ends: an empty string, or a word for nothing. If that ended a choice, a stream that breaks off would look complete.
@@ -182,16 +227,30 @@ var noReasons = [][]byte{
 	[]byte("not_finished"),
 }
 
-// hasContent reports whether a delta carries a part of the answer. The first delta of a stream often has only the role.
-func hasContent(delta []byte) (found bool) {
-	_ = jsonspan.EachMember(delta, func(key, value []byte) bool { // it may be null
-		switch string(key) {
-		case "content", "reasoning_content", "reasoning", "reasoning_details", "refusal", "tool_calls", "function_call", "audio", "images":
-			found = !isEmpty(value)
-		}
-		return !found
-	})
+// hasContent reports whether a delta or a message carries a part of the answer. The first delta of a stream often has only the role.
+func hasContent(delta []byte) bool {
+	s := jsonspan.Scanner{Text: delta}
+	found, _ := readDelta(&s, s.Space(0))
 	return found
+}
+
+// readDelta is hasContent for a part of a chunk. It returns the offset after it.
+func readDelta(s *jsonspan.Scanner, at int) (found bool, end int) {
+	if !begins(s, at, '{') {
+		return false, s.Value(at, 3) // it may be null
+	}
+	end = s.Object(at, 4, func(key jsonspan.Span, at int) int {
+		end := s.Value(at, 4)
+		if end == jsonspan.Failed {
+			return end
+		}
+		switch string(key.Of(s.Text)) {
+		case "content", "reasoning_content", "reasoning", "reasoning_details", "refusal", "tool_calls", "function_call", "audio", "images":
+			found = found || !isEmpty(s.Text[at:end])
+		}
+		return end
+	})
+	return found, end
 }
 
 // readTyped reads an event that has a type.
@@ -256,7 +315,7 @@ func readUntyped(data []byte) Event {
 		return !hasChoices
 	})
 	if hasChoices {
-		e := readChunk(nil, data)
+		e, _ := readChunk(nil, data)
 		e.Finish, e.Finishes = false, 0
 		return e
 	}
