@@ -24,8 +24,9 @@ type client struct {
 	body    bytes.Buffer
 	writes  int
 	flushed int // bytes that were flushed
-	room    int // bytes after which it leaves; 0: never
-	flushes error
+	flushes int
+	room    int   // bytes after which it leaves; 0: never
+	gone    error // of a flush
 }
 
 var errLeft = errors.New("connection reset by peer")
@@ -46,7 +47,8 @@ func (c *client) Write(p []byte) (int, error) {
 
 func (c *client) Flush() error {
 	c.flushed = c.body.Len()
-	return c.flushes
+	c.flushes++
+	return c.gone
 }
 
 func (c *client) Commit(context.Context, bool) (bool, error) { return false, nil }

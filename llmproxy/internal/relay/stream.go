@@ -154,7 +154,7 @@ func (s *streamAnswer) Send(w Client, begun bool) error {
 		disableBuffering(h)
 		w.WriteHeader(http.StatusOK)
 	}
-	if err := s.relay(w, s.held); err != nil {
+	if err := s.pass(w, s.held); err != nil { // it leaves together with the batch
 		return err
 	}
 	s.held = nil
@@ -228,9 +228,17 @@ func (s *streamAnswer) next() ([]byte, error) {
 	return nil, err
 }
 
-// relay writes the events of one read, without those that the client must not get. It uses one Write and one Flush for all of them:
-// a Write for each event costs 1.8 times as much over HTTP/2 (see docs/performance.md).
+// relay sends the events of one read. It uses one Write and one Flush for all of them: a Write for each event costs 1.8 times as much over
+// HTTP/2 (see docs/performance.md).
 func (s *streamAnswer) relay(w Client, batch []byte) error {
+	if err := s.pass(w, batch); err != nil {
+		return err
+	}
+	return flush(w)
+}
+
+// pass writes events, without those that the client must not get.
+func (s *streamAnswer) pass(w Client, batch []byte) error {
 	from, at := 0, 0
 	for at < len(batch) {
 		event, _ := sse.Cut(batch[at:])
@@ -258,10 +266,7 @@ func (s *streamAnswer) relay(w Client, batch []byte) error {
 		at = next
 	}
 	s.splitEnd = bytes.HasSuffix(batch, []byte("\r"))
-	if err := s.write(w, batch[from:]); err != nil {
-		return err
-	}
-	return flush(w)
+	return s.write(w, batch[from:])
 }
 
 // inspect updates the meter and reports whether the client gets the event.

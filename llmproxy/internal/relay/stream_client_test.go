@@ -37,9 +37,25 @@ func TestStreamClientLeaves(t *testing.T) {
 		}
 	}
 	to := newClient()
-	to.flushes = errLeft
+	to.gone = errLeft
 	if got := pass(t, "text/event-stream", strings.NewReader(in), expect, to); got.Sent != "client left" {
 		t.Errorf("when a flush fails: %+v", got)
+	}
+}
+
+// Events that were held leave together with the content for which they were held.
+func TestStreamBeginsWithOneFlush(t *testing.T) {
+	t.Parallel()
+	expect := Expect{Endpoint: endpoint(t, "/v1/chat/completions"), Stream: true, Choices: 1}
+	res, _ := respond("text/event-stream", &paced{[]string{role, ping, hi, stop + done}})
+	answer, err := Hold(res, expect)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Close()
+	to := newClient()
+	if err := answer.Send(to, false); err != nil || to.body.String() != role+ping+hi+stop+done || to.flushes != 2 {
+		t.Errorf("%d flushes of %q, %v", to.flushes, to.body.String(), err)
 	}
 }
 
