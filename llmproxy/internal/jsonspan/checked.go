@@ -110,9 +110,7 @@ func (t Checked) Key(i int) (key []byte, value int) {
 func (t Checked) key(i int) (raw Span, value int, escaped bool) {
 	end := i
 	if i < len(t) && t[i] == '"' {
-		if end = shortStringEnd(t, i); end < 0 {
-			end, escaped = longStringEnd(t, i), true
-		}
+		end, escaped = t.String(i)
 	}
 	colon := skipSpace(t, end)
 	return Span{min(i+1, end), max(i, end-1)}, skipSpace(t, min(colon+1, len(t))), escaped
@@ -121,9 +119,24 @@ func (t Checked) key(i int) (raw Span, value int, escaped bool) {
 // Skip returns the offset after the value at i, or i if no value starts there.
 func (t Checked) Skip(i int) int {
 	if i < len(t) && t[i] == '"' {
-		return skipString(t, i)
+		end, _ := t.String(i)
+		return end
 	}
 	return skipValue(t, i)
+}
+
+// String returns the offset after the string whose opening quote is at i. Escaped reports whether there may be escapes in it.
+func (t Checked) String(i int) (end int, escaped bool) {
+	if p := t[i+1:]; len(p) >= 16 { // keys, roles and the like are short
+		n, found := 0, quoteOrBackslash(binary.LittleEndian.Uint64(p))
+		if found == 0 {
+			n, found = 8, quoteOrBackslash(binary.LittleEndian.Uint64(p[8:]))
+		}
+		if n += bits.TrailingZeros64(found) / 8; found != 0 && p[n&15] == '"' {
+			return i + n + 2, false
+		}
+	}
+	return skipString(t, i), true
 }
 
 // skipSpace returns the offset of the next byte from i that is not white space.
@@ -134,36 +147,9 @@ func skipSpace(b []byte, i int) int {
 	return i
 }
 
-// skipString returns the offset after the string whose opening quote is at i.
+// skipString returns the offset after the string whose opening quote is at i. Quotes are searched for, because that is what a processor does
+// fastest.
 func skipString(b []byte, i int) int {
-	if end := shortStringEnd(b, i); end >= 0 {
-		return end
-	}
-	return longStringEnd(b, i)
-}
-
-// shortStringEnd is skipString for a string of less than 16 bytes without escapes, as keys and roles are. It returns a negative number for
-// any other string.
-func shortStringEnd(b []byte, i int) int {
-	p := b[i+1:]
-	if len(p) < 16 {
-		return -1
-	}
-	found := quoteOrBackslash(binary.LittleEndian.Uint64(p))
-	n := 0
-	if found == 0 {
-		n, found = 8, quoteOrBackslash(binary.LittleEndian.Uint64(p[8:]))
-	}
-	if found != 0 {
-		if n += bits.TrailingZeros64(found) / 8; p[n] == '"' {
-			return i + n + 2
-		}
-	}
-	return -1
-}
-
-// longStringEnd is skipString for any string. Quotes are searched for, because that is what a processor does fastest.
-func longStringEnd(b []byte, i int) int {
 	for i++; i < len(b); i++ {
 		n := bytes.IndexByte(b[i:], '"')
 		if n < 0 {
@@ -186,7 +172,7 @@ func skipValue(b []byte, i int) int {
 	for depth := 0; i < len(b); {
 		switch b[i] {
 		case '"':
-			i = skipString(b, i)
+			i, _ = Checked(b).String(i)
 		case '{', '[':
 			depth++
 			i++

@@ -126,16 +126,15 @@ func (s *Signals) readMessages(value []byte) {
 	var m inputItem
 	for i, more := t.Enter(0); more; {
 		text, end := known[expected].skip(t, i)
-		if text == nil {
+		if end == i {
 			expected ^= 1
 			text, end = known[expected].skip(t, i)
 		}
-		if text != nil {
+		if end > i {
 			s.Messages++
-			s.total.tokens += messageTokens
-			s.readText(text)
+			s.total = s.total.plus(size{text, messageTokens})
 			if known[expected].isUser {
-				s.user = text
+				s.user = known[expected].text(t[i:end])
 			}
 		} else {
 			end = m.read(t, i)
@@ -159,19 +158,25 @@ type opening struct {
 	isUser bool
 }
 
-// skip returns the text of the message at i, with its quotes, and the offset after the message. It returns no text if the message does not
-// begin like this, or does not end with the text.
-func (o *opening) skip(t jsonspan.Checked, i int) (text []byte, end int) {
+// skip returns the size of the text of the message at i, and the offset after the message. It returns i if the message does not begin like
+// this, or does not end with the text.
+func (o *opening) skip(t jsonspan.Checked, i int) (text, end int) {
 	from := i + len(o.bytes)
 	if len(o.bytes) == 0 || from > len(t) || string(t[i:from]) != string(o.bytes) {
-		return nil, i
+		return 0, i
 	}
-	from--
-	if end = t.Skip(from); end >= len(t) || t[end] != '}' {
-		return nil, i
+	end, escaped := t.String(from - 1)
+	if end >= len(t) || t[end] != '}' {
+		return 0, i
 	}
-	return t[from:end], end + 1
+	if text = end - 1 - from; escaped {
+		text = jsonspan.UnescapedLen(t[from : end-1])
+	}
+	return text, end + 1
 }
+
+// text returns the text of a message that begins like this, with its quotes.
+func (o *opening) text(message []byte) []byte { return message[len(o.bytes)-1 : len(message)-1] }
 
 // readInputs reads a text, a list of texts, a list of tokens or of lists of tokens, or the items of the Responses API.
 func (s *Signals) readInputs(value []byte) {
