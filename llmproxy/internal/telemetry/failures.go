@@ -58,6 +58,6 @@ func (f *failures) ends(rec *exchange.Record, a exchange.Attempt) bool {
 }
 
 func targetKey(rec *exchange.Record, a exchange.Attempt) failureKey {
-	upstream, model := targetLabel(rec, a.Configured)
-	return failureKey{upstream: upstream, model: model}
+	target := targetLabel(rec, a.Configured)
+	return failureKey{upstream: target.upstream, model: target.model}
 }

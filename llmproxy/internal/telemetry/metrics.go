@@ -14,34 +14,35 @@ import (
 // The collectors belong to the process, not to a configuration: a stream that outlives a reload still counts, and a reload
 // resets nothing. docs/metrics.md explains each metric.
 var (
-	requests      = counter("requests_total", "Finished requests.", "model", "target", "endpoint", "status", "verdict")
-	latency       = histogram("request_latency_seconds", "Time from the arrival of a request to the end of its answer.", latencyBuckets, "model", "target", "endpoint")
-	firstToken    = histogram("time_to_first_token_seconds", "Time from the arrival of a request to the first content of its stream.", waitBuckets, "model", "target")
-	perToken      = histogram("time_per_output_token_seconds", "Time between two output tokens of a stream, averaged over the stream.", perTokenBuckets, "model", "target")
-	overhead      = histogram("overhead_seconds", "Time spent by the gateway itself: without the upload of the request, waits and attempts.", overheadBuckets)
-	queueWait     = histogram("queue_wait_seconds", "Time spent waiting for a slot, of requests that had to wait.", waitBuckets, "model")
-	forecastRatio = histogram("time_to_first_token_forecast_ratio", "Time from when a request asked for a slot to the first content of its stream, divided by the forecast.", ratioBuckets, "target")
-	tokenCount    = counter("tokens_total", "Tokens used. Cached tokens are part of the input, reasoning tokens of the output.", "model", "target", "type")
-	estimated     = counter("usage_estimated_total", "Answers whose tokens were estimated, because the upstream did not count them.", "model", "target")
-	wasted        = counter("tokens_wasted_total", "Output tokens of streams whose clients disconnected.", "model", "target")
-	cost          = counter("cost_usd_total", "Cost of answers in US dollars, where the price is known.", "model", "target")
-	costReference = counter("cost_reference_usd_total", "Cost in US dollars that answers of targets with instead_of would have had there.", "model", "target")
-	costUnknown   = counter("cost_unknown_total", "Answers whose price is not known.", "model", "target")
-	attempts      = counter("attempts_total", "Attempts, by verdict.", "target", "verdict")
+	overhead      = prometheus.NewHistogram(prometheus.HistogramOpts{Namespace: "llm", Name: "overhead_seconds", Help: "Time spent by the gateway itself: without the upload of the request, waits and attempts.", Buckets: overheadBuckets})
 	fallbacks     = counter("fallbacks_total", "Requests that left their first pool of targets, by reason.", "model", "reason")
-	cacheRequests = counter("cache_requests_total", "Requests by what the cache did: hit, miss, coalesced or bypass.", "model", "result")
-	cacheTokens   = counter("cache_tokens_saved_total", "Tokens of answers from the cache.", "model", "type")
 	limited       = counter("limited_total", "Requests that were rejected with status 429 by a limit of the gateway.", "model", "limit")
-	clientClosed  = counter("client_closed_total", "Requests whose clients disconnected before the end of the answer.", "model", "target")
 	requestBytes  = counter("request_bytes_total", "Bytes of request bodies.", "endpoint")
 	responseBytes = counter("response_bytes_total", "Bytes of response bodies.", "endpoint")
 	requestsOpen  = gauge("requests_open", "Requests in progress.")
 	streamsOpen   = gauge("streams_open", "Streams in progress.")
 
-	everyCollector = collectors{
-		requests, latency, firstToken, perToken, overhead, queueWait, forecastRatio, tokenCount, estimated, wasted, cost, costReference, costUnknown,
-		attempts, fallbacks, cacheRequests, cacheTokens, limited, clientClosed, requestBytes, responseBytes, requestsOpen, streamsOpen, replicaCollector{},
-	}
+	everyCollector = collectors{overhead, fallbacks, limited, requestBytes, responseBytes, requestsOpen, streamsOpen, tallyCollector{}, replicaCollector{}}
+)
+
+// The metrics of tallies. Their labels are in alphabetical order, as Prometheus needs them.
+var (
+	requests      = desc("requests_total", "Finished requests.", "endpoint", "model", "status", "target", "verdict")
+	latency       = desc("request_latency_seconds", "Time from the arrival of a request to the end of its answer.", "endpoint", "model", "target")
+	firstToken    = desc("time_to_first_token_seconds", "Time from the arrival of a request to the first content of its stream.", "model", "target")
+	perToken      = desc("time_per_output_token_seconds", "Time between two output tokens of a stream, averaged over the stream.", "model", "target")
+	queueWait     = desc("queue_wait_seconds", "Time spent waiting for a slot, of requests that had to wait.", "model")
+	forecastRatio = desc("time_to_first_token_forecast_ratio", "Time from when a request asked for a slot to the first content of its stream, divided by the forecast.", "target")
+	tokenCount    = desc("tokens_total", "Tokens used. Cached tokens are part of the input, reasoning tokens of the output.", "model", "target", "type")
+	estimated     = desc("usage_estimated_total", "Answers whose tokens were estimated, because the upstream did not count them.", "model", "target")
+	wasted        = desc("tokens_wasted_total", "Output tokens of streams whose clients disconnected.", "model", "target")
+	cost          = desc("cost_usd_total", "Cost of answers in US dollars, where the price is known.", "model", "target")
+	costReference = desc("cost_reference_usd_total", "Cost in US dollars that answers of targets with instead_of would have had there.", "model", "target")
+	costUnknown   = desc("cost_unknown_total", "Answers whose price is not known.", "model", "target")
+	clientClosed  = desc("client_closed_total", "Requests whose clients disconnected before the end of the answer.", "model", "target")
+	attempts      = desc("attempts_total", "Attempts, by verdict.", "target", "verdict")
+	cacheRequests = desc("cache_requests_total", "Requests by what the cache did: hit, miss, coalesced or bypass.", "model", "result")
+	cacheTokens   = desc("cache_tokens_saved_total", "Tokens of answers from the cache.", "model", "type")
 )
 
 // The buckets of the OpenTelemetry GenAI conventions, with larger ones for models that take minutes.
@@ -57,8 +58,8 @@ func counter(name, help string, labels ...string) *prometheus.CounterVec {
 	return prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "llm", Name: name, Help: help}, labels)
 }
 
-func histogram(name, help string, buckets []float64, labels ...string) *prometheus.HistogramVec {
-	return prometheus.NewHistogramVec(prometheus.HistogramOpts{Namespace: "llm", Name: name, Help: help, Buckets: buckets}, labels)
+func desc(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc("llm_"+name, help, labels, nil)
 }
 
 func gauge(name, help string) prometheus.Gauge {

@@ -147,14 +147,12 @@ func TestSeriesAreBounded(t *testing.T) {
 	if n := countSeries(t); n > 20*maxDiscovered {
 		t.Errorf("%d series", n)
 	}
-	if n := len(m.series.known) + len(m.requests.known) + len(m.attempts.known); n > 5*maxDiscovered {
-		t.Errorf("%d children", n)
+	if n := len(pairTallies.all()) + len(targetTallies.all()) + len(modelTallies.all()); n > 5*maxDiscovered {
+		t.Errorf("%d tallies", n)
 	}
-	for _, c := range []*prometheus.CounterVec{requests, attempts} {
-		for _, labels := range labelsOf(t, c) {
-			if strings.Contains(labels, "made-up-99999") {
-				t.Errorf("a made-up name is a label: %s", labels)
-			}
+	for _, labels := range labelsOf(t, tallyCollector{}) {
+		if strings.Contains(labels, "made-up-99999") {
+			t.Errorf("a made-up name is a label: %s", labels)
 		}
 	}
 }
