@@ -178,7 +178,10 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 }
 
 // match returns the task of a request, and whose it is. The quota and the status are also found at the path that the client wrote, because
-// handle_path /llm/* takes away the beginning of its path.
+// handle_path /llm/* takes away the beginning of its path. It is not inlined, because its copy of a request would be on the stack of every
+// open stream.
+//
+//go:noinline
 func (h *Handler) match(r *http.Request) (gateway.Task, gateway.Claim) {
 	task, claim := h.gateway.Match(r)
 	if claim == gateway.Ours {

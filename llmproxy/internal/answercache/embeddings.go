@@ -75,7 +75,10 @@ func (b *batch) partlyStored() bool {
 	return n > 0 && n < len(b.items)
 }
 
-// missing returns the indices of the items to ask the upstream for. Of identical items it returns the first.
+// missing returns the indices of the items to ask the upstream for. Of identical items it returns the first. It is not inlined, because its
+// map would be on the stack of every stream that is recorded.
+//
+//go:noinline
 func (b *batch) missing() (indices []int) {
 	seen := make(map[caching.Key]bool, len(b.items))
 	for i, e := range b.entries {

@@ -135,47 +135,20 @@ func (a *attempt) leaveSlot() {
 	time.AfterFunc(lingers, a.slot.Abandon(a.used).Release)
 }
 
-// perform sends the request, reads the answer until it is good enough to commit to, commits, and sends it to the client.
+// perform sends the request, reads the answer until it is good enough to commit to, commits, and sends it to the client. Each step is a
+// function of its own, because what perform and send have on the stack stays there while a stream is open.
 func (a *attempt) perform() *failure {
-	if a.planned.LocalOnly && !a.u.IsLocal() { // the walk skips such targets; this check is a second line of defense
-		return a.fail(router.Misconfigured, errLocalOnly)
-	}
-	if failed := a.awaitLoad(); failed != nil {
+	req, failed := a.prepare()
+	if failed != nil {
 		return failed
 	}
-	if e := a.u.Prepare(&a.template, a.model); e != nil {
-		return a.untranslatable(e)
-	}
-	req := a.u.NewRequest(a.ctx, &a.template, a.replica, a.model)
-	a.sent = req.Header
 	a.replica.Begin(a)
 	defer a.replica.Finish(a)
-	if a.span != nil {
-		a.span.Inject(req.Header)
-	}
-	a.atServer = true
-	res, err := a.u.RoundTrip(req)
-	if err != nil {
-		return a.fail(a.verdict(err), err)
-	}
-	a.status = res.StatusCode
-	if res.StatusCode != http.StatusOK && res.StatusCode != http.StatusCreated { // some frameworks answer 201 to every POST
-		a.atServer = false
-		return a.readError(res)
-	}
-	if err := a.u.TranslateAnswer(&a.template, res); err != nil {
-		return a.fail(a.verdict(err), err)
-	}
-	if c, ok := a.client.(exchange.Translator); ok {
-		c.Pass(a.u.Passes(&a.template))
-	}
-	a.header = res.Header
-	answer, err := relay.Hold(res, a.expect())
-	if err != nil {
-		return a.reject(err)
+	answer, failed := a.ask(req)
+	if failed != nil {
+		return failed
 	}
 	defer answer.Close()
-	a.u.LearnRefused(a.model, &a.template)
 	begun, err := a.client.Commit(a.ctx, answer.Streams())
 	if err != nil {
 		return a.fail(a.verdict(err), err)
@@ -183,6 +156,52 @@ func (a *attempt) perform() *failure {
 	a.template.Sent()
 	a.send(answer, begun)
 	return nil
+}
+
+// prepare returns the request, when the replica may get it.
+func (a *attempt) prepare() (*http.Request, *failure) {
+	if a.planned.LocalOnly && !a.u.IsLocal() { // the walk skips such targets; this check is a second line of defense
+		return nil, a.fail(router.Misconfigured, errLocalOnly)
+	}
+	if failed := a.awaitLoad(); failed != nil {
+		return nil, failed
+	}
+	if e := a.u.Prepare(&a.template, a.model); e != nil {
+		return nil, a.untranslatable(e)
+	}
+	req := a.u.NewRequest(a.ctx, &a.template, a.replica, a.model)
+	a.sent = req.Header
+	return req, nil
+}
+
+// ask sends the request and returns the answer when it is good enough to commit to.
+func (a *attempt) ask(req *http.Request) (relay.Answer, *failure) {
+	if a.span != nil {
+		a.span.Inject(req.Header)
+	}
+	a.atServer = true
+	res, err := a.u.RoundTrip(req)
+	if err != nil {
+		return nil, a.fail(a.verdict(err), err)
+	}
+	a.status = res.StatusCode
+	if res.StatusCode != http.StatusOK && res.StatusCode != http.StatusCreated { // some frameworks answer 201 to every POST
+		a.atServer = false
+		return nil, a.readError(res)
+	}
+	if err := a.u.TranslateAnswer(&a.template, res); err != nil {
+		return nil, a.fail(a.verdict(err), err)
+	}
+	if c, ok := a.client.(exchange.Translator); ok {
+		c.Pass(a.u.Passes(&a.template))
+	}
+	a.header = res.Header
+	answer, err := relay.Hold(res, a.expect())
+	if err != nil {
+		return nil, a.reject(err)
+	}
+	a.u.LearnRefused(a.model, &a.template)
+	return answer, nil
 }
 
 // untranslatable returns the failure of a request that the API of the target cannot express.
@@ -231,6 +250,16 @@ func (a *attempt) Opened() { a.watchdog.opened() }
 
 // send relays an answer that has been committed.
 func (a *attempt) send(answer relay.Answer, begun bool) {
+	a.announce(answer)
+	if a.rec.Stream && a.Streaming != nil {
+		a.Streaming(1)
+		defer a.Streaming(-1)
+	}
+	a.finish(answer, answer.Send(a.client, begun))
+}
+
+// announce notes that there is an answer, and sets the headers of the response.
+func (a *attempt) announce(answer relay.Answer) {
 	rec := a.rec
 	a.watchdog.committed()
 	a.replica.Progress()
@@ -248,12 +277,11 @@ func (a *attempt) send(answer relay.Answer, begun bool) {
 	if a.compareUsage(answer.Meter()); rec.Warning != "" {
 		header["X-Llm-Warning"] = []string{rec.Warning}
 	}
-	if rec.Stream && a.Streaming != nil {
-		a.Streaming(1)
-		defer a.Streaming(-1)
-	}
-	truncated := false // the client cannot see that the answer is incomplete
-	err := answer.Send(a.client, begun)
+}
+
+// finish tells the client of an error that it could not see, and records what the answer used.
+func (a *attempt) finish(answer relay.Answer, err error) {
+	rec, truncated := a.rec, false // truncated: the client cannot see that the answer is incomplete
 	a.atServer = err != nil
 	if err != nil {
 		e, sent := a.failAfterCommit(err)
