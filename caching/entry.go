@@ -101,7 +101,9 @@ func (e *Entry) Marshal() []byte {
 	compressed := false
 	body := e.Body
 	if len(body) > compressAbove {
-		if small := compress(body); len(small) < len(body) {
+		c := compressors.Get().(*compressor)
+		defer compressors.Put(c)
+		if small := c.compress(body); len(small) < len(body) {
 			body, compressed = small, true
 		}
 	}
@@ -225,14 +227,22 @@ func (r *entryReader) text() string {
 	return s
 }
 
-// Bodies are compressed with zstd at its fastest level: streams of events are so repetitive that better levels gain little.
+// A compressor compresses bodies with zstd at its fastest level: streams of events are so repetitive that better levels gain little.
+type compressor struct {
+	encoder *zstd.Encoder
+	scratch []byte // for the result, which Marshal copies
+}
+
+// maxScratch is how much memory for results a compressor keeps.
+const maxScratch = 256 << 10
+
 var (
 	compressors = sync.Pool{New: func() any {
 		w, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(1<<20))
 		if err != nil {
 			panic(err) // the options are constant and valid
 		}
-		return w
+		return &compressor{encoder: w}
 	}}
 	decompressors = sync.Pool{New: func() any {
 		r, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(maxBody))
@@ -243,10 +253,13 @@ var (
 	}}
 )
 
-func compress(body []byte) []byte {
-	w := compressors.Get().(*zstd.Encoder)
-	defer compressors.Put(w)
-	return w.EncodeAll(body, make([]byte, 0, len(body)/4))
+// compress returns the compressed body. It is valid until the next call.
+func (c *compressor) compress(body []byte) []byte {
+	small := c.encoder.EncodeAll(body, c.scratch[:0])
+	if cap(small) <= maxScratch {
+		c.scratch = small
+	}
+	return small
 }
 
 func decompress(compressed []byte) ([]byte, error) {
