@@ -104,6 +104,17 @@ func member(object []byte, name string) (found []byte) {
 	return found
 }
 
+// checkedMember is member for text that was validated before.
+func checkedMember(object []byte, name string) (found []byte) {
+	jsonspan.Members(object, func(key, value []byte) bool { // a value that is not an object has no members
+		if string(jsonspan.Unescape(key)) == name {
+			found = value
+		}
+		return true
+	})
+	return found
+}
+
 // isEmpty reports whether a value is null or empty. vLLM sends "content":"" and "tool_calls":[] where there is no content or call.
 func isEmpty(value []byte) bool {
 	switch string(value) {

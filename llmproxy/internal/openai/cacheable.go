@@ -110,14 +110,15 @@ func (f *FinishReasons) AddWhole(body []byte) {
 	}
 }
 
-// add adds the finish reasons of a whole answer or a chunk, and returns the number of its choices.
+// add adds the finish reasons of a whole answer or a chunk, and returns the number of its choices. EachMember validates the text, so that
+// nothing in it has to be validated again.
 func (f *FinishReasons) add(body []byte) (choices int) {
 	_ = jsonspan.EachMember(body, func(key, value []byte) bool { // a body that is not an object has no choices
 		switch string(key) {
 		case "choices":
-			_ = jsonspan.EachElement(value, func(choice []byte) bool {
+			jsonspan.Elements(value, func(choice []byte) bool {
 				choices++
-				f.addReason(member(choice, "finish_reason"))
+				f.addReason(checkedMember(choice, "finish_reason"))
 				return true
 			})
 		case "status":
@@ -125,7 +126,7 @@ func (f *FinishReasons) add(body []byte) (choices int) {
 				f.addReason(value)
 			}
 		case "incomplete_details":
-			f.addReason(member(value, "reason"))
+			f.addReason(checkedMember(value, "reason"))
 		case "data", "results":
 			if !isEmpty(value) {
 				f.Finished++

@@ -217,6 +217,9 @@ func TestFinishReasons(t *testing.T) {
 		{"response filtered", `{"status":"incomplete","incomplete_details":{"reason":"content_filter"}}`, 1, false, false},
 		{"response queued", `{"status":"queued"}`, 1, false, false},
 		{"something else", `[1]`, 1, false, false},
+		{"broken off in a choice", `{"choices":[{"finish_reason":"stop"`, 1, false, false},
+		{"invalid text in a choice", `{"choices":[{"finish_reason":"stop","text":"` + "\xff" + `"}]}`, 1, false, false},
+		{"invalid number in a choice", `{"choices":[{"finish_reason":"stop","index":01}]}`, 1, false, false},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
