@@ -25,7 +25,7 @@ func (tallyCollector) Describe(to chan<- *prometheus.Desc) {
 
 // Collect implements prometheus.Collector.
 func (tallyCollector) Collect(to chan<- prometheus.Metric) {
-	var s samples
+	s := samples{few: map[[2]string]*dto.LabelPair{}}
 	for _, t := range pairTallies.all() {
 		t.collect(s.begin(t.begun))
 		s.send(to)
@@ -46,9 +46,9 @@ func (t *pairTally) collect(s *samples) {
 	model, target := label("model", t.model), label("target", t.target)
 	for i := range t.endpoints {
 		e := &t.endpoints[i]
-		endpoint := label("endpoint", e.endpoint)
+		endpoint := s.label("endpoint", e.endpoint)
 		for _, c := range e.ended {
-			s.counter(requests, c.n, endpoint, model, label("status", strconv.Itoa(c.of.status)), target, label("verdict", c.of.verdict.String()))
+			s.counter(requests, c.n, endpoint, model, s.label("status", strconv.Itoa(c.of.status)), target, s.label("verdict", c.of.verdict.String()))
 		}
 		s.histogram(latency, latencyBuckets, &e.latency, endpoint, model, target)
 	}
@@ -72,7 +72,7 @@ func (t *targetTally) collect(s *samples) {
 	defer t.mu.Unlock()
 	target := label("target", t.target)
 	for _, c := range t.attempts {
-		s.counter(attempts, c.n, target, label("verdict", c.of.String()))
+		s.counter(attempts, c.n, target, s.label("verdict", c.of.String()))
 	}
 	s.histogram(forecastRatio, ratioBuckets, &t.forecastRatio, target)
 }
@@ -83,7 +83,7 @@ func (t *modelTally) collect(s *samples) {
 	model := label("model", t.model)
 	s.histogram(queueWait, waitBuckets, &t.queueWait, model)
 	for _, c := range t.cached {
-		s.counter(cacheRequests, c.n, model, label("result", c.of))
+		s.counter(cacheRequests, c.n, model, s.label("result", c.of))
 	}
 	s.counter(cacheTokens, t.input, model, typeInput)
 	s.counter(cacheTokens, t.output, model, typeOutput)
@@ -99,6 +99,17 @@ func label(name, value string) *dto.LabelPair { return &dto.LabelPair{Name: &nam
 type samples struct {
 	list  []*sample
 	begun *timestamppb.Timestamp
+	few   map[[2]string]*dto.LabelPair // labels with few values, which tallies share
+}
+
+// label returns a label with few values.
+func (s *samples) label(name, value string) *dto.LabelPair {
+	shared := s.few[[2]string{name, value}]
+	if shared == nil {
+		shared = label(name, value)
+		s.few[[2]string{name, value}] = shared
+	}
+	return shared
 }
 
 func (s *samples) begin(begun time.Time) *samples {
