@@ -53,6 +53,10 @@ func (t *pairTally) collect(s *samples) {
 		s.histogram(latency, latencyBuckets, &e.latency, endpoint, model, target)
 	}
 	a, labels := &t.answers, labels{model, target}
+	if !a.begun {
+		return
+	}
+	// All of them appear with the first answer, also those that are zero, so that Prometheus sees the first time that they count.
 	s.counter(tokenCount, a.input, model, target, typeInput)
 	s.counter(tokenCount, a.output, model, target, typeOutput)
 	s.counter(tokenCount, a.cached, model, target, typeCached)
@@ -85,8 +89,10 @@ func (t *modelTally) collect(s *samples) {
 	for _, c := range t.cached {
 		s.counter(cacheRequests, c.n, model, s.label("result", c.of))
 	}
-	s.counter(cacheTokens, t.input, model, typeInput)
-	s.counter(cacheTokens, t.output, model, typeOutput)
+	if len(t.cached) > 0 {
+		s.counter(cacheTokens, t.input, model, typeInput)
+		s.counter(cacheTokens, t.output, model, typeOutput)
+	}
 }
 
 var typeInput, typeOutput, typeCached, typeReasoning = label("type", "input"), label("type", "output"), label("type", "cached"), label("type", "reasoning")
@@ -141,12 +147,8 @@ func (s *sample) Write(to *dto.Metric) error {
 	return nil
 }
 
-// counter adds a counter unless it is zero. Most models have no use for half of the counters. The time from when it was zero makes up for
-// the sample that Prometheus did not see.
+// counter adds a counter.
 func (s *samples) counter(desc *prometheus.Desc, value float64, labels ...*dto.LabelPair) {
-	if value == 0 {
-		return
-	}
 	c := &struct {
 		dto.Counter
 		value float64

@@ -40,8 +40,8 @@ func TestHistogramsAreThoseOfPrometheus(t *testing.T) {
 	}
 }
 
-// A counter is absent while it is zero. From then on it says since when it has counted, so that Prometheus can count the first time, too.
-func TestCountersAreAbsentUntilTheyCount(t *testing.T) {
+// All counters of a model and target appear with its first answer, so that Prometheus sees them at zero before they count.
+func TestCountersAppearWithTheFirstAnswer(t *testing.T) {
 	table, u := tableOf(t)
 	m, rec := newRecorder(table), answeredRecord(u)
 	rec.Rule, rec.Model = "m-priced", "m-priced"
@@ -64,10 +64,15 @@ func TestCountersAreAbsentUntilTheyCount(t *testing.T) {
 		}
 		return all
 	}
+	refused := &exchange.Record{Endpoint: rec.Endpoint, RequestInfo: rec.RequestInfo, Routing: rec.Routing}
 	before := time.Now()
+	m.record(refused)
+	if c := collected()["llm_cost_usd_total"]; c != nil {
+		t.Errorf("before an answer: %v", c)
+	}
 	m.record(rec)
 	counters := collected()
-	if counters["llm_cost_usd_total"].GetValue() != rec.Cost || counters["llm_cost_unknown_total"] != nil {
+	if unknown := counters["llm_cost_unknown_total"]; counters["llm_cost_usd_total"].GetValue() != rec.Cost || unknown == nil || unknown.GetValue() != 0 {
 		t.Errorf("after an answer with a price: %v", counters)
 	}
 	priced := time.Now()

@@ -99,6 +99,7 @@ type ending struct {
 
 // An answerTally counts answers.
 type answerTally struct {
+	begun                            bool // something was counted
 	input, output, cached, reasoning float64
 	estimated, wasted, clientClosed  float64
 	cost, costReference, costUnknown float64
@@ -168,6 +169,7 @@ func generated(rec *exchange.Record) bool {
 
 // record counts an answer if there was one, or if its client disconnected.
 func (a *answerTally) record(rec *exchange.Record) {
+	a.begun = a.begun || generated(rec) || rec.Verdict == router.ClientClosed
 	if rec.Verdict == router.ClientClosed {
 		a.clientClosed++
 		a.wasted += float64(rec.Usage.Output)
