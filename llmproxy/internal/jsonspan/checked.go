@@ -34,7 +34,7 @@ func eachMember(object []byte, visit func(key, value Span) bool) bool {
 	}
 	for i, more := t.Enter(i); more; {
 		key, value, _ := t.key(i)
-		end := t.Skip(value)
+		end := t.End(value)
 		if end <= value || !visit(key, Span{value, end}) {
 			break
 		}
@@ -52,7 +52,7 @@ func Elements(array []byte, visit func(value []byte) bool) bool {
 		return false
 	}
 	for i, more := t.Enter(i); more; {
-		end := t.Skip(i)
+		end := t.End(i)
 		if end <= i || !visit(t[i:end]) {
 			break
 		}
@@ -66,15 +66,15 @@ func Elements(array []byte, visit func(value []byte) bool) bool {
 //
 //	for i, more := t.Enter(i); more; {
 //		key, value := t.Key(i) // of an object
-//		end := t.Skip(value)
+//		end := t.End(value)
 //		i, more = t.Next(end)
 //	}
 //
 // Each takes the offset at which something starts. They are safe on any bytes.
 type Checked []byte
 
-// Enter returns the offset of the first member or element of the object or array at i. If there is none, it returns the offset after the
-// object or array, and false.
+// Enter returns the offset of the first member or element of the object or array at i. If that is empty, it returns the offset after it, and
+// false.
 func (t Checked) Enter(i int) (first int, more bool) {
 	if i = skipSpace(t, i+1); i >= len(t) {
 		return len(t), false
@@ -85,7 +85,7 @@ func (t Checked) Enter(i int) (first int, more bool) {
 	return i, true
 }
 
-// Next returns the offset of the member or element after the one that ends at i. If there is none, it returns the offset after the object or
+// Next returns the offset of the member or element after the one that ends at i. After the last, it returns the offset after the object or
 // array, and false.
 func (t Checked) Next(i int) (next int, more bool) {
 	if i = skipSpace(t, i); i >= len(t) {
@@ -116,8 +116,8 @@ func (t Checked) key(i int) (raw Span, value int, escaped bool) {
 	return Span{min(i+1, end), max(i, end-1)}, skipSpace(t, min(colon+1, len(t))), escaped
 }
 
-// Skip returns the offset after the value at i, or i if no value starts there.
-func (t Checked) Skip(i int) int {
+// End returns the offset after the value at i, or i if no value starts there.
+func (t Checked) End(i int) int {
 	if i < len(t) && t[i] == '"' {
 		end, _ := t.String(i)
 		return end

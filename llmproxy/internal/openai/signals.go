@@ -198,10 +198,10 @@ func (s *Signals) readInputs(value []byte) {
 			s.addItem(&m)
 			independent = m.role == nil && !m.hasType // not a message of a conversation
 		case '"', '[':
-			end = t.Skip(i)
+			end = t.End(i)
 			s.readInput(t[i:end])
 		default:
-			end = t.Skip(i)
+			end = t.End(i)
 			tokens++
 			independent = false
 		}
@@ -248,14 +248,14 @@ type inputItem struct {
 func (m *inputItem) read(t jsonspan.Checked, i int) (end int) {
 	*m = inputItem{}
 	if t[i] != '{' {
-		end = t.Skip(i)
+		end = t.End(i)
 		m.whole = t[i:end]
 		return end
 	}
 	end, more := t.Enter(i)
 	for more {
 		key, from := t.Key(end)
-		to := t.Skip(from)
+		to := t.End(from)
 		value := t[from:to]
 		switch string(key) {
 		case "role":
