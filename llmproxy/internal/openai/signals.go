@@ -121,7 +121,7 @@ func (s *Signals) readMessages(value []byte) {
 		return
 	}
 	t := jsonspan.Checked(value)
-	var known [2]opening
+	var known [2]beginning
 	expected := 0
 	var m inputItem
 	for i, more := t.Enter(0); more; {
@@ -139,7 +139,7 @@ func (s *Signals) readMessages(value []byte) {
 		} else {
 			end = m.read(t, i)
 			s.addItem(&m)
-			if o, ok := m.opening(); ok {
+			if o, ok := m.beginning(); ok {
 				known[expected] = o
 			}
 		}
@@ -147,20 +147,20 @@ func (s *Signals) readMessages(value []byte) {
 	}
 }
 
-// maxOpening is the length up to which an opening is remembered. Those of tools are longer, and each has another identifier.
-const maxOpening = 64
+// maxBeginning is the length up to which a beginning is remembered. Those of calls of tools are longer, and each has another identifier.
+const maxBeginning = 64
 
-// An opening is the beginning of a message that ends with its text, up to the quote before that. Most messages of a conversation have one of
-// two, that of the user or that of the assistant: {"role":"user","content":" for example. To compare it is several times as fast as to read
-// the members.
-type opening struct {
+// A beginning is how a message begins whose content is a text and comes last: up to the quote before that text. Most messages of a
+// conversation have one of two, that of the user or that of the assistant: {"role":"user","content":" for example. To compare it is several
+// times as fast as to read the members.
+type beginning struct {
 	bytes  []byte
 	isUser bool
 }
 
 // skip returns the size of the text of the message at i, and the offset after the message. It returns i if the message does not begin like
 // this, or does not end with the text.
-func (o *opening) skip(t jsonspan.Checked, i int) (text, end int) {
+func (o *beginning) skip(t jsonspan.Checked, i int) (text, end int) {
 	from := i + len(o.bytes)
 	if len(o.bytes) == 0 || from > len(t) || string(t[i:from]) != string(o.bytes) {
 		return 0, i
@@ -176,7 +176,7 @@ func (o *opening) skip(t jsonspan.Checked, i int) (text, end int) {
 }
 
 // text returns the text of a message that begins like this, with its quotes.
-func (o *opening) text(message []byte) []byte { return message[len(o.bytes)-1 : len(message)-1] }
+func (o *beginning) text(message []byte) []byte { return message[len(o.bytes)-1 : len(message)-1] }
 
 // readInputs reads a text, a list of texts, a list of tokens or of lists of tokens, or the items of the Responses API.
 func (s *Signals) readInputs(value []byte) {
@@ -279,14 +279,14 @@ func (m *inputItem) read(t jsonspan.Checked, i int) (end int) {
 	return end
 }
 
-// opening returns the opening of the item. It returns false if the item is not a message that ends with its text, or has more that counts.
-func (m *inputItem) opening() (o opening, ok bool) {
+// beginning returns the beginning of the item. It returns false if the item is not a message that ends with its text, or has more that counts.
+func (m *inputItem) beginning() (o beginning, ok bool) {
 	n := len(m.whole) - len(m.content) - len("}")
-	if n > maxOpening || len(m.content) < 2 || m.content[0] != '"' || m.role == nil || m.output != nil || m.arguments != nil || m.toolCalls != nil ||
+	if n > maxBeginning || len(m.content) < 2 || m.content[0] != '"' || m.role == nil || m.output != nil || m.arguments != nil || m.toolCalls != nil ||
 		m.functionCall != nil || &m.content[0] != &m.whole[n] {
 		return o, false
 	}
-	return opening{m.whole[:n+1], jsonspan.EqualString(m.role, "user")}, true
+	return beginning{m.whole[:n+1], jsonspan.EqualString(m.role, "user")}, true
 }
 
 // addItem adds an item to the signals.
