@@ -87,6 +87,11 @@ func parseFlags() (*bench, error) {
 			return nil, fmt.Errorf("%w; run make bench, which builds it", err)
 		}
 	}
+	if dir := b.servers.profiles; dir != "" {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return nil, fmt.Errorf("-profile: %w", err)
+		}
+	}
 	return b, nil
 }
 
