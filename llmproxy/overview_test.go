@@ -26,13 +26,14 @@ func snapshot(t *testing.T) (s overview.Snapshot) {
 	return s
 }
 
-// heldFallback runs a site whose model m falls back to a server that holds its answers until release is closed, because the first one is
-// down. The key is secret-alice.
+// heldFallback runs a site whose model m falls back to a server that holds its answers until release is closed, because the first one
+// fails. The first one answers all but requests for chat, so that it is always tried: no probe finds it down before. The key is
+// secret-alice.
 func heldFallback(t *testing.T, slots int) (url string, gpu *fakellm.Server, release chan struct{}) {
 	t.Helper()
 	t.Setenv("XDG_DATA_HOME", t.TempDir())
 	gpu, broken := fakellm.Start(t, "vllm"), fakellm.Start(t, "openai")
-	broken.Down()
+	broken.Always(fakellm.InternalError())
 	release = make(chan struct{})
 	gpu.Always(fakellm.Text("Hello", " world").Usage(7, 2, 0).Hold(release))
 	url = run(t, fmt.Sprintf(`	llm_proxy {
@@ -78,10 +79,10 @@ func TestStatusOfTheAdminAPI(t *testing.T) {
 		t.Errorf("afterwards: %+v", *r)
 	}
 	got := s.Requests[1]
-	if got.Key != "alice" || got.Target != "gpu/b" || got.Route != "fallback:unreachable" || got.Output != 2 || got.USD == nil || len(got.Attempts) < 2 {
+	if got.Key != "alice" || got.Target != "gpu/b" || got.Route != "fallback:failed" || got.Output != 2 || got.USD == nil || len(got.Attempts) < 2 {
 		t.Errorf("%+v", got)
 	}
-	if first, last := got.Attempts[0], got.Attempts[len(got.Attempts)-1]; first.Target != "broken/a" || first.Verdict != "unreachable" || first.Status != 0 || last.Verdict != "ok" || !strings.HasPrefix(last.Address, gpu.URL()) {
+	if first, last := got.Attempts[0], got.Attempts[len(got.Attempts)-1]; first.Target != "broken/a" || first.Verdict != "failed" || first.Status != http.StatusInternalServerError || last.Verdict != "ok" || !strings.HasPrefix(last.Address, gpu.URL()) {
 		t.Errorf("%+v", got.Attempts)
 	}
 	want := []overview.Spend{{Key: "alice", Requests: 2, Input: 14, Output: 4, USD: 22e-6}}

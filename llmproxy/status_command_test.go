@@ -30,14 +30,14 @@ func TestStatusCommand(t *testing.T) {
 		answer <- res.StatusCode
 	}()
 	eventually(t, "no slot is in use", func() bool { return strings.Contains(show(), "■□ 1/2") })
-	if out := show(); !strings.Contains(out, "alice  m      gpu       in progress") || !strings.Contains(out, "unreachable") {
+	if out := show(); !strings.Contains(out, "alice  m      gpu       in progress") || !strings.Contains(out, "broken") {
 		t.Errorf("in progress: %s", out)
 	}
 	close(release)
 	if code := <-answer; code != http.StatusOK {
 		t.Fatal(code)
 	}
-	eventually(t, "the request is not shown", func() bool { return strings.Contains(show(), "broken/a unreachable → ") })
+	eventually(t, "the request is not shown", func() bool { return strings.Contains(show(), "broken/a failed → ") })
 	out := show("--json")
 	var s overview.Snapshot
 	if err := json.Unmarshal([]byte(out), &s); err != nil || len(s.Requests) != 1 || len(s.Upstreams) != 2 {
