@@ -17,7 +17,7 @@ type tallyCollector struct{}
 // Describe implements prometheus.Collector.
 func (tallyCollector) Describe(to chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		requests, latency, firstToken, perToken, queueWait, forecastRatio, tokenCount, estimated, wasted, cost, costReference, costUnknown, clientClosed, attempts, cacheRequests, cacheTokens,
+		requests, latency, firstToken, perToken, queueWait, forecastRatio, tokenCount, estimated, wasted, cost, costReference, costUnknown, clientClosed, attempts, fallbacks, limited, cacheRequests, cacheTokens,
 	} {
 		to <- d
 	}
@@ -86,6 +86,12 @@ func (t *modelTally) collect(s *samples) {
 	defer t.mu.Unlock()
 	model := label("model", t.model)
 	s.histogram(queueWait, waitBuckets, &t.queueWait, model)
+	for _, c := range t.fallbacks {
+		s.counter(fallbacks, c.n, model, s.label("reason", c.of))
+	}
+	for _, c := range t.limited {
+		s.counter(limited, c.n, s.label("limit", c.of), model)
+	}
 	for _, c := range t.cached {
 		s.counter(cacheRequests, c.n, model, s.label("result", c.of))
 	}

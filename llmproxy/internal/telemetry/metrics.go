@@ -15,14 +15,12 @@ import (
 // resets nothing. docs/metrics.md explains each metric.
 var (
 	overhead      = prometheus.NewHistogram(prometheus.HistogramOpts{Namespace: "llm", Name: "overhead_seconds", Help: "Time spent by the gateway itself: without the upload of the request, waits and attempts.", Buckets: overheadBuckets})
-	fallbacks     = counter("fallbacks_total", "Requests that left their first pool of targets, by reason.", "model", "reason")
-	limited       = counter("limited_total", "Requests that were rejected with status 429 by a limit of the gateway.", "model", "limit")
 	requestBytes  = counter("request_bytes_total", "Bytes of request bodies.", "endpoint")
 	responseBytes = counter("response_bytes_total", "Bytes of response bodies.", "endpoint")
 	requestsOpen  = gauge("requests_open", "Requests in progress.")
 	streamsOpen   = gauge("streams_open", "Streams in progress.")
 
-	everyCollector = collectors{overhead, fallbacks, limited, requestBytes, responseBytes, requestsOpen, streamsOpen, tallyCollector{}, replicaCollector{}}
+	everyCollector = collectors{overhead, requestBytes, responseBytes, requestsOpen, streamsOpen, tallyCollector{}, replicaCollector{}}
 )
 
 // The metrics of tallies. Their labels are in alphabetical order, as Prometheus needs them.
@@ -42,6 +40,8 @@ var (
 	clientClosed  = desc("client_closed_total", "Requests whose clients disconnected before the end of the answer.", "model", "target")
 	attempts      = desc("attempts_total", "Attempts, by verdict.", "target", "verdict")
 	cacheRequests = desc("cache_requests_total", "Requests by what the cache did: hit, miss, coalesced or bypass.", "model", "result")
+	fallbacks     = desc("fallbacks_total", "Requests that left their first pool of targets, by reason.", "model", "reason")
+	limited       = desc("limited_total", "Requests that were rejected with status 429 by a limit of the gateway.", "limit", "model")
 	cacheTokens   = desc("cache_tokens_saved_total", "Tokens of answers from the cache.", "model", "type")
 )
 

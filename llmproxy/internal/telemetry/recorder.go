@@ -3,7 +3,6 @@ package telemetry
 import (
 	"net/http"
 	"strings"
-	"sync"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/catalog"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/exchange"
@@ -18,60 +17,32 @@ func newRecorder(models *router.Table) *recorder { return &recorder{models} }
 // record adds a finished exchange to the metrics.
 func (m *recorder) record(rec *exchange.Record) {
 	model, target := m.modelLabel(rec), targetLabel(rec, rec.Configured)
-	pairTallies.get(pairKey{model, target}, beginPair).record(rec)
+	pairTallies.of(pairKey{model, target}).record(rec)
 	waited := rec.ReadTime + rec.Queue + rec.Paused
 	for i := range rec.Attempts {
 		a := &rec.Attempts[i]
 		waited += a.Duration
-		targetTallies.get(targetLabel(rec, a.Configured), beginTarget).attempt(a.Verdict)
+		targetTallies.of(targetLabel(rec, a.Configured)).attempt(a.Verdict)
 	}
 	overhead.Observe(max(rec.Duration-waited, 0).Seconds())
 	endpoint := endpointLabel(rec)
 	requestBytes.WithLabelValues(endpoint).Add(float64(rec.Received))
 	responseBytes.WithLabelValues(endpoint).Add(float64(rec.Bytes))
 	if generated(rec) && rec.Predicted > 0 {
-		targetTallies.get(target, beginTarget).forecast(rec.Real.Seconds() / rec.Predicted.Seconds())
+		targetTallies.of(target).forecast(rec.Real.Seconds() / rec.Predicted.Seconds())
 	}
 	if rec.Queue > 0 {
-		modelTallies.get(model, beginModel).waited(rec.Queue)
+		modelTallies.of(model).waited(rec.Queue)
 	}
 	if rec.Cache != "" {
-		modelTallies.get(model, beginModel).cache(rec.Cache, rec.SavedInput, rec.SavedOutput)
+		modelTallies.of(model).cache(rec.Cache, rec.SavedInput, rec.SavedOutput)
 	}
 	if leftFirstPool(rec) {
-		fallbacks.WithLabelValues(model, strings.TrimPrefix(rec.Route, "fallback:")).Inc()
+		modelTallies.of(model).left(strings.TrimPrefix(rec.Route, "fallback:"))
 	}
 	if rec.Err != nil && len(rec.Attempts) == 0 && (rec.Status == http.StatusTooManyRequests || rec.Err.Code == "queue_full") {
-		limited.WithLabelValues(model, rec.Err.Code).Inc()
+		modelTallies.of(model).limit(rec.Err.Code)
 	}
-}
-
-// maxDiscovered is how many discovered names of models become labels. A service may have thousands of models.
-const maxDiscovered = 200
-
-var discovered = boundedNames{known: map[string]bool{}}
-
-// boundedNames is a set of at most maxDiscovered names.
-type boundedNames struct {
-	mu    sync.RWMutex
-	known map[string]bool
-}
-
-// label returns the name, or otherLabel if the set is full.
-func (n *boundedNames) label(name string) string {
-	n.mu.RLock()
-	known := n.known[name]
-	n.mu.RUnlock()
-	if known {
-		return name
-	}
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if !n.known[name] && len(n.known) >= maxDiscovered {
-		return otherLabel
-	}
-	n.known[name] = true
-	return name
 }
 
 // modelLabel returns the model or pattern as the configuration writes it, otherLabel for a name that a client made up, or an
@@ -79,7 +50,7 @@ func (n *boundedNames) label(name string) string {
 func (m *recorder) modelLabel(rec *exchange.Record) string {
 	switch {
 	case rec.Rule == catalog.RuleDiscover:
-		return discovered.label(rec.Model)
+		return rec.Model
 	case rec.Rule != "":
 		return rec.Rule
 	case rec.Model == "":
@@ -97,8 +68,6 @@ func targetLabel(rec *exchange.Record, t router.Target) targetName {
 	switch {
 	case t.Upstream == nil:
 		return targetName{}
-	case t.Model != "" && (rec.Rule == catalog.RuleDiscover || rec.Rule == catalog.RuleAuto):
-		return targetName{t.Upstream.Name, discovered.label(t.Model)}
 	case t.Model != "":
 		return targetName{t.Upstream.Name, t.Model}
 	case router.IsPattern(rec.Rule):

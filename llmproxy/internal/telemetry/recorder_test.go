@@ -99,18 +99,19 @@ func TestFollowersAreNoFallbacks(t *testing.T) {
 	table, u := tableOf(t)
 	m, rec := newRecorder(table), answeredRecord(u)
 	rec.Route, rec.Rule, rec.Model = "fallback:failed", "gpt-*", "gpt-falls"
-	fallbacks.DeleteLabelValues("gpt-*", "failed") // from a previous run in this process
+	forgetTallies()
 	m.record(rec)
 	rec.Attempts, rec.Cache = nil, "coalesced"
 	m.record(rec)
 	found := 0
-	for _, labels := range labelsOf(t, fallbacks) {
-		if strings.Contains(labels, "gpt-*") && strings.Contains(labels, "counter:{value:1") {
+	all := labelsOf(t, tallyCollector{})
+	for _, labels := range all {
+		if strings.Contains(labels, "gpt-*") && strings.Contains(labels, `"reason"`) && strings.Contains(labels, "counter:{value:1") {
 			found++
 		}
 	}
 	if found != 1 {
-		t.Errorf("counted: %v", labelsOf(t, fallbacks))
+		t.Errorf("counted: %v", all)
 	}
 }
 
@@ -132,8 +133,18 @@ func countSeries(t *testing.T) int {
 	return n
 }
 
-// Names of models that clients make up or that an upstream lists, and names of keys, do not add series without bound.
+// forgetTallies ends all tallies, which belong to the process.
+func forgetTallies() {
+	clear(pairTallies.known)
+	clear(targetTallies.known)
+	clear(modelTallies.known)
+}
+
+// Names of models that clients make up or that an upstream lists, and names of keys, do not add series without bound. What is not counted
+// separately is counted all the same.
 func TestSeriesAreBounded(t *testing.T) {
+	forgetTallies()
+	t.Cleanup(forgetTallies)
 	table, u := tableOf(t)
 	m := newRecorder(table)
 	wild := router.Target{Upstream: u}
@@ -144,11 +155,27 @@ func TestSeriesAreBounded(t *testing.T) {
 		listed := router.Target{Upstream: u, Model: name}
 		m.record(&exchange.Record{ID: name, Endpoint: "chat", Status: 200, RequestInfo: exchange.RequestInfo{Model: name}, Routing: exchange.Routing{Rule: catalog.RuleDiscover}, Answer: exchange.Answer{Target: "u/" + name, Configured: listed, FirstContent: 1, Attempts: []exchange.Attempt{{Target: "u/" + name, Configured: listed}}}})
 	}
-	if n := countSeries(t); n > 20*maxDiscovered {
+	if n := countSeries(t); n > 20*maxTallies {
 		t.Errorf("%d series", n)
 	}
-	if n := len(pairTallies.all()) + len(targetTallies.all()) + len(modelTallies.all()); n > 5*maxDiscovered {
-		t.Errorf("%d tallies", n)
+	for kind, n := range map[string]int{"pairs": len(pairTallies.known), "targets": len(targetTallies.known)} {
+		if n != maxTallies+1 {
+			t.Errorf("%d %s", n, kind)
+		}
+	}
+	counted := 0.0
+	for _, p := range pairTallies.all() {
+		for _, e := range p.endpoints {
+			for _, c := range e.ended {
+				counted += c.n
+			}
+		}
+	}
+	if counted != 300_000 {
+		t.Errorf("%v requests were counted", counted)
+	}
+	if other := pairTallies.known[pairTallies.other]; other.model != "other" || other.target != "other" || other.answers.costUnknown < 90_000 {
+		t.Errorf("others: %+v", other)
 	}
 	for _, labels := range labelsOf(t, tallyCollector{}) {
 		if strings.Contains(labels, "made-up-99999") {

@@ -2,6 +2,8 @@ package telemetry
 
 import (
 	"cmp"
+	"maps"
+	"slices"
 	"sort"
 	"sync"
 	"time"
@@ -14,10 +16,14 @@ import (
 // Prometheus client takes 700 bytes, a histogram 2,500. So all counts of a model and target are the fields of one struct, and collect.go
 // gives them their labels when metrics are read. Like all metrics, they belong to the process.
 var (
-	pairTallies   tallies[pairKey, *pairTally]
-	targetTallies tallies[targetName, *targetTally]
-	modelTallies  tallies[string, *modelTally]
+	pairTallies   = newTallies(pairKey{otherLabel, otherTarget}, beginPair)
+	targetTallies = newTallies(otherTarget, beginTarget)
+	modelTallies  = newTallies(otherLabel, beginModel)
 )
+
+// maxTallies is how many models, targets, and pairs of them are counted separately. A pair has up to 70 series; 10,000 pairs took
+// 60 MiB each time that metrics were read.
+const maxTallies = 1000
 
 type (
 	// A pairKey is a model and a target.
@@ -28,50 +34,64 @@ type (
 	targetName struct{ upstream, model string }
 )
 
+// otherTarget stands for the targets that are not counted separately.
+var otherTarget = targetName{model: otherLabel}
+
 // label returns the target as upstream/model, or an empty label without an upstream.
 func (t targetName) label() string {
 	if t.upstream == "" {
-		return ""
+		return t.model // empty, or that of otherTarget
 	}
 	return t.upstream + "/" + t.model
 }
 
-// tallies are the tallies of one kind, by their labels. The zero value is ready.
+// tallies are the tallies of one kind, by their labels: of the first maxTallies keys, and one of all other keys.
 type tallies[K comparable, T any] struct {
+	other K
+	begin func(K) T
+
 	mu    sync.RWMutex
 	known map[K]T
 }
 
-// get returns the tally of a key, and begins one when it is first needed.
-func (ts *tallies[K, T]) get(key K, begin func(K) T) T {
+func newTallies[K comparable, T any](other K, begin func(K) T) *tallies[K, T] {
+	return &tallies[K, T]{other: other, begin: begin, known: map[K]T{}}
+}
+
+// of returns the tally of a key, and begins one when it is first needed.
+func (ts *tallies[K, T]) of(key K) T {
 	ts.mu.RLock()
-	t, ok := ts.known[key]
+	t, ok := ts.find(key)
 	ts.mu.RUnlock()
 	if ok {
 		return t
 	}
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
-	if t, ok = ts.known[key]; ok {
+	if t, ok = ts.find(key); ok {
 		return t
 	}
-	if ts.known == nil {
-		ts.known = map[K]T{}
+	if len(ts.known) >= maxTallies {
+		key = ts.other
 	}
-	t = begin(key)
+	t = ts.begin(key)
 	ts.known[key] = t
 	return t
+}
+
+// find returns the tally of a key, or that of all other keys if no more keys are counted separately.
+func (ts *tallies[K, T]) find(key K) (t T, ok bool) {
+	if t, ok = ts.known[key]; !ok && len(ts.known) >= maxTallies {
+		t, ok = ts.known[ts.other]
+	}
+	return t, ok
 }
 
 // all returns all tallies. They are collected without the lock, so that nobody waits for it.
 func (ts *tallies[K, T]) all() []T {
 	ts.mu.RLock()
 	defer ts.mu.RUnlock()
-	all := make([]T, 0, len(ts.known))
-	for _, t := range ts.known {
-		all = append(all, t)
-	}
-	return all
+	return slices.Collect(maps.Values(ts.known))
 }
 
 // A pairTally counts the requests of one model and target.
@@ -123,6 +143,8 @@ type modelTally struct {
 
 	mu            sync.Mutex
 	queueWait     histogram
+	fallbacks     counts[string] // by reason
+	limited       counts[string] // by the error's code
 	cached        counts[string] // by what the cache did
 	input, output float64        // tokens of answers from the cache
 }
@@ -157,7 +179,7 @@ func (t *pairTally) endpoint(name string) *endpointTally {
 	return &t.endpoints[len(t.endpoints)-1]
 }
 
-// otherLabel stands for every name that is not in the configuration.
+// otherLabel stands for every name that is not in the configuration, and for those that are not counted separately.
 const otherLabel = "other"
 
 func endpointLabel(rec *exchange.Record) string { return cmp.Or(rec.Endpoint, otherLabel) }
@@ -224,6 +246,20 @@ func (t *modelTally) waited(d time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.queueWait.observe(waitBuckets, d.Seconds())
+}
+
+// left counts a request that left its first pool.
+func (t *modelTally) left(reason string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.fallbacks.add(reason, 1)
+}
+
+// limit counts a request that the gateway rejected.
+func (t *modelTally) limit(code string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.limited.add(code, 1)
 }
 
 // cache counts a request by what the cache did, and the tokens that it saved.
