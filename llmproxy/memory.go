@@ -4,6 +4,7 @@ import (
 	"math"
 	"os"
 	"runtime/debug"
+	"time"
 
 	"github.com/KimMachineGun/automemlimit/memlimit"
 
@@ -50,6 +51,14 @@ func availableMemory() int64 {
 func acquireBallast(closer *state.Closer) {
 	size := ballastSize(availableMemory(), os.Getenv("GOGC"))
 	_, _ = state.Acquire(closer.AddLasting, state.Ballast, state.ThisMachine, func() ([]byte, error) { return make([]byte, size), nil }) // building it cannot fail
+}
+
+// releaseGarbage makes sure that memory which was needed only to load a configuration is returned to the operating system, once, when the
+// last of its handlers has been provisioned. The garbage of a configuration with thousands of models takes 30 MiB, which the process would
+// keep until its heap is as large again.
+func releaseGarbage(closer *state.Closer) {
+	timer, _ := state.Acquire(closer.AddLasting, state.GarbageTimer, state.ThisMachine, func() (*time.Timer, error) { return time.AfterFunc(state.StartDelay, debug.FreeOSMemory), nil }) // building it cannot fail
+	timer.Reset(state.StartDelay)
 }
 
 // ballastSize returns the size of the ballast in bytes. It is zero if the user has set GOGC.

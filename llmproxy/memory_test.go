@@ -26,8 +26,8 @@ func TestBallastSize(t *testing.T) {
 	}
 }
 
-// All handlers of all configurations share one ballast, which ends with the last of them.
-func TestOneBallast(t *testing.T) {
+// All handlers of all configurations share one ballast and one timer, which end with the last of them.
+func TestOneBallastAndTimer(t *testing.T) {
 	fake := fakellm.Start(t, "openai")
 	const handler = "\tllm_proxy {\n\t\tupstream u openai "
 	caddyfile, _ := site(t, "\troute /a/* {\n"+handler+fake.URL()+"\n\t\tmodel m u\n\t}\n\t}\n"+handler+fake.URL()+"\n\t\tmodel m u\n\t}")
@@ -35,8 +35,10 @@ func TestOneBallast(t *testing.T) {
 		if err := load(t, caddyfile); err != nil {
 			t.Fatal(err)
 		}
-		if n, handlers := state.Ballast.Len(), state.Ballast.References(state.ThisMachine); n != 1 || handlers != 2 {
-			t.Errorf("%d handlers hold %d ballasts", handlers, n)
+		for name, pool := range map[string]*state.Pool{"ballasts": state.Ballast, "timers": state.GarbageTimer} {
+			if n, handlers := pool.Len(), pool.References(state.ThisMachine); n != 1 || handlers != 2 {
+				t.Errorf("%d handlers hold %d %s", handlers, n, name)
+			}
 		}
 		caddyfile += "\n" // else it would not be loaded again
 	}

@@ -114,6 +114,8 @@ func (h *Handler) provision(ctx caddy.Context) error {
 		}
 	})
 	h.closer.Add(func() { prefetch.Stop() })
+	h.Models = nil // compiled; thousands of them would take megabytes
+	releaseGarbage(&h.closer)
 	return nil
 }
 

@@ -32,6 +32,7 @@ var (
 	KeyStores    = newPool() // *keystore.Store by path, client, or ThisMachine
 	Memory       = newPool() // *memory.Usage, only one: the bytes that requests of all handlers hold
 	Ballast      = newPool() // []byte, only one: memory that nobody touches, so that garbage is collected less often
+	GarbageTimer = newPool() // *time.Timer, only one: it returns the garbage of loading a configuration to the operating system
 )
 
 // ThisMachine is the key of a value that there is once on this machine.
