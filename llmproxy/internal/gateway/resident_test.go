@@ -19,7 +19,7 @@ func hasLoaded(fake *fakellm.Server, models ...string) {
 	fake.OnPath("/api/ps", fakellm.Raw(http.StatusOK, http.Header{"Content-Type": {"application/json"}}, []byte(`{"models":[`+strings.Join(entries, ",")+`]}`)))
 }
 
-// pair is a gateway in front of two Ollamas with one slot each: the first has model a loaded, the second model b.
+// pair is a gateway in front of two Ollamas with one slot each: the first has model a loaded, the second model b. The gateway knows that.
 func pair(t *testing.T, places int) (s *setup, first, second *fakellm.Server) {
 	t.Helper()
 	s = &setup{t: t}
@@ -30,7 +30,11 @@ func pair(t *testing.T, places int) (s *setup, first, second *fakellm.Server) {
 	for _, name := range []string{"a", "b"} {
 		s.models = append(s.models, router.Model{Name: name, Pools: []router.PoolConfig{{Targets: []string{"gpu"}, Policy: router.LeastBusy}}})
 	}
-	return s.serve(), first, second
+	s.serve()
+	for _, r := range s.upstreams[0].Replicas { // a request waits for that only for a moment
+		until(t, func() bool { _, known := s.upstreams[0].InMemory(r); return known })
+	}
+	return s, first, second
 }
 
 // Each model is asked for where it is in memory.
