@@ -7,49 +7,55 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"testing/synctest"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/access"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/fakellm"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/keys"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/upstream"
 	"github.com/caddy-llmproxy/caddy-llmproxy/ratelimit"
 )
 
 func TestLimitsOfAKey(t *testing.T) {
 	t.Parallel()
-	s, fake := one(t, "openai", nil)
-	s.guarded(&keys.Entry{Name: "alice", Limits: keys.Limits{Rate: []string{"2/d", "100/m"}, Tokens: []string{"100k/d"}}}, &keys.Entry{Name: "bob"})
-	s.serve("m u/x")
-	ask := func(name string) reply {
-		return s.post("/v1/chat/completions", chat("m", true), "api-key", "secret-"+name)
-	}
-	got := ask("alice")
-	for name, want := range map[string]string{
-		limitRequests: "2", remainingRequests: "1", resetRequests: "12h0m0s", limitTokens: "100000",
-	} {
-		if got.header.Get(name) != want {
-			t.Errorf("%s: %q, want %q", name, got.header.Get(name), want)
+	synctest.Test(t, func(t *testing.T) { // what is left grows with time
+		s := &setup{t: t, bubble: new(bubble)}
+		fake, address := s.bubble.fake(t, "openai")
+		s.up("u", upstream.OpenAI, nil, address)
+		s.guarded(&keys.Entry{Name: "alice", Limits: keys.Limits{Rate: []string{"2/d", "100/m"}, Tokens: []string{"100k/d"}}}, &keys.Entry{Name: "bob"})
+		s.serve("m u/x")
+		ask := func(name string) reply {
+			return s.post("/v1/chat/completions", chat("m", true), "api-key", "secret-"+name)
 		}
-	}
-	ask("alice")
-	got = ask("alice")
-	if got.status != 429 || !strings.Contains(got.body, `"type":"requests","param":null,"code":"rate_limit_exceeded"`) {
-		t.Errorf("status %d: %s", got.status, got.body)
-	}
-	if after := got.header.Get("Retry-After"); after != "43200" || got.header.Get("X-Should-Retry") != "false" || got.header.Get(remainingRequests) != "0" {
-		t.Errorf("Retry-After %q, x-should-retry %q", after, got.header.Get("X-Should-Retry"))
-	}
-	if got := ask("bob"); got.status != 200 || got.header.Get(limitRequests) != "" {
-		t.Errorf("bob: status %d, limit %q", got.status, got.header.Get(limitRequests))
-	}
-	if n := len(fake.Requests()); n != 3 {
-		t.Errorf("%d requests reached the upstream, want 3", n)
-	}
-	left := s.get(access.QuotaPath, "secret-alice")
-	for _, want := range []string{`"key":"alice"`, `{"unit":"requests","rule":"2/d","limit":2,"left":0,`, `"rule":"100000/d","limit":100000,"left":9`} {
-		if !strings.Contains(left.body, want) {
-			t.Errorf("%s is not in %s", want, left.body)
+		got := ask("alice")
+		for name, want := range map[string]string{
+			limitRequests: "2", remainingRequests: "1", resetRequests: "12h0m0s", limitTokens: "100000",
+		} {
+			if got.header.Get(name) != want {
+				t.Errorf("%s: %q, want %q", name, got.header.Get(name), want)
+			}
 		}
-	}
+		ask("alice")
+		got = ask("alice")
+		if got.status != 429 || !strings.Contains(got.body, `"type":"requests","param":null,"code":"rate_limit_exceeded"`) {
+			t.Errorf("status %d: %s", got.status, got.body)
+		}
+		if after := got.header.Get("Retry-After"); after != "43200" || got.header.Get("X-Should-Retry") != "false" || got.header.Get(remainingRequests) != "0" {
+			t.Errorf("Retry-After %q, x-should-retry %q", after, got.header.Get("X-Should-Retry"))
+		}
+		if got := ask("bob"); got.status != 200 || got.header.Get(limitRequests) != "" {
+			t.Errorf("bob: status %d, limit %q", got.status, got.header.Get(limitRequests))
+		}
+		if n := len(fake.Requests()); n != 3 {
+			t.Errorf("%d requests reached the upstream, want 3", n)
+		}
+		left := s.get(access.QuotaPath, "secret-alice")
+		for _, want := range []string{`"key":"alice"`, `{"unit":"requests","rule":"2/d","limit":2,"left":0,`, `"rule":"100000/d","limit":100000,"left":9`} {
+			if !strings.Contains(left.body, want) {
+				t.Errorf("%s is not in %s", want, left.body)
+			}
+		}
+	})
 }
 
 // Tokens are taken by estimate, and what was not used is given back when the answer has told.

@@ -204,7 +204,7 @@ func TestImitationsOfOllama(t *testing.T) {
 					select {
 					case <-together:
 					case <-r.Context().Done():
-					case <-time.After(10 * time.Second):
+					case <-time.After(patient):
 						t.Error("the requests do not come at once")
 					}
 					w.Header().Set("Content-Type", "application/json")

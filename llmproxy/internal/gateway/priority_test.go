@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -117,83 +118,85 @@ func TestFortyRequestsOfThreeKeys(t *testing.T) {
 
 // Three keys send requests at random times. One of them asks for more than the server can do. The server never gets more requests than it
 // has slots, and each request is answered or told to come back. The keys that ask for less than their share are never refused, and hardly
-// any request is served between one of theirs and its answer. That is the simulation of router/admission over real connections.
+// any request is served between one of theirs and its answer. That is the simulation of router/admission over HTTP.
 func TestRandomRequestsOfThreeKeys(t *testing.T) {
 	t.Parallel()
-	const (
-		slots, places, requests = 2, 24, 240
-		perToken                = 2 * time.Millisecond
-		meanTokens, first       = 7, 4 * time.Millisecond
-		load, polite            = 1.5, 0.2 // of the capacity: of all keys, and of each polite one
-	)
-	r := rand.New(rand.NewPCG(1, 2))
-	s := &setup{t: t}
-	local := fakellm.Start(t, "openai")
-	for range requests {
-		answer := fakellm.Text(slices.Repeat([]string{"x"}, 1+r.IntN(2*meanTokens-1))...)
-		local.Next(answer.DelayFirst(first).Interval(perToken))
-	}
-	s.up("gpu", upstream.OpenAI, func(c *upstream.Config) {
-		c.MaxConcurrent, c.Queue = slots, admission.Config{Size: places}
-	}, local.URL())
-	s.guarded(&keys.Entry{Name: "greedy"}, &keys.Entry{Name: "ann"}, &keys.Entry{Name: "ben"})
-	s.serve("m gpu/x")
-	type outcome struct {
-		key, name string
-		before    int // how many requests the server had got when it was sent
-		reply
-	}
-	outcomes := make(chan outcome, requests)
-	between := float64(first+meanTokens*perToken) / slots / load // requests, on average
-	for i := range requests {
-		key := "greedy"
-		switch pick := r.Float64() * load; {
-		case pick < polite:
-			key = "ann"
-		case pick < 2*polite:
-			key = "ben"
+	synctest.Test(t, func(t *testing.T) {
+		const (
+			slots, places, requests = 2, 24, 240
+			perToken                = 2 * time.Millisecond
+			meanTokens, first       = 7, 4 * time.Millisecond
+			load, polite            = 1.5, 0.2 // of the capacity: of all keys, and of each polite one
+		)
+		r := rand.New(rand.NewPCG(1, 2))
+		s := &setup{t: t, bubble: new(bubble)}
+		local, address := s.bubble.fake(t, "openai")
+		for range requests {
+			answer := fakellm.Text(slices.Repeat([]string{"x"}, 1+r.IntN(2*meanTokens-1))...)
+			local.Next(answer.DelayFirst(first).Interval(perToken))
 		}
-		x := outcome{key: key, name: fmt.Sprintf("%s %d", key, i), before: len(local.Requests())}
-		go func() {
-			x.reply = s.post("/v1/chat/completions", strings.Replace(chat("m", true), `"Hi"`, `"`+x.name+`"`, 1), "Authorization", "Bearer secret-"+key)
-			outcomes <- x
-		}()
-		<-time.After(time.Duration(r.ExpFloat64() * between)) // requests come at random times
-	}
-	all := make([]outcome, 0, requests)
-	for range requests {
-		all = append(all, <-outcomes)
-	}
-	order := map[string]int{}
-	for i, q := range local.Requests() {
-		order[regexp.MustCompile(`(greedy|ann|ben) \d+`).FindString(string(q.Body))] = i
-	}
-	served, waited, answered := map[string]int{}, map[string]int{}, 0
-	for _, x := range all {
-		switch {
-		case x.status == http.StatusOK:
-			answered++
-			served[x.key]++
-			waited[x.key] += max(order[x.name]-x.before, 0)
-		case x.status != http.StatusTooManyRequests || x.key != "greedy" || !strings.Contains(x.body, `"code":"queue_full"`):
-			t.Errorf("%s: status %d: %s", x.name, x.status, x.body)
+		s.up("gpu", upstream.OpenAI, func(c *upstream.Config) {
+			c.MaxConcurrent, c.Queue = slots, admission.Config{Size: places}
+		}, address)
+		s.guarded(&keys.Entry{Name: "greedy"}, &keys.Entry{Name: "ann"}, &keys.Entry{Name: "ben"})
+		s.serve("m gpu/x")
+		type outcome struct {
+			key, name string
+			before    int // how many requests the server had got when it was sent
+			reply
 		}
-	}
-	if n := local.MaxInFlight(); n != slots {
-		t.Errorf("the server had %d requests at once", n)
-	}
-	if n := len(order); n != answered {
-		t.Errorf("the server got %d requests, and %d were answered", n, answered)
-	}
-	greedy := float64(waited["greedy"]) / float64(served["greedy"])
-	for _, key := range []string{"ann", "ben"} {
-		if mean := float64(waited[key]) / float64(served[key]); mean > greedy/2 {
-			t.Errorf("%.1f requests were served between one of %s and its answer, %.1f with the greedy key", mean, key, greedy)
+		outcomes := make(chan outcome, requests)
+		between := float64(first+meanTokens*perToken) / slots / load // requests, on average
+		for i := range requests {
+			key := "greedy"
+			switch pick := r.Float64() * load; {
+			case pick < polite:
+				key = "ann"
+			case pick < 2*polite:
+				key = "ben"
+			}
+			x := outcome{key: key, name: fmt.Sprintf("%s %d", key, i), before: len(local.Requests())}
+			go func() {
+				x.reply = s.post("/v1/chat/completions", strings.Replace(chat("m", true), `"Hi"`, `"`+x.name+`"`, 1), "Authorization", "Bearer secret-"+key)
+				outcomes <- x
+			}()
+			<-time.After(time.Duration(r.ExpFloat64() * between)) // requests come at random times
 		}
-	}
-	if greedy < places/4 {
-		t.Errorf("%.1f requests were served between one of the greedy key and its answer: the server had too little to do", greedy)
-	}
+		all := make([]outcome, 0, requests)
+		for range requests {
+			all = append(all, <-outcomes)
+		}
+		order := map[string]int{}
+		for i, q := range local.Requests() {
+			order[regexp.MustCompile(`(greedy|ann|ben) \d+`).FindString(string(q.Body))] = i
+		}
+		served, waited, answered := map[string]int{}, map[string]int{}, 0
+		for _, x := range all {
+			switch {
+			case x.status == http.StatusOK:
+				answered++
+				served[x.key]++
+				waited[x.key] += max(order[x.name]-x.before, 0)
+			case x.status != http.StatusTooManyRequests || x.key != "greedy" || !strings.Contains(x.body, `"code":"queue_full"`):
+				t.Errorf("%s: status %d: %s", x.name, x.status, x.body)
+			}
+		}
+		if n := local.MaxInFlight(); n != slots {
+			t.Errorf("the server had %d requests at once", n)
+		}
+		if n := len(order); n != answered {
+			t.Errorf("the server got %d requests, and %d were answered", n, answered)
+		}
+		greedy := float64(waited["greedy"]) / float64(served["greedy"])
+		for _, key := range []string{"ann", "ben"} {
+			if mean := float64(waited[key]) / float64(served[key]); mean > greedy/2 {
+				t.Errorf("%.1f requests were served between one of %s and its answer, %.1f with the greedy key", mean, key, greedy)
+			}
+		}
+		if greedy < places/4 {
+			t.Errorf("%.1f requests were served between one of the greedy key and its answer: the server had too little to do", greedy)
+		}
+	})
 }
 
 // A key that sends many requests does not delay another key's one by more than the request that has begun.
