@@ -60,6 +60,7 @@ type Leader[K comparable, H any] struct {
 	changed     chan struct{} // closed at the next change; nil if no reader waits
 	read        chan struct{} // closed when a reader has read or left; nil if the leader does not wait for that
 	readers     []*Follower[K, H]
+	shared      bool // somebody else than its own client has read the answer, and may keep what it has got
 	head        *H
 	pieces      []piece // recorded, and not released yet
 	size        int     // of all that was recorded, released or not
@@ -71,11 +72,12 @@ type Leader[K comparable, H any] struct {
 	complete    bool
 }
 
-// A piece is a part of the recorded answer. Its capacity is reserved.
+// A piece is a part of the recorded answer.
 type piece struct {
 	start    int
 	bytes    []byte
-	reserved bool
+	reserved bool    // its capacity is
+	memory   *[]byte // of the bytes, as its pool has it; nil if it is not pooled
 }
 
 func (p *piece) end() int { return p.start + len(p.bytes) }
@@ -215,7 +217,7 @@ func (l *Leader[K, H]) Write(p []byte, extra bool) bool {
 	if !l.awaitReaders() {
 		return false
 	}
-	l.pieces = append(l.pieces, piece{l.size, slices.Clone(p), false})
+	l.pieces = append(l.pieces, piece{start: l.size, bytes: slices.Clone(p)})
 	l.size += len(p)
 	l.release()
 	l.wake()
@@ -245,12 +247,15 @@ func (l *Leader[K, H]) room() int {
 	return cap(last) - len(last)
 }
 
-// grow adds an empty piece. It reports false if that exceeds a limit. The caller holds mu.
-func (l *Leader[K, H]) grow(capacity int) bool {
+// grow adds an empty piece with room for n bytes. It reports false if that exceeds a limit. The caller holds mu.
+func (l *Leader[K, H]) grow(n int) bool {
+	capacity := sizeFor(n)
 	if !l.group.Reserve(int64(capacity), l.limits) {
 		return false
 	}
-	l.pieces = append(l.pieces, piece{l.size, make([]byte, 0, capacity), true})
+	p := piece{start: l.size, reserved: true}
+	p.bytes, p.memory = newMemory(capacity)
+	l.pieces = append(l.pieces, p)
 	return true
 }
 
@@ -332,15 +337,19 @@ func (l *Leader[K, H]) release() {
 	}
 	n := 0
 	for n < len(l.pieces) && l.pieces[n].end() <= needed {
-		if l.pieces[n].reserved {
-			l.group.Release(int64(cap(l.pieces[n].bytes)), l.limits)
+		p := &l.pieces[n]
+		if p.reserved {
+			l.group.Release(int64(cap(p.bytes)), l.limits)
+		}
+		if p.memory != nil && !l.shared {
+			recycle(p.memory)
 		}
 		n++
 	}
 	l.pieces = slices.Delete(l.pieces, 0, n)
 }
 
-// Answer returns the recorded answer. Ok reports whether it may be stored.
+// Answer returns the recorded answer. Ok reports whether it may be stored. The body is valid until Close.
 func (l *Leader[K, H]) Answer() (h H, body []byte, extra []Span, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -362,7 +371,7 @@ func (l *Leader[K, H]) whole() []byte {
 			joined = append(joined, p.bytes...)
 			reserved += int64(cap(p.bytes))
 		}
-		l.pieces = []piece{{0, joined, true}}
+		l.pieces = []piece{{bytes: joined, reserved: true}}
 		l.group.Release(reserved-int64(cap(joined)), l.limits) // no piece was smaller than what it held
 	}
 	return l.pieces[0].bytes

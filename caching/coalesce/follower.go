@@ -17,7 +17,8 @@ var (
 	ErrTooSlow = errors.New("the client read nothing while others waited for it")
 )
 
-// OwnReader returns a reader for the leader's own client, which must be closed. It is not counted as a follower.
+// OwnReader returns a reader for the leader's own client, which must be closed. It is not counted as a follower, and what it reads is
+// valid only until its next call.
 func (l *Leader[K, H]) OwnReader() *Follower[K, H] { return l.newReader(true) }
 
 func (l *Leader[K, H]) newReader(own bool) *Follower[K, H] {
@@ -25,6 +26,7 @@ func (l *Leader[K, H]) newReader(own bool) *Follower[K, H] {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.readers = append(l.readers, f)
+	l.shared = l.shared || !own
 	return f
 }
 
@@ -86,8 +88,8 @@ func (f *Follower[K, H]) Head(ctx context.Context) (h H, err error) {
 	}
 }
 
-// Next waits for more of the answer and returns it, with the extra parts or without them. The bytes are valid for ever, but their memory
-// is counted only until the next call. The error is io.EOF at the end of a complete answer, io.ErrUnexpectedEOF where an incomplete one
+// Next waits for more of the answer and returns it, with the extra parts or without them. A follower may keep
+// the bytes, but their memory is counted only until the next call. The error is io.EOF at the end of a complete answer, io.ErrUnexpectedEOF where an incomplete one
 // breaks off, and ErrTooSlow if the reader was cut off.
 func (f *Follower[K, H]) Next(ctx context.Context, extra bool) ([]byte, error) {
 	l := f.leader
