@@ -5,10 +5,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"os"
-	"path/filepath"
 	"regexp"
-	"strings"
 	"testing"
 	"testing/iotest"
 
@@ -51,34 +48,19 @@ func translated(t *testing.T, body io.Reader) []byte {
 // However a stream arrives, split at any byte, it becomes the same message.
 func TestTranslatedStreamsInPieces(t *testing.T) {
 	t.Parallel()
-	files, err := filepath.Glob("../dialect/testdata/golden/chat-stream/*.in.sse")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no streams, %v", err)
-	}
-	for _, file := range files {
-		t.Run(filepath.Base(file), func(t *testing.T) {
-			t.Parallel()
-			in, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
+	dialecttest.EachStream(t, "chat-stream", func(t *testing.T, in, golden []byte) {
+		want := translated(t, bytes.NewReader(in))
+		dialecttest.ReadMessage(t, want)
+		if diff := cmp.Diff(string(golden), string(bytes.ReplaceAll(want, pingEvent, nil))); diff != "" {
+			t.Errorf("-golden +got:\n%s", diff)
+		}
+		if got := translated(t, iotest.OneByteReader(bytes.NewReader(in))); !bytes.Equal(got, want) {
+			t.Errorf("byte by byte: %s", cmp.Diff(string(want), string(got)))
+		}
+		for i := range in {
+			if got := translated(t, io.MultiReader(bytes.NewReader(in[:i]), bytes.NewReader(in[i:]))); !bytes.Equal(got, want) {
+				t.Fatalf("split at byte %d: %s", i, cmp.Diff(string(want), string(got)))
 			}
-			golden, err := os.ReadFile(strings.Replace(file, ".in.", ".out.", 1))
-			if err != nil {
-				t.Fatal(err)
-			}
-			want := translated(t, bytes.NewReader(in))
-			dialecttest.ReadMessage(t, want)
-			if diff := cmp.Diff(string(golden), string(bytes.ReplaceAll(want, pingEvent, nil))); diff != "" {
-				t.Errorf("-golden +got:\n%s", diff)
-			}
-			if got := translated(t, iotest.OneByteReader(bytes.NewReader(in))); !bytes.Equal(got, want) {
-				t.Errorf("byte by byte: %s", cmp.Diff(string(want), string(got)))
-			}
-			for i := range in {
-				if got := translated(t, io.MultiReader(bytes.NewReader(in[:i]), bytes.NewReader(in[i:]))); !bytes.Equal(got, want) {
-					t.Fatalf("split at byte %d: %s", i, cmp.Diff(string(want), string(got)))
-				}
-			}
-		})
-	}
+		}
+	})
 }

@@ -146,18 +146,25 @@ func TestCountTokensOfUnknownModel(t *testing.T) {
 	}
 }
 
-// Counting needs no slot: it is answered while all are taken.
-func TestCountTokensTakesNoSlot(t *testing.T) {
-	t.Parallel()
+// slotTaken serves the model m from a llama.cpp whose only slot is taken until release is called.
+func slotTaken(t *testing.T) (s *setup, release func()) {
+	t.Helper()
 	fake := fakellm.Start(t, "llamacpp")
-	release := make(chan struct{})
-	defer close(release)
-	fake.Always(fakellm.Text("one").Hold(release))
-	s := &setup{t: t}
+	held := make(chan struct{})
+	fake.Always(fakellm.Text("one").Hold(held))
+	s = &setup{t: t}
 	s.up("u", upstream.LlamaCpp, func(c *upstream.Config) { c.MaxConcurrent = 1 }, fake.URL())
 	s.serve("m u/x")
 	s.start(chat("m", true))
 	fake.Wait(t, 1)
+	return s, func() { close(held) }
+}
+
+// Counting needs no slot: it is answered while all are taken.
+func TestCountTokensTakesNoSlot(t *testing.T) {
+	t.Parallel()
+	s, release := slotTaken(t)
+	defer release()
 	if tokens, estimated := counted(t, s.post(countPath, countRequest)); tokens != 14 || estimated {
 		t.Errorf("%d tokens, estimated %v", tokens, estimated)
 	}

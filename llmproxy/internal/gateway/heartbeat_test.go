@@ -58,16 +58,7 @@ func TestHeartbeatsWhileWaiting(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				base, err := url.Parse("http://upstream/v1")
-				if err != nil {
-					t.Fatal(err)
-				}
-				u := upstream.New(upstream.Config{Name: "u", Kind: upstream.OpenAI, Bases: []*url.URL{base}, Transport: test.upstream, Timers: upstream.Timers{FirstToken: 50 * time.Second}})
-				table, err := router.Compile([]*router.Upstream{u.Route}, []router.Model{{Name: "m", Pools: []router.PoolConfig{{Targets: []string{"u"}, Policy: router.First}}}})
-				if err != nil {
-					t.Fatal(err)
-				}
-				g := New(Config{Config: delivery.Config{Upstreams: []*upstream.Upstream{u}}, Models: table})
+				g := gatewayOf(t, test.upstream)
 				defer g.Close()
 				w := httptest.NewRecorder()
 				r := httptest.NewRequest(http.MethodPost, "/v1/chat/completions", strings.NewReader(chat("m", test.stream)))
@@ -84,4 +75,19 @@ func TestHeartbeatsWhileWaiting(t *testing.T) {
 			})
 		})
 	}
+}
+
+// gatewayOf returns a gateway whose model m is at one upstream, which is sent requests by transport and has 50 s for the first token.
+func gatewayOf(t *testing.T, transport http.RoundTripper) *Gateway {
+	t.Helper()
+	base, err := url.Parse("http://upstream/v1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	u := upstream.New(upstream.Config{Name: "u", Kind: upstream.OpenAI, Bases: []*url.URL{base}, Transport: transport, Timers: upstream.Timers{FirstToken: 50 * time.Second}})
+	table, err := router.Compile([]*router.Upstream{u.Route}, []router.Model{{Name: "m", Pools: []router.PoolConfig{{Targets: []string{"u"}, Policy: router.First}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return New(Config{Config: delivery.Config{Upstreams: []*upstream.Upstream{u}}, Models: table})
 }

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
-	"net/url"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -12,7 +11,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/delivery"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/exchange"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/fakellm"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/upstream"
@@ -393,16 +391,7 @@ func TestMessagesPings(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				base, err := url.Parse("http://upstream/v1")
-				if err != nil {
-					t.Fatal(err)
-				}
-				u := upstream.New(upstream.Config{Name: "u", Kind: upstream.OpenAI, Bases: []*url.URL{base}, Transport: test.upstream, Timers: upstream.Timers{FirstToken: 50 * time.Second}})
-				table, err := router.Compile([]*router.Upstream{u.Route}, []router.Model{{Name: "m", Pools: []router.PoolConfig{{Targets: []string{"u"}, Policy: router.First}}}})
-				if err != nil {
-					t.Fatal(err)
-				}
-				g := New(Config{Config: delivery.Config{Upstreams: []*upstream.Upstream{u}}, Models: table})
+				g := gatewayOf(t, test.upstream)
 				defer g.Close()
 				w := httptest.NewRecorder()
 				task, _ := TaskOf("/v1/messages")

@@ -144,15 +144,8 @@ func TestTokenizeErrors(t *testing.T) {
 // Neither needs a slot: both are answered while all are taken.
 func TestTokenizeTakesNoSlot(t *testing.T) {
 	t.Parallel()
-	fake := fakellm.Start(t, "llamacpp")
-	release := make(chan struct{})
-	defer close(release)
-	fake.Always(fakellm.Text("one").Hold(release))
-	s := &setup{t: t}
-	s.up("u", upstream.LlamaCpp, func(c *upstream.Config) { c.MaxConcurrent = 1 }, fake.URL())
-	s.serve("m u/x")
-	s.start(chat("m", true))
-	fake.Wait(t, 1)
+	s, release := slotTaken(t)
+	defer release()
 	for path, body := range map[string]string{"/tokenize": `{"model":"m","prompt":"Hi"}`, "/v1/responses/input_tokens": `{"model":"m","input":"Hi"}`} {
 		if got := s.post(path, body); got.status != http.StatusOK || got.header.Get("X-Llm-Estimated") != "" {
 			t.Errorf("%s: status %d, %v: %s", path, got.status, got.header, got.body)

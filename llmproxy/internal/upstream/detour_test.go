@@ -4,14 +4,12 @@ import (
 	"bytes"
 	"io"
 	"net/http"
-	"os"
-	"path/filepath"
-	"strings"
 	"testing"
 	"testing/iotest"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/dialect/dialecttest"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/openai"
 )
 
@@ -103,42 +101,30 @@ func TestDetourEnds(t *testing.T) {
 // However a stream of chat arrives, split at any byte, and however it is read, it becomes the same completion.
 func TestCompletionsInPieces(t *testing.T) {
 	t.Parallel()
-	files, err := filepath.Glob("../dialect/testdata/golden/completion-stream/*.in.sse")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no streams, %v", err)
-	}
-	u := serviceOf(t, Groq, "")
-	template := templateOf(t, "/v1/completions", `{"model":"m","stream":true,"prompt":"Hi"}`)
-	if err := u.Prepare(template, "m"); err != nil {
-		t.Fatal(err)
-	}
-	translated := func(body io.Reader, read func(io.Reader) io.Reader) []byte {
-		res := &http.Response{StatusCode: http.StatusOK, Header: http.Header{}, Body: io.NopCloser(body), ContentLength: -1}
-		if err := u.TranslateAnswer(template, res); err != nil {
+	dialecttest.EachStream(t, "completion-stream", func(t *testing.T, in, golden []byte) {
+		u := serviceOf(t, Groq, "")
+		template := templateOf(t, "/v1/completions", `{"model":"m","stream":true,"prompt":"Hi"}`)
+		if err := u.Prepare(template, "m"); err != nil {
 			t.Fatal(err)
 		}
-		defer res.Body.Close()
-		chunks, err := io.ReadAll(read(res.Body))
-		if err != nil {
-			t.Fatal(err)
-		}
-		return chunks
-	}
-	for _, file := range files {
-		in, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		golden, err := os.ReadFile(strings.Replace(file, ".in.", ".out.", 1))
-		if err != nil {
-			t.Fatal(err)
+		translated := func(body io.Reader, read func(io.Reader) io.Reader) []byte {
+			res := &http.Response{StatusCode: http.StatusOK, Header: http.Header{}, Body: io.NopCloser(body), ContentLength: -1}
+			if err := u.TranslateAnswer(template, res); err != nil {
+				t.Fatal(err)
+			}
+			defer res.Body.Close()
+			chunks, err := io.ReadAll(read(res.Body))
+			if err != nil {
+				t.Fatal(err)
+			}
+			return chunks
 		}
 		in, golden = append([]byte(": hello\n\n"), in...), append([]byte(": hello\n\n"), golden...)
 		for i := range in {
 			got := translated(io.MultiReader(bytes.NewReader(in[:i]), bytes.NewReader(in[i:])), iotest.HalfReader)
 			if !bytes.Equal(got, golden) {
-				t.Fatalf("%s, split at byte %d: %s", file, i, cmp.Diff(string(golden), string(got)))
+				t.Fatalf("split at byte %d: %s", i, cmp.Diff(string(golden), string(got)))
 			}
 		}
-	}
+	})
 }
