@@ -116,10 +116,10 @@ func TestCacheAndLimits(t *testing.T) {
 	for i := range 2 {
 		expect(t, fmt.Sprintf("repetition %d", i), askCache(t, url, "alices-secret", "m", "Hi"), cached{200, "hit", "u/real"})
 	}
-	want := afterMiss
-	want["requests"] = 0
-	if diff := cmp.Diff(want, left()); diff != "" {
-		t.Error("after two hits:", diff)
+	for unit, n := range left() {
+		if want := afterMiss[unit]; unit == "requests" && n != 0 || unit != "requests" && n < want { // more tokens are left after a while
+			t.Errorf("two hits left %v of %v %s", n, want, unit)
+		}
 	}
 	expect(t, "a request over the rate limit", askCache(t, url, "alices-secret", "m", "Hi"), cached{Status: http.StatusTooManyRequests})
 }
