@@ -5,6 +5,8 @@
 package redistest
 
 import (
+	"fmt"
+	"math/rand/v2"
 	"net"
 	"os/exec"
 	"slices"
@@ -67,15 +69,19 @@ func (setup Setup) Start(t testing.TB) *Server {
 	return s
 }
 
-// free gives an address that nobody listens at.
+// free gives an address that nobody listens at. Its port is below those that systems assign to clients, so that no connection gets it while
+// the server is down.
 func free(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 100 {
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 10_000+rand.IntN(20_000)))
+		if err == nil {
+			defer l.Close()
+			return l.Addr().String()
+		}
 	}
-	defer l.Close()
-	return l.Addr().String()
+	t.Fatal("found no free port")
+	return ""
 }
 
 // Up starts a server that is down.
