@@ -10,7 +10,7 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/upstream"
 )
 
-// DefaultSite is the beginning of the address of a site that only this machine reaches.
+// DefaultSite is the beginning of the address of a site for this machine only.
 const DefaultSite = "http://localhost:"
 
 // ErrNothing means that no model server answers.
@@ -30,10 +30,16 @@ func (f *Found) Caddyfile(site, command string) (string, error) {
 		file.Comment("GPU: " + g.String())
 	}
 	file.Gap()
-	if strings.HasPrefix(site, DefaultSite) {
-		file.Comment("Only this machine reaches this site. For others, write a name such as llm.example.com, for which Caddy gets a certificate, and keys below.")
+	local := strings.HasPrefix(site, DefaultSite)
+	if local {
+		file.Comment("Only this machine reaches this site. For others, write a name such as llm.example.com, for which Caddy gets a certificate, keys below, and no bind.")
 	}
-	proxy := file.Block(site).Block("llm_proxy")
+	block := file.Block(site)
+	if local { // the name alone would not keep others away: anybody can send it as the Host
+		block.Line("bind", "127.0.0.1")
+		block.Gap()
+	}
+	proxy := block.Block("llm_proxy")
 	names := f.names()
 	for i, s := range f.Servers {
 		f.writeServer(proxy, names[i], s)

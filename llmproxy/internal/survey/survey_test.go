@@ -81,7 +81,7 @@ func TestLook(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range []string{
-		"http://localhost:8080 {\n", "# GPU: NVIDIA GeForce RTX 4090, 24564 MiB, 23000 MiB free\n", "upstream ollama ollama " + ollama.URL() + " {\n", "max_concurrent 4\n", "upstream local openai " + other.URL() + " {\n",
+		"http://localhost:8080 {\n\tbind 127.0.0.1\n", "# GPU: NVIDIA GeForce RTX 4090, 24564 MiB, 23000 MiB free\n", "upstream ollama ollama " + ollama.URL() + " {\n", "max_concurrent 4\n", "upstream local openai " + other.URL() + " {\n",
 		"# - llama3.1:8b", "3 slots", "discover\n", "model chat ollama/llama3.1:8b\n", "model embeddings ollama/nomic-embed-text:latest\n", "# upstream openai openai {\n\t\t# \tapi_key {env.OPENAI_API_KEY}\n",
 	} {
 		if !strings.Contains(text, want) {
