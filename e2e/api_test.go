@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestChat(t *testing.T) {
@@ -88,7 +89,8 @@ func TestStreamIsNotHeldBack(t *testing.T) {
 	mark := f.slow.log.mark()
 	stream := chatStream(t, t.Context(), g.url, `{"model":"llama-slow","stream":true,"max_tokens":20,"messages":[{"role":"user","content":"LONG"}]}`)
 	stream.readContent(t, 3)
-	if log := string(f.slow.log.since(mark)); strings.Contains(log, "stop processing") {
+	_, log, _ := strings.Cut(string(f.slow.log.since(mark)), "processing task") // the end of the request before may be logged late
+	if strings.Contains(log, "stop processing") {
 		t.Errorf("the third event arrived after the server had finished:\n%s", log)
 	}
 	stream.readAll(t).wantComplete(t, numbers+numbers, "length")
@@ -245,7 +247,7 @@ func TestModels(t *testing.T) {
 // modelIDs returns the listed models once discovery, which runs in the background, has found those of the servers.
 func modelIDs(t *testing.T, base string) (ids []string) {
 	t.Helper()
-	eventually(t, 15e9, "the servers' own models in /v1/models", func() bool {
+	eventually(t, time.Minute, "the servers' own models in /v1/models", func() bool {
 		var list struct{ Data []struct{ ID string } }
 		do(t, http.MethodGet, base+"/v1/models", "").into(t, &list)
 		ids = nil

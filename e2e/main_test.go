@@ -8,6 +8,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -206,14 +207,17 @@ func (l *logBuffer) waitFor(t *testing.T, mark int, text string, limit time.Dura
 	}
 }
 
-// freePort returns a port that nothing listens on. Another program could take it before it is used.
-func freePort() (int, error) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, fmt.Errorf("finding a free port: %w", err)
+// freePort returns a port that nothing listens on. It is below those that systems assign to clients, so that no connection gets it before it
+// is used, also while a server is down, and is no port on which the gateway looks for servers.
+func freePort() (port int, err error) {
+	for range 100 {
+		port = 12_000 + rand.IntN(20_000)
+		var listener net.Listener
+		if listener, err = net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {
+			return port, listener.Close()
+		}
 	}
-	defer func() { _ = listener.Close() }()
-	return listener.Addr().(*net.TCPAddr).Port, nil
+	return 0, fmt.Errorf("finding a free port: %w", err)
 }
 
 // eventually polls until ask returns true.

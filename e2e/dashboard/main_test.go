@@ -10,6 +10,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -318,7 +319,7 @@ func (w *world) later(t *testing.T, secret, model, prompt string) {
 // wait polls until something is so.
 func (w *world) wait(t *testing.T, what string, over func() bool) {
 	t.Helper()
-	limit := time.After(20 * time.Second)
+	limit := time.After(time.Minute)
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	for !over() {
@@ -330,14 +331,19 @@ func (w *world) wait(t *testing.T, what string, over func() bool) {
 	}
 }
 
+// freePort returns a port that nothing listens on. It is below those that systems assign to clients, so that no connection gets it before it
+// is used.
 func freePort(t *testing.T) int {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 100 {
+		port := 12_000 + rand.IntN(20_000)
+		if l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {
+			_ = l.Close()
+			return port
+		}
 	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().(*net.TCPAddr).Port
+	t.Fatal("found no free port")
+	return 0
 }
 
 // A page is the dashboard in a browser's tab.
@@ -435,7 +441,7 @@ func eval[V any](p *page, expression string) V {
 // until waits until an expression is true on the page.
 func (p *page) until(expression string) {
 	p.t.Helper()
-	limit := time.After(30 * time.Second)
+	limit := time.After(time.Minute)
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	for !eval[bool](p, expression) {
