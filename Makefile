@@ -14,7 +14,7 @@ FUZZTIME ?= 300000x
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "%-11s %s\n", $$1, $$2}' Makefile
 
-run: build ## serve http://localhost:8080 with Caddyfile, or with Caddyfile.example if there is none
+run: build ## serve http://localhost:8080 with Caddyfile, or else with Caddyfile.example
 	bin/caddy run --adapter caddyfile --config $(CONFIG)
 
 build: ## build bin/caddy: Caddy with this plugin

@@ -85,7 +85,7 @@ install_codex() {
 	[[ $(HOME=$1 "$1/codex" --version) == "codex-cli $codex_version" ]]
 }
 
-# install_guidellm takes a minute and 130 MB to download, of which its libraries for data sets and tokenizers are most.
+# install_guidellm takes a minute and downloads 130 MB, most of it for its libraries for data sets and tokenizers.
 install_guidellm() {
 	python3 -m venv "$1"
 	"$1/bin/pip" install --quiet --disable-pip-version-check --only-binary :all: --no-deps -r guidellm/requirements.txt

@@ -144,7 +144,7 @@ func (p *Pool) ok(ok func(Target) bool) candidates {
 // needsHead reports whether the policy picks by the head of the prompt. A single candidate is picked without it.
 func (p *Pool) needsHead() bool { return p.policy == Prefix && len(p.candidates) > 1 }
 
-// pick returns the index of the candidate that the policy prefers among the given ones, of which there must be at least one.
+// pick returns the index of the candidate that the policy prefers among the given ones, at least one.
 func (p *Pool) pick(among candidates) int {
 	switch p.policy {
 	case First:

@@ -6,7 +6,7 @@ import (
 )
 
 // A Verdict is what the end of an attempt means: whether another target may be tried, and whether the upstream is to blame.
-// docs/failover.md lists which answers of which server lead to which verdict.
+// docs/failover.md lists the verdicts and the answers of each server that lead to them.
 type Verdict uint8
 
 // The verdicts. Only OK, ClientError and ClientClosed end a request before every target was tried.

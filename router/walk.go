@@ -49,7 +49,7 @@ type Walk struct {
 
 	head     *prefix.Head // nil until it is needed
 	attempts []attempt
-	first    [1]attempt // storage for attempts, of which most requests make one
+	first    [1]attempt // storage for attempts; most requests make one
 	pool     int
 	round    round
 	over     bool // no slot became free in time for a retry

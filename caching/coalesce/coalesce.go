@@ -193,8 +193,9 @@ func (l *Leader[K, H]) Expect(n int) {
 	}
 }
 
-// Write records a part of the answer, of which no reader gets less at once. Extra marks bytes that not every client gets. An answer that exceeds the limits is not stored
-// and not shared with new followers. From then on, Write waits for the readers. It reports false if it was interrupted.
+// Write records a part of the answer, which each reader gets whole. Extra marks bytes that not every client gets. An answer that exceeds
+// the limits is not stored and not shared with new followers. From then on, Write waits for the readers. It reports false if it was
+// interrupted.
 func (l *Leader[K, H]) Write(p []byte, extra bool) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -291,7 +292,7 @@ func (l *Leader[K, H]) awaitReaders() bool {
 	return false
 }
 
-// slowest returns the reader that has not read all that was recorded, and has been waited for the longest; nil if there is none. The
+// slowest returns the reader that has not read all that was recorded, and has been waited for the longest; nil if all have. The
 // caller holds mu.
 func (l *Leader[K, H]) slowest() (slowest *Follower[K, H]) {
 	for _, f := range l.readers {
@@ -359,7 +360,7 @@ func (l *Leader[K, H]) Answer() (h H, body []byte, extra []Span, ok bool) {
 	return *l.head, l.whole(), l.extra, true
 }
 
-// whole returns all that was recorded, in one piece, of which there is only one from then on. The answer must have ended. The caller
+// whole returns all that was recorded, in one piece, which is the only one from then on. The answer must have ended. The caller
 // holds mu.
 func (l *Leader[K, H]) whole() []byte {
 	if len(l.pieces) == 0 {

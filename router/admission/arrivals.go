@@ -106,7 +106,7 @@ type sender struct {
 // maxLater bounds the callers whose later requests count in a forecast.
 const maxLater = 8
 
-// addLater adds the requests that a caller will send, of which so many are served earlier at most.
+// addLater adds the requests that a caller will send. At most so many of them are served earlier.
 func (w *work) addLater(a *arrived, time, most float64) {
 	if most <= 0 || time <= 0 {
 		return

@@ -69,7 +69,7 @@ func (c *capacity) slots(limit, initial int) int {
 	return lower(limit, max(known-c.foreignNow(), 1))
 }
 
-// lower returns the lower one of two limits, of which zero means no limit.
+// lower returns the lower one of two limits. Zero means no limit.
 func lower(a, b int) int {
 	if a == 0 || b != 0 && b < a {
 		return b

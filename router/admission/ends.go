@@ -115,7 +115,7 @@ func (e *ends) until(needed float64) float64 {
 	return e.part*parts + max(left, 0)/max(rate/e.service-laterRate, 0.1*rate/e.service)
 }
 
-// waits returns the chance that fewer requests have ended after a part of the time than are needed, of which so many are expected to be left.
+// waits returns the chance that fewer requests have ended after a part of the time than are needed, if so many of these are expected to be left.
 func (e *ends) waits(i int, needed, left, renewed, came float64) float64 {
 	deviation := max(math.Sqrt(e.variance[i]+e.vary*renewed+came), 0.01)
 	if needed > 1 {

@@ -152,7 +152,7 @@ func (t *Ticket) hold() *entry {
 // displaced is what a ticket that lost its position receives instead of the number of a place.
 const displaced = -1
 
-// claim reports whether the wait was not over before. Whoever claims a ticket ends its wait.
+// claim ends the wait of a ticket. It reports false if the wait was over before.
 func (t *Ticket) claim() bool { return t.claimed.CompareAndSwap(false, true) }
 
 // Granted returns the channel that receives, once, the number of the place where the ticket got a slot, or a negative number if its

@@ -33,7 +33,7 @@ const (
 // rates are what a replica's answers have shown of the models there.
 type rates struct {
 	models map[string]*rate
-	none   rate // of a model of which nothing is known
+	none   rate // of a model that is not known yet
 }
 
 // A rate is how fast a model answers at a replica, and how long its answers are. Newer answers count more.
@@ -127,7 +127,7 @@ func costOf(uncached, output, promptCost float64) float64 {
 // An expectation is what a request is expected to take.
 type expectation struct {
 	cost            float64 // for its caller
-	promptCost      float64 // of which a token of the prompt costs as much
+	promptCost      float64 // of one token of the prompt, in the same unit
 	prefill, decode float64 // seconds; zero if they are unknown
 }
 

@@ -511,7 +511,7 @@ func drawSimulation(panels ...simPanel) string {
 	return b.String() + "</svg>\n"
 }
 
-// A server with eight slots gets the requests of three keys of which one is greedy, at a load below, at and above its capacity. The keys
+// A server with eight slots gets the requests of three keys, one of them greedy, at a load below, at and above its capacity. The keys
 // that ask for less than their share must hardly notice the greedy one.
 func TestSimulation(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -143,7 +143,7 @@ func (l *lookup) serveStoredBatch(ctx context.Context, q *query, f *leader) (don
 	return true, l.end(relay.ReplayWhole(l.to, jsonType, whole.AppendJSON(nil)))
 }
 
-// join joins the stored items and the generated ones, which are in the order of missing; nil if there are none.
+// join joins the stored items and the generated ones, which are in the order of missing, and may be nil.
 func (b *batch) join(generated *openai.Embeddings) *openai.Embeddings {
 	whole := &openai.Embeddings{Items: make([][]byte, len(b.items)), HasUsage: true}
 	if generated != nil {

@@ -94,7 +94,7 @@ func (f *feed) close() {
 	f.wake()
 }
 
-// open returns the pages that are open, by what they see. If there are none, the producer has ended.
+// open returns the pages that are open, by what they see. Without open pages, the producer has ended.
 func (f *feed) open() map[overview.Viewer][]*watcher {
 	f.mu.Lock()
 	defer f.mu.Unlock()

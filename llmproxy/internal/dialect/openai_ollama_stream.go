@@ -30,7 +30,7 @@ type OllamaStream struct {
 	ended   bool
 }
 
-// A collectedCall is a tool call of which the parts are collected, because Ollama sends calls whole.
+// A collectedCall is a tool call whose parts are collected, because Ollama sends calls whole.
 type collectedCall struct {
 	index     int
 	id, name  string

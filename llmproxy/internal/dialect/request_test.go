@@ -93,7 +93,7 @@ func TestChatFromMessages(t *testing.T) {
 			`{"max_tokens":9,"messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"https://x/y.png"}},{"type":"file","file":{"filename":"t.pdf","file_data":"data:application/pdf;base64,JVBERg=="}},{"type":"text","text":"plain"},{"type":"text","text":"T\nS\nfound"}]}]}`,
 		},
 		{
-			"thinking, an effort and a schema, of which the upstream makes what its servers know", all,
+			"thinking, an effort and a schema, which the upstream turns into what its servers know", all,
 			`{"max_tokens":9,"thinking":{"type":"enabled","budget_tokens": 8192},"output_config":{"effort":"xhigh","format":{"type":"json_schema","schema":{"type":"object"}}},"messages":[{"role":"user","content":"Hi"}]}`,
 			`{"max_tokens":9,"thinking":{"type":"enabled","budget_tokens": 8192},"reasoning_effort":"xhigh","response_format":{"type":"json_schema","json_schema":{"name":"answer","strict":true,"schema":{"type":"object"}}},"messages":[{"role":"user","content":"Hi"}]}`,
 		},

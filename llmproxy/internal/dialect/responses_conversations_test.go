@@ -249,7 +249,7 @@ func said(t *testing.T, about *ResponseRequest, chat jsonObject) (said []string)
 			case role == "tool":
 				id := m["tool_call_id"]
 				if len(open) == 0 || !contains(open, id) {
-					t.Errorf("an output of %v, of which there is no call", id)
+					t.Errorf("an output of %v, which no call has asked for", id)
 				}
 				open = without(open, id)
 				said = append(said, fmt.Sprintf("output %s %s", id, content))

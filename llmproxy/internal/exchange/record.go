@@ -71,8 +71,8 @@ func (i *RequestInfo) Signals() *openai.Signals {
 type Routing struct {
 	// Rule is the model or pattern of the configuration that the request's model matched, or "discover"; empty if none matched.
 	Rule string
-	// Route is the rule that led to the target, or "spill", or "fallback:" and the verdict because of which the previous pool was
-	// left.
+	// Route is the rule that led to the target, or "spill", or "fallback:" and the verdict that ended the previous
+	// pool.
 	Route string
 	// Shadow is the first shadow rule that would have matched; empty if none would.
 	Shadow string

@@ -103,8 +103,8 @@ func (w *Writer) Committed() bool {
 	return w.committed
 }
 
-// Ping implements Client. It does nothing while something is being written, nor after the commit of an answer of which no event has
-// been sent. The first ping before the commit sends status 200, so that a later failure can only be reported as an event. Its header
+// Ping implements Client. It does nothing while something is being written, nor between the commit of an answer and its first
+// event. The first ping before the commit sends status 200, so that a later failure can only be reported as an event. Its header
 // is written before Ping returns, because handlers in front of this one may read the record for it; that does not block.
 func (w *Writer) Ping() { w.ping(w.dialect.Ping()) }
 

@@ -79,7 +79,7 @@ func CacheTokens(n int) Option {
 	return func(s *Server) { s.cacheTokens = n }
 }
 
-// Router makes llama-server run in router mode: it has several models, of which so many are in memory at once, and loads one at the first
+// Router makes llama-server run in router mode: it has several models, keeps so many of them in memory at once, and loads one at the first
 // request for it. To make space, it unloads a model without requests, and waits for one. SetLoading keeps loads from ending.
 func Router(most int) Option {
 	return func(s *Server) {

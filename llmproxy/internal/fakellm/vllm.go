@@ -169,7 +169,7 @@ func vllmModel(x *exchange, id string) string {
 		`"allow_fine_tuning":false,"organization":"*","group":null,"is_blocking":false}]}`
 }
 
-// vllmMetrics has a few gauges, of which that of the KV cache has its current name and its name in vLLM 0.9 (0.10 exported both), and
+// vllmMetrics has a few gauges. That of the KV cache has its current name and its name in vLLM 0.9 (0.10 exported both), and
 // a counter of tokens that does not change while a stream stalls.
 func vllmMetrics(x *exchange) reply {
 	running, waiting := x.server.load()

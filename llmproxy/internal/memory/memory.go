@@ -3,7 +3,7 @@
 // before it allocates it, so that many requests at once cannot exhaust the machine.
 //
 // It counts bytes, and decides who gets those that are given back: those who wait, in their order. It knows nothing about what the bytes
-// hold, nor what to do when there are none left: its callers refuse a request, or send on what they would have kept. It stands on the
+// hold, nor what to do when all are taken: its callers refuse a request, or send on what they would have kept. It stands on the
 // lowest floor.
 package memory
 

@@ -136,7 +136,7 @@ func (e *Error) read(object []byte) (inner []byte, hasMessage bool, err error) {
 	return inner, hasMessage, nil
 }
 
-// detailText returns the text of FastAPI's detail: a string, or a list of validation errors, of which the first is enough.
+// detailText returns the text of FastAPI's detail: a string, or the first of a list of validation errors.
 func detailText(value []byte) string {
 	text := scalar(value)
 	_ = jsonspan.EachElement(value, func(first []byte) bool { // a value that is not a list is left as it is

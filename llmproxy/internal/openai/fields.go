@@ -36,7 +36,7 @@ func (f fields) value(key string) []byte {
 	return nil
 }
 
-// text returns the decoded string of a key, or "" if there is none.
+// text returns the decoded string of a key, or "" without one.
 func (f fields) text(key string) string {
 	text, _ := jsonspan.String(f.value(key))
 	return text

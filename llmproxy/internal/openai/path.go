@@ -119,8 +119,8 @@ func MistakenPath(p string) (m Mistake, ok bool) {
 	return Mistake{Why: "it is not a path of the API; see /v1/chat/completions, /v1/responses, /v1/embeddings and /v1/models"}, true
 }
 
-// misplacedPath returns the path of the API that a path, in lower case, ends with, after something else or without /v1. It returns "" if
-// there is none. Clear means that nothing precedes it, and that it has several segments: /chat/completions.
+// misplacedPath returns the path of the API that a path, in lower case, ends with, after something else or without /v1. It returns ""
+// without such an end. Clear means that nothing precedes it, and that it has several segments: /chat/completions.
 func misplacedPath(lower string) (meant string, clear bool) {
 	known := true // what precedes it may be a base URL
 	for tail := lower; len(tail) > 1; {

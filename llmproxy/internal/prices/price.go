@@ -119,8 +119,8 @@ type Consumption struct {
 	Busy time.Duration
 }
 
-// Cost returns the price of a request in US dollars. It reports false if the target charges for something of which the request has no
-// count, so that the price is unknown.
+// Cost returns the price of a request in US dollars. It reports false if the target charges for something that was not counted, so
+// that the price is unknown.
 func (p *Price) Cost(c Consumption) (usd float64, known bool) {
 	hours := c.Busy.Hours() * p.PerHour
 	usd = float64(c.Searches)*p.Search + p.Request

@@ -49,7 +49,7 @@ func (e *LineError) Error() string { return e.Err.Error() }
 // Unwrap returns the mistake without its place.
 func (e *LineError) Unwrap() error { return e.Err }
 
-// New returns a book of lines, of which the first match wins, and of tables, searched in order. Its errors are LineErrors.
+// New returns a book of lines, where the first match wins, and of tables, searched in order. Its errors are LineErrors.
 func New(lines []Line, tables ...Table) (*Book, error) {
 	b := &Book{lines: lines, tables: tables}
 	var errs []error

@@ -52,7 +52,7 @@ var fieldNames = [...]string{"data", "event", "id", "retry", "error"}
 
 // formOf returns the form of a body that begins with these bytes, and where its JSON begins: after a byte order mark, white space, and
 // comments, with which proxies keep a connection alive while they wait for the answer. It returns false if more bytes are needed; the
-// form is then what to assume if there are none.
+// form is then what to assume if the body ends here.
 func formOf(b []byte) (f form, start int, known bool) {
 	if len(b) < len(byteOrderMark) && strings.HasPrefix(byteOrderMark, string(b)) {
 		return otherForm, 0, false

@@ -11,7 +11,7 @@ type holding struct {
 	reserved int64
 }
 
-// fits reserves the memory for holding n bytes in all, and reports false if there is none left.
+// fits reserves the memory for holding n bytes in all, and reports false if no more is left.
 func (h *holding) fits(n int64) bool {
 	if n <= max(freeHolding, h.reserved) {
 		return true

@@ -15,7 +15,7 @@ import (
 
 // A compressed body is unpacked only when all of it has arrived, so that a slow client does not hold the memory that a decoder takes.
 
-// contentCoding returns the Content-Encoding of a request, or "" if there is none.
+// contentCoding returns the Content-Encoding of a request, or "" without one.
 func contentCoding(r *http.Request) string {
 	if r.Header["Content-Encoding"] == nil {
 		return ""

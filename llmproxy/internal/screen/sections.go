@@ -189,7 +189,7 @@ func outcome(r *overview.Request) (string, lipgloss.Style) {
 	return text, style
 }
 
-// way returns which targets were tried, and why the request went on from each but the last, of which a narrow picture shows the upstream.
+// way returns which targets were tried, and why the request went on from each but the last. A narrow picture shows only the upstream of the last one.
 func (p *picture) way(r *overview.Request) string {
 	var before string
 	last := r.Target

@@ -237,7 +237,7 @@ func (m Machine) OllamaParallel(ctx context.Context) int {
 	return 0
 }
 
-// GPUs asks nvidia-smi for the GPUs. There are none if it is not there.
+// GPUs asks nvidia-smi for the GPUs. Without nvidia-smi, it returns none.
 func (m Machine) GPUs(ctx context.Context) (gpus []GPU) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()

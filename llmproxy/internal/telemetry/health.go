@@ -27,7 +27,7 @@ type replicaLines struct {
 	lines   []time.Time
 	latest  delivery.Change
 	pending int         // changes that no line has reported yet
-	timer   *time.Timer // that will report them; nil if there are none
+	timer   *time.Timer // that will report them; nil without changes
 }
 
 func newHealthLog(write func(latest delivery.Change, changes int)) *healthLog {

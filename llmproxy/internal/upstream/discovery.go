@@ -24,7 +24,7 @@ type Discovery struct {
 	at        time.Time
 }
 
-// Model returns the entry of a model, which may be named without ":latest", or one with nothing but the name if there is none.
+// Model returns the entry of a model, which may be named without ":latest", or an entry with nothing but the name if the model is not listed.
 func (d *Discovery) Model(name string) Model {
 	for _, m := range d.Models {
 		if m.ID == name || strings.TrimSuffix(m.ID, ollamaLatest) == name {

@@ -171,7 +171,7 @@ func smallest(a, b int) int {
 	return a
 }
 
-// modelLists returns the lists of models in an answer, the main one first. It returns nil if there is none, and an empty list for a
+// modelLists returns the lists of models in an answer, the main one first. It returns nil if the answer has no list, and an empty list for a
 // member of that name without a list, such as "data":null.
 func modelLists(body []byte, depth int) (lists []iter.Seq[modelEntry]) {
 	if body[0] == '[' {

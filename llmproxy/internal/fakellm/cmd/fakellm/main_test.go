@@ -42,7 +42,7 @@ func TestServe(t *testing.T) {
 	}
 }
 
-// Whoever reads the output learns that a request arrived and that its client has left.
+// The output says that a request arrived and that its client has left.
 func TestPrintRequests(t *testing.T) {
 	t.Parallel()
 	read, written := io.Pipe()
