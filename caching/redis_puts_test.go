@@ -2,7 +2,7 @@ package caching
 
 import "testing"
 
-// What is being written is bounded in bytes, too, but a value that is larger than the bound is written if it is alone.
+// Pending writes are bounded in bytes, too, but a value that is larger than the bound is written if it is the only one.
 func TestPutsAreBounded(t *testing.T) {
 	t.Parallel()
 	r := NewRedis(nil, "x")

@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// What each client says about thinking reaches the template of a real llama.cpp: here one whose model thinks unless it is told not to.
+// Each client's wish about thinking reaches the template of a real llama.cpp: here one whose model thinks unless it is told not to.
 func TestThinkingReachesTheTemplate(t *testing.T) {
 	var props struct {
 		Template string `json:"chat_template"`

@@ -138,7 +138,7 @@ func TestBenchPromptFile(t *testing.T) {
 	}
 }
 
-// What is wrong is said before any request is measured, with what to do.
+// Mistakes are reported before any request is measured, with what to do.
 func TestBenchErrors(t *testing.T) {
 	fake := fakellm.Start(t, "openai", fakellm.Models("tiny", "other"))
 	only := fakellm.Start(t, "openai", fakellm.Models("text-embedding-3"))

@@ -331,7 +331,7 @@ func TestImportedWeights(t *testing.T) {
 	}
 }
 
-// What is found on a machine becomes a Caddyfile that loads, is formatted, and serves the models of all servers.
+// The servers of a machine become a Caddyfile that loads, is formatted, and serves the models of all of them.
 func TestDetectedServers(t *testing.T) {
 	ollama := fakellm.Start(t, "ollama", fakellm.Models("llama3.1:8b", "nomic-embed-text:latest"))
 	vllm := fakellm.Start(t, "vllm", fakellm.Models("org/model"))

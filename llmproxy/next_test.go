@@ -9,7 +9,7 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/fakellm"
 )
 
-// What the site has beside the API stays there, and nothing that is meant for the API gets an empty answer with status 200.
+// The other paths of a site keep their handlers, and no request that is meant for the API gets an empty answer with status 200.
 func TestPathsBesideTheAPI(t *testing.T) {
 	fake := fakellm.Start(t, "openai")
 	dir := t.TempDir()

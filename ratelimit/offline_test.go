@@ -149,7 +149,7 @@ func TestShareWait(t *testing.T) {
 	})
 }
 
-// What is collected is what a single process would have counted.
+// The collected usage is that which a single process would have counted.
 func TestCollect(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
@@ -208,7 +208,7 @@ func TestOfflineUsageIsBounded(t *testing.T) {
 	}
 }
 
-// What pending requests need is left free until they have a reply.
+// Capacity that pending requests need stays free until they have a reply.
 func TestPendingRequestsKeepTheirPart(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {

@@ -1,7 +1,7 @@
 // Package coalesce lets identical concurrent requests share one upstream call, as singleflight does, but with answers that
 // are streamed: the leader records the answer, and its followers read it as it arrives, as does the leader's own client.
 //
-// What all leaders record together is bounded. An answer that does not fit is passed on instead: the leader keeps only what one of its
+// The recordings of all leaders are bounded together. An answer that does not fit is passed on instead: the leader keeps only what one of its
 // readers has still to read, and waits for the slowest of them.
 //
 // It decides who leads, and stops the leader when no client is left to want the answer. It does not know what a key or an

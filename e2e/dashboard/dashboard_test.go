@@ -107,7 +107,7 @@ func TestAKeySeesOnlyItself(t *testing.T) {
 		if part == "requests" {
 			p.until(`document.querySelectorAll(".request").length === 1`)
 		}
-		// What is hidden counts, too.
+		// Hidden elements count, too.
 		for _, secret := range []string{"bob", strings.TrimPrefix(w.gpu.URL, "http://"), ops} {
 			if text := eval[string](p, `document.documentElement.outerHTML`); strings.Contains(text, secret) {
 				t.Errorf("%s: alice sees %q", part, secret)
@@ -145,7 +145,7 @@ func TestAWrongKeySeesNothing(t *testing.T) {
 	}
 }
 
-// An admin creates a key, rotates it and revokes it. Who has signed in with it is signed out.
+// An admin creates a key, rotates it and revokes it. A page that was signed in with the key is signed out.
 func TestAdminManagesKeys(t *testing.T) {
 	w := newWorld(t)
 	p := w.open(t, unauthorized).signIn(ops)
@@ -276,7 +276,7 @@ func TestTheme(t *testing.T) {
 	}
 }
 
-// What the policy of the page forbids fails a test: the console says so.
+// A violation of the page's policy fails a test: the console reports it.
 func TestViolationsOfThePolicyAreSeen(t *testing.T) {
 	w := newWorld(t)
 	for name, violation := range map[string]string{

@@ -106,7 +106,7 @@ func TestTwoProcessesHoldExactly(t *testing.T) {
 	limittest.RunConcurrent(t, limiters[0], limiters[1])
 }
 
-// What one process gives back is free for the other.
+// The refund of one process is available to the other.
 func TestSettle(t *testing.T) {
 	limiters := startTwo(t, redistest.Start(t), generous)
 	one := ratelimit.Reservation{Limits: limittest.Limits(t, ratelimit.Concurrent, "1")}

@@ -170,7 +170,7 @@ func TestForeignLoadFades(t *testing.T) {
 	})
 }
 
-// What was in flight when the server was asked is not foreign, even if it has ended since.
+// Requests that were in flight when the server was asked are not foreign, even if they have ended since.
 func TestOwnRequestsAreNotForeign(t *testing.T) {
 	t.Parallel()
 	g := groupsOf(1, 0, 1)[0]

@@ -90,7 +90,7 @@ func TestFairShares(t *testing.T) {
 	}
 }
 
-// What a key has in flight when others begin to wait counts as part of its share.
+// Requests of a key that are in flight when others begin to wait count as part of its share.
 func TestRequestsInFlightCount(t *testing.T) {
 	t.Parallel()
 	g := groupsOf(1, 3, 8)[0]
@@ -168,7 +168,7 @@ func TestPlacesPerCaller(t *testing.T) {
 	}
 }
 
-// What is remembered of callers is bounded, and nothing is remembered when nobody waits any more.
+// The state of callers is bounded, and is dropped when no request waits any more.
 func TestCallersAreForgotten(t *testing.T) {
 	t.Parallel()
 	g := groupsOf(1, 1, 2)[0]

@@ -104,7 +104,7 @@ func TestForecastOfSeveralPlaces(t *testing.T) {
 	})
 }
 
-// What a request allows bounds how long its answer is expected to be.
+// The maximum that a request allows bounds the expected length of its answer.
 func TestExpectedLength(t *testing.T) {
 	t.Parallel()
 	var a answers
@@ -201,7 +201,7 @@ func TestForecastCountsLaterRequests(t *testing.T) {
 	})
 }
 
-// What the server counts of the prompts corrects what was estimated.
+// The server's counts of the prompts correct the estimates.
 func TestEstimatesOfPrompts(t *testing.T) {
 	t.Parallel()
 	g := groupsOf(1, 1, 1)[0]

@@ -247,7 +247,7 @@ func TestTurnsKeepShares(t *testing.T) {
 	})
 }
 
-// What a server with unknown memory can hold shows when a model that was in use has made room for another one, or when more are there.
+// How many models a server with unknown memory holds is learned when a model that was in use has made room for another one, or when more are there.
 func TestLearnsMemory(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := groupsOf(1, 2, 10)[0]

@@ -107,7 +107,7 @@ func TestStuckCheckIsClaimedOnce(t *testing.T) {
 	}
 }
 
-// What streams have had counts while they are in flight and afterwards, and once.
+// The content of a stream counts while it is in flight and afterwards, but once.
 func TestContentsOfAllStreams(t *testing.T) {
 	t.Parallel()
 	r, first, second := &Replica{}, &testAttempt{contents: 3}, &testAttempt{}

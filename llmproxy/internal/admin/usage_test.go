@@ -63,7 +63,7 @@ func TestParseDay(t *testing.T) {
 	}
 }
 
-// What the admin API answers is shown as a sentence, not as JSON.
+// Errors of the admin API are shown as a sentence, not as JSON.
 func TestErrorsOfCommands(t *testing.T) {
 	t.Parallel()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

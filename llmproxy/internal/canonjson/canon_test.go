@@ -149,7 +149,7 @@ func TestLargeValue(t *testing.T) {
 	if small := value(10); of(`{"a":`+small+`}`) != of(`{"a":[ `+small[1:]+`}`) {
 		t.Error("white space matters in a small value")
 	}
-	// What would exceed the other bounds is hashed all the same.
+	// Values that would exceed the other bounds are hashed all the same.
 	of(`{"a":` + strings.Repeat("[", 2*maxDepth) + large + strings.Repeat("]", 2*maxDepth) + `}`)
 }
 

@@ -10,7 +10,7 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 )
 
-// What is known of a model, in Ollama's words.
+// The facts about a model are described as Ollama does.
 func TestOllamaEntry(t *testing.T) {
 	t.Parallel()
 	const empty = `{"parent_model":"","format":"","family":"","families":[],"parameter_size":"","quantization_level":""}`

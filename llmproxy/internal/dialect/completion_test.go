@@ -11,7 +11,7 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/sse"
 )
 
-// What chat cannot do is an error that names the parameter.
+// A parameter that chat does not have is an error that names it.
 func TestCompletionsThatAreNoChat(t *testing.T) {
 	t.Parallel()
 	const prompt = `"prompt":"Hi"`

@@ -580,7 +580,7 @@ func withoutID(response []byte, s *ResponseStream) string {
 	return strings.ReplaceAll(string(response), s.id, "NEW")
 }
 
-// What a stream keeps until its end is bounded: too much ends it with an error.
+// The bytes that a stream keeps until its end are bounded: too many end it with an error.
 func TestLongResponses(t *testing.T) {
 	t.Parallel()
 	fragment := strings.Repeat("a", 1<<20)

@@ -446,7 +446,7 @@ func TestChunkStreamsOfOddEvents(t *testing.T) {
 	}
 }
 
-// What a stream holds back is bounded: too much ends it with an error.
+// The bytes that a stream holds back are bounded: too many end it with an error.
 func TestWaitingIsBounded(t *testing.T) {
 	t.Parallel()
 	first := `{"choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"id":"x","function":{"name":"f","arguments":"{"}}]}}]}`

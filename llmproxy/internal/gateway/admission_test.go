@@ -102,7 +102,7 @@ func mustRate(t testing.TB, rate string) ratelimit.Rule {
 	return rule
 }
 
-// What a request took before its body was read is given back if the body is invalid, or another limit refuses the request.
+// The reservation that a request made before its body was read is refunded if the body is invalid, or another limit refuses the request.
 func TestInvalidRequestsAreNotCounted(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {

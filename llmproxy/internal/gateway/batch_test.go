@@ -213,7 +213,7 @@ func vectors(t testing.TB, body string) (v []any) {
 	return v
 }
 
-// What the upstream refuses of a smaller batch reaches the client.
+// If the upstream refuses the smaller batch, the client gets its error.
 func TestABatchThatFails(t *testing.T) {
 	t.Parallel()
 	s, fake := cached(t, nil)

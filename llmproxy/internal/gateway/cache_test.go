@@ -220,7 +220,7 @@ func TestWhatIsNotShared(t *testing.T) {
 	}
 }
 
-// What runs at the service is not stored either if the configuration turns it on.
+// Answers of tools that run at the service are not stored either if the configuration turns these tools on.
 func TestHostedByConfiguration(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
@@ -360,7 +360,7 @@ func TestBothFormsAreKept(t *testing.T) {
 	}
 }
 
-// What one endpoint answered is nothing for another one, even if it was asked the same.
+// The answer of one endpoint is not used for another one, even for the same request.
 func TestEndpointsShareNothing(t *testing.T) {
 	t.Parallel()
 	s, _ := cached(t, nil)

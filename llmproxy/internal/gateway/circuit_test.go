@@ -74,7 +74,7 @@ func TestOpenCircuit(t *testing.T) {
 	}
 }
 
-// What a model's name or a key has against it, hides that model there, is told of once, and hides nothing else.
+// A failure because of a model's name or a key hides that model at that upstream, is logged once, and hides nothing else.
 func TestConfigHidesTheModel(t *testing.T) {
 	t.Parallel()
 	local, remote := fakellm.Start(t, "vllm", fakellm.Models("there")), fakellm.Start(t, "openai")

@@ -253,7 +253,7 @@ func (l *late) Get(ctx context.Context, model string, keys []caching.Key) [][]by
 	return make([][]byte, len(keys))
 }
 
-// Who looked before an answer was there, and joins when its flight is over, gets it all the same.
+// A request that looked before an answer was stored, and joins after its leader has closed, gets the answer all the same.
 func TestAnAnswerThatCameMeanwhile(t *testing.T) {
 	t.Parallel()
 	store := &late{asked: make(chan struct{}), answer: make(chan struct{})}

@@ -94,7 +94,7 @@ func TestCompletionsByChat(t *testing.T) {
 	}
 }
 
-// What chat cannot do goes to a target that can; without one, the error names the parameter.
+// A parameter that chat does not have goes to a target that has it; without such a target, the error names the parameter.
 func TestCompletionsThatAreNoChat(t *testing.T) {
 	t.Parallel()
 	chat, other := fakellm.Start(t, "anthropic", fakellm.Models("x")), fakellm.Start(t, "openai", fakellm.Models("x"))

@@ -8,7 +8,7 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/upstream"
 )
 
-// What a server says beside a usage that only the gateway asked for reaches the client, also through the cache.
+// The other members of an event with a usage that only the gateway asked for reach the client, also through the cache.
 func TestTimingsBesideTheUsage(t *testing.T) {
 	t.Parallel()
 	const usage = `{"choices":[],"id":"1","usage":{"prompt_tokens":5,"completion_tokens":2},"timings":{"predicted_per_second":91.2}}`

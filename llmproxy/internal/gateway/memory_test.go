@@ -114,7 +114,7 @@ func TestEarlyAnswerFromNetHTTP(t *testing.T) {
 	}
 }
 
-// What a request says of itself can still be asked for behind its end where there is an access log.
+// Where there is an access log, the facts about a request are still available after its end.
 func TestSignalsBehindTheEnd(t *testing.T) {
 	t.Parallel()
 	for _, logged := range []bool{false, true} {

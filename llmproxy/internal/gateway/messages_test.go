@@ -210,7 +210,7 @@ func TestMessagesErrors(t *testing.T) {
 	}
 }
 
-// What cannot be translated is said, or another target takes it.
+// A request that cannot be translated gets an error, or goes to another target.
 func TestUntranslatableRequests(t *testing.T) {
 	t.Parallel()
 	two := `{"model":"%","n":2,"messages":[{"role":"user","content":"Hi"}]}`
@@ -223,7 +223,7 @@ func TestUntranslatableRequests(t *testing.T) {
 	}
 }
 
-// What only Anthropic's API has reaches it as it is, is counted there, and is a clear error at other upstreams.
+// Features of Anthropic's API alone reach it as they are, are counted there, and are a clear error at other upstreams.
 func TestOnlyAnthropicTakes(t *testing.T) {
 	t.Parallel()
 	const hi = `"messages":[{"role":"user","content":"Hi"}]`

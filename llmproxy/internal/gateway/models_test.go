@@ -17,7 +17,7 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 )
 
-// What servers tell of a model, and what the configuration says, reaches clients for configured names too.
+// The facts that servers and the configuration state about a model reach clients for configured names, too.
 func TestModelsAreDescribed(t *testing.T) {
 	t.Parallel()
 	const (

@@ -109,7 +109,7 @@ func TestAnswersOfOllama(t *testing.T) {
 	}
 }
 
-// What goes wrong at Ollama's own API means what it means elsewhere.
+// Failures of Ollama's own API have the same verdicts as elsewhere.
 func TestFailuresOfOllama(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {

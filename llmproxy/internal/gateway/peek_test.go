@@ -91,7 +91,7 @@ func TestPeekKeepsTheError(t *testing.T) {
 	}
 }
 
-// What was read ahead is not read again, and bounded by the gateway as well.
+// Bytes that a matcher has read are not read again, and the gateway bounds the body as well.
 func TestServesWhatWasPeeked(t *testing.T) {
 	t.Parallel()
 	s, fake := one(t, "openai", nil)

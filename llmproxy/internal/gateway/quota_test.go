@@ -7,7 +7,7 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/keys"
 )
 
-// What is left stands in every answer to somebody who has limits, also where nothing was taken.
+// Every answer to a client with limits has its quota, also where nothing was used.
 func TestEveryAnswerTellsWhatIsLeft(t *testing.T) {
 	t.Parallel()
 	s, _ := one(t, "openai", nil)

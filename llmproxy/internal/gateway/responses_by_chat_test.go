@@ -153,7 +153,7 @@ func TestToolsByChat(t *testing.T) {
 	}
 }
 
-// What needs a server that stores responses goes to one, or is an error that names the member.
+// A request that needs stored responses goes to a server that stores them, or gets an error that names the member.
 func TestResponsesThatNeedAStore(t *testing.T) {
 	t.Parallel()
 	chat, other := fakellm.Start(t, "llamacpp", fakellm.Models("x")), fakellm.Start(t, "openai", fakellm.Models("x"))

@@ -89,7 +89,7 @@ func TestFullQueueIsToldToComeBack(t *testing.T) {
 	}
 }
 
-// Who leaves the line is gone at once, and no upstream ever sees the request.
+// A client that leaves the queue frees its position at once, and no upstream ever sees its request.
 func TestLeavingTheQueue(t *testing.T) {
 	t.Parallel()
 	s, local, _, release, first := occupied(t, admission.Config{Size: 1}, "m gpu/x")

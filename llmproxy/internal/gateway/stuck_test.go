@@ -122,7 +122,7 @@ func TestLateContentIsNoSilence(t *testing.T) {
 	}
 }
 
-// Who has no other target left is not sent away: a stuck server may recover, and nobody else can answer.
+// A request without another target is not rejected: a stuck server may recover, and no other can answer.
 func TestLoneOneIsWaitedFor(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

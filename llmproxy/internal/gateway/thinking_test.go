@@ -89,7 +89,7 @@ func TestWishesNeverFail(t *testing.T) {
 	}
 }
 
-// What nobody wished for is not changed, byte for byte.
+// A request without a wish about thinking is not changed, byte for byte.
 func TestNoWish(t *testing.T) {
 	t.Parallel()
 	for _, kind := range []*upstream.Kind{upstream.VLLM, upstream.LlamaCpp, upstream.OpenRouter, upstream.DeepSeek} {

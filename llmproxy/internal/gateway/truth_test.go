@@ -10,7 +10,7 @@ import (
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
 )
 
-// What cannot fit goes where it can, and the small target never sees it.
+// A prompt that does not fit goes to a target where it does, and the small target never sees it.
 func TestFitsBeforeAnyAttempt(t *testing.T) {
 	long := `{"model":"m","messages":[{"role":"user","content":"` + strings.Repeat("word ", 1000) + `"}]}`
 	parts := func(part string) string {

@@ -125,7 +125,7 @@ func TestMemoryIsBounded(t *testing.T) {
 	})
 }
 
-// What clients announce costs nothing: their bodies take memory as they arrive.
+// An announced length reserves nothing: bodies take memory as they arrive.
 func TestAnnouncementsTakeNoMemory(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &setup{t: t, bubble: new(bubble)}

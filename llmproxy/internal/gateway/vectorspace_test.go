@@ -116,7 +116,7 @@ func (a *ageing) Put(model string, items []caching.Item, ttl time.Duration) {
 	a.Store.Put(model, items, ttl)
 }
 
-// Who takes young items only does not read along with somebody who takes old ones.
+// A client that takes only young items does not follow a leader that takes old ones.
 func TestABatchOfAnotherAge(t *testing.T) {
 	t.Parallel()
 	e := &embedder{}

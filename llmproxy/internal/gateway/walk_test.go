@@ -28,7 +28,7 @@ func TestLoneTargetIsAskedAgain(t *testing.T) {
 	}
 }
 
-// What the client is told is the failure that says most, with all that was tried.
+// The client gets the most informative failure, with all targets that were tried.
 func TestMostTellingErrorIsTold(t *testing.T) {
 	t.Parallel()
 	busy, wrong := fakellm.Start(t, "openai"), fakellm.Start(t, "openai")

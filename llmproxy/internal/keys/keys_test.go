@@ -152,7 +152,7 @@ func FuzzParseFile(f *testing.F) {
 	})
 }
 
-// What identifies must not allocate: it happens for every stranger, too.
+// Identifying a caller must not allocate: it happens for every stranger, too.
 func TestFindDoesNotAllocate(t *testing.T) {
 	secret := NewSecret()
 	set, err := Compile([]*Entry{entry("alice", secret)}, nil)

@@ -117,7 +117,7 @@ func TestErrors(t *testing.T) {
 	}
 }
 
-// What is said about single settings.
+// The remarks about single settings.
 func TestNotes(t *testing.T) {
 	t.Parallel()
 	const model = "model_list:\n  - model_name: m\n    litellm_params: {model: hosted_vllm/m, api_base: \"http://gpu:8000\"%s}\n"

@@ -121,7 +121,7 @@ func TestDistribution(t *testing.T) {
 	}
 }
 
-// What may mislead is said, with what to do.
+// Figures that may mislead have a warning, with what to do.
 func TestWarnings(t *testing.T) {
 	t.Parallel()
 	for words, change := range map[string]func(*Result){

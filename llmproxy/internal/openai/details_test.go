@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// What an error says of the caller's own request reaches it, and nothing else does.
+// Of an error, only the details about the caller's own request reach the caller.
 func TestErrorDetails(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct{ name, body, want string }{

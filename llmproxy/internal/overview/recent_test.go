@@ -95,7 +95,7 @@ func TestAViewerSeesOnlyItsOwnRequests(t *testing.T) {
 	}
 }
 
-// What is shown of a request are its metadata: no message of an error, which may quote it, and to callers no address.
+// Only the metadata of a request are shown: no message of an error, which may quote the request, and to callers no address.
 func TestARequestIsShownWithItsAttempts(t *testing.T) {
 	t.Parallel()
 	r := NewRecent()

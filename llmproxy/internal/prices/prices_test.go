@@ -86,7 +86,7 @@ func TestServiceTiers(t *testing.T) {
 	}
 }
 
-// What the target charges for but the answer did not count is unknown, not free.
+// If the target charges for something that the answer did not count, the cost is unknown, not zero.
 func TestUnknownCost(t *testing.T) {
 	t.Parallel()
 	byToken, bySecond := Price{Schedule: Schedule{Rate: rate(1, 1, 1)}}, Price{Units: Units{AudioSecond: 1}}

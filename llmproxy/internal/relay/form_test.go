@@ -103,7 +103,7 @@ var ignoreEvents = cmp.Transformer("", func(r result) map[string]any {
 	return map[string]any{"held": r.Held, "sent": r.Sent, "body": r.Body, "usage": r.Usage, "has": r.HasUsage}
 })
 
-// What cannot be converted has an error that says so, and what is no answer at all has another one.
+// An answer that cannot be converted is one error, and a body that is no answer at all is another.
 func TestUnfit(t *testing.T) {
 	t.Parallel()
 	const (
@@ -162,7 +162,7 @@ func TestUnfit(t *testing.T) {
 	}
 }
 
-// What endpoints answer that may answer anything is not touched, and neither are the streams that they ask for elsewhere.
+// Answers of endpoints that may answer anything are not changed, and neither are their streams.
 func TestAnyForm(t *testing.T) {
 	t.Parallel()
 	const (

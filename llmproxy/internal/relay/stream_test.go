@@ -155,7 +155,7 @@ func TestStream(t *testing.T) {
 	}
 }
 
-// What an upstream's error says is still there when the memory in which it came is another answer's.
+// The text of an upstream's error stays as it is when the memory in which it came is used for another answer.
 func TestAnErrorOutlivesItsBuffer(t *testing.T) {
 	t.Parallel()
 	s := newStream(nil, Expect{Endpoint: endpoint(t, "/v1/chat/completions")}, nil)

@@ -55,7 +55,7 @@ func TestBufferKeepsTheBytes(t *testing.T) {
 	}
 }
 
-// What is announced takes no memory before it comes.
+// An announced body takes no memory before it comes.
 func TestBufferGrowsWithWhatArrives(t *testing.T) {
 	t.Parallel()
 	const announced = 32 << 20

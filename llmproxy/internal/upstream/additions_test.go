@@ -59,7 +59,7 @@ func TestRefusedAddition(t *testing.T) {
 	}
 }
 
-// What the client sent is its own, whatever the gateway adds to it.
+// The members that the client sent stay as they are, whatever the gateway adds.
 func TestWhoseOptionIsRefused(t *testing.T) {
 	t.Parallel()
 	const messages = `{"model":"m","messages":[],"stream":true`

@@ -44,7 +44,7 @@ func pagesServer(t *testing.T, pages map[string]string) (base *url.URL, paths fu
 	}
 }
 
-// What servers say of themselves is read, without a request that generates. The answers are those of real servers, shortened.
+// The facts that servers report about themselves are read without a request that generates. The answers are those of real servers, shortened.
 func TestInspect(t *testing.T) {
 	t.Parallel()
 	const ollamaShown = `{"parameters":"num_ctx 8192\n","capabilities":["completion","tools"],"model_info":{"general.architecture":"llama","general.parameter_count":8030261248,` +
@@ -180,7 +180,7 @@ func TestSettings(t *testing.T) {
 	}
 }
 
-// What servers say about models is foreign: whatever it is, nothing breaks.
+// Servers may report anything about their models: nothing breaks.
 func FuzzOllamaShown(f *testing.F) {
 	f.Add(`{"model_info":{"general.architecture":"llama","llama.block_count":2,"llama.attention.head_count_kv":[1,2],"llama.attention.key_length":-1}}`)
 	f.Add(`{"parameters":"num_ctx 99999999999999999999","model_info":{"a.context_length":1e300}}`)

@@ -59,7 +59,7 @@ func TestFeaturesOf(t *testing.T) {
 	}
 }
 
-// What only Anthropic's API has never goes to the Messages API of another server: Ollama's would search the web with it.
+// Features of Anthropic's API alone never go to the Messages API of another server: Ollama's would search the web with them.
 func TestOnlyAnthropic(t *testing.T) {
 	t.Parallel()
 	for _, part := range []string{

@@ -137,7 +137,7 @@ func wishSent(t testing.TB, u *Upstream, template *Template, model string) strin
 	return strings.Join(members, ",")
 }
 
-// What every client says about thinking reaches every server and service in its own words. The golden file is the whole table.
+// Every way in which a client controls thinking reaches every server and service in the words of that server. The golden file is the whole table.
 func TestEveryWishAtEveryKind(t *testing.T) {
 	t.Parallel()
 	var b strings.Builder
@@ -361,7 +361,7 @@ func TestPinnedEffort(t *testing.T) {
 	}
 }
 
-// What drop names is not sent, wherever it comes from.
+// Members that drop names are not sent, wherever they come from.
 func TestDroppedEffort(t *testing.T) {
 	t.Parallel()
 	u := upstreamOf(t, VLLM, func(c *Config) { c.Drop = []string{thinking.TemplateMember, thinking.EffortMember} })

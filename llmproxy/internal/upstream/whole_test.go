@@ -71,7 +71,7 @@ func TestTranslateWhole(t *testing.T) {
 	}
 }
 
-// What is not JSON is not translated, so that the relay can say so.
+// An answer that is not JSON is not translated, so that the relay can report that.
 func TestTranslateWholeOfNoJSON(t *testing.T) {
 	t.Parallel()
 	for _, answer := range []string{`<html>`, `{"content":[{"type":"text","text":"Hel`, `{"content":[]} {}`} {
