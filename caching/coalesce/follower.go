@@ -120,6 +120,17 @@ func (f *Follower[K, H]) Next(ctx context.Context, extra bool) ([]byte, error) {
 	}
 }
 
+// Ready is Next without the wait. It returns nil without an error if nothing more has been recorded so far.
+func (f *Follower[K, H]) Ready(extra bool) ([]byte, error) {
+	l := f.leader
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if f.tooSlow {
+		return nil, ErrTooSlow
+	}
+	return f.unread(extra), nil
+}
+
 // unread returns the next part of what was recorded since the last call, up to the next extra part; nil if nothing was. What it returned
 // before is not needed any more. The caller holds leader.mu.
 func (f *Follower[K, H]) unread(extra bool) []byte {

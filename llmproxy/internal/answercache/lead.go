@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/caching"
@@ -137,7 +138,7 @@ func withoutPings(events []byte, extra []caching.Span) ([]byte, []caching.Span) 
 }
 
 // A recorder is the client that the leader's answer is delivered to. It records the answer for the followers and for the
-// leader's own client, which reads the recording in a goroutine of its own. So a slow client holds up neither the followers
+// leader's own client, to which other goroutines send the recording. So a slow client holds up neither the followers
 // nor the upstream, and one that leaves does not end the answer for the followers.
 type recorder struct {
 	exchange.Client
@@ -147,12 +148,15 @@ type recorder struct {
 	wantsUsage bool // whether the client asked for the event with the usage
 
 	isStream bool
-	reason   []byte // of the last choice that has finished, as raw JSON
-	// clientDone is closed when the client was sent all of the answer, or has left; nil before the answer begins. Only then may what
-	// follows be read.
-	clientDone chan struct{}
-	clientErr  error // why the client left
-	panicked   any   // what its writer panicked with
+	reason   []byte    // of the last choice that has finished, as raw JSON
+	recorded *follower // what the client is sent; nil before the answer begins
+
+	mu      sync.Mutex
+	sending bool // a goroutine sends what was recorded, or the client has left
+	// senders are these goroutines. Only after them may what follows be read.
+	senders   sync.WaitGroup
+	clientErr error // why the client left
+	panicked  any   // what its writer panicked with
 }
 
 // Commit implements relay.Client.
@@ -169,7 +173,6 @@ func (r *recorder) ErrorEvent(e *openai.Error, state openai.ResponseState) []byt
 
 // begin lets the followers and the client read the answer.
 func (r *recorder) begin() {
-	r.clientDone = make(chan struct{})
 	contentType := r.Header().Get("Content-Type")
 	if r.isStream && !strings.HasPrefix(contentType, "text/event-stream") { // the client's dialect has another type for its streams
 		contentType = eventType
@@ -179,24 +182,34 @@ func (r *recorder) begin() {
 		head.Form = caching.Events
 	}
 	r.leader.Begin(head)
-	go r.sendRecorded(r.leader.OwnReader())
+	r.recorded = r.leader.OwnReader()
 }
 
-// sendRecorded sends what is recorded to the client. Until it returns, nothing else writes to the client.
-func (r *recorder) sendRecorded(recorded *follower) {
-	defer close(r.clientDone)
-	defer recorded.Close()
+// send has what was recorded sent to the client, by a goroutine that ends when nothing is left to send. A stream waits for its next event
+// most of the time, and no second stack waits with it.
+func (r *recorder) send() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.sending {
+		r.sending = true
+		r.senders.Go(r.sendRecorded)
+	}
+}
+
+// sendRecorded sends what is recorded to the client. Once the answer has begun, nothing else writes to the client.
+func (r *recorder) sendRecorded() {
 	defer func() { // net/http recovers panics of a handler's own goroutine only
-		if r.panicked = recover(); r.panicked != nil {
-			r.leader.Leave()
+		if panicked := recover(); panicked != nil {
+			r.panicked = panicked
+			r.leave()
 		}
 	}()
-	_, err := relay.CopyPieces(r.Client, r.isStream, func() ([]byte, error) { return recorded.Next(r.clientCtx, r.wantsUsage) })
-	if err == nil || errors.Is(err, io.ErrUnexpectedEOF) { // which only means that the answer is incomplete
+	_, err := relay.CopyPieces(r.Client, r.isStream, r.nextPiece)
+	if err == nil {
 		return
 	}
 	r.clientErr = err
-	r.leader.Leave()
+	r.leave()
 	if errors.Is(err, coalesce.ErrTooSlow) {
 		if !r.isStream {
 			panic(http.ErrAbortHandler) // nothing after half a JSON text can report an error
@@ -205,18 +218,43 @@ func (r *recorder) sendRecorded(recorded *follower) {
 	}
 }
 
+// nextPiece returns the next piece for the client. The error is io.EOF if nothing more has been recorded so far; then the next piece needs
+// another goroutine.
+func (r *recorder) nextPiece() ([]byte, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	piece, err := r.recorded.Ready(r.wantsUsage)
+	switch {
+	case err != nil:
+		return nil, err
+	case piece == nil:
+		r.sending = false
+		return nil, io.EOF
+	}
+	return piece, r.clientCtx.Err()
+}
+
+// leave notes that the client has left.
+func (r *recorder) leave() {
+	r.recorded.Close()
+	r.leader.Leave()
+}
+
 // awaitClient waits until the client was sent all of its answer, and reports whether it left before that. If its writer
 // panicked, awaitClient panics.
 func (r *recorder) awaitClient() (left bool) {
-	if r.clientDone != nil {
-		select {
-		case <-r.clientDone:
-		default: // no attempt is watching it any more
-			stop := r.x.Attend(r.Client)
-			<-r.clientDone
-			stop()
-		}
+	if r.recorded == nil {
+		return false
 	}
+	r.mu.Lock()
+	sending := r.sending
+	r.mu.Unlock()
+	if sending { // no attempt is watching it any more
+		stop := r.x.Attend(r.Client)
+		defer stop()
+	}
+	r.senders.Wait()
+	r.recorded.Close()
 	if r.panicked != nil {
 		panic(r.panicked)
 	}
@@ -245,7 +283,7 @@ func mayFinish(events []byte) bool {
 // Write records a part of the answer. It expects whole events of a stream, the one with the usage included, which is recorded
 // as extra because the client may not have asked for it.
 func (r *recorder) Write(p []byte) (int, error) {
-	if r.clientDone == nil {
+	if r.recorded == nil {
 		r.begin()
 	}
 	switch {
@@ -300,15 +338,19 @@ var errInterrupted = errors.New("the clients have stopped reading")
 
 // record records a part of the answer. If the answer is too long for that, it waits for those that read it.
 func (r *recorder) record(p []byte, usage bool) error {
-	if len(p) > 0 && !r.leader.Write(p, usage) {
+	if len(p) == 0 {
+		return nil
+	}
+	if !r.leader.Write(p, usage) {
 		return errInterrupted
 	}
+	r.send()
 	return nil
 }
 
 // Flush does nothing once the answer has begun, because sendRecorded flushes each piece.
 func (r *recorder) Flush() error {
-	if r.clientDone != nil {
+	if r.recorded != nil {
 		return nil
 	}
 	return r.Client.Flush()
