@@ -148,3 +148,51 @@ func TestCancelAtEnd(t *testing.T) {
 		}
 	}
 }
+
+// Wait returns when Read would: because of bytes, of the end, or because the request is over.
+func TestWait(t *testing.T) {
+	const head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n"
+	for name, test := range map[string]struct {
+		then func(server net.Conn, body io.Closer, cancel func())
+		want string
+		ends bool // with an error
+	}{
+		"bytes":    {func(c net.Conn, _ io.Closer, _ func()) { io.WriteString(c, "1\r\nb\r\n") }, "b", false},
+		"end":      {func(c net.Conn, _ io.Closer, _ func()) { io.WriteString(c, "0\r\n\r\n") }, "", true},
+		"cut":      {func(c net.Conn, _ io.Closer, _ func()) { c.Close() }, "", true},
+		"canceled": {func(_ net.Conn, _ io.Closer, cancel func()) { cancel() }, "", true},
+		"closed":   {func(_ net.Conn, body io.Closer, _ func()) { body.Close() }, "", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			conns := make(chan net.Conn, 1)
+			address := script(t, func(c net.Conn, r *bufio.Reader) {
+				if _, _, err := readRequest(r); err == nil {
+					io.WriteString(c, head)
+					conns <- c
+				}
+				untilGone(c, r)
+			})
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			res, err := transport(t).RoundTrip(post(t, address, "{}").WithContext(ctx))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer res.Body.Close()
+			p := make([]byte, 16)
+			if n, err := res.Body.Read(p); string(p[:n]) != "a" || err != nil {
+				t.Fatalf("got %q, %v", p[:n], err)
+			}
+			waited := make(chan struct{})
+			go func() {
+				res.Body.(*answerBody).Wait()
+				close(waited)
+			}()
+			test.then(<-conns, res.Body, cancel)
+			<-waited
+			if n, err := res.Body.Read(p); string(p[:n]) != test.want || (err != nil) != test.ends {
+				t.Errorf("got %q, %v, want %q, and an error %t", p[:n], err, test.want, test.ends)
+			}
+		})
+	}
+}

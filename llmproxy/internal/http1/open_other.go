@@ -9,3 +9,5 @@ type openCheck struct{}
 
 // isOpen reports whether an idle connection is still open, as far as can be known.
 func (openCheck) isOpen(net.Conn) bool { return true }
+
+func (openCheck) wait(net.Conn) {}

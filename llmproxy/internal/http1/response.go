@@ -172,6 +172,13 @@ func (a *answerBody) Read(p []byte) (int, error) {
 	return n, a.err
 }
 
+// Wait waits until Read returns at once. The reader needs no buffer until then.
+func (a *answerBody) Wait() {
+	if a.err == nil && !a.finished.Load() && a.c.r == nil {
+		a.c.wait(a.c.nc)
+	}
+}
+
 // end releases the connection after the last byte or an error.
 func (a *answerBody) end(err error) {
 	if err != io.EOF {

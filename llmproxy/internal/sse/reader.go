@@ -20,8 +20,8 @@ const (
 	smallReads = 8
 )
 
-// sizes are the sizes of buffers. A stream of a few words at a time waits with the smallest one, because thousands of streams may wait
-// at once. One that arrives faster than it is passed on gets the one for batches: larger batches need fewer system calls. The larger ones are
+// sizes are the sizes of buffers. A stream of a few words at a time has the smallest one. Thousands of streams may wait at once: where the
+// source can wait, they do so without a buffer. One that arrives faster than it is passed on gets the one for batches: larger batches need fewer system calls. The larger ones are
 // only for events that fill it.
 var sizes = [...]int{1 << 10, 4 << 10, 32 << 10, 256 << 10, 2 << 20}
 
@@ -35,9 +35,13 @@ func newBuffer(level int) func() any {
 	return func() any { b := make([]byte, sizes[level]); return &b }
 }
 
+// A waiter is a source that waits until Read returns at once.
+type waiter interface{ Wait() }
+
 // A Reader splits a stream into batches of complete events. One goroutine at a time may use it.
 type Reader struct {
 	src    io.Reader
+	wait   waiter // src; nil if it cannot wait
 	max    int
 	buf    []byte
 	buffer *[]byte // buf, as its pool has it
@@ -56,7 +60,8 @@ type Reader struct {
 // NewReader returns a new Reader of events of at most max bytes.
 func NewReader(r io.Reader, max int) *Reader {
 	buffer := pools[0].Get().(*[]byte)
-	return &Reader{src: r, max: max, buffer: buffer, buf: *buffer}
+	wait, _ := r.(waiter)
+	return &Reader{src: r, wait: wait, max: max, buffer: buffer, buf: *buffer}
 }
 
 // Close returns the buffer to its pool; the batches of Next are invalid then. It may be called twice, and does not close the
@@ -162,6 +167,9 @@ func (r *Reader) rest() ([]byte, error) {
 // fill reads once, after making space in the buffer.
 func (r *Reader) fill() {
 	r.makeSpace()
+	if r.end == 0 && r.level == 0 && r.wait != nil {
+		r.awaitMore()
+	}
 	for range maxEmptyReads {
 		n, err := r.src.Read(r.buf[r.end:])
 		r.end += n
@@ -174,6 +182,14 @@ func (r *Reader) fill() {
 		}
 	}
 	r.err = io.ErrNoProgress
+}
+
+// awaitMore waits for more of a stream without a buffer.
+func (r *Reader) awaitMore() {
+	r.release()
+	r.wait.Wait()
+	r.buffer = pools[0].Get().(*[]byte)
+	r.buf = *r.buffer
 }
 
 // makeSpace moves what was not returned yet to the front. It takes a larger buffer when the last read nearly filled the buffer (the

@@ -291,3 +291,49 @@ func TestReaderAllocations(t *testing.T) {
 		t.Errorf("%v allocations a batch, want 0", allocs)
 	}
 }
+
+// A waitingSource is a stream of which each read brings one part. It counts how often the reader waited with a buffer and without.
+type waitingSource struct {
+	parts         []string
+	reader        *Reader
+	with, without int
+}
+
+func (s *waitingSource) Wait() {
+	if s.reader.buffer != nil {
+		s.with++
+	} else {
+		s.without++
+	}
+}
+
+func (s *waitingSource) Read(p []byte) (n int, err error) {
+	if len(s.parts) == 0 {
+		return 0, io.EOF
+	}
+	n = copy(p, s.parts[0])
+	s.parts = s.parts[1:]
+	return n, nil
+}
+
+// A reader of a source that can wait holds a buffer only from the first byte of an event to its last.
+func TestWaitsWithoutBuffer(t *testing.T) {
+	t.Parallel()
+	s := &waitingSource{parts: []string{"data: a\n\n", "data: b", "\n\n", "data: c\n\ndata: d\n\n"}}
+	s.reader = NewReader(s, MaxEvent)
+	defer s.reader.Close()
+	var got []string
+	for {
+		batch, err := s.reader.Next()
+		if err != nil {
+			break
+		}
+		got = append(got, string(batch))
+	}
+	if want := []string{"data: a\n\n", "data: b\n\n", "data: c\n\ndata: d\n\n"}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if s.with != 0 || s.without != 4 { // before each batch, and before the end
+		t.Errorf("the reader waited %d times with a buffer and %d times without, want 0 and 4", s.with, s.without)
+	}
+}
