@@ -31,7 +31,7 @@ type Demand interface {
 }
 
 // usualLimits is the number of limits for which a Reservation needs no further allocation.
-const usualLimits = 8
+const usualLimits = 6
 
 // MaxAnonymous is the maximum number of rules in Access.Anonymous.
 const MaxAnonymous = 2

@@ -41,12 +41,14 @@ type attempt struct {
 	contents     atomic.Int64 // events with content so far
 	span         Span         // nil without tracing
 	status       int          // of the upstream's response; zero if there was none
-	sent         http.Header  // of the request
+	sent         http.Header  // of the request, until the commit
+	secrets      []string     // in them, from then on
 	header       http.Header  // of a successful response
 	ctx          context.Context
 	cancel       context.CancelCauseFunc
 	watchdog     watchdog
 	last         bool // there is no other target
+	begun        bool // the client got the first of the answer
 	blameless    bool // a failure is not the replica's fault
 	// atServer means that the server may be at work on the request, abandoned that the gateway has left meanwhile.
 	atServer, abandoned bool
@@ -232,10 +234,22 @@ func (a *attempt) expect() relay.Expect {
 
 // Read implements relay.Progress.
 func (a *attempt) Read(contents int) {
+	if !a.begun {
+		a.begun = true
+		a.releaseRequest()
+	}
 	a.watchdog.progress(contents > 0)
 	if contents > 0 {
 		a.replica.Progress()
 		a.contents.Store(a.contents.Load() + int64(contents)) // nobody else writes it
+	}
+}
+
+// releaseRequest releases the body of the request for a stream that may stay open for minutes, unless the answer's price depends on more
+// than its signals. The client has its header: what placeholders there show of the request is known.
+func (a *attempt) releaseRequest() {
+	if a.rec.Stream && a.x.Endpoint.UsageOnRequest {
+		a.planned.Body.Release()
 	}
 }
 
@@ -273,6 +287,7 @@ func (a *attempt) announce(answer relay.Answer) {
 	}
 	header := a.client.Header()
 	a.u.CopyHeaders(&a.template, header, a.header)
+	a.secrets, a.sent, a.header = upstream.SecretsIn(a.sent), nil, nil // the headers take more memory
 	a.x.SetAnswerHeaders(header, strconv.Itoa(len(rec.Attempts)+1))
 	if a.compareUsage(answer.Meter()); rec.Warning != "" {
 		header["X-Llm-Warning"] = []string{rec.Warning}
@@ -507,7 +522,11 @@ func (a *attempt) logError(status int, body []byte) error {
 
 // redactor returns what removes secrets, addresses and the prompt from the upstream's words.
 func (a *attempt) redactor() *upstream.Redactor {
-	return &upstream.Redactor{Sent: a.sent, Request: a.template.JSON, Model: a.model}
+	secrets := a.secrets
+	if a.sent != nil {
+		secrets = upstream.SecretsIn(a.sent)
+	}
+	return &upstream.Redactor{Secrets: secrets, Request: a.template.JSON, Model: a.model}
 }
 
 func errorBody(value []byte) []byte {

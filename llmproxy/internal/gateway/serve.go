@@ -162,8 +162,8 @@ func (g *Gateway) readBody(x *exchange.Exchange, held *held) (*reqbody.Body, *op
 	if x.Request.Method != http.MethodPost {
 		return nil, exchange.WrongMethod(x.Request, http.MethodPost)
 	}
-	// The access log may contain {llm.content}, and is written after the request has ended.
-	o := reqbody.Options{Limit: g.MaxBody, Keep: rec.Logged, Memory: g.Memory, Uploads: &g.uploads}
+	// The access log may contain {llm.content}, and the prompt. It is written after the request has ended.
+	o := reqbody.Options{Limit: g.MaxBody, Keep: rec.Logged || g.LogPrompts > 0, Memory: g.Memory, Uploads: &g.uploads}
 	if x.Own != nil {
 		options := dialect.AllOptions
 		options.Model = g.SimpleChat

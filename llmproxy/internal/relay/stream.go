@@ -154,6 +154,8 @@ func (s *streamAnswer) Send(w Client, begun bool) error {
 		disableBuffering(h)
 		w.WriteHeader(http.StatusOK)
 	}
+	// The request and the headers take more memory than the rest, and the stream may stay open for minutes.
+	*s.res = http.Response{Body: s.res.Body}
 	if err := s.pass(w, s.held); err != nil { // it leaves together with the batch
 		return err
 	}
@@ -210,13 +212,18 @@ func (s *streamAnswer) drain() {
 	}
 }
 
-// next reads complete events. It drops an incomplete event at the end of the stream, unless that ends the answer and lacks only its
-// blank line.
+// next reads complete events.
 func (s *streamAnswer) next() ([]byte, error) {
 	batch, err := s.events.Next()
 	if err == nil || len(batch) == 0 {
 		return batch, err
 	}
+	return s.ended(batch, err)
+}
+
+// ended drops an incomplete event at the end of the stream, unless that ends the answer and lacks only its blank line. It is a function of
+// its own, because what next has on the stack stays there while a stream is open.
+func (s *streamAnswer) ended(batch []byte, err error) ([]byte, error) {
 	rest, _ := sse.Cut(batch)
 	last := s.reader.First(rest.Name, rest.Data)
 	switch {

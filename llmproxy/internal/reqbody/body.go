@@ -12,6 +12,7 @@ import (
 	"mime"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/jsonspan"
@@ -36,13 +37,18 @@ type Body struct {
 	original *openai.Request // before the translation; nil without one
 	buffer   buffer          // holds the request, unless Peek does
 	upload   upload
-	members  [8]jsonspan.Member // storage for the members of request, enough for what SDKs send
+	members  *members // of the request, pooled
 }
+
+// members are storage for the members of a request, enough for what SDKs send.
+type members [8]jsonspan.Member
+
+var memberPool = sync.Pool{New: func() any { return new(members) }}
 
 // A translation is what a Body has in addition if its request was translated.
 type translation struct {
 	original openai.Request
-	members  [8]jsonspan.Member // storage for the members of the translated request
+	members  members // of the translated request
 }
 
 // JSON returns the request's JSON, or nil if the body is a form.
@@ -128,30 +134,45 @@ func (b *Body) Close() {
 	if b.buffer.reserved == 0 {
 		return
 	}
-	if b.keep && !b.keepSignals() {
+	if b.keep && b.isJSON && !b.keepSignals() {
 		b.buffer.abandon() // the access log may still read it
 		return
 	}
+	b.release()
+}
+
+// Release releases the memory of JSON before Close, after which only its signals may be asked for. It does nothing if it would have to read
+// those of a large body.
+func (b *Body) Release() {
+	if b.isJSON && b.original == nil && b.buffer.reserved > 0 && b.keepSignals() {
+		b.release()
+	}
+}
+
+func (b *Body) release() {
 	b.request.ReleaseBody()
 	if b.original != nil {
 		b.original.ReleaseBody()
 	}
 	b.buffer.release()
+	if b.members != nil {
+		memberPool.Put(b.members)
+		b.members = nil
+	}
 }
 
 // smallKept is the size in bytes of a body up to which reading its signals costs less than new memory for the next body.
 const smallKept = 16 << 10
 
-// keepSignals reads what a log may contain of the request, so that the log does not need the body. It reports false if that would be work
-// that is probably in vain.
+// keepSignals reads what may still be asked of the request when its body is gone. It reports false if that would be work that is probably in
+// vain.
 func (b *Body) keepSignals() bool {
-	if !b.isJSON {
-		return true
-	}
 	if _, read := b.request.SignalsRead(); !read && b.Size > smallKept {
 		return false
 	}
-	b.request.Signals().Content()
+	if signals := b.request.Signals(); b.keep {
+		signals.Content()
+	}
 	return true
 }
 
@@ -190,6 +211,7 @@ func (b *Body) readJSON(s *source, e *openai.Endpoint, began time.Time) *openai.
 		b.request, b.Size = *p.request, int64(len(p.request.Body))
 		return b.accept(e, s.Translate)
 	}
+	b.members = memberPool.Get().(*members)
 	b.request.Members = b.members[:0]
 	body, err := b.readAll(s)
 	b.Size, b.ReadTime = int64(len(body)), time.Since(began)

@@ -53,3 +53,55 @@ func TestKeep(t *testing.T) {
 		})
 	}
 }
+
+// The memory of a small body, and of one whose signals were read, is used again while its answer is streamed.
+func TestRelease(t *testing.T) {
+	t.Parallel()
+	chat, _ := openai.LookupEndpoint("/v1/chat/completions")
+	for _, test := range []struct {
+		name       string
+		size       int
+		keep, read bool // read: the signals were needed before
+		released   bool
+	}{
+		{"small", 1000, false, false, true},
+		{"small, for a log", 1000, true, false, true},
+		{"large", 100_000, false, false, false},
+		{"large, with signals", 100_000, false, true, true},
+		{"large, with signals, for a log", 100_000, true, true, true},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			usage := new(memory.Usage)
+			text := strings.Repeat("a", test.size)
+			r := httptest.NewRequest("POST", "/v1/chat/completions", strings.NewReader(`{"model":"m","messages":[{"role":"user","content":"`+text+`"}]}`))
+			var b Body
+			if err := b.Read(&sender{}, r, chat, Options{Limit: 1 << 20, Keep: test.keep, Memory: memory.NewAccount(usage, 1<<20)}); err != nil {
+				t.Fatal(err)
+			}
+			request := b.JSON()
+			if test.read {
+				request.Signals()
+			}
+			held := b.buffer.memory.bytes
+			b.Release()
+			if released := usage.Bytes() == 0; released != test.released {
+				t.Errorf("released %t, want %t", released, test.released)
+			}
+			if test.released {
+				clear(*held) // by the next request
+			}
+			signals := request.Signals()
+			if want := openai.EstimateTokens(test.size); signals.PromptTokens < want {
+				t.Errorf("%d tokens, want at least %d", signals.PromptTokens, want)
+			}
+			if test.keep && !strings.HasPrefix(text, signals.Content()) || test.keep && signals.Content() == "" {
+				t.Errorf("the content is %.40q", signals.Content())
+			}
+			b.Close()
+			if usage.Bytes() != 0 {
+				t.Errorf("%d bytes are left", usage.Bytes())
+			}
+		})
+	}
+}

@@ -16,12 +16,29 @@ import (
 
 // A Redactor removes from an upstream's words what clients and logs must not see: secrets, addresses, and the text of the prompt.
 type Redactor struct {
-	// Sent has the headers of the request, whose values may be secrets.
-	Sent http.Header
+	// Secrets are those of the request that was sent; see SecretsIn.
+	Secrets []string
 	// Request is the client's request, or nil.
 	Request *openai.Request
 	// Model is the model's name at the upstream, which stays.
 	Model string
+}
+
+// SecretsIn returns what may be secret in the headers of a request: every word of a value, except in headers that are the same for all.
+func SecretsIn(h http.Header) (secrets []string) {
+	for name, values := range h {
+		if name == "Content-Type" || name == "Accept" || name == "Accept-Encoding" || name == "User-Agent" || name == "X-Request-Id" {
+			continue
+		}
+		for _, value := range values {
+			for _, word := range strings.Fields(value) {
+				if len(word) >= 4 && !strings.EqualFold(word, "bearer") && !strings.EqualFold(word, "basic") {
+					secrets = append(secrets, word)
+				}
+			}
+		}
+	}
+	return secrets
 }
 
 // longestReason bounds a reason, in bytes.
@@ -121,17 +138,8 @@ var secretPatterns = []*regexp.Regexp{
 var longToken = regexp.MustCompile(`[A-Za-z0-9]{20,}|[A-Za-z0-9+/_=]{32,}`)
 
 func (r *Redactor) withoutSecrets(text string) string {
-	for name, values := range r.Sent {
-		if name == "Content-Type" || name == "Accept" || name == "Accept-Encoding" || name == "User-Agent" || name == "X-Request-Id" {
-			continue
-		}
-		for _, value := range values {
-			for _, secret := range strings.Fields(value) {
-				if len(secret) >= 4 && !strings.EqualFold(secret, "bearer") && !strings.EqualFold(secret, "basic") {
-					text = strings.ReplaceAll(text, secret, removed)
-				}
-			}
-		}
+	for _, secret := range r.Secrets {
+		text = strings.ReplaceAll(text, secret, removed)
 	}
 	for _, pattern := range secretPatterns {
 		text = pattern.ReplaceAllStringFunc(text, func(match string) string {

@@ -10,7 +10,7 @@ import (
 
 func redactor(t testing.TB, request string) *Redactor {
 	t.Helper()
-	r := &Redactor{Sent: http.Header{"Authorization": {"Bearer upstream-secret"}, "X-Tenant": {"tenant-key"}, "Content-Type": {"application/json"}}, Model: "meta-llama/Llama-3.1-8B-Instruct"}
+	r := &Redactor{Secrets: SecretsIn(http.Header{"Authorization": {"Bearer upstream-secret"}, "X-Tenant": {"tenant-key"}, "Content-Type": {"application/json"}}), Model: "meta-llama/Llama-3.1-8B-Instruct"}
 	if request != "" {
 		r.Request = new(openai.Request)
 		if err := r.Request.Parse([]byte(request)); err != nil {
