@@ -16,6 +16,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/exchange"
+	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/fakellm"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/http1"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/upstream"
 	"github.com/caddy-llmproxy/caddy-llmproxy/router"
@@ -71,6 +72,16 @@ func (s *setup) up(name string, kind *upstream.Kind, change func(*upstream.Confi
 		change(&c)
 	}
 	s.upstreams = append(s.upstreams, upstream.New(c))
+}
+
+// fake starts a scripted upstream on a socket, or in the bubble, and returns its address as well.
+func (s *setup) fake(kind string, opts ...fakellm.Option) (fake *fakellm.Server, address string) {
+	s.t.Helper()
+	if s.bubble != nil {
+		return s.bubble.fake(s.t, kind, opts...)
+	}
+	fake = fakellm.Start(s.t, kind, opts...)
+	return fake, fake.URL()
 }
 
 func (s *setup) transport() http.RoundTripper {

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/fakellm"
@@ -15,9 +16,10 @@ import (
 // routerMode is a gateway in front of a llama.cpp in router mode, whose memory has space for one of its models, x and y. With a fallback, an
 // API answers for them, too.
 func (s *setup) routerMode(fallback bool) (local, remote *fakellm.Server) {
-	local, remote = fakellm.Start(s.t, "llamacpp", fakellm.Router(1), fakellm.Models("x", "y")), fakellm.Start(s.t, "openai")
-	s.up("box", upstream.LlamaCpp, func(c *upstream.Config) { c.Queue.Size = 20 }, local.URL())
-	s.up("api", upstream.OpenAI, nil, remote.URL())
+	local, box := s.fake("llamacpp", fakellm.Router(1), fakellm.Models("x", "y"))
+	remote, api := s.fake("openai")
+	s.up("box", upstream.LlamaCpp, func(c *upstream.Config) { c.Queue.Size = 20 }, box)
+	s.up("api", upstream.OpenAI, nil, api)
 	for _, name := range []string{"x", "y"} {
 		m := router.Model{Name: name, Pools: []router.PoolConfig{{Targets: []string{"box"}, Policy: router.First}}}
 		if fallback {
@@ -32,36 +34,38 @@ func (s *setup) routerMode(fallback bool) (local, remote *fakellm.Server) {
 // Requests for two models that wait for a server with memory for one of them are served one model after the other.
 func TestModelsDoNotThrash(t *testing.T) {
 	t.Parallel()
-	s := &setup{t: t}
-	local, _ := s.routerMode(false)
-	for _, model := range []string{"y", "x"} { // each loads its model, so that the gateway knows that only one is there
-		if got := s.post("/v1/chat/completions", chat(model, true)); got.status != http.StatusOK {
-			t.Fatalf("status %d: %s", got.status, got.body)
-		}
-	}
-	queue := s.upstreams[0].Replicas[0].Queue()
-	until(t, func() bool { return queue.KeepsOthers("y") })
-	release := make(chan struct{})
-	local.Next(fakellm.Text("slow").Hold(release))
-	var all sync.WaitGroup
-	ask := func(model string) {
-		all.Go(func() {
+	synctest.Test(t, func(t *testing.T) { // where the turn of a model does not end because the machine is slow
+		s := &setup{t: t, bubble: new(bubble)}
+		local, _ := s.routerMode(false)
+		for _, model := range []string{"y", "x"} { // each loads its model, so that the gateway knows that only one is there
 			if got := s.post("/v1/chat/completions", chat(model, true)); got.status != http.StatusOK {
-				t.Errorf("status %d: %s", got.status, got.body)
+				t.Fatalf("status %d: %s", got.status, got.body)
 			}
-		})
-	}
-	ask("x")
-	until(t, func() bool { return queue.InFlight() == 1 })
-	for i := range 12 {
-		ask([]string{"y", "x"}[i%2])
-		until(t, func() bool { return queue.Waiting() == i+1 })
-	}
-	close(release)
-	all.Wait()
-	if n := len(local.Loads()); n != 3 { // y, x, and y
-		t.Errorf("%d loads: %v", n, local.Loads())
-	}
+		}
+		queue := s.upstreams[0].Replicas[0].Queue()
+		until(t, func() bool { return queue.KeepsOthers("y") })
+		release := make(chan struct{})
+		local.Next(fakellm.Text("slow").Hold(release))
+		var all sync.WaitGroup
+		ask := func(model string) {
+			all.Go(func() {
+				if got := s.post("/v1/chat/completions", chat(model, true)); got.status != http.StatusOK {
+					t.Errorf("status %d: %s", got.status, got.body)
+				}
+			})
+		}
+		ask("x")
+		until(t, func() bool { return queue.InFlight() == 1 })
+		for i := range 12 {
+			ask([]string{"y", "x"}[i%2])
+			until(t, func() bool { return queue.Waiting() == i+1 })
+		}
+		close(release)
+		all.Wait()
+		if n := len(local.Loads()); n != 3 { // y, x, and y
+			t.Errorf("%d loads: %v", n, local.Loads())
+		}
+	})
 }
 
 // While a llama.cpp in router mode loads a model, requests for it are answered by the fallback; one load runs, and afterwards they are
