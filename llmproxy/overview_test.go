@@ -27,7 +27,7 @@ func snapshot(t *testing.T) (s overview.Snapshot) {
 }
 
 // heldFallback runs a site whose model m falls back to a server that holds its answers until release is closed, because the first one
-// fails. The first one answers all but requests for chat, so that it is always tried: no probe finds it down before. The key is
+// fails. The first one is up, so that every request tries it: one that is down would be left out after the first request. The key is
 // secret-alice.
 func heldFallback(t *testing.T, slots int) (url string, gpu *fakellm.Server, release chan struct{}) {
 	t.Helper()
