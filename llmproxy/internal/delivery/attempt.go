@@ -287,7 +287,9 @@ func (a *attempt) announce(answer relay.Answer) {
 	}
 	header := a.client.Header()
 	a.u.CopyHeaders(&a.template, header, a.header)
-	a.secrets, a.sent, a.header = upstream.SecretsIn(a.sent), nil, nil // the headers take more memory
+	if a.header = nil; answer.Streams() { // it may stay open for minutes, and the headers take more memory than their secrets
+		a.secrets, a.sent = upstream.SecretsIn(a.sent), nil
+	}
 	a.x.SetAnswerHeaders(header, strconv.Itoa(len(rec.Attempts)+1))
 	if a.compareUsage(answer.Meter()); rec.Warning != "" {
 		header["X-Llm-Warning"] = []string{rec.Warning}
