@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 )
 
@@ -193,19 +194,38 @@ const (
 )
 
 func ollamaTags(x *exchange) reply {
-	return ollamaList(x, `"modified_at":"2026-11-23T09:06:19.185733682Z","size":4341849,`+ollamaDigest+`,`+ollamaDetails+
+	return ollamaList(x.server.names(), `"modified_at":"2026-11-23T09:06:19.185733682Z","size":4341849,`+ollamaDigest+`,`+ollamaDetails+
 		`,"context_length":4096,"embedding_length":384},"capabilities":["completion"]`)
 }
 
-// ollamaPs reports every model as loaded.
+// ollamaPs reports every model as loaded, also those that a server without the option Models has only been asked for.
 func ollamaPs(x *exchange) reply {
-	return ollamaList(x, `"size":24798821,`+ollamaDigest+`,`+ollamaDetails+
+	return ollamaList(slices.Concat(x.server.names(), x.server.askedFor()), `"size":24798821,`+ollamaDigest+`,`+ollamaDetails+
 		`},"expires_at":"2026-11-23T09:28:39.025756467Z","size_vram":0,"context_length":4096`)
 }
 
-func ollamaList(x *exchange, rest string) reply {
+// askedFor returns the models that a server without the option Models does not list and has generated with, or loaded.
+func (s *Server) askedFor() (names []string) {
+	if len(s.models) > 0 {
+		return nil
+	}
+	s.traffic.read(func() {
+		for _, req := range s.traffic.kept {
+			var body struct{ Model string }
+			if req.Method != http.MethodPost || req.Path == "/api/show" || json.Unmarshal(req.Body, &body) != nil || body.Model == "" {
+				continue
+			}
+			if !s.hasModel(body.Model) && !slices.Contains(names, body.Model) {
+				names = append(names, body.Model)
+			}
+		}
+	})
+	return names
+}
+
+func ollamaList(names []string, rest string) reply {
 	var entries []string
-	for _, name := range x.server.names() {
+	for _, name := range names {
 		name = quote(name)
 		entries = append(entries, `{"name":`+name+`,"model":`+name+`,`+rest+`}`)
 	}
