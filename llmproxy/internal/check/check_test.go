@@ -172,6 +172,8 @@ var cases = []badCase{
 	{"more slots than Ollama's", func(w *world) { w.configs[ollama].MaxConcurrent, w.OllamaParallel = 4, 2 }, Warning, "slots", "OLLAMA_NUM_PARALLEL=4"},
 	{"more context than there is", func(w *world) { w.configs[gpu].Override.ContextWindow = 32768 }, Error, "context", "--ctx-size 32768"},
 	{"unset context", func(w *world) { w.says[ollama].Facts["llama3.2"] = upstream.Facts{Unset: true, Trained: 131072} }, Note, "context", "num_ctx 16384"},
+	{"unset context of a model with a small one", func(w *world) { w.says[ollama].Facts["llama3.2"] = upstream.Facts{Unset: true, Trained: 8192} }, Note, "context", "num_ctx 8192"},
+	{"unset context of a model that does not say", func(w *world) { w.says[ollama].Facts["llama3.2"] = upstream.Facts{Unset: true} }, Note, "context", "silently. Write"},
 	{"small context", func(w *world) { w.says[ollama].Facts["llama3.2"] = upstream.Facts{Window: 4096, Trained: 131072} }, Warning, "context", "4096 tokens"},
 	{"small cache", func(w *world) { w.says[gpu].CacheTokens = 8192 }, Note, "cache-size", "8192 tokens"},
 	{"smaller fallback", func(w *world) { w.says[gpu].Facts["tiny"] = upstream.Facts{Window: 8192} }, Note, "fallback-context", "8192 tokens, and the target before it one of 16384"},
@@ -248,6 +250,9 @@ func TestNoFinding(t *testing.T) {
 		"discovered under its own target": func(w *world) {
 			w.site.Discover = true
 			w.models = append(w.models, router.Model{Name: "qwen3:8b", Pools: pools([]string{"ollama/qwen3:8b"})})
+		},
+		"Ollama's own context is all that the model has": func(w *world) {
+			w.says[ollama].Facts = map[string]upstream.Facts{"llama3.2": {Unset: true, Trained: 4096}}
 		},
 		"not reached by others": func(w *world) {
 			w.server.Public, w.server.Plain, w.site.Keys, w.site.RateLimit = false, true, false, false

@@ -104,8 +104,14 @@ func similar(r *upstream.Inspection, model string) string {
 	return ""
 }
 
-// smallWindow is a context window that is too small for agents and for long conversations.
-const smallWindow = 8192
+const (
+	// smallWindow is a context window that is too small for agents and for long conversations.
+	smallWindow = 8192
+	// usefulWindow is what is recommended instead, if the model was trained for so much.
+	usefulWindow = 16384
+	// ollamaWindow is what Ollama chooses on a small GPU.
+	ollamaWindow = 4096
+)
 
 // checkContexts compares the context windows that are configured with those of the servers.
 func (s *Site) checkContexts() (list []Finding) {
@@ -120,14 +126,21 @@ func (s *Site) checkContexts() (list []Finding) {
 			add := func(severity Severity, problem, fix string) {
 				list = append(list, t.at.finding(severity, "context", r.Address, problem, fix))
 			}
+			possible := cmp.Or(about.Trained, usefulWindow)
+			could := ""
+			if about.Trained > 0 {
+				could = fmt.Sprintf(" The model could take %d.", about.Trained)
+			}
+			larger := min(possible, usefulWindow)
+			enlarge := fmt.Sprintf("Write `params num_ctx %d` in the block of the upstream, or start Ollama with %s.", larger, assign(setting, larger))
 			switch {
 			case configured > 0 && about.Window > 0 && configured > about.Window:
 				add(Error, fmt.Sprintf("`context %d` of %s is larger than the server's window of %d tokens: longer prompts are sent there, and fail or are cut.", configured, t.model, about.Window), fmt.Sprintf("Remove `context`, or start the server with %s.", assign(cmp.Or(setting, "a context window of"), configured)))
 			case t.at.ActualKind() != upstream.Ollama:
-			case about.Unset && about.Window == 0:
-				add(Note, fmt.Sprintf("Nothing sets the context window of %s, so that Ollama chooses it by the memory of the GPU: 4096 tokens below 24 GiB. It cuts longer prompts silently. The model could take %d.", t.model, about.Trained), "Write `params num_ctx 16384` in the block of the upstream, or start Ollama with "+assign(setting, 16384)+".")
-			case about.Window > 0 && about.Window < min(smallWindow, cmp.Or(about.Trained, smallWindow)):
-				add(Warning, fmt.Sprintf("The context window of %s has %d tokens. Ollama cuts longer prompts silently. The model could take %d.", t.model, about.Window, about.Trained), "Write `params num_ctx 16384` in the block of the upstream, or start Ollama with "+assign(setting, 16384)+".")
+			case about.Unset && about.Window == 0 && possible > ollamaWindow:
+				add(Note, fmt.Sprintf("Nothing sets the context window of %s, so that Ollama chooses it by the memory of the GPU: %d tokens below 24 GiB. It cuts longer prompts silently.%s", t.model, ollamaWindow, could), enlarge)
+			case about.Window > 0 && about.Window < min(smallWindow, possible):
+				add(Warning, fmt.Sprintf("The context window of %s has %d tokens. Ollama cuts longer prompts silently.%s", t.model, about.Window, could), enlarge)
 			}
 			if n := t.at.MaxConcurrent; n > 0 && r.CacheTokens > 0 && about.Window > 0 && int64(n)*int64(about.Window) > 2*int64(r.CacheTokens) {
 				list = append(list, t.at.finding(Note, "cache-size", r.Address, fmt.Sprintf("The KV cache has %d tokens. Only %d requests can use the whole window of %d tokens at once, and max_concurrent is %d: long requests interrupt each other.", r.CacheTokens, max(r.CacheTokens/about.Window, 1), about.Window, n), fmt.Sprintf("If requests are long, lower `max_concurrent` and %s, or %s.", t.at.ActualKind().SlotsSetting, setting)))
