@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/caddy-llmproxy/caddy-llmproxy/internal/freeport"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/fakellm"
 )
 
@@ -147,7 +148,7 @@ func TestBenchErrors(t *testing.T) {
 		words string
 	}{
 		{[]string{"localhost:8080"}, "must look like http://localhost:8080"},
-		{[]string{"http://" + freeAddress(t)}, "does not answer"},
+		{[]string{"http://" + freeport.Address(t)}, "does not answer"},
 		{[]string{only.URL()}, "lists no model that can chat; give one with --model"},
 		{[]string{fake.URL(), "--dialect", "grpc"}, "must be one of openai, anthropic, ollama"},
 		{[]string{fake.URL(), "--concurrency", "0"}, "concurrency 0: must be between"},

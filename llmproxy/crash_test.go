@@ -19,6 +19,7 @@ import (
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"go.etcd.io/bbolt"
 
+	"github.com/caddy-llmproxy/caddy-llmproxy/internal/freeport"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/admin"
 )
 
@@ -96,7 +97,7 @@ const maxReserved = 20
 
 func newChild(t *testing.T, store string) *child {
 	c := &child{T: t, folder: t.TempDir(), secrets: map[string]string{}, revoked: map[string]string{}}
-	c.url, c.admin = "http://"+freeAddress(t), freeAddress(t)
+	c.url, c.admin = "http://"+freeport.Address(t), freeport.Address(t)
 	caddyfile := "{\n\tadmin " + c.admin + "\n\tpersist_config off\n\tauto_https off\n}\n" + c.url + " {\n\tllm_proxy {\n\t\tupstream u echo\n\t\tmodel m u/x\n" +
 		"\t\tprice u/x 1000000 0\n\t\tkey user sk-user {\n\t\t\tbudget $1000000/30d\n\t\t}\n\t\t" + store + "\n\t}\n}\n"
 	caddyfile = strings.ReplaceAll(caddyfile, "FOLDER", c.folder)

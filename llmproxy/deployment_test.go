@@ -17,6 +17,8 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 	"go.yaml.in/yaml/v3"
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/internal/freeport"
 )
 
 // A composeFile is what the tests read of a compose.yaml. Everything else is the business of the linter of `make deployment`.
@@ -238,7 +240,7 @@ func answersHealthCheck(t *testing.T, caddyfile string) {
 	if url == nil {
 		t.Fatal("the Dockerfile has no HEALTH_URL")
 	}
-	port := func() string { _, port, _ := net.SplitHostPort(freeAddress(t)); return port }
+	port := func() string { _, port, _ := net.SplitHostPort(freeport.Address(t)); return port }
 	free := port()
 	if addresses := os.Getenv("SITE_ADDRESS"); addresses != "" {
 		t.Setenv("SITE_ADDRESS", strings.ReplaceAll(addresses, ":"+url[1], ":"+free))

@@ -13,6 +13,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
+	"github.com/caddy-llmproxy/caddy-llmproxy/internal/freeport"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/fakellm"
 )
 
@@ -32,7 +33,7 @@ func setSecrets(t *testing.T) {
 // runExample loads the Caddyfile of an example, whose placeholders get the values of env, and returns the URL of its site.
 func runExample(t *testing.T, name string, env map[string]string) (url string) {
 	t.Helper()
-	url = "http://" + freeAddress(t)
+	url = "http://" + freeport.Address(t)
 	setSecrets(t)
 	t.Setenv("SITE_ADDRESS", url)
 	for key, value := range env {
@@ -137,7 +138,7 @@ func TestHybridExample(t *testing.T) {
 // Both servers' models are there, and llama.cpp answers if Ollama fails.
 func TestLocalOnlyExample(t *testing.T) {
 	ollama, llamacpp := fakellm.Start(t, "ollama", fakellm.Models("llama3.1:8b", "qwen3:4b")), fakellm.Start(t, "llamacpp", fakellm.Models("llama3.1"))
-	address := freeAddress(t)
+	address := freeport.Address(t)
 	_, port, _ := strings.Cut(address, ":")
 	runExample(t, "local-only", map[string]string{"OLLAMA_ADDRESS": ollama.URL(), "LLAMACPP_ADDRESS": llamacpp.URL(), "PORT": port})
 	url := "http://" + address
@@ -189,7 +190,7 @@ func TestOpenWebUIExample(t *testing.T) {
 	interfaceOfPeople := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, "web interface "+r.URL.Path) }))
 	defer interfaceOfPeople.Close()
 	gpu := fakellm.Start(t, "ollama", fakellm.Models("llama3.1:8b", "llama3.2:1b"))
-	chat := "http://" + freeAddress(t)
+	chat := "http://" + freeport.Address(t)
 	url := runExample(t, "open-webui", map[string]string{
 		"CHAT_ADDRESS": chat, "OPEN_WEBUI_ADDRESS": interfaceOfPeople.Listener.Addr().String(), "OLLAMA_ADDRESS": gpu.URL(), "OPEN_WEBUI_KEY": testKey,
 	})
@@ -262,7 +263,7 @@ func TestSeveralBoxesExample(t *testing.T) {
 // A gateway that is about to stop says so to its load balancer, and still serves.
 func TestTwoGatewaysExample(t *testing.T) {
 	gpu := fakellm.Start(t, "vllm")
-	address := freeAddress(t)
+	address := freeport.Address(t)
 	_, port, _ := strings.Cut(address, ":")
 	t.Setenv("PORT", port)
 	t.Setenv("VLLM_ADDRESS", gpu.URL())

@@ -63,7 +63,8 @@ var floor = map[string]int{
 	"llmproxy/internal/http1":               0,
 	"llmproxy/internal/memory":              0,
 	"llmproxy/internal/prefilter":           0,
-	"internal/redistest":                    0,
+	"internal/freeport":                     0,
+	"internal/redistest":                    1,
 	"llmproxy/internal/draft":               0,
 	"llmproxy/internal/fakellm":             0,
 }

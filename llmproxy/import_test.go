@@ -16,6 +16,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
+	"github.com/caddy-llmproxy/caddy-llmproxy/internal/freeport"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/fakellm"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/litellm"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/survey"
@@ -185,7 +186,7 @@ func runImported(t *testing.T, file string, kinds [3]string) (servers [3]*fakell
 	for i, kind := range kinds {
 		servers[i] = fakellm.Start(t, kind)
 	}
-	url = "http://" + freeAddress(t)
+	url = "http://" + freeport.Address(t)
 	result, err := litellm.Convert(litellm.Options{File: "internal/litellm/testdata/" + file + ".yaml", Site: url, Read: func(name string) ([]byte, error) {
 		text, err := os.ReadFile(filepath.FromSlash(name))
 		for i, s := range servers {
@@ -340,7 +341,7 @@ func TestDetectedServers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	url := "http://" + freeAddress(t)
+	url := "http://" + freeport.Address(t)
 	text, err := found.Caddyfile(url, "caddy llm-import detect")
 	if err != nil {
 		t.Fatal(err)

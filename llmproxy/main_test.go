@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -25,6 +23,8 @@ import (
 	_ "github.com/caddyserver/caddy/v2/modules/caddyhttp/standard"
 	_ "github.com/caddyserver/caddy/v2/modules/logging"
 	_ "github.com/caddyserver/caddy/v2/modules/metrics"
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/internal/freeport"
 )
 
 // childCommand is the environment variable that makes the test program the command caddy.
@@ -60,23 +60,8 @@ const global = "{\n\tadmin off\n\tpersist_config off\n\tauto_https off\n\tgrace_
 // site returns a Caddyfile with one site on a free port, and its URL.
 func site(t *testing.T, inside string) (caddyfile, url string) {
 	t.Helper()
-	url = "http://" + freeAddress(t)
+	url = "http://" + freeport.Address(t)
 	return global + url + " {\n" + inside + "\n}\n", url
-}
-
-// freeAddress returns an address on which no program listens. Its port is below those that systems assign to clients, so that no
-// connection gets it before the test does.
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	for range 100 {
-		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 10_000+rand.IntN(20_000)))
-		if err == nil {
-			defer l.Close()
-			return l.Addr().String()
-		}
-	}
-	t.Fatal("found no free port")
-	return ""
 }
 
 // load runs a Caddyfile in this process and stops it at the end of the test.

@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/caddy-llmproxy/caddy-llmproxy/internal/freeport"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/fakellm"
 )
 
@@ -26,7 +27,7 @@ const monitoring = "../examples/monitoring/"
 // about: none of their queries may be empty.
 func TestMonitoringExample(t *testing.T) {
 	ollama, openai := fakellm.Start(t, "ollama"), fakellm.Start(t, "openai")
-	gateway, page := freeAddress(t), freeAddress(t)
+	gateway, page := freeport.Address(t), freeport.Address(t)
 	t.Setenv("OLLAMA_ADDRESS", ollama.URL())
 	t.Setenv("OPENAI_ADDRESS", openai.URL())
 	t.Setenv("SITE_ADDRESS", "http://"+gateway)
@@ -145,7 +146,7 @@ func startPrometheus(t *testing.T, page string) *prometheusServer {
 			t.Fatal(err)
 		}
 	}
-	address := freeAddress(t)
+	address := freeport.Address(t)
 	var out bytes.Buffer
 	run := exec.Command("prometheus", "--config.file="+dir+"/prometheus.yml", "--storage.tsdb.path="+dir+"/data", "--web.listen-address="+address)
 	run.Stdout, run.Stderr = &out, &out

@@ -11,6 +11,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
+	"github.com/caddy-llmproxy/caddy-llmproxy/internal/freeport"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/fakellm"
 )
 
@@ -157,7 +158,7 @@ func TestSmallJobsExample(t *testing.T) {
 	small, big := fakellm.Start(t, "ollama"), fakellm.Start(t, "vllm")
 	t.Setenv("OLLAMA_ADDRESS", small.URL())
 	t.Setenv("VLLM_ADDRESS", big.URL())
-	address := freeAddress(t)
+	address := freeport.Address(t)
 	t.Setenv("SITE_ADDRESS", "http://"+address)
 	if err := load(t, read(t, "../examples/small-jobs/Caddyfile")); err != nil {
 		t.Fatal(err)

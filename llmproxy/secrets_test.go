@@ -12,6 +12,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 
+	"github.com/caddy-llmproxy/caddy-llmproxy/internal/freeport"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/fakellm"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/keys"
 )
@@ -26,7 +27,7 @@ func TestSecretsAppearNowhere(t *testing.T) {
 	if err := os.WriteFile(file, []byte(`{"keys":[{"name":"filed","secret":"`+keys.Digest("secret-filed")+`"}]}`), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	url := "http://" + freeAddress(t)
+	url := "http://" + freeport.Address(t)
 	const filter = "\t\tformat filter {\n\t\t\trequest>headers>X-Api-Key delete\n\t\t\trequest>headers>Api-Key delete\n\t\t}\n"
 	caddyfile := "{\n\tadmin off\n\tpersist_config off\n\tauto_https off\n\tgrace_period 2s\n\tlog {\n\t\toutput file " + dir + "/all.log\n\t\tlevel debug\n" + filter + "\t}\n}\n" +
 		url + " {\n\tlog {\n\t\toutput file " + dir + "/access.log\n" + filter + `	}

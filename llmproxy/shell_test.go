@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/caddy-llmproxy/caddy-llmproxy/internal/freeport"
 	"github.com/caddy-llmproxy/caddy-llmproxy/llmproxy/internal/fakellm"
 )
 
@@ -48,7 +49,7 @@ func TestShellBlocks(t *testing.T) {
 	llm := fakellm.Start(t, "openai")
 	inside := "\tllm_proxy {\n\t\tupstream u openai " + llm.URL() + "\n\t\tmodel local u/tiny\n\t\tmodel auto u/tiny\n\t\tmodel llama3.1:8b u/tiny\n\t\tsimple_chat local\n"
 	openSite, open := site(t, inside+"\t\tcache\n\t}")
-	keyed := "http://" + freeAddress(t)
+	keyed := "http://" + freeport.Address(t)
 	keyedSite := keyed + " {\n" + inside + "\t\tkey test " + secret + "\n\t}\n}\n"
 	if err := load(t, openSite+keyedSite); err != nil {
 		t.Fatal(err)

@@ -1,18 +1,18 @@
 //go:build unix
 
 // Package redistest starts real servers of Redis and Valkey for tests, on free ports: one, a cluster, or a pair with a sentinel.
-// It decides nothing, is for tests with the build tag redis alone, and stands on the lowest floor.
+// It decides nothing, is for tests with the build tag redis alone, and stands on the floor above freeport.
 package redistest
 
 import (
-	"fmt"
-	"math/rand/v2"
 	"net"
 	"os/exec"
 	"slices"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/internal/freeport"
 )
 
 // startTimeout is how long a server may take to begin.
@@ -63,25 +63,10 @@ func StartLasting(t testing.TB) *Server {
 // Start runs such a server until the test is over.
 func (setup Setup) Start(t testing.TB) *Server {
 	t.Helper()
-	s := &Server{Address: free(t), setup: setup, t: t, dir: t.TempDir()}
+	s := &Server{Address: freeport.Address(t), setup: setup, t: t, dir: t.TempDir()}
 	s.Up()
 	t.Cleanup(s.Down)
 	return s
-}
-
-// free gives an address that nobody listens at. Its port is below those that systems assign to clients, so that no connection gets it while
-// the server is down.
-func free(t testing.TB) string {
-	t.Helper()
-	for range 100 {
-		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 10_000+rand.IntN(20_000)))
-		if err == nil {
-			defer l.Close()
-			return l.Addr().String()
-		}
-	}
-	t.Fatal("found no free port")
-	return ""
 }
 
 // Up starts a server that is down.

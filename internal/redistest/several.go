@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/caddy-llmproxy/caddy-llmproxy/internal/freeport"
 )
 
 // clusterSlots is into how many slots the keys of a cluster fall.
@@ -22,7 +24,7 @@ func (setup Setup) StartCluster(t testing.TB) (nodes []*Server, url string) {
 	}
 	var buses []string
 	for range 3 {
-		_, bus, _ := net.SplitHostPort(free(t))
+		_, bus, _ := net.SplitHostPort(freeport.Address(t))
 		buses = append(buses, bus)
 		nodes = append(nodes, setup.with("--cluster-enabled", "yes", "--cluster-node-timeout", "2000", "--cluster-port", bus).Start(t))
 	}
