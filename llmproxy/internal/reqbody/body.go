@@ -156,6 +156,7 @@ func (b *Body) release() {
 	}
 	b.buffer.release()
 	if b.members != nil {
+		clear(b.members[:]) // they refer to the body
 		memberPool.Put(b.members)
 		b.members = nil
 	}

@@ -12,7 +12,6 @@ import (
 // A log can ask for the signals of a request whose body has been closed, and finds what they were, although the memory may belong to another request now.
 func TestKeep(t *testing.T) {
 	t.Parallel()
-	chat, _ := openai.LookupEndpoint("/v1/chat/completions")
 	for _, test := range []struct {
 		name       string
 		size       int
@@ -27,18 +26,12 @@ func TestKeep(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			usage := new(memory.Usage)
 			text := strings.Repeat("a", test.size)
-			r := httptest.NewRequest("POST", "/v1/chat/completions", strings.NewReader(`{"model":"m","messages":[{"role":"user","content":"`+text+`"}]}`))
-			var b Body
-			if err := b.Read(&sender{}, r, chat, Options{Limit: 1 << 20, Keep: test.keep, Memory: memory.NewAccount(usage, 1<<20)}); err != nil {
-				t.Fatal(err)
-			}
-			request := b.JSON()
+			b, usage := readChat(t, text, test.keep)
+			request, held := b.JSON(), b.buffer.memory.bytes
 			if test.read {
 				request.Signals()
 			}
-			held := b.buffer.memory.bytes
 			b.Close()
 			b.Close()
 			if pooled := b.buffer.memory.holders.Load() == 0; pooled != test.pooled || usage.Bytes() != 0 {
@@ -57,7 +50,6 @@ func TestKeep(t *testing.T) {
 // The memory of a small body, and of one whose signals were read, is used again while its answer is streamed.
 func TestRelease(t *testing.T) {
 	t.Parallel()
-	chat, _ := openai.LookupEndpoint("/v1/chat/completions")
 	for _, test := range []struct {
 		name       string
 		size       int
@@ -72,18 +64,12 @@ func TestRelease(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			usage := new(memory.Usage)
 			text := strings.Repeat("a", test.size)
-			r := httptest.NewRequest("POST", "/v1/chat/completions", strings.NewReader(`{"model":"m","messages":[{"role":"user","content":"`+text+`"}]}`))
-			var b Body
-			if err := b.Read(&sender{}, r, chat, Options{Limit: 1 << 20, Keep: test.keep, Memory: memory.NewAccount(usage, 1<<20)}); err != nil {
-				t.Fatal(err)
-			}
-			request := b.JSON()
+			b, usage := readChat(t, text, test.keep)
+			request, held := b.JSON(), b.buffer.memory.bytes
 			if test.read {
 				request.Signals()
 			}
-			held := b.buffer.memory.bytes
 			b.Release()
 			if released := usage.Bytes() == 0; released != test.released {
 				t.Errorf("released %t, want %t", released, test.released)
@@ -104,4 +90,16 @@ func TestRelease(t *testing.T) {
 			}
 		})
 	}
+}
+
+// readChat reads a request for chat with a text, and returns what is reserved for it, too.
+func readChat(t *testing.T, text string, keep bool) (*Body, *memory.Usage) {
+	t.Helper()
+	chat, _ := openai.LookupEndpoint("/v1/chat/completions")
+	r := httptest.NewRequest("POST", "/v1/chat/completions", strings.NewReader(`{"model":"m","messages":[{"role":"user","content":"`+text+`"}]}`))
+	b, usage := new(Body), new(memory.Usage)
+	if err := b.Read(&sender{}, r, chat, Options{Limit: 1 << 20, Keep: keep, Memory: memory.NewAccount(usage, 1<<20)}); err != nil {
+		t.Fatal(err)
+	}
+	return b, usage
 }
