@@ -21,8 +21,8 @@ const (
 )
 
 // sizes are the sizes of buffers. A stream of a few words at a time has the smallest one. Thousands of streams may wait at once: where the
-// source can wait, they do so without a buffer. One that arrives faster than it is passed on gets the one for batches: larger batches need fewer system calls. The larger ones are
-// only for events that fill it.
+// source can wait, they do so without a buffer. One that arrives faster than it is passed on gets the one for batches: larger batches need
+// fewer system calls. The larger ones are only for events that fill it.
 var sizes = [...]int{1 << 10, 4 << 10, 32 << 10, 256 << 10, 2 << 20}
 
 // forBatches is the index of the largest buffers for more than one event.
