@@ -238,7 +238,8 @@ const maxScratch = 256 << 10
 
 var (
 	compressors = sync.Pool{New: func() any {
-		w, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(1<<20))
+		w, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(1<<20),
+			zstd.WithEncoderCRC(false)) // an entry has a checksum of its own
 		if err != nil {
 			panic(err) // the options are constant and valid
 		}

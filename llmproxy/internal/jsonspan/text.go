@@ -242,10 +242,16 @@ func (c *TextCount) AddString(data []byte, i int) (end int) {
 	return min(i, len(data))
 }
 
+// longText is from how many bytes on it pays to look for blocks of ASCII first. The events of a stream are shorter.
+const longText = 512
+
 // addPlain adds what precedes the next quote or backslash and returns the offset it reached. It leaves the last few bytes of
 // the data to be looked at one by one. It takes sixteen bytes of ASCII at a time, or eight of anything else.
 func (c *TextCount) addPlain(data []byte, from int) int {
 	i, continuation := from, 0 // bytes that continue a character: 10xxxxxx
+	if len(data)-from >= longText {
+		i += plainBlocks(data[from:])
+	}
 	for i+8 <= len(data) {
 		w := binary.LittleEndian.Uint64(data[i:])
 		if i+16 <= len(data) && (special(w)|special(binary.LittleEndian.Uint64(data[i+8:])))&highs == 0 {
