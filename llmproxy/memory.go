@@ -20,7 +20,7 @@ const (
 	memoryShare = 4
 	// ballastShare and maxBallast limit the ballast: to one in ballastShare bytes of the memory, and in bytes.
 	ballastShare = 128
-	maxBallast   = 16 << 20
+	maxBallast   = 12 << 20
 	// assumedMemory is the machine's memory if it is not known.
 	assumedMemory = 2 << 30
 )

@@ -15,7 +15,7 @@ func TestBallastSize(t *testing.T) {
 		gogc      string
 		want      int64
 	}{
-		{"large machine", 64 << 30, "", 16 << 20},
+		{"large machine", 64 << 30, "", 12 << 20},
 		{"small machine", 512 << 20, "", 4 << 20},
 		{"set by the user", 64 << 30, "100", 0},
 		{"switched off by the user", 64 << 30, "off", 0},
