@@ -3,6 +3,7 @@ package caching
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/klauspost/compress/zstd"
 
 	"github.com/caddy-llmproxy/caddy-llmproxy/tokens"
 )
@@ -46,23 +48,55 @@ func TestEntryRoundTrip(t *testing.T) {
 // Entries that the previous version stored can still be read.
 func TestEntryOfPreviousLayout(t *testing.T) {
 	t.Parallel()
-	b := []byte{layoutTokens4, flagHasUsage, byte(Whole), 0, 0, 0, 0}
-	for _, n := range []int64{1795424810123, time.Hour.Milliseconds(), 1, 2, 3, 4} {
-		b = binary.AppendVarint(b, n)
-	}
-	for _, text := range []string{"application/json", "u/m"} {
-		b = append(binary.AppendUvarint(b, uint64(len(text))), text...)
-	}
-	b = append(binary.AppendUvarint(b, 0), "{}"...)
-	binary.BigEndian.PutUint32(b[checksumAt:], checksum(b))
-	want := &Entry{Form: Whole, ContentType: "application/json", Created: time.UnixMilli(1795424810123), TTL: time.Hour, Target: "u/m",
-		HasUsage: true, Usage: tokens.Usage{Input: 1, Output: 2, Cached: 3, Reasoning: 4}, Body: []byte("{}")}
-	got, err := UnmarshalEntry(b)
+	w, err := zstd.NewWriter(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(want, got, cmpopts.IgnoreUnexported(Entry{})); diff != "" {
-		t.Error(diff)
+	defer w.Close()
+	body := []byte(strings.Repeat("data: x\n\n", 1000))
+	want := &Entry{Form: Events, ContentType: "text/event-stream", Created: time.UnixMilli(1795424810123), TTL: time.Hour, Target: "u/m",
+		HasUsage: true, Usage: tokens.Usage{Input: 1, Output: 2, Searches: 5}, Extra: []Span{{Start: 9, End: 18}}, Body: body}
+	for _, compressed := range []bool{false, true} {
+		e := *want
+		e.Body = nil
+		b := e.Marshal() // without its body, it is as the previous version wrote it, but for that
+		b[0] = layoutZstd
+		if compressed {
+			b[1] |= flagCompressed
+			b = w.EncodeAll(body, b)
+		} else {
+			b = append(b, body...)
+		}
+		binary.BigEndian.PutUint32(b[checksumAt:], checksum(b))
+		got, err := UnmarshalEntry(b)
+		if err != nil {
+			t.Fatalf("compressed %v: %v", compressed, err)
+		}
+		if diff := cmp.Diff(want, got, cmpopts.IgnoreUnexported(Entry{})); diff != "" {
+			t.Errorf("compressed %v: %s", compressed, diff)
+		}
+	}
+}
+
+// A store may hold entries of versions that are unknown.
+func TestEntryOfUnknownLayoutIsInvalid(t *testing.T) {
+	t.Parallel()
+	e := Entry{Form: Whole, Created: time.UnixMilli(1795424810123), TTL: time.Hour, Body: []byte("{}")}
+	for _, version := range []byte{layoutZstd - 1, layoutVersion + 1} {
+		b := e.Marshal()
+		b[0] = version
+		binary.BigEndian.PutUint32(b[checksumAt:], checksum(b))
+		if got, err := UnmarshalEntry(b); !errors.Is(err, errInvalidEntry) {
+			t.Errorf("version %d: %+v, %v", version, got, err)
+		}
+	}
+}
+
+// A few bytes must not become gigabytes.
+func TestEntryOfExcessiveSizeIsInvalid(t *testing.T) {
+	t.Parallel()
+	if _, err := decompress(binary.AppendUvarint(nil, maxBody+1), layoutVersion); !errors.Is(err, errInvalidEntry) {
+		t.Errorf("%v, want %v", err, errInvalidEntry)
 	}
 }
 
@@ -118,9 +152,12 @@ func FuzzUnmarshalEntry(f *testing.F) {
 	e.Body = e.Body[:20]
 	f.Add(e.Marshal())
 	f.Add([]byte{layoutVersion, 0, 1, 0, 0, 0, 0})
+	f.Add([]byte{layoutZstd, 0, 1, 0, 0, 0, 0})
 	f.Fuzz(func(t *testing.T, b []byte) {
-		if len(b) >= headerSize { // so that fuzzing gets past the checksum
-			b[0] = layoutVersion
+		if len(b) >= headerSize { // so that fuzzing gets past the version and the checksum
+			if b[0] != layoutZstd {
+				b[0] = layoutVersion
+			}
 			binary.BigEndian.PutUint32(b[checksumAt:], checksum(b))
 		}
 		got, err := UnmarshalEntry(b)
