@@ -35,19 +35,42 @@ const hashes = 1 << 13
 // hash returns the hash of a pair of bytes, whatever the case of letters.
 func hash(a, b byte) int { return int(folded(a))<<5 ^ int(folded(b)) }
 
-// in reports whether a word may be in the text. If it reports false, none is.
+// in reports whether a word may be in the text. If it reports false, none is. It goes through both halves of the text at the same time, because
+// each step waits for what it reads from memory.
 func (w *words) in(text []byte) bool {
-	for end := w.length - 1; end < len(text); {
-		if far := w.shift[hash(text[end-1], text[end])]; far > 0 {
-			end += int(far)
-			continue
-		}
-		for _, word := range w.list {
-			if begins(text[end-w.length+1:], word) {
+	i, j := w.length-1, w.length-1+len(text)/2
+	middle := j
+	for i < middle && j < len(text) {
+		x, y := w.shift[hash(text[i-1], text[i])], w.shift[hash(text[j-1], text[j])]
+		if x == 0 || y == 0 {
+			if x == 0 && w.at(text, i) || y == 0 && w.at(text, j) {
 				return true
 			}
+			x, y = max(x, 1), max(y, 1)
 		}
-		end++
+		i, j = i+int(x), j+int(y)
+	}
+	return w.between(text, i, middle) || w.between(text, j, len(text))
+}
+
+// between reports whether the beginning of a word may end from i on, before the end.
+func (w *words) between(text []byte, i, end int) bool {
+	for end = min(end, len(text)); i < end; {
+		far := w.shift[hash(text[i-1], text[i])]
+		if far == 0 && w.at(text, i) {
+			return true
+		}
+		i += max(int(far), 1)
+	}
+	return false
+}
+
+// at reports whether the text may have a word whose beginning ends at i.
+func (w *words) at(text []byte, i int) bool {
+	for _, word := range w.list {
+		if begins(text[i-w.length+1:], word) {
+			return true
+		}
 	}
 	return false
 }
