@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"net"
 	"os"
@@ -255,16 +256,20 @@ func (p *process) cpu() (sum time.Duration, err error) {
 	return sum, nil
 }
 
-// memory returns the sum of a value of /proc/PID/status in bytes: VmRSS, the resident memory, or VmHWM, its peak.
+// memory returns the sum of a value of /proc/PID/status in bytes: VmRSS, the resident memory, or VmHWM, its peak. A child that has ended
+// has neither.
 func (p *process) memory(name string) (sum float64, err error) {
 	for _, pid := range p.tree() {
 		status, err := os.ReadFile(procFile(pid, "status"))
+		_, rest, found := strings.Cut(string(status), "\n"+name+":")
+		if hasEnded := errors.Is(err, fs.ErrNotExist) || err == nil && !found; hasEnded && pid != p.cmd.Process.Pid {
+			continue // a child of a moment, as Python starts them
+		}
 		if err != nil {
 			return 0, fmt.Errorf("reading memory: %w", err)
 		}
-		_, rest, found := strings.Cut(string(status), "\n"+name+":")
 		fields := strings.Fields(rest)
-		if !found || len(fields) == 0 {
+		if len(fields) == 0 {
 			return 0, fmt.Errorf("reading memory: no %s", name)
 		}
 		kib, err := strconv.Atoi(fields[0])

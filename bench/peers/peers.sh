@@ -14,7 +14,7 @@ compare() {
 	local dir=${PEERS:-}
 	if [[ -z $dir ]]; then
 		dir=$(mktemp -d)
-		trap 'rm -rf "$dir"' EXIT
+		trap "rm -rf '$dir'" EXIT # it runs after the function, when dir is gone
 	fi
 	install "$dir"
 	cd "$here/../.."
